@@ -1,0 +1,33 @@
+# Each target does all the set-up that it needs, and none of it twice.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+FASHION := /usr/share/datasets/fashion-mnist
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nasaug
+
+.PHONY: test demo lint data setup
+
+test: setup data
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 tests
+
+demo: setup data
+	$(RUN) benchmarks/demo.py
+
+lint: setup
+	$(RUN) -m ruff check
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install -q -e '.[dev]'
+	touch $@
+
+# Fashion-MNIST: where nasaug looks for it, else as a Debian package, else left to the download at run time.
+data:
+	@test -n "$$(find -L $(FASHION) $(CACHE) "$${NASAUG_DATA:-$(CACHE)}" -name 'train-images-idx3-ubyte*' 2>/dev/null)" \
+	|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	     && apt-get update -qq \
+	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq dataset-fashion-mnist; } \
+	|| echo "Fashion-MNIST is not on this machine: it is downloaded when first used"

@@ -1,0 +1,135 @@
+"""Views: batches of raw uint8 images made into network input, each image with its own random draws.
+
+Everything is one batched operation on the images' device. The draws come from a CPU generator that the caller
+makes anew for each view, so that a CPU and a GPU see the same ones and a resumed run has no state to restore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nasaug.errors import BadInput
+
+GREY = (0.2989, 0.587, 0.114)  # ITU-R 601 luma, as torchvision rounds it
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How training images are varied: the recipe's `[views.NAME]` table."""
+
+    flip: bool = True
+    """Mirror half of the images left to right (only where the data allow it: never digits)."""
+    crop: float = 0.125
+    """Reflect-pad by this share of the size, then crop at random; 0 for none. At most 0.5."""
+    brightness: float = 0.0
+    """Multiply by a factor uniform in [1 - b, 1 + b], as torchvision's ColorJitter."""
+    contrast: float = 0.0
+    """Likewise, blending with the image's mean grey."""
+    saturation: float = 0.0
+    """Likewise, blending with the image in grey."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.crop <= 0.5:
+            raise BadInput(f"crop = {self.crop} is not a share of the image's size: give 0 (none) to 0.5")
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise BadInput(f"{name} = {getattr(self, name)} is out of range: give 0 (none) to 1")
+
+
+def make_view(
+    view: View,
+    images: Tensor,
+    generator: torch.Generator,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    flip: bool = True,
+) -> Tensor:
+    """Augmented network input: float32 [n, 3, h, w], channels last, normalised, on the images' device.
+
+    Args:
+        images: uint8 [n, 1 or 3, h, w].
+        generator: on the CPU; advances by an amount that depends on `view` and the batch's shape alone.
+        mean, std: of the three channels, for pixels in [0, 1].
+        flip: whether a mirrored image keeps its class (`Data.flip`).
+    """
+    images = _shift(images, round(view.crop * images.shape[-1]), view.flip and flip, generator)
+    if not (view.brightness or view.contrast or view.saturation):
+        return evaluation(images, mean, std)
+    pixels = _jitter(view, images.float() / 255, generator)
+    return _normalise(pixels, mean, std, scale=1.0)
+
+
+def evaluation(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Network input without augmentation: as `make_view`, from uint8 [n, 1 or 3, h, w]."""
+    return _normalise(images, mean, std, scale=255.0)
+
+
+def resize(x: Tensor, size: int) -> Tensor:
+    """[n, c, h, w] at `size` px, bilinear, antialiased when shrinking; `x` itself where it has that size."""
+    if x.shape[-2:] == (size, size):
+        return x
+    shrinks = size < max(x.shape[-2:])
+    return F.interpolate(x, (size, size), mode="bilinear", antialias=shrinks, align_corners=False)
+
+
+def _shift(images: Tensor, pad: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """Random crop of the reflect-padded images and random mirroring: whole rows are picked, then columns."""
+    n, channels, height, width = images.shape
+    if not pad and not flip:
+        return images
+    down, right = torch.randint(-pad, pad + 1, (2, n, 1), generator=generator)
+    mirrored = torch.rand(n, 1, generator=generator) < (0.5 if flip else 0.0)
+    columns = torch.arange(width)
+    columns = torch.where(mirrored, width - 1 - columns, columns)
+    rows = _reflect(torch.arange(height) + down, height)
+    columns = _reflect(columns + right, width).to(images.device)
+    plane = torch.arange(n * channels).view(n, channels, 1) * height
+    picked = (plane + rows[:, None, :]).flatten().to(images.device)
+    cropped = images.reshape(-1, width).index_select(0, picked).view(images.shape)
+    return cropped.gather(3, columns[:, None, None, :].expand(images.shape))
+
+
+def _reflect(index: Tensor, size: int) -> Tensor:
+    """Indices mirrored at 0 and at size - 1, the edge pixels not repeated."""
+    index = index.abs()
+    return torch.minimum(index, 2 * (size - 1) - index)
+
+
+def _jitter(view: View, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Brightness, contrast and saturation, in this order; `pixels` float32 in [0, 1], [n, 1 or 3, h, w]."""
+    if view.brightness:
+        pixels = (pixels * _factors(view.brightness, pixels, generator)).clamp_(0, 1)
+    if view.contrast:
+        mean = _grey(pixels).mean(dim=(1, 2, 3), keepdim=True)
+        pixels = torch.lerp(mean, pixels, _factors(view.contrast, pixels, generator)).clamp_(0, 1)
+    if view.saturation:
+        factors = _factors(view.saturation, pixels, generator)
+        if pixels.shape[1] == 3:  # a grey image has none
+            pixels = torch.lerp(_grey(pixels), pixels, factors).clamp_(0, 1)
+    return pixels
+
+
+def _factors(strength: float, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """One factor an image, uniform in [1 - strength, 1 + strength], [n, 1, 1, 1]."""
+    draws = torch.rand(len(pixels), 1, 1, 1, generator=generator)
+    return (1 + strength * (2 * draws - 1)).to(pixels.device)
+
+
+def _grey(pixels: Tensor) -> Tensor:
+    if pixels.shape[1] == 1:
+        return pixels
+    weights = torch.tensor(GREY, device=pixels.device).view(1, 3, 1, 1)
+    return (pixels * weights).sum(dim=1, keepdim=True)
+
+
+def _normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float], scale: float) -> Tensor:
+    """(pixels / scale - mean) / std in three channels, float32, channels last."""
+    constants = [[1 / (scale * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]]
+    factor, offset = torch.tensor(constants).view(2, 1, 3, 1, 1).to(pixels.device)
+    return torch.addcmul(offset, pixels, factor).contiguous(memory_format=torch.channels_last)

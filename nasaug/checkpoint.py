@@ -1,0 +1,49 @@
+"""Checkpoints: tensors and their JSON state in one safetensors file, written whole. Loading runs no code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from .errors import BadInput
+from .files import to_json, write_whole
+
+STATE = "nasaug"  # key of the JSON state in the file's metadata
+
+
+def write(path: str | Path, tensors: Mapping[str, Tensor], state: Mapping) -> None:
+    """Write `tensors` (on any device, of any layout) and the JSON-able `state` in place of `path`."""
+    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    write_whole(path, save(plain, {STATE: to_json(state)}))
+
+
+def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+    """(tensors, state). Raises BadInput where the file is missing, truncated or not one of nasaug's."""
+    path = Path(path)
+    if not path.is_file():
+        raise BadInput(f"no checkpoint at {path}; give the path of one that nasaug wrote")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BadInput(f"{path} is truncated or no safetensors file ({error}); train again, or restore it") from error
+    if STATE not in metadata:
+        raise BadInput(f"{path} has no nasaug state; give a checkpoint that nasaug wrote")
+    return tensors, json.loads(metadata[STATE])
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names start with `prefix` and a dot, without it."""
+    start = prefix + "."
+    return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `part`."""
+    return {f"{prefix}.{name}": t for name, t in tensors.items()}

@@ -1,0 +1,225 @@
+"""The command line: verbs to functions, imported when they are called. Knows no algorithm."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from . import __version__
+from .errors import BadInput, RunFault
+
+BAD_INPUT, FAULT = 2, 1
+
+app = App(
+    name="nasaug",
+    help="Find the most accurate tiny network under a budget, then train it inside wider ones.",
+    help_epilogue=(
+        "Start here:\n\n"
+        "  python -m nasaug search --mac-budget 25M\n\n"
+        "  python -m nasaug netaug-train --arch found.json"
+    ),
+    version=__version__,
+    help_format="markdown",
+)
+BUDGETS = Group("Budgets (upper limits)", sort_key=1)
+RUN = Group("Run", sort_key=2)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common:
+    """Options of every command that runs for long."""
+
+    data: Annotated[str | None, Parameter(group=RUN)] = None
+    """fashion-mnist (default), cifar10, cifar100, imagenet, digits, or the path of an image folder."""
+    recipe: Annotated[str | None, Parameter(group=RUN)] = None
+    """A recipe's name or path; default: the data's own, else `small`."""
+    set: Annotated[tuple[str, ...], Parameter(group=RUN, negative="")] = ()
+    """Override a recipe key, like `--set epochs=2` or `--set netaug.ladder=factors`; repeatable."""
+    seed: Annotated[int | None, Parameter(group=RUN)] = None
+    """Seed of weights, order, views and draws; default 0."""
+    device: Annotated[str, Parameter(group=RUN)] = "auto"
+    """auto, cpu or cuda."""
+    run: Annotated[Path | None, Parameter(group=RUN)] = None
+    """The run's folder; default: the next free runs/VERB-N."""
+    resume: Annotated[bool, Parameter(group=RUN, negative="")] = False
+    """Go on with --run, or with the verb's last unfinished run."""
+
+    def settings(self, *, sets: tuple[str, ...] = (), data: str | None = None):
+        """The resolved recipe; `data` is what to take where --data is not given."""
+        from .recipe import load
+        from .settings import Recipe, default_recipe
+
+        chosen = self.data or data
+        named = (f"data.name={_toml(chosen)}",) if chosen else ()
+        seed = () if self.seed is None else (f"seed={self.seed}",)
+        recipe = self.recipe or default_recipe(chosen or "fashion-mnist")
+        return load(recipe, Recipe, (*named, *seed, *sets, *self.set))
+
+
+def _toml(text: str) -> str:
+    import json
+
+    return json.dumps(text)
+
+
+@app.command
+def search(
+    *,
+    mac_budget: Annotated[str | None, Parameter(group=BUDGETS)] = None,
+    param_budget: Annotated[str | None, Parameter(group=BUDGETS)] = None,
+    sram_budget: Annotated[str | None, Parameter(group=BUDGETS)] = None,
+    flash_budget: Annotated[str | None, Parameter(group=BUDGETS)] = None,
+    space: str | None = None,
+    trials: int | None = None,
+    sampler: str | None = None,
+    headroom: float | None = None,
+    timeout: str | None = None,
+    storage: str | None = None,
+    common: Common = Common(),
+):
+    """Train a supernet, search it under a budget, and write found.json.
+
+    Examples:
+
+      nasaug search --mac-budget 25M
+
+      nasaug search --mac-budget 1M --sram-budget 64KB --data photos/ --trials 200
+
+      nasaug search --resume
+
+    Parameters
+    ----------
+    mac_budget: Multiply-accumulates of one image, like 25M or 1.5G.
+    param_budget: Parameters, like 500k.
+    sram_budget: Peak activation memory in int8, like 320KB.
+    flash_budget: Weights in int8, like 1MB.
+    space: A search space's name or the path of a TOML file; default mobilenetv2-small up to 64 px.
+    trials: Candidates to evaluate; default 100.
+    sampler: tpe (default), nsga2 or random.
+    headroom: The space is cropped until its largest net costs this many MAC budgets; 0: not cropped; default 6.
+    timeout: Stop the search stage after this long, like 10m.
+    storage: Any Optuna storage URL; default: a file in the run's folder.
+    """
+    from .apps import search as app_search
+
+    given = {
+        "space": space, "search.trials": trials, "search.sampler": sampler, "search.headroom": headroom,
+    }  # fmt: skip
+    budgets = {"macs": mac_budget, "params": param_budget, "peak": sram_budget, "flash": flash_budget}
+    app_search.command(common, given, budgets, timeout, storage)
+
+
+@app.command(name="netaug-train")
+def netaug_train(
+    *,
+    arch: str | None = None,
+    from_scratch: Annotated[bool, Parameter(negative="")] = False,
+    resolution: int | None = None,
+    common: Common = Common(),
+):
+    """Train a found, named or pruned network with NetAug: inside wider nets that share its weights.
+
+    Examples:
+
+      nasaug netaug-train --arch found.json
+
+      nasaug netaug-train --arch mobilenetv2-tiny --data cifar10 --set epochs=30
+
+      nasaug netaug-train --resume
+
+    Parameters
+    ----------
+    arch: An arch file (found.json) or a named architecture.
+    from_scratch: Fresh weights instead of the supernet's.
+    resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
+    """
+    from .apps import train as app_train
+
+    app_train.command("netaug-train", common, arch, "netaug", from_scratch, resolution)
+
+
+@app.command
+def train(
+    *,
+    arch: str | None = None,
+    method: str | None = None,
+    from_scratch: Annotated[bool, Parameter(negative="")] = False,
+    resolution: int | None = None,
+    common: Common = Common(),
+):
+    """Train a network with any method: the general form of netaug-train.
+
+    Examples:
+
+      nasaug train --method baseline --arch found.json
+
+      nasaug train --method netaug --arch mcunet --data photos/ --recipe imagenet-mcunet
+
+    Parameters
+    ----------
+    arch: An arch file (found.json) or a named architecture.
+    method: baseline or netaug; default: the recipe's.
+    from_scratch: Fresh weights instead of the supernet's.
+    resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
+    """
+    from .apps import train as app_train
+
+    app_train.command("train", common, arch, method, from_scratch, resolution)
+
+
+@app.command
+def profile(
+    *,
+    arch: str,
+    resolution: int | None = None,
+    classes: int | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+):
+    """Show MACs, parameters, peak SRAM and flash of a network, per layer and in all.
+
+    Examples:
+
+      nasaug profile --arch mobilenetv2-tiny
+
+      nasaug profile --arch found.json --json
+
+    Parameters
+    ----------
+    arch: An arch file or a named architecture.
+    resolution: Image size in px; default: the architecture's own.
+    classes: Outputs; default: the architecture's own.
+    json: Print JSON, with the integer keys `macs` and `params`.
+    """
+    from .apps import profile as app_profile
+
+    app_profile.command(arch, resolution, classes, json)
+
+
+def main() -> None:
+    """Run the command line; bad input exits with 2, a fault with 1, a signal with 128 + its number."""
+    try:
+        app(exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        _fail(" ".join(str(error).split()) + "; see nasaug --help", BAD_INPUT)
+    except BadInput as error:
+        _fail(str(error), BAD_INPUT)
+    except RunFault as error:
+        _fail(str(error), FAULT)
+    except MemoryError:
+        _fail("out of memory; lower the batch: --set batch=64", FAULT)
+    except KeyboardInterrupt:
+        _fail("stopped before anything was to be saved", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"nasaug: {message}", file=sys.stderr)
+    sys.exit(code)

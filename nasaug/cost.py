@@ -1,0 +1,236 @@
+"""What a Plan costs: MACs, parameters, peak activation memory and flash, by arithmetic alone (no torch).
+
+Conventions. MACs count convolutions and linear layers (the papers' convention). Parameters are the trainable
+ones. Memory is int8 after batch-norm folding: peak SRAM is the largest, over layers, of input + output + a
+held residual in bytes, the image included, depthwise layers not in place; flash is 1 byte a weight and 4 a
+bias (each norm leaves one bias a channel; a norm that cannot fold also keeps 1 byte a channel of scale).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain, cycle
+from random import Random
+from typing import NamedTuple
+
+from .errors import BadInput
+from .plan import Block, Layer, Plan, plan
+from .space import Arch, Axis, Space
+from .units import format_quantity, parse_quantity
+
+
+class Cost(NamedTuple):
+    """macs and params are counts; peak (SRAM) and flash are bytes."""
+
+    macs: int
+    params: int
+    peak: int
+    flash: int
+
+
+LABELS = {"macs": "MACs", "params": "parameters", "peak": "peak SRAM", "flash": "flash"}
+UNITS = {"macs": "macs", "params": "params", "peak": "bytes", "flash": "bytes"}
+OPTIONS = {"macs": "--mac-budget", "params": "--param-budget", "peak": "--sram-budget", "flash": "--flash-budget"}
+
+
+def _counts(layer: Layer) -> tuple[int, int, int]:
+    """MACs, parameters and flash bytes of one layer."""
+    weights = biases = 0
+    pixels = layer.height * layer.width
+    if layer.op == "conv":
+        weights = layer.out * (layer.cin // layer.groups) * layer.kernel**2
+    elif layer.op == "linear":
+        weights = layer.out * layer.cin
+    elif layer.op == "se":
+        weights, biases, pixels = 2 * layer.out * layer.mid, layer.out + layer.mid, 1
+    normed = 0 if not layer.norm else layer.cin if layer.pre else layer.out
+    biases += layer.out if layer.bias else 0
+    scales = normed if layer.pre or layer.op == "norm" else 0  # cannot fold into the convolution before it
+    return weights * pixels, weights + biases + 2 * normed, weights + 4 * (biases + normed) + scales
+
+
+def layer_costs(block: Block) -> tuple[Cost, ...]:
+    """The costs of `block.all_layers`, in that order.
+
+    The block's input is held until the addition, and by a projection until that is made, after the main path."""
+    source = inputs = block.cin * block.in_size[0] * block.in_size[1]
+    costs = []
+    for i, layer in enumerate(block.all_layers):
+        macs, params, flash = _counts(layer)
+        output = layer.out * layer.height * layer.width
+        held = source if block.shortcut != "none" and i else 0
+        costs.append(Cost(macs, params, inputs + output + held, flash))
+        inputs = output
+    return tuple(costs)
+
+
+@lru_cache(maxsize=None)
+def block_cost(block: Block) -> Cost:
+    macs, params, peaks, flash = zip(*layer_costs(block), strict=True)
+    return Cost(sum(macs), sum(params), max(peaks), sum(flash))
+
+
+def cost(p: Plan) -> Cost:
+    """The whole network's cost."""
+    macs = params = peak = flash = 0
+    for block in p.blocks:
+        c = block_cost(block)
+        macs += c.macs
+        params += c.params
+        flash += c.flash
+        peak = max(peak, c.peak)
+    return Cost(macs, params, peak, flash)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Upper limits; None is no limit. `parse` reads what people write: 25M, 320KB."""
+
+    macs: int | None = None
+    params: int | None = None
+    peak: int | None = None
+    flash: int | None = None
+
+    @classmethod
+    def parse(cls, **texts: str | None) -> Budget:
+        """Budget.parse(macs="25M", peak="320KB"). Raises BadInput, naming the option, for anything else."""
+        limits = {}
+        for key, text in texts.items():
+            if text is None:
+                continue
+            try:
+                limits[key] = round(parse_quantity(text, UNITS[key]))
+            except BadInput as error:
+                raise BadInput(f"{OPTIONS[key]} {text}: {error}") from None
+        return cls(**limits)
+
+    @property
+    def limits(self) -> dict[str, int]:
+        return {key: getattr(self, key) for key in Cost._fields if getattr(self, key) is not None}
+
+    def excess(self, c: Cost) -> dict[str, float]:
+        """How far `c` is over each limit, as a share of it: <= 0 is within. A search constraint as it is."""
+        return {key: getattr(c, key) / limit - 1.0 for key, limit in self.limits.items()}
+
+    def holds(self, c: Cost) -> bool:
+        return all(getattr(c, key) <= limit for key, limit in self.limits.items())
+
+    def __str__(self) -> str:
+        parts = (f"{LABELS[k]} <= {format_quantity(v, UNITS[k])}" for k, v in self.limits.items())
+        return ", ".join(parts) or "none"
+
+
+def describe(c: Cost) -> str:
+    """One line for people: 23.5M MACs, 750k parameters, 61 KB peak SRAM, 792 KB flash."""
+    return ", ".join(f"{format_quantity(getattr(c, k), UNITS[k])} {LABELS[k]}" for k in Cost._fields)
+
+
+# --- spaces under a budget -----------------------------------------------------------------------------------
+
+
+def cost_of(space: Space, arch: Arch, classes: int) -> Cost:
+    return cost(plan(space, arch, classes))
+
+
+def crop(space: Space, budget: Budget, headroom: float, classes: int) -> Space:
+    """Drop top rungs until the largest net costs at most `headroom` x the MAC budget.
+
+    First one rung of stem stride and of kernel, then width, head, depth and resolution in turn, one rung of
+    each, until it fits; expand is never cropped, nor the last rung of anything. No MAC budget, or headroom 0:
+    the space as it is."""
+    if budget.macs is None or headroom == 0:
+        return space
+    limit = headroom * budget.macs
+    turns = chain(("stride", "kernel"), cycle(_CYCLE))
+    while cost_of(space, space.largest, classes).macs > limit and any(_lower(space, g) for g in _CYCLE):
+        space = space.trimmed(_lower(space, next(turns)))
+    return space
+
+
+_CYCLE = ("width", "head", "depth", "resolution")
+
+
+def _lower(space: Space, group: str) -> dict[str, tuple]:
+    """The ladders of one crop group, a top rung shorter."""
+    return {a.name: a.choices[:-1] for a in space.axes if len(a.choices) > 1 and _crop_group(space, a) == group}
+
+
+def _crop_group(space: Space, axis: Axis) -> str:
+    """Widths that follow the last stage with a depth are the head's."""
+    if axis.kind != "width":
+        return axis.kind
+    stages = [rule.stage for rule in space.rules]
+    deep = [i for i, rule in enumerate(space.rules) if rule.depth is not None]
+    return "head" if deep and stages.index(axis.name.split(".")[0]) > deep[-1] else "width"
+
+
+def sample_near(space: Space, rng: Random, low: float, high: float, classes: int, tries: int = 400) -> Arch:
+    """A random architecture whose log MACs are about uniform in [log low, log high].
+
+    Choices drawn uniformly lie far below any large budget. So: a uniform draw, then one rung up or down on
+    axes taken at random until the MACs cross a target drawn log-uniformly; at most `tries` moves."""
+    target = low * (high / low) ** rng.random()
+    arch = space.sample(rng)
+    macs = cost_of(space, arch, classes).macs
+    rising = macs < target
+    for _ in range(tries):
+        move = _move(space, rng, arch, 1 if rising else -1)
+        if move is None:
+            break
+        moved = cost_of(space, move, classes).macs
+        if (moved >= target) == rising:
+            return move if abs(moved - target) < abs(macs - target) else arch
+        arch, macs = move, moved
+    return arch
+
+
+def _move(space: Space, rng: Random, arch: Arch, step: int) -> Arch | None:
+    """One rung up (+1) or down (-1) on an axis taken at random among those that can move."""
+    for i in rng.sample(range(len(space.axes)), len(space.axes)):
+        axis, value = space.axes[i], arch.values[i]
+        place = axis.choices.index(value) + step
+        if 0 <= place < len(axis.choices):
+            moved = space.canonical(Arch(arch.space, (*arch.values[:i], axis.choices[place], *arch.values[i + 1 :])))
+            if moved != arch:
+                return moved
+    return None
+
+
+class Reach(NamedTuple):
+    """What a space can do under a budget."""
+
+    smallest: Cost
+    middle: Cost
+    largest: Cost
+    feasible: float  # share of uniform samples within the budget
+    samples: int
+
+    def to_dict(self) -> Mapping:
+        named = {k: getattr(self, k)._asdict() for k in ("smallest", "middle", "largest")}
+        return {**named, "feasible": self.feasible, "samples": self.samples}
+
+
+def reach(space: Space, budget: Budget, classes: int, samples: int = 2000) -> Reach:
+    """Smallest, middle (every axis at its central rung) and largest cost, and the share of feasible samples.
+
+    Raises BadInput when not even the smallest architecture is within the budget."""
+    smallest = cost_of(space, space.smallest, classes)
+    for key, over in budget.excess(smallest).items():
+        if over > 0:
+            raise BadInput(
+                f"{OPTIONS[key]} {format_quantity(getattr(budget, key), UNITS[key])} is impossible in space "
+                f"{space.name}: its smallest architecture has {format_quantity(getattr(smallest, key), UNITS[key])} "
+                f"{LABELS[key]}; ask for at least that, or take another --space"
+            )
+    middle = Arch(space.name, tuple(a.choices[len(a.choices) // 2] for a in space.axes))
+    rng = Random("reach")
+    within = sum(budget.holds(cost_of(space, space.sample(rng), classes)) for _ in range(samples))
+    largest = cost_of(space, space.largest, classes)
+    return Reach(smallest, cost_of(space, middle, classes), largest, within / samples, samples)
+
+
+def mean_macs(space: Space, draws, classes: int, count: int = 1000) -> float:
+    """The mean MACs of `count` architectures from `draws(i)`: how training cost is known before the start."""
+    return sum(cost_of(space, draws(i), classes).macs for i in range(count)) / count

@@ -1,0 +1,138 @@
+"""A split: labelled images, served as uint8 batches in an order that depends on its arguments alone."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ORDER, TAKE, HOLD_OUT, CROP = range(4)  # what random numbers are for; no two uses share a stream
+
+
+def random(purpose: int, *key: int) -> np.random.Generator:
+    """The generator of (purpose, key): the same in every process, whatever was drawn before."""
+    return np.random.default_rng((purpose, *key))
+
+
+class Split(ABC):
+    """Labelled images.
+
+    Attributes:
+        labels: int64 [len(self)], the class of each image.
+        size: px, square, at which images are served unless told.
+    """
+
+    def __init__(self, labels: Tensor, size: int):
+        self.labels, self.size = labels, size
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def steps(self, batch: int) -> int:
+        """Batches in an epoch: the last, short one is dropped unless it is the only one."""
+        return max(1, len(self) // batch)
+
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """A permutation of the images, int64 [len(self)], from (seed, epoch) alone."""
+        return torch.from_numpy(random(ORDER, seed, epoch).permutation(len(self)))
+
+    def batches(
+        self, batch: int, *, seed: int, epoch: int, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """One epoch of training batches, shuffled, from batch number `start` on.
+
+        Yields images uint8 [batch, channels, size, size], labels int64 [batch] and the images' places in this
+        split, int64 [batch]. `start=k` gives exactly what is left after k batches.
+        """
+        order = self.order(seed, epoch)
+        chosen = [order[i * batch : (i + 1) * batch] for i in range(start, self.steps(batch))]
+        for index, images in zip(chosen, self._images(chosen, crop=(seed, epoch)), strict=True):
+            yield images, self.labels[index], index
+
+    def ordered(self, batch: int, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image once, in order, as for evaluation, at `size` px (default: the split's own).
+
+        Yields images uint8 [at most batch, channels, size, size] and their labels, int64.
+        """
+        chosen = torch.arange(len(self)).split(batch)
+        for index, images in zip(chosen, self._images(chosen, size=size), strict=True):
+            yield images, self.labels[index]
+
+    def take(self, n: int, seed: int) -> Split:
+        """`n` of the images (all, if there are fewer), drawn without replacement from `seed`."""
+        return self.subset(torch.from_numpy(random(TAKE, seed).permutation(len(self))[:n]))
+
+    @abstractmethod
+    def subset(self, index: Tensor) -> Split:
+        """The images at the places `index`, int64 [n], in that order; nothing is copied."""
+
+    @abstractmethod
+    def content(self) -> Iterator[bytes]:
+        """What tells this split's images from others', for hashing."""
+
+    @abstractmethod
+    def _images(
+        self, chosen: Sequence[Tensor], *, size: int | None = None, crop: tuple[int, int] | None = None
+    ) -> Iterator[Tensor]:
+        """The images of each batch of places; `crop` is the (seed, epoch) of random crops, if any."""
+
+
+class MemorySplit(Split):
+    """Images that live in memory, uint8 [n, channels, size, size]; random crops are left to the view."""
+
+    def __init__(self, pixels: Tensor, labels: Tensor, places: Tensor | None = None):
+        """`places`: which of `pixels` are meant (default: all), int64, one for each label."""
+        super().__init__(labels, pixels.shape[-1])
+        self._pixels = pixels
+        self._places = torch.arange(len(pixels)) if places is None else places
+
+    def subset(self, index: Tensor) -> MemorySplit:
+        return MemorySplit(self._pixels, self.labels[index], self._places[index])
+
+    def content(self) -> Iterator[bytes]:
+        for images, _ in self.ordered(4096):
+            yield images.numpy().tobytes()
+
+    def _images(self, chosen, *, size=None, crop=None):
+        for index in chosen:
+            yield resize_uint8(self._pixels.index_select(0, self._places[index]), size or self.size)
+
+
+def resize_uint8(images: Tensor, size: int) -> Tensor:
+    """uint8 [n, c, h, w] at `size` px: bilinear, antialiased; the same tensor where it has that size."""
+    if images.shape[-2:] == (size, size):
+        return images
+    resized = F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8)
+
+
+def hold_out(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Two sets of places, (kept, held), ascending: `count` held, in proportion to the classes.
+
+    Every class keeps at least one image, so fewer than `count` are held where classes are that small.
+
+    Args:
+        labels: int64 [n].
+    """
+    sizes = np.bincount(labels.numpy())
+    quota = _quotas(sizes, count)
+    shuffled = random(HOLD_OUT, seed).permutation(len(labels))
+    by_class = shuffled[np.argsort(labels.numpy()[shuffled], kind="stable")]
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within the class
+    held = rank < np.repeat(quota, sizes)
+    return torch.from_numpy(np.sort(by_class[~held])), torch.from_numpy(np.sort(by_class[held]))
+
+
+def _quotas(sizes: np.ndarray, count: int) -> np.ndarray:
+    """How many to hold of classes of these sizes: proportional, the largest remainders rounded up."""
+    most = np.maximum(sizes - 1, 0)
+    exact = sizes * count / sizes.sum()
+    quota = np.minimum(exact.astype(int), most)
+    room = np.flatnonzero(quota < most)
+    largest = room[np.argsort((quota - exact)[room], kind="stable")]
+    quota[largest[: count - quota.sum()]] += 1
+    return quota

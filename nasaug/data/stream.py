@@ -1,0 +1,109 @@
+"""Images too many or too large for memory: decoded from their files by worker processes, batch by batch.
+
+What a worker draws depends on (seed, epoch, place of the image) alone, so any number of workers, and a
+resumed epoch, give the same batches.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torchvision.transforms.functional as TF
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from nasaug.data.split import CROP, Split, random
+from nasaug.errors import BadInput, RunFault
+
+# what Pillow raises on damaged files
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of random crops: Szegedy et al., CVPR 2015, as in torchvision
+CENTRE = 0.875  # the evaluated centre's share of the shorter side: 224 of 256 px
+
+
+class StreamSplit(Split):
+    """Images decoded when asked for, in three channels.
+
+    Training batches hold random resized crops, ordered ones the centre of each image.
+    """
+
+    def __init__(self, root: str, files: np.ndarray, labels: Tensor, *, size: int, workers: int):
+        """`files`: paths below `root`, bytes [n] (one block: worker processes would copy a list of strings,
+        page by page, as they count its references); `workers`: decoding processes, 0 for none."""
+        super().__init__(labels, size)
+        self._root, self._files, self._workers = root, files, workers
+
+    def subset(self, index: Tensor) -> StreamSplit:
+        files = self._files[index.numpy()]
+        return StreamSplit(self._root, files, self.labels[index], size=self.size, workers=self._workers)
+
+    def content(self) -> Iterator[bytes]:
+        yield self._files.tobytes()
+
+    def _images(self, chosen, *, size=None, crop=None):
+        loader = DataLoader(
+            _Decoder(self._root, self._files, size or self.size, crop),
+            batch_size=None,
+            sampler=chosen,
+            num_workers=self._workers,
+            generator=torch.Generator(),  # else it advances the global one
+        )
+        for images in _alive(iter(loader)):
+            if isinstance(images, BadInput):
+                raise images
+            yield images
+
+
+def _alive(batches: Iterator) -> Iterator:
+    """The loader's batches; a worker that was killed (no memory, no shared memory) is a fault in one line."""
+    while True:
+        try:
+            images = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise RunFault(f"a decoding process failed ({reason}); try --set data.workers=0") from error
+        yield images
+
+
+class _Decoder(Dataset):
+    """Maps places, int64 [n], to images, uint8 [n, 3, size, size]; or to the BadInput naming a bad file."""
+
+    def __init__(self, root: str, files: np.ndarray, size: int, crop: tuple[int, int] | None):
+        self.root, self.files, self.size, self.crop = root, files, size, crop
+
+    def __getitem__(self, index: Tensor) -> Tensor | BadInput:
+        images = torch.empty(len(index), 3, self.size, self.size, dtype=torch.uint8)
+        for slot, place in enumerate(index.tolist()):
+            path = os.path.join(self.root, os.fsdecode(self.files[place]))
+            try:
+                with Image.open(path) as image:
+                    images[slot] = TF.pil_to_tensor(self._cut(image.convert("RGB"), place))
+            except UNREADABLE as error:
+                return BadInput(f"cannot read the image {path!r} ({error}); repair or remove it")
+        return images
+
+    def _cut(self, image: Image.Image, place: int) -> Image.Image:
+        if self.crop is not None:
+            box = crop_box(image.height, image.width, random(CROP, *self.crop, place))
+            return TF.resized_crop(image, *box, [self.size, self.size])
+        return TF.center_crop(TF.resize(image, math.ceil(self.size / CENTRE)), self.size)
+
+
+def crop_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a random crop, distributed as in torchvision's RandomResizedCrop."""
+    for _ in range(10):
+        area = height * width * rng.uniform(*AREA)
+        ratio = math.exp(rng.uniform(*np.log(RATIO)))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+    w = min(width, round(height * RATIO[1]))
+    h = min(height, round(width / RATIO[0]))
+    return (height - h) // 2, (width - w) // 2, h, w

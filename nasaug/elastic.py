@@ -1,0 +1,215 @@
+"""Layers that run a slice of themselves: leading channels, centre of the kernel, chosen by an argument.
+
+Subclasses of torch's own, so every tool that knows those knows these. The slice is the `Layer` handed to
+`forward`; nothing is set on a module. Convolutions are channels-last throughout; a 1x1 convolution is one
+matrix product on the (pixels x channels) view, which takes a slice of its weight without a copy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .plan import Layer
+
+ACTIVATIONS = {
+    "": lambda x: x,
+    "relu": lambda x: F.relu(x, inplace=True),
+    "relu6": lambda x: F.hardtanh(x, 0.0, 6.0, inplace=True),
+    "hswish": F.hardswish,
+}
+
+
+class Stats(Protocol):
+    """Which statistics a norm uses in one pass, and what becomes of them."""
+
+    def norm(self, module: Norm, x: Tensor, channels: int) -> Tensor: ...
+
+
+class BatchStats:
+    """The batch's own statistics; buffers are left alone (every pass but the net's own training pass)."""
+
+    folds = False
+
+    def norm(self, module: Norm, x: Tensor, channels: int) -> Tensor:
+        weight, bias = module.scale_shift(channels)
+        return F.batch_norm(x, None, None, weight, bias, True, 0.0, module.eps)
+
+
+class TrackStats:
+    """The batch's own statistics, which also update the running ones (the net's own plan in training)."""
+
+    folds = False
+
+    def norm(self, module: Norm, x: Tensor, channels: int) -> Tensor:
+        return F.batch_norm(
+            x, module.running_mean, module.running_var, module.weight, module.bias, True, module.momentum, module.eps
+        )
+
+
+class RunningStats:
+    """The running statistics, folded into the convolution before the norm wherever there is one."""
+
+    folds = True
+
+    def norm(self, module: Norm, x: Tensor, channels: int) -> Tensor:
+        return F.batch_norm(
+            x, module.running_mean, module.running_var, module.weight, module.bias, False, 0.0, module.eps
+        )
+
+
+@dataclass
+class CollectStats:
+    """Batch statistics, merged over batches into those of all images (Chan et al. 1979).
+
+    Averaging the batches' variances would miss the spread of their means."""
+
+    folds = False
+    moments: dict[Norm, tuple[int, Tensor, Tensor]] = field(default_factory=dict)
+
+    def norm(self, module: Norm, x: Tensor, channels: int) -> Tensor:
+        mean, var = torch.zeros_like(module.running_mean), torch.ones_like(module.running_var)
+        out = F.batch_norm(x, mean, var, module.weight, module.bias, True, 1.0, module.eps)
+        count = x.numel() // channels
+        self._merge(module, count, mean, var * (count - 1))
+        return out
+
+    def _merge(self, module: Norm, count: int, mean: Tensor, squares: Tensor) -> None:
+        if module in self.moments:
+            n, old, old_squares = self.moments[module]
+            delta, total = mean - old, n + count
+            mean = old + delta * (count / total)
+            squares = old_squares + squares + delta**2 * (n * count / total)
+            count = total
+        self.moments[module] = (count, mean, squares)
+
+    def write(self) -> None:
+        """Put the merged mean and (unbiased) variance into the norms' buffers."""
+        for module, (count, mean, squares) in self.moments.items():
+            module.running_mean.copy_(mean)
+            module.running_var.copy_(squares / max(count - 1, 1))
+            module.num_batches_tracked.fill_(1)
+
+
+class Norm(nn.BatchNorm2d):
+    """Batch norm over leading channels; which statistics it uses is the pass's `Stats`."""
+
+    def scale_shift(self, channels: int) -> tuple[Tensor, Tensor]:
+        if channels == self.num_features:
+            return self.weight, self.bias
+        return self.weight[:channels], self.bias[:channels]
+
+    def fold(self) -> tuple[Tensor, Tensor]:
+        """Scale and shift per channel that equal this norm with its running statistics."""
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return scale, self.bias - self.running_mean * scale
+
+
+class Conv(nn.Conv2d):
+    """Convolution with its norm and activation; the norm comes first where `layer.pre` is set."""
+
+    def __init__(self, layer: Layer):
+        super().__init__(
+            layer.cin, layer.out, layer.kernel, layer.stride, layer.kernel // 2, groups=layer.groups, bias=layer.bias
+        )
+        self.norm = Norm(layer.cin if layer.pre else layer.out) if layer.norm else None
+
+    def activate(self, x: Tensor, layer: Layer, stats: Stats) -> Tensor:
+        """The norm and activation that precede a pre-activation convolution."""
+        return ACTIVATIONS[layer.act](stats.norm(self.norm, x, layer.cin))
+
+    def forward(self, x: Tensor, layer: Layer, stats: Stats) -> Tensor:
+        weight, bias = self._slice(layer)
+        if layer.pre or self.norm is None:
+            x = convolve(x, weight, bias, layer)
+            return x if layer.pre else ACTIVATIONS[layer.act](x)
+        if stats.folds:
+            scale, shift = self.norm.fold()
+            return ACTIVATIONS[layer.act](convolve(x, weight * scale.view(-1, 1, 1, 1), shift, layer))
+        return ACTIVATIONS[layer.act](stats.norm(self.norm, convolve(x, weight, bias, layer), layer.out))
+
+    def _slice(self, layer: Layer) -> tuple[Tensor, Tensor | None]:
+        bias = self.bias if self.bias is None else self.bias[: layer.out]
+        return window(self.weight, (layer.out, layer.cin // layer.groups, layer.kernel, layer.kernel)), bias
+
+
+class Linear(nn.Linear):
+    """Fully connected layer on leading features."""
+
+    def __init__(self, layer: Layer):
+        super().__init__(layer.cin, layer.out, bias=layer.bias)
+
+    def forward(self, x: Tensor, layer: Layer, stats: Stats) -> Tensor:
+        weight = window(self.weight, (layer.out, layer.cin))
+        return ACTIVATIONS[layer.act](F.linear(x.flatten(1), weight, self.bias[: layer.out]))
+
+
+class SqueezeExcite(nn.Module):
+    """Channel attention: global mean, reduce, ReLU, expand, hard sigmoid (MobileNetV3's form)."""
+
+    def __init__(self, layer: Layer):
+        super().__init__()
+        self.reduce = nn.Linear(layer.cin, layer.mid)
+        self.expand = nn.Linear(layer.mid, layer.out)
+
+    def forward(self, x: Tensor, layer: Layer, stats: Stats) -> Tensor:
+        c, m = layer.out, layer.mid
+        y = F.relu(F.linear(x.mean((2, 3)), self.reduce.weight[:m, :c], self.reduce.bias[:m]))
+        y = F.hardsigmoid(F.linear(y, self.expand.weight[:c, :m], self.expand.bias[:c]))
+        return x * y[:, :, None, None]
+
+
+class Pool(nn.Module):
+    """Global average."""
+
+    def __init__(self, layer: Layer):
+        super().__init__()
+
+    def forward(self, x: Tensor, layer: Layer, stats: Stats) -> Tensor:
+        return x.mean((2, 3), keepdim=True)
+
+
+class MaxPool(nn.MaxPool2d):
+    def __init__(self, layer: Layer):
+        super().__init__(layer.kernel, layer.stride, layer.kernel // 2)
+
+    def forward(self, x: Tensor, layer: Layer, stats: Stats) -> Tensor:
+        return super().forward(x)
+
+
+class NormAct(nn.Module):
+    """A norm of its own with its activation: the end of a pre-activation network."""
+
+    def __init__(self, layer: Layer):
+        super().__init__()
+        self.norm = Norm(layer.out)
+
+    def forward(self, x: Tensor, layer: Layer, stats: Stats) -> Tensor:
+        return ACTIVATIONS[layer.act](stats.norm(self.norm, x, layer.out))
+
+
+LAYERS = {
+    "conv": Conv, "linear": Linear, "se": SqueezeExcite, "pool": Pool, "maxpool": MaxPool, "norm": NormAct,
+}  # fmt: skip
+
+
+def window(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The part of `tensor` that a smaller layer shares: leading in dimensions 0 and 1, centred in the others."""
+    if tuple(tensor.shape) == tuple(shape):
+        return tensor
+    for dim, size in enumerate(shape):
+        spare = tensor.shape[dim] - size
+        if spare:
+            tensor = tensor.narrow(dim, spare // 2 if dim > 1 else 0, size)
+    return tensor
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
+    """Convolution in channels-last; 1x1 with stride 1 as a matrix product."""
+    if layer.kernel == 1 and layer.stride == 1 and layer.groups == 1:
+        return F.linear(x.permute(0, 2, 3, 1), weight[:, :, 0, 0], bias).permute(0, 3, 1, 2)
+    return F.conv2d(x, weight, bias, layer.stride, layer.kernel // 2, 1, layer.groups)

@@ -1,0 +1,328 @@
+"""The trainer: the only backward and the only optimiser step, whichever method or task it runs.
+
+Everything random draws from (seed, step) or (seed, epoch), so a checkpoint holds no generator and a resumed
+run ends with the same weights, bit for bit, as an uninterrupted one (on the CPU, same threads).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from . import augment, checkpoint
+from .cost import cost, cost_of
+from .data import Data
+from .errors import BadInput, RunFault
+from .methods import Draw, Method
+from .net import Net
+from .plan import Plan, plan
+from .runtime import Pending, Runtime
+from .scoring import Scorer
+from .space import Arch, Space
+from .tasks import Classify
+
+DRAWS = 1000  # architectures drawn to know a method's mean MACs before it starts
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How long and with which optimiser: the recipe's top-level keys."""
+
+    epochs: int | Literal["auto"] = "auto"
+    """Passes over the training images; auto: from train_macs."""
+    max_epochs: int = 30
+    """Upper bound for epochs = auto."""
+    train_macs: float | Literal["auto"] = "auto"
+    """Forward MACs over all passes; auto: 3e12 on a CPU, what max_epochs asks on an accelerator."""
+    batch: int = 128
+    lr: float = 0.1
+    warmup: float = 0.03
+    """Share of the steps in which the learning rate rises to lr; a cosine to 0 follows."""
+    momentum: float = 0.9
+    weight_decay: float = 4e-5
+    """Not applied to biases and norms."""
+    label_smoothing: float = 0.1
+    calibration_images: int = 2048
+
+    def __post_init__(self):
+        for name, low in (("epochs", 1), ("max_epochs", 1), ("train_macs", 1), ("batch", 2), ("calibration_images", 2)):
+            value = getattr(self, name)
+            if value != "auto" and value < low:
+                raise BadInput(f"{name} = {value} must be at least {low}")
+        if not 0 < self.lr or not 0 <= self.warmup < 1 or not 0 <= self.label_smoothing < 1:
+            raise BadInput("lr must be above 0, warmup and label_smoothing from 0 to below 1")
+
+
+CPU_MACS = 3e12
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How long a training is, known before it starts. MACs are forward MACs, of one image where so named."""
+
+    epochs: int
+    steps_per_epoch: int
+    macs_per_image: float  # mean over training, all passes of a step
+    batch: int
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def macs(self) -> float:
+        return self.steps * self.batch * self.macs_per_image
+
+
+def length_of(training: Training, method: Method, space: Space, base: Arch, plan: Plan, images: int, cpu: bool) -> Length:
+    """Epochs from the compute asked for: the mean MACs of DRAWS seeded steps, spread over training."""
+    total = 0
+    for i in range(DRAWS):
+        draw = Draw(space, base, plan.classes, i / DRAWS, Random(f"length/{i}"))
+        total += sum(cost_of(space, arch, plan.classes).macs for arch in method.nets(draw))
+    mean = total / DRAWS
+    batch = min(training.batch, images)
+    steps = max(1, images // batch)
+    epochs = training.epochs
+    if epochs == "auto":
+        asked = training.train_macs if training.train_macs != "auto" else CPU_MACS if cpu else math.inf
+        epochs = min(training.max_epochs, max(1, round(min(asked / (mean * steps * batch), 1e6))))
+    return Length(epochs, steps, mean, batch)
+
+
+class Step(Draw):
+    """What a method sees of one training step: views of the batch, passes, losses, and architectures drawn."""
+
+    def __init__(self, trainer: Trainer, images: Tensor, labels: Tensor):
+        t = trainer
+        super().__init__(t.space, t.base, t.plan.classes, t.progress, Random(f"{t.seed}/{t.step}/archs"))
+        self._trainer, self._images, self._labels = t, images, labels
+
+    def view(self, name: str) -> tuple[Tensor, Tensor]:
+        """(x, target) of the recipe's `[views.NAME]`, drawn from (seed, step, name)."""
+        t = self._trainer
+        if name not in t.views:
+            raise BadInput(f"the recipe has no [views.{name}], which this method needs")
+        generator = torch.Generator().manual_seed(Random(f"{t.seed}/{t.step}/{name}").getrandbits(62))
+        look = {"mean": t.data.mean, "std": t.data.std, "flip": t.data.flip}
+        return augment.make_view(t.views[name], self._images, generator, **look), self._labels
+
+    def run(self, x: Tensor, arch: Arch) -> Tensor:
+        """The architecture's logits on x, resized to its resolution (the Net itself never resizes)."""
+        p = plan(self.space, arch, self.classes)
+        self._trainer.macs += cost(p).macs * len(x)
+        with self._trainer.runtime.autocast():
+            return self._trainer.net(augment.resize(x, p.resolution), p)
+
+    def loss(self, out: Tensor, target: Tensor) -> Tensor:
+        return self._trainer.task.loss(out, target)
+
+    def soft(self, out: Tensor) -> Tensor:
+        return self._trainer.task.soft(out)
+
+    def match(self, out: Tensor, soft: Tensor) -> Tensor:
+        return self._trainer.task.match(out, soft)
+
+
+class Trainer:
+    """A Net in training: weights, optimiser, step count, history and the best epoch so far."""
+
+    def __init__(
+        self, net: Net, method: Method, space: Space, base: Arch, *, task: Classify, data: Data, views: dict,
+        training: Training, length: Length, runtime: Runtime, scorer: Scorer, seed: int, inherited: bool = False,
+        keep_best: bool = True,
+    ):  # fmt: skip
+        self.net, self.method, self.space, self.base = net.to(runtime.device).train(), method, space, base
+        self.task, self.data, self.training, self.length = task, data, training, length
+        # streamed images were cropped at random when they were decoded
+        self.views = {n: replace(v, crop=0.0) if data.streamed else v for n, v in views.items()}
+        self.runtime, self.scorer, self.seed, self.inherited = runtime, scorer, seed, inherited
+        self.keep_best = keep_best
+        self.plan: Plan = plan(space, base, task.classes)
+        self.step, self.macs, self.seconds = 0, 0.0, 0.0
+        self.history: list[dict] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_top1 = -1.0
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._flatten_gradients()
+        self.optimizer = _optimizer(net, training)
+
+    def _flatten_gradients(self) -> None:
+        """Every parameter's gradient is a view of one buffer: zeroed, and later reduced, in one operation.
+
+        Zero where unused, never absent: an absent one would skip decay and momentum."""
+        parameters = list(self.net.parameters())
+        self._gradients = torch.zeros(sum(p.numel() for p in parameters), device=self.runtime.device)
+        start = 0
+        for p in parameters:
+            p.grad = self._gradients.as_strided(p.shape, p.stride(), start)
+            start += p.numel()
+
+    @property
+    def progress(self) -> float:
+        return self.step / self.length.steps
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then a cosine to 0 over all steps."""
+        warm = self.training.warmup * self.length.steps
+        if self.step < warm:
+            return self.training.lr * (self.step + 1) / (warm + 1)
+        done = (self.step - warm) / max(1, self.length.steps - warm)
+        return self.training.lr * 0.5 * (1 + math.cos(math.pi * done))
+
+    def train_step(self, images: Tensor, labels: Tensor) -> None:
+        """One optimiser step on a raw uint8 batch: backward after each loss that the method yields."""
+        self._gradients.zero_()
+        device = self.runtime.device
+        step = Step(self, images.to(device, non_blocking=True), labels.to(device, non_blocking=True))
+        for name, loss in self.method.losses(step):
+            loss.backward()
+            self._note(name, loss.detach())
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        self.optimizer.step()
+        self.step += 1
+
+    def _note(self, name: str, loss: Tensor) -> None:
+        self._sums[name] = self._sums[name] + loss if name in self._sums else loss
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def losses(self) -> dict[str, float]:
+        """Mean of each loss in this epoch so far. Raises RunFault where one is not a number."""
+        means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+        for name, value in means.items():
+            if not math.isfinite(value):
+                remedy = f"lower the learning rate: --set lr={self.training.lr / 2:g}"
+                raise RunFault(f"the {name} loss is {value} by step {self.step}; {remedy}")
+        return means
+
+    def end_epoch(self) -> dict:
+        """Judge the base by the fixed protocol, keep the best epoch, and add to the history."""
+        losses = self.losses()
+        self._sums, self._counts = {}, {}
+        small = self.scorer.calibrated(self.net, self.plan)
+        val = self.scorer.top1(small, self.data.val)
+        if self.keep_best and val > self.best_top1:
+            self.best_top1 = val
+            self.best = {name: t.detach().clone() for name, t in small.state_dict().items()}
+        row = {
+            "epoch": self.step // self.length.steps_per_epoch, "step": self.step, "val_top1": val,
+            "train_macs": self.macs, "seconds": round(self.seconds, 3), **{f"loss_{k}": v for k, v in losses.items()},
+        }  # fmt: skip
+        self.history.append(row)
+        return row
+
+    def product(self) -> Net:
+        """The base network with the weights and statistics of its best epoch, in evaluation mode."""
+        net = Net(self.plan).to(self.runtime.device)
+        net.load_state_dict(self.best)
+        return net.eval()
+
+    # --- checkpoints -----------------------------------------------------------------------------------------
+
+    def momentum(self) -> dict[str, Tensor]:
+        """Momentum by parameter name."""
+        return {name: self.optimizer.state[p]["momentum_buffer"] for name, p in self.net.named_parameters()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {
+            **checkpoint.prefixed("net", self.net.state_dict()),
+            **checkpoint.prefixed("momentum", self.momentum()),
+            **checkpoint.prefixed("best", self.best),
+        }
+
+    def state(self) -> dict:
+        sums = {name: float(total) for name, total in self._sums.items()}
+        kept = {key: getattr(self, key) for key in _STATE}
+        return {**kept, "steps": self.length.steps, "sums": sums, "counts": dict(self._counts)}
+
+    def save(self, path) -> None:
+        checkpoint.write(path, self.tensors(), self.state())
+
+    def restore(self, tensors: dict[str, Tensor], state: dict) -> None:
+        """Go on from what `tensors()` and `state()` held."""
+        self.net.load_state_dict(checkpoint.part(tensors, "net"))
+        saved = checkpoint.part(tensors, "momentum")
+        for name, buffer in self.momentum().items():
+            buffer.copy_(saved[name])
+        self.best = checkpoint.part(tensors, "best")
+        for key in _STATE:
+            setattr(self, key, state[key])
+        self._sums = {name: torch.tensor(total) for name, total in state["sums"].items()}
+        self._counts = dict(state["counts"])
+
+    def load(self, path) -> None:
+        tensors, state = checkpoint.read(path)
+        if state.get("steps") != self.length.steps:
+            raise BadInput(f"{path} is of a run of {state.get('steps')} steps, this one has {self.length.steps}")
+        self.restore(tensors, state)
+
+
+_STATE = ("step", "macs", "seconds", "history", "best_top1")
+
+
+def _optimizer(net: Net, training: Training) -> torch.optim.SGD:
+    """SGD with Nesterov momentum; no weight decay on biases and norms; momentum starts at zero."""
+    decayed = [p for p in net.parameters() if p.dim() > 1]
+    plain = [p for p in net.parameters() if p.dim() == 1]
+    groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(
+        groups, lr=training.lr, momentum=training.momentum, nesterov=training.momentum > 0, fused=True
+    )
+    for p in net.parameters():
+        optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return optimizer
+
+
+def time_steps(trainer: Trainer, count: int = 3) -> float:
+    """Seconds a step takes, the fastest of `count` after one to warm up; the trainer is left as it was."""
+    tensors = {name: t.clone() for name, t in trainer.tensors().items()}
+    state = trainer.state() | {"history": list(trainer.history)}
+    times = []
+    for images, labels, _ in trainer.data.train.batches(trainer.length.batch, seed=trainer.seed, epoch=0):
+        start = time.perf_counter()
+        trainer.train_step(images, labels)
+        trainer.runtime.synchronize()
+        times.append(time.perf_counter() - start)
+        if len(times) > count:
+            break
+    trainer.restore(tensors, state)
+    return min(times[1:] or times)
+
+
+def fit(
+    trainer: Trainer, pending: Pending, *, save: Callable[[], None], on_epoch: Callable[[dict], None],
+    tick: Callable[[Trainer], None], save_every: float = 60.0,
+) -> None:
+    """Train to the end from wherever `trainer` stands.
+
+    save() writes a checkpoint: every `save_every` seconds, after each epoch, and when a stop is asked for.
+    tick(trainer) reports progress."""
+    per_epoch, saved = trainer.length.steps_per_epoch, time.perf_counter()
+    while trainer.step < trainer.length.steps:
+        epoch, start = divmod(trainer.step, per_epoch)
+        if start == 0:
+            trainer.method.on_epoch(trainer)
+        begun, spent = time.perf_counter(), trainer.seconds
+        batches = trainer.data.train.batches(trainer.length.batch, seed=trainer.seed, epoch=epoch, start=start)
+        for images, labels, _ in batches:
+            trainer.train_step(images, labels)
+            trainer.seconds = spent + time.perf_counter() - begun
+            tick(trainer)
+            inside = trainer.step % per_epoch != 0
+            if inside and (pending.signum is not None or time.perf_counter() - saved > save_every):
+                save()
+                saved = time.perf_counter()
+                pending.check()
+        on_epoch(trainer.end_epoch())
+        save()
+        saved = time.perf_counter()
+        pending.check()

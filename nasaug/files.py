@@ -1,0 +1,117 @@
+"""Files read with one-line errors and written whole, and the data files that ship with the package."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from nasaug.errors import BadInput, RunFault
+
+_BAD_PATH = {
+    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR,
+    errno.EPERM, errno.EROFS,
+}  # fmt: skip
+_REMEDY = {
+    errno.ENOSPC: "free some space or give another folder",
+    errno.EDQUOT: "free some space or give another folder",
+    errno.ENOENT: "make its folder first",
+}
+
+
+def bundled(kind: str) -> Path:
+    """The folder of shipped data files, `search_spaces` or `recipes`: in the wheel, else in the checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "_files" / kind
+    return installed if installed.is_dir() else package.parent / kind
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
+    """A binary file that takes the place of `path` only when the block ends well; else `path` is as it was.
+
+    Raises BadInput where the path cannot be written to, RunFault where the disk fails (full, quota).
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_error(path: Path, error: OSError) -> BadInput | RunFault:
+    """The one-line error for a write to `path` that failed."""
+    kind = BadInput if error.errno in _BAD_PATH else RunFault
+    remedy = _REMEDY.get(error.errno, "give a path that can be written to")
+    return kind(f"cannot write {path}: {error.strerror or error}; {remedy}")
+
+
+def write_whole(path: str | Path, content: bytes | str) -> None:
+    """Writes `content` (text as UTF-8) in place of whatever `path` held, whole or not at all."""
+    with whole_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def to_json(obj: Any, indent: int | None = None) -> str:
+    """JSON text of `obj`; a figure that is not a number or infinite is a RunFault, since JSON has none."""
+    try:
+        return json.dumps(obj, indent=indent, allow_nan=False, ensure_ascii=False)
+    except ValueError as error:
+        raise RunFault(f"a figure to be written is not finite: {obj!r:.200}") from error
+
+
+def write_json(path: str | Path, obj: Any) -> None:
+    """Writes `obj` as readable JSON, whole or not at all."""
+    write_whole(path, to_json(obj, indent=1) + "\n")
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The file's content; BadInput where there is none to read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise BadInput(f"cannot read {path}: {reason}; give the path of an existing file") from error
+
+
+def _read_text(path: str | Path) -> str:
+    try:
+        return read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not a text file (byte {error.start} is not UTF-8)") from error
+
+
+def read_json(path: str | Path, format: str) -> dict[str, Any]:
+    """The JSON object in a file whose "format" is `format`, such as "nasaug-arch/1"; else BadInput."""
+    try:
+        content = json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise BadInput(
+            f"{path}, line {error.lineno}: broken or cut-off JSON ({error.msg}); make the file anew"
+        ) from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != format:
+        raise BadInput(f'{path} has "format" {found!r}, but {format!r} is needed; give a file of that kind')
+    return content
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The tables of a TOML file; malformed TOML is a BadInput with file and line."""
+    text = _read_text(path)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{path}: not valid TOML: {error}; mend that line") from error

@@ -1,0 +1,44 @@
+"""The sandwich rule with in-place distillation: how the supernet is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import BadInput
+from ..space import Arch, Space
+from .base import Base, Draw
+
+
+@dataclass(frozen=True, slots=True)
+class Sandwich:
+    """Yu and Huang, ICCV 2019: the largest net learns the labels, the smallest and `samples` others its output.
+
+    The samples' log MACs are about uniform between `low` and `high` (0: over the space), so that the subnets
+    that the search will judge are the ones that are trained."""
+
+    samples: int = 2
+    low: float = 0.0
+    high: float = 0.0
+
+    def __post_init__(self):
+        if self.samples < 0:
+            raise BadInput(f"sandwich.samples = {self.samples} must not be negative")
+
+    def space(self, base: Base) -> tuple[Space, Arch]:
+        return base.space, base.space.largest
+
+    def nets(self, draw: Draw) -> list[Arch]:
+        drawn = [draw.near(self.low, self.high) for _ in range(self.samples)]
+        return [draw.space.largest, draw.space.smallest, *drawn]
+
+    def losses(self, step):
+        x, y = step.view("train")
+        largest, *others = self.nets(step)
+        out = step.run(x, largest)
+        yield "largest", step.loss(out, y)
+        soft = step.soft(out)
+        for name, arch in zip(("smallest", *("sample",) * self.samples), others, strict=True):
+            yield name, step.match(step.run(x, arch), soft)
+
+    def on_epoch(self, trainer) -> None:
+        pass

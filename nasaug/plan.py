@@ -1,0 +1,433 @@
+"""A Plan lowers an architecture to typed layers: the only currency below the search.
+
+MACs, memory, network construction, slicing, pruning and export all read the same Plan, so they cannot
+disagree. Pure: knows no weights and no training. Blocks are interned (equal blocks are one object), which
+makes lowering and costing thousands of architectures a second possible.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+from .errors import BadInput
+from .space import Arch, Axis, Ref, Rule, Space, resolve
+
+ACTS = ("", "relu", "relu6", "hswish")
+
+
+class Layer(NamedTuple):
+    """One layer; its `name` is also its parameters' name. `height` and `width` are those of its output.
+
+    op: conv | linear | se (squeeze-excite of `out` channels over `mid`) | pool (global average) | maxpool | norm.
+    A conv's norm follows it, or precedes it (on its input channels, with `act` between) where `pre` is set.
+    """
+
+    name: str
+    op: str
+    cin: int
+    out: int
+    height: int
+    width: int
+    kernel: int = 1
+    stride: int = 1
+    groups: int = 1
+    act: str = ""
+    norm: bool = False
+    bias: bool = False
+    pre: bool = False
+    mid: int = 0
+
+    @property
+    def depthwise(self) -> bool:
+        return self.op == "conv" and self.groups > 1
+
+
+class Spec(NamedTuple):
+    """One block with every choice made; the file form of a plan is its specs."""
+
+    name: str
+    block: str
+    width: int = 0  # output channels
+    hidden: int = 0  # inner channels of blocks that have them
+    kernel: int = 1
+    stride: int = 1
+    act: str = ""
+    se: int = 0  # middle channels of the squeeze-excite, 0 = none
+    shortcut: str = "none"
+    order: str = "post"
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A lowered block: its `layers` in order, and how its input joins its output.
+
+    `act` follows the addition. Interned by `lower`, so identity is equality."""
+
+    spec: Spec
+    cin: int
+    layers: tuple[Layer, ...]
+    project: Layer | None
+    act: str
+    in_size: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def shortcut(self) -> str:
+        return self.spec.shortcut
+
+    @property
+    def all_layers(self) -> tuple[Layer, ...]:
+        return self.layers if self.project is None else (*self.layers, self.project)
+
+    @property
+    def out(self) -> int:
+        return self.layers[-1].out
+
+    @property
+    def out_size(self) -> tuple[int, int]:
+        return self.layers[-1].height, self.layers[-1].width
+
+
+class _Chain:
+    """Appends layers one after another, tracking channels and size."""
+
+    def __init__(self, spec: Spec, cin: int, height: int, width: int):
+        self.spec, self.channels, self.size, self.layers = spec, cin, (height, width), []
+
+    def conv(self, name: str, out: int, kernel=1, stride=1, act="", depthwise=False, **kw) -> None:
+        h, w = (math.ceil(s / stride) for s in self.size)
+        groups = self.channels if depthwise else 1
+        kw.setdefault("norm", True)
+        layer = Layer(self._name(name), "conv", self.channels, out, h, w, kernel, stride, groups, act, **kw)
+        self._add(layer)
+
+    def other(self, name: str, op: str, out: int, size: tuple[int, int], **kw) -> None:
+        self._add(Layer(self._name(name), op, self.channels, out, *size, **kw))
+
+    def _name(self, name: str) -> str:
+        return f"{self.spec.name}.{name}" if name else self.spec.name
+
+    def _add(self, layer: Layer) -> None:
+        self.layers.append(layer)
+        self.channels, self.size = layer.out, (layer.height, layer.width)
+
+
+def _conv(c: _Chain, s: Spec) -> None:
+    c.conv("", s.width, s.kernel, s.stride, s.act, norm=s.order == "post")
+
+
+def _separable(c: _Chain, s: Spec) -> None:
+    c.conv("dw", c.channels, s.kernel, s.stride, s.act, depthwise=True)
+    c.conv("project", s.width)
+
+
+def _inverted(c: _Chain, s: Spec) -> None:
+    c.conv("expand", s.hidden, act=s.act)
+    c.conv("dw", s.hidden, s.kernel, s.stride, s.act, depthwise=True)
+    if s.se:
+        c.other("se", "se", s.hidden, c.size, mid=s.se)
+    c.conv("project", s.width)
+
+
+def _basic(c: _Chain, s: Spec) -> None:
+    pre = s.order == "pre"
+    c.conv("conv1", s.hidden, s.kernel, s.stride, s.act, pre=pre)
+    c.conv("conv2", s.width, s.kernel, act=s.act if pre else "", pre=pre)
+
+
+def _bottleneck(c: _Chain, s: Spec) -> None:
+    pre = s.order == "pre"
+    c.conv("conv1", s.hidden, act=s.act, pre=pre)
+    c.conv("conv2", s.hidden, s.kernel, s.stride, s.act, pre=pre)
+    c.conv("conv3", s.width, act=s.act if pre else "", pre=pre)
+
+
+def _pool(c: _Chain, s: Spec) -> None:
+    c.other("", "pool", c.channels, (1, 1))
+
+
+def _maxpool(c: _Chain, s: Spec) -> None:
+    size = tuple(math.ceil(n / s.stride) for n in c.size)
+    c.other("", "maxpool", c.channels, size, kernel=s.kernel, stride=s.stride)
+
+
+def _norm(c: _Chain, s: Spec) -> None:
+    c.other("", "norm", c.channels, c.size, act=s.act, norm=True)
+
+
+def _linear(c: _Chain, s: Spec) -> None:
+    c.other("", "linear", s.width, (1, 1), act=s.act, bias=True)
+
+
+BLOCKS: dict[str, Callable[[_Chain, Spec], None]] = {
+    "conv": _conv, "separable": _separable, "inverted": _inverted, "basic": _basic, "bottleneck": _bottleneck,
+    "pool": _pool, "maxpool": _maxpool, "norm": _norm, "linear": _linear,
+}  # fmt: skip
+_ON_OUTPUT = ("basic", "bottleneck")  # their inner width is a ratio of the output width, not of the input
+_ADDS_ACT = ("basic", "bottleneck")  # their activation follows the addition
+
+
+@lru_cache(maxsize=None)
+def lower(spec: Spec, cin: int, height: int, width: int) -> Block:
+    """The block of `spec` on an input of `cin` x `height` x `width`; the same object for the same arguments."""
+    chain = _Chain(spec, cin, height, width)
+    BLOCKS[spec.block](chain, spec)
+    project = None
+    if spec.shortcut == "project":
+        h, w = chain.size
+        pre = spec.order == "pre"
+        project = Layer(
+            f"{spec.name}.shortcut", "conv", cin, chain.channels, h, w, 1, spec.stride, norm=not pre
+        )
+    elif spec.shortcut == "identity" and (chain.channels, chain.size) != (cin, (height, width)):
+        raise BadInput(
+            f"block {spec.name} has an identity shortcut but turns {cin}x{height}x{width} into "
+            f"{chain.channels}x{chain.size[0]}x{chain.size[1]}; use shortcut = \"project\", or tie the widths"
+        )
+    act = spec.act if spec.block in _ADDS_ACT and spec.order == "post" else ""
+    return Block(spec, cin, tuple(chain.layers), project, act, (height, width))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network as pure data: lowered blocks on a `resolution` x `resolution` image of three channels."""
+
+    blocks: tuple[Block, ...]
+    resolution: int
+    classes: int
+
+    @property
+    def layers(self) -> Iterator[Layer]:
+        for block in self.blocks:
+            yield from block.all_layers
+
+    @cached_property
+    def by_name(self) -> dict[str, Layer]:
+        return {layer.name: layer for layer in self.layers}
+
+    @cached_property
+    def widths(self) -> dict[str, tuple[int, int, int, int]]:
+        """Layer name to (input channels, output channels, kernel, squeeze-excite middle)."""
+        return {x.name: (x.cin, x.out, x.kernel, x.mid) for x in self.layers}
+
+    def holds(self, smaller: Plan) -> bool:
+        """Whether `smaller` is a slice of this plan: each of its layers is here, at least as large."""
+        mine = self.widths
+        return all(
+            name in mine and all(a <= b for a, b in zip(sizes, mine[name], strict=True))
+            for name, sizes in smaller.widths.items()
+        )
+
+    def at(self, resolution: int) -> Plan:
+        """The same network on images of another size."""
+        return from_specs((b.spec for b in self.blocks), resolution, self.classes)
+
+    def to_dict(self) -> dict:
+        """JSON form; `from_dict` is its inverse."""
+        rows = [
+            {k: v for k, v in b.spec._asdict().items() if v != Spec._field_defaults.get(k)} for b in self.blocks
+        ]
+        return {"resolution": self.resolution, "classes": self.classes, "blocks": rows}
+
+
+def from_specs(specs, resolution: int, classes: int) -> Plan:
+    """A Plan from resolved blocks, one after another on an image of 3 x resolution x resolution."""
+    blocks, channels, size = [], 3, (resolution, resolution)
+    for spec in specs:
+        block = lower(spec, channels, *size)
+        blocks.append(block)
+        channels, size = block.out, block.out_size
+    return Plan(tuple(blocks), resolution, classes)
+
+
+def from_dict(data: Mapping, where: str = "plan") -> Plan:
+    """The inverse of `Plan.to_dict`. Raises BadInput for anything that is not a plan."""
+    try:
+        specs = [Spec(**row) for row in data["blocks"]]
+        resolution, classes = data["resolution"], data["classes"]
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"{where}: not a plan ({error}); write it again with nasaug search or profile") from None
+    for spec in specs:
+        _check_spec(spec, where)
+    if not all(isinstance(n, int) and n > 0 for n in (resolution, classes)):
+        raise BadInput(f"{where}: resolution {resolution!r} and classes {classes!r} must be positive whole numbers")
+    return from_specs(specs, resolution, classes)
+
+
+def _check_spec(spec: Spec, where: str) -> None:
+    if spec.block not in BLOCKS or spec.act not in ACTS:
+        raise BadInput(f"{where}: block {spec.name!r} is of unknown kind {spec.block!r} or activation {spec.act!r}")
+    sizes = (spec.width, spec.hidden, spec.kernel, spec.stride, spec.se)
+    if not all(isinstance(n, int) and 0 <= n <= 1 << 20 for n in sizes) or not spec.stride or not spec.kernel % 2:
+        raise BadInput(f"{where}: block {spec.name!r} has impossible sizes {sizes}")
+
+
+def make_divisible(value: float, divisor: int) -> int:
+    """The multiple of `divisor` nearest to `value`, at least one, and one step up where that loses over 10 %."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if divisor > 1 and rounded < 0.9 * value else rounded
+
+
+def plan(space: Space, arch: Arch, classes: int) -> Plan:
+    """Lower one architecture of `space` to a Plan that ends in a classifier of `classes` outputs."""
+    values = arch.values
+    resolution = resolve(space.resolution, values)
+    blocks, channels, size = [], 3, (resolution, resolution)
+    for rule in space.rules:
+        if rule.depth is not None and rule.index > values[rule.depth.axis]:
+            continue
+        block = lower(_spec(rule, values, channels, space.divisor), channels, *size)
+        blocks.append(block)
+        channels, size = block.out, block.out_size
+    blocks.append(lower(Spec("classifier", "linear", classes), channels, *size))
+    return Plan(tuple(blocks), resolution, classes)
+
+
+def _spec(rule: Rule, values: tuple, channels: int, divisor: int) -> Spec:
+    """One block's rule with the architecture's choices put in."""
+    width, expand = resolve(rule.width, values), resolve(rule.expand, values)
+    hidden = se = 0
+    if rule.block == "inverted":
+        hidden = hidden_width(expand, channels, divisor)
+    elif rule.block in _ON_OUTPUT:
+        hidden = hidden_width(expand, width, divisor)
+    if rule.se:
+        se = _se_middle(rule.se, hidden, divisor)
+    return Spec(
+        rule.name, rule.block, width, hidden, resolve(rule.kernel, values), resolve(rule.stride, values),
+        rule.act, se, rule.shortcut, rule.order,
+    )  # fmt: skip
+
+
+def hidden_width(expand: float, channels: int, divisor: int) -> int:
+    """Expanded channels: make_divisible(round(expand x channels), divisor), halves up.
+
+    The 1e-6 keeps a ratio like 100/24 x 24 from falling under the whole number that it stands for."""
+    return make_divisible(int(expand * channels + 0.5 + 1e-6), divisor)
+
+
+def _se_middle(ratio: float, hidden: int, divisor: int) -> int:
+    """Squeeze-excite middle: at least 16; in spaces around a plan (divisor 1) halves go down, as published."""
+    if divisor == 1:
+        return max(math.ceil(hidden * ratio - 0.5 - 1e-6), 16)
+    return max(make_divisible(hidden * ratio, divisor), 16)
+
+
+# --- a space around one plan ---------------------------------------------------------------------------------
+
+
+class Ladders(NamedTuple):
+    """Factors >= 1 by which `around` widens a plan: NetAug's published pair, one draw per stream and block."""
+
+    width: tuple[float, ...] = (1.0,)
+    expand: tuple[float, ...] = (1.0,)
+    round: int = 1
+
+
+def around(base: Plan, ladders: Ladders) -> tuple[Space, Arch]:
+    """A space whose smallest architecture is `base` and whose axes multiply its widths and expand ratios.
+
+    Each augmented width is base x factor rounded to `round`, drawn independently for every block without a
+    residual; one that has an identity shortcut keeps its input's width. Each expand factor multiplies the
+    base ratio, which applies to the already widened input, so factors compound (Cai et al., ICLR 2022)."""
+    axes: list[Axis] = []
+    rules: list[Rule] = []
+    stream: int | Ref = 3
+    # a divisor that every inner width of the base obeys, so that the smallest architecture is the base itself
+    divisor = math.gcd(ladders.round, *(n for b in base.blocks for n in (b.spec.hidden, b.spec.se)))
+    for block in base.blocks[:-1]:
+        spec = block.spec
+        if spec.shortcut == "identity" or not spec.width:
+            width = stream if spec.width else 0
+        else:
+            width = _axis(axes, f"{spec.name}.width", "width", _widths(spec.width, ladders))
+        expand: float | Ref = 1.0
+        if spec.hidden:
+            # half a part in 1e10 up, as published, so that the base's own ratio gives the base's own width
+            ratio = spec.hidden / (spec.width if spec.block in _ON_OUTPUT else block.cin) + 1e-10
+            choices = tuple(ratio * factor for factor in ladders.expand)
+            expand = _axis(axes, f"{spec.name}.expand", "expand", choices)
+        se = spec.se / spec.hidden if spec.se else 0.0
+        rules.append(
+            Rule(spec.name, spec.name, 1, spec.block, width, expand, spec.kernel, spec.stride, None, spec.act, se,
+                 spec.shortcut, spec.order)
+        )  # fmt: skip
+        stream = width or stream
+    space = Space("around", divisor, tuple(axes), tuple(rules), base.resolution)
+    return space, space.smallest
+
+
+def _widths(base: int, ladders: Ladders) -> tuple[int, ...]:
+    wide = (base if f == 1 else make_divisible(base * f, ladders.round) for f in ladders.width)
+    return tuple(sorted(set(wide)))
+
+
+def _axis(axes: list[Axis], name: str, kind: str, choices: tuple) -> Ref:
+    axes.append(Axis(name, kind, choices))
+    return Ref(len(axes) - 1)
+
+
+# --- which channels belong together --------------------------------------------------------------------------
+
+
+class Group(NamedTuple):
+    """Channels that must be permuted together: (parameter or buffer name, dimension) pairs."""
+
+    size: int
+    members: tuple[tuple[str, int], ...]
+    readers: tuple[tuple[str, int], ...]  # the weights that read these channels: importance is their L1 norm
+
+
+def channel_groups(plan: Plan) -> dict[str, Group]:
+    """Every set of channels that can be reordered without changing the network's function.
+
+    A block's inner channels are named after the layer that writes them (`s3.b2.expand`), a squeeze-excite's
+    middle `s3.b2.se`, a residual stream after the block that opens it (`s3.b1`)."""
+    parts: dict[str, tuple[int, list, list]] = {}
+    stream = ""  # the image's own channels have no group
+    for block in plan.blocks:
+        current = stream
+        for i, layer in enumerate(block.layers):
+            last = i == len(block.layers) - 1
+            target = current if layer.depthwise or layer.op in ("se", "pool", "maxpool", "norm") else layer.name
+            if last and layer.op in ("conv", "linear"):
+                target = stream if block.shortcut == "identity" else block.name
+            _members(parts, layer, current, target)
+            current = target
+        if block.project:
+            _members(parts, block.project, stream, current)
+        stream = current
+    parts.pop(stream, None)  # the logits
+    return {name: Group(size, tuple(own), tuple(reads)) for name, (size, own, reads) in parts.items()}
+
+
+def _members(parts: dict, layer: Layer, source: str, target: str) -> None:
+    """Enter one layer's tensors under the group that it reads and the one that it writes."""
+    def enter(group: str, size: int, *rows: tuple[str, int], reads: bool = False) -> None:
+        if not group:
+            return
+        parts.setdefault(group, (size, [], []))[1].extend(rows)
+        if reads:
+            parts[group][2].extend(rows)
+
+    name = layer.name
+    norm = [(f"{name}.norm.{part}", 0) for part in ("weight", "bias", "running_mean", "running_var")]
+    if layer.op == "norm":
+        enter(source, layer.out, *norm)
+    elif layer.op == "se":
+        enter(source, layer.out, (f"{name}.reduce.weight", 1), (f"{name}.expand.weight", 0), (f"{name}.expand.bias", 0))
+        enter(name, layer.mid, (f"{name}.reduce.weight", 0), (f"{name}.reduce.bias", 0))
+        enter(name, layer.mid, (f"{name}.expand.weight", 1), reads=True)
+    elif layer.op in ("conv", "linear"):
+        if not layer.depthwise:
+            enter(source, layer.cin, (f"{name}.weight", 1), reads=True)
+        enter(target, layer.out, (f"{name}.weight", 0), *([(f"{name}.bias", 0)] if layer.bias else []))
+        if layer.norm:
+            enter(source if layer.pre else target, layer.cin if layer.pre else layer.out, *norm)

@@ -1,0 +1,205 @@
+"""One folder a run: the resolved recipe, the environment, a log, checkpoints, and the result written last.
+
+A run without `result.json` is unfinished. Only one process at a time can hold a run.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from nasaug import recipe
+from nasaug.errors import BadInput, RunFault
+from nasaug.files import read_json, read_toml, to_json, write_error, write_json, write_whole
+
+RESULT_FORMAT = "nasaug-result/1"
+_PACKAGES = "torch torchvision optuna numpy scipy thop safetensors pydantic cyclopts nasaug".split()
+
+
+class RunDir:
+    """The folder of a run. Those that `create` and `resume` give are held by this process until closed."""
+
+    def __init__(self, path: str | Path, lock: IO[str] | None = None):
+        self.path = Path(path)
+        self._lock = lock
+
+    @classmethod
+    def create(cls, verb: str, settings: Any, run: str | Path | None = None) -> RunDir:
+        """A new run: `runs/VERB-N` with the next free N, or the folder `run`, which must be new or empty.
+
+        `settings` is the resolved recipe, a dataclass. To be called after all other checks have passed.
+        """
+        path = _next_free(Path("runs"), verb) if run is None else _named(Path(run))
+        lock = _hold(path)
+        try:
+            write_json(path / "env.json", {"format": "nasaug-env/1"} | describe_environment())
+            write_whole(path / "recipe.toml", recipe.dump(settings))
+        except RunFault:
+            lock.close()
+            for name in (".lock", "env.json"):
+                (path / name).unlink(missing_ok=True)
+            path.rmdir()
+            raise
+        return cls(path, lock)
+
+    @classmethod
+    def resume(cls, run: str | Path) -> RunDir:
+        """A run that was begun before, cleared of what a kill cut off."""
+        path = Path(run)
+        if not (path / "recipe.toml").is_file():
+            found = sorted(str(begun.parent) for begun in path.parent.glob("*/recipe.toml"))
+            raise BadInput(f"{path} is not a run to resume; there are: {', '.join(found) or 'none'}")
+        resumed = cls(path, _hold(path))
+        for leftover in path.glob(".*.tmp"):
+            leftover.unlink()
+        resumed.rewind()
+        return resumed
+
+    def __enter__(self) -> RunDir:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock:
+            self._lock.close()
+
+    def check_settings(self, settings: Any) -> None:
+        """Refuses to resume under another recipe than the run was begun with; names the keys that differ."""
+        begun = recipe.flatten(read_toml(self.path / "recipe.toml"))
+        asked = recipe.flatten(recipe.to_dict(settings))
+        differing = [
+            f"{key} (begun with {begun.get(key, 'none')}, asked {asked.get(key, 'none')})"
+            for key in sorted(begun.keys() | asked.keys())
+            if begun.get(key) != asked.get(key)
+        ]
+        if differing:
+            remedy = "resume with what it was begun with, or start a new run"
+            raise BadInput(f"{self.path} was begun with other settings: {', '.join(differing)}; {remedy}")
+
+    def log(self, event: str, **figures: Any) -> None:
+        """Adds a line to log.jsonl: the time in seconds since 1970, the event and its figures."""
+        path = self.path / "log.jsonl"
+        line = to_json({"time": round(time.time(), 3), "event": event} | figures)
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise write_error(path, error) from error
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The events so far, in order; a last line that was cut off by a kill is left out."""
+        path = self.path / "log.jsonl"
+        whole = path.read_text("utf-8").split("\n")[:-1] if path.exists() else []
+        return [json.loads(line) for line in whole]
+
+    def rewind(self, **last: int) -> None:
+        """Drops all from the first event past `last`, such as step=120, so that resuming logs nothing twice.
+
+        A last line cut off by a kill goes too. Events that lack the key count as within it.
+        """
+        events = self.read_log()
+        past = (i for i, event in enumerate(events) if any(event.get(k, v) > v for k, v in last.items()))
+        kept = events[: next(past, len(events))]
+        write_whole(self.path / "log.jsonl", "".join(to_json(event) + "\n" for event in kept))
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Writes result.json, by which the run exists for reports; to be called last."""
+        write_json(self.path / "result.json", {"format": RESULT_FORMAT} | result)
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / "result.json").is_file()
+
+    def result(self) -> dict[str, Any]:
+        """The result of a finished run; BadInput where there is none."""
+        return read_json(self.path / "result.json", RESULT_FORMAT)
+
+
+def _next_free(folder: Path, verb: str) -> Path:
+    endings = [path.name.removeprefix(f"{verb}-") for path in folder.glob(f"{verb}-*")]
+    number = max((int(ending) for ending in endings if ending.isdecimal()), default=0) + 1
+    while True:
+        path = folder / f"{verb}-{number}"
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:  # another process was faster
+            number += 1
+        except OSError as error:
+            raise write_error(path, error) from error
+
+
+def _named(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        begun = any(not item.name.startswith(".") for item in path.iterdir())
+    except OSError as error:
+        raise write_error(path, error) from error
+    if begun:
+        raise BadInput(f"{path} exists and is not empty; give --resume to go on with it, or another --run")
+    return path
+
+
+def _hold(path: Path) -> IO[str]:
+    """The run's lock file, locked: the kernel frees it however the process ends, so none is ever stale."""
+    try:
+        lock = open(path / ".lock", "a+")
+    except OSError as error:
+        raise write_error(path, error) from error
+    try:
+        # record locks, unlike flock, are not passed on to forked loader workers, which may outlive a kill
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        lock.seek(0)
+        holder = lock.read()
+        lock.close()
+        raise BadInput(f"{path} is in use by process {holder}; wait for it, or give another --run") from error
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, machine, commit and command line, read without importing any of the packages."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return {
+        "python": platform.python_version(),
+        "versions": versions,
+        "platform": platform.platform(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "commit": _commit(),
+        "command": without_passwords(shlex.join(sys.orig_argv)),
+    }
+
+
+def without_passwords(text: str) -> str:
+    """The text with the password of any address (a database's, say) blotted out."""
+    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
+
+
+def _commit() -> str | None:
+    """The git commit of the checkout this package runs from ("-dirty" if changed); None if it is not one."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return None
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

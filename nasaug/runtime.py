@@ -1,0 +1,95 @@
+"""The machine: device, threads, precision and signals. The only module that names a kind of accelerator."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from .errors import BadInput, unknown
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where a run computes. `autocast` is bfloat16 on an accelerator that has it, where asked for."""
+
+    device: torch.device
+    bf16: bool = False
+
+    @property
+    def accelerated(self) -> bool:
+        return self.device.type != "cpu"
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def synchronize(self) -> None:
+        if self.accelerated:
+            torch.cuda.synchronize(self.device)
+
+    def describe(self) -> str:
+        if self.accelerated:
+            return torch.cuda.get_device_name(self.device)
+        return f"CPU, {torch.get_num_threads()} threads"
+
+
+def open_runtime(name: str = "auto", bf16: bool = False) -> Runtime:
+    """The device `auto`, `cpu` or `cuda`. Raises BadInput where it is unknown or absent."""
+    if name not in DEVICES:
+        raise unknown("--device", name, DEVICES)
+    present = torch.cuda.is_available()
+    if name == "cuda" and not present:
+        raise BadInput("--device cuda: no CUDA device is visible to torch here; use --device cpu, or auto")
+    if name == "cpu" or not present:
+        return Runtime(torch.device("cpu"))
+    torch.backends.cudnn.benchmark = False  # random slice shapes would re-tune it at every step
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
+    return Runtime(torch.device("cuda", 0), bf16)
+
+
+class Stopped(BaseException):
+    """A signal asked the run to end; its checkpoint is written. Exit code 128 + `signum`."""
+
+    def __init__(self, signum: int):
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+class Pending:
+    """The signal that came while stops were deferred, if any."""
+
+    signum: int | None = None
+
+    def check(self) -> None:
+        """Raise Stopped where a signal came: called at a point where the state is whole."""
+        if self.signum is not None:
+            raise Stopped(self.signum)
+
+
+@contextlib.contextmanager
+def deferred_stop() -> Iterator[Pending]:
+    """Ctrl-C and SIGTERM wait for `check`; a second one of them ends the process at once."""
+    pending = Pending()
+    if threading.current_thread() is not threading.main_thread():
+        yield pending
+        return
+
+    def note(signum, frame):
+        if pending.signum is not None:
+            os._exit(128 + signum)
+        pending.signum = signum
+
+    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield pending
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)

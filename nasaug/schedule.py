@@ -1,0 +1,124 @@
+"""Values that change in the course of training: progress in [0, 1] to a number.
+
+In a recipe a schedule is a number, or a table that names its `kind`:
+`{kind = "linear", start = 9, end = 0}`, `{kind = "steps", at = [0.5, 0.75], values = [1, 0.1, 0.01]}`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from nasaug.errors import BadInput, unknown
+
+
+class Schedule:
+    """Base of all schedules; calling one with the progress of training, 0 to 1, gives its value there."""
+
+    __slots__ = ()
+
+    def __call__(self, progress: float) -> float:
+        raise NotImplementedError
+
+    @staticmethod
+    def parse(value: Any) -> Schedule:
+        """The schedule written as `value`: a number or a table; BadInput where it is neither."""
+        if isinstance(value, Schedule):
+            return value
+        if not isinstance(value, dict):
+            rule = f"a number or a table with kind = {' | '.join(_KINDS)}"
+            return Constant(_number("a schedule", value, rule))
+        fields = dict(value)
+        kind = fields.pop("kind", None)
+        if kind not in _KINDS:
+            raise unknown("kind of schedule", kind, _KINDS)
+        names = [field.name for field in dataclasses.fields(_KINDS[kind])]
+        if sorted(fields) != sorted(names):
+            given = ", ".join(fields) or "none"
+            raise BadInput(f"a {kind} schedule takes {', '.join(names)}; given: {given}")
+        return _KINDS[kind](**fields)
+
+    def to_plain(self) -> Any:
+        """The schedule as a recipe writes it; `parse` gives it back."""
+        kind = next(name for name, cls in _KINDS.items() if type(self) is cls)
+        return {"kind": kind} | dataclasses.asdict(self)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_plain_validator_function(Schedule.parse)
+
+
+def _number(name: str, value: Any, rule: str = "a finite number") -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise BadInput(f"{name} must be {rule}, not {value!r}")
+    return float(value)
+
+
+def _numbers(name: str, value: Any) -> tuple[float, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise BadInput(f"{name} must be an array of numbers, not {value!r}")
+    return tuple(_number(name, item) for item in value)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Constant(Schedule):
+    """The same value throughout."""
+
+    value: float
+
+    def __post_init__(self):
+        object.__setattr__(self, "value", _number("value", self.value))
+
+    def __call__(self, progress: float) -> float:
+        return self.value
+
+    def to_plain(self) -> float:
+        return self.value
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Linear(Schedule):
+    """A straight line from `start` to `end`."""
+
+    start: float
+    end: float
+
+    def __post_init__(self):
+        for name in ("start", "end"):
+            object.__setattr__(self, name, _number(name, getattr(self, name)))
+
+    def __call__(self, progress: float) -> float:
+        return self.start + (self.end - self.start) * progress
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cosine(Linear):
+    """Half a cosine wave from `start` to `end`: slow, fast, slow (Loshchilov and Hutter, ICLR 2017)."""
+
+    def __call__(self, progress: float) -> float:
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Steps(Schedule):
+    """`values[i]` until the progress reaches `at[i]`, the last value after that."""
+
+    at: tuple[float, ...]
+    values: tuple[float, ...]
+
+    def __post_init__(self):
+        for name in ("at", "values"):
+            object.__setattr__(self, name, _numbers(name, getattr(self, name)))
+        if not all(a < b for a, b in zip((0.0, *self.at), (*self.at, 1.0), strict=True)):
+            raise BadInput(f"at must ascend between 0 and 1, not {list(self.at)}")
+        if len(self.values) != len(self.at) + 1:
+            raise BadInput(f"values must be one more than at ({len(self.at) + 1}), not {len(self.values)}")
+
+    def __call__(self, progress: float) -> float:
+        return self.values[sum(progress >= edge for edge in self.at)]
+
+
+_KINDS = {"constant": Constant, "linear": Linear, "cosine": Cosine, "steps": Steps}

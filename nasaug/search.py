@@ -1,0 +1,229 @@
+"""Search: train one weight-sharing supernet, then let Optuna find the best subnet under the budget.
+
+Every candidate is turned away by the cost model, answered from a cache, or judged as `narrow`, calibrated, on
+the validation split. The study holds all state: resumed, it goes on as if it had not stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from .cost import Budget, Cost, Reach, cost_of, describe, sample_near
+from .data import Split
+from .errors import BadInput
+from .net import Net
+from .plan import plan
+from .progress import Progress
+from .runtime import Pending
+from .scoring import Scorer
+from .settings import SearchConfig
+from .space import Arch, Space
+
+STUDY = "nasaug"
+STARTUP = 20  # candidates that every sampler but `random` draws by size before it learns from scores
+ASKS = 50  # asks per evaluated candidate, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One judged architecture; `val_top1` is on the scoring images, `full_top1` on the whole validation split."""
+
+    arch: Arch
+    cost: Cost
+    val_top1: float
+    full_top1: float | None = None
+
+
+@dataclass
+class Search:
+    """Stage 2 on a trained supernet. `storage` is an Optuna storage URL."""
+
+    net: Net
+    space: Space
+    budget: Budget
+    config: SearchConfig
+    scorer: Scorer
+    images: Split
+    storage: str
+    seed: int = 0
+    timeout: float | None = None
+    scores: dict[Arch, float] = field(default_factory=dict)
+    _study: Any = None
+    _record: Any = None
+
+    def range(self) -> tuple[float, float]:
+        """MACs between which candidates are drawn by size: budget / 8 to 1.2 x the budget, or the space's."""
+        return macs_range(self.space, self.budget, self.net.plan.classes)
+
+    def run(self, pending: Pending, log) -> list[Candidate]:
+        """Ask, cost, evaluate, tell until `trials` candidates are judged; best first."""
+        self._open()
+        begun, trials, limit = time.monotonic(), self.config.trials, ASKS * self.config.trials
+        with Progress("search", trials, begun=len(self.scores), unit="candidates") as bar:
+            while len(self.scores) < trials and self._told < limit:
+                pending.check()
+                if self.timeout is not None and time.monotonic() - begun > self.timeout:
+                    break
+                arch, top1 = self._trial()
+                if top1 is not None:
+                    log(self.space.id(arch), top1)
+                    bar.update(len(self.scores), best=max(self.scores.values()))
+        if not self.scores:
+            raise BadInput(f"no architecture within {self.budget} was found in {self._told} tries; raise the budget or --trials")
+        ranked = sorted(self.scores, key=lambda arch: (-self.scores[arch], self._cost(arch).macs))
+        return [Candidate(arch, self._cost(arch), self.scores[arch]) for arch in ranked]
+
+    def finalists(self, ranked: list[Candidate], val: Split) -> list[Candidate]:
+        """The best few, judged on the whole validation split, best first."""
+        best = [
+            Candidate(c.arch, c.cost, c.val_top1, self._score(c.arch, val)) for c in ranked[: self.config.finalists]
+        ]
+        return sorted(best, key=lambda c: -c.full_top1)
+
+    # --- one trial -------------------------------------------------------------------------------------------
+
+    def _trial(self) -> tuple[Arch, float | None]:
+        """One candidate; its score where it was evaluated now, None where turned away or known."""
+        number = self._told
+        if self.config.sampler == "random" or len(self.scores) < STARTUP:
+            self._study.enqueue_trial(self._params(self._draw(number)))
+        self._study.sampler = self._sampler(number)
+        trial = self._study.ask(self._distributions())
+        arch = self._arch(trial.params)
+        spent = self._cost(arch)
+        for key, over in self.budget.excess(spent).items():
+            trial.set_constraint(key, over)
+        fresh = self.budget.holds(spent) and arch not in self.scores
+        if fresh:
+            self.scores[arch] = self._score(arch, self.images)
+        # one turned away has no score: complete, with the worst value, is what every sampler accepts
+        self._study.tell(trial, self.scores.get(arch, 0.0))
+        self._record.add_trial(self._study.get_trials(deepcopy=False)[-1])
+        return arch, self.scores[arch] if fresh else None
+
+    @property
+    def _told(self) -> int:
+        """Trials scored, turned away or answered from the cache so far."""
+        return len(self._study.get_trials(deepcopy=False))
+
+    def _draw(self, number: int) -> Arch:
+        low, high = self.range()
+        return sample_near(self.space, Random(f"{self.seed}/draw/{number}"), low, high, self.net.plan.classes)
+
+    def _score(self, arch: Arch, split: Split) -> float:
+        p = plan(self.space, arch, self.net.plan.classes)
+        return self.scorer.top1(self.scorer.calibrated(self.net, p), split)
+
+    def _cost(self, arch: Arch) -> Cost:
+        return cost_of(self.space, arch, self.net.plan.classes)
+
+    # --- optuna's view: one integer a ladder -----------------------------------------------------------------
+
+    def _distributions(self) -> dict:
+        from optuna.distributions import IntDistribution
+
+        return {a.name: IntDistribution(0, len(a.choices) - 1) for a in self.space.axes if len(a.choices) > 1}
+
+    def _arch(self, params: dict[str, int]) -> Arch:
+        values = tuple(axis.choices[params.get(axis.name, 0)] for axis in self.space.axes)
+        return self.space.canonical(Arch(self.space.name, values))
+
+    def _params(self, arch: Arch) -> dict[str, int]:
+        pairs = zip(self.space.axes, arch.values, strict=True)
+        return {axis.name: axis.choices.index(value) for axis, value in pairs if len(axis.choices) > 1}
+
+    def _sampler(self, told: int):
+        """Made anew before each ask from (seed, trials told), so that a resumed study draws the same."""
+        import optuna
+
+        seed = Random(f"{self.seed}/sampler/{told}").getrandbits(31)
+        if self.config.sampler == "nsga2":
+            return optuna.samplers.NSGAIISampler(seed=seed, population_size=20)
+        if self.config.sampler == "tpe":
+            return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
+        return optuna.samplers.RandomSampler(seed=seed)
+
+    def _open(self) -> None:
+        """The record (in storage, finished trials alone) and the study that asks (in memory).
+
+        A trial enters the record whole, when it is told, so a kill leaves none running."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        storage = open_storage(self.storage)
+        self._record = optuna.create_study(
+            storage=storage, study_name=STUDY, direction="maximize", load_if_exists=True
+        )
+        self._study = optuna.create_study(direction="maximize")
+        for trial in self._record.get_trials(deepcopy=False):
+            self._study.add_trial(trial)
+            arch = self._arch(trial.params)
+            if self.budget.holds(self._cost(arch)):
+                self.scores.setdefault(arch, trial.value)
+
+
+def open_storage(url: str):
+    """An Optuna storage from its URL; `journal:PATH` is a journal file. Raises BadInput where it cannot be used."""
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if url.startswith("journal:"):
+        backend = optuna.storages.journal.JournalFileBackend(url.removeprefix("journal:"))
+        return optuna.storages.JournalStorage(backend)
+    try:
+        return optuna.storages.RDBStorage(url)
+    except (SQLAlchemyError, ImportError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"--storage {url}: {reason}; give a URL like sqlite:///study.db, or none") from None
+
+
+def macs_range(space: Space, budget: Budget, classes: int) -> tuple[float, float]:
+    """MACs between which subnets are trained and first drawn: budget / 8 to 1.2 x budget, within the space."""
+    low = cost_of(space, space.smallest, classes).macs
+    high = cost_of(space, space.largest, classes).macs
+    if budget.macs is None:
+        return float(low), float(high)
+    return float(min(max(low, budget.macs / 8), high)), float(min(high, 1.2 * budget.macs))
+
+
+def pareto(candidates: list[Candidate]) -> list[Candidate]:
+    """Those that no other beats in accuracy at fewer or equal MACs, by rising MACs."""
+    front: list[Candidate] = []
+    for c in sorted(candidates, key=lambda c: (c.cost.macs, -c.val_top1)):
+        if not front or c.val_top1 > front[-1].val_top1:
+            front.append(c)
+    return front
+
+
+def plot_pareto(path: Path, candidates: list[Candidate], budget: Budget) -> None:
+    """Validation top-1 against MACs of every candidate, the front drawn through, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    axes.scatter([c.cost.macs / 1e6 for c in candidates], [c.val_top1 for c in candidates], s=14, alpha=0.5, label="candidates")
+    front = pareto(candidates)
+    axes.plot([c.cost.macs / 1e6 for c in front], [c.val_top1 for c in front], "o-", ms=4, color="tab:red", label="Pareto front")
+    if budget.macs:
+        axes.axvline(budget.macs / 1e6, ls="--", lw=1, color="grey", label="budget")
+    axes.set(xlabel="MACs (millions)", ylabel="validation top-1 (%), weights of the supernet", xscale="log")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    temporary = path.with_suffix(".tmp.png")
+    figure.savefig(temporary, dpi=150)
+    plt.close(figure)
+    temporary.replace(path)
+
+
+def report_reach(reach: Reach, budget: Budget) -> str:
+    """What the space can do under the budget, in three lines."""
+    rows = [f"  {name:8s} {describe(getattr(reach, name))}" for name in ("smallest", "middle", "largest")]
+    share = f"  {100 * reach.feasible:.0f} % of {reach.samples} uniform samples are within: {budget}"
+    return "\n".join([*rows, share])
+

@@ -1,0 +1,68 @@
+"""The recipe's schema: everything that a run needs, in one frozen dataclass, each table owned by its module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from . import files
+from .augment import View
+from .data import DataConfig
+from .engine import Training
+from .errors import BadInput
+from .methods import METHODS, NetAug, Sandwich
+
+
+@dataclass(frozen=True, slots=True)
+class SearchConfig:
+    """The second stage of a search: the recipe's `[search]` table."""
+
+    trials: int = 100
+    """Candidates evaluated; those turned away by the budget and repeated ones do not count."""
+    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    score_images: int = 1000
+    """Validation images on which a candidate is scored."""
+    calibration_images: int = 1024
+    finalists: int = 8
+    """The best few, scored again on the whole validation split."""
+    headroom: float = 6.0
+    """The supernet's largest net costs at most this many times the MAC budget; 0: the space is not cropped."""
+
+    def __post_init__(self):
+        for name in ("trials", "score_images", "finalists"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"search.{name} = {getattr(self, name)} must be at least 1")
+        if self.calibration_images < 2:
+            raise BadInput(f"search.calibration_images = {self.calibration_images} must be at least 2")
+        if self.headroom != 0 and self.headroom < 1:
+            raise BadInput(f"search.headroom = {self.headroom:g} must be 0 (do not crop the space) or at least 1")
+
+
+@dataclass(frozen=True)
+class Recipe(Training):
+    """Everything a run needs, resolved. The optimiser's keys are at the top level."""
+
+    seed: int = 0
+    method: Literal["baseline", "netaug"] = "netaug"
+    init: Literal["auto", "inherit", "scratch"] = "auto"
+    """Start from the supernet's weights, or fresh; auto: inherit where the arch file names a supernet."""
+    space: str = "auto"
+    """A search space's name or path; auto: mobilenetv2-small up to 64 px, else mobilenetv2."""
+    bf16: bool = False
+    """bfloat16 autocast on an accelerator."""
+    data: DataConfig = field(default_factory=DataConfig)
+    views: dict[str, View] = field(default_factory=lambda: {"train": View()})
+    netaug: NetAug = field(default_factory=NetAug)
+    sandwich: Sandwich = field(default_factory=Sandwich)
+    search: SearchConfig = field(default_factory=SearchConfig)
+
+    def chosen_method(self):
+        """The training method's own table."""
+        return getattr(self, self.method) if hasattr(self, self.method) else METHODS[self.method]()
+
+
+def default_recipe(data: str) -> str:
+    """The recipe that belongs to a data set: one of its name where there is one, else `small`."""
+    named = files.bundled("recipes") / f"{Path(data).name}.toml"
+    return named.stem if named.is_file() else "small"

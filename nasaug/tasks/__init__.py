@@ -1,0 +1,5 @@
+"""Tasks: what the network's output means, how wrong it is, and how good."""
+
+from .classify import Classify
+
+__all__ = ["Classify"]

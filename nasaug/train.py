@@ -1,0 +1,228 @@
+"""Train one network with any method: from a recipe, an arch file and data to a judged, plain tiny net."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from . import checkpoint, data as datasets
+from .archfile import ArchFile
+from .cost import cost, describe
+from .data import Data
+from .engine import Length, Trainer, fit, length_of, time_steps
+from .errors import BadInput
+from .methods import Base, Method, NetAug
+from .net import Net
+from .plan import Plan, from_dict, plan
+from .progress import Progress
+from .rundir import RunDir
+from .runtime import Runtime, deferred_stop
+from .scoring import Scorer
+from .settings import Recipe
+from .space import Arch, Space
+from .tasks import Classify
+from .units import format_duration, format_quantity
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training, known in full before anything is written or loaded: what, by which method, how long."""
+
+    recipe: Recipe
+    method: Method
+    base: Base
+    space: Space  # the trained Net covers it
+    arch: Arch  # the base network in it
+    length: Length
+    inherit: Path | None = None  # a supernet's checkpoint to start from
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the Net that is trained."""
+        return plan(self.space, self.space.largest, self.base.plan.classes)
+
+
+def make_job(
+    recipe: Recipe, method: Method, base: Base, *, images: int, runtime: Runtime, inherit: Path | None = None
+) -> Job:
+    space, arch = method.space(base)
+    length = length_of(recipe, method, space, arch, base.plan, images, not runtime.accelerated)
+    return Job(recipe, method, base, space, arch, length, inherit)
+
+
+def start_net(job: Job) -> Net:
+    """Fresh weights from the run's seed, or the supernet's: its slice, grown where the job's net is larger."""
+    if job.inherit is None:
+        return Net(job.plan, job.recipe.seed)
+    supernet = load_net(job.inherit)
+    if supernet.plan.holds(job.plan):
+        return supernet.narrow(job.plan)
+    if not supernet.plan.holds(job.base.plan):
+        raise BadInput(f"{job.inherit} does not contain the arch to be trained; use --from-scratch")
+    return supernet.narrow(job.base.plan).grow(job.plan, job.recipe.seed)
+
+
+def save_net(path: Path, net: Net, **facts) -> None:
+    """A network with its plan in one safetensors file."""
+    checkpoint.write(path, net.state_dict(), {"plan": net.plan.to_dict(), **facts})
+
+
+def load_net(path: Path) -> Net:
+    """The inverse of `save_net`, in evaluation mode. Raises BadInput for a file that is no such network."""
+    tensors, state = checkpoint.read(path)
+    if "plan" not in state:
+        raise BadInput(f"{path} holds no plan; give a model or supernet that nasaug wrote")
+    net = Net(from_dict(state["plan"], str(path)))
+    expected = {name: t.shape for name, t in net.state_dict().items()}
+    if expected != {name: t.shape for name, t in tensors.items()}:
+        raise BadInput(f"{path}: its tensors do not fit its plan; the file was altered: train again, or restore it")
+    net.load_state_dict(tensors)
+    return net.eval()
+
+
+def make_trainer(job: Job, data: Data, runtime: Runtime, scorer: Scorer, *, keep_best: bool = True) -> Trainer:
+    recipe = job.recipe
+    return Trainer(
+        start_net(job), job.method, job.space, job.arch, task=scorer.task, data=data, views=recipe.views,
+        training=recipe, length=job.length, runtime=runtime, scorer=scorer, seed=recipe.seed,
+        inherited=job.inherit is not None, keep_best=keep_best,
+    )  # fmt: skip
+
+
+def make_scorer(recipe: Recipe, data: Data, runtime: Runtime, calibration: int | None = None) -> Scorer:
+    task = Classify(len(data.classes), recipe.label_smoothing)
+    return Scorer(data, task, runtime, calibration or recipe.calibration_images, recipe.data.split_seed)
+
+
+def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint_name: str = CHECKPOINT) -> None:
+    """Fit from where the run's checkpoint stands (or the start), with progress, log and checkpoints."""
+    path = run.path / checkpoint_name
+    if path.is_file():
+        trainer.load(path)
+        run.rewind(step=trainer.step)
+        say(f"resumed {title} at step {trainer.step} of {trainer.length.steps}")
+    scalars = _tensorboard(run.path)
+
+    def on_epoch(row: dict) -> None:
+        run.log("epoch", stage=title, **row)
+        for key, value in row.items():
+            if scalars:
+                scalars.add_scalar(f"{title}/{key}", value, row["step"])
+        if not sys.stderr.isatty():
+            say(f"{title}: epoch {row['epoch']} of {trainer.length.epochs}, validation top-1 {row['val_top1']:.2f} %")
+
+    length, shown = trainer.length, 0.0
+    with (
+        deferred_stop() as pending,
+        Progress(title, length.steps, begun=trainer.step, unit="images", per_step=length.batch) as bar,
+    ):
+        def tick(t: Trainer) -> None:
+            nonlocal shown
+            if t.seconds - shown > 0.5 or t.seconds < shown or t.step == length.steps:
+                shown = t.seconds
+                bar.update(t.step, **t.losses())
+
+        fit(trainer, pending, save=lambda: trainer.save(path), on_epoch=on_epoch, tick=tick)
+    if scalars:
+        scalars.close()
+
+
+def _tensorboard(path: Path):
+    """A TensorBoard writer where that extra is installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(path / "tensorboard"))
+
+
+def announce(trainer: Trainer, title: str, inputs: str) -> float:
+    """Say, from three timed steps, how long the training will take; returns seconds a step."""
+    seconds, length = time_steps(trainer), trainer.length
+    whole = seconds * length.steps
+    say(
+        f"{title}: {inputs}; {length.epochs} epochs of {length.steps_per_epoch} steps, "
+        f"{format_quantity(length.macs, 'macs')} MACs, about {format_duration(whole)} "
+        f"({length.batch / seconds:.0f} images/s on {trainer.runtime.describe()})"
+    )
+    if length.epochs < trainer.training.max_epochs and trainer.training.epochs == "auto":
+        longer = whole * trainer.training.max_epochs / length.epochs
+        say(f"  {trainer.training.max_epochs} epochs would take {format_duration(longer)}: --set epochs={trainer.training.max_epochs}")
+    return seconds
+
+
+def announce_augmentation(job: Job, seconds_per_step: float, images: int, runtime: Runtime) -> dict:
+    """Say how much wider NetAug's nets are than the base, and name the alternative where that is little."""
+    base = cost(job.base.plan).macs
+    wide = job.length.macs_per_image - base
+    ladder = job.method.chosen_ladder(job.base)
+    say(f"  augmented nets (ladder {ladder}): {wide / base:.2f} x the base's MACs on average")
+    if wide < 1.5 * base and ladder == "supernet":
+        other = make_job(job.recipe, replace(job.method, ladder="factors"), job.base, images=images, runtime=runtime)
+        per_mac = seconds_per_step / (job.length.batch * job.length.macs_per_image)
+        say(
+            "  that is little to augment with: --set netaug.ladder=factors would widen it "
+            f"{other.length.macs_per_image / base - 1:.2f} x and take about {format_duration(per_mac * other.length.macs)}"
+        )
+    return {"ladder": ladder, "augmented_macs": wide, "augmented_over_base": wide / base}
+
+
+def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir, data: Data, title: str) -> dict:
+    """The whole of `train` and `netaug-train` once everything is checked; returns what result.json holds."""
+    scorer = make_scorer(recipe, data, runtime)
+    job = job_for(found, recipe, runtime, len(data.train))
+    trainer = make_trainer(job, data, runtime, scorer)
+    facts: dict = {}
+    if not run.finished:
+        per_step = announce(trainer, title, f"{found.name}, {describe(cost(found.plan))}")
+        if isinstance(job.method, NetAug):
+            facts = announce_augmentation(job, per_step, len(data.train), runtime)
+    carry_out(trainer, run, title)
+    product = trainer.product()
+    save_net(run.path / "model.safetensors", product, **preprocessing(data))
+    replace(found, supernet=None).save(run.path / "arch.json")
+    test = data.finish()
+    result = {
+        "method": recipe.method, "arch": found.name, "data": data.name, "data_key": data.key, "seed": recipe.seed,
+        "init": "inherit" if job.inherit else "scratch", **cost(found.plan)._asdict(),
+        "val_top1": trainer.best_top1, "val": trainer.history, "test_top1": scorer.top1(product, test),
+        "test_images": len(test), "epochs": job.length.epochs, "train_macs": trainer.macs,
+        "seconds": round(trainer.seconds, 2), "device": runtime.describe(), **facts, **preprocessing(data),
+    }  # fmt: skip
+    run.finish(result)
+    return result
+
+
+def job_for(found: ArchFile, recipe: Recipe, runtime: Runtime, images: int) -> Job:
+    """The training that a recipe asks for of one arch file."""
+    base = Base(found.plan, found.space, found.arch)
+    inherit = inherited_from(found, recipe)
+    return make_job(recipe, recipe.chosen_method(), base, images=images, runtime=runtime, inherit=inherit)
+
+
+def inherited_from(found: ArchFile, recipe: Recipe) -> Path | None:
+    """The supernet to start from, or None for fresh weights. Raises BadInput where it is asked for and absent."""
+    if recipe.init == "scratch" or (recipe.init == "auto" and found.supernet is None):
+        return None
+    if found.supernet is None:
+        raise BadInput(f"init = inherit: the arch {found.name} names no supernet; use --from-scratch")
+    if not found.supernet.is_file():
+        raise BadInput(f"the supernet {found.supernet} that the arch file names is missing; restore it, or use --from-scratch")
+    return found.supernet
+
+
+def preprocessing(data: Data) -> dict:
+    """What an image must go through before the network, for whoever deploys it."""
+    return {"mean": list(data.mean), "std": list(data.std), "classes": list(data.classes)}
+
+
+def load_data(recipe: Recipe, resolution: int) -> Data:
+    """The recipe's data, streamed images at `resolution`."""
+    return datasets.load(recipe.data, size=resolution)

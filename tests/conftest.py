@@ -1,0 +1,18 @@
+"""One thread a process, since pytest-xdist runs as many processes as there are cores; repeatable examples."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("nasaug", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("nasaug")
+
+
+@pytest.fixture
+def empty_folder(tmp_path, monkeypatch):
+    """A new working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

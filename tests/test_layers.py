@@ -1,0 +1,87 @@
+"""Imports point one way, and what a module must not know it does not import (DESIGN: the rooms)."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "nasaug"
+PURE = "errors units files schedule space plan cost archfile recipe rundir progress".split()
+NETWORKS = "elastic net checkpoint".split()
+LEARNING = "runtime data augment tasks methods scoring engine settings train search".split()
+ORDER = [*PURE, *NETWORKS, *LEARNING, "apps", "cli", "__main__"]
+MUST_NOT_KNOW = {
+    "plan": {"files", "recipe", "rundir"},
+    "cost": {"files", "recipe", "rundir"},
+    "rundir": {"space", "plan", "cost"},
+    "elastic": {"space", "recipe", "rundir", "files"},
+    "net": {"space", "recipe", "rundir", "files"},
+    "runtime": {"space", "plan", "recipe", "rundir", "elastic", "net"},
+    "data": {"space", "plan", "recipe", "rundir", "elastic", "net"},
+    "augment": {"space", "plan", "recipe", "rundir", "elastic", "net"},
+    "tasks": {"recipe", "rundir", "files"},
+    "methods": {"recipe", "rundir", "files", "checkpoint", "runtime", "data"},
+    "scoring": {"space", "recipe", "rundir", "files", "methods"},
+    "engine": {"recipe", "rundir"},
+}
+SLOW = "torch torchvision optuna scipy matplotlib cyclopts pydantic rich tomli_w".split()
+
+modules = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+rooms = sorted({room_of(path) for path in modules} - {"__init__"})
+
+
+def name_of(path):
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+
+
+def imported(path):
+    """The full names that a module imports from nasaug, wherever in it."""
+    package = path.relative_to(PACKAGE.parent).parent.parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "nasaug")
+        if isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            source = ".".join([*above, *([node.module] if node.module else [])])
+            if source.split(".")[0] == "nasaug":
+                yield from (f"{source}.{alias.name}" for alias in node.names)
+
+
+def test_every_room_has_its_place_in_the_order():
+    assert [room for room in rooms if room not in ORDER] == []
+
+
+@pytest.mark.parametrize("path", [path for path in modules if room_of(path) in ORDER], ids=name_of)
+def test_imports_point_one_way(path):
+    room = room_of(path)
+    for name in imported(path):
+        other = name.split(".")[1]
+        if other in (room, "__version__"):
+            continue
+        assert ORDER.index(other) < ORDER.index(room), f"{name_of(path)} imports {name}, which is below it"
+        assert other not in MUST_NOT_KNOW.get(room, ()), f"{name_of(path)} must not know {name}"
+
+
+def test_the_package_itself_imports_nothing():
+    assert list(imported(PACKAGE / "__init__.py")) == []
+
+
+@pytest.mark.parametrize("room", [room for room in rooms if room in (*PURE, "cli", "__main__")])
+def test_what_is_pure_imports_nothing_slow(room):
+    code = f"import nasaug.{room}, sys; print(*(m for m in {SLOW} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_cuda_is_named_in_one_place():
+    named = {name_of(path) for path in modules if re.search("cuda", path.read_text(), re.IGNORECASE)}
+    assert named <= {"nasaug.runtime"}

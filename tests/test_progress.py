@@ -1,0 +1,74 @@
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+
+from nasaug import progress
+from nasaug.progress import Progress
+
+JOB = """
+import time
+from nasaug.progress import Progress
+with Progress("epoch 1/2", 4, unit="images", per_step=128) as job:
+    for done in range(1, 5):
+        time.sleep(0.15)
+        job.update(done, base=2.3456 / done)
+"""
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until `clock.now` is set."""
+
+    class Clock:
+        now = 100.0
+
+        def monotonic(self):
+            return self.now
+
+    made = Clock()
+    monkeypatch.setattr(progress, "time", made)
+    return made
+
+
+def test_plain_lines_tell_rate_figures_and_time_left_every_ten_seconds(clock, capsys):
+    with Progress("train", 100, unit="images", per_step=128) as job:
+        for second in range(1, 26):
+            clock.now = 100.0 + second
+            job.update(second, base=1 / second)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "train 10/100 128 images/s, base 0.1, 1 m 30 s left",
+        "train 20/100 128 images/s, base 0.05, 1 m 20 s left",
+        "train 25/100 128 images/s, base 0.04, 1 m 15 s left",
+    ]
+
+
+def test_steps_done_before_a_resume_do_not_count_in_the_rate(clock, capsys):
+    with Progress("train", 100, begun=90) as job:
+        clock.now = 105.0
+        job.update(100)
+    assert capsys.readouterr().err == "train 100/100 2 steps/s, took 5.0 s\n"
+
+
+def test_quiet_says_nothing(clock, capsys):
+    with Progress("train", 2, quiet=True) as job:
+        clock.now = 200.0
+        job.update(2)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_on_a_terminal_one_live_bar():
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    subprocess.run([sys.executable, "-c", JOB], stderr=theirs, env=environment, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "epoch 1/2" in shown and "━" in shown
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+    assert re.search(r"4/4 \d+ images/s, base 0.5864, took 0\.\d s", plain)

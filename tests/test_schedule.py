@@ -1,0 +1,62 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nasaug.errors import BadInput
+from nasaug.schedule import Constant, Cosine, Linear, Schedule, Steps
+
+numbers = st.floats(-1e6, 1e6)
+steps = st.dictionaries(st.floats(0.01, 0.99), numbers, max_size=4).map(
+    lambda later: Steps(sorted(later), [1.0, *later.values()])
+)
+lines = st.builds(Linear, numbers, numbers) | st.builds(Cosine, numbers, numbers)
+
+
+@given(lines | steps | st.builds(Constant, numbers))
+def test_parse_gives_back_what_is_written(schedule):
+    assert Schedule.parse(schedule.to_plain()) == schedule
+
+
+@given(numbers, numbers)
+def test_lines_and_cosines_go_from_start_to_end_through_the_middle(start, end):
+    for kind in (Linear, Cosine):
+        schedule = kind(start, end)
+        assert schedule(0) == pytest.approx(start, abs=1e-6)
+        assert schedule(1) == pytest.approx(end, abs=1e-6)
+        assert schedule(0.5) == pytest.approx((start + end) / 2, abs=1e-6)
+
+
+def test_a_cosine_is_slow_at_first():
+    assert Cosine(9, 0)(0.1) > Linear(9, 0)(0.1) > Linear(9, 0)(0.2)
+
+
+def test_a_number_is_a_constant():
+    assert Schedule.parse(3) == Constant(3.0)
+    assert Constant(3)(0) == Constant(3)(0.7) == 3.0
+
+
+def test_steps_change_where_they_say():
+    schedule = Schedule.parse({"kind": "steps", "at": [0.5, 0.75], "values": [1, 0.1, 0.01]})
+    assert [schedule(p) for p in (0, 0.49, 0.5, 0.74, 0.75, 1)] == [1, 1, 0.1, 0.1, 0.01, 0.01]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("fast", "a number or a table"),
+        (True, "a number or a table"),
+        (float("nan"), "a number or a table"),
+        ({"kind": "linaer", "start": 1, "end": 0}, "did you mean linear"),
+        ({"start": 1, "end": 0}, "choices: constant, cosine, linear, steps"),
+        ({"kind": "linear", "start": 1}, "takes start, end; given: start"),
+        ({"kind": "linear", "start": 1, "end": "0"}, "end must be a finite number"),
+        ({"kind": "steps", "at": [0.7, 0.5], "values": [1, 2, 3]}, "ascend"),
+        ({"kind": "steps", "at": [0.0], "values": [1, 2]}, "ascend"),
+        ({"kind": "steps", "at": [0.5], "values": [1]}, "(2), not 1"),
+        ({"kind": "steps", "at": 0.5, "values": [1]}, "array"),
+    ],
+)
+def test_what_is_no_schedule_is_refused(value, told):
+    with pytest.raises(BadInput, match=".*") as refused:
+        Schedule.parse(value)
+    assert told in str(refused.value)
