@@ -16,10 +16,50 @@ from torch import Tensor, nn
 
 from .plan import Layer
 
+class _Clip(torch.autograd.Function):
+    """ReLU (`top` infinite) or ReLU6 in place; torch's own in-place versions copy the tensor once more."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, top: float) -> Tensor:
+        ctx.mark_dirty(x)
+        x.clamp_(0.0, top)
+        ctx.top = top
+        ctx.save_for_backward(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        (out,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(grad, out, 0.0, ctx.top), None
+
+
+class _Window(torch.autograd.Function):
+    """A slice of a parameter whose gradient is added to its place in the parameter's own, without a full-size copy."""
+
+    @staticmethod
+    def forward(ctx, parameter: Tensor, shape: tuple[int, ...]) -> Tensor:
+        ctx.parameter = parameter
+        return window(parameter.detach(), shape)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[None, None]:
+        window(ctx.parameter.grad, grad.shape).add_(grad)
+        return None, None
+
+
+def part(parameter: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """`window` of a parameter. Where the parameter has a gradient buffer, backward adds to that in place."""
+    if tuple(parameter.shape) == shape:
+        return parameter
+    if parameter.grad is None or not torch.is_grad_enabled():
+        return window(parameter, shape)
+    return _Window.apply(parameter, shape)
+
+
 ACTIVATIONS = {
     "": lambda x: x,
-    "relu": lambda x: F.relu(x, inplace=True),
-    "relu6": lambda x: F.hardtanh(x, 0.0, 6.0, inplace=True),
+    "relu": lambda x: _Clip.apply(x, float("inf")),
+    "relu6": lambda x: _Clip.apply(x, 6.0),
     "hswish": F.hardswish,
 }
 
@@ -99,9 +139,7 @@ class Norm(nn.BatchNorm2d):
     """Batch norm over leading channels; which statistics it uses is the pass's `Stats`."""
 
     def scale_shift(self, channels: int) -> tuple[Tensor, Tensor]:
-        if channels == self.num_features:
-            return self.weight, self.bias
-        return self.weight[:channels], self.bias[:channels]
+        return part(self.weight, (channels,)), part(self.bias, (channels,))
 
     def fold(self) -> tuple[Tensor, Tensor]:
         """Scale and shift per channel that equal this norm with its running statistics."""
@@ -133,8 +171,8 @@ class Conv(nn.Conv2d):
         return ACTIVATIONS[layer.act](stats.norm(self.norm, convolve(x, weight, bias, layer), layer.out))
 
     def _slice(self, layer: Layer) -> tuple[Tensor, Tensor | None]:
-        bias = self.bias if self.bias is None else self.bias[: layer.out]
-        return window(self.weight, (layer.out, layer.cin // layer.groups, layer.kernel, layer.kernel)), bias
+        bias = None if self.bias is None else part(self.bias, (layer.out,))
+        return part(self.weight, (layer.out, layer.cin // layer.groups, layer.kernel, layer.kernel)), bias
 
 
 class Linear(nn.Linear):
@@ -144,8 +182,8 @@ class Linear(nn.Linear):
         super().__init__(layer.cin, layer.out, bias=layer.bias)
 
     def forward(self, x: Tensor, layer: Layer, stats: Stats) -> Tensor:
-        weight = window(self.weight, (layer.out, layer.cin))
-        return ACTIVATIONS[layer.act](F.linear(x.flatten(1), weight, self.bias[: layer.out]))
+        weight, bias = part(self.weight, (layer.out, layer.cin)), part(self.bias, (layer.out,))
+        return ACTIVATIONS[layer.act](F.linear(x.flatten(1), weight, bias))
 
 
 class SqueezeExcite(nn.Module):
@@ -158,8 +196,9 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor, layer: Layer, stats: Stats) -> Tensor:
         c, m = layer.out, layer.mid
-        y = F.relu(F.linear(x.mean((2, 3)), self.reduce.weight[:m, :c], self.reduce.bias[:m]))
-        y = F.hardsigmoid(F.linear(y, self.expand.weight[:c, :m], self.expand.bias[:c]))
+        y = F.linear(x.mean((2, 3)), part(self.reduce.weight, (m, c)), part(self.reduce.bias, (m,)))
+        y = F.linear(F.relu(y), part(self.expand.weight, (c, m)), part(self.expand.bias, (c,)))
+        y = F.hardsigmoid(y)
         return x * y[:, :, None, None]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from .elastic import LAYERS, BatchStats, CollectStats, Norm, RunningStats, Stats, TrackStats, window
+from .elastic import ACTIVATIONS, LAYERS, BatchStats, CollectStats, Norm, RunningStats, Stats, TrackStats, window
 from .plan import Block, Group, Plan
 
 _BATCH, _TRACK, _RUNNING = BatchStats(), TrackStats(), RunningStats()
@@ -91,7 +91,7 @@ class Net(nn.Module):
             x = x + self._layers[block.project.name](source, block.project, stats)
         elif block.shortcut == "identity":
             x = x + source
-        return nn.functional.relu(x, inplace=True) if block.act else x
+        return ACTIVATIONS[block.act](x)
 
     # --- slices ----------------------------------------------------------------------------------------------
 

@@ -14,9 +14,7 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from .errors import BadInput
-from .space import Arch, Axis, Ref, Rule, Space, resolve
-
-ACTS = ("", "relu", "relu6", "hswish")
+from .space import ACTS, SHORTCUTS, Arch, Axis, Ref, Rule, Space, resolve
 
 
 class Layer(NamedTuple):
@@ -166,10 +164,25 @@ def _linear(c: _Chain, s: Spec) -> None:
     c.other("", "linear", s.width, (1, 1), act=s.act, bias=True)
 
 
-BLOCKS: dict[str, Callable[[_Chain, Spec], None]] = {
-    "conv": _conv, "separable": _separable, "inverted": _inverted, "basic": _basic, "bottleneck": _bottleneck,
-    "pool": _pool, "maxpool": _maxpool, "norm": _norm, "linear": _linear,
-}  # fmt: skip
+class Kind(NamedTuple):
+    """A kind of block: how it is built, and which keys a [[stage]] of it takes beside name and block."""
+
+    build: Callable[[_Chain, Spec], None]
+    takes: tuple[str, ...]
+
+
+_DEEP = ("width", "depth", "kernel", "stride", "act", "shortcut", "first")
+BLOCKS: dict[str, Kind] = {
+    "conv": Kind(_conv, ("width", "depth", "kernel", "stride", "act", "order")),
+    "separable": Kind(_separable, _DEEP),
+    "inverted": Kind(_inverted, (*_DEEP, "expand", "se")),
+    "basic": Kind(_basic, (*_DEEP, "expand", "order")),
+    "bottleneck": Kind(_bottleneck, (*_DEEP, "expand", "order")),
+    "pool": Kind(_pool, ()),
+    "maxpool": Kind(_maxpool, ("kernel", "stride")),
+    "norm": Kind(_norm, ("act",)),
+    "linear": Kind(_linear, ("width", "act")),
+}
 _ON_OUTPUT = ("basic", "bottleneck")  # their inner width is a ratio of the output width, not of the input
 _ADDS_ACT = ("basic", "bottleneck")  # their activation follows the addition
 
@@ -178,7 +191,7 @@ _ADDS_ACT = ("basic", "bottleneck")  # their activation follows the addition
 def lower(spec: Spec, cin: int, height: int, width: int) -> Block:
     """The block of `spec` on an input of `cin` x `height` x `width`; the same object for the same arguments."""
     chain = _Chain(spec, cin, height, width)
-    BLOCKS[spec.block](chain, spec)
+    BLOCKS[spec.block].build(chain, spec)
     project = None
     if spec.shortcut == "project":
         h, w = chain.size

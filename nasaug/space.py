@@ -21,6 +21,9 @@ from .errors import BadInput, unknown
 
 FORMAT = "nasaug-space/1"
 KINDS = ("width", "expand", "depth", "kernel", "stride", "resolution")
+ACTS = ("", "relu", "relu6", "hswish")
+SHORTCUTS = ("none", "identity", "project")
+ORDERS = ("post", "pre")
 Value = int | float
 
 

@@ -36,7 +36,8 @@ def test_each_image_is_one_crop_of_its_own_reflect_padded_self(channels):
     out = (draw(View(crop=0.125), images) * 255).round().to(torch.uint8)
     seen = set()
     for image, result in zip(images, out, strict=True):
-        same = [key for key, crop in candidates(image, 2, mirror=True) if torch.equal(crop.expand(3, -1, -1), result)]
+        crops = candidates(image.expand(3, -1, -1), 2, mirror=True)
+        same = [key for key, crop in crops if torch.equal(crop, result)]
         assert len(same) == 1
         seen.add(same[0])
     assert len(seen) > 20  # of 50: drawn per image
@@ -52,6 +53,13 @@ def test_half_of_the_images_are_mirrored_where_the_data_allow_it():
     assert 450 < mirrored.sum() < 550
     assert torch.equal(draw(View(crop=0), images, flip=False), plain)
     assert torch.equal(draw(View(crop=0, flip=False), images), plain)
+
+
+@pytest.mark.parametrize(("view", "allowed"), [(View(), False), (View(flip=False), True)])
+def test_crops_alone_are_never_mirrored(view, allowed):
+    images = torch.arange(10, dtype=torch.uint8).expand(50, 1, 10, 10)  # brighter to the right
+    inner = draw(view, images, flip=allowed)[..., 1:-1]
+    assert (inner.diff() > 0).all()
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -120,7 +120,8 @@ def find(root: str) -> Listing:
         count = len(everything.labels)
         kept, held = hold_out(everything.labels, round(TEST_SHARE * count), TEST_SEED)
         if not len(held):
-            raise BadInput(f"{root!r}: {count} images in {len(classes)} classes are too few to split: add some")
+            many = f"{count} images in {len(classes)} classes"
+            raise BadInput(f"{root!r} has {many}, too few to split: add images")
         return Listing(root, classes, everything.subset(kept), None, everything.subset(held))
     if "train" not in there or len(there) == 1:
         raise BadInput(

@@ -117,6 +117,7 @@ def hold_out(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
 
     Args:
         labels: int64 [n].
+        count: less than n.
     """
     sizes = np.bincount(labels.numpy())
     quota = _quotas(sizes, count)
@@ -131,7 +132,7 @@ def _quotas(sizes: np.ndarray, count: int) -> np.ndarray:
     """How many to hold of classes of these sizes: proportional, the largest remainders rounded up."""
     most = np.maximum(sizes - 1, 0)
     exact = sizes * count / sizes.sum()
-    quota = np.minimum(exact.astype(int), most)
+    quota = exact.astype(int)
     room = np.flatnonzero(quota < most)
     largest = room[np.argsort((quota - exact)[room], kind="stable")]
     quota[largest[: count - quota.sum()]] += 1

@@ -1,0 +1,26 @@
+import urllib.error
+
+import pytest
+from made_up import write_fashion_mnist
+
+from nasaug.data import DataConfig, named
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path, monkeypatch):
+    """No data on this machine, and none to be downloaded, unless the test puts some there."""
+
+    def refuse(*_, **__):
+        raise urllib.error.URLError("no network in tests")
+
+    monkeypatch.delenv("NASAUG_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+    monkeypatch.setattr(named, "DEBIAN_FASHION_MNIST", tmp_path / "no-debian")
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+
+
+@pytest.fixture
+def fashion(tmp_path, monkeypatch):
+    write_fashion_mnist(tmp_path / "fashion-mnist")
+    monkeypatch.setenv("NASAUG_DATA", str(tmp_path))
+    return DataConfig()

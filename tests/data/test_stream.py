@@ -1,0 +1,97 @@
+import math
+import os
+
+import numpy as np
+import pytest
+import torch
+from made_up import config, contents, same, stream_split, write_folder
+from PIL import Image
+from torchvision import transforms
+
+from nasaug.data import load
+from nasaug.data import stream as streaming
+from nasaug.data.stream import crop_box
+from nasaug.errors import BadInput, RunFault
+
+
+def test_streamed_batches_resume_and_are_the_same_for_any_number_of_workers(tmp_path):
+    alone, helped = stream_split(tmp_path), stream_split(tmp_path, workers=2)
+    state = torch.get_rng_state()
+    epoch = list(alone.batches(16, seed=1, epoch=4))
+    assert same(epoch, helped.batches(16, seed=1, epoch=4))
+    assert same(epoch[2:], helped.batches(16, seed=1, epoch=4, start=2))
+    assert same(epoch[1:], alone.batches(16, seed=1, epoch=4, start=1))
+    assert same(alone.ordered(20), helped.ordered(20))
+    assert torch.equal(torch.get_rng_state(), state)  # nothing was drawn from the global generator
+    assert not same(epoch, alone.batches(16, seed=1, epoch=5))
+
+
+def test_an_image_is_cropped_alike_wherever_its_batch_begins_and_otherwise_each_epoch(tmp_path):
+    split = stream_split(tmp_path)
+
+    def crops(batch, epoch):
+        found = {}
+        for images, _, index in split.batches(batch, seed=0, epoch=epoch):
+            found.update(zip(index.tolist(), images, strict=True))
+        return found
+
+    large, small, later = crops(16, 0), crops(1, 0), crops(1, 1)
+    assert all(torch.equal(image, small[place]) for place, image in large.items())
+    assert not any(torch.equal(small[place], later[place]) for place in small)
+
+
+def test_streamed_evaluation_is_resize_and_centre_crop(tmp_path):
+    folder = write_folder(tmp_path / "data", each=10, size=(50, 40))
+    split = load(config(folder, memory_mb=0, workers=0), size=21).finish()
+    for size in (21, 16):
+        usual = transforms.Compose([transforms.Resize(math.ceil(size / 0.875)), transforms.CenterCrop(size)])
+        files = [file for name in ("cat", "dog") for file in sorted((folder / name).iterdir())]
+        expected = {np.asarray(usual(Image.open(file))).transpose(2, 0, 1).tobytes() for file in files}
+        found = contents(split, size)
+        assert len(set(found)) == len(split) == 4 and set(found) < expected
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 50), (20, 200)])
+def test_random_crops_are_distributed_as_torchvisions(height, width):
+    rng, image = np.random.default_rng(0), torch.empty(3, height, width)
+    torch.manual_seed(0)
+    ours = np.array([crop_box(height, width, rng) for _ in range(3000)])
+    usual = transforms.RandomResizedCrop.get_params
+    theirs = np.array([usual(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(3000)])
+    assert (ours.min(0) >= [0, 0, 1, 1]).all()
+    assert (ours[:, 0] + ours[:, 2]).max() <= height and (ours[:, 1] + ours[:, 3]).max() <= width
+    error = ours.std(0) * math.sqrt(2 / 3000)
+    assert (abs(ours.mean(0) - theirs.mean(0)) <= 4 * error).all()
+    assert np.allclose(ours.std(0), theirs.std(0), rtol=0.1, atol=0.01)
+
+
+def test_training_crops_are_the_boxes_drawn(tmp_path):
+    split = stream_split(tmp_path)
+    for images, _, index in split.batches(8, seed=5, epoch=1):
+        for image, place in zip(images, index.tolist(), strict=True):
+            path = os.path.join(split._root, os.fsdecode(split._files[place]))
+            box = crop_box(14, 20, streaming.random(streaming.CROP, 5, 1, place))
+            cut = transforms.functional.resized_crop(Image.open(path), *box, [12, 12])
+            assert torch.equal(image, transforms.functional.pil_to_tensor(cut))
+
+
+def test_a_killed_worker_is_a_fault_in_one_line(tmp_path, monkeypatch):
+    def killed(*_, **__):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.\nmore")
+        yield
+
+    monkeypatch.setattr(streaming, "DataLoader", killed)
+    with pytest.raises(RunFault, match=r"pid 7.*data\.workers=0") as error:
+        next(stream_split(tmp_path).ordered(4))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_truncated_images_are_found_when_streamed(tmp_path, workers):
+    folder = write_folder(tmp_path / "data", each=10, size=(64, 64))
+    for file in folder.rglob("*.png"):
+        file.write_bytes(file.read_bytes()[:2000])
+    data = load(config(folder, memory_mb=0, workers=workers))
+    with pytest.raises(BadInput, match=r"cannot read the image '.*\.png'.*repair or remove") as error:
+        next(data.train.batches(4, seed=0, epoch=0))
+    assert "\n" not in str(error.value)
