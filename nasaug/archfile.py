@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from . import files, plan as plans, space as spaces
+from . import files
+from . import plan as plans
+from . import space as spaces
 from .cost import cost
 from .errors import BadInput
 from .plan import Plan
@@ -35,7 +37,8 @@ class ArchFile:
     def save(self, path: str | Path) -> None:
         """Write the file whole; the supernet's path is kept relative to the file's folder."""
         path = Path(path)
-        data = {"format": FORMAT, "name": self.name, "plan": self.plan.to_dict(), "cost": cost(self.plan)._asdict()}
+        plan, total = self.plan.to_dict(), cost(self.plan)._asdict()
+        data = {"format": FORMAT, "name": self.name, "plan": plan, "cost": total}
         if self.space is not None:
             data |= {"choices": self.space.choices(self.arch), "space": self.space.to_dict()}
         if self.supernet is not None:
@@ -53,7 +56,7 @@ def _read(path: Path) -> ArchFile:
         space = spaces.from_dict(data["space"], str(path), plans.BLOCKS)
         arch = space.arch(data.get("choices", {}))
         if plans.plan(space, arch, p.classes) != p:
-            raise BadInput(f"{path}: its choices do not give its plan; it was edited: correct the one or the other")
+            raise BadInput(f"{path}: its choices do not give its plan; it was edited: correct one of the two")
     supernet = path.parent / data["supernet"] if "supernet" in data else None
     known = {"format", "name", "plan", "cost", "choices", "space", "supernet"}
     facts = {key: value for key, value in data.items() if key not in known}
@@ -68,8 +71,8 @@ def read(name: str, *, resolution: int | None = None, classes: int | None = None
     if Path(name).is_file() or name.endswith(".json"):
         found = _read(Path(name))
     else:
-        space, arch, table = spaces.find_named(name, plans.BLOCKS)
-        found = ArchFile(plans.plan(space, arch, table.get("classes", 1000)), name)
+        space, named = spaces.find_named(name, plans.BLOCKS)
+        found = ArchFile(plans.plan(space, named.arch, named.classes), name)
     p = found.plan
     if resolution is not None and resolution != p.resolution:
         p = p.at(resolution)

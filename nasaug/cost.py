@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from itertools import chain, cycle
 from random import Random
 from typing import NamedTuple
@@ -32,7 +32,9 @@ class Cost(NamedTuple):
 
 LABELS = {"macs": "MACs", "params": "parameters", "peak": "peak SRAM", "flash": "flash"}
 UNITS = {"macs": "macs", "params": "params", "peak": "bytes", "flash": "bytes"}
-OPTIONS = {"macs": "--mac-budget", "params": "--param-budget", "peak": "--sram-budget", "flash": "--flash-budget"}
+OPTIONS = {
+    "macs": "--mac-budget", "params": "--param-budget", "peak": "--sram-budget", "flash": "--flash-budget",
+}  # fmt: skip
 
 
 def _counts(layer: Layer) -> tuple[int, int, int]:
@@ -54,7 +56,7 @@ def _counts(layer: Layer) -> tuple[int, int, int]:
 def layer_costs(block: Block) -> tuple[Cost, ...]:
     """The costs of `block.all_layers`, in that order.
 
-    The block's input is held until the addition, and by a projection until that is made, after the main path."""
+    The block's input is held until the addition, or until a projection is made of it, after the main path."""
     source = inputs = block.cin * block.in_size[0] * block.in_size[1]
     costs = []
     for i, layer in enumerate(block.all_layers):
@@ -66,7 +68,7 @@ def layer_costs(block: Block) -> tuple[Cost, ...]:
     return tuple(costs)
 
 
-@lru_cache(maxsize=None)
+@cache
 def block_cost(block: Block) -> Cost:
     macs, params, peaks, flash = zip(*layer_costs(block), strict=True)
     return Cost(sum(macs), sum(params), max(peaks), sum(flash))
@@ -127,7 +129,7 @@ def describe(c: Cost) -> str:
     return ", ".join(f"{format_quantity(getattr(c, k), UNITS[k])} {LABELS[k]}" for k in Cost._fields)
 
 
-# --- spaces under a budget -----------------------------------------------------------------------------------
+# --- spaces under a budget ----------------------------------------------------------------------------------
 
 
 def cost_of(space: Space, arch: Arch, classes: int) -> Cost:
@@ -154,7 +156,8 @@ _CYCLE = ("width", "head", "depth", "resolution")
 
 def _lower(space: Space, group: str) -> dict[str, tuple]:
     """The ladders of one crop group, a top rung shorter."""
-    return {a.name: a.choices[:-1] for a in space.axes if len(a.choices) > 1 and _crop_group(space, a) == group}
+    axes = (a for a in space.axes if len(a.choices) > 1 and _crop_group(space, a) == group)
+    return {a.name: a.choices[:-1] for a in axes}
 
 
 def _crop_group(space: Space, axis: Axis) -> str:
@@ -192,7 +195,8 @@ def _move(space: Space, rng: Random, arch: Arch, step: int) -> Arch | None:
         axis, value = space.axes[i], arch.values[i]
         place = axis.choices.index(value) + step
         if 0 <= place < len(axis.choices):
-            moved = space.canonical(Arch(arch.space, (*arch.values[:i], axis.choices[place], *arch.values[i + 1 :])))
+            values = (*arch.values[:i], axis.choices[place], *arch.values[i + 1 :])
+            moved = space.canonical(Arch(arch.space, values))
             if moved != arch:
                 return moved
     return None
@@ -219,10 +223,10 @@ def reach(space: Space, budget: Budget, classes: int, samples: int = 2000) -> Re
     smallest = cost_of(space, space.smallest, classes)
     for key, over in budget.excess(smallest).items():
         if over > 0:
+            asked, least = (format_quantity(getattr(x, key), UNITS[key]) for x in (budget, smallest))
             raise BadInput(
-                f"{OPTIONS[key]} {format_quantity(getattr(budget, key), UNITS[key])} is impossible in space "
-                f"{space.name}: its smallest architecture has {format_quantity(getattr(smallest, key), UNITS[key])} "
-                f"{LABELS[key]}; ask for at least that, or take another --space"
+                f"{OPTIONS[key]} {asked} is impossible in space {space.name}: its smallest architecture has "
+                f"{least} {LABELS[key]}; ask for at least that, or take another --space"
             )
     middle = Arch(space.name, tuple(a.choices[len(a.choices) // 2] for a in space.axes))
     rng = Random("reach")

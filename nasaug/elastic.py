@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .plan import Layer
 
+
 class _Clip(torch.autograd.Function):
     """ReLU (`top` infinite) or ReLU6 in place; torch's own in-place versions copy the tensor once more."""
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from . import augment, checkpoint
-from .cost import cost, cost_of
+from .cost import cost
 from .data import Data
 from .errors import BadInput, RunFault
 from .methods import Draw, Method
@@ -27,74 +26,7 @@ from .runtime import Pending, Runtime
 from .scoring import Scorer
 from .space import Arch, Space
 from .tasks import Classify
-
-DRAWS = 1000  # architectures drawn to know a method's mean MACs before it starts
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """How long and with which optimiser: the recipe's top-level keys."""
-
-    epochs: int | Literal["auto"] = "auto"
-    """Passes over the training images; auto: from train_macs."""
-    max_epochs: int = 30
-    """Upper bound for epochs = auto."""
-    train_macs: float | Literal["auto"] = "auto"
-    """Forward MACs over all passes; auto: 3e12 on a CPU, what max_epochs asks on an accelerator."""
-    batch: int = 128
-    lr: float = 0.1
-    warmup: float = 0.03
-    """Share of the steps in which the learning rate rises to lr; a cosine to 0 follows."""
-    momentum: float = 0.9
-    weight_decay: float = 4e-5
-    """Not applied to biases and norms."""
-    label_smoothing: float = 0.1
-    calibration_images: int = 2048
-
-    def __post_init__(self):
-        for name, low in (("epochs", 1), ("max_epochs", 1), ("train_macs", 1), ("batch", 2), ("calibration_images", 2)):
-            value = getattr(self, name)
-            if value != "auto" and value < low:
-                raise BadInput(f"{name} = {value} must be at least {low}")
-        if not 0 < self.lr or not 0 <= self.warmup < 1 or not 0 <= self.label_smoothing < 1:
-            raise BadInput("lr must be above 0, warmup and label_smoothing from 0 to below 1")
-
-
-CPU_MACS = 3e12
-
-
-@dataclass(frozen=True, slots=True)
-class Length:
-    """How long a training is, known before it starts. MACs are forward MACs, of one image where so named."""
-
-    epochs: int
-    steps_per_epoch: int
-    macs_per_image: float  # mean over training, all passes of a step
-    batch: int
-
-    @property
-    def steps(self) -> int:
-        return self.epochs * self.steps_per_epoch
-
-    @property
-    def macs(self) -> float:
-        return self.steps * self.batch * self.macs_per_image
-
-
-def length_of(training: Training, method: Method, space: Space, base: Arch, plan: Plan, images: int, cpu: bool) -> Length:
-    """Epochs from the compute asked for: the mean MACs of DRAWS seeded steps, spread over training."""
-    total = 0
-    for i in range(DRAWS):
-        draw = Draw(space, base, plan.classes, i / DRAWS, Random(f"length/{i}"))
-        total += sum(cost_of(space, arch, plan.classes).macs for arch in method.nets(draw))
-    mean = total / DRAWS
-    batch = min(training.batch, images)
-    steps = max(1, images // batch)
-    epochs = training.epochs
-    if epochs == "auto":
-        asked = training.train_macs if training.train_macs != "auto" else CPU_MACS if cpu else math.inf
-        epochs = min(training.max_epochs, max(1, round(min(asked / (mean * steps * batch), 1e6))))
-    return Length(epochs, steps, mean, batch)
+from .training import Length, Training
 
 
 class Step(Draw):

@@ -10,17 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from typing import NamedTuple
 
 from .errors import BadInput
-from .space import ACTS, SHORTCUTS, Arch, Axis, Ref, Rule, Space, resolve
+from .space import ACTS, ORDERS, SHORTCUTS, Arch, Axis, Ref, Rule, Space, resolve
 
 
 class Layer(NamedTuple):
     """One layer; its `name` is also its parameters' name. `height` and `width` are those of its output.
 
-    op: conv | linear | se (squeeze-excite of `out` channels over `mid`) | pool (global average) | maxpool | norm.
+    op: conv | linear | se (squeeze-excite of `out` channels over `mid`) | pool (average) | maxpool | norm.
     A conv's norm follows it, or precedes it (on its input channels, with `act` between) where `pre` is set.
     """
 
@@ -187,9 +187,9 @@ _ON_OUTPUT = ("basic", "bottleneck")  # their inner width is a ratio of the outp
 _ADDS_ACT = ("basic", "bottleneck")  # their activation follows the addition
 
 
-@lru_cache(maxsize=None)
+@cache
 def lower(spec: Spec, cin: int, height: int, width: int) -> Block:
-    """The block of `spec` on an input of `cin` x `height` x `width`; the same object for the same arguments."""
+    """The block of `spec` on an input of `cin` x `height` x `width`; the same object for equal arguments."""
     chain = _Chain(spec, cin, height, width)
     BLOCKS[spec.block].build(chain, spec)
     project = None
@@ -244,9 +244,8 @@ class Plan:
 
     def to_dict(self) -> dict:
         """JSON form; `from_dict` is its inverse."""
-        rows = [
-            {k: v for k, v in b.spec._asdict().items() if v != Spec._field_defaults.get(k)} for b in self.blocks
-        ]
+        default = Spec._field_defaults
+        rows = [{k: v for k, v in b.spec._asdict().items() if v != default.get(k)} for b in self.blocks]
         return {"resolution": self.resolution, "classes": self.classes, "blocks": rows}
 
 
@@ -266,24 +265,36 @@ def from_dict(data: Mapping, where: str = "plan") -> Plan:
         specs = [Spec(**row) for row in data["blocks"]]
         resolution, classes = data["resolution"], data["classes"]
     except (KeyError, TypeError) as error:
-        raise BadInput(f"{where}: not a plan ({error}); write it again with nasaug search or profile") from None
+        raise BadInput(f"{where}: not a plan ({error}); write the file again with nasaug search") from None
     for spec in specs:
         _check_spec(spec, where)
-    if not all(isinstance(n, int) and n > 0 for n in (resolution, classes)):
-        raise BadInput(f"{where}: resolution {resolution!r} and classes {classes!r} must be positive whole numbers")
+    if not all(_whole(n, least=1) for n in (resolution, classes)):
+        sizes = f"resolution {resolution!r} and classes {classes!r}"
+        raise BadInput(f"{where}: {sizes} must be positive whole numbers")
     return from_specs(specs, resolution, classes)
 
 
 def _check_spec(spec: Spec, where: str) -> None:
-    if spec.block not in BLOCKS or spec.act not in ACTS:
-        raise BadInput(f"{where}: block {spec.name!r} is of unknown kind {spec.block!r} or activation {spec.act!r}")
+    words = (spec.name, spec.block, spec.act, spec.shortcut, spec.order)
+    known = (
+        all(isinstance(word, str) for word in words) and spec.block in BLOCKS and spec.act in ACTS
+        and spec.shortcut in SHORTCUTS and spec.order in ORDERS
+    )  # fmt: skip
+    if not known:
+        raise BadInput(f"{where}: block {spec.name!r} has an unknown kind, act, shortcut or order in {words}")
     sizes = (spec.width, spec.hidden, spec.kernel, spec.stride, spec.se)
-    if not all(isinstance(n, int) and 0 <= n <= 1 << 20 for n in sizes) or not spec.stride or not spec.kernel % 2:
+    takes = BLOCKS[spec.block].takes
+    least = ("width" in takes, "expand" in takes, 1, 1, 0)
+    if not all(_whole(n, low) for n, low in zip(sizes, least, strict=True)) or spec.kernel % 2 == 0:
         raise BadInput(f"{where}: block {spec.name!r} has impossible sizes {sizes}")
 
 
+def _whole(value, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= 1 << 20
+
+
 def make_divisible(value: float, divisor: int) -> int:
-    """The multiple of `divisor` nearest to `value`, at least one, and one step up where that loses over 10 %."""
+    """The multiple of `divisor` nearest to `value`, at least one, a step up where that loses over 10 %."""
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if divisor > 1 and rounded < 0.9 * value else rounded
 
@@ -293,9 +304,7 @@ def plan(space: Space, arch: Arch, classes: int) -> Plan:
     values = arch.values
     resolution = resolve(space.resolution, values)
     blocks, channels, size = [], 3, (resolution, resolution)
-    for rule in space.rules:
-        if rule.depth is not None and rule.index > values[rule.depth.axis]:
-            continue
+    for rule in space.rules_of(arch):
         block = lower(_spec(rule, values, channels, space.divisor), channels, *size)
         blocks.append(block)
         channels, size = block.out, block.out_size
@@ -327,17 +336,17 @@ def hidden_width(expand: float, channels: int, divisor: int) -> int:
 
 
 def _se_middle(ratio: float, hidden: int, divisor: int) -> int:
-    """Squeeze-excite middle: at least 16; in spaces around a plan (divisor 1) halves go down, as published."""
+    """Squeeze-excite middle: at least 16; in spaces around a plan (divisor 1) halves go down as published."""
     if divisor == 1:
         return max(math.ceil(hidden * ratio - 0.5 - 1e-6), 16)
     return max(make_divisible(hidden * ratio, divisor), 16)
 
 
-# --- a space around one plan ---------------------------------------------------------------------------------
+# --- a space around one plan --------------------------------------------------------------------------------
 
 
 class Ladders(NamedTuple):
-    """Factors >= 1 by which `around` widens a plan: NetAug's published pair, one draw per stream and block."""
+    """Factors >= 1 by which `around` widens a plan: NetAug's published pair, one draw a stream and block."""
 
     width: tuple[float, ...] = (1.0,)
     expand: tuple[float, ...] = (1.0,)
@@ -369,8 +378,8 @@ def around(base: Plan, ladders: Ladders) -> tuple[Space, Arch]:
             expand = _axis(axes, f"{spec.name}.expand", "expand", choices)
         se = spec.se / spec.hidden if spec.se else 0.0
         rules.append(
-            Rule(spec.name, spec.name, 1, spec.block, width, expand, spec.kernel, spec.stride, None, spec.act, se,
-                 spec.shortcut, spec.order)
+            Rule(spec.name, spec.name, 1, spec.block, width, expand, spec.kernel, spec.stride, None, spec.act,
+                 se, spec.shortcut, spec.order)
         )  # fmt: skip
         stream = width or stream
     space = Space("around", divisor, tuple(axes), tuple(rules), base.resolution)
@@ -387,7 +396,7 @@ def _axis(axes: list[Axis], name: str, kind: str, choices: tuple) -> Ref:
     return Ref(len(axes) - 1)
 
 
-# --- which channels belong together --------------------------------------------------------------------------
+# --- which channels belong together -------------------------------------------------------------------------
 
 
 class Group(NamedTuple):
@@ -409,7 +418,8 @@ def channel_groups(plan: Plan) -> dict[str, Group]:
         current = stream
         for i, layer in enumerate(block.layers):
             last = i == len(block.layers) - 1
-            target = current if layer.depthwise or layer.op in ("se", "pool", "maxpool", "norm") else layer.name
+            mixes = layer.op in ("conv", "linear") and not layer.depthwise
+            target = layer.name if mixes else current
             if last and layer.op in ("conv", "linear"):
                 target = stream if block.shortcut == "identity" else block.name
             _members(parts, layer, current, target)
@@ -435,7 +445,8 @@ def _members(parts: dict, layer: Layer, source: str, target: str) -> None:
     if layer.op == "norm":
         enter(source, layer.out, *norm)
     elif layer.op == "se":
-        enter(source, layer.out, (f"{name}.reduce.weight", 1), (f"{name}.expand.weight", 0), (f"{name}.expand.bias", 0))
+        own = (f"{name}.reduce.weight", 1), (f"{name}.expand.weight", 0), (f"{name}.expand.bias", 0)
+        enter(source, layer.out, *own)
         enter(name, layer.mid, (f"{name}.reduce.weight", 0), (f"{name}.reduce.bias", 0))
         enter(name, layer.mid, (f"{name}.expand.weight", 1), reads=True)
     elif layer.op in ("conv", "linear"):

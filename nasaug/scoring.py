@@ -29,11 +29,11 @@ class Scorer:
     def __init__(self, data: Data, task: Classify, runtime: Runtime, calibration: int, seed: int = 0):
         self.data, self.task, self.runtime = data, task, runtime
         self.calibration = data.train.take(calibration, seed)
-        self._cache: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
+        self._cache: dict[tuple[Split, int], list[tuple[Tensor, Tensor]]] = {}
 
     def batches(self, split: Split, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(normalised images, labels) of the whole split at `resolution`; kept where they fit in memory."""
-        key = (id(split), resolution)
+        key = (split, resolution)
         if key not in self._cache:
             if len(split) * 12 * resolution**2 > CACHED:
                 return self._prepare(split, resolution)

@@ -73,7 +73,8 @@ class Search:
                     log(self.space.id(arch), top1)
                     bar.update(len(self.scores), best=max(self.scores.values()))
         if not self.scores:
-            raise BadInput(f"no architecture within {self.budget} was found in {self._told} tries; raise the budget or --trials")
+            tried = f"no architecture within {self.budget} was found in {self._told} tries"
+            raise BadInput(f"{tried}; raise the budget or --trials")
         ranked = sorted(self.scores, key=lambda arch: (-self.scores[arch], self._cost(arch).macs))
         return [Candidate(arch, self._cost(arch), self.scores[arch]) for arch in ranked]
 
@@ -207,9 +208,13 @@ def plot_pareto(path: Path, candidates: list[Candidate], budget: Budget) -> None
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-    axes.scatter([c.cost.macs / 1e6 for c in candidates], [c.val_top1 for c in candidates], s=14, alpha=0.5, label="candidates")
-    front = pareto(candidates)
-    axes.plot([c.cost.macs / 1e6 for c in front], [c.val_top1 for c in front], "o-", ms=4, color="tab:red", label="Pareto front")
+
+
+    def points(shown: list[Candidate]) -> tuple[list[float], list[float]]:
+        return [c.cost.macs / 1e6 for c in shown], [c.val_top1 for c in shown]
+
+    axes.scatter(*points(candidates), s=14, alpha=0.5, label="candidates")
+    axes.plot(*points(pareto(candidates)), "o-", ms=4, color="tab:red", label="Pareto front")
     if budget.macs:
         axes.axvline(budget.macs / 1e6, ls="--", lw=1, color="grey", label="budget")
     axes.set(xlabel="MACs (millions)", ylabel="validation top-1 (%), weights of the supernet", xscale="log")

@@ -9,9 +9,9 @@ from typing import Literal
 from . import files
 from .augment import View
 from .data import DataConfig
-from .engine import Training
 from .errors import BadInput
 from .methods import METHODS, NetAug, Sandwich
+from .training import Training
 
 
 @dataclass(frozen=True, slots=True)

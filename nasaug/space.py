@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -95,6 +96,13 @@ class Arch(NamedTuple):
     values: tuple[Value, ...]
 
 
+class Named(NamedTuple):
+    """A reference architecture, and the number of classes that its published figures are for."""
+
+    arch: Arch
+    classes: int
+
+
 @dataclass(frozen=True)
 class Space:
     """A skeleton (`rules`), its `axes` and the architectures that it names."""
@@ -104,7 +112,7 @@ class Space:
     axes: tuple[Axis, ...]
     rules: tuple[Rule, ...]
     resolution: int | Ref
-    archs: Mapping[str, Mapping] = field(default_factory=dict, compare=False)
+    archs: Mapping[str, Named] = field(default_factory=dict, compare=False)
     source: Mapping = field(default_factory=dict, compare=False)
 
     @cached_property
@@ -126,9 +134,14 @@ class Space:
         for rule in self.rules:
             if rule.depth is None:
                 continue
-            prefix = rule.name + "."
-            rows += [(i, rule.depth.axis, rule.index) for name, i in self.index.items() if name.startswith(prefix)]
+            own = [i for name, i in self.index.items() if name.startswith(rule.name + ".")]
+            rows += [(i, rule.depth.axis, rule.index) for i in own]
         return tuple(rows)
+
+    @cached_property
+    def _blocks(self) -> dict[int, int]:
+        """Depth axis to the number of blocks that its stage has."""
+        return {rule.depth.axis: rule.index for rule in self.rules if rule.depth is not None}
 
     def value(self, arch: Arch, axis: str) -> Value:
         return arch.values[self.index[axis]]
@@ -136,21 +149,36 @@ class Space:
     def arch(self, choices: Mapping[str, Value]) -> Arch:
         """The architecture with these choices by axis name; values may lie off the ladder.
 
-        Raises BadInput for missing and unknown axes."""
+        Raises BadInput for missing and unknown axes and for values that no block can have."""
         for name in choices:
             if name not in self.index:
                 raise unknown(f"axis of space {self.name}", name, self.index)
         missing = [a.name for a in self.axes if a.name not in choices]
         if missing:
-            raise BadInput(f"no choice for axis {missing[0]!r} of space {self.name}; all of {len(self.axes)} are needed")
+            needed = f"all {len(self.axes)} axes need one"
+            raise BadInput(f"no choice for axis {missing[0]!r} of space {self.name}; {needed}")
+        for name, value in choices.items():
+            self.check(f"space {self.name}", name, value)
         return self.canonical(Arch(self.name, tuple(choices[a.name] for a in self.axes)))
+
+    def check(self, where: str, axis: str, value: Value) -> None:
+        """Raises BadInput where no architecture, on the ladder or off it, can have this value of an axis."""
+        place = self.index[axis]
+        _number(where, axis, self.axes[place].kind, value)
+        if value > self._blocks.get(place, value):
+            raise BadInput(f"{where}: {axis} = {value}, but that stage has {self._blocks[place]} blocks")
+
+    def rules_of(self, arch: Arch) -> list[Rule]:
+        """The blocks that the architecture has."""
+        values = arch.values
+        return [rule for rule in self.rules if rule.depth is None or rule.index <= values[rule.depth.axis]]
 
     def choices(self, arch: Arch) -> dict[str, Value]:
         """The inverse of `arch`: axis name to value."""
         return {axis.name: value for axis, value in zip(self.axes, arch.values, strict=True)}
 
     def canonical(self, arch: Arch) -> Arch:
-        """The same network with the choices of skipped blocks folded to the smallest: equal nets, equal ids."""
+        """The same network, choices of skipped blocks folded to the smallest: equal nets, equal ids."""
         values = list(arch.values)
         for axis, depth, place in self._owners:
             if place > values[depth]:
@@ -170,7 +198,7 @@ class Space:
     def sample(
         self, rng: Random, low: Arch | None = None, high: Arch | None = None, free: Iterable[str] = KINDS
     ) -> Arch:
-        """A random architecture, low <= it <= high, uniform on each axis of a `free` kind, elsewhere `low`'s."""
+        """A random architecture, low <= it <= high: uniform on axes of a `free` kind, elsewhere `low`'s."""
         low, high = low or self.smallest, high or self.largest
         values = tuple(
             rng.choice(axis.between(a, b)) if axis.kind in free else a
@@ -189,7 +217,7 @@ class Space:
         return replace(self, axes=axes, source={**self.source, "ladders": merged})
 
     def above(self, base: Arch, free: Iterable[str]) -> Space:
-        """The architectures over `base` on the axes of a `free` kind; every other axis keeps base's one value."""
+        """The architectures over `base` on axes of a `free` kind; every other axis keeps base's value."""
         top = self.largest.values
         return self.trimmed({
             axis.name: axis.between(v, top[i]) if axis.kind in free else (v,)
@@ -206,33 +234,18 @@ class Space:
         """A reference architecture of this space, by name."""
         if name not in self.archs:
             raise unknown(f"architecture of space {self.name}", name, self.archs)
-        return self.arch(_spread(self, self.archs[name]))
+        return self.canonical(self.archs[name].arch)
 
 
-def _spread(space: Space, table: Mapping) -> dict[str, Value]:
-    """A named architecture's compact table (scalar, per stage, or per block) spread over the axes.
+# --- files --------------------------------------------------------------------------------------------------
 
-    Axes that the table leaves out take their largest choice, block axes of skipped blocks the smallest."""
-    choices: dict[str, Value] = {}
-    for axis in space.axes:
-        given = table.get(axis.kind)
-        stage, _, rest = axis.name.partition(".")
-        if isinstance(given, Mapping):
-            given = given.get(stage)
-        if isinstance(given, Sequence):
-            place = int(rest.split(".")[0][1:]) - 1
-            given = given[place] if place < len(given) else axis.choices[0]
-        choices[axis.name] = axis.choices[-1] if given is None else given
-    return choices
-
-
-# --- files ---------------------------------------------------------------------------------------------------
-
-STAGE_KEYS = {
-    "name", "block", "width", "depth", "expand", "kernel", "stride", "act", "se", "shortcut", "first", "order",
+SPACE_KEYS = {
+    "format": str, "name": str, "summary": str, "divisor": int, "resolution": int | list, "stage": list,
+    "arch": dict, "ladders": dict,
 }  # fmt: skip
-SPACE_KEYS = {"format", "name", "summary", "divisor", "resolution", "stage", "arch", "ladders"}
-SHORTCUTS = ("none", "identity", "project")
+WORDS = {"act": ACTS, "shortcut": SHORTCUTS, "first": SHORTCUTS, "order": ORDERS}
+_NAME = re.compile("[a-z][a-z0-9_]*")
+_MOST = 1 << 16  # above any sensible width, size or depth
 
 
 class _Builder:
@@ -241,35 +254,39 @@ class _Builder:
     def __init__(self, where: str):
         self.where = where
         self.axes: list[Axis] = []
+        self.holes: dict[str, Value | Ref] = {}
 
     def hole(self, name: str, kind: str, given) -> Value | Ref:
-        """A list becomes an axis, a number a constant, a stage's name that stage's axis of the same kind."""
+        """A list becomes an axis, a number a constant, an earlier stage's name whatever that stage has."""
         if isinstance(given, str):
-            return self.tied(name, f"{given}.{kind}")
-        if not isinstance(given, list):
-            return _number(self.where, name, kind, given)
-        self.axes.append(Axis(name, kind, _ladder(self.where, name, kind, given)))
-        return Ref(len(self.axes) - 1)
+            self.holes[name] = self.tied(name, kind, given)
+        elif isinstance(given, list):
+            self.axes.append(Axis(name, kind, _ladder(self.where, name, kind, given)))
+            self.holes[name] = Ref(len(self.axes) - 1)
+        else:
+            self.holes[name] = _number(self.where, name, kind, given)
+        return self.holes[name]
 
-    def tied(self, name: str, other: str) -> Ref:
-        names = [axis.name for axis in self.axes]
-        if other not in names:
-            raise BadInput(f"{self.where}: {name} refers to {other!r}, which is no axis of an earlier stage")
-        return Ref(names.index(other))
+    def tied(self, name: str, kind: str, stage: str) -> Value | Ref:
+        if f"{stage}.{kind}" not in self.holes:
+            raise BadInput(
+                f"{self.where}: {name} = {stage!r} must be a number, an ascending list of them, or the name "
+                f"of an earlier stage with one {kind}"
+            )
+        return self.holes[f"{stage}.{kind}"]
 
     def rules(self, stage: Mapping) -> list[Rule]:
         """The blocks of one stage, at the stage's greatest depth."""
         name = stage["name"]
-        width = self.hole(f"{name}.width", "width", stage.get("width", 0))
+        width = self.hole(f"{name}.width", "width", stage["width"]) if "width" in stage else 0
         stride = self.hole(f"{name}.stride", "stride", stage.get("stride", 1))
         if "depth" not in stage:
             return [self.rule(stage, name, 1, width, stride, None)]
         depth = self.hole(f"{name}.depth", "depth", stage["depth"])
         count = max(self.axes[depth.axis].choices) if isinstance(depth, Ref) else depth
         ref = depth if isinstance(depth, Ref) else None
-        return [
-            self.rule(stage, f"{name}.b{i}", i, width, stride if i == 1 else 1, ref) for i in range(1, count + 1)
-        ]
+        blocks = range(1, count + 1)
+        return [self.rule(stage, f"{name}.b{i}", i, width, stride if i == 1 else 1, ref) for i in blocks]
 
     def rule(self, stage: Mapping, name: str, index: int, width, stride, depth: Ref | None) -> Rule:
         deep = "depth" in stage
@@ -281,13 +298,13 @@ class _Builder:
             name, stage["name"], index, stage["block"], width,
             self.hole(f"{name}.expand", "expand", stage.get("expand", 1)),
             self.hole(f"{name}.kernel", "kernel", stage.get("kernel", 1)),
-            stride, depth, stage.get("act", ""), float(stage.get("se", 0)), shortcut, stage.get("order", "post"),
+            stride, depth, stage.get("act", ""), stage.get("se", 0), shortcut, stage.get("order", "post"),
         )  # fmt: skip
 
 
 def _number(where: str, name: str, kind: str, value) -> Value:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise BadInput(f"{where}: {name} = {value!r} must be a number, or an ascending list of them")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MOST:
+        raise BadInput(f"{where}: {name} = {value!r} must be a number above 0 (up to {_MOST:,})")
     if kind != "expand" and not isinstance(value, int):
         raise BadInput(f"{where}: {name} = {value!r} must be a whole number")
     if kind == "kernel" and value % 2 == 0:
@@ -298,68 +315,147 @@ def _number(where: str, name: str, kind: str, value) -> Value:
 def _ladder(where: str, name: str, kind: str, given: list) -> tuple[Value, ...]:
     values = tuple(_number(where, name, kind, v) for v in given)
     keys = [-v if kind == "stride" else v for v in values]
-    if not values or any(a >= b for a, b in zip(keys, keys[1:], strict=False)) or min(values) <= 0:
+    if not values or any(a >= b for a, b in zip(keys, keys[1:], strict=False)):
         order = "fall (a stride of 1 costs most)" if kind == "stride" else "rise"
-        raise BadInput(f"{where}: the choices of {name}, {list(given)}, must be positive and {order} from the first on")
+        raise BadInput(f"{where}: {name} = {given} must have a first choice and {order} from there on")
     return values
 
 
-def _check_stage(where: str, stage: Mapping, blocks: Iterable[str]) -> None:
-    for key in ("name", "block"):
-        if not isinstance(stage.get(key), str):
-            raise BadInput(f"{where}: every [[stage]] needs {key} = \"…\"; one has {stage.get(key)!r}")
-    here = f"{where}, stage {stage['name']!r}"
-    for key in stage:
-        if key not in STAGE_KEYS:
-            raise unknown(f"key in {here}:", key, STAGE_KEYS)
-    if stage["block"] not in blocks:
-        raise unknown(f"block in {here}:", stage["block"], blocks)
-    for key in ("shortcut", "first"):
-        if stage.get(key, "none") not in SHORTCUTS:
-            raise unknown(f"{key} in {here}:", stage[key], SHORTCUTS)
-    if stage.get("order", "post") not in ("post", "pre"):
-        raise unknown(f"order in {here}:", stage["order"], ("post", "pre"))
-
-
-def from_dict(data: Mapping, where: str, blocks: Iterable[str]) -> Space:
-    """A Space from the contents of a space file; `blocks` names the block kinds that exist.
-
-    Raises BadInput, one line, for whatever breaks the format's rules."""
-    for key in data:
+def _check_keys(where: str, data: Mapping) -> None:
+    for key, value in data.items():
         if key not in SPACE_KEYS:
             raise unknown(f"key in {where}:", key, SPACE_KEYS)
-    stages = data.get("stage")
-    if not isinstance(stages, list) or not stages:
+        if not isinstance(value, SPACE_KEYS[key]):
+            kind = getattr(SPACE_KEYS[key], "__name__", SPACE_KEYS[key])
+            raise BadInput(f"{where}: {key} = {value!r} is of a wrong type; it must be of type {kind}")
+    if not data.get("stage"):
         raise BadInput(f"{where}: a space needs at least one [[stage]]")
-    builder = _Builder(where)
-    rules = []
-    for stage in stages:
-        _check_stage(where, stage, blocks)
-        rules += builder.rules(stage)
-    if len({rule.name for rule in rules}) < len(rules):
-        raise BadInput(f"{where}: two stages have the same name; every stage needs its own")
-    resolution = builder.hole("resolution", "resolution", data.get("resolution", 0))
-    space = Space(
-        data.get("name", Path(where).stem), data.get("divisor", 8), tuple(builder.axes), tuple(rules), resolution,
-        data.get("arch", {}), dict(data),
-    )  # fmt: skip
-    for name in data.get("ladders", {}):
+    if "resolution" not in data:
+        raise BadInput(f"{where}: a space needs resolution = …, the image size in px or an ascending list")
+
+
+def _check_stage(where: str, stage, blocks: Mapping) -> None:
+    name, block = (stage.get(key) if isinstance(stage, Mapping) else None for key in ("name", "block"))
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name == "classifier":
+        rule = 'in lower case, like "s1" ("classifier" is taken)'
+        raise BadInput(f"{where}: every stage is a [[stage]] table with a name {rule}; one has {name!r}")
+    here = f"{where}, stage {name}"
+    if not isinstance(block, str) or block not in blocks:
+        raise unknown(f"block in {here}:", block, blocks)
+    keys = ("name", "block", *blocks[block].takes)
+    for key, value in stage.items():
+        if key not in keys:
+            raise unknown(f"key in {here} ({block}):", key, keys)
+        if key in WORDS and value not in WORDS[key]:
+            raise unknown(f"{key} in {here}:", value, WORDS[key])
+    if "width" in keys and "width" not in stage:
+        raise BadInput(f"{here}: a {block} needs width = …, its output channels")
+    if "first" in stage and "depth" not in stage:
+        raise BadInput(f"{here}: first is for the first of several blocks; give depth, or use shortcut")
+    se = stage.get("se", 0)
+    if isinstance(se, bool) or not isinstance(se, int | float) or not 0 <= se <= 1:
+        raise BadInput(f"{here}: se = {se!r} must be a share of the expanded channels, 0 to 1, like 0.25")
+
+
+def _check_chain(where: str, rules: Sequence[Rule]) -> None:
+    """An identity shortcut must fit whatever is chosen; a classifier needs one feature vector an image."""
+    stream: Value | Ref = 3
+    for rule in rules:
+        if rule.shortcut == "identity" and (rule.width != stream or rule.stride != 1):
+            raise BadInput(
+                f"{where}: block {rule.name} has an identity shortcut over a change of width or size; "
+                'tie its width to an earlier stage (width = "stem"), or make the shortcut "project" or "none"'
+            )
+        stream = rule.width or stream
+    kinds = [rule.block for rule in rules]
+    if "pool" not in kinds or "linear" in kinds[: kinds.index("pool")]:
+        raise BadInput(f'{where}: a stage with block = "pool" is missing before the linear layers at the end')
+
+
+def _named(where: str, space: Space, name: str, table) -> Named:
+    """A named architecture, from its compact table: a number for all, or by stage, or a list by block.
+
+    Axes that the table leaves out take their largest choice."""
+    here = f"{where}, [arch.{name}]"
+    if not isinstance(table, Mapping):
+        raise BadInput(f"{here} must be a table of choices, not {table!r}")
+    choices = {axis.name: _given(table.get(axis.kind), axis) for axis in space.axes}
+    for axis, value in choices.items():
+        space.check(here, axis, value)
+    arch = space.arch(choices)
+    _check_table(here, space, arch, {key: given for key, given in table.items() if key != "classes"})
+    return Named(arch, _number(here, "classes", "classes", table.get("classes", 1000)))
+
+
+def _check_table(here: str, space: Space, arch: Arch, table: Mapping) -> None:
+    """Refuse what says nothing: kinds and stages without a choice, and lists of a wrong length."""
+    for kind, given in table.items():
+        stages = {axis.name.partition(".")[0] for axis in space.axes if axis.kind == kind}
+        if not stages:
+            raise unknown(f"key in {here}:", kind, {axis.kind for axis in space.axes} | {"classes"})
+        for stage, value in given.items() if isinstance(given, Mapping) else ():
+            if stage not in stages:
+                raise unknown(f"stage with a choice of {kind} in {here}:", stage, stages)
+            depth = sum(rule.stage == stage for rule in space.rules_of(arch))
+            if isinstance(value, list) and len(value) != depth:
+                raise BadInput(f"{here}: {kind}.{stage} lists {len(value)} choices for {depth} blocks")
+
+
+def _given(given, axis: Axis):
+    """What a table's entry of the axis' kind says of it; blocks that a list leaves out are skipped ones."""
+    stage, *block, _ = axis.name.split(".") if "." in axis.name else (axis.name, "")
+    if isinstance(given, Mapping):
+        given = given.get(stage)
+    if isinstance(given, list) and block:
+        place = int(block[0][1:]) - 1
+        return given[place] if place < len(given) else axis.choices[0]
+    return axis.choices[-1] if given is None else given
+
+
+def _ladders(where: str, space: Space, given: Mapping) -> Space:
+    """The space with the choices that a file's [ladders] replace: how a cropped space is kept."""
+    for name, choices in given.items():
         if name not in space.index:
             raise unknown(f"axis in [ladders] of {where}:", name, space.index)
-    return space.trimmed(data["ladders"]) if data.get("ladders") else space
+        if not isinstance(choices, list):
+            raise BadInput(f"{where}: [ladders] {name} = {choices!r} must be a list of choices")
+        _ladder(where, name, space.axes[space.index[name]].kind, choices)
+        space.check(where, name, choices[-1])
+    return space.trimmed(given) if given else space
 
 
-def load(name: str, blocks: Iterable[str]) -> Space:
+def from_dict(data: Mapping, where: str, blocks: Mapping) -> Space:
+    """A Space from the contents of a space file; `blocks` maps the kinds of block to the keys they take.
+
+    Raises BadInput, one line, for whatever breaks the format's rules."""
+    _check_keys(where, data)
+    builder = _Builder(where)
+    rules: list[Rule] = []
+    for stage in data["stage"]:
+        _check_stage(where, stage, blocks)
+        if any(rule.stage == stage["name"] for rule in rules):
+            raise BadInput(f"{where}: two stages are named {stage['name']!r}; every stage needs its own name")
+        rules += builder.rules(stage)
+    _check_chain(where, rules)
+    resolution = builder.hole("resolution", "resolution", data["resolution"])
+    divisor = _number(where, "divisor", "divisor", data.get("divisor", 8))
+    name = data.get("name", Path(where).stem)
+    space = Space(name, divisor, tuple(builder.axes), tuple(rules), resolution, source=dict(data))
+    archs = {arch: _named(where, space, arch, table) for arch, table in data.get("arch", {}).items()}
+    return _ladders(where, replace(space, archs=archs), data.get("ladders", {}))
+
+
+def load(name: str, blocks: Mapping) -> Space:
     """A space by bundled name (`mobilenetv2-small`) or by the path of a TOML file."""
     path = Path(name)
     if path.suffix != ".toml":
         bundled = {p.stem: p for p in files.bundled("search_spaces").glob("*.toml")}
         if name not in bundled:
-            raise unknown("search space", name, bundled)
+            raise unknown("search space", name, (*bundled, "or the path of a .toml file"))
         path = bundled[name]
     data = files.read_toml(path)
     if data.get("format") != FORMAT:
-        raise BadInput(f'{path}: format is {data.get("format")!r}; a space file starts with format = "{FORMAT}"')
+        raise BadInput(f'{path}: format = {data.get("format")!r}; a space file begins format = "{FORMAT}"')
     return from_dict(data, str(path), blocks)
 
 
@@ -367,12 +463,12 @@ def bundled_names() -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in files.bundled("search_spaces").glob("*.toml")))
 
 
-def find_named(name: str, blocks: Iterable[str]) -> tuple[Space, Arch, Mapping]:
-    """The bundled space that names architecture `name`, the architecture, and its table (resolution, classes)."""
+def find_named(name: str, blocks: Mapping) -> tuple[Space, Named]:
+    """The bundled space that names architecture `name`, and that architecture."""
     found: list[str] = []
     for space_name in bundled_names():
         space = load(space_name, blocks)
         if name in space.archs:
-            return space, space.named(name), space.archs[name]
+            return space, space.archs[name]
         found += space.archs
     raise unknown("architecture", name, found)

@@ -6,11 +6,12 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import checkpoint, data as datasets
+from . import checkpoint
+from . import data as datasets
 from .archfile import ArchFile
 from .cost import cost, describe
 from .data import Data
-from .engine import Length, Trainer, fit, length_of, time_steps
+from .engine import Trainer, fit, time_steps
 from .errors import BadInput
 from .methods import Base, Method, NetAug
 from .net import Net
@@ -22,6 +23,7 @@ from .scoring import Scorer
 from .settings import Recipe
 from .space import Arch, Space
 from .tasks import Classify
+from .training import Length, length_of
 from .units import format_duration, format_quantity
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -153,8 +155,8 @@ def announce(trainer: Trainer, title: str, inputs: str) -> float:
         f"({length.batch / seconds:.0f} images/s on {trainer.runtime.describe()})"
     )
     if length.epochs < trainer.training.max_epochs and trainer.training.epochs == "auto":
-        longer = whole * trainer.training.max_epochs / length.epochs
-        say(f"  {trainer.training.max_epochs} epochs would take {format_duration(longer)}: --set epochs={trainer.training.max_epochs}")
+        most = trainer.training.max_epochs
+        say(f"  {most} epochs would take {format_duration(whole * most / length.epochs)}: --set epochs={most}")
     return seconds
 
 
@@ -166,10 +168,10 @@ def announce_augmentation(job: Job, seconds_per_step: float, images: int, runtim
     say(f"  augmented nets (ladder {ladder}): {wide / base:.2f} x the base's MACs on average")
     if wide < 1.5 * base and ladder == "supernet":
         other = make_job(job.recipe, replace(job.method, ladder="factors"), job.base, images=images, runtime=runtime)
-        per_mac = seconds_per_step / (job.length.batch * job.length.macs_per_image)
+        taken = seconds_per_step / (job.length.batch * job.length.macs_per_image) * other.length.macs
         say(
             "  that is little to augment with: --set netaug.ladder=factors would widen it "
-            f"{other.length.macs_per_image / base - 1:.2f} x and take about {format_duration(per_mac * other.length.macs)}"
+            f"{other.length.macs_per_image / base - 1:.2f} x and take about {format_duration(taken)}"
         )
     return {"ladder": ladder, "augmented_macs": wide, "augmented_over_base": wide / base}
 
@@ -214,7 +216,8 @@ def inherited_from(found: ArchFile, recipe: Recipe) -> Path | None:
     if found.supernet is None:
         raise BadInput(f"init = inherit: the arch {found.name} names no supernet; use --from-scratch")
     if not found.supernet.is_file():
-        raise BadInput(f"the supernet {found.supernet} that the arch file names is missing; restore it, or use --from-scratch")
+        missing = f"the supernet {found.supernet} that the arch file names is missing"
+        raise BadInput(f"{missing}; restore it, or use --from-scratch")
     return found.supernet
 
 

@@ -1,7 +1,6 @@
 """Imports point one way, and what a module must not know it does not import (DESIGN: the rooms)."""
 
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "nasaug"
 PURE = "errors units files schedule space plan cost archfile recipe rundir progress".split()
 NETWORKS = "elastic net checkpoint".split()
-LEARNING = "runtime data augment tasks methods scoring engine settings train search".split()
+LEARNING = "runtime data augment tasks methods scoring training engine settings train search".split()
 ORDER = [*PURE, *NETWORKS, *LEARNING, "apps", "cli", "__main__"]
 MUST_NOT_KNOW = {
     "plan": {"files", "recipe", "rundir"},

@@ -17,6 +17,7 @@ from nasaug.plan import BLOCKS, from_dict, plan
 from nasaug.space import KINDS, Arch, load
 from nasaug.space import from_dict as space_from_dict
 
+
 def stage(name, block, **keys):
     return {"name": name, "block": block, **keys}
 
@@ -28,7 +29,10 @@ RESIDUAL = {  # basic and bottleneck blocks, max pooling, tied widths, identity 
     "stage": [
         stage("stem", "conv", width=[4, 8], kernel=[3, 5], stride=[2, 1], act="relu"),
         stage("small", "maxpool", kernel=3, stride=2),
-        stage("s1", "basic", width="stem", depth=[1, 2], expand=[1, 2], kernel=[1, 3], act="relu", first="identity"),
+        stage(
+            "s1", "basic", width="stem", depth=[1, 2], expand=[1, 2], kernel=[1, 3],
+            act="relu", first="identity",
+        ),
         stage(
             "s2", "bottleneck", width=[8, 16], depth=[1, 2, 3], stride=2, expand=[0.5, 1], kernel=[3, 5],
             act="relu", first="project",
@@ -350,9 +354,7 @@ def test_an_unknown_space_or_architecture_names_the_close_ones(tmp_path):
 
 
 def test_a_named_architecture_may_give_one_choice_for_all_or_by_stage_or_by_block():
-    table = {
-        "width": {"stem": 8}, "depth": {"s1": 2}, "expand": {"s1": [6, 2], "s2": 3}, "kernel": 3, "resolution": 12,
-    }  # fmt: skip
+    table = {"width": {"stem": 8}, "depth": {"s1": 2}, "expand": {"s1": [6, 2], "s2": 3}, "kernel": 3}
     space = made(SQUEEZE | {"arch": {"a": table}})
     named = space.choices(space.named("a"))
     assert named["stem.width"] == 8 and named["s1.width"] == 24  # not given: the largest

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
-from .. import archfile, data as datasets, files
+from .. import archfile, files
+from .. import data as datasets
 from ..archfile import ArchFile
 from ..cost import Budget, cost, crop, describe, reach, sample_near
 from ..data import Info

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .. import archfile, data as datasets
+from .. import archfile
+from .. import data as datasets
 from ..archfile import ArchFile
 from ..errors import BadInput, unknown
 from ..methods import METHODS

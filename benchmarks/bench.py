@@ -1,0 +1,210 @@
+"""Every speed that nasaug claims, as ratios taken in one run: a table, and JSON with --json PATH.
+
+    python benchmarks/bench.py [--threads 2] [--rounds 5] [--only steps,candidate,cost,help,memory]
+
+Rounds of the things compared alternate, so that a drift of the machine's speed meets them alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from statistics import median
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+sys.path.insert(0, str(Path(__file__).parent))
+
+import published_netaug as published  # noqa: E402
+import torch  # noqa: E402
+
+from nasaug import archfile, cost, data, plan, space  # noqa: E402
+from nasaug.augment import View  # noqa: E402
+from nasaug.data.split import MemorySplit  # noqa: E402
+from nasaug.engine import Trainer  # noqa: E402
+from nasaug.methods import Base, Baseline, NetAug  # noqa: E402
+from nasaug.net import Net  # noqa: E402
+from nasaug.runtime import open_runtime  # noqa: E402
+from nasaug.scoring import Scorer  # noqa: E402
+from nasaug.tasks import Classify  # noqa: E402
+from nasaug.training import Training, length_of  # noqa: E402
+
+TINY = "mobilenetv2-tiny"
+BATCH, SIZE = 128, 32
+
+
+def made_up(train: int, val: int = 256) -> data.Data:
+    """Random colour images of SIZE px in ten classes."""
+    g = torch.Generator().manual_seed(0)
+
+    def split(n: int) -> MemorySplit:
+        pixels = torch.randint(0, 256, (n, 3, SIZE, SIZE), dtype=torch.uint8, generator=g)
+        return MemorySplit(pixels, torch.arange(n) % 10)
+
+    return data.Data("made-up", tuple("0123456789"), True, split(train), split(val), split(16))
+
+
+def tiny(resolution: int = SIZE) -> plan.Plan:
+    return archfile.read(TINY, resolution=resolution, classes=10).plan
+
+
+def our_step(method, images: data.Data) -> Callable[[], None]:
+    """A whole training step of nasaug, from the raw uint8 batch on: view, passes, optimiser."""
+    runtime, task, training = open_runtime("cpu"), Classify(10, 0.1), Training(epochs=1000)
+    scorer = Scorer(images, task, runtime, 256)
+    base = Base(tiny())
+    covered, arch = method.space(base)
+    length = length_of(training, method, covered, arch, base.plan, len(images.train), True)
+    net = Net(plan.plan(covered, covered.largest, 10))
+    trainer = Trainer(
+        net, method, covered, arch, task=task, data=images, views={"train": View()}, training=training,
+        length=length, runtime=runtime, scorer=scorer, seed=0,
+    )  # fmt: skip
+    x, y, _ = next(images.train.batches(BATCH, seed=0, epoch=0))
+    return lambda: trainer.train_step(x, y)
+
+
+def published_steps() -> dict[str, Callable[[], None]]:
+    x, y = torch.randn(BATCH, 3, SIZE, SIZE), torch.randint(10, (BATCH,))
+    (plain, elastic), rng = published.make(), Random(0)
+    one, two = published.sgd(plain), published.sgd(elastic)
+    return {
+        "published baseline": lambda: published.plain_step(plain, one, x, y),
+        "published NetAug": lambda: published.netaug_step(elastic, two, x, y, rng),
+    }
+
+
+def alternate(jobs: dict[str, Callable[[], None]], rounds: int, calls: int) -> dict[str, list[float]]:
+    """Seconds a call of each job in each round, after one round of warm-up."""
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(rounds + 1):
+        for name, job in jobs.items():
+            begun = time.perf_counter()
+            for _ in range(calls):
+                job()
+            times[name].append((time.perf_counter() - begun) / calls)
+    return {name: rows[1:] for name, rows in times.items()}
+
+
+def ratio(times: dict[str, list[float]], slow: str, fast: str) -> float:
+    """How many times faster, median over rounds of the ratio within a round."""
+    return median(a / b for a, b in zip(times[slow], times[fast], strict=True))
+
+
+def bench_steps(rounds: int) -> list[tuple[str, str]]:
+    images = made_up(1024)
+    jobs = published_steps() | {
+        "nasaug baseline": our_step(Baseline(), images),
+        "nasaug NetAug": our_step(NetAug(ladder="factors", width_until=1.0, sort=False), images),
+    }
+    times = alternate(jobs, rounds, 4)
+    rows = [(name, f"{BATCH / median(t):.0f} images/s") for name, t in times.items()]
+    ratios = {
+        "baseline step, times as fast as published (reach 2.4)": ("published baseline", "nasaug baseline"),
+        "NetAug step, times as fast as published (reach 2)": ("published NetAug", "nasaug NetAug"),
+        "NetAug / baseline in time": ("nasaug NetAug", "nasaug baseline"),
+    }
+    return rows + [(name, f"{ratio(times, *pair):.2f}") for name, pair in ratios.items()]
+
+
+def bench_candidate(rounds: int) -> list[tuple[str, str]]:
+    """A candidate's evaluation: narrow, calibrate on 1,024, judge 5,000 images; cached batches, as in a search."""
+    images = made_up(1024, 5000)
+    scorer = Scorer(images, Classify(10), open_runtime("cpu"), 1024)
+    small = tiny()
+    wide, _ = plan.around(small, plan.Ladders((1.0, 1.8, 2.6), (1.0, 1.6, 2.2, 2.8)))
+    larger = plan.plan(wide, wide.sample(Random(1)), 10)
+    net = Net(plan.plan(wide, wide.largest, 10))
+    jobs = {
+        "tiny": lambda: scorer.top1(scorer.calibrated(net, small), images.val),
+        "larger": lambda: scorer.top1(scorer.calibrated(net, larger), images.val),
+    }
+    times = alternate(jobs, rounds, 1)
+    predicted = cost.cost(larger).macs / cost.cost(small).macs
+    taken = 1 / ratio(times, "tiny", "larger")
+    return [
+        ("candidate, mobilenetv2-tiny at 32 px (reach 2 s)", f"{median(times['tiny']):.2f} s"),
+        (f"candidate of {predicted:.1f} x its MACs, time over predicted (reach 1.2)", f"{taken / predicted:.2f}"),
+    ]
+
+
+def bench_cost(rounds: int) -> list[tuple[str, str]]:
+    small = space.load("mobilenetv2-small", plan.BLOCKS)
+    rng = Random(0)
+    archs = [small.sample(rng) for _ in range(2000)]
+    times = alternate({"cost": lambda: [cost.cost_of(small, a, 10) for a in archs]}, rounds, 1)
+    return [("cost model, architectures/s (reach 5000)", f"{len(archs) / median(times['cost']):.0f}")]
+
+
+def bench_help(rounds: int) -> list[tuple[str, str]]:
+    def run(*command: str) -> Callable[[], None]:
+        return lambda: subprocess.run([sys.executable, *command], check=True, capture_output=True)
+
+    times = alternate({"help": run("-m", "nasaug", "--help"), "torch": run("-c", "import torch")}, rounds, 1)
+    return [("--help over `import torch`, time (reach 0.4)", f"{1 / ratio(times, 'torch', 'help'):.2f}")]
+
+
+def bench_memory(rounds: int) -> list[tuple[str, str]]:
+    """Peak resident memory over that before the step: a NetAug step against its widest pass alone."""
+    peaks = [float(subprocess.run(
+        [sys.executable, __file__, "--peak", kind], check=True, capture_output=True, text=True
+    ).stdout) for kind in ("netaug", "wide")]  # fmt: skip
+    return [("NetAug step, peak memory over its widest pass alone (reach 1.1)", f"{peaks[0] / peaks[1]:.2f}")]
+
+
+def peak(kind: str) -> None:
+    """Print the bytes by which two steps raise this process's peak resident memory."""
+    import resource
+
+    def resident() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    class Widest(NetAug):
+        def nets(self, draw):
+            passes = [draw.base, draw.space.largest]
+            return passes if kind == "netaug" else passes[1:]
+
+        def losses(self, step):
+            x, y = step.view("train")
+            for arch in self.nets(step):
+                yield "loss", step.loss(step.run(x, arch), y)
+
+    step = our_step(Widest(ladder="factors"), made_up(256))
+    before = resident()
+    step()
+    step()
+    print(resident() - before)
+
+
+SECTIONS = {
+    "steps": bench_steps, "candidate": bench_candidate, "cost": bench_cost, "help": bench_help,
+    "memory": bench_memory,
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default=",".join(SECTIONS))
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--peak", choices=("netaug", "wide"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.peak:
+        return peak(options.peak)
+    rows = [row for name in options.only.split(",") for row in SECTIONS[name](options.rounds)]
+    for name, value in rows:
+        print(f"{name:75s}{value:>16s}")
+    if options.json:
+        options.json.write_text(json.dumps(dict(rows), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Cells of an experiment: each one `nasaug` run in a folder of its own, resumable, some at a time.
+
+A finished cell is read, an interrupted one resumed. Cells run side by side with one torch thread each: on two
+cores that does more work an hour than one cell with two threads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`nasaug VERB *options --run ROOT/name`."""
+
+    name: str
+    verb: str
+    options: tuple[str, ...]
+
+
+def train(name: str, arch: str | Path, *options: str, method: str = "baseline", seed: int = 0) -> Cell:
+    return Cell(name, "train", ("--arch", str(arch), "--method", method, "--seed", str(seed), *options))
+
+
+def run(root: Path, cells: list[Cell], jobs: int = 2) -> dict[str, dict]:
+    """Name to result.json of every cell; a cell that failed raises after the others have ended."""
+    root.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        return dict(zip((c.name for c in cells), pool.map(lambda c: _run(root, c), cells), strict=True))
+
+
+def _run(root: Path, cell: Cell) -> dict:
+    path, log = root / cell.name, root / f"{cell.name}.log"
+    if not (path / "result.json").is_file():
+        how = ("--resume",) if (path / "job.json").is_file() else cell.options
+        command = ["nice", sys.executable, "-m", "nasaug", cell.verb, "--run", str(path), *how]
+        with log.open("a") as out:
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
+        if done.returncode:
+            raise SystemExit(f"{cell.name} ended with exit code {done.returncode}; see {log}")
+        print(f"{time.strftime('%H:%M')} {cell.name} done", file=sys.stderr, flush=True)
+    return json.loads((path / "result.json").read_text())
+
+
+def interval(values: list[float]) -> str:
+    """mean ± half width of the 95 % t interval (n): what a difference of means would need is not said by it."""
+    from scipy.stats import t
+
+    n = len(values)
+    if n < 2:
+        return f"{mean(values):.2f} (n = {n}, no interval)"
+    half = t.ppf(0.975, n - 1) * stdev(values) / n**0.5
+    return f"{mean(values):.2f} ± {half:.2f} (n = {n})"
+
+
+def write(name: str, title: str, lines: list[str], figures: dict) -> None:
+    """docs/results/NAME.md and .json, and the same lines on the terminal."""
+    folder = Path(__file__).resolve().parent.parent / "docs" / "results"
+    text = "\n".join([f"# {title}", "", *lines, ""])
+    (folder / f"{name}.md").write_text(text)
+    (folder / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
+    print(text)
