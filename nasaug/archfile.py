@@ -19,6 +19,11 @@ from .plan import Plan
 from .space import Arch, Space
 
 FORMAT = "nasaug-arch/1"
+KINDS = {
+    "format": str, "name": str, "plan": Mapping, "cost": Mapping, "choices": Mapping, "space": Mapping,
+    "supernet": str,
+}  # fmt: skip
+KIND_NAMES = {str: "a text", Mapping: "a table"}
 
 
 @dataclass(frozen=True)
@@ -35,50 +40,69 @@ class ArchFile:
     facts: Mapping = field(default_factory=dict)
 
     def save(self, path: str | Path) -> None:
-        """Write the file whole; the supernet's path is kept relative to the file's folder."""
+        """Write the file whole; the supernet's path is kept relative to the file's folder, links resolved."""
         path = Path(path)
         plan, total = self.plan.to_dict(), cost(self.plan)._asdict()
         data = {"format": FORMAT, "name": self.name, "plan": plan, "cost": total}
         if self.space is not None:
             data |= {"choices": self.space.choices(self.arch), "space": self.space.to_dict()}
         if self.supernet is not None:
-            data["supernet"] = os.path.relpath(self.supernet, path.parent)
+            data["supernet"] = os.path.relpath(self.supernet.resolve(), path.parent.resolve())
         files.write_json(path, data | dict(self.facts))
 
 
 def _read(path: Path) -> ArchFile:
     data = files.read_json(path, FORMAT)
-    if "plan" not in data:
-        raise BadInput(f"{path}: an arch file needs a plan; write it again with nasaug search")
+    _check_kinds(data, path)
     p = plans.from_dict(data["plan"], str(path))
     space = arch = None
     if "space" in data:
         space = spaces.from_dict(data["space"], str(path), plans.BLOCKS)
-        arch = space.arch(data.get("choices", {}))
+        arch = space.arch(data["choices"])
         if plans.plan(space, arch, p.classes) != p:
             raise BadInput(f"{path}: its choices do not give its plan; it was edited: correct one of the two")
     supernet = path.parent / data["supernet"] if "supernet" in data else None
-    known = {"format", "name", "plan", "cost", "choices", "space", "supernet"}
-    facts = {key: value for key, value in data.items() if key not in known}
-    return ArchFile(p, str(data.get("name", path.stem)), space, arch, supernet, facts)
+    facts = {key: value for key, value in data.items() if key not in KINDS}
+    return ArchFile(p, data.get("name", path.stem), space, arch, supernet, facts)
+
+
+def _check_kinds(data: Mapping, path: Path) -> None:
+    """Raises BadInput for an entry of another kind than it must be, and for a plan or choices left out."""
+    for key, kind in KINDS.items():
+        if key in data and not isinstance(data[key], kind):
+            given = f"{path}: {key} = {str(data[key])[:60]}"
+            raise BadInput(f"{given} must be {KIND_NAMES[kind]}; make the file anew")
+    for key in ("plan", *(["choices"] if "space" in data else [])):
+        if key not in data:
+            raise BadInput(f"{path}: an arch file needs {key}; write it again with nasaug search")
+
+
+def is_path(name: str) -> bool:
+    """Whether `--arch` names a file, and not an architecture."""
+    return os.path.exists(name) or name.endswith(".json") or os.sep in name
 
 
 def read(name: str, *, resolution: int | None = None, classes: int | None = None) -> ArchFile:
     """The network of an arch file or of a named architecture, made for `classes` outputs and `resolution` px.
 
-    A named architecture takes the given resolution (its own where None); a file keeps the one it was found at
-    unless told. Raises BadInput for a file that is missing or broken and for an unknown name."""
-    if Path(name).is_file() or name.endswith(".json"):
+    Where not told, a file keeps the resolution that it was found at and a named architecture takes its own.
+    Raises BadInput for a file that is missing or broken, an unknown name and impossible sizes."""
+    if resolution is not None and not 8 <= resolution <= 1024:
+        raise BadInput(f"--resolution {resolution} must be 8 to 1024 px")
+    if classes is not None and classes < 1:
+        raise BadInput(f"--classes {classes} must be at least 1")
+    if is_path(name):
         found = _read(Path(name))
     else:
         space, named = spaces.find_named(name, plans.BLOCKS)
         found = ArchFile(plans.plan(space, named.arch, named.classes), name)
-    p = found.plan
-    if resolution is not None and resolution != p.resolution:
-        p = p.at(resolution)
-        found = replace(found, plan=p, space=None, arch=None)
-    if classes is not None and classes != p.classes:
-        head = p.blocks[-1].spec._replace(width=classes)
-        p = plans.from_specs((*(b.spec for b in p.blocks[:-1]), head), p.resolution, classes)
-        found = replace(found, plan=p, supernet=None)
+    if resolution is not None and resolution != found.plan.resolution:
+        found = replace(found, plan=found.plan.at(resolution), space=None, arch=None)
+    if classes is not None and classes != found.plan.classes:
+        found = replace(found, plan=_with_classes(found.plan, classes), supernet=None)
     return found
+
+
+def _with_classes(plan: Plan, classes: int) -> Plan:
+    *body, head = (block.spec for block in plan.blocks)
+    return plans.from_specs((*body, head._replace(width=classes)), plan.resolution, classes)

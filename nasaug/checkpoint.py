@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,18 +25,22 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], state: Mapping) -> No
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     """(tensors, state). Raises BadInput where the file is missing, truncated or not one of nasaug's."""
-    path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise BadInput(f"no checkpoint at {path}; give the path of one that nasaug wrote")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
-        raise BadInput(f"{path} is truncated or no safetensors file ({error}); train again, or restore it") from error
-    if STATE not in metadata:
+        reason = f"{path} is truncated or no safetensors file ({error})"
+        raise BadInput(f"{reason}; train again, or restore it") from error
+    try:
+        state = json.loads(metadata.get(STATE, ""))
+    except ValueError:
+        state = None
+    if not isinstance(state, dict):
         raise BadInput(f"{path} has no nasaug state; give a checkpoint that nasaug wrote")
-    return tensors, json.loads(metadata[STATE])
+    return tensors, state
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, Token
 
 from . import __version__
 from .errors import BadInput, RunFault
@@ -21,11 +23,23 @@ app = App(
     help_epilogue=(
         "Start here:\n\n"
         "  python -m nasaug search --mac-budget 25M\n\n"
-        "  python -m nasaug netaug-train --arch found.json"
+        "  python -m nasaug netaug-train --arch found.json\n"
     ),
     version=__version__,
     help_format="markdown",
 )
+
+
+def _whole(kind: type, tokens: Sequence[Token]) -> int:
+    """A whole number; cyclopts alone would round 1.5 to 2."""
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+Whole = Annotated[int | None, Parameter(converter=_whole)]
 BUDGETS = Group("Budgets (upper limits)", sort_key=1)
 RUN = Group("Run", sort_key=2)
 
@@ -39,33 +53,41 @@ class Common:
     """fashion-mnist (default), cifar10, cifar100, imagenet, digits, or the path of an image folder."""
     recipe: Annotated[str | None, Parameter(group=RUN)] = None
     """A recipe's name or path; default: the data's own, else `small`."""
-    set: Annotated[tuple[str, ...], Parameter(group=RUN, negative="")] = ()
+    set: Annotated[tuple[str, ...], Parameter(group=RUN, negative="", show_default=False)] = ()
     """Override a recipe key, like `--set epochs=2` or `--set netaug.ladder=factors`; repeatable."""
-    seed: Annotated[int | None, Parameter(group=RUN)] = None
+    seed: Annotated[int | None, Parameter(group=RUN, converter=_whole)] = None
     """Seed of weights, order, views and draws; default 0."""
     device: Annotated[str, Parameter(group=RUN)] = "auto"
     """auto, cpu or cuda."""
     run: Annotated[Path | None, Parameter(group=RUN)] = None
     """The run's folder; default: the next free runs/VERB-N."""
-    resume: Annotated[bool, Parameter(group=RUN, negative="")] = False
+    resume: Annotated[bool, Parameter(group=RUN, negative="", show_default=False)] = False
     """Go on with --run, or with the verb's last unfinished run."""
 
-    def settings(self, *, sets: tuple[str, ...] = (), data: str | None = None):
-        """The resolved recipe; `data` is what to take where --data is not given."""
+    def settings(self, given: Mapping[str, object], *, data: str | None = None, begun: Path | None = None):
+        """The resolved recipe under what the command's options give by recipe key (None: not given).
+
+        `data` is what to take where --data is not given, `begun` the recipe to take where --recipe is not."""
         from .recipe import load
         from .settings import Recipe, default_recipe
 
-        chosen = self.data or data
-        named = (f"data.name={_toml(chosen)}",) if chosen else ()
-        seed = () if self.seed is None else (f"seed={self.seed}",)
-        recipe = self.recipe or default_recipe(chosen or "fashion-mnist")
-        return load(recipe, Recipe, (*named, *seed, *sets, *self.set))
+        options = _sets({"data.name": self.data, "seed": self.seed, **given})
+        said = {_key(item) for item in self.set}
+        for key in map(_key, options):
+            if key in said:
+                raise BadInput(f"--set {key}=… says what the command or an option says too; leave it out")
+        default = begun or default_recipe(self.data or data or "fashion-mnist")
+        recipe = default if self.recipe is None else self.recipe
+        return load(recipe, Recipe, (*_sets({"data.name": data}), *options, *self.set))
 
 
-def _toml(text: str) -> str:
-    import json
+def _sets(values: Mapping[str, object]) -> tuple[str, ...]:
+    """What is given, as --set takes it: JSON's strings and numbers are TOML's."""
+    return tuple(f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in values.items() if v is not None)
 
-    return json.dumps(text)
+
+def _key(item: str) -> str:
+    return item.partition("=")[0].strip()
 
 
 @app.command
@@ -76,7 +98,7 @@ def search(
     sram_budget: Annotated[str | None, Parameter(group=BUDGETS)] = None,
     flash_budget: Annotated[str | None, Parameter(group=BUDGETS)] = None,
     space: str | None = None,
-    trials: int | None = None,
+    trials: Whole = None,
     sampler: str | None = None,
     headroom: float | None = None,
     timeout: str | None = None,
@@ -93,18 +115,16 @@ def search(
 
       nasaug search --resume
 
-    Parameters
-    ----------
-    mac_budget: Multiply-accumulates of one image, like 25M or 1.5G.
-    param_budget: Parameters, like 500k.
-    sram_budget: Peak activation memory in int8, like 320KB.
-    flash_budget: Weights in int8, like 1MB.
-    space: A search space's name or the path of a TOML file; default mobilenetv2-small up to 64 px.
-    trials: Candidates to evaluate; default 100.
-    sampler: tpe (default), nsga2 or random.
-    headroom: The space is cropped until its largest net costs this many MAC budgets; 0: not cropped; default 6.
-    timeout: Stop the search stage after this long, like 10m.
-    storage: Any Optuna storage URL; default: a file in the run's folder.
+    :param mac_budget: Multiply-accumulates of one image, like 25M or 1.5G.
+    :param param_budget: Parameters, like 500k.
+    :param sram_budget: Peak activation memory in int8, like 320KB.
+    :param flash_budget: Weights in int8, like 1MB.
+    :param space: A search space's name or the path of a TOML file; default mobilenetv2-small up to 64 px.
+    :param trials: Candidates to evaluate; default 100.
+    :param sampler: tpe (default), nsga2 or random.
+    :param headroom: Crop the space until its largest net costs this many MAC budgets (0: never); default 6.
+    :param timeout: Stop the search stage after this long, like 10m.
+    :param storage: Any Optuna storage URL; default: a file in the run's folder.
     """
     from .apps import search as app_search
 
@@ -119,8 +139,8 @@ def search(
 def netaug_train(
     *,
     arch: str | None = None,
-    from_scratch: Annotated[bool, Parameter(negative="")] = False,
-    resolution: int | None = None,
+    from_scratch: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    resolution: Whole = None,
     common: Common = Common(),
 ):
     """Train a found, named or pruned network with NetAug: inside wider nets that share its weights.
@@ -133,15 +153,13 @@ def netaug_train(
 
       nasaug netaug-train --resume
 
-    Parameters
-    ----------
-    arch: An arch file (found.json) or a named architecture.
-    from_scratch: Fresh weights instead of the supernet's.
-    resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
+    :param arch: An arch file (found.json) or a named architecture.
+    :param from_scratch: Fresh weights instead of the supernet's.
+    :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
     """
     from .apps import train as app_train
 
-    app_train.command("netaug-train", common, arch, "netaug", from_scratch, resolution)
+    app_train.command(app_train.Request("netaug-train", arch, "netaug", from_scratch, resolution), common)
 
 
 @app.command
@@ -149,8 +167,8 @@ def train(
     *,
     arch: str | None = None,
     method: str | None = None,
-    from_scratch: Annotated[bool, Parameter(negative="")] = False,
-    resolution: int | None = None,
+    from_scratch: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    resolution: Whole = None,
     common: Common = Common(),
 ):
     """Train a network with any method: the general form of netaug-train.
@@ -159,27 +177,25 @@ def train(
 
       nasaug train --method baseline --arch found.json
 
-      nasaug train --method netaug --arch mcunet --data photos/ --recipe imagenet-mcunet
+      nasaug train --arch mcunet --data photos/ --recipe imagenet-mcunet
 
-    Parameters
-    ----------
-    arch: An arch file (found.json) or a named architecture.
-    method: baseline or netaug; default: the recipe's.
-    from_scratch: Fresh weights instead of the supernet's.
-    resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
+    :param arch: An arch file (found.json) or a named architecture.
+    :param method: baseline or netaug; default: the recipe's.
+    :param from_scratch: Fresh weights instead of the supernet's.
+    :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
     """
     from .apps import train as app_train
 
-    app_train.command("train", common, arch, method, from_scratch, resolution)
+    app_train.command(app_train.Request("train", arch, method, from_scratch, resolution), common)
 
 
 @app.command
 def profile(
     *,
     arch: str,
-    resolution: int | None = None,
-    classes: int | None = None,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    resolution: Whole = None,
+    classes: Whole = None,
+    json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ):
     """Show MACs, parameters, peak SRAM and flash of a network, per layer and in all.
 
@@ -189,12 +205,10 @@ def profile(
 
       nasaug profile --arch found.json --json
 
-    Parameters
-    ----------
-    arch: An arch file or a named architecture.
-    resolution: Image size in px; default: the architecture's own.
-    classes: Outputs; default: the architecture's own.
-    json: Print JSON, with the integer keys `macs` and `params`.
+    :param arch: An arch file or a named architecture.
+    :param resolution: Image size in px; default: the architecture's own.
+    :param classes: Outputs; default: the architecture's own.
+    :param json: Print JSON, with the integer keys `macs` and `params`.
     """
     from .apps import profile as app_profile
 
@@ -204,9 +218,9 @@ def profile(
 def main() -> None:
     """Run the command line; bad input exits with 2, a fault with 1, a signal with 128 + its number."""
     try:
-        app(exit_on_error=False, print_error=False)
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        _fail(" ".join(str(error).split()) + "; see nasaug --help", BAD_INPUT)
+        _fail(" ".join(str(error).split()).rstrip(".") + "; see nasaug --help", BAD_INPUT)
     except BadInput as error:
         _fail(str(error), BAD_INPUT)
     except RunFault as error:
@@ -218,8 +232,11 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        _fail(f"{error}; free some space, or mend what keeps it from being read or written", FAULT)
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"nasaug: {message}", file=sys.stderr)
+    """Exit with `code` and one line, whatever line breaks the user's own words have."""
+    print("nasaug:", " ".join(message.splitlines()), file=sys.stderr)
     sys.exit(code)

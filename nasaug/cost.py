@@ -145,9 +145,11 @@ def crop(space: Space, budget: Budget, headroom: float, classes: int) -> Space:
     if budget.macs is None or headroom == 0:
         return space
     limit = headroom * budget.macs
-    turns = chain(("stride", "kernel"), cycle(_CYCLE))
-    while cost_of(space, space.largest, classes).macs > limit and any(_lower(space, g) for g in _CYCLE):
-        space = space.trimmed(_lower(space, next(turns)))
+    for group in chain(("stride", "kernel"), cycle(_CYCLE)):
+        stuck = group in _CYCLE and not any(_lower(space, g) for g in _CYCLE)
+        if stuck or cost_of(space, space.largest, classes).macs <= limit:
+            break
+        space = space.trimmed(_lower(space, group))
     return space
 
 

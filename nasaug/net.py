@@ -44,16 +44,17 @@ class Net(nn.Module):
 
     @torch.no_grad()
     def reset(self, seed: int) -> None:
-        """Fresh weights: Kaiming-uniform convolutions (torch's default), truncated normal (0.02) classifiers
-        and linear layers, biases zero. Fan-out initialisation fails in widened nets (NetAug's code says so)."""
+        """Fresh weights: Kaiming-uniform (torch's default), the classifier's truncated normal (0.02), biases zero.
+
+        As in NetAug's published code, which finds that fan-out initialisation fails in widened nets."""
         g = torch.Generator().manual_seed(seed)
         for name, p in self.named_parameters():
             if p.dim() == 1:
                 p.fill_(1.0 if name.endswith("norm.weight") else 0.0)
-            elif p.dim() == 4 or ".se." in name:
-                p.copy_(nn.init.kaiming_uniform_(torch.empty(p.shape), a=5**0.5, generator=g))
-            else:
+            elif name.startswith("classifier."):
                 p.copy_(nn.init.trunc_normal_(torch.empty(p.shape), std=0.02, generator=g))
+            else:
+                p.copy_(nn.init.kaiming_uniform_(torch.empty(p.shape), a=5**0.5, generator=g))
         for norm in self._norms:
             norm.reset_running_stats()
 
@@ -150,7 +151,7 @@ class Net(nn.Module):
     def importance(self, group: Group) -> Tensor:
         """[channels]: L1 norm of the weights that read each channel of `group` (NetAug's sorting key)."""
         own = dict(self.named_parameters())
-        total = torch.zeros(group.size)
+        total = torch.zeros(group.size, dtype=next(self.parameters()).dtype)
         for name, dim in group.readers:
             weight = own[name].detach().abs()
             total += weight.sum([d for d in range(weight.dim()) if d != dim]).cpu()

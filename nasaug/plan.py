@@ -72,6 +72,10 @@ class Block:
     act: str
     in_size: tuple[int, int]
 
+    def __reduce__(self):
+        """A copy, or what comes back from another process, is the same object again."""
+        return lower, (self.spec, self.cin, *self.in_size)
+
     @property
     def name(self) -> str:
         return self.spec.name
@@ -268,6 +272,10 @@ def from_dict(data: Mapping, where: str = "plan") -> Plan:
         raise BadInput(f"{where}: not a plan ({error}); write the file again with nasaug search") from None
     for spec in specs:
         _check_spec(spec, where)
+    if len({spec.name for spec in specs}) < len(specs):
+        raise BadInput(f"{where}: two blocks have one name; every block needs its own")
+    if not specs or (specs[-1].block, specs[-1].width) != ("linear", classes):
+        raise BadInput(f"{where}: the last block must be the classifier, linear and of width {classes!r}")
     if not all(_whole(n, least=1) for n in (resolution, classes)):
         sizes = f"resolution {resolution!r} and classes {classes!r}"
         raise BadInput(f"{where}: {sizes} must be positive whole numbers")
@@ -316,12 +324,10 @@ def _spec(rule: Rule, values: tuple, channels: int, divisor: int) -> Spec:
     """One block's rule with the architecture's choices put in."""
     width, expand = resolve(rule.width, values), resolve(rule.expand, values)
     hidden = se = 0
-    if rule.block == "inverted":
-        hidden = hidden_width(expand, channels, divisor)
-    elif rule.block in _ON_OUTPUT:
-        hidden = hidden_width(expand, width, divisor)
+    if "expand" in BLOCKS[rule.block].takes:
+        hidden = _hidden(rule, expand, width if rule.block in _ON_OUTPUT else channels, divisor)
     if rule.se:
-        se = _se_middle(rule.se, hidden, divisor)
+        se = _se_middle(rule, hidden, divisor)
     return Spec(
         rule.name, rule.block, width, hidden, resolve(rule.kernel, values), resolve(rule.stride, values),
         rule.act, se, rule.shortcut, rule.order,
@@ -335,11 +341,23 @@ def hidden_width(expand: float, channels: int, divisor: int) -> int:
     return make_divisible(int(expand * channels + 0.5 + 1e-6), divisor)
 
 
-def _se_middle(ratio: float, hidden: int, divisor: int) -> int:
-    """Squeeze-excite middle: at least 16; in spaces around a plan (divisor 1) halves go down as published."""
-    if divisor == 1:
-        return max(math.ceil(hidden * ratio - 0.5 - 1e-6), 16)
-    return max(make_divisible(hidden * ratio, divisor), 16)
+def _hidden(rule: Rule, expand: float, channels: int, divisor: int) -> int:
+    """Inner channels; those of the plan that a space is around are kept, off the divisor too."""
+    if hidden_width(expand, channels, 1) == rule.inner:
+        return rule.inner
+    return max(rule.inner, hidden_width(expand, channels, divisor))
+
+
+def _se_middle(rule: Rule, hidden: int, divisor: int) -> int:
+    """Squeeze-excite middle: at least 16, or what the plan has that a space is around.
+
+    Not rounded to a divisor, halves go down, as published for NetAug's wider nets."""
+    own = round(rule.se * rule.inner)
+    if rule.inner == hidden:
+        return own
+    exact = hidden * rule.se
+    middle = math.ceil(exact - 0.5 - 1e-6) if divisor == 1 else make_divisible(exact, divisor)
+    return max(middle, own, 16)
 
 
 # --- a space around one plan --------------------------------------------------------------------------------
@@ -362,8 +380,6 @@ def around(base: Plan, ladders: Ladders) -> tuple[Space, Arch]:
     axes: list[Axis] = []
     rules: list[Rule] = []
     stream: int | Ref = 3
-    # a divisor that every inner width of the base obeys, so that the smallest architecture is the base itself
-    divisor = math.gcd(ladders.round, *(n for b in base.blocks for n in (b.spec.hidden, b.spec.se)))
     for block in base.blocks[:-1]:
         spec = block.spec
         if spec.shortcut == "identity" or not spec.width:
@@ -379,16 +395,16 @@ def around(base: Plan, ladders: Ladders) -> tuple[Space, Arch]:
         se = spec.se / spec.hidden if spec.se else 0.0
         rules.append(
             Rule(spec.name, spec.name, 1, spec.block, width, expand, spec.kernel, spec.stride, None, spec.act,
-                 se, spec.shortcut, spec.order)
+                 se, spec.shortcut, spec.order, spec.hidden)
         )  # fmt: skip
         stream = width or stream
-    space = Space("around", divisor, tuple(axes), tuple(rules), base.resolution)
+    space = Space("around", ladders.round, tuple(axes), tuple(rules), base.resolution)
     return space, space.smallest
 
 
 def _widths(base: int, ladders: Ladders) -> tuple[int, ...]:
-    wide = (base if f == 1 else make_divisible(base * f, ladders.round) for f in ladders.width)
-    return tuple(sorted(set(wide)))
+    wide = {make_divisible(base * factor, ladders.round) for factor in ladders.width}
+    return base, *sorted(width for width in wide if width > base)
 
 
 def _axis(axes: list[Axis], name: str, kind: str, choices: tuple) -> Ref:

@@ -87,6 +87,7 @@ class Rule:
     se: float = 0.0  # squeeze-excite middle / expanded channels, 0 = none
     shortcut: str = "none"
     order: str = "post"
+    inner: int = 0  # in a space around a plan: the plan's own inner channels, whatever the divisor
 
 
 class Arch(NamedTuple):
@@ -125,7 +126,7 @@ class Space:
 
     @cached_property
     def largest(self) -> Arch:
-        return Arch(self.name, tuple(axis.choices[-1] for axis in self.axes))
+        return self.canonical(Arch(self.name, tuple(axis.choices[-1] for axis in self.axes)))
 
     @cached_property
     def _owners(self) -> tuple[tuple[int, int, int], ...]:
@@ -218,10 +219,9 @@ class Space:
 
     def above(self, base: Arch, free: Iterable[str]) -> Space:
         """The architectures over `base` on axes of a `free` kind; every other axis keeps base's value."""
-        top = self.largest.values
         return self.trimmed({
-            axis.name: axis.between(v, top[i]) if axis.kind in free else (v,)
-            for i, (axis, v) in enumerate(zip(self.axes, base.values, strict=True))
+            axis.name: axis.between(v, axis.choices[-1]) if axis.kind in free else (v,)
+            for axis, v in zip(self.axes, base.values, strict=True)
         })
 
     def to_dict(self) -> dict:
@@ -239,10 +239,16 @@ class Space:
 
 # --- files --------------------------------------------------------------------------------------------------
 
-SPACE_KEYS = {
-    "format": str, "name": str, "summary": str, "divisor": int, "resolution": int | list, "stage": list,
-    "arch": dict, "ladders": dict,
-}  # fmt: skip
+SPACE_KEYS = {  # what a file holds: its type, and that type in words
+    "format": (str, "a string"),
+    "name": (str, "a string"),
+    "summary": (str, "a string"),
+    "divisor": (int, "a whole number"),
+    "resolution": (int | list, "the image size in px, or an ascending list of sizes"),
+    "stage": (list, "written as [[stage]] tables"),
+    "arch": (dict, "written as [arch.NAME] tables"),
+    "ladders": (dict, "a table of lists by axis"),
+}
 WORDS = {"act": ACTS, "shortcut": SHORTCUTS, "first": SHORTCUTS, "order": ORDERS}
 _NAME = re.compile("[a-z][a-z0-9_]*")
 _MOST = 1 << 16  # above any sensible width, size or depth
@@ -325,20 +331,20 @@ def _check_keys(where: str, data: Mapping) -> None:
     for key, value in data.items():
         if key not in SPACE_KEYS:
             raise unknown(f"key in {where}:", key, SPACE_KEYS)
-        if not isinstance(value, SPACE_KEYS[key]):
-            kind = getattr(SPACE_KEYS[key], "__name__", SPACE_KEYS[key])
-            raise BadInput(f"{where}: {key} = {value!r} is of a wrong type; it must be of type {kind}")
+        kind, words = SPACE_KEYS[key]
+        if not isinstance(value, kind):
+            raise BadInput(f"{where}: {key} = {value!r:.60} must be {words}")
     if not data.get("stage"):
         raise BadInput(f"{where}: a space needs at least one [[stage]]")
     if "resolution" not in data:
-        raise BadInput(f"{where}: a space needs resolution = …, the image size in px or an ascending list")
+        raise BadInput(f"{where}: a space needs resolution = …, {SPACE_KEYS['resolution'][1]}")
 
 
 def _check_stage(where: str, stage, blocks: Mapping) -> None:
     name, block = (stage.get(key) if isinstance(stage, Mapping) else None for key in ("name", "block"))
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name == "classifier":
-        rule = 'in lower case, like "s1" ("classifier" is taken)'
-        raise BadInput(f"{where}: every stage is a [[stage]] table with a name {rule}; one has {name!r}")
+        rule = 'name of lower-case letters, digits and _, like "s1" ("classifier" is taken)'
+        raise BadInput(f"{where}: every stage is a [[stage]] table with a {rule}; one has {name!r}")
     here = f"{where}, stage {name}"
     if not isinstance(block, str) or block not in blocks:
         raise unknown(f"block in {here}:", block, blocks)

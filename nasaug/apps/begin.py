@@ -3,56 +3,77 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .. import files
-from ..errors import BadInput
+from ..errors import BadInput, RunFault
 from ..rundir import RunDir
 from ..runtime import Stopped
 
-JOB = "nasaug-job/1"
+JOB, JOB_FILE = "nasaug-job/1", "job.json"
 
 
 def run_to_resume(verb: str, run: Path | None) -> Path:
     """The run named by --run, else the verb's last unfinished one."""
     if run is not None:
         return run
-    found = [p.parent for p in Path("runs").glob(f"{verb}-*/recipe.toml") if not (p.parent / "result.json").exists()]
-    numbered = [p for p in found if p.name.rpartition("-")[2].isdecimal()]
-    if not numbered:
+    begun = [p.parent for p in Path("runs").glob(f"{verb}-*/{JOB_FILE}")]
+    left = [p for p in begun if not RunDir(p).finished and p.name.rpartition("-")[2].isdecimal()]
+    if not left:
         raise BadInput(f"no unfinished run of {verb} in ./runs; name one with --run PATH")
-    return max(numbered, key=lambda p: int(p.name.rpartition("-")[2]))
+    return max(left, key=lambda p: int(p.name.rpartition("-")[2]))
 
 
 def refuse_existing(run: Path | None) -> None:
     """An explicit --run that exists is refused before anything is loaded."""
-    if run is not None and run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise BadInput(f"--run {run} exists and is not empty; give --resume to go on with it, or another --run")
+    if run is not None and os.path.exists(run) and (not run.is_dir() or any(run.iterdir())):
+        raise BadInput(f"--run {run} exists and is not empty; give --resume to go on, or another --run")
 
 
 def write_job(run: RunDir, verb: str, **what: Any) -> None:
-    """What the command was asked beside its recipe, for --resume."""
-    files.write_json(run.path / "job.json", {"format": JOB, "verb": verb, **what})
+    """What the command was asked beside its recipe, for --resume; written last: with it a run has begun."""
+    files.write_json(run.path / JOB_FILE, {"format": JOB, "verb": verb, **what})
 
 
 def read_job(path: Path, verb: str) -> dict:
-    job = files.read_json(path / "job.json", JOB)
+    """What `write_job` wrote. Raises BadInput for a run of another verb."""
+    if not (path / JOB_FILE).is_file():
+        raise BadInput(f"{path} was cut off before it had begun; remove it and start anew, without --resume")
+    job = files.read_json(path / JOB_FILE, JOB)
     if job["verb"] != verb:
-        raise BadInput(f"{path} is a run of {job['verb']}, not of {verb}; resume it with: nasaug {job['verb']} --resume --run {path}")
+        remedy = f"resume it with: nasaug {job['verb']} --resume --run {path}"
+        raise BadInput(f"{path} is a run of {job['verb']}, not of {verb}; {remedy}")
     return job
 
 
 @contextlib.contextmanager
 def stopping(verb: str, run: RunDir) -> Iterator[None]:
-    """A signal ends the command with 128 + its number and one line that says how to go on."""
+    """A signal ends the command with 128 + its number and one line that says how to go on.
+
+    Raises RunFault where memory runs out, which torch tells by its own kinds of error."""
+    before = {s: signal.signal(s, _stop) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except Stopped as stop:
-        print(f"stopped; go on with: python -m nasaug {verb} --resume --run {run.path}", file=sys.stderr)
+        resume = f"python -m nasaug {verb} --resume --run {shlex.quote(str(run.path))}"
+        print(f"stopped; go on with: {resume}", file=sys.stderr)
         sys.exit(128 + stop.signum)
-    except KeyboardInterrupt:
-        print(f"stopped; go on with: python -m nasaug {verb} --resume --run {run.path}", file=sys.stderr)
-        sys.exit(130)
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise RunFault("out of memory; start anew with a lower batch, like --set batch=64") from error
+        raise
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+
+def _stop(signum: int, frame: object) -> None:
+    raise Stopped(signum)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 from .. import archfile
-from ..cost import Cost, cost, describe, layer_costs
+from ..cost import cost, describe, layer_costs
+
+EXACTLY = ("MACs", "parameters", "B peak SRAM", "B flash (int8)")
 
 
 def command(arch: str, resolution: int | None, classes: int | None, as_json: bool) -> None:
@@ -21,14 +23,15 @@ def command(arch: str, resolution: int | None, classes: int | None, as_json: boo
         head = {"arch": found.name, "resolution": found.plan.resolution, "classes": found.plan.classes}
         print(json.dumps({**head, **total._asdict(), "layers": layers}))
         return
-    print(f"{'layer':22s}{'op':9s}{'channels':>12s}{'k/s':>6s}{'output':>9s}{'MACs':>14s}{'params':>10s}{'SRAM, B':>10s}{'flash, B':>10s}")
+    print(_line("layer", "op", "channels", "k/s", "output", "MACs", "params", "SRAM, B", "flash, B"))
     for layer, c in rows:
-        channels, size = f"{layer.cin}->{layer.out}", f"{layer.height}x{layer.width}"
-        shape = f"{layer.kernel}/{layer.stride}"
-        print(f"{layer.name:22s}{layer.op:9s}{channels:>12s}{shape:>6s}{size:>9s}{_figures(c)}")
+        channels, shape = f"{layer.cin}->{layer.out}", f"{layer.kernel}/{layer.stride}"
+        size = f"{layer.height}x{layer.width}"
+        print(_line(layer.name, layer.op, channels, shape, size, *(f"{figure:,}" for figure in c)))
     print(f"{found.name} at {found.plan.resolution} px, {found.plan.classes} classes: {describe(total)}")
-    print(f"exactly {total.macs:,} MACs, {total.params:,} parameters, {total.peak:,} B peak SRAM, {total.flash:,} B flash (int8)")
+    exact = (f"{figure:,} {what}" for figure, what in zip(total, EXACTLY, strict=True))
+    print(f"exactly {', '.join(exact)}")
 
 
-def _figures(c: Cost) -> str:
-    return f"{c.macs:>14,}{c.params:>10,}{c.peak:>10,}{c.flash:>10,}"
+def _line(name: str, op: str, channels: str, shape: str, size: str, *figures: str) -> str:
+    return f"{name:22s}{op:9s}{channels:>12s}{shape:>6s}{size:>9s}" + "".join(f"{f:>14s}" for f in figures)

@@ -2,41 +2,70 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
-from .. import archfile, files
+from .. import archfile
 from .. import data as datasets
-from ..archfile import ArchFile
 from ..cost import Budget, cost, crop, describe, reach, sample_near
-from ..data import Info
+from ..data import Data, Info
 from ..engine import Trainer
 from ..errors import BadInput
 from ..methods import Base
-from ..plan import BLOCKS, plan
+from ..net import Net
+from ..plan import BLOCKS, Plan, plan
 from ..recipe import load as load_recipe
 from ..rundir import RunDir
 from ..runtime import Runtime, deferred_stop, open_runtime
-from ..search import Candidate, Search, macs_range, open_storage, pareto, plot_pareto, report_reach
+from ..search import Search, macs_range, report_reach
 from ..settings import Recipe
 from ..space import Space, load
-from ..train import announce, carry_out, load_data, load_net, make_job, make_scorer, make_trainer, save_net, say
-from ..units import format_duration, format_quantity, parse_quantity
+from ..train import (
+    Job,
+    announce,
+    carry_out,
+    load_data,
+    load_net,
+    make_job,
+    make_scorer,
+    make_trainer,
+    save_net,
+    say,
+)
+from ..units import format_duration, parse_quantity
 from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
+from .results import FOUND, SUPERNET, write_results
+from .storage import check_storage, own_storage, storage_faults
 
-SUPERNET = "supernet.safetensors"
 SMALL = 64  # px up to which mobilenetv2-small is the default space
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to search for, beside the recipe."""
+    """What to search for, beside the recipe. `timeout` in seconds."""
 
     budget: Budget
     storage: str | None = None
     timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A search of which everything that can be refused was checked."""
+
+    recipe: Recipe
+    request: Request
+    runtime: Runtime
+    space: Space
+    data: Data
+
+    @property
+    def largest(self) -> Plan:
+        """The supernet's plan."""
+        return plan(self.space, self.space.largest, len(self.data.classes))
 
 
 def open_space(recipe: Recipe, info: Info, budget: Budget) -> Space:
@@ -52,47 +81,72 @@ def open_space(recipe: Recipe, info: Info, budget: Budget) -> Space:
     return crop(space, budget, recipe.search.headroom, info.classes)
 
 
-def check(recipe: Recipe, request: Request, runtime: Runtime) -> tuple[Space, Info]:
-    """Everything that can be refused before a run folder exists; says what the space can do."""
+def prepare(recipe: Recipe, request: Request, device: str, *, resumed: bool = False) -> Ready:
+    """Check everything before a run folder exists, and say what the space can do. Raises BadInput."""
+    _check_target(Path(FOUND))
+    runtime = open_runtime(device, recipe.bf16)
     info = datasets.describe(recipe.data)
-    if request.storage:
-        open_storage(request.storage)
     space = open_space(recipe, info, request.budget)
     able = reach(space, request.budget, info.classes)
-    say(f"space {space.name} at up to {plan(space, space.largest, info.classes).resolution} px, {info.classes} classes:")
+    largest = plan(space, space.largest, info.classes)
+    say(f"space {space.name} at up to {largest.resolution} px, {info.classes} classes:")
     say(report_reach(able, request.budget))
-    return space, info
+    ready = Ready(recipe, request, runtime, space, load_data(recipe, largest.resolution))
+    if request.storage is not None:
+        check_storage(request.storage, resumed)
+    return ready
 
 
-def run_search(recipe: Recipe, request: Request, runtime: Runtime, space: Space, run: RunDir) -> Path:
-    """Train the supernet, search it, write the results; returns the path of the run's found.json."""
-    largest = plan(space, space.largest, datasets.describe(recipe.data).classes)
-    data = load_data(recipe, largest.resolution)
-    low, high = macs_range(space, request.budget, largest.classes)
-    method = replace(recipe.sandwich, low=recipe.sandwich.low or low, high=recipe.sandwich.high or high)
-    scorer = make_scorer(recipe, data, runtime, recipe.search.calibration_images)
-    job = make_job(recipe, method, Base(largest, space, space.largest), images=len(data.train), runtime=runtime)
-    supernet = run.path / SUPERNET
+def _check_target(found: Path) -> None:
+    if found.is_dir():
+        raise BadInput(f"{found} is a folder here, so the result cannot be put in its place; move it away")
+    if not os.access(found.parent, os.W_OK):
+        raise BadInput(f"cannot write {found} into {Path.cwd()}: no permission; go to a folder of your own")
+
+
+def run_search(ready: Ready, run: RunDir) -> dict:
+    """Train the supernet, search it, write the results; returns what result.json will hold."""
+    recipe, request, data = ready.recipe, ready.request, ready.data
     search = Search(
-        None, space, request.budget, recipe.search, scorer, data.val.take(recipe.search.score_images, 0),
-        request.storage or f"sqlite:///{run.path / 'study.db'}", recipe.seed, request.timeout,
+        None, ready.space, request.budget, recipe.search,
+        make_scorer(recipe, data, ready.runtime, recipe.search.calibration_images),
+        data.val.take(recipe.search.score_images, 0), request.storage or own_storage(run.path), recipe.seed,
+        request.timeout,
     )  # fmt: skip
-    if not supernet.is_file():
-        trainer = make_trainer(job, data, runtime, scorer, keep_best=False)
+    search.net = supernet(ready, search, run).to(ready.runtime.device)
+    begun = time.perf_counter()
+    with deferred_stop() as pending, storage_faults(search.storage):
+        ranked = search.run(pending, lambda arch, top1: run.log("candidate", arch=arch, val_top1=top1))
+    finalists = search.finalists(ranked, data.val)
+    return write_results(run, recipe, search, ranked, finalists, time.perf_counter() - begun)
+
+
+def supernet(ready: Ready, search: Search, run: RunDir) -> Net:
+    """The run's supernet, trained now or before."""
+    path, data, largest = run.path / SUPERNET, ready.data, ready.largest
+    if not path.is_file():
+        trainer = make_trainer(_job(ready), data, ready.runtime, search.scorer, keep_best=False)
         announce(trainer, "supernet", f"largest net {describe(cost(largest))}")
         say(f"  then the search: {estimate(trainer, search)}")
         carry_out(trainer, run, "supernet")
-        save_net(supernet, trainer.net, data=data.name, data_key=data.key)
-    search.net = load_net(supernet).to(runtime.device)
-    begun = time.perf_counter()
-    with deferred_stop() as pending:
-        ranked = search.run(pending, lambda arch, top1: run.log("candidate", arch=arch, val_top1=top1))
-    finalists = search.finalists(ranked, data.val)
-    return write_results(run, recipe, request, search, ranked, finalists, time.perf_counter() - begun)
+        save_net(path, trainer.net, data=data.name, data_key=data.key)
+    net = load_net(path)
+    if net.plan != largest:
+        raise BadInput(f"{path} is the supernet of another search; restore the right one, or start a new run")
+    return net
+
+
+def _job(ready: Ready) -> Job:
+    """The supernet's training; its subnets are of about the budget's size unless the recipe says else."""
+    low, high = macs_range(ready.space, ready.request.budget, ready.largest.classes)
+    sandwich = ready.recipe.sandwich
+    method = replace(sandwich, low=sandwich.low or low, high=sandwich.high or high)
+    base = Base(ready.largest, ready.space, ready.space.largest)
+    return make_job(ready.recipe, method, base, images=len(ready.data.train), runtime=ready.runtime)
 
 
 def estimate(trainer: Trainer, search: Search) -> str:
-    """How long stage 2 will take, from one candidate of the budget's size judged on the untrained supernet."""
+    """How long stage 2 will take: one candidate of the budget's size, judged on the untrained supernet."""
     low, high = macs_range(search.space, search.budget, trainer.plan.classes)
     arch = sample_near(search.space, Random("estimate"), (low * high) ** 0.5, high, trainer.plan.classes)
     begun = time.perf_counter()
@@ -104,92 +158,53 @@ def estimate(trainer: Trainer, search: Search) -> str:
     return f"{search.config.trials} candidates at about {each:.1f} s, {format_duration(whole)} in all"
 
 
-def write_results(
-    run: RunDir, recipe: Recipe, request: Request, search: Search, ranked: list[Candidate],
-    finalists: list[Candidate], seconds: float,
-) -> Path:  # fmt: skip
-    """found.json, candidates.json, the Pareto front as PNG and JSON, result.json, and the table."""
-    best, space, classes = finalists[0], search.space, search.net.plan.classes
-    facts = {
-        "budget": search.budget.limits, "val_top1": best.full_top1, "score_top1": best.val_top1,
-        "data": recipe.data.name, "recipe_space": recipe.space,
-    }  # fmt: skip
-    found = ArchFile(
-        plan(space, best.arch, classes), f"{space.name}:{space.id(best.arch)}", space, best.arch,
-        (run.path / SUPERNET).resolve(), facts,
-    )  # fmt: skip
-    found.save(run.path / "found.json")
-    row = [_row(space, c) for c in ranked]
-    files.write_json(run.path / "candidates.json", {"format": "nasaug-candidates/1", "candidates": row})
-    front = [_row(space, c) for c in pareto(ranked)]
-    files.write_json(run.path / "pareto.json", {"format": "nasaug-pareto/1", "front": front})
-    plot_pareto(run.path / "pareto.png", ranked, search.budget)
-    say(table(space, finalists))
-    run.finish({
-        "found": found.name, "val_top1": best.full_top1, **best.cost._asdict(), "candidates": len(ranked),
-        "finalists": [_row(space, c) for c in finalists], "search_seconds": round(seconds, 1),
-        "budget": search.budget.limits, "data": recipe.data.name, "seed": recipe.seed,
-    })  # fmt: skip
-    return run.path / "found.json"
-
-
-def _row(space: Space, c: Candidate) -> dict:
-    return {
-        "id": space.id(c.arch), "val_top1": c.val_top1, "full_val_top1": c.full_top1, **c.cost._asdict(),
-        "choices": space.choices(c.arch),
-    }  # fmt: skip
-
-
-def table(space: Space, finalists: list[Candidate]) -> str:
-    """The best few for people."""
-    lines = [f"{'arch':12s}{'val top-1':>10s}{'scored':>9s}{'MACs':>9s}{'params':>9s}{'SRAM':>9s}{'flash':>9s}{'px':>5s}"]
-    for c in finalists:
-        px = space.choices(c.arch).get("resolution", space.resolution)
-        lines.append(
-            f"{space.id(c.arch):12s}{c.full_top1:9.2f}%{c.val_top1:8.2f}%{format_quantity(c.cost.macs, 'macs'):>9s}"
-            f"{format_quantity(c.cost.params, 'params'):>9s}{format_quantity(c.cost.peak, 'bytes'):>9s}"
-            f"{format_quantity(c.cost.flash, 'bytes'):>9s}{px:>5}"
-        )
-    return "\n".join(lines)
-
-
-def publish(run_found: Path, target: Path) -> None:
-    """Put found.json into the working folder, replaced whole, its supernet's path made relative to there."""
-    found = archfile.read(str(run_found))
-    if target.is_dir():
-        raise BadInput(f"{target} is a folder; the found architecture is in {run_found}")
-    found.save(target)
-
-
 def command(common, given: dict, budgets: dict, timeout: str | None, storage: str | None) -> None:
-    """Check everything, open the run (or the one to resume), search, and write found.json."""
+    """Check everything, open the run (or the one to resume), search, and write found.json.
+
+    `given` holds what the options say of the recipe, by key; None: not given."""
+    request = Request(Budget.parse(**budgets), storage, _seconds(timeout))
     if common.resume:
-        return _resume(common)
+        return _resume(common, given, request)
     refuse_existing(common.run)
-    sets = tuple(f"{key}={value}" for key, value in given.items() if value is not None)
-    recipe = common.settings(sets=sets)
-    seconds = None if timeout is None else parse_quantity(timeout, "seconds")
-    request = Request(Budget.parse(**budgets), storage, seconds)
-    runtime = open_runtime(common.device, recipe.bf16)
-    space, _ = check(recipe, request, runtime)
+    recipe = common.settings(given)
+    ready = prepare(recipe, request, common.device)
     with RunDir.create("search", recipe, common.run) as run, stopping("search", run):
-        write_job(run, "search", budget=request.budget.limits, storage=storage, timeout=seconds)
-        _finish(recipe, request, runtime, space, run)
+        write_job(run, "search", budget=request.budget.limits, storage=storage, timeout=request.timeout)
+        _finish(ready, run)
 
 
-def _resume(common) -> None:
+def _seconds(timeout: str | None) -> float | None:
+    try:
+        return None if timeout is None else parse_quantity(timeout, "seconds")
+    except BadInput as error:
+        raise BadInput(f"--timeout {timeout}: {error}") from None
+
+
+def _resume(common, given: dict, request: Request) -> None:
     path = run_to_resume("search", common.run)
     with RunDir.resume(path) as run, stopping("search", run):
-        job = read_job(path, "search")
-        recipe = load_recipe(path / "recipe.toml", Recipe)
-        request = Request(Budget(**job["budget"]), job["storage"], job["timeout"])
-        runtime = open_runtime(common.device, recipe.bf16)
-        space, _ = check(recipe, request, runtime)
-        _finish(recipe, request, runtime, space, run)
+        job, begun = read_job(path, "search"), path / "recipe.toml"
+        recipe = load_recipe(begun, Recipe)
+        run.check_settings(common.settings(given, data=recipe.data.name, begun=begun))
+        request = _resumed(request, Request(Budget(**job["budget"]), job["storage"], job["timeout"]), path)
+        if run.finished:
+            say(f"{path} is finished already; what it found is in {path / FOUND}")
+        else:
+            _finish(prepare(recipe, request, common.device, resumed=True), run)
 
 
-def _finish(recipe: Recipe, request: Request, runtime: Runtime, space: Space, run: RunDir) -> None:
-    found = run_search(recipe, request, runtime, space, run)
-    publish(found, Path("found.json"))
-    say(f"found.json written; supernet, candidates and Pareto front (pareto.png) in {run.path}")
-    say("next: python -m nasaug netaug-train --arch found.json")
+def _resumed(asked: Request, begun: Request, path: Path) -> Request:
+    """What the run was begun with, under a new timeout if one is given. Raises BadInput for a difference."""
+    if asked.budget.limits and asked.budget != begun.budget:
+        raise BadInput(f"{path} was begun under {begun.budget}, not {asked.budget}; start a new run")
+    if asked.storage not in (None, begun.storage):
+        raise BadInput(f"{path} was begun with another --storage; leave it out, or start a new run")
+    return begun if asked.timeout is None else replace(begun, timeout=asked.timeout)
+
+
+def _finish(ready: Ready, run: RunDir) -> None:
+    result = run_search(ready, run)
+    archfile.read(str(run.path / FOUND)).save(FOUND)  # the supernet's path made relative to here
+    run.finish(result)
+    say(f"{FOUND} written; supernet, candidates and Pareto front (pareto.png) in {run.path}")
+    say(f"next: python -m nasaug netaug-train --arch {FOUND}")

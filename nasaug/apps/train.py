@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import archfile
@@ -19,62 +20,80 @@ from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
 BASE = "base.json"
 
 
-def command(verb: str, common, arch: str | None, method: str | None, from_scratch: bool, resolution: int | None) -> dict:
-    """Check everything, open the run, train, and print where the result is."""
+@dataclass(frozen=True)
+class Request:
+    """What to train and how, beside the recipe; None: not given."""
+
+    verb: str
+    arch: str | None
+    method: str | None
+    from_scratch: bool
+    resolution: int | None
+
+    @property
+    def sets(self) -> dict:
+        """What it says of the recipe, by key."""
+        return {"method": self.method, "init": "scratch" if self.from_scratch else None}
+
+
+def command(request: Request, common) -> dict:
+    """Check everything, open the run, train, and print where the result is; the run's result."""
+    if request.method is not None and request.method not in METHODS:
+        raise unknown("--method", request.method, METHODS)
     if common.resume:
-        return _resume(verb, common, arch)
-    if arch is None:
-        raise BadInput(f"{verb} needs --arch: an arch file such as found.json, or a named architecture")
-    if method is not None and method not in METHODS:
-        raise unknown("--method", method, METHODS)
+        return _resume(request, common)
+    if request.arch is None:
+        raise BadInput(f"{request.verb} needs --arch: an arch file like found.json, or a named architecture")
     refuse_existing(common.run)
-    found = archfile.read(arch)
-    sets = (f"method={method}",) * (method is not None) + ("init=scratch",) * from_scratch
-    recipe = common.settings(sets=sets, data=found.facts.get("data"))
+    recipe = common.settings(request.sets, data=archfile.read(request.arch).facts.get("data"))
     runtime = open_runtime(common.device, recipe.bf16)
-    found = fitted(arch, recipe, resolution)
+    found = fitted(request, recipe)
     check(found, recipe, runtime)
     data = load_data(recipe, found.plan.resolution)
-    with RunDir.create(verb, recipe, common.run) as run, stopping(verb, run):
-        write_job(run, verb)
+    with RunDir.create(request.verb, recipe, common.run) as run, stopping(request.verb, run):
         found.save(run.path / BASE)
-        return _finish(found, recipe, runtime, run, data, verb)
+        write_job(run, request.verb)
+        return _finish(found, recipe, runtime, run, data, request.verb)
 
 
-def fitted(arch: str, recipe: Recipe, resolution: int | None) -> ArchFile:
+def fitted(request: Request, recipe: Recipe) -> ArchFile:
     """The network made for the data's classes; a named one runs at the data's resolution unless told."""
-    info = datasets.describe(recipe.data)
-    named = not (Path(arch).is_file() or arch.endswith(".json"))
-    if resolution is None and named and not info.streamed:
+    info, resolution = datasets.describe(recipe.data), request.resolution
+    if resolution is None and not archfile.is_path(request.arch) and not info.streamed:
         resolution = info.size
-    if resolution is not None and not 8 <= resolution <= 1024:
-        raise BadInput(f"--resolution {resolution} must be 8 to 1024 px")
-    return archfile.read(arch, resolution=resolution, classes=info.classes)
+    return archfile.read(request.arch, resolution=resolution, classes=info.classes)
 
 
 def check(found: ArchFile, recipe: Recipe, runtime) -> None:
     """What can be refused before the data are read: the method's space, and the supernet to inherit from."""
     supernet = inherited_from(found, recipe)
     if supernet is not None and not load_net(supernet).plan.holds(found.plan):
-        raise BadInput(f"{supernet} does not contain {found.name}; restore the right one, or use --from-scratch")
+        raise BadInput(f"{supernet} does not hold {found.name}; restore the right one, or use --from-scratch")
     job_for(found, recipe, runtime, recipe.batch)
 
 
-def _resume(verb: str, common, arch: str | None) -> dict:
-    path = run_to_resume(verb, common.run)
-    with RunDir.resume(path) as run, stopping(verb, run):
-        read_job(path, verb)
-        found = archfile.read(str(path / BASE))
-        recipe = load(path / "recipe.toml", Recipe)
-        if arch is not None and archfile.read(arch, classes=found.plan.classes).plan != found.plan:
-            raise BadInput(f"--arch {arch} is not what {path} trains; leave --arch out, or start a new run")
-        if common.data or common.recipe or common.set or common.seed is not None:
-            run.check_settings(common.settings(sets=(f"method={recipe.method}", f"init={recipe.init}")))
+def _resume(request: Request, common) -> dict:
+    path = run_to_resume(request.verb, common.run)
+    with RunDir.resume(path) as run, stopping(request.verb, run):
+        read_job(path, request.verb)
+        found, begun = archfile.read(str(path / BASE)), path / "recipe.toml"
+        recipe = load(begun, Recipe)
+        run.check_settings(common.settings(request.sets, data=recipe.data.name, begun=begun))
+        if _asked_again(request, path / BASE, found, recipe).plan != found.plan:
+            trained = f"{path} trains {found.name} at {found.plan.resolution} px"
+            raise BadInput(f"{trained}, not what is asked; leave --arch and --resolution out, or start anew")
         if run.finished:
             say(f"{path} is finished already")
             return run.result()
         runtime = open_runtime(common.device, recipe.bf16)
-        return _finish(found, recipe, runtime, run, load_data(recipe, found.plan.resolution), verb)
+        return _finish(found, recipe, runtime, run, load_data(recipe, found.plan.resolution), request.verb)
+
+
+def _asked_again(request: Request, base: Path, found: ArchFile, recipe: Recipe) -> ArchFile:
+    """The network that a request to resume names; what it leaves out is the run's own."""
+    arch = str(base) if request.arch is None else request.arch
+    px = found.plan.resolution if request.resolution is None else request.resolution
+    return fitted(replace(request, arch=arch, resolution=px), recipe)
 
 
 def _finish(found: ArchFile, recipe: Recipe, runtime, run: RunDir, data, verb: str) -> dict:

@@ -1,0 +1,61 @@
+"""What a finished search leaves behind: found.json, candidates, the Pareto front, and a table for people."""
+
+from __future__ import annotations
+
+from .. import files
+from ..archfile import ArchFile
+from ..cost import UNITS
+from ..plan import plan
+from ..rundir import RunDir
+from ..search import Candidate, Search, pareto, plot_pareto
+from ..settings import Recipe
+from ..space import Space
+from ..train import say
+from ..units import format_quantity
+
+SUPERNET, FOUND = "supernet.safetensors", "found.json"
+
+
+def write_results(
+    run: RunDir, recipe: Recipe, search: Search, ranked: list[Candidate], finalists: list[Candidate],
+    seconds: float,
+) -> dict:  # fmt: skip
+    """found.json, candidates.json, the Pareto front as PNG and JSON, and the table; returns the result."""
+    best, space, classes = finalists[0], search.space, search.net.plan.classes
+    facts = {
+        "budget": search.budget.limits, "val_top1": best.full_top1, "score_top1": best.val_top1,
+        "data": recipe.data.name, "recipe_space": recipe.space,
+    }  # fmt: skip
+    found = ArchFile(
+        plan(space, best.arch, classes), f"{space.name}:{space.id(best.arch)}", space, best.arch,
+        (run.path / SUPERNET).resolve(), facts,
+    )  # fmt: skip
+    found.save(run.path / FOUND)
+    row = [_row(space, c) for c in ranked]
+    files.write_json(run.path / "candidates.json", {"format": "nasaug-candidates/1", "candidates": row})
+    front = [_row(space, c) for c in pareto(ranked)]
+    files.write_json(run.path / "pareto.json", {"format": "nasaug-pareto/1", "front": front})
+    plot_pareto(run.path / "pareto.png", ranked, search.budget)
+    say(table(space, finalists))
+    return {
+        "found": found.name, "val_top1": best.full_top1, **best.cost._asdict(), "candidates": len(ranked),
+        "finalists": [_row(space, c) for c in finalists], "search_seconds": round(seconds, 1),
+        "budget": search.budget.limits, "data": recipe.data.name, "seed": recipe.seed,
+    }  # fmt: skip
+
+
+def _row(space: Space, c: Candidate) -> dict:
+    return {
+        "id": space.id(c.arch), "val_top1": c.val_top1, "full_val_top1": c.full_top1, **c.cost._asdict(),
+        "choices": space.choices(c.arch),
+    }  # fmt: skip
+
+
+def table(space: Space, finalists: list[Candidate]) -> str:
+    """The best few for people."""
+    rows = [("arch", "val top-1", "scored", "MACs", "params", "SRAM", "flash", "px")]
+    for c in finalists:
+        figures = (format_quantity(getattr(c.cost, key), UNITS[key]) for key in c.cost._fields)
+        px = space.choices(c.arch).get("resolution", space.resolution)
+        rows.append((space.id(c.arch), f"{c.full_top1:.2f} %", f"{c.val_top1:.2f} %", *figures, str(px)))
+    return "\n".join(f"{row[0]:12s}" + "".join(f"{cell:>10s}" for cell in row[1:]) for row in rows)

@@ -1,0 +1,41 @@
+"""Where a search keeps its study: the run's own file, or any Optuna storage by URL."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import BadInput, RunFault
+from ..rundir import without_passwords
+from ..search import STUDY, open_storage
+
+
+def check_storage(url: str, resumed: bool) -> None:
+    """Open a storage, which may make a file. BadInput where that fails or it has another run's study."""
+    import optuna
+
+    if not resumed and STUDY in optuna.get_all_study_names(open_storage(url)):
+        held = f"--storage {without_passwords(url)} holds another run's study"
+        raise BadInput(f"{held}; --resume that run, or give another storage")
+
+
+def own_storage(run: Path) -> str:
+    """The URL of the study in a run's folder, whatever signs the folder's name has."""
+    from sqlalchemy.engine import URL
+
+    return URL.create("sqlite", database=str(run / "study.db")).render_as_string()
+
+
+@contextlib.contextmanager
+def storage_faults(url: str) -> Iterator[None]:
+    """Raises RunFault where a storage that could be opened fails later: a full disk, a lost connection."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        failed = f"the study in {without_passwords(url)} cannot be read or written: {reason}"
+        raise RunFault(f"{failed}; free some space or mend it, then --resume") from error

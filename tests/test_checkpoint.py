@@ -1,0 +1,149 @@
+"""Checkpoints: exact, whole or not there, and every damaged one refused in one line."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from nasaug import archfile, checkpoint
+from nasaug.errors import BadInput, RunFault
+from nasaug.net import Net
+from nasaug.train import load_net, save_net
+
+pytestmark = pytest.mark.usefixtures("empty_folder")
+TENSORS = {
+    "net.weight": torch.randn(4, 3, 5, 5).to(memory_format=torch.channels_last),
+    "net.count": torch.tensor(7), "best.slice": torch.arange(12.0).view(3, 4)[:, 1:3], "momentum.none": torch.empty(0),
+}  # fmt: skip
+STATE = {"step": 3, "macs": 0.1 + 0.2, "history": [{"val_top1": 90.0, "name": "é"}]}
+
+
+def test_tensors_and_state_come_back_bit_for_bit():
+    checkpoint.write("c", TENSORS, STATE)
+    tensors, state = checkpoint.read("c")
+    assert state == STATE and tensors.keys() == TENSORS.keys()
+    for name, t in tensors.items():
+        assert t.dtype == TENSORS[name].dtype and torch.equal(t, TENSORS[name])
+    assert os.listdir() == ["c"]
+
+
+def test_part_is_the_inverse_of_prefixed():
+    both = checkpoint.prefixed("net", {"a": 1, "b.c": 2}) | checkpoint.prefixed("network", {"a": 3})
+    assert checkpoint.part(both, "net") == {"a": 1, "b.c": 2} and checkpoint.part(both, "network") == {"a": 3}
+
+
+def test_a_file_cut_anywhere_is_refused():
+    checkpoint.write("c", TENSORS, STATE)
+    whole = Path("c").read_bytes()
+    for length in {0, 1, 7, 8, 9, 100, *range(0, len(whole), 97), len(whole) - 1}:
+        Path("cut").write_bytes(whole[:length])
+        with pytest.raises(BadInput, match="cut is truncated or no safetensors file.*train again"):
+            checkpoint.read("cut")
+
+
+def test_no_damage_to_the_header_ends_in_another_error_than_bad_input():
+    checkpoint.write("c", TENSORS, STATE)
+    whole = Path("c").read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    refused = 0
+    for place in range(0, header, 3):
+        for flipped in (0x01, 0x80):
+            Path("bad").write_bytes(whole[:place] + bytes([whole[place] ^ flipped]) + whole[place + 1 :])
+            try:
+                checkpoint.read("bad")
+            except BadInput as error:
+                refused += 1
+                assert "\n" not in str(error)
+    assert refused > header / 6
+
+
+@pytest.mark.parametrize("state", [None, "", "{", "[]", "3", "null", '"text"'])
+def test_a_file_without_nasaug_state_is_refused(state):
+    save_file({"weight": torch.zeros(3)}, "foreign", None if state is None else {checkpoint.STATE: state})
+    with pytest.raises(BadInput, match="foreign has no nasaug state; give a checkpoint that nasaug wrote"):
+        checkpoint.read("foreign")
+
+
+@pytest.mark.parametrize("path", ["missing", "folder", "missing/deeper", "x" * 300])
+def test_no_file_is_refused(path):
+    os.mkdir("folder")
+    with pytest.raises(BadInput, match="no checkpoint at"):
+        checkpoint.read(path)
+
+
+def test_a_full_disk_is_a_fault_and_leaves_the_old_checkpoint(monkeypatch):
+    checkpoint.write("c", TENSORS, {"step": 1})
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunFault, match="cannot write c: No space left on device; free some space"):
+        checkpoint.write("c", TENSORS, {"step": 2})
+    assert os.listdir() == ["c"] and checkpoint.read("c")[1] == {"step": 1}
+
+
+def test_a_figure_that_is_not_finite_is_a_fault_and_writes_nothing():
+    with pytest.raises(RunFault, match="not finite"):
+        checkpoint.write("c", TENSORS, {"macs": float("nan")})
+    assert os.listdir() == []
+
+
+# --- networks in checkpoints -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def net():
+    return Net(archfile.read("mobilenetv2-small", resolution=16).plan, seed=5)
+
+
+def test_a_network_comes_back_with_its_plan(net):
+    save_net("model", net, data="digits")
+    again = load_net("model")
+    assert again.plan == net.plan and not again.training
+    mine = net.state_dict()
+    assert all(torch.equal(t, mine[name]) for name, t in again.state_dict().items())
+
+
+def other_plan(tensors, state):
+    state["plan"] = archfile.read("mobilenetv2-tiny").plan.to_dict()
+
+
+def no_plan(tensors, state):
+    del state["plan"]
+
+
+def junk_plan(tensors, state):
+    state["plan"] = ["junk"]
+
+
+def one_less(tensors, state):
+    tensors.popitem()
+
+
+def one_more(tensors, state):
+    tensors["extra"] = torch.zeros(1)
+
+
+def one_longer(tensors, state):
+    tensors["stem.weight"] = torch.zeros(1000, 3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (other_plan, "its tensors do not fit its plan"), (no_plan, "holds no plan"), (junk_plan, "not a plan"),
+        (one_less, "do not fit"), (one_more, "do not fit"), (one_longer, "do not fit"),
+    ],
+)  # fmt: skip
+def test_a_foreign_or_altered_network_is_refused(net, change, said):
+    tensors, state = dict(net.state_dict()), {"plan": json.loads(json.dumps(net.plan.to_dict()))}
+    change(tensors, state)
+    checkpoint.write("model", tensors, state)
+    with pytest.raises(BadInput, match=f"model.*{said}") as refused:
+        load_net("model")
+    assert "\n" not in str(refused.value)

@@ -1,0 +1,334 @@
+"""The search: budgets, caching, samplers, resuming exactly, and the front; most of it on made-up scores."""
+
+import time
+from types import SimpleNamespace
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_scoring import scorer_of, toy_data
+from test_space import SPACES, made, stage
+
+from nasaug.cost import Budget, Cost, cost_of, reach
+from nasaug.errors import BadInput
+from nasaug.net import Net
+from nasaug.plan import plan
+from nasaug.runtime import Pending, Stopped
+from nasaug.search import (
+    ASKS,
+    STARTUP,
+    Candidate,
+    Search,
+    macs_range,
+    open_storage,
+    pareto,
+    plot_pareto,
+    report_reach,
+)
+from nasaug.settings import SearchConfig
+from nasaug.space import Arch
+
+SPACE = made({
+    "name": "seven axes",
+    "resolution": [8, 12, 16],
+    "stage": [
+        stage("stem", "conv", width=[8, 16, 24], kernel=[3, 5], stride=2, act="relu"),
+        stage("s1", "inverted", width=[8, 16, 24, 32], depth=[1, 2], expand=[2, 3, 4, 6], kernel=3),
+        stage("pool", "pool"),
+    ],
+})
+MEDIUM = Budget(macs=150_000)
+SAMPLERS = ("tpe", "nsga2", "random")
+every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
+
+
+class MadeUp(Search):
+    """Scores come from the choices: larger ones are better, and a small resolution; many are equal."""
+
+    def _score(self, arch, split):
+        self.judged.append(arch)
+        rungs = {a: a.choices.index(v) for a, v in zip(self.space.axes, arch.values, strict=True)}
+        return 60.0 + sum(-2 * n if axis.kind == "resolution" else n for axis, n in rungs.items())
+
+
+def search_of(storage, *, sampler="tpe", trials=30, budget=MEDIUM, space=SPACE, seed=0, timeout=None):
+    """`storage`: a journal (quick) where it has no suffix, else an SQLite file (the default)."""
+    net = SimpleNamespace(plan=plan(space, space.largest, 10))
+    config = SearchConfig(trials=trials, sampler=sampler, finalists=4)
+    url = f"sqlite:///{storage}" if storage.suffix else f"journal:{storage}"
+    search = MadeUp(net, space, budget, config, None, None, url, seed, timeout)
+    search.judged = []
+    return search
+
+
+def run(search, pending=None):
+    return search.run(pending or Pending(), lambda arch, top1: None)
+
+
+def recorded(search):
+    """What the storage holds: (state, choices, value, constraints) of each trial, in order."""
+    study = optuna.load_study(storage=open_storage(search.storage), study_name="nasaug")
+    return [(t.state.name, t.params, t.value, t.constraints) for t in study.trials]
+
+
+# --- budgets and the cache ----------------------------------------------------------------------------------
+
+
+@every_sampler
+def test_it_ends_with_as_many_candidates_as_asked_for_all_within_every_budget(tmp_path, sampler):
+    budget = Budget(macs=150_000, params=3_000)
+    search = search_of(tmp_path / "study", sampler=sampler, budget=budget)
+    found = run(search)
+    assert len(found) == len(search.judged) == len(set(search.judged)) == 30
+    assert all(budget.holds(c.cost) and c.cost == cost_of(SPACE, c.arch, 10) for c in found)
+    rows = recorded(search)
+    turned_away = [row for row in rows if max(row[3].values()) > 0]
+    assert turned_away and {(state, value) for state, _, value, _ in turned_away} == {("COMPLETE", 0.0)}
+    assert all(set(constraints) == {"macs", "params"} for _, _, _, constraints in rows)
+    assert [c.val_top1 for c in found] == sorted((c.val_top1 for c in found), reverse=True)
+
+
+@every_sampler
+def test_what_was_judged_before_is_answered_from_the_cache(tmp_path, sampler):
+    stages = [stage("stem", "conv", width=[8, 16], kernel=[1, 3]), stage("pool", "pool")]
+    space = made({"resolution": [8, 12], "stage": stages})
+    search = search_of(tmp_path / "study", sampler=sampler, trials=8, budget=Budget(), space=space)
+    found = run(search)
+    assert len(search.judged) == len(set(search.judged)) == len(found) == 8
+    values = {}
+    for _, params, value, _ in recorded(search):
+        assert values.setdefault(tuple(params.items()), value) == value > 0
+    assert len(recorded(search)) > len(values) == 8  # some were asked for again
+
+
+def test_a_space_smaller_than_the_trials_is_searched_whole_and_no_longer_than_its_bound(tmp_path):
+    stages = [stage("stem", "conv", width=8, kernel=3), stage("pool", "pool")]
+    space = made({"resolution": [8, 12], "stage": stages})
+    search = search_of(tmp_path / "study", sampler="random", trials=3, budget=Budget(), space=space)
+    assert len(run(search)) == 2 and len(recorded(search)) == 3 * ASKS
+
+
+def test_networks_that_differ_in_skipped_blocks_alone_are_one(tmp_path):
+    search = search_of(tmp_path / "study", sampler="nsga2", trials=60, budget=Budget())
+    run(search)
+    assert all(SPACE.canonical(arch) == arch for arch in search.judged)
+    assert len({SPACE.id(arch) for arch in search.judged}) == 60
+    shallow = [params["s1.b2.expand"] for _, params, _, _ in recorded(search) if not params["s1.depth"]]
+    assert any(shallow)  # some were asked for with choices of a block that is not there
+
+
+def test_where_nothing_is_within_the_budget_it_ends_and_says_so(tmp_path):
+    for sampler in SAMPLERS:
+        search = search_of(tmp_path / sampler, sampler=sampler, trials=2, budget=Budget(params=100))
+        with pytest.raises(BadInput, match="no architecture within"):
+            run(search)
+        assert search.judged == [] and len(recorded(search)) == 2 * ASKS
+
+
+def test_a_timeout_ends_it_with_what_was_found(tmp_path):
+    class Slow(MadeUp):
+        def _score(self, arch, split):
+            time.sleep(0.05)
+            return super()._score(arch, split)
+
+    search = search_of(tmp_path / "study", trials=1000, timeout=0.4)
+    search.__class__ = Slow
+    found = run(search)
+    assert 1 <= len(found) == len(search.judged) < 20
+
+
+# --- samplers -----------------------------------------------------------------------------------------------
+
+
+@every_sampler
+def test_the_seed_decides_the_sequence(tmp_path, sampler):
+    seeds = {"one": 3, "same": 3, "other": 4}
+    one, same, other = (search_of(tmp_path / name, sampler=sampler, seed=s) for name, s in seeds.items())
+    for search in (one, same, other):
+        run(search)
+    assert recorded(one) == recorded(same) and one.judged == same.judged
+    assert one.judged != other.judged
+
+
+def test_all_samplers_begin_with_the_same_draws_by_size_and_then_go_their_ways(tmp_path):
+    searches = [search_of(tmp_path / sampler, sampler=sampler, trials=40) for sampler in SAMPLERS]
+    for search in searches:
+        run(search)
+    tpe, nsga2, random = (search.judged for search in searches)
+    assert tpe[:STARTUP] == nsga2[:STARTUP] == random[:STARTUP]
+    assert tpe[STARTUP:] != nsga2[STARTUP:] != random[STARTUP:] != tpe[STARTUP:]
+    low, high = macs_range(SPACE, MEDIUM, 10)
+    for macs in (cost_of(SPACE, arch, 10).macs for arch in random):
+        assert low / 2 <= macs <= MEDIUM.macs <= high  # drawn by size to the end
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_samplers_that_learn_find_better_candidates_than_they_began_with(tmp_path, sampler):
+    search = search_of(tmp_path / "study", sampler=sampler, trials=80, space=SPACES["squeeze"])
+    scores = {c.arch: c.val_top1 for c in run(search)}
+    first, last = search.judged[:STARTUP], search.judged[-STARTUP:]
+    before, after = (sum(scores[arch] for arch in judged) / STARTUP for judged in (first, last))
+    assert after > before + 1
+
+
+def test_macs_to_draw_between():
+    smallest, largest = (float(cost_of(SPACE, arch, 10).macs) for arch in (SPACE.smallest, SPACE.largest))
+    assert macs_range(SPACE, Budget(), 10) == (smallest, largest)
+    assert macs_range(SPACE, Budget(params=9), 10) == (smallest, largest)
+    assert macs_range(SPACE, Budget(macs=800_000), 10) == (100_000, 960_000)
+    assert macs_range(SPACE, Budget(macs=10**7), 10) == (1_250_000, largest)
+    assert macs_range(SPACE, Budget(macs=10**9), 10) == (largest, largest)
+    assert macs_range(SPACE, Budget(macs=20_000), 10) == (smallest, 24_000)
+
+
+# --- stopping and going on ----------------------------------------------------------------------------------
+
+
+class StopAfter(Pending):
+    """A signal that comes before ask number `count`."""
+
+    def __init__(self, count):
+        self.left = count
+
+    def check(self):
+        if not self.left:
+            raise Stopped(15)
+        self.left -= 1
+
+
+@every_sampler
+def test_stopped_and_resumed_is_the_uninterrupted_sequence(tmp_path, sampler):
+    """Stopped among the draws by size, at their end, and twice while the sampler learns."""
+    whole = search_of(tmp_path / "whole", sampler=sampler, trials=60)
+    found, judged = run(whole), []
+    for asks in (7, 14, 30, 1):
+        part = search_of(tmp_path / "parts.db", sampler=sampler, trials=60)
+        with pytest.raises(Stopped):
+            run(part, StopAfter(asks))
+        judged += part.judged
+    rest = search_of(tmp_path / "parts.db", sampler=sampler, trials=60)
+    assert run(rest) == found
+    assert judged + rest.judged == whole.judged  # nothing judged twice, nothing left out
+    assert recorded(rest) == recorded(whole)
+
+
+def test_a_finished_search_judges_nothing_more(tmp_path):
+    found = run(search_of(tmp_path / "study.db"))
+    again = search_of(tmp_path / "study.db")
+    assert run(again) == found and again.judged == []
+
+
+def test_a_candidate_that_was_being_judged_when_the_process_died_is_judged_again(tmp_path):
+    class Dies(MadeUp):
+        def _score(self, arch, split):
+            if len(self.judged) == 5:
+                raise KeyboardInterrupt
+            return super()._score(arch, split)
+
+    whole, killed = search_of(tmp_path / "whole"), search_of(tmp_path / "killed.db")
+    run(whole)
+    killed.__class__ = Dies
+    with pytest.raises(KeyboardInterrupt):
+        run(killed)
+    assert {row[0] for row in recorded(killed)} == {"COMPLETE"}  # no trial is left running
+    rest = search_of(tmp_path / "killed.db")
+    run(rest)
+    assert killed.judged + rest.judged == whole.judged and recorded(rest) == recorded(whole)
+
+
+OTHERS = {"space": SPACES["residual"], "budget": Budget(macs=300_000), "seed": 5}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_storage_that_holds_another_search_is_refused_or_left_out_of_account(tmp_path, what):
+    """One storage for several searches must not lend the scores of one to another."""
+    other = {what: OTHERS[what], "trials": 10}
+    run(search_of(tmp_path / "shared", budget=Budget(macs=100_000), trials=10))
+    wanted = run(search_of(tmp_path / "alone", **other))
+    try:
+        found = run(search_of(tmp_path / "shared", **other))
+    except BadInput:
+        return
+    assert found == wanted
+
+
+def test_a_storage_that_cannot_be_used_is_refused_in_one_line(tmp_path):
+    for url in ("nonsense", "sqlite:////no/such/folder/study.db", "nodatabase://x"):
+        with pytest.raises(BadInput, match="--storage") as refused:
+            open_storage(url)
+        assert "\n" not in str(refused.value)
+
+
+# --- results ------------------------------------------------------------------------------------------------
+
+
+def test_ties_are_ranked_by_macs_and_finalists_by_the_whole_validation_split(tmp_path, monkeypatch):
+    search, whole = search_of(tmp_path / "study", trials=12), object()
+    monkeypatch.setattr(search, "_score", lambda arch, split: 70.0)
+    ranked = run(search)
+    macs = [c.cost.macs for c in ranked]
+    assert macs == sorted(macs) and {c.full_top1 for c in ranked} == {None}
+    monkeypatch.setattr(search, "_score", lambda arch, split: search._cost(arch).macs * (split is whole))
+    best = search.finalists(ranked, whole)
+    assert [(c.arch, c.full_top1) for c in best] == [(c.arch, c.cost.macs) for c in ranked[3::-1]]
+
+
+def candidates(pairs):
+    return [Candidate(Arch("s", (i,)), Cost(macs, 1, 1, 1), top1) for i, (macs, top1) in enumerate(pairs)]
+
+
+@given(st.lists(st.tuples(st.integers(1, 8), st.integers(0, 8))))
+@settings(max_examples=200)
+def test_the_front_is_every_candidate_that_no_other_beats(pairs):
+    front = [(c.cost.macs, c.val_top1) for c in pareto(candidates(pairs))]
+    unbeaten = {
+        (m, t) for m, t in pairs if not any((n <= m and u > t) or (n < m and u >= t) for n, u in pairs)
+    }
+    assert front == sorted(unbeaten)
+
+
+def test_a_tie_is_on_the_front_once_at_the_fewest_macs():
+    front = pareto(candidates([(5, 60.0), (3, 60.0), (3, 60.0), (3, 50.0), (9, 61.0), (1, 20.0)]))
+    assert [c.arch.values for c in front] == [(5,), (1,), (4,)]
+    assert pareto([]) == []
+
+
+def test_the_front_as_a_picture(tmp_path):
+    plot_pareto(tmp_path / "pareto.png", candidates([(10**6, 60.0), (2 * 10**6, 70.0)]), Budget(macs=10**6))
+    assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in tmp_path.iterdir()] == ["pareto.png"]
+
+
+def test_what_the_space_can_do_in_words():
+    text = report_reach(reach(SPACE, MEDIUM, 10, samples=100), MEDIUM)
+    lines = text.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["smallest", "middle", "largest"]
+    assert "% of 100 uniform samples" in lines[3] and "MACs <= 150k" in lines[3]
+
+
+def test_a_candidate_is_judged_as_the_narrowed_and_calibrated_net(tmp_path):
+    data = toy_data(train=64, val=50)
+    space = SPACES["squeeze"]
+    net, scorer = Net(plan(space, space.largest, 4), seed=1).train(), scorer_of(data)
+    config = SearchConfig(trials=4, sampler="random", finalists=2)
+    images = data.val.take(30, 0)
+    search = Search(net, space, Budget(), config, scorer, images, f"journal:{tmp_path}/study")
+    ranked = run(search)
+    for c in ranked:
+        small = net.narrow(plan(space, c.arch, 4))
+        small.calibrate([x for x, _ in scorer.batches(scorer.calibration, small.plan.resolution)]).eval()
+        assert c.val_top1 == scorer.top1(small, images)
+    assert len({c.val_top1 for c in ranked}) > 1
+    for c in search.finalists(ranked, data.val):
+        assert c.full_top1 == scorer.top1(scorer.calibrated(net, plan(space, c.arch, 4)), data.val)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("trials", 0), ("score_images", 0), ("finalists", 0), ("calibration_images", 1), ("headroom", 0.5),
+     ("headroom", -1.0)],
+)  # fmt: skip
+def test_impossible_search_settings_are_refused_by_name(key, value):
+    with pytest.raises(BadInput, match=f"search.{key}"):
+        SearchConfig(**{key: value})
