@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import published_netaug as published  # noqa: E402
 import torch  # noqa: E402
 
-from nasaug import archfile, cost, data, plan, space  # noqa: E402
+from nasaug import archfile, cost, data, plan, spacefile  # noqa: E402
+from nasaug.around import Ladders, around  # noqa: E402
 from nasaug.augment import View  # noqa: E402
 from nasaug.data.split import MemorySplit  # noqa: E402
 from nasaug.engine import Trainer  # noqa: E402
@@ -118,7 +119,7 @@ def bench_candidate(rounds: int) -> list[tuple[str, str]]:
     images = made_up(1024, 5000)
     scorer = Scorer(images, Classify(10), open_runtime("cpu"), 1024)
     small = tiny()
-    wide, _ = plan.around(small, plan.Ladders((1.0, 1.8, 2.6), (1.0, 1.6, 2.2, 2.8)))
+    wide, _ = around(small, Ladders((1.0, 1.8, 2.6), (1.0, 1.6, 2.2, 2.8)))
     larger = plan.plan(wide, wide.sample(Random(1)), 10)
     net = Net(plan.plan(wide, wide.largest, 10))
     jobs = {
@@ -135,7 +136,7 @@ def bench_candidate(rounds: int) -> list[tuple[str, str]]:
 
 
 def bench_cost(rounds: int) -> list[tuple[str, str]]:
-    small = space.load("mobilenetv2-small", plan.BLOCKS)
+    small = spacefile.load("mobilenetv2-small", plan.BLOCKS)
     rng = Random(0)
     archs = [small.sample(rng) for _ in range(2000)]
     times = alternate({"cost": lambda: [cost.cost_of(small, a, 10) for a in archs]}, rounds, 1)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cells import interval, run, train, write
 
-from nasaug import archfile, cost, plan, space
+from nasaug import archfile, cost, plan, spacefile
 
 PUBLISHED = "mobilenetv2-small"
 TOLERANCE = 0.03
@@ -23,7 +23,7 @@ TOLERANCE = 0.03
 
 def uniform(resolution: int, stride: int, macs: int) -> archfile.ArchFile | None:
     """MobileNetV2 with the multiplier that comes nearest to `macs`, or None where none is within 3 %."""
-    s = space.load(PUBLISHED, plan.BLOCKS)
+    s = spacefile.load(PUBLISHED, plan.BLOCKS)
     published = s.choices(s.named(PUBLISHED)) | {"resolution": resolution, "stem.stride": stride}
     best = None
     for step in range(20, 400):

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from . import files
+from . import files, spacefile
 from . import plan as plans
-from . import space as spaces
 from .cost import cost
 from .errors import BadInput
 from .plan import Plan
@@ -57,7 +56,7 @@ def _read(path: Path) -> ArchFile:
     p = plans.from_dict(data["plan"], str(path))
     space = arch = None
     if "space" in data:
-        space = spaces.from_dict(data["space"], str(path), plans.BLOCKS)
+        space = spacefile.from_dict(data["space"], str(path), plans.BLOCKS)
         arch = space.arch(data["choices"])
         if plans.plan(space, arch, p.classes) != p:
             raise BadInput(f"{path}: its choices do not give its plan; it was edited: correct one of the two")
@@ -94,7 +93,7 @@ def read(name: str, *, resolution: int | None = None, classes: int | None = None
     if is_path(name):
         found = _read(Path(name))
     else:
-        space, named = spaces.find_named(name, plans.BLOCKS)
+        space, named = spacefile.find_named(name, plans.BLOCKS)
         found = ArchFile(plans.plan(space, named.arch, named.classes), name)
     if resolution is not None and resolution != found.plan.resolution:
         found = replace(found, plan=found.plan.at(resolution), space=None, arch=None)

@@ -43,7 +43,11 @@ class _Window(torch.autograd.Function):
         return window(parameter.detach(), shape)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[None, None]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, None]:
+        if ctx.parameter.grad is None:  # dropped since the forward pass
+            full = torch.zeros_like(ctx.parameter)
+            window(full, grad.shape).copy_(grad)
+            return full, None
         window(ctx.parameter.grad, grad.shape).add_(grad)
         return None, None
 

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from .channels import Group
 from .elastic import ACTIVATIONS, LAYERS, BatchStats, CollectStats, Norm, RunningStats, Stats, TrackStats, window
-from .plan import Block, Group, Plan
+from .plan import Block, Plan
 
 _BATCH, _TRACK, _RUNNING = BatchStats(), TrackStats(), RunningStats()
 

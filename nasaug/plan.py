@@ -14,7 +14,7 @@ from functools import cache, cached_property
 from typing import NamedTuple
 
 from .errors import BadInput
-from .space import ACTS, ORDERS, SHORTCUTS, Arch, Axis, Ref, Rule, Space, resolve
+from .space import ACTS, ORDERS, SHORTCUTS, Arch, Rule, Space, resolve
 
 
 class Layer(NamedTuple):
@@ -187,7 +187,7 @@ BLOCKS: dict[str, Kind] = {
     "norm": Kind(_norm, ("act",)),
     "linear": Kind(_linear, ("width", "act")),
 }
-_ON_OUTPUT = ("basic", "bottleneck")  # their inner width is a ratio of the output width, not of the input
+ON_OUTPUT = ("basic", "bottleneck")  # their inner width is a ratio of the output width, not of the input
 _ADDS_ACT = ("basic", "bottleneck")  # their activation follows the addition
 
 
@@ -325,7 +325,7 @@ def _spec(rule: Rule, values: tuple, channels: int, divisor: int) -> Spec:
     width, expand = resolve(rule.width, values), resolve(rule.expand, values)
     hidden = se = 0
     if "expand" in BLOCKS[rule.block].takes:
-        hidden = _hidden(rule, expand, width if rule.block in _ON_OUTPUT else channels, divisor)
+        hidden = _hidden(rule, expand, width if rule.block in ON_OUTPUT else channels, divisor)
     if rule.se:
         se = _se_middle(rule, hidden, divisor)
     return Spec(
@@ -351,123 +351,8 @@ def _hidden(rule: Rule, expand: float, channels: int, divisor: int) -> int:
 def _se_middle(rule: Rule, hidden: int, divisor: int) -> int:
     """Squeeze-excite middle: at least 16, or what the plan has that a space is around.
 
-    Not rounded to a divisor, halves go down, as published for NetAug's wider nets."""
+    The 1e-6 as in `hidden_width`."""
     own = round(rule.se * rule.inner)
     if rule.inner == hidden:
         return own
-    exact = hidden * rule.se
-    middle = math.ceil(exact - 0.5 - 1e-6) if divisor == 1 else make_divisible(exact, divisor)
-    return max(middle, own, 16)
-
-
-# --- a space around one plan --------------------------------------------------------------------------------
-
-
-class Ladders(NamedTuple):
-    """Factors >= 1 by which `around` widens a plan: NetAug's published pair, one draw a stream and block."""
-
-    width: tuple[float, ...] = (1.0,)
-    expand: tuple[float, ...] = (1.0,)
-    round: int = 1
-
-
-def around(base: Plan, ladders: Ladders) -> tuple[Space, Arch]:
-    """A space whose smallest architecture is `base` and whose axes multiply its widths and expand ratios.
-
-    Each augmented width is base x factor rounded to `round`, drawn independently for every block without a
-    residual; one that has an identity shortcut keeps its input's width. Each expand factor multiplies the
-    base ratio, which applies to the already widened input, so factors compound (Cai et al., ICLR 2022)."""
-    axes: list[Axis] = []
-    rules: list[Rule] = []
-    stream: int | Ref = 3
-    for block in base.blocks[:-1]:
-        spec = block.spec
-        if spec.shortcut == "identity" or not spec.width:
-            width = stream if spec.width else 0
-        else:
-            width = _axis(axes, f"{spec.name}.width", "width", _widths(spec.width, ladders))
-        expand: float | Ref = 1.0
-        if spec.hidden:
-            # half a part in 1e10 up, as published, so that the base's own ratio gives the base's own width
-            ratio = spec.hidden / (spec.width if spec.block in _ON_OUTPUT else block.cin) + 1e-10
-            choices = tuple(ratio * factor for factor in ladders.expand)
-            expand = _axis(axes, f"{spec.name}.expand", "expand", choices)
-        se = spec.se / spec.hidden if spec.se else 0.0
-        rules.append(
-            Rule(spec.name, spec.name, 1, spec.block, width, expand, spec.kernel, spec.stride, None, spec.act,
-                 se, spec.shortcut, spec.order, spec.hidden)
-        )  # fmt: skip
-        stream = width or stream
-    space = Space("around", ladders.round, tuple(axes), tuple(rules), base.resolution)
-    return space, space.smallest
-
-
-def _widths(base: int, ladders: Ladders) -> tuple[int, ...]:
-    wide = {make_divisible(base * factor, ladders.round) for factor in ladders.width}
-    return base, *sorted(width for width in wide if width > base)
-
-
-def _axis(axes: list[Axis], name: str, kind: str, choices: tuple) -> Ref:
-    axes.append(Axis(name, kind, choices))
-    return Ref(len(axes) - 1)
-
-
-# --- which channels belong together -------------------------------------------------------------------------
-
-
-class Group(NamedTuple):
-    """Channels that must be permuted together: (parameter or buffer name, dimension) pairs."""
-
-    size: int
-    members: tuple[tuple[str, int], ...]
-    readers: tuple[tuple[str, int], ...]  # the weights that read these channels: importance is their L1 norm
-
-
-def channel_groups(plan: Plan) -> dict[str, Group]:
-    """Every set of channels that can be reordered without changing the network's function.
-
-    A block's inner channels are named after the layer that writes them (`s3.b2.expand`), a squeeze-excite's
-    middle `s3.b2.se`, a residual stream after the block that opens it (`s3.b1`)."""
-    parts: dict[str, tuple[int, list, list]] = {}
-    stream = ""  # the image's own channels have no group
-    for block in plan.blocks:
-        current = stream
-        for i, layer in enumerate(block.layers):
-            last = i == len(block.layers) - 1
-            mixes = layer.op in ("conv", "linear") and not layer.depthwise
-            target = layer.name if mixes else current
-            if last and layer.op in ("conv", "linear"):
-                target = stream if block.shortcut == "identity" else block.name
-            _members(parts, layer, current, target)
-            current = target
-        if block.project:
-            _members(parts, block.project, stream, current)
-        stream = current
-    parts.pop(stream, None)  # the logits
-    return {name: Group(size, tuple(own), tuple(reads)) for name, (size, own, reads) in parts.items()}
-
-
-def _members(parts: dict, layer: Layer, source: str, target: str) -> None:
-    """Enter one layer's tensors under the group that it reads and the one that it writes."""
-    def enter(group: str, size: int, *rows: tuple[str, int], reads: bool = False) -> None:
-        if not group:
-            return
-        parts.setdefault(group, (size, [], []))[1].extend(rows)
-        if reads:
-            parts[group][2].extend(rows)
-
-    name = layer.name
-    norm = [(f"{name}.norm.{part}", 0) for part in ("weight", "bias", "running_mean", "running_var")]
-    if layer.op == "norm":
-        enter(source, layer.out, *norm)
-    elif layer.op == "se":
-        own = (f"{name}.reduce.weight", 1), (f"{name}.expand.weight", 0), (f"{name}.expand.bias", 0)
-        enter(source, layer.out, *own)
-        enter(name, layer.mid, (f"{name}.reduce.weight", 0), (f"{name}.reduce.bias", 0))
-        enter(name, layer.mid, (f"{name}.expand.weight", 1), reads=True)
-    elif layer.op in ("conv", "linear"):
-        if not layer.depthwise:
-            enter(source, layer.cin, (f"{name}.weight", 1), reads=True)
-        enter(target, layer.out, (f"{name}.weight", 0), *([(f"{name}.bias", 0)] if layer.bias else []))
-        if layer.norm:
-            enter(source if layer.pre else target, layer.cin if layer.pre else layer.out, *norm)
+    return max(make_divisible(hidden * rule.se + 1e-6, divisor), own, 16)

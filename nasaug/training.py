@@ -42,6 +42,10 @@ class Training:
             value = getattr(self, name)
             if value != "auto" and value < low:
                 raise BadInput(f"{name} = {value} must be at least {low}")
+        if not 0 <= self.momentum < 1 or not 0 <= self.weight_decay < 1:
+            raise BadInput(
+                f"momentum = {self.momentum} and weight_decay = {self.weight_decay} must be from 0 to below 1"
+            )
         if not 0 < self.lr or not 0 <= self.warmup < 1 or not 0 <= self.label_smoothing < 1:
             raise BadInput("lr must be above 0, warmup and label_smoothing from 0 to below 1")
 

@@ -12,7 +12,7 @@ from nasaug.archfile import ArchFile
 from nasaug.cost import cost
 from nasaug.errors import BadInput
 from nasaug.plan import BLOCKS, plan
-from nasaug.space import from_dict, load
+from nasaug.spacefile import from_dict, load
 
 JUNK = (None, True, -1, 0, 1.5, 10**30, float("nan"), "", "junk", [], [[]], {}, {"a": 1})
 GONE = object()

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tiny import QUICK, SEARCH, SPACE, TRAIN, Child, call, done, lay_out, tree
 
 from nasaug import archfile, cli, rundir
 from nasaug.checkpoint import read
 from nasaug.cost import Budget, cost, reach
 from nasaug.errors import BadInput
 from nasaug.plan import BLOCKS
-from nasaug.space import load
-from tiny import QUICK, SEARCH, SPACE, TRAIN, Child, call, done, lay_out, tree
+from nasaug.spacefile import load
 
 VERBS = ("search", "netaug-train", "train", "profile")
 

@@ -14,8 +14,8 @@ from nasaug.cost import Budget, Cost, cost, cost_of, crop, describe, layer_costs
 from nasaug.errors import BadInput
 from nasaug.net import Net
 from nasaug.plan import BLOCKS, Spec, from_specs, plan
-from nasaug.space import from_dict as space_from_dict
-from nasaug.space import load
+from nasaug.spacefile import from_dict as space_from_dict
+from nasaug.spacefile import load
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "nasaug"
-PURE = "errors units files schedule space plan cost archfile recipe rundir progress".split()
+PURE = "errors units files schedule space spacefile plan around channels cost archfile recipe rundir progress".split()
 NETWORKS = "elastic net checkpoint".split()
 LEARNING = "runtime data augment tasks methods scoring training engine settings train search".split()
 ORDER = [*PURE, *NETWORKS, *LEARNING, "apps", "cli", "__main__"]

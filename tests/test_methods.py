@@ -12,13 +12,14 @@ from test_scoring import CPU, scorer_of, toy_data
 from test_space import SPACES
 
 from nasaug.augment import View
+from nasaug.channels import channel_groups
 from nasaug.cost import cost, cost_of
 from nasaug.engine import Step, Trainer, fit, time_steps
 from nasaug.errors import BadInput, RunFault
 from nasaug.methods import Base, Baseline, Draw, NetAug, Sandwich
 from nasaug.methods.netaug import sort_channels
 from nasaug.net import Net
-from nasaug.plan import channel_groups, plan
+from nasaug.plan import plan
 from nasaug.runtime import Pending
 from nasaug.schedule import Constant, Linear
 from nasaug.tasks import Classify

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_space import SPACES, archs_of, bounds_of, every_space
 
+from nasaug.channels import channel_groups
 from nasaug.net import Net
-from nasaug.plan import Spec, channel_groups, from_specs, plan
+from nasaug.plan import Spec, from_specs, plan
 
 ACTIVATIONS = {"": lambda x: x, "relu": F.relu, "relu6": F.relu6, "hswish": F.hardswish}
 

@@ -9,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_space import SPACES, archs_of, bounds_of, every_space, made, stage
 
+from nasaug.around import Ladders, around
+from nasaug.channels import channel_groups
 from nasaug.errors import BadInput
 from nasaug.plan import (
-    Ladders,
     Spec,
-    around,
-    channel_groups,
     from_dict,
     from_specs,
     hidden_width,
@@ -266,10 +265,12 @@ def test_augmented_widths_are_multiples_of_round(base):
 def test_the_squeeze_excite_grows_with_the_expanded_channels():
     base = plan_of(inverted("a", 24, 96, se=24))
     space, smallest = around(base, ladders())
-    for seed in range(40):
+    assert plan(space, smallest, 10).by_name["a.se"].mid == 24
+    widest = plan(space, space.largest, 10).by_name["a.se"]
+    assert widest.mid == math.ceil(widest.out * 24 / 96 - 0.5) > 150  # halves down, as the published code has it
+    for seed in range(40):  # and the narrower ones follow the widest one's ratio, halves up
         layer = plan(space, space.sample(Random(seed), low=smallest), 10).by_name["a.se"]
-        assert layer.mid == max(math.ceil(layer.out * 24 / 96 - 0.5), 16)  # halves down, as published
-    assert plan(space, space.largest, 10).by_name["a.se"].mid > 150
+        assert layer.mid == max(math.floor(layer.out * widest.mid / widest.out + 0.5), 16)
 
 
 def test_the_inner_width_of_a_resnet_block_is_a_share_of_its_output():

@@ -15,8 +15,8 @@ from nasaug.plan import BLOCKS, plan
 from nasaug.recipe import load
 from nasaug.runtime import open_runtime
 from nasaug.settings import Recipe, default_recipe
-from nasaug.space import bundled_names, find_named
-from nasaug.space import load as load_space
+from nasaug.spacefile import bundled_names, find_named
+from nasaug.spacefile import load as load_space
 from nasaug.train import make_job, make_scorer, make_trainer
 
 torch.set_num_threads(1)

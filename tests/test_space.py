@@ -14,8 +14,9 @@ from nasaug.archfile import ArchFile
 from nasaug.cost import Budget, cost_of, crop
 from nasaug.errors import BadInput
 from nasaug.plan import BLOCKS, from_dict, plan
-from nasaug.space import KINDS, Arch, load
-from nasaug.space import from_dict as space_from_dict
+from nasaug.space import KINDS, Arch
+from nasaug.spacefile import from_dict as space_from_dict
+from nasaug.spacefile import load
 
 
 def stage(name, block, **keys):

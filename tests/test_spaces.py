@@ -22,7 +22,7 @@ from nasaug.elastic import LAYERS, Norm
 from nasaug.errors import BadInput
 from nasaug.net import Net
 from nasaug.plan import BLOCKS, plan
-from nasaug.space import bundled_names, from_dict, load
+from nasaug.spacefile import bundled_names, from_dict, load
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # thop imports distutils

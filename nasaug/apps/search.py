@@ -22,7 +22,8 @@ from ..rundir import RunDir
 from ..runtime import Runtime, deferred_stop, open_runtime
 from ..search import Search, macs_range, report_reach
 from ..settings import Recipe
-from ..space import Space, load
+from ..space import Space
+from ..spacefile import load
 from ..train import (
     Job,
     announce,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..plan import Ladders, around
+from ..around import Ladders, around
 from ..space import Arch, Space
 from .base import Base, Draw
 

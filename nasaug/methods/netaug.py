@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ..around import Ladders, around
+from ..channels import channel_groups
 from ..errors import BadInput
-from ..plan import Ladders, around, channel_groups
 from ..schedule import Constant, Schedule
 from ..space import Arch, Space
 from .base import Base, Draw
@@ -43,9 +44,7 @@ class NetAug:
         """"supernet" or "factors": `ladder` with "auto" decided."""
         if self.ladder == "factors":
             return "factors"
-        wider = base.space is not None and any(
-            len(axis.choices) > 1 for axis in base.space.above(base.arch, ("width", "expand")).axes
-        )
+        wider = base.space is not None and base.space.above(base.arch, ("width", "expand")).largest != base.arch
         if self.ladder == "supernet" and base.space is None:
             raise BadInput(
                 "netaug.ladder = supernet needs an arch file that a search wrote (it holds the space); this one "

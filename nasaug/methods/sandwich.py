@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..cost import cost_of
 from ..errors import BadInput
 from ..space import Arch, Space
 from .base import Base, Draw
@@ -28,7 +29,12 @@ class Sandwich:
         return base.space, base.space.largest
 
     def nets(self, draw: Draw) -> list[Arch]:
-        drawn = [draw.near(self.low, self.high) for _ in range(self.samples)]
+        ends = [draw.space.smallest, draw.space.largest]
+        low, high = (
+            given or cost_of(draw.space, end, draw.classes).macs
+            for given, end in zip((self.low, self.high), ends, strict=True)
+        )
+        drawn = [draw.near(low, high) for _ in range(self.samples)]
         return [draw.space.largest, draw.space.smallest, *drawn]
 
     def losses(self, step):
