@@ -27,6 +27,7 @@ app = App(
     ),
     version=__version__,
     help_format="markdown",
+    suppress_keyboard_interrupt=False,
 )
 
 
