@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 from statistics import median
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as `python -m nasaug` does
 sys.path.insert(0, str(Path(__file__).parent))
 
 import published_netaug as published  # noqa: E402
@@ -48,7 +48,7 @@ def made_up(train: int, val: int = 256) -> data.Data:
         pixels = torch.randint(0, 256, (n, 3, SIZE, SIZE), dtype=torch.uint8, generator=g)
         return MemorySplit(pixels, torch.arange(n) % 10)
 
-    return data.Data("made-up", tuple("0123456789"), True, split(train), split(val), split(16))
+    return data.Data("made-up", tuple("0123456789"), flip=True, train=split(train), val=split(val), test=split(16))
 
 
 def tiny(resolution: int = SIZE) -> plan.Plan:

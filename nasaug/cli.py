@@ -234,7 +234,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        _fail(f"{error}; free some space, or mend what keeps it from being read or written", FAULT)
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}; free some space, or mend what is in the way", FAULT)
 
 
 def _fail(message: str, code: int) -> None:

@@ -235,8 +235,3 @@ def reach(space: Space, budget: Budget, classes: int, samples: int = 2000) -> Re
     within = sum(budget.holds(cost_of(space, space.sample(rng), classes)) for _ in range(samples))
     largest = cost_of(space, space.largest, classes)
     return Reach(smallest, cost_of(space, middle, classes), largest, within / samples, samples)
-
-
-def mean_macs(space: Space, draws, classes: int, count: int = 1000) -> float:
-    """The mean MACs of `count` architectures from `draws(i)`: how training cost is known before the start."""
-    return sum(cost_of(space, draws(i), classes).macs for i in range(count)) / count

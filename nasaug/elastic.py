@@ -53,7 +53,8 @@ class _Window(torch.autograd.Function):
 
 
 def part(parameter: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """`window` of a parameter. Where the parameter has a gradient buffer, backward adds to that in place."""
+    """`window` of a parameter. Where the parameter has a gradient buffer, backward adds to that in place, so
+    gradients are had by `backward`, not by `torch.autograd.grad`."""
     if tuple(parameter.shape) == shape:
         return parameter
     if parameter.grad is None or not torch.is_grad_enabled():

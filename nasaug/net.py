@@ -63,7 +63,7 @@ class Net(nn.Module):
         own = plan is None or plan == self.plan
         if not own and not self.training:
             raise RuntimeError("a slice has no running statistics of its own: narrow(plan), calibrate, then evaluate")
-        if own and self.training:
+        if own and self.training and self._norms:
             torch._foreach_add_([n.num_batches_tracked for n in self._norms], 1)
         elif not self.training:
             self._check_statistics()

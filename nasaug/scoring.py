@@ -6,6 +6,7 @@ validation images), pass evaluation transforms, and are prepared once per run an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -20,7 +21,7 @@ from .tasks import Classify
 from .tasks.classify import top1
 
 BATCH = 256
-CACHED = 600_000_000  # bytes of prepared images that a split may hold at one resolution
+CACHED = 700_000_000  # bytes of prepared images that a split may hold at one resolution
 
 
 class Scorer:
@@ -42,7 +43,8 @@ class Scorer:
 
     def _prepare(self, split: Split, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
         device = self.runtime.device
-        for images, labels in split.ordered(BATCH, None if not self.data.streamed else resolution):
+        even = math.ceil(len(split) / math.ceil(len(split) / BATCH))  # a last batch of one has no variance
+        for images, labels in split.ordered(even, None if not self.data.streamed else resolution):
             x = augment.evaluation(images.to(device), mean=self.data.mean, std=self.data.std)
             yield augment.resize(x, resolution), labels.to(device)
 

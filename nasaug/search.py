@@ -72,6 +72,8 @@ class Search:
                 if top1 is not None:
                     log(self.space.id(arch), top1)
                     bar.update(len(self.scores), best=max(self.scores.values()))
+        if not self.scores and self.timeout is not None and self._told < limit:
+            raise BadInput(f"--timeout {self.timeout:g}s ended the search before a candidate was judged; give it more")
         if not self.scores:
             tried = f"no architecture within {self.budget} was found in {self._told} tries"
             raise BadInput(f"{tried}; raise the budget or --trials")
@@ -143,7 +145,15 @@ class Search:
 
         seed = Random(f"{self.seed}/sampler/{told}").getrandbits(31)
         if self.config.sampler == "nsga2":
-            return optuna.samplers.NSGAIISampler(seed=seed, population_size=20)
+
+            class Ordered(optuna.samplers.NSGAIISampler):
+                """Parents by trial number: Optuna gives them in another order once it has cached them, so a
+                resumed study would go another way."""
+
+                def get_parent_population(self, study, generation):
+                    return sorted(super().get_parent_population(study, generation), key=lambda t: t.number)
+
+            return Ordered(seed=seed, population_size=STARTUP)
         if self.config.sampler == "tpe":
             return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
         return optuna.samplers.RandomSampler(seed=seed)

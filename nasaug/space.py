@@ -63,19 +63,14 @@ def number(where: str, name: str, kind: str, value) -> Value:
 
 
 class Ref(NamedTuple):
-    """A property of a block that an axis decides; `table` maps the choice to the property's value."""
+    """A property of a block that an axis decides, by the axis's place in the space."""
 
     axis: int
-    table: tuple[tuple[Value, Value], ...] | None = None
-
-    def of(self, values: tuple[Value, ...]) -> Value:
-        choice = values[self.axis]
-        return choice if self.table is None else dict(self.table)[choice]
 
 
 def resolve(item: Value | Ref, values: tuple[Value, ...]) -> Value:
     """The value of a block's property in the architecture with these `values`."""
-    return item.of(values) if isinstance(item, Ref) else item
+    return values[item.axis] if isinstance(item, Ref) else item
 
 
 @dataclass(frozen=True, slots=True)

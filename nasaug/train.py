@@ -182,10 +182,9 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
     job = job_for(found, recipe, runtime, len(data.train))
     trainer = make_trainer(job, data, runtime, scorer)
     facts: dict = {}
-    if not run.finished:
-        per_step = announce(trainer, title, f"{found.name}, {describe(cost(found.plan))}")
-        if isinstance(job.method, NetAug):
-            facts = announce_augmentation(job, per_step, len(data.train), runtime)
+    per_step = announce(trainer, title, f"{found.name}, {describe(cost(found.plan))}")
+    if isinstance(job.method, NetAug):
+        facts = announce_augmentation(job, per_step, len(data.train), runtime)
     carry_out(trainer, run, title)
     product = trainer.product()
     save_net(run.path / "model.safetensors", product, **preprocessing(data))

@@ -99,7 +99,7 @@ REFUSED = {
         "--mac-budget nan": "'nan'.*25M", "--mac-budget 1e999": "'1e999'.*25M", "--mac-budget inf": "'inf'.*25M",
         "--mac-budget": "--mac-budget requires an argument", "--param-budget 1.2.3": "--param-budget 1.2.3: .*300k",
         "--sram-budget '10 miles'": "--sram-budget 10 miles: .*320KB", "--flash-budget 1MACs": "--flash-budget.*1MB",
-        "--mac-budget 2k": "--mac-budget 2k is impossible in space tiny.*MACs; ask for at least that",
+        "--mac-budget 2k": "--mac-budget 2k is impossible in space tiny.*MACs; ask for at least",
         "--param-budget 1": "--param-budget 1 is impossible.*parameters; ask", "--sram-budget 9": "9 B is imposs",
         "--flash-budget 9": "--flash-budget 9 B is impossible", "--trials 0": "search.trials = 0 must be at least 1",
         "--trials=-1": "search.trials = -1 must be at least 1", "--trials abc": "--trials: 'abc' is not a whole",
@@ -354,6 +354,7 @@ def test_a_disk_that_takes_no_more_is_a_fault_wherever_it_happens(here, command,
         assert command == TRAIN and largest >= 30_000  # all its files are smaller
         return
     faulty(called)
+    assert Path("full").exists() == (largest > 1_000)  # below that, not even the run's first files fit
     after = tree()
     assert {path: after.get(path) for path in before} == before
     shutil.rmtree("full", ignore_errors=True)

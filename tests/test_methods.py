@@ -325,10 +325,10 @@ def test_smaller_nets_match_the_largests_output_and_teach_it_nothing():
     largest, smallest = (plan(space, arch, 4) for arch in (space.largest, space.smallest))
     teacher = net(x, largest).detach()
     hard = F.cross_entropy(teacher, y, label_smoothing=0.1)
-    assert yielded[0][1].item() == pytest.approx(hard.item(), rel=1e-4)
+    assert yielded[0][1].item() == pytest.approx(hard.item() / 3, rel=1e-4)  # the mean over three passes
     small = net(at_12_px(x), smallest)
     wanted = (teacher.softmax(1) * (teacher.log_softmax(1) - small.log_softmax(1))).sum(1).mean()  # per image
-    assert yielded[1][1].item() == pytest.approx(wanted.item(), rel=1e-3)
+    assert yielded[1][1].item() == pytest.approx(wanted.item() / 3, rel=1e-3)
     yielded[1][1].backward()
     inside, beyond = net.get_parameter("classifier.weight").grad.split([24, 16], dim=1)
     assert inside.any() and not beyond.any()

@@ -104,6 +104,23 @@ def test_training_is_what_torchs_plain_functions_give(space):
 
 
 @every_space
+@pytest.mark.parametrize("buffers", [False, True], ids=["fresh", "into buffers"])
+def test_gradients_are_those_of_torchs_plain_functions(space, buffers):
+    net = shaken(largest(space))
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            parameter.mul_(4 if name.endswith("norm.weight") else 1)  # many values beyond 6, where ReLU6 ends
+    twin, x = copy.deepcopy(net), images(net.plan)
+    by_hand(twin, x, running=False).sin().sum().backward()
+    if buffers:
+        with_buffers(net)
+    net(x).sin().sum().backward()
+    for name, parameter in net.named_parameters():
+        wanted = twin.get_parameter(name).grad
+        assert torch.allclose(parameter.grad, wanted, rtol=1e-8, atol=1e-9), name
+
+
+@every_space
 def test_folded_evaluation_is_batch_norm_with_the_running_statistics(space):
     net = calibrated(shaken(largest(space)))
     x = images(net.plan, seed=2)
@@ -338,7 +355,8 @@ def test_narrow_and_grow_unset_the_statistics_except_for_the_own_plan(space):
     kept = [net.narrow(net.plan), net.grow(net.plan)]
     assert all(same(other.state_dict(), net.state_dict()) for other in kept)
     assert torch.equal(kept[0](x), net(x))
-    for other in (net.narrow(p), net.narrow(net.plan.at(8)), net.narrow(p).grow(net.plan)):
+    grown = calibrated(net.narrow(p)).grow(net.plan)
+    for other in (net.narrow(p), net.narrow(net.plan.at(8)), grown):
         assert {int(b) for name, b in other.named_buffers() if name.endswith("tracked")} == {0}
         assert {float(b.sum()) for name, b in other.named_buffers() if name.endswith("mean")} == {0.0}
         with pytest.raises(RuntimeError, match="calibrate"):
@@ -492,6 +510,14 @@ def test_importance_is_the_l1_norm_of_the_weights_that_read_a_channel():
     readers = [net.get_parameter(f"{n}.weight") for n in ("s2.b2.conv1", "s2.b3.conv1", "classifier")]
     wanted = sum(weight.detach().flatten(1).abs().sum(0) for weight in readers)  # 1x1 kernels: [out, in]
     assert torch.allclose(net.importance(groups["s2.b1"]).double(), wanted)
+
+
+def test_a_squeeze_excites_channels_weigh_what_the_next_convolution_and_its_own_expansion_read():
+    net = shaken(largest(SPACES["squeeze"]))
+    groups = channel_groups(net.plan)
+    project, expand = (net.get_parameter(f"s1.b2.{n}.weight").detach() for n in ("project", "se.expand"))
+    assert torch.allclose(net.importance(groups["s1.b2.expand"]).double(), project.abs().sum((0, 2, 3)))
+    assert torch.allclose(net.importance(groups["s1.b2.se"]).double(), expand.abs().sum(0))
 
 
 # --- how a net starts ---------------------------------------------------------------------------------------

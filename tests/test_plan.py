@@ -267,7 +267,7 @@ def test_the_squeeze_excite_grows_with_the_expanded_channels():
     space, smallest = around(base, ladders())
     assert plan(space, smallest, 10).by_name["a.se"].mid == 24
     widest = plan(space, space.largest, 10).by_name["a.se"]
-    assert widest.mid == math.ceil(widest.out * 24 / 96 - 0.5) > 150  # halves down, as the published code has it
+    assert widest.mid == math.ceil(widest.out * 24 / 96 - 0.5) > 150  # halves down, as published
     for seed in range(40):  # and the narrower ones follow the widest one's ratio, halves up
         layer = plan(space, space.sample(Random(seed), low=smallest), 10).by_name["a.se"]
         assert layer.mid == max(math.floor(layer.out * widest.mid / widest.out + 0.5), 16)

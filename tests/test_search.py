@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from test_scoring import scorer_of, toy_data
 from test_space import SPACES, made, stage
 
+from nasaug.apps.storage import check_storage
 from nasaug.cost import Budget, Cost, cost_of, reach
 from nasaug.errors import BadInput
 from nasaug.net import Net
@@ -237,20 +238,14 @@ def test_a_candidate_that_was_being_judged_when_the_process_died_is_judged_again
     assert killed.judged + rest.judged == whole.judged and recorded(rest) == recorded(whole)
 
 
-OTHERS = {"space": SPACES["residual"], "budget": Budget(macs=300_000), "seed": 5}
-
-
-@pytest.mark.parametrize("what", OTHERS)
-def test_a_storage_that_holds_another_search_is_refused_or_left_out_of_account(tmp_path, what):
-    """One storage for several searches must not lend the scores of one to another."""
-    other = {what: OTHERS[what], "trials": 10}
-    run(search_of(tmp_path / "shared", budget=Budget(macs=100_000), trials=10))
-    wanted = run(search_of(tmp_path / "alone", **other))
-    try:
-        found = run(search_of(tmp_path / "shared", **other))
-    except BadInput:
-        return
-    assert found == wanted
+def test_a_storage_that_holds_another_runs_study_is_refused_unless_resumed(tmp_path):
+    """Its scores are of another supernet, and of what was within another budget."""
+    search = search_of(tmp_path / "study.db", trials=2)
+    check_storage(search.storage, resumed=False)
+    run(search)
+    with pytest.raises(BadInput, match="another run's study"):
+        check_storage(search.storage, resumed=False)
+    check_storage(search.storage, resumed=True)
 
 
 def test_a_storage_that_cannot_be_used_is_refused_in_one_line(tmp_path):

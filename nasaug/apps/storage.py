@@ -15,9 +15,10 @@ def check_storage(url: str, resumed: bool) -> None:
     """Open a storage, which may make a file. BadInput where that fails or it has another run's study."""
     import optuna
 
-    if not resumed and STUDY in optuna.get_all_study_names(open_storage(url)):
-        held = f"--storage {without_passwords(url)} holds another run's study"
-        raise BadInput(f"{held}; --resume that run, or give another storage")
+    held = optuna.get_all_study_names(open_storage(url))
+    if STUDY in held and not resumed:
+        taken = f"--storage {without_passwords(url)} holds another run's study"
+        raise BadInput(f"{taken}; --resume that run, or give another storage")
 
 
 def own_storage(run: Path) -> str:

@@ -12,10 +12,11 @@ from .base import Base, Draw
 
 @dataclass(frozen=True, slots=True)
 class Sandwich:
-    """Yu and Huang, ICCV 2019: the largest net learns the labels, the smallest and `samples` others its output.
+    """Yu and Huang, ICCV 2019: the largest net learns the labels, the smallest (at a resolution drawn
+    at random) and `samples` others its output.
 
     The samples' log MACs are about uniform between `low` and `high` (0: over the space), so that the subnets
-    that the search will judge are the ones that are trained."""
+    that the search will judge are the ones that are trained. The loss is the mean over the passes."""
 
     samples: int = 2
     low: float = 0.0
@@ -35,16 +36,21 @@ class Sandwich:
             for given, end in zip((self.low, self.high), ends, strict=True)
         )
         drawn = [draw.near(low, high) for _ in range(self.samples)]
-        return [draw.space.largest, draw.space.smallest, *drawn]
+        # always at the lowest resolution, the smallest would fit the narrow weights to that one alone
+        smallest = draw.sample(low=draw.space.smallest, free=("resolution",))
+        return [draw.space.largest, smallest, *drawn]
 
     def losses(self, step):
         x, y = step.view("train")
         largest, *others = self.nets(step)
+        # the mean over the passes: summed, as published, they diverge at learning rates that suit one network
+        # (docs/results/supernet_lr.md), the sooner the more samples there are
+        share = 1 / (1 + len(others))
         out = step.run(x, largest)
-        yield "largest", step.loss(out, y)
+        yield "largest", share * step.loss(out, y)
         soft = step.soft(out)
         for name, arch in zip(("smallest", *("sample",) * self.samples), others, strict=True):
-            yield name, step.match(step.run(x, arch), soft)
+            yield name, share * step.match(step.run(x, arch), soft)
 
     def on_epoch(self, trainer) -> None:
         pass

@@ -32,9 +32,6 @@ class Classify:
         """Bool [N]: top-1 is right."""
         return out.argmax(1) == labels
 
-    def chance(self) -> float:
-        return 1.0 / self.classes
-
 
 def top1(correct: list[Tensor]) -> float:
     """Share of right answers, in percent."""

@@ -1,0 +1,52 @@
+"""A folder in which both commands were run, made once for each file of tests."""
+
+import os
+import shutil
+
+import pytest
+from PIL import Image
+from tiny import SEARCH, TRAIN, done, lay_out
+
+
+@pytest.fixture(autouse=True)
+def no_data_elsewhere(monkeypatch, tmp_path):
+    monkeypatch.delenv("NASAUG_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which both commands were run, one after the other."""
+    folder = tmp_path_factory.mktemp("finished")
+    lay_out(folder)
+    before = os.getcwd()
+    os.chdir(folder)
+    done(*SEARCH)
+    done(*TRAIN)
+    os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def here(finished, tmp_path, monkeypatch):
+    """A copy of it, the working folder."""
+    folder = shutil.copytree(finished, tmp_path / "here")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def photos(here):
+    """An image folder of three classes, grey, 12 px."""
+    for i in range(90):
+        folder = Path("photos", "abc"[i % 3])
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((12, 12), i).save(folder / f"{i}.png")
+    return ("--data", "photos", "--set", "data.train_images=0")
+
+
+@pytest.fixture
+def laid_out(empty_folder):
+    """An empty working folder but for recipe and space."""
+    lay_out(empty_folder)
+    return empty_folder

@@ -1,0 +1,212 @@
+"""Law 5 for whole commands: killed or stopped at any moment and resumed, they end with the same bits."""
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+from tiny import SEARCH, TRAIN, Child, call, done, lay_out, timeless, tree
+
+from nasaug import checkpoint
+from nasaug.rundir import RunDir
+from nasaug.runtime import Stopped, deferred_stop
+from nasaug.search import Search
+
+# --- a kill at any moment, in the state that it leaves on the disk ---------------------------------------------------
+
+
+def finished_run(folder: Path, verb: str) -> dict:
+    """What a finished run leaves, without what differs between any two: times, and the study's own file."""
+    run = folder / "runs" / f"{verb}-1"
+    left = {path.name: path.read_bytes() for path in run.glob("*.safetensors")}
+    for name in ("found.json", "arch.json", "candidates.json", "pareto.json", "result.json"):
+        if (run / name).is_file():
+            left[name] = timeless(json.loads((run / name).read_text()))
+    log = [timeless(json.loads(line)) for line in (run / "log.jsonl").read_text().splitlines()]
+    left["epochs"] = [event for event in log if event["event"] == "epoch"]
+    left["candidates"] = [event for event in log if event["event"] == "candidate"]
+    left["files"] = {path.name for path in run.iterdir() if path.is_file()}
+    # a checkpoint holds the seconds too
+    left["checkpoint.safetensors"] = checkpoint.read(run / "checkpoint.safetensors")[0]
+    return left
+
+
+def assert_same_run(one: dict, other: dict) -> None:
+    one, other = dict(one), dict(other)
+    tensors, theirs = one.pop("checkpoint.safetensors"), other.pop("checkpoint.safetensors")
+    assert tensors.keys() == theirs.keys() and all(torch.equal(t, theirs[n]) for n, t in tensors.items())
+    # the study is what counts: a candidate may be in it and not yet in the log, but none is there twice
+    logged, there = one.pop("candidates"), other.pop("candidates")
+    assert logged == [event for event in there if event in logged]
+    assert [name for name in one.keys() | other.keys() if one.get(name) != other.get(name)] == []
+
+
+@contextlib.contextmanager
+def snapshots(monkeypatch, folder: Path, to: Path):
+    """Copies of `folder` at each moment at which what is on the disk changes for good; yields their list."""
+    taken: list[Path] = []
+
+    def snap() -> None:
+        taken.append(shutil.copytree(folder, to / str(len(taken))))
+
+    def around(original, before: bool):
+        def instead(*args, **kwargs):
+            if before:
+                snap()
+            result = original(*args, **kwargs)
+            if not before:
+                snap()
+            return result
+
+        return instead
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", around(os.replace, before=True))  # a whole file beside the one it replaces
+        patched.setattr(RunDir, "log", around(RunDir.log, before=False))
+        patched.setattr(Search, "_trial", around(Search._trial, before=False))
+        yield taken
+    snap()
+
+
+@pytest.mark.parametrize("verb", ["search", "netaug-train"])
+def test_every_state_that_a_kill_can_leave_resumes_to_the_same_end(laid_out, tmp_path_factory, monkeypatch, verb):
+    command = SEARCH if verb == "search" else TRAIN
+    if verb != "search":
+        done(*SEARCH)
+    with snapshots(monkeypatch, laid_out, tmp_path_factory.mktemp("states")) as taken:
+        done(*command)
+    expected, resumed = finished_run(laid_out, verb), 0
+    for state in taken:
+        monkeypatch.chdir(state)
+        run = Path("runs") / f"{verb}-1"
+        cut_off_line(run / "log.jsonl")
+        called = call(verb, "--resume", "--run", str(run))
+        if not (run / "job.json").is_file():
+            assert called.code == 2 and ("not a run to resume" in called.err or "cut off before" in called.err)
+            continue
+        assert called.code == 0, (state, called.err)
+        assert_same_run(finished_run(state, verb), expected)
+        assert Path("found.json").read_bytes() == (laid_out / "found.json").read_bytes()
+        assert not list(Path().rglob("*.tmp")) and not list(Path().rglob("*.tmp.png"))
+        resumed += 1
+    assert resumed >= (15 if verb == "search" else 8)
+
+
+def cut_off_line(log: Path) -> None:
+    """As if the kill had come while another line was written."""
+    if log.is_file():
+        with open(log, "a") as file:
+            file.write('{"time": 1.0, "event": "ep')
+
+
+# --- real signals, to a process ---------------------------------------------------------------------------------------
+
+LONG_SEARCH = (*SEARCH, "--set", "epochs=20", "--trials", "20")
+LONG_TRAIN = (*TRAIN, "--set", "epochs=40")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """A folder in which both commands ran to their end, and the seconds that each took."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    lay_out(folder)
+    seconds = {}
+    for verb, command in (("search", LONG_SEARCH), ("netaug-train", LONG_TRAIN)):
+        begun = time.monotonic()
+        ended = Child(folder, *command).end()
+        assert ended.code == 0, ended.err
+        seconds[verb] = time.monotonic() - begun
+    return folder, seconds
+
+
+@pytest.fixture
+def begun(uninterrupted, tmp_path):
+    """A folder in which a search has ended and no training has begun."""
+    folder = shutil.copytree(uninterrupted[0], tmp_path / "begun")
+    shutil.rmtree(folder / "runs" / "netaug-train-1")
+    return folder
+
+
+@pytest.mark.parametrize("verb", ["search", "netaug-train"])
+def test_killed_at_random_moments_and_resumed_it_ends_the_same(uninterrupted, begun, tmp_path, verb):
+    folder, command = (tmp_path, LONG_SEARCH) if verb == "search" else (begun, LONG_TRAIN)
+    lay_out(folder)
+    rng, killed = Random(f"kill/{verb}"), 0
+    for _ in range(4):
+        child = Child(folder, *((verb, "--resume") if begun_in(folder, verb) else command), save_every=0.0)
+        if child.running(rng.uniform(0.2, 0.8) * uninterrupted[1][verb]):
+            child.signal(signal.SIGKILL)
+        ended = child.end()
+        assert ended.code in (0, -signal.SIGKILL), ended.err
+        killed += ended.code != 0
+        if ended.code == 0:
+            break
+        if not begun_in(folder, verb):
+            shutil.rmtree(folder / "runs" / f"{verb}-1", ignore_errors=True)
+    else:
+        ended = Child(folder, *((verb, "--resume") if begun_in(folder, verb) else command)).end()
+    assert ended.code == 0 and killed >= 1, ended.err
+    assert_same_run(finished_run(folder, verb), finished_run(uninterrupted[0], verb))
+
+
+def begun_in(folder: Path, verb: str) -> bool:
+    return (folder / "runs" / f"{verb}-1" / "job.json").is_file()
+
+
+def wait_for(path: Path, said: str, child: Child) -> None:
+    """Until the file is there and holds the text."""
+    while not (path.is_file() and said in path.read_text(errors="replace")):
+        assert child.running(0.002), child.end().err
+
+
+SIGNALS = {
+    "supernet, Ctrl-C": ("search", signal.SIGINT, "checkpoint.safetensors", "net"),
+    "search, SIGTERM": ("search", signal.SIGTERM, "log.jsonl", "candidate"),
+    "training, Ctrl-C": ("netaug-train", signal.SIGINT, "log.jsonl", '"epoch": 3'),
+    "training, SIGTERM": ("netaug-train", signal.SIGTERM, "checkpoint.safetensors", "net"),
+}
+
+
+@pytest.mark.parametrize("case", SIGNALS)
+def test_a_signal_ends_it_with_a_line_that_resumes_it(uninterrupted, begun, tmp_path, case):
+    verb, number, file, said = SIGNALS[case]
+    folder, command = (tmp_path, LONG_SEARCH) if verb == "search" else (begun, LONG_TRAIN)
+    lay_out(folder)
+    run = folder / "runs" / f"{verb}-1"
+    child = Child(folder, *command)
+    wait_for(run / file, said, child)
+    child.signal(number)
+    ended = child.end()
+    assert ended.code == 128 + number, ended.err
+    line = ended.err.splitlines()[-1]
+    resume = f"python -m nasaug {verb} --resume --run runs/{verb}-1"
+    assert line == f"stopped; go on with: {resume}" and "Traceback" not in ended.err
+    assert (run / "checkpoint.safetensors").is_file() and not (run / "result.json").exists()
+    resumed = Child(folder, *shlex.split(resume)[3:]).end()
+    assert resumed.code == 0, resumed.err
+    assert_same_run(finished_run(folder, verb), finished_run(uninterrupted[0], verb))
+
+
+def test_a_signal_that_comes_last_is_not_forgotten():
+    with pytest.raises(Stopped) as stopped:
+        with deferred_stop():
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert stopped.value.signum == signal.SIGTERM
+
+
+def test_a_signal_before_the_run_has_begun_leaves_nothing(laid_out, monkeypatch):
+    def ctrl_c(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    before = tree()
+    monkeypatch.setattr("nasaug.apps.search.load_data", ctrl_c)
+    called = call(*SEARCH)
+    assert called.code == 130 and called.err == "nasaug: stopped before anything was to be saved\n"
+    assert tree() == before

@@ -1,0 +1,109 @@
+"""What the commands make: arch files, run folders and figures, and that they find each other again."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from tiny import QUICK, SEARCH, TRAIN, done, refused
+
+from nasaug import archfile
+from nasaug.checkpoint import read
+from nasaug.cost import cost
+from nasaug.plan import plan
+
+SUPERNET = Path("runs/search-1/supernet.safetensors")
+
+
+def test_found_json_holds_what_was_found_and_where_it_came_from(finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    data, found = json.loads(Path("found.json").read_text()), archfile.read("found.json")
+    result = json.loads(Path("runs/search-1/result.json").read_text())
+    assert data["format"] == "nasaug-arch/1" and data["budget"] == {"macs": 100_000} and data["data"] == "digits"
+    assert data["cost"] == cost(found.plan)._asdict() and data["cost"]["macs"] <= 100_000
+    assert data["val_top1"] == result["val_top1"] == result["finalists"][0]["full_val_top1"]
+    assert found.space.contains(found.arch) and found.space.name == "tiny"
+    assert data["supernet"] == str(SUPERNET) and found.supernet.is_file()
+    assert cost(plan(found.space, found.space.largest, 10)).macs <= 600_000  # the cropped space
+    assert read(SUPERNET)[1]["plan"] == plan(found.space, found.space.largest, 10).to_dict()
+    own = archfile.read("runs/search-1/found.json")
+    assert own.plan == found.plan and own.supernet.samefile(found.supernet)
+
+
+def test_a_run_holds_recipe_environment_log_and_figures(finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    for run in (Path("runs/search-1"), Path("runs/netaug-train-1")):
+        assert {"recipe.toml", "env.json", "log.jsonl", "result.json"} <= {p.name for p in run.iterdir()}
+        assert not list(run.glob(".*.tmp")) and "seed = 0" in (run / "recipe.toml").read_text()
+    assert {"pareto.png", "pareto.json", "candidates.json"} <= {p.name for p in Path("runs/search-1").iterdir()}
+    result = json.loads(Path("runs/netaug-train-1/result.json").read_text())
+    assert result["init"] == "inherit" and [row["epoch"] for row in result["val"]] == [1, 2]
+    assert {"ladder", "augmented_over_base", "train_macs", "seconds", "test_top1"} <= result.keys()
+
+
+def test_moved_together_found_json_and_runs_still_work(here, monkeypatch):
+    os.rename(here, here.parent / "elsewhere")
+    monkeypatch.chdir(here.parent / "elsewhere")
+    done(*TRAIN, "--run", "r")
+    assert json.loads(Path("r/result.json").read_text())["init"] == "inherit"
+
+
+def test_the_arch_of_a_run_is_an_arch_file_like_any_other(here):
+    done("train", *QUICK, "--method", "baseline", "--arch", "runs/netaug-train-1/arch.json", "--run", "r")
+    result = json.loads(Path("r/result.json").read_text())
+    assert result["method"] == "baseline" and result["init"] == "scratch"
+    assert archfile.read("r/arch.json").plan == archfile.read("found.json").plan
+
+
+def test_a_named_architecture_is_trained_at_the_resolution_of_the_data(here):
+    done("train", *QUICK, "--method", "baseline", "--arch", "mobilenetv2-tiny", "--set", "epochs=1", "--run", "r")
+    assert archfile.read("r/arch.json").plan.resolution == 28
+
+
+def test_a_new_search_replaces_found_json_and_takes_the_next_run(here):
+    done(*SEARCH, "--seed", "1")
+    assert archfile.read("found.json").supernet.parts[-2] == "search-2"
+    assert {"search-1", "search-2"} <= set(os.listdir("runs"))
+
+
+def test_a_run_folder_may_have_any_name(here):
+    run = "my run?/50% #1"
+    done(*SEARCH, "--run", run)
+    assert Path(run, "study.db").is_file() and sorted(os.listdir()) == sorted(
+        ["found.json", "my run?", "quick.toml", "runs", "tiny.toml"]
+    )
+
+
+def test_a_storage_of_ones_own_holds_one_search(here):
+    storage = ("--storage", "sqlite:///mine.db")
+    done(*SEARCH, *storage)
+    assert Path("mine.db").is_file() and not Path("runs/search-2/study.db").exists()
+    assert "--storage sqlite:///mine.db holds another run's study" in refused(*SEARCH, *storage)
+
+
+@pytest.mark.parametrize("arch", ["found.json", "runs/netaug-train-1/arch.json", "mobilenetv2-tiny"])
+def test_profile_shows_what_the_cost_model_says(here, arch):
+    found = archfile.read(arch)
+    shown = json.loads(done("profile", "--arch", arch, "--json").out)
+    total = cost(found.plan)
+    assert all(type(shown[key]) is int for key in ("macs", "params", "peak", "flash"))
+    assert {key: shown[key] for key in total._fields} == total._asdict()
+    assert sum(layer["macs"] for layer in shown["layers"]) == total.macs
+    table = done("profile", "--arch", arch).out
+    assert f"{total.macs:,} MACs, {total.params:,} parameters" in table and "stem" in table
+    other = json.loads(done("profile", "--arch", arch, "--json", "--resolution", "192", "--classes", "7").out)
+    assert (other["resolution"], other["classes"]) == (192, 7) and other["macs"] > total.macs
+
+
+def test_a_found_subnet_on_data_of_other_classes_starts_from_scratch(photos):
+    done(*TRAIN, *photos, "--run", "other")
+    result = json.loads(Path("other/result.json").read_text())
+    assert (result["init"], result["classes"], result["data"]) == ("scratch", ["a", "b", "c"], "photos")
+    assert archfile.read("other/arch.json").plan.classes == 3
+    assert "names no supernet; use --from-scratch" in refused(*TRAIN, *photos, "--set", "init=inherit")
+
+
+def test_a_search_on_an_image_folder_and_its_training_without_more_options(photos):
+    done(*SEARCH, *photos)
+    done(*TRAIN, "--set", "data.train_images=0", "--run", "r")
+    assert json.loads(Path("r/result.json").read_text())["data"] == "photos"

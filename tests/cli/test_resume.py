@@ -1,0 +1,140 @@
+"""--resume: what it goes on with, what it refuses, and what it leaves alone."""
+
+import errno
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from tiny import QUICK, SEARCH, TRAIN, call, done, faulty, lay_out, refused, tree
+
+from nasaug import checkpoint
+from nasaug.engine import Trainer
+from nasaug.runtime import Stopped
+from nasaug.search import Search
+
+@pytest.fixture(scope="module")
+def stopped_runs(tmp_path_factory):
+    """A folder with a search stopped in its supernet, one stopped after it, and a NetAug training, all half way."""
+    folder = tmp_path_factory.mktemp("stopped")
+    lay_out(folder)
+    before = os.getcwd()
+    os.chdir(folder)
+    done(*SEARCH, "--run", "whole")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Search, "run", stop)
+        assert call(*SEARCH, "--run", "searching").code == 143
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Trainer, "end_epoch", stop_after(Trainer.end_epoch, 2))
+        assert call(*SEARCH).code == 143
+        assert call(*TRAIN).code == 143
+        assert call("train", *QUICK, "--method", "baseline", "--arch", "found.json").code == 143
+    os.chdir(before)
+    return folder
+
+
+def stop(*args, **kwargs):
+    raise Stopped(signal.SIGTERM)
+
+
+def stop_after(original, step: int):
+    """`end_epoch`, but stopped where the epoch that ends is not the first."""
+
+    def instead(trainer):
+        if len(trainer.history) == 1:
+            stop()
+        return original(trainer)
+
+    return instead
+
+
+@pytest.fixture
+def stopped_here(stopped_runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(stopped_runs, tmp_path / "here"))
+
+
+def test_without_a_name_the_last_unfinished_run_of_the_verb_is_resumed(stopped_here):
+    assert done("search", "--resume").out.count("resumed supernet at step 3 of 6") == 1
+    assert done("netaug-train", "--resume").out.count("resumed netaug-train at step 3 of 6") == 1
+    assert done("train", "--resume").out.count("resumed train at step 3 of 6") == 1
+    for verb in ("search", "netaug-train", "train"):
+        assert f"no unfinished run of {verb}" in refused(verb, "--resume")
+
+
+def test_resuming_under_the_same_options_is_no_difference(stopped_here):
+    done(*TRAIN, "--resume", "--seed", "0", "--data", "digits")
+    done(*SEARCH, "--resume", "--trials", "4", "--timeout", "1h")
+
+
+def test_a_finished_run_says_so_and_stays_as_it_is(stopped_here):
+    done("netaug-train", "--resume")
+    for verb, run in (("netaug-train", "runs/netaug-train-1"), ("search", "whole")):
+        before = tree()
+        assert "is finished already" in done(verb, "--resume", "--run", run).out
+        after = tree()
+        assert {p for p in after if after[p] != before.get(p)} <= {f"{run}/.lock"}
+
+
+CHECKPOINT = Path("runs/netaug-train-1/checkpoint.safetensors")
+
+
+def test_a_damaged_checkpoint_is_refused(stopped_here):
+    whole = CHECKPOINT.read_bytes()
+    CHECKPOINT.write_bytes(whole[:-100])
+    assert f"{CHECKPOINT} is truncated" in refused("netaug-train", "--resume")
+    CHECKPOINT.write_bytes(b"")
+    assert f"{CHECKPOINT} is truncated" in refused("netaug-train", "--resume")
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    ["runs/train-1/checkpoint.safetensors", "runs/search-1/checkpoint.safetensors", "whole/supernet.safetensors"],
+)
+def test_another_runs_checkpoint_is_refused(stopped_here, foreign):
+    shutil.copy(foreign, CHECKPOINT)
+    assert str(CHECKPOINT) in refused("netaug-train", "--resume")
+
+
+def test_a_checkpoint_without_part_of_its_state_is_refused(stopped_here):
+    tensors, state = checkpoint.read(CHECKPOINT)
+    for missing in ("history", "sums", "best_top1"):
+        checkpoint.write(CHECKPOINT, tensors, {k: v for k, v in state.items() if k != missing})
+        assert str(CHECKPOINT) in refused("netaug-train", "--resume")
+
+
+def test_another_searchs_supernet_is_refused(stopped_here):
+    done("train", *QUICK, "--method", "baseline", "--arch", "whole/found.json", "--run", "r")
+    shutil.copy("r/model.safetensors", "searching/supernet.safetensors")
+    said = refused("search", "--resume", "--run", "searching")
+    assert "searching/supernet.safetensors is the supernet of another search" in said
+
+
+def test_a_run_cut_off_before_it_began_is_refused_and_passed_over(stopped_here):
+    os.remove("runs/netaug-train-1/job.json")
+    assert "no unfinished run of netaug-train" in refused("netaug-train", "--resume")
+    said = refused("netaug-train", "--resume", "--run", "runs/netaug-train-1")
+    assert "cut off before it had begun; remove it and start anew" in said
+
+
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint_from_which_it_goes_on(stopped_here, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before, found = CHECKPOINT.read_bytes(), Path("found.json").read_bytes()
+    for verb in ("netaug-train", "search"):
+        with monkeypatch.context() as patched:
+            # after the log was cleared of what a kill cut off
+            patched.setattr(Trainer, "save", lambda trainer, path: save_full(trainer, path, patched, full))
+            called = call(verb, "--resume")
+        lines = called.err.splitlines()
+        assert called.code == 1 and [x for x in lines if x.startswith("nasaug:")] == lines[-1:]
+        assert "No space left on device; free some space" in lines[-1]
+    assert CHECKPOINT.read_bytes() == before and Path("found.json").read_bytes() == found
+    assert not list(Path().rglob("*.tmp"))
+    done("netaug-train", "--resume")
+
+
+def save_full(trainer, path, patched, full) -> None:
+    patched.setattr(os, "fsync", full)
+    checkpoint.write(path, trainer.tensors(), trainer.state())
