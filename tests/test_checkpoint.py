@@ -17,8 +17,10 @@ from nasaug.train import load_net, save_net
 pytestmark = pytest.mark.usefixtures("empty_folder")
 TENSORS = {
     "net.weight": torch.randn(4, 3, 5, 5).to(memory_format=torch.channels_last),
-    "net.count": torch.tensor(7), "best.slice": torch.arange(12.0).view(3, 4)[:, 1:3], "momentum.none": torch.empty(0),
-}  # fmt: skip
+    "net.count": torch.tensor(7),
+    "best.slice": torch.arange(12.0).view(3, 4)[:, 1:3],
+    "momentum.none": torch.empty(0),
+}
 STATE = {"step": 3, "macs": 0.1 + 0.2, "history": [{"val_top1": 90.0, "name": "é"}]}
 
 
@@ -93,7 +95,7 @@ def test_a_figure_that_is_not_finite_is_a_fault_and_writes_nothing():
     assert os.listdir() == []
 
 
-# --- networks in checkpoints -----------------------------------------------------------------------------------
+# --- networks in checkpoints --------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -136,10 +138,14 @@ def one_longer(tensors, state):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (other_plan, "its tensors do not fit its plan"), (no_plan, "holds no plan"), (junk_plan, "not a plan"),
-        (one_less, "do not fit"), (one_more, "do not fit"), (one_longer, "do not fit"),
+        (other_plan, "its tensors do not fit its plan"),
+        (no_plan, "holds no plan"),
+        (junk_plan, "not a plan"),
+        (one_less, "do not fit"),
+        (one_more, "do not fit"),
+        (one_longer, "do not fit"),
     ],
-)  # fmt: skip
+)
 def test_a_foreign_or_altered_network_is_refused(net, change, said):
     tensors, state = dict(net.state_dict()), {"plan": json.loads(json.dumps(net.plan.to_dict()))}
     change(tensors, state)

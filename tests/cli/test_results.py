@@ -19,7 +19,8 @@ def test_found_json_holds_what_was_found_and_where_it_came_from(finished, monkey
     monkeypatch.chdir(finished)
     data, found = json.loads(Path("found.json").read_text()), archfile.read("found.json")
     result = json.loads(Path("runs/search-1/result.json").read_text())
-    assert data["format"] == "nasaug-arch/1" and data["budget"] == {"macs": 100_000} and data["data"] == "digits"
+    assert data["format"] == "nasaug-arch/1" and data["data"] == "digits"
+    assert data["budget"] == {"macs": 100_000}
     assert data["cost"] == cost(found.plan)._asdict() and data["cost"]["macs"] <= 100_000
     assert data["val_top1"] == result["val_top1"] == result["finalists"][0]["full_val_top1"]
     assert found.space.contains(found.arch) and found.space.name == "tiny"
@@ -35,7 +36,7 @@ def test_a_run_holds_recipe_environment_log_and_figures(finished, monkeypatch):
     for run in (Path("runs/search-1"), Path("runs/netaug-train-1")):
         assert {"recipe.toml", "env.json", "log.jsonl", "result.json"} <= {p.name for p in run.iterdir()}
         assert not list(run.glob(".*.tmp")) and "seed = 0" in (run / "recipe.toml").read_text()
-    assert {"pareto.png", "pareto.json", "candidates.json"} <= {p.name for p in Path("runs/search-1").iterdir()}
+    assert {"pareto.png", "pareto.json", "candidates.json"} <= set(os.listdir("runs/search-1"))
     result = json.loads(Path("runs/netaug-train-1/result.json").read_text())
     assert result["init"] == "inherit" and [row["epoch"] for row in result["val"]] == [1, 2]
     assert {"ladder", "augmented_over_base", "train_macs", "seconds", "test_top1"} <= result.keys()
@@ -56,7 +57,7 @@ def test_the_arch_of_a_run_is_an_arch_file_like_any_other(here):
 
 
 def test_a_named_architecture_is_trained_at_the_resolution_of_the_data(here):
-    done("train", *QUICK, "--method", "baseline", "--arch", "mobilenetv2-tiny", "--set", "epochs=1", "--run", "r")
+    done("train", *QUICK, "--method", "baseline", "--arch", "mobilenetv2-tiny", "--run", "r")
     assert archfile.read("r/arch.json").plan.resolution == 28
 
 

@@ -64,8 +64,8 @@ QUICK = ("--recipe", "quick.toml")
 SEARCH = ("search", *QUICK, "--mac-budget", "100k")
 TRAIN = ("netaug-train", *QUICK, "--arch", "found.json")
 LOADED = (  # by the process that the others are forked from
-    "nasaug.apps.search nasaug.apps.train optuna.samplers sqlalchemy.dialects.sqlite matplotlib.pyplot pydantic "
-    "sklearn.datasets torch.utils.tensorboard"
+    "nasaug.apps.search nasaug.apps.train optuna.samplers sqlalchemy.dialects.sqlite matplotlib.pyplot "
+    "pydantic sklearn.datasets torch.utils.tensorboard"
 )
 
 
@@ -139,11 +139,11 @@ def timeless(value):
     return [timeless(v) for v in value] if isinstance(value, list) else value
 
 
-# --- in a process of its own, forked from one that has imported everything, so that it starts at once ---------
+# --- in a process of its own, forked from one that has imported everything, so that it starts at once ------
 
 
 class Child:
-    """`nasaug ARGS` in `folder`; a checkpoint every `save_every` seconds, files of at most `largest` bytes."""
+    """`nasaug ARGS` in `folder`; checkpoints every `save_every` seconds, no file over `largest` bytes."""
 
     def __init__(self, folder: Path, *args: str, save_every: float = 60.0, largest: int | None = None):
         context = multiprocessing.get_context("forkserver")
@@ -168,7 +168,7 @@ class Child:
         return Called(self._process.exitcode, "", said.decode())
 
 
-def _run(folder: Path, told: Connection, args: tuple[str, ...], save_every: float, largest: int | None) -> None:
+def _run(folder: Path, told: Connection, args: tuple, save_every: float, largest: int | None) -> None:
     os.chdir(folder)
     for stream in (1, 2):
         os.dup2(told.fileno(), stream)
