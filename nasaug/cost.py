@@ -228,7 +228,7 @@ def reach(space: Space, budget: Budget, classes: int, samples: int = 2000) -> Re
             asked, least = (format_quantity(getattr(x, key), UNITS[key]) for x in (budget, smallest))
             raise BadInput(
                 f"{OPTIONS[key]} {asked} is impossible in space {space.name}: its smallest architecture has "
-                f"{least} {LABELS[key]}; ask for at least that, or take another --space"
+                f"{least} {LABELS[key]}; ask for at least {getattr(smallest, key)}, or take another --space"
             )
     middle = Arch(space.name, tuple(a.choices[len(a.choices) // 2] for a in space.axes))
     rng = Random("reach")

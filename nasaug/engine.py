@@ -195,7 +195,14 @@ class Trainer:
         tensors, state = checkpoint.read(path)
         if state.get("steps") != self.length.steps:
             raise BadInput(f"{path} is of a run of {state.get('steps')} steps, this one has {self.length.steps}")
+        if state.keys() != self.state().keys() or _shapes(tensors) != _shapes(self.tensors()):
+            raise BadInput(f"{path} is of another run, or was altered; restore it, or start a new run")
         self.restore(tensors, state)
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    """Of what a trainer holds from its first step on, which the best epoch's weights are not."""
+    return {name: t.shape for name, t in tensors.items() if not name.startswith("best.")}
 
 
 _STATE = ("step", "macs", "seconds", "history", "best_top1")

@@ -102,6 +102,8 @@ def read_json(path: str | Path, format: str) -> dict[str, Any]:
         raise BadInput(
             f"{path}, line {error.lineno}: broken or cut-off JSON ({error.msg}); make the file anew"
         ) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or endless nesting
+        raise BadInput(f"{path} cannot be read as JSON ({error}); make the file anew") from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != format:
         raise BadInput(f'{path} has "format" {found!r}, but {format!r} is needed; give a file of that kind')
@@ -113,5 +115,5 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     text = _read_text(path)
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # not TOML, thousands of digits, or endless nesting
         raise BadInput(f"{path}: not valid TOML: {error}; mend that line") from error

@@ -13,6 +13,7 @@ import functools
 import json
 import math
 import operator
+import os
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -79,9 +80,9 @@ def _find(name: str, kind: str) -> Path:
     """A recipe's or an arm's file: the path itself if there is one, else the shipped file of that name."""
     folder = bundled("recipes") / ("arms" if kind == "arm" else "")
     shipped = folder / f"{name}.toml"
-    if Path(name).is_file() or (name.endswith(".toml") and not shipped.is_file()):
+    if os.path.isfile(name) or (name.endswith(".toml") and not os.path.isfile(shipped)):
         return Path(name)
-    if not shipped.is_file():
+    if not os.path.isfile(shipped):
         raise unknown(kind, name, [*_shipped(folder, kind), "or the path of a TOML file"])
     return shipped
 
@@ -149,7 +150,7 @@ def _parse_set(item: str) -> Table:
         raise BadInput(f"--set {item!r}: must be key=value, like epochs=2 or netaug.ladder=factors")
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # not TOML, or a number of thousands of digits
         parsed = {}
     table: Any = parsed["value"] if len(parsed) == 1 else text.strip()
     for key in reversed(keys):

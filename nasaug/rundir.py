@@ -40,12 +40,11 @@ class RunDir:
         `settings` is the resolved recipe, a dataclass. To be called after all other checks have passed.
         """
         path = _next_free(Path("runs"), verb) if run is None else _named(Path(run))
-        lock = _hold(path)
         try:
+            lock = _hold(path)
             write_json(path / "env.json", {"format": "nasaug-env/1"} | describe_environment())
             write_whole(path / "recipe.toml", recipe.dump(settings))
         except RunFault:
-            lock.close()
             for name in (".lock", "env.json"):
                 (path / name).unlink(missing_ok=True)
             path.rmdir()
@@ -163,9 +162,12 @@ def _hold(path: Path) -> IO[str]:
         holder = lock.read()
         lock.close()
         raise BadInput(f"{path} is in use by process {holder}; wait for it, or give another --run") from error
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
+    try:
+        os.truncate(lock.fileno(), 0)
+        os.write(lock.fileno(), str(os.getpid()).encode())  # unbuffered: closing must not fail again
+    except OSError as error:
+        lock.close()
+        raise write_error(path, error) from error
     return lock
 
 

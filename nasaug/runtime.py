@@ -105,3 +105,4 @@ def deferred_stop() -> Iterator[Pending]:
     finally:
         for s, handler in before.items():
             signal.signal(s, handler)
+    pending.check()  # it may have come after the last one

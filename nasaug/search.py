@@ -165,7 +165,7 @@ class Search:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        storage = open_storage(self.storage)
+        storage = _storage(self.storage)
         self._record = optuna.create_study(
             storage=storage, study_name=STUDY, direction="maximize", load_if_exists=True
         )
@@ -179,17 +179,22 @@ class Search:
 
 def open_storage(url: str):
     """An Optuna storage from its URL; `journal:PATH` is a journal file. Raises BadInput where it cannot be used."""
-    import optuna
     from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return _storage(url)
+    except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"--storage {url}: {reason}; give a URL like sqlite:///study.db, or none") from None
+
+
+def _storage(url: str):
+    import optuna
 
     if url.startswith("journal:"):
         backend = optuna.storages.journal.JournalFileBackend(url.removeprefix("journal:"))
         return optuna.storages.JournalStorage(backend)
-    try:
-        return optuna.storages.RDBStorage(url)
-    except (SQLAlchemyError, ImportError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadInput(f"--storage {url}: {reason}; give a URL like sqlite:///study.db, or none") from None
+    return optuna.storages.RDBStorage(url)
 
 
 def macs_range(space: Space, budget: Budget, classes: int) -> tuple[float, float]:

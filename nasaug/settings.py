@@ -57,6 +57,13 @@ class Recipe(Training):
     sandwich: Sandwich = field(default_factory=Sandwich)
     search: SearchConfig = field(default_factory=SearchConfig)
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.seed < 0:
+            raise BadInput(f"seed = {self.seed} must be at least 0")
+        if "train" not in self.views:
+            raise BadInput("the recipe has no [views.train], which every method needs; add that table")
+
     def chosen_method(self):
         """The training method's own table."""
         return getattr(self, self.method) if hasattr(self, self.method) else METHODS[self.method]()

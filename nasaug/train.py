@@ -108,8 +108,8 @@ def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint_name: str = 
     path = run.path / checkpoint_name
     if path.is_file():
         trainer.load(path)
-        run.rewind(step=trainer.step)
         say(f"resumed {title} at step {trainer.step} of {trainer.length.steps}")
+    run.rewind(step=trainer.step)
     scalars = _tensorboard(run.path)
 
     def on_epoch(row: dict) -> None:
@@ -203,7 +203,9 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
 
 def job_for(found: ArchFile, recipe: Recipe, runtime: Runtime, images: int) -> Job:
     """The training that a recipe asks for of one arch file."""
-    base = Base(found.plan, found.space, found.arch)
+    # where no supernet is named, "auto" leaves the space that the arch was found in aside
+    spacious = found.supernet is not None or recipe.netaug.ladder == "supernet"
+    base = Base(found.plan, found.space, found.arch) if spacious else Base(found.plan)
     inherit = inherited_from(found, recipe)
     return make_job(recipe, recipe.chosen_method(), base, images=images, runtime=runtime, inherit=inherit)
 

@@ -103,6 +103,7 @@ def test_a_named_architecture_has_its_own_sizes(empty_folder):
         ("no/such", "cannot read no/such"), ("folder", "cannot read folder: Is a directory"),
         ("binary", "not a text file"), ("cut.json", "cut-off JSON"), ("list.json", "nasaug-arch/1' is need"),
         ("other.json", "nasaug-result/1'.*'nasaug-arch/1' is needed"), ("bare.json", "needs plan"),
+        ("deep.json", "deep.json"), ("digits.json", "digits.json"),
     ],
 )  # fmt: skip
 def test_what_is_no_arch_is_refused(found, name, said):
@@ -112,6 +113,8 @@ def test_what_is_no_arch_is_refused(found, name, said):
     Path("list.json").write_text("[]")
     Path("other.json").write_text('{"format": "nasaug-result/1"}')
     Path("bare.json").write_text('{"format": "nasaug-arch/1"}')
+    Path("deep.json").write_text("[" * 100_000)
+    Path("digits.json").write_text("9" * 5_000)
     with pytest.raises(BadInput, match=said) as refused:
         archfile.read(name)
     assert "\n" not in str(refused.value)

@@ -10,9 +10,11 @@ from tiny import SEARCH, TRAIN, done, lay_out
 
 
 @pytest.fixture(autouse=True)
-def no_data_elsewhere(monkeypatch, tmp_path):
+def like_anywhere_else(monkeypatch, tmp_path):
+    """No data to be found or downloaded, and a terminal of the usual width."""
     monkeypatch.delenv("NASAUG_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "80")
 
 
 @pytest.fixture(scope="module")

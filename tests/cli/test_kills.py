@@ -116,56 +116,44 @@ LONG_TRAIN = (*TRAIN, "--set", "epochs=40")
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """A folder in which both commands ran to their end, and the seconds that each took."""
+    """A folder in which both commands ran to their end."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     lay_out(folder)
-    seconds = {}
-    for verb, command in (("search", LONG_SEARCH), ("netaug-train", LONG_TRAIN)):
-        begun = time.monotonic()
+    for command in (LONG_SEARCH, LONG_TRAIN):
         ended = Child(folder, *command).end()
         assert ended.code == 0, ended.err
-        seconds[verb] = time.monotonic() - begun
-    return folder, seconds
+    return folder
 
 
 @pytest.fixture
 def begun(uninterrupted, tmp_path):
     """A folder in which a search has ended and no training has begun."""
-    folder = shutil.copytree(uninterrupted[0], tmp_path / "begun")
+    folder = shutil.copytree(uninterrupted, tmp_path / "begun")
     shutil.rmtree(folder / "runs" / "netaug-train-1")
     return folder
 
 
-@pytest.mark.parametrize("verb", ["search", "netaug-train"])
-def test_killed_at_random_moments_and_resumed_it_ends_the_same(uninterrupted, begun, tmp_path, verb):
+def wait_for(path: Path, said: str, child: Child, times: int = 1) -> None:
+    """Until the file is there and holds the text so many times."""
+    while not path.is_file() or path.read_text(errors="replace").count(said) < times:
+        assert child.running(0.002), child.end().err
+
+
+@pytest.mark.parametrize(("verb", "events"), [("search", 40), ("netaug-train", 40)])
+def test_killed_at_random_moments_and_resumed_it_ends_the_same(uninterrupted, begun, tmp_path, verb, events):
     folder, command = (tmp_path, LONG_SEARCH) if verb == "search" else (begun, LONG_TRAIN)
     lay_out(folder)
-    rng, killed = Random(f"kill/{verb}"), 0
-    for _ in range(4):
-        child = Child(folder, *((verb, "--resume") if begun_in(folder, verb) else command), save_every=0.0)
-        if child.running(rng.uniform(0.2, 0.8) * uninterrupted[1][verb]):
-            child.signal(signal.SIGKILL)
-        ended = child.end()
-        assert ended.code in (0, -signal.SIGKILL), ended.err
-        killed += ended.code != 0
-        if ended.code == 0:
-            break
-        if not begun_in(folder, verb):
-            shutil.rmtree(folder / "runs" / f"{verb}-1", ignore_errors=True)
-    else:
-        ended = Child(folder, *((verb, "--resume") if begun_in(folder, verb) else command)).end()
-    assert ended.code == 0 and killed >= 1, ended.err
-    assert_same_run(finished_run(folder, verb), finished_run(uninterrupted[0], verb))
-
-
-def begun_in(folder: Path, verb: str) -> bool:
-    return (folder / "runs" / f"{verb}-1" / "job.json").is_file()
-
-
-def wait_for(path: Path, said: str, child: Child) -> None:
-    """Until the file is there and holds the text."""
-    while not (path.is_file() and said in path.read_text(errors="replace")):
-        assert child.running(0.002), child.end().err
+    rng = Random(f"kill/{verb}")
+    for logged in sorted(rng.sample(range(1, events - 4), 4)):
+        child = Child(folder, *command, save_every=0.0)
+        wait_for(folder / "runs" / f"{verb}-1" / "log.jsonl", "\n", child, times=logged)
+        time.sleep(rng.uniform(0, 0.05))
+        child.signal(signal.SIGKILL)
+        assert child.end().code == -signal.SIGKILL
+        command = (verb, "--resume")
+    ended = Child(folder, *command).end()
+    assert ended.code == 0, ended.err
+    assert_same_run(finished_run(folder, verb), finished_run(uninterrupted, verb))
 
 
 SIGNALS = {
@@ -193,7 +181,19 @@ def test_a_signal_ends_it_with_a_line_that_resumes_it(uninterrupted, begun, tmp_
     assert (run / "checkpoint.safetensors").is_file() and not (run / "result.json").exists()
     resumed = Child(folder, *shlex.split(resume)[3:]).end()
     assert resumed.code == 0, resumed.err
-    assert_same_run(finished_run(folder, verb), finished_run(uninterrupted[0], verb))
+    assert_same_run(finished_run(folder, verb), finished_run(uninterrupted, verb))
+
+
+@pytest.mark.parametrize("where", ["search.announce", "search.write_results", "train.run_training"])
+def test_a_signal_between_the_long_parts_ends_it_too(laid_out, monkeypatch, where):
+    done(*SEARCH)
+    verb, command = ("search", SEARCH) if where.startswith("search") else ("netaug-train", TRAIN)
+    with monkeypatch.context() as patched:
+        patched.setattr(f"nasaug.apps.{where}", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGTERM))
+        called = call(*command, "--run", "my run")
+    assert called.code == 143
+    assert f"stopped; go on with: python -m nasaug {verb} --resume --run 'my run'\n" in called.err
+    done(verb, "--resume", "--run", "my run")
 
 
 def test_a_signal_that_comes_last_is_not_forgotten():

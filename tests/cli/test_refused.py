@@ -27,8 +27,6 @@ def words(line):
     return (*args, *quick)
 
 
-
-
 @pytest.fixture(scope="module")
 def untouched(finished, tmp_path_factory):
     """One copy for all refusals, which leave it as it is."""
@@ -55,13 +53,19 @@ BROKEN_SPACES = {
     SPACE.replace("[[stage]]", "[stage]", 1): "mine.toml",
     SPACE.split("[[stage]]")[0]: r"needs at least one \[\[stage\]\]",
     "": "mine.toml.*nasaug-space/1",
+    "name = " + "[" * 100_000: "mine.toml: not valid TOML",
+    "name = " + "9" * 5_000: "mine.toml: not valid TOML",
 }
 
 
-@pytest.mark.parametrize("text", BROKEN_SPACES, ids=list(map(str, range(len(BROKEN_SPACES)))))
+@pytest.mark.parametrize("text", BROKEN_SPACES, ids=range(len(BROKEN_SPACES)))
 def test_a_space_that_breaks_the_rules_is_refused(here, text):
     Path("mine.toml").write_text(text)
     assert re.search(BROKEN_SPACES[text], refused(*SEARCH, "--space", "mine.toml"))
+
+
+def test_a_number_of_thousands_of_digits_is_refused(here):
+    assert "--set: lr = " in refused(*SEARCH, "--set", f"lr={'9' * 5_000}")
 
 
 def test_a_recipe_without_the_view_that_methods_need_is_refused(here):
@@ -93,7 +97,7 @@ def test_a_working_folder_that_cannot_be_written_to_is_refused(here, monkeypatch
     assert "cannot write found.json into" in refused(*SEARCH)
 
 
-def test_a_folder_for_runs_that_cannot_be_made_is_refused(here, monkeypatch):
+def test_a_folder_for_runs_that_cannot_be_made_is_refused(here):
     shutil.rmtree("runs")
     Path("runs").write_text("mine")
     assert "cannot write runs/" in refused(*SEARCH)
@@ -110,19 +114,19 @@ def test_a_missing_or_damaged_supernet_is_refused(here):
     SUPERNET.write_bytes(Path("runs/netaug-train-1/checkpoint.safetensors").read_bytes())
     assert f"{SUPERNET} holds no plan" in refused(*TRAIN)
     SUPERNET.write_bytes(Path("runs/netaug-train-1/model.safetensors").read_bytes())
-    done(*TRAIN)  # the trained subnet does hold itself
-    assert done(*TRAIN, "--from-scratch").code == 0
+    done(*TRAIN)  # a trained subnet holds itself
+    done(*TRAIN, "--from-scratch")
 
 
 def test_a_supernet_too_small_is_refused(here):
-    small = archfile.ArchFile(load_smallest(), "small")
+    small = archfile.ArchFile(with_a_narrow_stem(), "small")
     small.save("small.json")
     done("train", *QUICK, "--method", "baseline", "--arch", "small.json", "--run", "small")
     SUPERNET.write_bytes(Path("small/model.safetensors").read_bytes())
     assert f"{SUPERNET} does not hold tiny:" in refused(*TRAIN)
 
 
-def load_smallest():
+def with_a_narrow_stem():
     found = archfile.read("found.json")
     specs = [block.spec for block in found.plan.blocks]
     narrow = [spec._replace(width=4) if spec.name == "stem" else spec for spec in specs]

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from tiny import QUICK, SEARCH, TRAIN, call, done, lay_out, refused, tree
+from tiny import QUICK, SEARCH, TRAIN, call, done, faulty, lay_out, refused, tree
 
 from nasaug import checkpoint
 from nasaug.engine import Trainer
@@ -27,7 +27,7 @@ def stopped_runs(tmp_path_factory):
         patched.setattr(Search, "run", stop)
         assert call(*SEARCH, "--run", "searching").code == 143
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Trainer, "end_epoch", stop_after(Trainer.end_epoch, 2))
+        patched.setattr(Trainer, "end_epoch", stop_in_the_second(Trainer.end_epoch))
         assert call(*SEARCH).code == 143
         assert call(*TRAIN).code == 143
         assert call("train", *QUICK, "--method", "baseline", "--arch", "found.json").code == 143
@@ -39,15 +39,8 @@ def stop(*args, **kwargs):
     raise Stopped(signal.SIGTERM)
 
 
-def stop_after(original, step: int):
-    """`end_epoch`, but stopped where the epoch that ends is not the first."""
-
-    def instead(trainer):
-        if len(trainer.history) == 1:
-            stop()
-        return original(trainer)
-
-    return instead
+def stop_in_the_second(end_epoch):
+    return lambda trainer: stop() if trainer.history else end_epoch(trainer)
 
 
 @pytest.fixture
@@ -115,22 +108,23 @@ def test_a_run_cut_off_before_it_began_is_refused_and_passed_over(stopped_here):
     assert "cut off before it had begun; remove it and start anew" in said
 
 
-def test_a_disk_that_fills_up_leaves_the_last_checkpoint_from_which_it_goes_on(stopped_here, monkeypatch):
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def full_disk(descriptor):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    before, found = CHECKPOINT.read_bytes(), Path("found.json").read_bytes()
-    for verb in ("netaug-train", "search"):
-        with monkeypatch.context() as patched:
-            # only now, since resuming first clears the log of what a kill cut off
-            patched.setattr(Trainer, "save", lambda trainer, path: save_full(trainer, path, patched, full))
-            said = faulty(call(verb, "--resume"))
-            assert "No space left on device; free some space" in said
-    assert CHECKPOINT.read_bytes() == before and Path("found.json").read_bytes() == found
+
+@pytest.mark.parametrize("verb", ["search", "netaug-train"])
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint_to_go_on_from(stopped_here, monkeypatch, verb):
+    path = Path(f"runs/{verb}-1/checkpoint.safetensors")
+    before, found = path.read_bytes(), Path("found.json").read_bytes()
+    save = Trainer.save
+    with monkeypatch.context() as patched:
+
+        def fill_up_and_save(trainer, path):
+            patched.setattr(os, "fsync", full_disk)
+            save(trainer, path)
+
+        patched.setattr(Trainer, "save", fill_up_and_save)
+        assert "No space left on device; free some space" in faulty(call(verb, "--resume"))
+    assert path.read_bytes() == before and Path("found.json").read_bytes() == found
     assert not list(Path().rglob("*.tmp"))
-    done("netaug-train", "--resume")
-
-
-def save_full(trainer, path, patched, full) -> None:
-    patched.setattr(os, "fsync", full)
-    checkpoint.write(path, trainer.tensors(), trainer.state())
+    done(verb, "--resume")
