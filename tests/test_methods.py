@@ -11,7 +11,7 @@ from test_plan import inverted, plan_of
 from test_scoring import CPU, scorer_of, toy_data
 from test_space import SPACES
 
-from nasaug.augment import View
+from nasaug.augment import View, resize
 from nasaug.channels import channel_groups
 from nasaug.cost import cost, cost_of
 from nasaug.engine import Step, Trainer, fit, time_steps
@@ -298,13 +298,21 @@ def test_netaug_leaves_the_running_statistics_alone():
 
 def test_the_sandwich_is_the_largest_the_smallest_and_samples_of_the_size_asked_for():
     method, base = Sandwich(samples=3, low=30_000, high=80_000), base_of()
-    sizes = []
+    sizes, resolutions, px = [], set(), SPACE.index["resolution"]
     for seed in range(40):
         draw = draw_of(method, Base(base.plan, SPACE, SPACE.largest), seed=seed)
         largest, smallest, *samples = method.nets(draw)
-        assert (largest, smallest) == (SPACE.largest, SPACE.smallest) and len(samples) == 3
+        assert largest == SPACE.largest and len(samples) == 3
+        assert differing(smallest, SPACE.smallest) <= {px}
+        resolutions.add(smallest.values[px])
         sizes += [cost_of(SPACE, arch, 4).macs for arch in samples]
+    assert resolutions == set(SPACE.axes[px].choices)  # at the lowest alone, narrow weights would fit only that
     assert min(sizes) > 20_000 and max(sizes) < 120_000 and len(set(sizes)) > 30
+
+
+def differing(a, b):
+    """The places of the axes on which two architectures differ."""
+    return {i for i, (v, w) in enumerate(zip(a.values, b.values, strict=True)) if v != w}
 
 
 def test_the_sandwichs_samples_are_over_the_whole_space_unless_told():
@@ -322,11 +330,12 @@ def test_smaller_nets_match_the_largests_output_and_teach_it_nothing():
     x, y = step.view("train")
     yielded = list(trainer.method.losses(step))
     assert [name for name, _ in yielded] == ["largest", "smallest", "sample"]
-    largest, smallest = (plan(space, arch, 4) for arch in (space.largest, space.smallest))
+    drawn = trainer.method.nets(Step(trainer, *batch_of(trainer)))  # the same draws: (seed, step)
+    largest, smallest = (plan(space, arch, 4) for arch in drawn[:2])
     teacher = net(x, largest).detach()
     hard = F.cross_entropy(teacher, y, label_smoothing=0.1)
     assert yielded[0][1].item() == pytest.approx(hard.item() / 3, rel=1e-4)  # the mean over three passes
-    small = net(at_12_px(x), smallest)
+    small = net(resize(x, smallest.resolution), smallest)
     wanted = (teacher.softmax(1) * (teacher.log_softmax(1) - small.log_softmax(1))).sum(1).mean()  # per image
     assert yielded[1][1].item() == pytest.approx(wanted.item() / 3, rel=1e-3)
     yielded[1][1].backward()
