@@ -219,7 +219,10 @@ def profile(
 def main() -> None:
     """Run the command line; bad input exits with 2, a fault with 1, a signal with 128 + its number."""
     try:
-        app(sys.argv[1:], exit_on_error=False, print_error=False)
+        try:
+            app(sys.argv[1:], exit_on_error=False, print_error=False)
+        finally:
+            sys.stdout.flush()  # here, where a reader that went away is handled, not at the interpreter's end
     except CycloptsError as error:
         _fail(" ".join(str(error).split()).rstrip(".") + "; see nasaug --help", BAD_INPUT)
     except BadInput as error:
