@@ -233,6 +233,8 @@ def plot_pareto(path: Path, candidates: list[Candidate], budget: Budget) -> None
     if budget.macs:
         axes.axvline(budget.macs / 1e6, ls="--", lw=1, color="grey", label="budget")
     axes.set(xlabel="MACs (millions)", ylabel="validation top-1 (%), weights of the supernet", xscale="log")
+    for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        ticks("{x:g}")  # 0.2, not 2 x 10^-1
     axes.legend()
     axes.grid(alpha=0.3)
     temporary = path.with_suffix(".tmp.png")
