@@ -103,9 +103,9 @@ def make_scorer(recipe: Recipe, data: Data, runtime: Runtime, calibration: int |
     return Scorer(data, task, runtime, calibration or recipe.calibration_images, recipe.data.split_seed)
 
 
-def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint_name: str = CHECKPOINT) -> None:
+def carry_out(trainer: Trainer, run: RunDir, title: str) -> None:
     """Fit from where the run's checkpoint stands (or the start), with progress, log and checkpoints."""
-    path = run.path / checkpoint_name
+    path = run.path / CHECKPOINT
     if path.is_file():
         trainer.load(path)
         say(f"resumed {title} at step {trainer.step} of {trainer.length.steps}")

@@ -43,8 +43,8 @@ class Sandwich:
     def losses(self, step):
         x, y = step.view("train")
         largest, *others = self.nets(step)
-        # the mean over the passes: summed, as published, they diverge at learning rates that suit one network
-        # (docs/results/supernet_lr.md), the sooner the more samples there are
+        # the mean over the passes: summed, as published, the subnets train badly at a learning rate that suits one
+        # network (docs/results/supernet_lr.md: a sum at lr 0.1 is this mean at 0.4)
         share = 1 / (1 + len(others))
         out = step.run(x, largest)
         yield "largest", share * step.loss(out, y)
