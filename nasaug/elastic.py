@@ -14,64 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .kernels import ACTIVATIONS, conv_norm_act, convolve, fusible, part
 from .plan import Layer
 
 
-class _Clip(torch.autograd.Function):
-    """ReLU (`top` infinite) or ReLU6 in place; torch's own in-place versions copy the tensor once more."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, top: float) -> Tensor:
-        ctx.mark_dirty(x)
-        x.clamp_(0.0, top)
-        ctx.top = top
-        ctx.save_for_backward(x)
-        return x
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        (out,) = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(grad, out, 0.0, ctx.top), None
-
-
-class _Window(torch.autograd.Function):
-    """A slice of a parameter whose gradient is added to its place in the parameter's own, without a full-size copy."""
-
-    @staticmethod
-    def forward(ctx, parameter: Tensor, shape: tuple[int, ...]) -> Tensor:
-        ctx.parameter = parameter
-        return window(parameter.detach(), shape)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, None]:
-        if ctx.parameter.grad is None:  # dropped since the forward pass
-            full = torch.zeros_like(ctx.parameter)
-            window(full, grad.shape).copy_(grad)
-            return full, None
-        window(ctx.parameter.grad, grad.shape).add_(grad)
-        return None, None
-
-
-def part(parameter: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """`window` of a parameter. Where the parameter has a gradient buffer, backward adds to that in place, so
-    gradients are had by `backward`, not by `torch.autograd.grad`."""
-    if tuple(parameter.shape) == shape:
-        return parameter
-    if parameter.grad is None or not torch.is_grad_enabled():
-        return window(parameter, shape)
-    return _Window.apply(parameter, shape)
-
-
-ACTIVATIONS = {
-    "": lambda x: x,
-    "relu": lambda x: _Clip.apply(x, float("inf")),
-    "relu6": lambda x: _Clip.apply(x, 6.0),
-    "hswish": F.hardswish,
-}
-
-
 class Stats(Protocol):
-    """Which statistics a norm uses in one pass, and what becomes of them."""
+    """Which statistics a norm uses in one pass, and what becomes of them.
+
+    `folds`: the norm joins the convolution before it. `updated`: where the pass trains with the batch's own
+    statistics, the running ones that they update: (mean, var, momentum), or (None, None, 0.0); else None."""
+
+    folds: bool
+
+    def updated(self, module: Norm) -> tuple | None: ...
 
     def norm(self, module: Norm, x: Tensor, channels: int) -> Tensor: ...
 
@@ -80,6 +35,9 @@ class BatchStats:
     """The batch's own statistics; buffers are left alone (every pass but the net's own training pass)."""
 
     folds = False
+
+    def updated(self, module: Norm) -> tuple:
+        return None, None, 0.0
 
     def norm(self, module: Norm, x: Tensor, channels: int) -> Tensor:
         weight, bias = module.scale_shift(channels)
@@ -91,16 +49,21 @@ class TrackStats:
 
     folds = False
 
+    def updated(self, module: Norm) -> tuple:
+        return module.running_mean, module.running_var, module.momentum
+
     def norm(self, module: Norm, x: Tensor, channels: int) -> Tensor:
-        return F.batch_norm(
-            x, module.running_mean, module.running_var, module.weight, module.bias, True, module.momentum, module.eps
-        )
+        mean, var, momentum = self.updated(module)
+        return F.batch_norm(x, mean, var, module.weight, module.bias, True, momentum, module.eps)
 
 
 class RunningStats:
     """The running statistics, folded into the convolution before the norm wherever there is one."""
 
     folds = True
+
+    def updated(self, module: Norm) -> None:
+        return None
 
     def norm(self, module: Norm, x: Tensor, channels: int) -> Tensor:
         return F.batch_norm(
@@ -116,6 +79,9 @@ class CollectStats:
 
     folds = False
     moments: dict[Norm, tuple[int, Tensor, Tensor]] = field(default_factory=dict)
+
+    def updated(self, module: Norm) -> None:
+        return None
 
     def norm(self, module: Norm, x: Tensor, channels: int) -> Tensor:
         mean, var = torch.zeros_like(module.running_mean), torch.ones_like(module.running_var)
@@ -167,6 +133,10 @@ class Conv(nn.Conv2d):
         return ACTIVATIONS[layer.act](stats.norm(self.norm, x, layer.cin))
 
     def forward(self, x: Tensor, layer: Layer, stats: Stats) -> Tensor:
+        if not layer.pre and self.norm is not None:
+            norm, updated = self.norm, stats.updated(self.norm)
+            if updated is not None and fusible(x, layer, self.weight, norm.weight, norm.bias):
+                return conv_norm_act(x, layer, self.weight, norm.weight, norm.bias, updated, norm.eps)
         weight, bias = self._slice(layer)
         if layer.pre or self.norm is None:
             x = convolve(x, weight, bias, layer)
@@ -240,21 +210,3 @@ class NormAct(nn.Module):
 LAYERS = {
     "conv": Conv, "linear": Linear, "se": SqueezeExcite, "pool": Pool, "maxpool": MaxPool, "norm": NormAct,
 }  # fmt: skip
-
-
-def window(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The part of `tensor` that a smaller layer shares: leading in dimensions 0 and 1, centred in the others."""
-    if tuple(tensor.shape) == tuple(shape):
-        return tensor
-    for dim, size in enumerate(shape):
-        spare = tensor.shape[dim] - size
-        if spare:
-            tensor = tensor.narrow(dim, spare // 2 if dim > 1 else 0, size)
-    return tensor
-
-
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
-    """Convolution in channels-last; 1x1 with stride 1 as a matrix product."""
-    if layer.kernel == 1 and layer.stride == 1 and layer.groups == 1:
-        return F.linear(x.permute(0, 2, 3, 1), weight[:, :, 0, 0], bias).permute(0, 3, 1, 2)
-    return F.conv2d(x, weight, bias, layer.stride, layer.kernel // 2, 1, layer.groups)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from .channels import Group
-from .elastic import ACTIVATIONS, LAYERS, BatchStats, CollectStats, Norm, RunningStats, Stats, TrackStats, window
+from .elastic import LAYERS, BatchStats, CollectStats, Norm, RunningStats, Stats, TrackStats
+from .kernels import ACTIVATIONS, window
 from .plan import Block, Plan
 
 _BATCH, _TRACK, _RUNNING = BatchStats(), TrackStats(), RunningStats()

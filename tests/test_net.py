@@ -2,6 +2,7 @@
 
 import copy
 from random import Random
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from test_space import SPACES, archs_of, bounds_of, every_space
 
 from nasaug.channels import channel_groups
+from nasaug.kernels import conv_norm_act, depthwise_gradient
 from nasaug.net import Net
-from nasaug.plan import Spec, from_specs, plan
+from nasaug.plan import Layer, Spec, from_specs, plan
 
 ACTIVATIONS = {"": lambda x: x, "relu": F.relu, "relu6": F.relu6, "hswish": F.hardswish}
 
@@ -316,6 +318,51 @@ def test_gradients_may_be_dropped_between_the_two_passes():
     loss.backward()
     for name, gradient in first.items():
         assert torch.allclose(net.get_parameter(name).grad, gradient), name
+
+
+@every_space
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-3)])
+@given(data=st.data())
+@settings(max_examples=6)
+def test_a_step_with_gradient_buffers_equals_one_without(space, dtype, tolerance, data):
+    """With them a convolution, its norm and its activation are one operation, without them three of torch's."""
+    net = shaken(largest(space), dtype)
+    p = plan(space, data.draw(st.just(space.largest) | archs_of(space)), 10)
+    x = images(p, dtype=dtype).requires_grad_()
+    twin = copy.deepcopy(net)
+    for parameter in twin.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    plain = net(x, p)
+    with patch("nasaug.elastic.conv_norm_act", wraps=conv_norm_act) as one_operation:
+        fused = twin(x, p)
+    assert one_operation.called or space.name == "preactivation"  # there a norm precedes its convolution
+    assert far(fused, plain) < tolerance
+    target = torch.randn(plain.shape, generator=torch.Generator().manual_seed(5)).to(dtype)
+    (to_plain,) = torch.autograd.grad((plain * target).sum(), x, retain_graph=True)
+    (plain * target).sum().backward()
+    x.grad = None
+    (fused * target).sum().backward()
+    assert far(x.grad, to_plain) < tolerance
+    scale = max(t.grad.abs().max() for t in net.parameters() if t.grad is not None)
+    for (name, one), two in zip(net.named_parameters(), twin.parameters(), strict=True):
+        expected = torch.zeros_like(two) if one.grad is None else one.grad
+        assert (two.grad - expected).abs().max() < tolerance * scale, name
+    for one, two in zip(net.buffers(), twin.buffers(), strict=True):
+        assert torch.allclose(one.to(dtype), two.to(dtype), rtol=tolerance)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 8, 11])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+def test_the_gradient_of_depthwise_weights_is_torchs(size, stride, kernel):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(5, 6, size, size, generator=g, dtype=torch.float64).to(memory_format=torch.channels_last)
+    weight = torch.randn(6, 1, kernel, kernel, generator=g, dtype=torch.float64, requires_grad=True)
+    out = F.conv2d(x, weight, None, stride, kernel // 2, 1, 6)
+    grad = torch.randn(out.shape, generator=g, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    (expected,) = torch.autograd.grad(out, weight, grad)
+    layer = Layer("dw", "conv", 6, 6, *out.shape[2:], kernel, stride, 6)
+    assert torch.allclose(depthwise_gradient(grad, x, layer), expected)
 
 
 # --- statistics ---------------------------------------------------------------------------------------------
