@@ -68,7 +68,8 @@ class Common:
     def settings(self, given: Mapping[str, object], *, data: str | None = None, begun: Path | None = None):
         """The resolved recipe under what the command's options give by recipe key (None: not given).
 
-        `data` is what to take where --data is not given, `begun` the recipe to take where --recipe is not."""
+        `data` is what to take where neither --data nor a recipe names it, `begun` the recipe to take where
+        --recipe is not given."""
         from .recipe import load
         from .settings import Recipe, default_recipe
 
@@ -79,7 +80,7 @@ class Common:
                 raise BadInput(f"--set {key}=… says what the command or an option says too; leave it out")
         default = begun or default_recipe(self.data or data or "fashion-mnist")
         recipe = default if self.recipe is None else self.recipe
-        return load(recipe, Recipe, (*_sets({"data.name": data}), *options, *self.set))
+        return load(recipe, Recipe, (*options, *self.set), under=_sets({"data.name": data}))
 
 
 def _sets(values: Mapping[str, object]) -> tuple[str, ...]:
@@ -127,13 +128,15 @@ def search(
     :param timeout: Stop the search stage after this long, like 10m.
     :param storage: Any Optuna storage URL; default: a file in the run's folder.
     """
-    from .apps import search as app_search
+    from .cost import Budget
+
+    budget = Budget.parse(macs=mac_budget, params=param_budget, peak=sram_budget, flash=flash_budget)
+    from .apps import search as app_search  # after the budget: this loads torch, which takes seconds
 
     given = {
         "space": space, "search.trials": trials, "search.sampler": sampler, "search.headroom": headroom,
     }  # fmt: skip
-    budgets = {"macs": mac_budget, "params": param_budget, "peak": sram_budget, "flash": flash_budget}
-    app_search.command(common, given, budgets, timeout, storage)
+    app_search.command(common, given, budget, timeout, storage)
 
 
 @app.command(name="netaug-train")

@@ -28,15 +28,18 @@ Layer = tuple[str, Table]  # where it was written, what it says
 
 
 def load(
-    name: str | Path | None, schema: type[T], sets: Sequence[str] = (), differences: Sequence[str] = ()
-) -> T:
+    name: str | Path | None, schema: type[T], sets: Sequence[str] = (), differences: Sequence[str] = (),
+    under: Sequence[str] = (),
+) -> T:  # fmt: skip
     """The instance of the dataclass `schema` that a recipe describes.
 
     `name` is a path or a shipped recipe (None: the schema's defaults), `differences` are arms, each a path,
-    a shipped arm or several joined by "+", and `sets` are overrides like "netaug.ladder=factors".
+    a shipped arm or several joined by "+", and `sets` are overrides like "netaug.ladder=factors"; `under` is
+    written like them and holds where nothing else says the key.
     Raises BadInput, one line with the dotted key, for whatever is unknown, of a wrong type or in conflict.
     """
-    layers = [] if name is None else _file_layers(_find(str(name), "recipe"), ())
+    layers = [("the arch file", _parse_set(item)) for item in under]
+    layers += [] if name is None else _file_layers(_find(str(name), "recipe"), ())
     layers += _arm_layers(differences)
     layers += [("--set", _parse_set(item)) for item in sets]
     return _build(_merged(layers), schema, layers)

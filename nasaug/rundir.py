@@ -189,9 +189,12 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
+HIDDEN = ":***@"  # in the place of a password
+
+
 def without_passwords(text: str) -> str:
     """The text with the password of any address (a database's, say) blotted out."""
-    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
+    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", rf"\1{HIDDEN}", text)
 
 
 def _commit() -> str | None:

@@ -87,6 +87,11 @@ class Search:
         ]
         return sorted(best, key=lambda c: -c.full_top1)
 
+    @property
+    def seconds(self) -> float:
+        """What the trials took, those of the parts before a resumption included."""
+        return sum(t.duration.total_seconds() for t in self._study.get_trials(deepcopy=False))
+
     # --- one trial -------------------------------------------------------------------------------------------
 
     def _trial(self) -> tuple[Arch, float | None]:

@@ -110,7 +110,7 @@ def carry_out(trainer: Trainer, run: RunDir, title: str) -> None:
         trainer.load(path)
         say(f"resumed {title} at step {trainer.step} of {trainer.length.steps}")
     run.rewind(step=trainer.step)
-    scalars = _tensorboard(run.path)
+    scalars = _tensorboard(run.path, trainer.step)
 
     def on_epoch(row: dict) -> None:
         run.log("epoch", stage=title, **row)
@@ -136,13 +136,13 @@ def carry_out(trainer: Trainer, run: RunDir, title: str) -> None:
         scalars.close()
 
 
-def _tensorboard(path: Path):
-    """A TensorBoard writer where that extra is installed."""
+def _tensorboard(path: Path, step: int):
+    """A TensorBoard writer where that extra is installed; what was written after `step` is to be told again."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(path / "tensorboard"))
+    return SummaryWriter(str(path / "tensorboard"), purge_step=step + 1 if step else None)
 
 
 def announce(trainer: Trainer, title: str, inputs: str) -> float:

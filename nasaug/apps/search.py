@@ -18,7 +18,7 @@ from ..methods import Base
 from ..net import Net
 from ..plan import BLOCKS, Plan, plan
 from ..recipe import load as load_recipe
-from ..rundir import RunDir
+from ..rundir import HIDDEN, RunDir, without_passwords
 from ..runtime import Runtime, deferred_stop, open_runtime
 from ..search import Search, macs_range, report_reach
 from ..settings import Recipe
@@ -115,11 +115,11 @@ def run_search(ready: Ready, run: RunDir) -> dict:
         request.timeout,
     )  # fmt: skip
     search.net = supernet(ready, search, run).to(ready.runtime.device)
-    begun = time.perf_counter()
     with deferred_stop() as pending, storage_faults(search.storage):
         ranked = search.run(pending, lambda arch, top1: run.log("candidate", arch=arch, val_top1=top1))
+    begun = time.perf_counter()
     finalists = search.finalists(ranked, data.val)
-    return write_results(run, recipe, search, ranked, finalists, time.perf_counter() - begun)
+    return write_results(run, recipe, search, ranked, finalists, search.seconds + time.perf_counter() - begun)
 
 
 def supernet(ready: Ready, search: Search, run: RunDir) -> Net:
@@ -159,18 +159,19 @@ def estimate(trainer: Trainer, search: Search) -> str:
     return f"{search.config.trials} candidates at about {each:.1f} s, {format_duration(whole)} in all"
 
 
-def command(common, given: dict, budgets: dict, timeout: str | None, storage: str | None) -> None:
+def command(common, given: dict, budget: Budget, timeout: str | None, storage: str | None) -> None:
     """Check everything, open the run (or the one to resume), search, and write found.json.
 
     `given` holds what the options say of the recipe, by key; None: not given."""
-    request = Request(Budget.parse(**budgets), storage, _seconds(timeout))
+    request = Request(budget, storage, _seconds(timeout))
     if common.resume:
         return _resume(common, given, request)
     refuse_existing(common.run)
     recipe = common.settings(given)
     ready = prepare(recipe, request, common.device)
     with RunDir.create("search", recipe, common.run) as run, stopping("search", run):
-        write_job(run, "search", budget=request.budget.limits, storage=storage, timeout=request.timeout)
+        shown = storage and without_passwords(storage)
+        write_job(run, "search", budget=request.budget.limits, storage=shown, timeout=request.timeout)
         _finish(ready, run)
 
 
@@ -198,9 +199,11 @@ def _resumed(asked: Request, begun: Request, path: Path) -> Request:
     """What the run was begun with, under a new timeout if one is given. Raises BadInput for a difference."""
     if asked.budget.limits and asked.budget != begun.budget:
         raise BadInput(f"{path} was begun under {begun.budget}, not {asked.budget}; start a new run")
-    if asked.storage not in (None, begun.storage):
+    if asked.storage is None and begun.storage and HIDDEN in begun.storage:
+        raise BadInput(f"{path} keeps no passwords: give its --storage again, {begun.storage} with the password")
+    if asked.storage is not None and without_passwords(asked.storage) != begun.storage:
         raise BadInput(f"{path} was begun with another --storage; leave it out, or start a new run")
-    return begun if asked.timeout is None else replace(begun, timeout=asked.timeout)
+    return replace(begun, timeout=asked.timeout or begun.timeout, storage=asked.storage or begun.storage)
 
 
 def _finish(ready: Ready, run: RunDir) -> None:

@@ -45,3 +45,5 @@ def test_bad_input_of_a_process_is_one_line_and_code_2(empty_folder):
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 2 and ended.stdout == "" and os.listdir() == []
     assert re.fullmatch("nasaug: --mac-budget 25Q[^\n]*\n", ended.stderr)
+    command[1:1] = ["-X", "importtime"]  # refused before torch is loaded
+    assert not re.search(r"\| +torch$", subprocess.run(command, capture_output=True, text=True).stderr, re.M)

@@ -4,10 +4,12 @@ import json
 import os
 from pathlib import Path
 
+import optuna
 import pytest
 from tiny import QUICK, SEARCH, TRAIN, done, refused
 
 from nasaug import archfile
+from nasaug import search as search_module
 from nasaug.checkpoint import read
 from nasaug.cost import cost
 from nasaug.plan import plan
@@ -106,5 +108,32 @@ def test_a_found_subnet_on_data_of_other_classes_starts_from_scratch(photos):
 
 def test_a_search_on_an_image_folder_and_its_training_without_more_options(photos):
     done(*SEARCH, *photos)
-    done(*TRAIN, "--set", "data.train_images=0", "--run", "r")
+    Path("nameless.toml").write_text(Path("quick.toml").read_text().replace('name = "digits"', ""))
+    train = ("netaug-train", "--arch", "found.json", "--set", "data.train_images=0")
+    done(*train, "--recipe", "nameless.toml", "--run", "r")
     assert json.loads(Path("r/result.json").read_text())["data"] == "photos"
+    done(*train, "--recipe", "quick.toml", "--run", "q")  # a recipe that names data means it
+    assert json.loads(Path("q/result.json").read_text())["data"] == "digits"
+
+
+def test_a_resumed_search_counts_the_seconds_of_all_its_trials(here):
+    Path("runs/search-1/result.json").unlink()
+    before = json.loads(Path("runs/search-1/candidates.json").read_text())
+    done("search", "--resume")
+    assert json.loads(Path("runs/search-1/candidates.json").read_text()) == before
+    study = optuna.load_study(study_name="nasaug", storage="sqlite:///runs/search-1/study.db")
+    took = sum(t.duration.total_seconds() for t in study.trials)
+    assert took > 0 and json.loads(Path("runs/search-1/result.json").read_text())["search_seconds"] >= round(took, 1)
+
+
+def test_a_run_keeps_no_password_of_its_storage(here, monkeypatch):
+    """The address is one of a file here, whatever user it names."""
+    opened = search_module._storage
+    monkeypatch.setattr(search_module, "_storage", lambda url: opened("sqlite:///mine.db"))
+    address = "postgresql://me:secret@host/studies"
+    done(*SEARCH, "--storage", address, "--run", "r")
+    assert not any(b"secret" in p.read_bytes() for p in Path("r").rglob("*") if p.is_file())
+    Path("r/result.json").unlink()
+    assert "keeps no passwords: give its --storage again" in refused("search", "--resume", "--run", "r")
+    done("search", "--resume", "--run", "r", "--storage", address)
+    assert Path("r/result.json").is_file()
