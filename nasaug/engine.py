@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from statistics import mean
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class Step(Draw):
 
     def __init__(self, trainer: Trainer, images: Tensor, labels: Tensor):
         t = trainer
-        super().__init__(t.space, t.base, t.plan.classes, t.progress, Random(f"{t.seed}/{t.step}/archs"))
+        super().__init__(t.space, t.base, t.plan.classes, t.step, t.progress, Random(f"{t.seed}/{t.step}/archs"))
         self._trainer, self._images, self._labels = t, images, labels
 
     def view(self, name: str) -> tuple[Tensor, Tensor]:
@@ -221,8 +222,10 @@ def _optimizer(net: Net, training: Training) -> torch.optim.SGD:
     return optimizer
 
 
-def time_steps(trainer: Trainer, count: int = 3) -> float:
-    """Seconds a step takes, the fastest of `count` after one to warm up; the trainer is left as it was."""
+def time_steps(trainer: Trainer, count: int = 4) -> float:
+    """Seconds a step takes, the mean of `count` after one to warm up; the trainer is left as it was.
+
+    The mean, because steps differ: as many as the sandwich's cycle has."""
     tensors = {name: t.clone() for name, t in trainer.tensors().items()}
     state = trainer.state() | {"history": list(trainer.history)}
     times = []
@@ -234,7 +237,7 @@ def time_steps(trainer: Trainer, count: int = 3) -> float:
         if len(times) > count:
             break
     trainer.restore(tensors, state)
-    return min(times[1:] or times)
+    return mean(times[1:] or times)
 
 
 def fit(

@@ -60,6 +60,17 @@ class Net(nn.Module):
         for norm in self._norms:
             norm.reset_running_stats()
 
+    @torch.no_grad()
+    def start_as_identities(self) -> None:
+        """Zero the scale of the last norm in every block with an identity shortcut, so that it begins as nothing.
+
+        Goyal et al. 2017; Yu et al., BigNAS, ECCV 2020, for supernets. A norm before its convolution is left
+        alone: at zero its ReLU would pass no gradient."""
+        for block in self.plan.blocks:
+            last = block.layers[-1]
+            if block.shortcut == "identity" and last.norm and not last.pre and not last.act:
+                self._layers[last.name].norm.weight.zero_()
+
     def forward(self, x: Tensor, plan: Plan | None = None) -> Tensor:
         own = plan is None or plan == self.plan
         if not own and not self.training:

@@ -74,7 +74,7 @@ def length_of(
     """Epochs from the compute asked for: the mean MACs of DRAWS seeded steps, spread over training."""
     total = 0
     for i in range(DRAWS):
-        draw = Draw(space, base, plan.classes, i / DRAWS, Random(f"length/{i}"))
+        draw = Draw(space, base, plan.classes, i, i / DRAWS, Random(f"length/{i}"))
         total += sum(cost_of(space, arch, plan.classes).macs for arch in method.nets(draw))
     mean = total / DRAWS
     batch = min(training.batch, images)

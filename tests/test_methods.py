@@ -19,9 +19,10 @@ from nasaug.errors import BadInput, RunFault
 from nasaug.methods import Base, Baseline, Draw, NetAug, Sandwich
 from nasaug.methods.netaug import sort_channels
 from nasaug.net import Net
-from nasaug.plan import plan
+from nasaug.plan import BLOCKS, plan
 from nasaug.runtime import Pending
 from nasaug.schedule import Constant, Linear
+from nasaug.spacefile import load
 from nasaug.tasks import Classify
 from nasaug.training import Length, Training, length_of
 
@@ -207,7 +208,7 @@ def test_settings_out_of_range_are_refused_by_name(wrong):
 
 def draw_of(method, base, progress=0.0, seed=0):
     space, arch = method.space(base)
-    return Draw(space, arch, 4, progress, Random(seed))
+    return Draw(space, arch, 4, 0, progress, Random(seed))
 
 
 def test_one_wider_net_a_step_in_width_only_for_the_first_share_of_training():
@@ -297,7 +298,7 @@ def test_netaug_leaves_the_running_statistics_alone():
 
 
 def test_the_sandwich_is_the_largest_the_smallest_and_samples_of_the_size_asked_for():
-    method, base = Sandwich(samples=3, low=30_000, high=80_000), base_of()
+    method, base = Sandwich(samples=3, every=1, low=30_000, high=80_000), base_of()
     sizes, resolutions, px = [], set(), SPACE.index["resolution"]
     for seed in range(40):
         draw = draw_of(method, Base(base.plan, SPACE, SPACE.largest), seed=seed)
@@ -308,6 +309,39 @@ def test_the_sandwich_is_the_largest_the_smallest_and_samples_of_the_size_asked_
         sizes += [cost_of(SPACE, arch, 4).macs for arch in samples]
     assert resolutions == set(SPACE.axes[px].choices)  # at the lowest alone, narrow weights would fit only that
     assert min(sizes) > 20_000 and max(sizes) < 120_000 and len(set(sizes)) > 30
+
+
+def test_the_largest_net_takes_part_in_every_kth_step_and_the_others_learn_the_labels_without_it():
+    trainer = trainer_of(Sandwich(1, 3, 30_000, 80_000), Base(base_of().plan, SPACE, SPACE.largest))
+    seen = []
+    for number in range(6):
+        trainer.step = number
+        step = Step(trainer, *batch_of(trainer))
+        names = [name for name, _ in trainer.method.losses(step)]
+        seen.append((trainer.method.nets(step)[0] == SPACE.largest, names))
+    with_largest = (True, ["largest", "smallest_soft", "sample_soft"])
+    assert seen == [with_largest, (False, ["smallest", "sample"]), (False, ["smallest", "sample"])] * 2
+    trainer.step = 1
+    step = Step(trainer, *batch_of(trainer))
+    (x, y), smallest = step.view("train"), trainer.method.nets(Step(trainer, *batch_of(trainer)))[0]
+    p = plan(SPACE, smallest, 4)
+    hard = F.cross_entropy(trainer.net(resize(x, p.resolution), p), y, label_smoothing=0.1)
+    assert next(trainer.method.losses(step))[1].item() == pytest.approx(hard.item() / 2, rel=1e-4)
+
+
+def test_a_fresh_supernets_residual_blocks_begin_as_identities():
+    space = load("mobilenetv2-small", BLOCKS)
+    top = plan(space, space.largest, 4)
+    trainer = trainer_of(Sandwich(1, 1, 1e5, 1e6), Base(top, space, space.largest))
+    trainer.method.on_epoch(trainer)
+    blocks = [block for block in trainer.net.plan.blocks if block.shortcut == "identity"]
+    last = [trainer.net.get_parameter(f"{block.layers[-1].name}.norm.weight") for block in blocks]
+    assert len(last) > 5 and not any(scale.any() for scale in last)
+    trainer.step = 5
+    with torch.no_grad():
+        last[0].fill_(2.0)
+    trainer.method.on_epoch(trainer)  # at a later epoch, or after a resumption: as they were trained
+    assert last[0].min() == 2
 
 
 def differing(a, b):
@@ -327,11 +361,11 @@ def test_smaller_nets_match_the_largests_output_and_teach_it_nothing():
     space, net = SPACE, Net(plan(SPACE, SPACE.largest, 4), seed=3)
     with torch.no_grad():
         net.get_parameter("classifier.weight").mul_(50)  # logits that differ by more than rounding
-    trainer = trainer_of(Sandwich(1, 30_000, 80_000), Base(base_of().plan, space, space.largest), net=net)
+    trainer = trainer_of(Sandwich(1, 1, 30_000, 80_000), Base(base_of().plan, space, space.largest), net=net)
     step = Step(trainer, *batch_of(trainer))
     x, y = step.view("train")
     yielded = list(trainer.method.losses(step))
-    assert [name for name, _ in yielded] == ["largest", "smallest", "sample"]
+    assert [name for name, _ in yielded] == ["largest", "smallest_soft", "sample_soft"]
     drawn = trainer.method.nets(Step(trainer, *batch_of(trainer)))  # the same draws: (seed, step)
     largest, smallest = (plan(space, arch, 4) for arch in drawn[:2])
     teacher = net(x, largest).detach()
@@ -388,7 +422,7 @@ def test_architectures_come_from_the_seed_and_the_step_alone():
 
 
 def test_every_pass_is_resized_to_its_nets_resolution_and_counted():
-    trainer = trainer_of(Sandwich(2, 30_000, 80_000), Base(base_of().plan, SPACE, SPACE.largest))
+    trainer = trainer_of(Sandwich(2, 1, 30_000, 80_000), Base(base_of().plan, SPACE, SPACE.largest))
     passes = []
     trainer.net.register_forward_hook(lambda net, given, out: passes.append((given[0].shape, given[1])))
     train(trainer, 3)

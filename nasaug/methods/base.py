@@ -28,6 +28,7 @@ class Draw:
     space: Space
     base: Arch
     classes: int
+    step: int
     progress: float
     rng: Random
 
