@@ -1,6 +1,6 @@
 """Every speed that nasaug claims, as ratios taken in one run: a table, and JSON with --json PATH.
 
-    python benchmarks/bench.py [--threads 2] [--rounds 5] [--only steps,candidate,cost,help,memory]
+    python benchmarks/bench.py [--threads 2] [--rounds 5] [--only steps,supernet,depthwise,candidate,cost,help,memory]
 
 Rounds of the things compared alternate, so that a drift of the machine's speed meets them alike.
 """
@@ -14,9 +14,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from statistics import median
+from unittest.mock import patch
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as `python -m nasaug` does
 sys.path.insert(0, str(Path(__file__).parent))
@@ -24,12 +26,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import published_netaug as published  # noqa: E402
 import torch  # noqa: E402
 
-from nasaug import archfile, cost, data, plan, spacefile  # noqa: E402
+from nasaug import archfile, cost, data, elastic, kernels, plan, spacefile  # noqa: E402
 from nasaug.around import Ladders, around  # noqa: E402
 from nasaug.augment import View  # noqa: E402
 from nasaug.data.split import MemorySplit  # noqa: E402
 from nasaug.engine import Trainer  # noqa: E402
-from nasaug.methods import Base, Baseline, NetAug  # noqa: E402
+from nasaug.methods import Base, Baseline, NetAug, Sandwich  # noqa: E402
 from nasaug.net import Net  # noqa: E402
 from nasaug.runtime import open_runtime  # noqa: E402
 from nasaug.scoring import Scorer  # noqa: E402
@@ -55,11 +57,11 @@ def tiny(resolution: int = SIZE) -> plan.Plan:
     return archfile.read(TINY, resolution=resolution, classes=10).plan
 
 
-def our_step(method, images: data.Data) -> Callable[[], None]:
+def our_step(method, images: data.Data, base: Base | None = None) -> Callable[[], None]:
     """A whole training step of nasaug, from the raw uint8 batch on: view, passes, optimiser."""
     runtime, task, training = open_runtime("cpu"), Classify(10, 0.1), Training(epochs=1000)
     scorer = Scorer(images, task, runtime, 256)
-    base = Base(tiny())
+    base = base or Base(tiny())
     covered, arch = method.space(base)
     length = length_of(training, method, covered, arch, base.plan, len(images.train), True)
     net = Net(plan.plan(covered, covered.largest, 10))
@@ -112,6 +114,46 @@ def bench_steps(rounds: int) -> list[tuple[str, str]]:
         "NetAug / baseline in time": ("nasaug NetAug", "nasaug baseline"),
     }
     return rows + [(name, f"{ratio(times, *pair):.2f}") for name, pair in ratios.items()]
+
+
+def bench_supernet(rounds: int) -> list[tuple[str, str]]:
+    """The default search's supernet at 1M MACs, on made-up images: whole cycles of its steps, layers fused or not."""
+    small = spacefile.load("mobilenetv2-small", plan.BLOCKS)
+    space = cost.crop(small, cost.Budget(macs=1_000_000), 6.0, 10)
+    method = Sandwich(low=125_000, high=1_200_000)
+    base = Base(plan.plan(space, space.largest, 10), space, space.largest)
+    fused = our_step(method, made_up(1024), base)
+
+    def unfused() -> None:
+        with patch.object(elastic, "fusible", lambda *given: False):
+            fused()
+
+    times = alternate({"fused": fused, "unfused": unfused}, rounds, method.every)
+    return [
+        ("supernet at 1M MACs", f"{BATCH / median(times['fused']):.0f} images/s"),
+        ("supernet, one node a layer: times as fast as torch's operations", f"{ratio(times, 'unfused', 'fused'):.2f}"),
+    ]
+
+
+def bench_depthwise(rounds: int) -> list[tuple[str, str]]:
+    """The gradient of depthwise weights against torch's, where nasaug has a way of its own."""
+    rows = []
+    for channels, kernel, size, stride in (
+        (144, 3, 2, 1), (336, 3, 1, 1), (192, 3, 1, 2), (288, 5, 2, 1), (288, 5, 4, 1), (96, 5, 8, 1), (96, 7, 8, 1),
+    ):  # fmt: skip
+        layer = plan.Layer("dw", "conv", channels, channels, size, size, kernel, stride, channels)
+        x = torch.randn(BATCH, channels, size * stride, size * stride).to(memory_format=torch.channels_last)
+        grad = torch.randn(BATCH, channels, size, size).to(memory_format=torch.channels_last)
+        weight = torch.randn(channels, 1, kernel, kernel)
+        given = (grad, x, weight, None, *kernels.geometry(layer), (False, True, False))
+        jobs = {
+            "torch": partial(torch.ops.aten.convolution_backward, *given),
+            "ours": partial(kernels.depthwise_gradient, grad, x, layer),
+        }
+        taken = ratio(alternate(jobs, rounds, 10), "torch", "ours")
+        name = f"depthwise gradient, {channels} channels, {kernel} x {kernel}, {size} px, stride {stride}, over torch's"
+        rows.append((name, f"{taken:.1f}"))
+    return rows
 
 
 def bench_candidate(rounds: int) -> list[tuple[str, str]]:
@@ -185,8 +227,8 @@ def peak(kind: str) -> None:
 
 
 SECTIONS = {
-    "steps": bench_steps, "candidate": bench_candidate, "cost": bench_cost, "help": bench_help,
-    "memory": bench_memory,
+    "steps": bench_steps, "supernet": bench_supernet, "depthwise": bench_depthwise, "candidate": bench_candidate,
+    "cost": bench_cost, "help": bench_help, "memory": bench_memory,
 }  # fmt: skip
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
+RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -64,8 +66,7 @@ def interval(values: list[float]) -> str:
 
 def write(name: str, title: str, lines: list[str], figures: dict) -> None:
     """docs/results/NAME.md and .json, and the same lines on the terminal."""
-    folder = Path(__file__).resolve().parent.parent / "docs" / "results"
     text = "\n".join([f"# {title}", "", *lines, ""])
-    (folder / f"{name}.md").write_text(text)
-    (folder / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (RESULTS / f"{name}.md").write_text(text)
+    (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
     print(text)

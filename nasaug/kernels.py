@@ -125,7 +125,7 @@ class _ConvNormAct(torch.autograd.Function):
             n, cin, h, w = x.shape
             y = torch.mm(_rows(x), weight.view(c, cin).t()).view(n, h, w, c).permute(0, 3, 1, 2)
         else:
-            y = aten.convolution(x, weight, None, *_geometry(layer))
+            y = aten.convolution(x, weight, None, *geometry(layer))
         if y.numel() == c:
             raise ValueError(f"{layer.name}: a batch norm in training needs more than one value per channel")
         mean, var, momentum = running
@@ -163,7 +163,7 @@ class _ConvNormAct(torch.autograd.Function):
         else:
             slow = layer.depthwise and not _well_served(x, grad, layer)
             back, for_weight, _ = aten.convolution_backward(
-                grad, x, weight, None, *_geometry(layer), (wanted, not slow, False)
+                grad, x, weight, None, *geometry(layer), (wanted, not slow, False)
             )
             place.add_(depthwise_gradient(grad, x, layer) if slow else for_weight)
         return back, None, None, None, None, None, None
@@ -186,7 +186,7 @@ def _rows(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
-def _geometry(layer: Layer) -> tuple:
+def geometry(layer: Layer) -> tuple:
     """stride, padding, dilation, transposed, output padding, groups: as torch's convolution wants them."""
     s, p = layer.stride, layer.kernel // 2
     return (s, s), (p, p), (1, 1), False, (0, 0), layer.groups

@@ -25,6 +25,8 @@ from .space import Arch, Space
 
 STUDY = "nasaug"
 STARTUP = 20  # candidates that every sampler but `random` draws by size before it learns from scores
+EXPLORE = 4  # after that every so many-th is still drawn, between half the budget and all of it
+SLACK = 1.2  # draws reach this far above the budget, so that what is trained and tried surrounds it
 ASKS = 50  # asks per evaluated candidate, at most
 
 
@@ -81,11 +83,21 @@ class Search:
         return [Candidate(arch, self._cost(arch), self.scores[arch]) for arch in ranked]
 
     def finalists(self, ranked: list[Candidate], val: Split) -> list[Candidate]:
-        """The best few, judged on the whole validation split, best first."""
-        best = [
-            Candidate(c.arch, c.cost, c.val_top1, self._score(c.arch, val)) for c in ranked[: self.config.finalists]
-        ]
-        return sorted(best, key=lambda c: -c.full_top1)
+        """The best few, judged on the whole validation split: first what the search has found, then by score.
+
+        Half are the best; the others are the largest of those that tie with the best, which is: are within its
+        standard error. Found is the largest of those that tie again. A supernet tells subnets of near sizes hardly
+        apart, and what it does not tell, size does (docs/results/ties.md)."""
+        count = self.config.finalists
+        best, rest = ranked[: -(-count // 2)], ranked[-(-count // 2) :]
+        tied = [c for c in rest if c.val_top1 >= ranked[0].val_top1 - standard_error(ranked[0].val_top1, self.images)]
+        chosen = [*best, *sorted(tied, key=lambda c: -c.cost.macs)]
+        chosen = [*chosen, *(c for c in rest if c not in tied)][:count]
+        judged = [Candidate(c.arch, c.cost, c.val_top1, self._score(c.arch, val)) for c in chosen]
+        judged.sort(key=lambda c: -c.full_top1)
+        least = judged[0].full_top1 - standard_error(judged[0].full_top1, val)
+        found = max((c for c in judged if c.full_top1 >= least), key=lambda c: c.cost.macs)
+        return [found, *(c for c in judged if c is not found)]
 
     @property
     def seconds(self) -> float:
@@ -98,7 +110,10 @@ class Search:
         """One candidate; its score where it was evaluated now, None where turned away or known."""
         number = self._told
         if self.config.sampler == "random" or len(self.scores) < STARTUP:
-            self._study.enqueue_trial(self._params(self._draw(number)))
+            self._study.enqueue_trial(self._params(self._draw(number, *self.range())))
+        elif number % EXPLORE == 0:
+            top = self.range()[1] / SLACK
+            self._study.enqueue_trial(self._params(self._draw(number, top / 2, top)))
         self._study.sampler = self._sampler(number)
         trial = self._study.ask(self._distributions())
         arch = self._arch(trial.params)
@@ -118,8 +133,7 @@ class Search:
         """Trials scored, turned away or answered from the cache so far."""
         return len(self._study.get_trials(deepcopy=False))
 
-    def _draw(self, number: int) -> Arch:
-        low, high = self.range()
+    def _draw(self, number: int, low: float, high: float) -> Arch:
         return sample_near(self.space, Random(f"{self.seed}/draw/{number}"), low, high, self.net.plan.classes)
 
     def _score(self, arch: Arch, split: Split) -> float:
@@ -208,7 +222,13 @@ def macs_range(space: Space, budget: Budget, classes: int) -> tuple[float, float
     high = cost_of(space, space.largest, classes).macs
     if budget.macs is None:
         return float(low), float(high)
-    return float(min(max(low, budget.macs / 8), high)), float(min(high, 1.2 * budget.macs))
+    return float(min(max(low, budget.macs / 8), high)), float(min(high, SLACK * budget.macs))
+
+
+def standard_error(top1: float, split: Split) -> float:
+    """Of a top-1 accuracy measured on the images of `split`, in points."""
+    share = min(max(top1 / 100, 0.0), 1.0)
+    return 100 * (share * (1 - share) / len(split)) ** 0.5
 
 
 def pareto(candidates: list[Candidate]) -> list[Candidate]:

@@ -50,7 +50,7 @@ class Sandwich:
         x, y = step.view("train")
         nets = self.nets(step)
         # the mean over the passes: summed, as published, the subnets train badly at a learning rate that suits one
-        # network (docs/results/supernet_lr.md: a sum at lr 0.1 is this mean at 0.4)
+        # network (docs/results/supernet.md: a sum at lr 0.1 is this mean at 0.4)
         share, soft = 1 / len(nets), None
         if len(nets) > 1 + self.samples:
             out = step.run(x, nets.pop(0))
