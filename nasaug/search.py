@@ -87,7 +87,7 @@ class Search:
 
         Half are the best; the others are the largest of those that tie with the best, which is: are within its
         standard error. Found is the largest of those that tie again. A supernet tells subnets of near sizes hardly
-        apart, and what it does not tell, size does (docs/results/ties.md)."""
+        apart, and what it does not tell, size does (docs/results/main_job.md)."""
         count = self.config.finalists
         best, rest = ranked[: -(-count // 2)], ranked[-(-count // 2) :]
         tied = [c for c in rest if c.val_top1 >= ranked[0].val_top1 - standard_error(ranked[0].val_top1, self.images)]

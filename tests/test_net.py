@@ -365,6 +365,19 @@ def test_the_gradient_of_depthwise_weights_is_torchs(size, stride, kernel):
     assert torch.allclose(depthwise_gradient(grad, x, layer), expected)
 
 
+@every_space
+def test_blocks_that_begin_as_identities_still_learn(space):
+    """A net of pre-activation blocks is left as it was: there a scale of zero would pass no gradient back."""
+    net, x = Net(largest(space)), images(largest(space), dtype=torch.float32)
+    fresh = [t.clone() for t in net.parameters()]
+    net.start_as_identities()
+    silent = [name for name, t in net.named_parameters() if t.dim() == 1 and not t.any() and "norm.weight" in name]
+    assert len(silent) == sum(b.shortcut == "identity" and not b.layers[-1].pre for b in net.plan.blocks)
+    assert silent or all(torch.equal(a, b) for a, b in zip(fresh, net.parameters(), strict=True))
+    net(x).square().mean().backward()
+    assert all(net.get_parameter(name).grad.any() for name in silent)
+
+
 # --- statistics ---------------------------------------------------------------------------------------------
 
 

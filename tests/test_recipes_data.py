@@ -23,7 +23,8 @@ torch.set_num_threads(1)
 
 RECIPES = sorted(path.stem for path in bundled("recipes").glob("*.toml"))
 ARCHS = {  # those whose name does not end in their network's
-    "small": "mobilenetv2-small", "digits": "mobilenetv2-small", "imagenet": "mobilenetv2-tiny",
+    "small": "mobilenetv2-small", "digits": "mobilenetv2-small", "fashion-mnist": "mobilenetv2-small",
+    "imagenet": "mobilenetv2-tiny",
     "cifar": "wideresnet-16-2", "cifar-resnet": "resnet20-cifar",
 }  # fmt: skip
 every_recipe = pytest.mark.parametrize("name", RECIPES)
