@@ -210,8 +210,8 @@ def depthwise_gradient(grad: Tensor, x: Tensor, layer: Layer) -> Tensor:
     """[C, 1, k, k]: the gradient of a depthwise convolution's weights, for few pixels or large kernels.
 
     Tap (i, j) of a channel is the sum over images of x, moved by (i, j), times grad: a convolution of x with
-    grad as its kernel, one group for every image and channel, dilated by the stride. 2 to 9 times as fast as
-    oneDNN's way where `_well_served` says no."""
+    grad as its kernel, one group for every image and channel, dilated by the stride. Mostly the faster where
+    `_well_served` says no (docs/performance.md has the figures)."""
     (n, c, h, w), k, p = grad.shape, layer.kernel, layer.kernel // 2
     if h == w == 1:  # one output pixel sees one window
         out = grad.new_zeros(c, 1, k, k)
