@@ -168,13 +168,22 @@ def test_all_samplers_begin_with_the_same_draws_by_size_and_then_go_their_ways(t
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
-def test_samplers_that_learn_find_better_candidates_than_they_began_with(tmp_path, sampler):
+def test_samplers_that_learn_find_better_candidates_than_they_began_with(tmp_path, sampler, monkeypatch):
+    monkeypatch.setattr("nasaug.search.EXPLORE", 10**9)  # what the sampler asks for, and nothing else
     search = search_of(tmp_path / "study", sampler=sampler, trials=80, space=SPACES["squeeze"])
     scores = {c.arch: c.val_top1 for c in run(search)}
     first, last = search.judged[:STARTUP], search.judged[-STARTUP:]
-    half = STARTUP // 2  # the better: some of the last are still drawn by size alone
-    before, after = (sum(sorted(scores[arch] for arch in judged)[-half:]) / half for judged in (first, last))
-    assert after > before + 0.5
+    before, after = (sum(scores[arch] for arch in judged) / STARTUP for judged in (first, last))
+    assert after > before + 1
+
+
+def test_every_fourth_candidate_stays_drawn_between_half_the_budget_and_all_of_it(tmp_path, monkeypatch):
+    search, drawn, draw = search_of(tmp_path / "study", trials=STARTUP + 12), [], Search._draw
+    monkeypatch.setattr(search, "_draw", lambda *given: drawn.append(given) or draw(search, *given))
+    run(search)
+    later = [given for given in drawn if given[1:] != search.range()]
+    assert len(drawn) - len(later) >= STARTUP and len(later) >= 2
+    assert all(number % 4 == 0 and (low, high) == (75_000, 150_000) for number, low, high in later)
 
 
 def test_macs_to_draw_between():
