@@ -203,7 +203,8 @@ def _resumed(asked: Request, begun: Request, path: Path) -> Request:
         raise BadInput(f"{path} keeps no passwords: give its --storage again, {begun.storage} with the password")
     if asked.storage is not None and without_passwords(asked.storage) != begun.storage:
         raise BadInput(f"{path} was begun with another --storage; leave it out, or start a new run")
-    return replace(begun, timeout=asked.timeout or begun.timeout, storage=asked.storage or begun.storage)
+    timeout = begun.timeout if asked.timeout is None else asked.timeout
+    return replace(begun, timeout=timeout, storage=asked.storage or begun.storage)
 
 
 def _finish(ready: Ready, run: RunDir) -> None:
