@@ -31,6 +31,11 @@ def bundled(kind: str) -> Path:
     return installed if installed.is_dir() else package.parent / kind
 
 
+def cache_folder() -> Path:
+    """The user's cache folder: downloaded data, compiled kernels."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nasaug"
+
+
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
     """A binary file that takes the place of `path` only when the block ends well; else `path` is as it was.

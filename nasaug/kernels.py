@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import native
 from .plan import Layer
 
 aten = torch.ops.aten
@@ -120,7 +121,8 @@ class _ConvNormAct(torch.autograd.Function):
         x = x.contiguous(memory_format=torch.channels_last)
         c = layer.out
         weight = window(conv.detach(), (c, layer.cin // layer.groups, layer.kernel, layer.kernel))
-        small = scale.detach()[:c]
+        small, move = scale.detach()[:c], shift.detach()[:c]
+        ctx.compiled = native.serves(x, conv)
         if pointwise(layer):
             n, cin, h, w = x.shape
             y = torch.mm(_rows(x), weight.view(c, cin).t()).view(n, h, w, c).permute(0, 3, 1, 2)
@@ -128,38 +130,39 @@ class _ConvNormAct(torch.autograd.Function):
             y = aten.convolution(x, weight, None, *geometry(layer))
         if y.numel() == c:
             raise ValueError(f"{layer.name}: a batch norm in training needs more than one value per channel")
-        mean, var, momentum = running
-        out, center, spread = aten.native_batch_norm(y, small, shift.detach()[:c], mean, var, True, momentum, eps)
         kept = None
-        if layer.act in TOPS:
-            kept = out.clamp_(0.0, TOPS[layer.act])
-        elif layer.act:
-            kept, out = out, F.hardswish(out)
-        ctx.save_for_backward(x, y, kept, weight, small, center, spread)
+        if ctx.compiled:
+            y = y.contiguous(memory_format=torch.channels_last)
+            out, center, spread = native.norm_act(y, layer, small, move, running, eps)
+        else:
+            mean, var, momentum = running
+            out, center, spread = aten.native_batch_norm(y, small, move, mean, var, True, momentum, eps)
+            if layer.act in TOPS:
+                kept = out.clamp_(0.0, TOPS[layer.act])
+            elif layer.act:
+                kept, out = out, F.hardswish(out)
+        ctx.save_for_backward(x, y, kept, weight, small, move, center, spread)
         ctx.parameters, ctx.layer, ctx.eps = (conv, scale, shift), layer, eps
         return out
 
     @staticmethod
     def backward(ctx, grad):
-        x, y, kept, weight, small, center, spread = ctx.saved_tensors
+        x, y, kept, weight, small, move, center, spread = ctx.saved_tensors
         (conv, scale, shift), layer = ctx.parameters, ctx.layer
+        c, wanted = layer.out, ctx.needs_input_grad[0]
         grad = grad.contiguous(memory_format=torch.channels_last)
-        if layer.act in TOPS:
-            grad = aten.hardtanh_backward(grad, kept, 0.0, TOPS[layer.act])
-        elif layer.act:
-            grad = aten.hardswish_backward(grad, kept)
-        grad, for_scale, for_shift = aten.native_batch_norm_backward(
-            grad, y, small, None, None, center, spread, True, ctx.eps, (True, True, True)
-        )
-        c = layer.out
-        _gradient(scale)[:c].add_(for_scale)
-        _gradient(shift)[:c].add_(for_shift)
+        to = _gradient(scale)[:c], _gradient(shift)[:c]
+        if ctx.compiled:
+            grad = native.norm_act_back(grad, y, layer, small, move, center, spread, to)
+        else:
+            grad = _norm_act_back(grad, y, kept, layer, small, center, spread, ctx.eps, to)
         place = window(_gradient(conv), weight.shape)
-        wanted = ctx.needs_input_grad[0]
         if pointwise(layer):
             rows = _rows(grad)
             place.select(3, 0).select(2, 0).addmm_(rows.t(), _rows(x))
             back = torch.mm(rows, weight.view(c, -1)).view(*_last(x)).permute(0, 3, 1, 2) if wanted else None
+        elif ctx.compiled and native.serves_depthwise(x, layer):
+            back = native.depthwise_back(grad, x, weight, layer, place, wanted)
         else:
             slow = layer.depthwise and not _well_served(x, grad, layer)
             back, for_weight, _ = aten.convolution_backward(
@@ -167,6 +170,20 @@ class _ConvNormAct(torch.autograd.Function):
             )
             place.add_(depthwise_gradient(grad, x, layer) if slow else for_weight)
         return back, None, None, None, None, None, None
+
+
+def _norm_act_back(grad, y, kept, layer: Layer, scale, mean, rstd, eps: float, to: tuple[Tensor, Tensor]) -> Tensor:
+    """The gradient of y; those of the norm's scale and shift are added to the tensors `to`."""
+    if layer.act in TOPS:
+        grad = aten.hardtanh_backward(grad, kept, 0.0, TOPS[layer.act])
+    elif layer.act:
+        grad = aten.hardswish_backward(grad, kept)
+    grad, for_scale, for_shift = aten.native_batch_norm_backward(
+        grad, y, scale, None, None, mean, rstd, True, eps, (True, True, True)
+    )
+    to[0].add_(for_scale)
+    to[1].add_(for_shift)
+    return grad
 
 
 def _gradient(parameter: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from . import native
 from .errors import BadInput, unknown
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -38,7 +39,9 @@ class Runtime:
     def describe(self) -> str:
         if self.accelerated:
             return torch.cuda.get_device_name(self.device)
-        return f"CPU, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        without = "" if native.library() else ", without compiled kernels"
+        return f"CPU, {threads} thread{'s' if threads > 1 else ''}{without}"
 
 
 def open_runtime(name: str = "auto", bf16: bool = False) -> Runtime:

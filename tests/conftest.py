@@ -1,8 +1,12 @@
 """One thread a process, since pytest-xdist runs as many processes as there are cores; repeatable examples."""
 
 import os
+import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+
+# Compiled once: many tests give the commands a cache folder of their own.
+os.environ.setdefault("NASAUG_KERNELS", os.path.join(tempfile.gettempdir(), f"nasaug-test-kernels-{os.getuid()}"))
 
 import pytest
 from hypothesis import settings

@@ -9,13 +9,14 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "nasaug"
 PURE = "errors units files schedule space spacefile plan around channels cost archfile recipe rundir progress".split()
-NETWORKS = "kernels elastic net checkpoint".split()
+NETWORKS = "native kernels elastic net checkpoint".split()
 LEARNING = "runtime data augment tasks methods scoring training engine settings train search".split()
 ORDER = [*PURE, *NETWORKS, *LEARNING, "apps", "cli", "__main__"]
 MUST_NOT_KNOW = {
     "plan": {"files", "recipe", "rundir"},
     "cost": {"files", "recipe", "rundir"},
     "rundir": {"space", "plan", "cost"},
+    "native": {"space", "recipe", "rundir"},
     "kernels": {"space", "recipe", "rundir", "files"},
     "elastic": {"space", "recipe", "rundir", "files"},
     "net": {"space", "recipe", "rundir", "files"},

@@ -21,6 +21,7 @@ from torch import Tensor
 from nasaug.data.folder import LARGEST, Folder, Listing, list_splits
 from nasaug.data.split import MemorySplit, Split, hold_out, resize_uint8
 from nasaug.errors import BadInput, MissingExtra
+from nasaug.files import cache_folder
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
 DIGITS_PX, DIGITS_TEST, DIGITS_SEED = 28, 360, 0
@@ -39,39 +40,34 @@ class Named:
     streamed: bool = False
 
 
-def cache() -> Path:
-    """The user's cache folder, into which data are downloaded."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nasaug"
-
-
 def _places(*below: str) -> Iterator[Path]:
     """Where data are looked for: `below` $NASAUG_DATA, then below the user's cache."""
     given = os.environ.get("NASAUG_DATA")
-    for root in [*([Path(given)] if given else []), cache()]:
+    for root in [*([Path(given)] if given else []), cache_folder()]:
         yield from (root / name for name in below)
 
 
 def _missing(name: str, ways: str, error: Exception | None = None) -> BadInput:
     failed = f" and the download failed ({str(error).splitlines()[0]})" if error else ""
     return BadInput(
-        f"{name} was not found{failed}: put it into {cache() / name} or, with NASAUG_DATA set, into "
+        f"{name} was not found{failed}: put it into {cache_folder() / name} or, with NASAUG_DATA set, into "
         f"$NASAUG_DATA/{name}{ways}; or choose --data digits, or the path of an image folder"
     )
 
 
 def _download(name: str, make: Callable[[str], object], ways: str) -> Path:
     """The cache's folder into which `make(folder)` downloads; nothing is left there if that fails."""
-    target = cache() / name
+    target = cache_folder() / name
     try:
-        cache().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache(), prefix=".download-") as folder:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=".download-") as folder:
             made = Path(folder, name)
             made.mkdir()
             make(str(made))
             made.rename(target)
     except (OSError, RuntimeError, EOFError) as error:
         with suppress(OSError):  # others may have put something there
-            cache().rmdir()
+            cache_folder().rmdir()
         raise _missing(name, ways, error) from error
     return target
 

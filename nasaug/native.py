@@ -1,0 +1,148 @@
+"""Parts of a training step in C (native.c): compiled once, where the machine has a C compiler.
+
+A tiny network's step is bound by its passes over memory. Batch norm with its activation reads or writes an
+array three times forward and five times back here, six and eight times as torch's operations. Without a compiler,
+or with NASAUG_KERNELS=off, `serves` is false and kernels.py does the same with torch. NASAUG_KERNELS=FOLDER
+says where the compiled file is kept, else it is the user's cache.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .files import cache_folder
+from .plan import Layer
+
+SOURCE = Path(__file__).with_name("native.c")
+NONE, CLIP, HSWISH = range(3)
+ACTS = {"": (NONE, 0.0), "relu": (CLIP, float("inf")), "relu6": (CLIP, 6.0), "hswish": (HSWISH, 0.0)}
+MAX_KERNEL = 7
+MANY_PIXELS = 12 * 12
+MAX_PIXELS = 128 * 128  # a canvas of sixteen channels of one image has to stay in a core's cache
+
+_P, _L, _F, _I = ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_int
+_SIGNATURES = {
+    "norm_act": [_P, _P, _L, _L, _P, _P, _F, _I, _F, _P, _P, _P, _P, _F, _I],
+    "norm_act_back": [_P, _P, _P, _L, _L, _P, _P, _I, _F, _P, _P, _P, _P, _I],
+    "depthwise_back": [_P, _P, _P, _P, _P, _P, _P, *[_L] * 8, _I],
+}
+
+
+def serves(*tensors: Tensor) -> bool:
+    """Whether these run here: float32 on the CPU, and compiled."""
+    return all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors) and library() is not None
+
+
+def serves_depthwise(x: Tensor, layer: Layer) -> bool:
+    """Whether `depthwise_back` can, and is not the slower: oneDNN's 3 x 3 on large maps is hard to beat."""
+    pixels = x.shape[2] * x.shape[3]
+    large = MANY_PIXELS if layer.kernel <= 3 else MAX_PIXELS
+    return layer.depthwise and layer.kernel <= MAX_KERNEL and pixels <= large
+
+
+def norm_act(y: Tensor, layer: Layer, scale: Tensor, shift: Tensor, running, eps: float) -> tuple[Tensor, ...]:
+    """(act(norm(y)), mean [C], 1 / standard deviation [C]) of y [N, C, H, W] in channels-last.
+
+    `running` is (mean, variance, momentum), updated in place, or (None, None, 0.0)."""
+    out = torch.empty_like(y)
+    mean, rstd = torch.empty(2, y.shape[1]).unbind()
+    known, spread, momentum = running
+    _call("norm_act", y, out, *_rows(y), scale, shift, eps, *ACTS[layer.act], mean, rstd, known, spread, momentum)
+    return out, mean, rstd
+
+
+def norm_act_back(
+    grad: Tensor, y: Tensor, layer: Layer, scale: Tensor, shift: Tensor, mean: Tensor, rstd: Tensor, to: tuple
+) -> Tensor:
+    """The gradient of `norm_act`'s y; those of scale and shift are added to the tensors `to`."""
+    back = torch.empty_like(y)
+    _call("norm_act_back", grad, y, back, *_rows(y), scale, shift, *ACTS[layer.act], mean, rstd, *to)
+    return back
+
+
+def depthwise_back(grad: Tensor, x: Tensor, weight: Tensor, layer: Layer, to: Tensor, wanted: bool) -> Tensor | None:
+    """The gradient of a depthwise convolution's x [N, C, H, W], channels-last, where `wanted`; that of the weight, any
+    slice of a parameter, is added to the tensor `to`."""
+    back = torch.empty_like(x) if wanted else None
+    _call("depthwise_back", grad, x, weight, _strides(weight), back, to, _strides(to), *_sizes(x, layer))
+    return back
+
+
+def _rows(y: Tensor) -> tuple[int, int]:
+    n, c, h, w = y.shape
+    return n * h * w, c
+
+
+def _sizes(x: Tensor, layer: Layer) -> tuple[int, ...]:
+    n, c, h, w = x.shape
+    k, s = layer.kernel, layer.stride
+    return n, h, w, c, k, s, (h + 2 * (k // 2) - k) // s + 1, (w + 2 * (k // 2) - k) // s + 1
+
+
+def _strides(weight: Tensor):
+    return (ctypes.c_long * 3)(weight.stride(0), weight.stride(2), weight.stride(3))
+
+
+def _call(name: str, *given) -> None:
+    values = [g.data_ptr() if isinstance(g, Tensor) else g for g in given]
+    if getattr(library(), name)(*values, torch.get_num_threads()):
+        raise MemoryError(f"{name}: no memory for its working space")
+
+
+# --- compiling -----------------------------------------------------------------------------------------------
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """native.c compiled for this machine, from the cache if it is there; None where that cannot be had."""
+    where = os.environ.get("NASAUG_KERNELS", "")
+    command = _command()
+    if where == "off" or command is None:
+        return None
+    try:
+        path = Path(where or cache_folder() / "kernels") / f"{_key(command)}.so"
+        if not path.is_file():
+            _compile(command, path)
+        found = ctypes.CDLL(str(path))
+        for name, types in _SIGNATURES.items():
+            getattr(found, name).argtypes = types
+    except (OSError, subprocess.SubprocessError, AttributeError):
+        return None  # torch's operations do the same
+    return found
+
+
+def _command() -> list[str] | None:
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None or platform.system() != "Linux":
+        return None
+    wide = ["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []
+    return [*compiler.split(), "-O3", "-march=native", *wide, "-fopenmp", "-shared", "-fPIC", str(SOURCE), "-lm"]
+
+
+def _key(command: list[str]) -> str:
+    """What the compiled code depends on: the source, the command and the processor, since it is made for that."""
+    processor = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+    flags = sorted(line for line in processor.splitlines() if line.startswith(("model", "flags", "Features")))
+    text = "\n".join([SOURCE.read_text(), *command[:-2], platform.machine(), *flags])
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _compile(command: list[str], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as folder:
+        made = Path(folder, path.name)
+        subprocess.run([*command, "-o", str(made)], check=True, capture_output=True, timeout=120)
+        with suppress(FileNotFoundError):
+            made.replace(path)

@@ -1,0 +1,175 @@
+"""The compiled kernels compute what torch's operations do, and are done without where they cannot be had."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from nasaug import kernels, native
+from nasaug.plan import Layer
+
+compiled = pytest.mark.skipif(native.library() is None, reason="this machine has no C compiler")
+EPS = 1e-5
+
+
+def image_batch(*shape, seed=0, scale=1.0, shift=0.0):
+    g = torch.Generator().manual_seed(seed)
+    return (torch.randn(shape, generator=g) * scale + shift).contiguous(memory_format=torch.channels_last)
+
+
+def close(one, two, tolerance=2e-5):
+    """Equal but for `tolerance` of the largest value, at single precision."""
+    return (one.double() - two.double()).abs().max() <= tolerance * two.abs().max().clamp_min(1e-3)
+
+
+def conv_layer(c, k=1, stride=1, groups=1, act=""):
+    return Layer("it", "conv", c, c, 4, 4, k, stride, groups, act=act)
+
+
+ACTS = {"": lambda z: z, "relu": F.relu, "relu6": F.relu6, "hswish": F.hardswish}
+
+
+def torchs(y, scale, shift, act, grad, running):
+    """Torch's (output, gradients of y, scale and shift), in the precision of `y`; `running` is updated."""
+    leaves = [t.clone().requires_grad_() for t in (y, scale, shift)]
+    z = F.batch_norm(leaves[0], *running[:2], *leaves[1:], True, running[2], EPS)
+    out = ACTS[act](z)
+    out.backward(grad)
+    near = torch.stack([(z - edge).abs() < 1e-4 for edge in (-3.0, 0.0, 3.0, 6.0)]).any()
+    return [out.detach(), *(t.grad for t in leaves), *running[:2]], bool(near)
+
+
+@compiled
+@given(
+    n=st.integers(1, 9), c=st.integers(1, 70), h=st.integers(1, 9), w=st.integers(1, 9),
+    act=st.sampled_from(list(ACTS)), offset=st.sampled_from([0.0, 3.0, -40.0]),
+)  # fmt: skip
+def test_norm_and_activation_are_as_exact_as_torchs(n, c, h, w, act, offset):
+    """Against double precision: at most three times the error that torch's own single precision makes."""
+    assume(n * h * w > 1)
+    y, grad = image_batch(n, c, h, w, shift=offset), image_batch(n, c, h, w, seed=1)
+    scale, shift = torch.rand(c) + 0.5, torch.randn(c) * 2
+    running = [torch.randn(c), torch.rand(c), 0.1]
+
+    def given_as(dtype):
+        y_, scale_, shift_, grad_, mean, var = (t.to(dtype, copy=True) for t in (y, scale, shift, grad, *running[:2]))
+        return y_, scale_, shift_, act, grad_, [mean, var, 0.1]
+
+    exact, near_a_kink = torchs(*given_as(torch.float64))
+    theirs, _ = torchs(*given_as(torch.float32))
+    layer, kept = conv_layer(c, act=act), given_as(torch.float32)[-1]
+    out, mean, rstd = native.norm_act(y, layer, scale, shift, kept, EPS)
+    to = torch.full((c,), 2.0), torch.full((c,), -1.0)
+    back = native.norm_act_back(grad, y, layer, scale, shift, mean, rstd, to)
+    ours = [out, back, to[0] - 2.0, to[1] + 1.0, *kept[:2]]
+    for what, mine, other, right in zip(
+        ("output", "gradient", "scale", "shift", "mean", "variance"), ours, theirs, exact, strict=True
+    ):
+        if near_a_kink and what in ("gradient", "scale", "shift"):
+            continue  # single precision may fall on the other side of it
+        error, allowed = ((t.double() - right).abs().max() for t in (mine, other))
+        assert error <= 3 * allowed + 1e-5 * (1 + right.abs().max()), what
+
+
+@compiled
+@pytest.mark.parametrize("act", list(ACTS))
+def test_many_rows_far_from_zero_keep_their_variance(act):
+    """Sums of squares would cancel: the mean is 1,000 deviations away."""
+    y = image_batch(64, 5, 32, 32, scale=0.1, shift=100.0)
+    out, mean, rstd = native.norm_act(y, conv_layer(5, act=act), torch.ones(5), torch.zeros(5), (None, None, 0.0), EPS)
+    var = y.double().var((0, 2, 3), unbiased=False)
+    assert torch.allclose(rstd.double(), (var + EPS).rsqrt(), rtol=1e-5)
+    assert torch.allclose(mean.double(), y.double().mean((0, 2, 3)), rtol=1e-6)
+
+
+@compiled
+@pytest.mark.parametrize("act", list(ACTS))
+def test_what_is_no_number_stays_none(act):
+    y = image_batch(2, 20, 3, 3)
+    y[0, 3, 1, 1] = float("nan")
+    out, *_ = native.norm_act(y, conv_layer(20, act=act), torch.ones(20), torch.zeros(20), (None, None, 0.0), EPS)
+    assert out[:, 3].isnan().all() and not out[:, :3].isnan().any() and not out[:, 4:].isnan().any()
+
+
+@compiled
+@given(
+    n=st.integers(1, 20), c=st.integers(1, 40), h=st.integers(1, 9), w=st.integers(1, 9),
+    k=st.sampled_from([1, 3, 5, 7]), stride=st.integers(1, 2), spare=st.integers(0, 1), wanted=st.booleans(),
+)  # fmt: skip
+def test_depthwise_gradients_are_torchs(n, c, h, w, k, stride, spare, wanted):
+    """Also where the weight is the centre of a larger kernel and the first channels of more."""
+    x, layer = image_batch(n, c, h, w), conv_layer(c, k, stride, c)
+    whole = image_batch(c + spare, 1, k + 2 * spare, k + 2 * spare, seed=1)
+    weight = kernels.window(whole, (c, 1, k, k))
+    twins = [t.double().requires_grad_() for t in (x, weight)]
+    out = F.conv2d(*twins, None, stride, k // 2, 1, c)
+    grad = image_batch(*out.shape, seed=2)
+    out.backward(grad.double())
+    to = torch.full_like(whole, 3.0)
+    back = native.depthwise_back(grad, x, weight, layer, kernels.window(to, (c, 1, k, k)), wanted)
+    assert close(kernels.window(to, (c, 1, k, k)) - 3.0, twins[1].grad)
+    assert (to != 3.0).sum() <= weight.numel()  # nothing beside the slice
+    assert close(back, twins[0].grad) if wanted else back is None
+
+
+@compiled
+def test_threads_do_not_change_a_result():
+    """Sums are taken over fixed blocks. In processes of their own: tests run with one thread."""
+    program = """
+import sys, torch, zlib
+torch.set_num_threads(int(sys.argv[1]))
+from nasaug import native
+from nasaug.plan import Layer
+torch.manual_seed(0)
+x = torch.randn(32, 37, 16, 16).to(memory_format=torch.channels_last)
+layer = Layer("it", "conv", 37, 37, 16, 16, 5, 1, 37, act="relu6")
+one, zero, w = torch.ones(37), torch.zeros(37), torch.randn(37, 1, 5, 5)
+out, mean, rstd = native.norm_act(x, layer, one, zero, (None, None, 0.0), 1e-5)
+to, for_w = (zero.clone(), zero.clone()), torch.zeros_like(w)
+back = native.norm_act_back(out.sin(), x, layer, one, zero, mean, rstd, to)
+dx = native.depthwise_back(back, x, w, layer, for_w, True)
+print([zlib.crc32(t.contiguous().numpy().tobytes()) for t in (out, mean, rstd, back, *to, dx, for_w)])
+"""
+    runs = [subprocess.run([sys.executable, "-c", program, n], capture_output=True, text=True) for n in "123"]
+    assert runs[0].stdout.startswith("[") and runs[0].stdout == runs[1].stdout == runs[2].stdout
+
+
+@pytest.mark.parametrize("missing", ["switched off", "no compiler", "a compiler that fails", "nowhere to keep it"])
+def test_without_them_torch_does_the_same(missing, tmp_path):
+    """A training step with and without, in processes of their own; nothing is printed and nothing left."""
+    program = """
+import sys, torch
+from nasaug import native
+from nasaug.plan import Layer
+from nasaug.kernels import conv_norm_act
+assert (native.library() is None) == (sys.argv[1] == "without")
+g = torch.Generator().manual_seed(0)
+x = torch.randn(4, 6, 5, 5, generator=g, requires_grad=True)
+layer = Layer("it", "conv", 6, 6, 5, 5, 3, 1, 6, act="relu6")
+w, one, zero = torch.randn(6, 1, 3, 3, generator=g), torch.ones(6), torch.zeros(6)
+for t in (w, one, zero):
+    t.requires_grad_().grad = torch.zeros_like(t)
+conv_norm_act(x, layer, w, one, zero, (None, None, 0.0), 1e-5).square().sum().backward()
+print([round(t.grad.abs().sum().item(), 3) for t in (x, w, one, zero)])
+"""
+    changes = {
+        "switched off": {"NASAUG_KERNELS": "off"}, "no compiler": {"PATH": str(tmp_path / "bin")},
+        "a compiler that fails": {"CC": "false"}, "nowhere to keep it": {"NASAUG_KERNELS": "/proc/nowhere"},
+    }[missing]  # fmt: skip
+    empty = tmp_path / "kept"
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", program, "without" if extra else "with"], capture_output=True, text=True,
+            env=os.environ | extra,
+        )
+        for extra in ({"NASAUG_KERNELS": str(empty)} | changes, *([{}] if native.library() else []))
+    ]  # fmt: skip
+    for run in runs:
+        assert run.stderr == "" and run.stdout.startswith("["), run.stderr
+    assert len({run.stdout for run in runs}) == 1
+    assert not empty.exists() or not any(empty.iterdir())
