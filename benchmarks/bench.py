@@ -1,6 +1,6 @@
 """Every speed that nasaug claims, as ratios taken in one run: a table, and JSON with --json PATH.
 
-    python benchmarks/bench.py [--threads 2] [--rounds 5] [--only steps,supernet,depthwise,candidate,cost,help,memory]
+    python benchmarks/bench.py [--threads 2] [--rounds 5] [--only steps,supernet,kernels,candidate,cost,help,memory]
 
 Rounds of the things compared alternate, so that a drift of the machine's speed meets them alike.
 """
@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import published_netaug as published  # noqa: E402
 import torch  # noqa: E402
 
-from nasaug import archfile, cost, data, elastic, kernels, plan, spacefile  # noqa: E402
+from nasaug import archfile, cost, data, elastic, kernels, native, plan, spacefile  # noqa: E402
 from nasaug.around import Ladders, around  # noqa: E402
 from nasaug.augment import View  # noqa: E402
 from nasaug.data.split import MemorySplit  # noqa: E402
@@ -135,24 +135,38 @@ def bench_supernet(rounds: int) -> list[tuple[str, str]]:
     ]
 
 
-def bench_depthwise(rounds: int) -> list[tuple[str, str]]:
-    """The gradient of depthwise weights against torch's, where nasaug has a way of its own."""
+def bench_kernels(rounds: int) -> list[tuple[str, str]]:
+    """Compiled kernels against torch's operations, by shape: how many times as fast."""
+    if native.library() is None:
+        return [("compiled kernels", "none: no C compiler")]
     rows = []
     for channels, kernel, size, stride in (
-        (144, 3, 2, 1), (336, 3, 1, 1), (192, 3, 1, 2), (288, 5, 2, 1), (288, 5, 4, 1), (96, 5, 8, 1), (96, 7, 8, 1),
+        (18, 3, 16, 1), (48, 3, 16, 1), (112, 3, 16, 1), (96, 3, 8, 1), (144, 3, 4, 2), (240, 3, 4, 1), (336, 3, 2, 1),
+        (96, 5, 16, 1), (96, 5, 8, 1), (288, 5, 4, 1), (96, 7, 8, 1),
     ):  # fmt: skip
-        layer = plan.Layer("dw", "conv", channels, channels, size, size, kernel, stride, channels)
+        layer = plan.Layer("dw", "conv", channels, channels, size, size, kernel, stride, channels, act="relu6")
         x = torch.randn(BATCH, channels, size * stride, size * stride).to(memory_format=torch.channels_last)
-        grad = torch.randn(BATCH, channels, size, size).to(memory_format=torch.channels_last)
-        weight = torch.randn(channels, 1, kernel, kernel)
-        given = (grad, x, weight, None, *kernels.geometry(layer), (False, True, False))
+        y = torch.randn(BATCH, channels, size, size).to(memory_format=torch.channels_last)
+        grad, weight = torch.randn_like(y), torch.randn(channels, 1, kernel, kernel)
+        for_weight, one, zero = torch.zeros_like(weight), torch.ones(channels), torch.zeros(channels)
+        to, none = (zero.clone(), zero.clone()), (None, None, 0.0)
+        _, mean, rstd = native.norm_act(y, layer, one, zero, none, 1e-5)
+        given = (grad, x, weight, None, *kernels.geometry(layer), (True, True, False))
+        kept, *_ = kernels.torch_norm_act(y, layer, one, zero, none, 1e-5)
         jobs = {
-            "torch": partial(torch.ops.aten.convolution_backward, *given),
-            "ours": partial(kernels.depthwise_gradient, grad, x, layer),
+            "norm": partial(native.norm_act, y, layer, one, zero, none, 1e-5),
+            "torch norm": partial(kernels.torch_norm_act, y, layer, one, zero, none, 1e-5),
+            "back": partial(native.norm_act_back, grad, y, layer, one, zero, mean, rstd, to),
+            "torch back": partial(kernels.torch_norm_act_back, grad, y, kept, layer, one, mean, rstd, 1e-5, to),
+            "depthwise": partial(native.depthwise_back, grad, x, weight, layer, for_weight, True),
+            "torch depthwise": partial(torch.ops.aten.convolution_backward, *given),
         }
-        taken = ratio(alternate(jobs, rounds, 10), "torch", "ours")
-        name = f"depthwise gradient, {channels} channels, {kernel} x {kernel}, {size} px, stride {stride}, over torch's"
-        rows.append((name, f"{taken:.1f}"))
+        times = alternate(jobs, rounds, 10)
+        gains = [f"{ratio(times, f'torch {name}', name):.1f}" for name in ("norm", "back", "depthwise")]
+        note = "" if native.serves_depthwise(x, layer) else " (torch's used)"
+        shape = f"{channels} channels, {kernel} x {kernel}, {size} px, stride {stride}"
+        name = f"{shape}: norm, its gradient, depthwise gradient{note}"
+        rows.append((name, " / ".join(gains)))
     return rows
 
 
@@ -227,7 +241,7 @@ def peak(kind: str) -> None:
 
 
 SECTIONS = {
-    "steps": bench_steps, "supernet": bench_supernet, "depthwise": bench_depthwise, "candidate": bench_candidate,
+    "steps": bench_steps, "supernet": bench_supernet, "kernels": bench_kernels, "candidate": bench_candidate,
     "cost": bench_cost, "help": bench_help, "memory": bench_memory,
 }  # fmt: skip
 
@@ -245,7 +259,7 @@ def main() -> None:
         return peak(options.peak)
     rows = [row for name in options.only.split(",") for row in SECTIONS[name](options.rounds)]
     for name, value in rows:
-        print(f"{name:75s}{value:>16s}")
+        print(f"{name:95s}{value:>18s}")
     if options.json:
         options.json.write_text(json.dumps(dict(rows), indent=1) + "\n")
 

@@ -135,12 +135,7 @@ class _ConvNormAct(torch.autograd.Function):
             y = y.contiguous(memory_format=torch.channels_last)
             out, center, spread = native.norm_act(y, layer, small, move, running, eps)
         else:
-            mean, var, momentum = running
-            out, center, spread = aten.native_batch_norm(y, small, move, mean, var, True, momentum, eps)
-            if layer.act in TOPS:
-                kept = out.clamp_(0.0, TOPS[layer.act])
-            elif layer.act:
-                kept, out = out, F.hardswish(out)
+            out, kept, center, spread = torch_norm_act(y, layer, small, move, running, eps)
         ctx.save_for_backward(x, y, kept, weight, small, move, center, spread)
         ctx.parameters, ctx.layer, ctx.eps = (conv, scale, shift), layer, eps
         return out
@@ -155,7 +150,7 @@ class _ConvNormAct(torch.autograd.Function):
         if ctx.compiled:
             grad = native.norm_act_back(grad, y, layer, small, move, center, spread, to)
         else:
-            grad = _norm_act_back(grad, y, kept, layer, small, center, spread, ctx.eps, to)
+            grad = torch_norm_act_back(grad, y, kept, layer, small, center, spread, ctx.eps, to)
         place = window(_gradient(conv), weight.shape)
         if pointwise(layer):
             rows = _rows(grad)
@@ -172,8 +167,17 @@ class _ConvNormAct(torch.autograd.Function):
         return back, None, None, None, None, None, None
 
 
-def _norm_act_back(grad, y, kept, layer: Layer, scale, mean, rstd, eps: float, to: tuple[Tensor, Tensor]) -> Tensor:
-    """The gradient of y; those of the norm's scale and shift are added to the tensors `to`."""
+def torch_norm_act(y, layer: Layer, scale, shift, running, eps: float) -> tuple[Tensor, ...]:
+    """`native.norm_act` by torch's operations: output, what the activation's gradient needs, mean, 1 / deviation."""
+    mean, var, momentum = running
+    kept, center, spread = aten.native_batch_norm(y, scale, shift, mean, var, True, momentum, eps)
+    if layer.act in TOPS:
+        return kept.clamp_(0.0, TOPS[layer.act]), kept, center, spread
+    return (F.hardswish(kept), kept, center, spread) if layer.act else (kept, None, center, spread)
+
+
+def torch_norm_act_back(grad, y, kept, layer: Layer, scale, mean, rstd, eps: float, to: tuple) -> Tensor:
+    """`native.norm_act_back` by torch's operations."""
     if layer.act in TOPS:
         grad = aten.hardtanh_backward(grad, kept, 0.0, TOPS[layer.act])
     elif layer.act:
