@@ -62,7 +62,10 @@ def make_job(
 def start_net(job: Job) -> Net:
     """Fresh weights from the run's seed, or the supernet's: its slice, grown where the job's net is larger."""
     if job.inherit is None:
-        return Net(job.plan, job.recipe.seed)
+        net = Net(job.plan, job.recipe.seed)
+        if job.recipe.zero_init_residual:
+            net.start_as_identities()
+        return net
     supernet = load_net(job.inherit)
     if supernet.plan.holds(job.plan):
         return supernet.narrow(job.plan)

@@ -35,6 +35,8 @@ class Training:
     weight_decay: float = 4e-5
     """Not applied to biases and norms."""
     label_smoothing: float = 0.1
+    zero_init_residual: bool = True
+    """Fresh residual blocks begin as identities: the scale of their last norm is 0 (docs/results/supernet.md)."""
     calibration_images: int = 2048
 
     def __post_init__(self):

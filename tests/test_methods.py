@@ -1,6 +1,7 @@
 """Methods, and the engine that runs them: law 4, ladders, sorting, the step, its cost and its length."""
 
 import math
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -22,8 +23,10 @@ from nasaug.net import Net
 from nasaug.plan import BLOCKS, plan
 from nasaug.runtime import Pending
 from nasaug.schedule import Constant, Linear
+from nasaug.settings import Recipe
 from nasaug.spacefile import load
 from nasaug.tasks import Classify
+from nasaug.train import make_job, save_net, start_net
 from nasaug.training import Length, Training, length_of
 
 SPACE = SPACES["squeeze"]
@@ -329,19 +332,20 @@ def test_the_largest_net_takes_part_in_every_kth_step_and_the_others_learn_the_l
     assert next(trainer.method.losses(step))[1].item() == pytest.approx(hard.item() / 2, rel=1e-4)
 
 
-def test_a_fresh_supernets_residual_blocks_begin_as_identities():
+@pytest.mark.parametrize("method", [Baseline(), NetAug(), Sandwich(1, 1, 1e5, 1e6)])
+@pytest.mark.parametrize("asked, inherited", [(True, False), (False, False), (True, True)])
+def test_fresh_residual_blocks_begin_as_identities_where_asked(tmp_path, method, asked, inherited):
+    """Not those of a network whose weights are inherited: they stay as they were trained."""
     space = load("mobilenetv2-small", BLOCKS)
-    top = plan(space, space.largest, 4)
-    trainer = trainer_of(Sandwich(1, 1, 1e5, 1e6), Base(top, space, space.largest))
-    trainer.method.on_epoch(trainer)
-    blocks = [block for block in trainer.net.plan.blocks if block.shortcut == "identity"]
-    last = [trainer.net.get_parameter(f"{block.layers[-1].name}.norm.weight") for block in blocks]
-    assert len(last) > 5 and not any(scale.any() for scale in last)
-    trainer.step = 5
-    with torch.no_grad():
-        last[0].fill_(2.0)
-    trainer.method.on_epoch(trainer)  # at a later epoch, or after a resumption: as they were trained
-    assert last[0].min() == 2
+    top, supernet = plan(space, space.largest, 4), tmp_path / "supernet.safetensors"
+    base = Base(top, space, space.largest)
+    if inherited:
+        save_net(supernet, Net(top))
+    job = make_job(Recipe(zero_init_residual=asked), method, base, images=64, runtime=CPU)
+    net = start_net(replace(job, inherit=supernet if inherited else None))
+    blocks = [block for block in net.plan.blocks if block.shortcut == "identity"]
+    last = [net.get_parameter(f"{block.layers[-1].name}.norm.weight") for block in blocks]
+    assert len(last) > 5 and all(bool(scale.any()) != (asked and not inherited) for scale in last)
 
 
 def differing(a, b):

@@ -23,7 +23,7 @@ from nasaug.train import job_for, load_data, make_job, make_scorer, make_trainer
 
 METHODS = {
     "baseline": ("method=baseline",),
-    "netaug, sorted": ("method=netaug", "netaug.ladder=factors"),
+    "netaug, sorted": ("method=netaug", "netaug.ladder=factors", "zero_init_residual=false"),
     "netaug, inherited": ("method=netaug", "init=inherit"),
     "sandwich": (),
 }
