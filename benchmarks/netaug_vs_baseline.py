@@ -15,7 +15,7 @@ from pathlib import Path
 from cells import interval, run, train, write
 
 ARCH = "mobilenetv2-tiny"
-RATES = (0.0125, 0.025, 0.05, 0.1)
+RATES = (0.025, 0.05, 0.1)
 LABELS = {"baseline": "baseline", "netaug": "NetAug"}
 
 

@@ -1,6 +1,6 @@
 // Batch norm with its activation, and the gradients of depthwise convolutions, on channels-last float32: fewer
-// passes over memory than torch's operations take. nasaug/native.py compiles this file where the machine has a C compiler, and
-// nasaug/kernels.py has the same in torch for where it has not.
+// passes over memory than torch's operations take. nasaug/native.py compiles this file where the machine has a C
+// compiler, and nasaug/kernels.py has the same in torch for where it has not.
 //
 // An image batch is [rows, c]: one row of channels for every pixel. Loops over it run flat, over a tile of some
 // rows at a time, with per-channel factors repeated to the tile's length, so odd channel counts cost nothing.
@@ -245,12 +245,10 @@ int norm_act_back(const float *g, const float *y, float *dy, long rows, long c, 
 // --- gradients of a depthwise convolution --------------------------------------------------------------------
 //
 // Sixteen channels at a time, in a zero-padded copy of one image that stays in the cache. Fewer channels than
-// sixteen fill their vector with zeros.
+// sixteen fill their vector with zeros. Input h x w, kernel k, stride s, output oh x ow.
 
 typedef float Vec __attribute__((vector_size(64)));
 #define LANES 16
-
-typedef struct { long n, h, w, c, k, s, oh, ow; } Conv;  // input h x w, kernel k, stride s, output oh x ow
 
 #ifdef __AVX512F__
 #include <immintrin.h>
@@ -341,7 +339,8 @@ static Vec *vectors(long n) {
 }
 
 // dx [n, h, w, c] (unless null) from dy [n, oh, ow, c] and x; adds the gradient of w to for_w, whose strides are
-// given as w's: of channel, row and column, in floats. Padding k / 2; k at most 7. Returns 0, or 1 where memory ran out.
+// given as w's: of channel, row and column, in floats. Padding k / 2; k at most 7.
+// Returns 0, or 1 where memory ran out.
 int depthwise_back(const float *dy, const float *x, const float *w, const long *w_stride, float *dx, float *for_w,
                    const long *for_stride, long n, long h, long wd, long c, long k, long s, long oh, long ow,
                    int threads) {

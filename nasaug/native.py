@@ -15,7 +15,6 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -144,5 +143,4 @@ def _compile(command: list[str], path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as folder:
         made = Path(folder, path.name)
         subprocess.run([*command, "-o", str(made)], check=True, capture_output=True, timeout=120)
-        with suppress(FileNotFoundError):
-            made.replace(path)
+        made.replace(path)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from test_space import SPACES, archs_of, bounds_of, every_space
 
 from nasaug.channels import channel_groups
-from nasaug.kernels import conv_norm_act, depthwise_gradient
+from nasaug.kernels import conv_norm_act
 from nasaug.net import Net
-from nasaug.plan import Layer, Spec, from_specs, plan
+from nasaug.plan import Spec, from_specs, plan
 
 ACTIVATIONS = {"": lambda x: x, "relu": F.relu, "relu6": F.relu6, "hswish": F.hardswish}
 
@@ -349,20 +349,6 @@ def test_a_step_with_gradient_buffers_equals_one_without(space, dtype, tolerance
         assert (two.grad - expected).abs().max() < tolerance * scale, name
     for one, two in zip(net.buffers(), twin.buffers(), strict=True):
         assert torch.allclose(one.to(dtype), two.to(dtype), rtol=tolerance)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 8, 11])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
-def test_the_gradient_of_depthwise_weights_is_torchs(size, stride, kernel):
-    g = torch.Generator().manual_seed(0)
-    x = torch.randn(5, 6, size, size, generator=g, dtype=torch.float64).to(memory_format=torch.channels_last)
-    weight = torch.randn(6, 1, kernel, kernel, generator=g, dtype=torch.float64, requires_grad=True)
-    out = F.conv2d(x, weight, None, stride, kernel // 2, 1, 6)
-    grad = torch.randn(out.shape, generator=g, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
-    (expected,) = torch.autograd.grad(out, weight, grad)
-    layer = Layer("dw", "conv", 6, 6, *out.shape[2:], kernel, stride, 6)
-    assert torch.allclose(depthwise_gradient(grad, x, layer), expected)
 
 
 @every_space

@@ -1,4 +1,4 @@
-"""The compiled kernels compute what torch's operations do, and are done without where they cannot be had."""
+"""A training step's own operations compute what torch's do; compiled ones are done without where they cannot be had."""
 
 import os
 import subprocess
@@ -115,6 +115,20 @@ def test_depthwise_gradients_are_torchs(n, c, h, w, k, stride, spare, wanted):
     assert close(kernels.window(to, (c, 1, k, k)) - 3.0, twins[1].grad)
     assert (to != 3.0).sum() <= weight.numel()  # nothing beside the slice
     assert close(back, twins[0].grad) if wanted else back is None
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 8, 11])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+def test_the_gradient_of_depthwise_weights_without_a_compiler_is_torchs(size, stride, kernel):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(5, 6, size, size, generator=g, dtype=torch.float64).to(memory_format=torch.channels_last)
+    weight = torch.randn(6, 1, kernel, kernel, generator=g, dtype=torch.float64, requires_grad=True)
+    out = F.conv2d(x, weight, None, stride, kernel // 2, 1, 6)
+    grad = torch.randn(out.shape, generator=g, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    (expected,) = torch.autograd.grad(out, weight, grad)
+    layer = Layer("dw", "conv", 6, 6, *out.shape[2:], kernel, stride, 6)
+    assert torch.allclose(kernels.depthwise_gradient(grad, x, layer), expected)
 
 
 @compiled
