@@ -2,7 +2,7 @@
 
     python benchmarks/supernet.py [--macs 3e11] [ARM ...]
 
-An arm is settings joined by commas, like `lr=0.4,sandwich.every=1`; `plain` is short for
+An arm is settings joined by commas, like `search.lr=0.4,sandwich.every=1`; `plain` is short for
 `zero_init_residual=false`. Fashion-MNIST, the default space cropped to 1M MACs; mean calibrated validation top-1 (2,000
 images) of 40 fixed subnets with log MACs about uniform from 0.125M to 1.2M. An arm that is in the results already,
 trained for as many MACs, is not run again.
@@ -36,7 +36,7 @@ from nasaug.training import Length
 SUBNETS, IMAGES = 40, 2000
 BUDGET = Budget(macs=1_000_000)
 RULE = "sandwich.every=1,sandwich.samples=2"  # the published rule
-ARMS = (f"plain,{RULE}", f"plain,{RULE},lr=0.4", RULE, "plain", "sandwich.every=4")
+ARMS = (f"plain,{RULE}", f"plain,{RULE},search.lr=0.4", RULE, "plain", "sandwich.every=4")
 
 
 def short_training(arm: str, macs: float) -> tuple[Trainer, float, float]:
@@ -48,6 +48,7 @@ def short_training(arm: str, macs: float) -> tuple[Trainer, float, float]:
     data = load_data(recipe, largest.resolution)
     low, high = macs_range(space, BUDGET, 10)
     method = replace(recipe.sandwich, low=low, high=high)
+    recipe = replace(recipe, lr=recipe.search.lr)
     job = make_job(recipe, method, Base(largest, space, space.largest), images=len(data.train), runtime=runtime)
     steps = int(macs / (job.length.macs_per_image * recipe.batch))
     job = replace(job, length=Length(1, steps, job.length.macs_per_image, recipe.batch))

@@ -133,7 +133,8 @@ class Trainer:
         means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
         for name, value in means.items():
             if not math.isfinite(value):
-                remedy = f"lower the learning rate: --set lr={self.training.lr / 2:g}"
+                half = f"{self.training.lr / 2:g}"
+                remedy = f"lower the learning rate: --set lr={half}, a supernet's by --set search.lr={half}"
                 raise RunFault(f"the {name} loss is {value} by step {self.step}; {remedy}")
         return means
 

@@ -26,6 +26,8 @@ class SearchConfig:
     calibration_images: int = 1024
     finalists: int = 8
     """The best few, scored again on the whole validation split."""
+    lr: float | Literal["auto"] = "auto"
+    """The supernet's learning rate; auto: the recipe's lr."""
     headroom: float = 6.0
     """The supernet's largest net costs at most this many times the MAC budget; 0: the space is not cropped."""
 
@@ -35,6 +37,8 @@ class SearchConfig:
                 raise BadInput(f"search.{name} = {getattr(self, name)} must be at least 1")
         if self.calibration_images < 2:
             raise BadInput(f"search.calibration_images = {self.calibration_images} must be at least 2")
+        if self.lr != "auto" and not self.lr > 0:
+            raise BadInput(f"search.lr = {self.lr:g} must be above 0, or auto")
         if self.headroom != 0 and self.headroom < 1:
             raise BadInput(f"search.headroom = {self.headroom:g} must be 0 (do not crop the space) or at least 1")
 

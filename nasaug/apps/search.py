@@ -140,10 +140,12 @@ def supernet(ready: Ready, search: Search, run: RunDir) -> Net:
 def _job(ready: Ready) -> Job:
     """The supernet's training; its subnets are of about the budget's size unless the recipe says else."""
     low, high = macs_range(ready.space, ready.request.budget, ready.largest.classes)
-    sandwich = ready.recipe.sandwich
+    recipe, sandwich = ready.recipe, ready.recipe.sandwich
+    if recipe.search.lr != "auto":
+        recipe = replace(recipe, lr=recipe.search.lr)
     method = replace(sandwich, low=sandwich.low or low, high=sandwich.high or high)
     base = Base(ready.largest, ready.space, ready.space.largest)
-    return make_job(ready.recipe, method, base, images=len(ready.data.train), runtime=ready.runtime)
+    return make_job(recipe, method, base, images=len(ready.data.train), runtime=ready.runtime)
 
 
 def estimate(trainer: Trainer, search: Search) -> str:
@@ -168,6 +170,9 @@ def command(common, given: dict, budget: Budget, timeout: str | None, storage: s
         return _resume(common, given, request)
     refuse_existing(common.run)
     recipe = common.settings(given)
+    said = {item.partition("=")[0].strip() for item in common.set}
+    if recipe.search.lr != "auto" and "lr" in said and "search.lr" not in said:
+        raise BadInput("--set lr=…: the recipe gives the supernet a learning rate of its own; use --set search.lr=…")
     ready = prepare(recipe, request, common.device)
     with RunDir.create("search", recipe, common.run) as run, stopping("search", run):
         shown = storage and without_passwords(storage)

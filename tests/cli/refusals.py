@@ -73,7 +73,9 @@ REFUSED = {
         "sandwich.every=0": "every = 0 must be at least 1", "data.train_images=99999": "but 'digits' has 1397",
         "views.train.crop=9": "crop = 9.0 is not.*0.5",
         "netaug.width_factors=[2.0,1.0]": "netaug.width_factors.*rise from 1.0",
+        "search.lr=0": "search.lr = 0 must be above 0",
     },
+    "search --recipe small --set": {"lr=0.2": "gives the supernet a learning rate of its own; use --set search.lr="},
     "search --trials 3 --set": {
         "search.trials=4": "--set search.trials=… says what.*an option says too",
     },

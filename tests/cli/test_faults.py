@@ -16,6 +16,11 @@ def test_a_loss_that_is_no_number_is_a_fault(here):
     assert "loss is nan" in (said := faulty(call(*TRAIN, "--set", "lr=1e30"))) and "--set lr=5e+29" in said
 
 
+def test_the_supernet_has_a_learning_rate_of_its_own(here):
+    said = faulty(call(*SEARCH, "--run", "wild", "--set", "lr=0.01", "--set", "search.lr=1e30"))
+    assert "is nan" in said and "a supernet's by --set search.lr=5e+29" in said
+
+
 def test_too_little_memory_is_a_fault(here, monkeypatch):
     def greedy(*args, **kwargs):
         import torch
