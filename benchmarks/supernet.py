@@ -3,9 +3,9 @@
     python benchmarks/supernet.py [--macs 3e11] [ARM ...]
 
 An arm is settings joined by commas, like `search.lr=0.4,sandwich.every=1`; `plain` is short for
-`zero_init_residual=false`. Fashion-MNIST, the default space cropped to 1M MACs; mean calibrated validation top-1 (2,000
-images) of 40 fixed subnets with log MACs about uniform from 0.125M to 1.2M. An arm that is in the results already,
-trained for as many MACs, is not run again.
+`zero_init_residual=false`. Fashion-MNIST by the recipe `small` (with random crops), the default space cropped to 1M
+MACs; mean calibrated validation top-1 (2,000 images) of 40 fixed subnets with log MACs about uniform from 0.125M to
+1.2M. An arm that is in the results already, trained for as many MACs, is not run again.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def main() -> None:
         figures[f"{o.macs:g}"][arm] = figures[f"{o.macs:g}"][arm] or measure(arm, o.macs)
         lines = [
             "`python benchmarks/supernet.py`", "",
-            f"Mean over {SUBNETS} fixed subnets of 0.125M to 1.2M MACs, one seed. `plain`: residual blocks do not "
-            "begin as identities; `sandwich.every=1`: the published rule.", "",
+            f"Mean over {SUBNETS} fixed subnets of 0.125M to 1.2M MACs, one seed, random crops. `plain`: residual "
+            "blocks do not begin as identities; `sandwich.every=1`: the published rule.", "",
             "| settings | forward MACs | steps | seconds | largest net, top-1 | subnets, mean top-1 |",
             "| --- | --- | --- | --- | --- | --- |",
         ]  # fmt: skip

@@ -223,10 +223,11 @@ def _optimizer(net: Net, training: Training) -> torch.optim.SGD:
     return optimizer
 
 
-def time_steps(trainer: Trainer, count: int = 4) -> float:
+def time_steps(trainer: Trainer, count: int | None = None) -> float:
     """Seconds a step takes, the mean of `count` after one to warm up; the trainer is left as it was.
 
-    The mean, because steps differ: as many as the sandwich's cycle has."""
+    The mean, because steps differ: `count` is 4, or what the method says its cycle has (`every`), up to 16."""
+    count = count or min(16, max(4, getattr(trainer.method, "every", 4)))
     tensors = {name: t.clone() for name, t in trainer.tensors().items()}
     state = trainer.state() | {"history": list(trainer.history)}
     times = []

@@ -122,7 +122,6 @@ class _ConvNormAct(torch.autograd.Function):
         c = layer.out
         weight = window(conv.detach(), (c, layer.cin // layer.groups, layer.kernel, layer.kernel))
         small, move = scale.detach()[:c], shift.detach()[:c]
-        ctx.compiled = native.serves(x, conv)
         if pointwise(layer):
             n, cin, h, w = x.shape
             y = torch.mm(_rows(x), weight.view(c, cin).t()).view(n, h, w, c).permute(0, 3, 1, 2)
@@ -130,7 +129,7 @@ class _ConvNormAct(torch.autograd.Function):
             y = aten.convolution(x, weight, None, *geometry(layer))
         if y.numel() == c:
             raise ValueError(f"{layer.name}: a batch norm in training needs more than one value per channel")
-        kept = None
+        kept, ctx.compiled = None, native.serves(x, y, conv)  # under autocast x and y are of two types
         if ctx.compiled:
             y = y.contiguous(memory_format=torch.channels_last)
             out, center, spread = native.norm_act(y, layer, small, move, running, eps)

@@ -377,10 +377,10 @@ int depthwise_back(const float *dy, const float *x, const float *w, const long *
     if (!failed)
         for (long i = 0; i < c; i++)
             for (long t = 0; t < kk; t++) {
-                float sum = 0.0f;
+                double sum = 0.0;
                 for (long group = 0; group < groups; group++)
                     sum += ((float *)(partial + (group * parts + i / LANES) * kk + t))[i % LANES];
-                for_w[i * for_stride[0] + t / k * for_stride[1] + t % k * for_stride[2]] += sum;
+                for_w[i * for_stride[0] + t / k * for_stride[1] + t % k * for_stride[2]] += (float)sum;
             }
     free(partial);
     free(taps);

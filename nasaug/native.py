@@ -56,7 +56,7 @@ def norm_act(y: Tensor, layer: Layer, scale: Tensor, shift: Tensor, running, eps
 
     `running` is (mean, variance, momentum), updated in place, or (None, None, 0.0)."""
     out = torch.empty_like(y)
-    mean, rstd = torch.empty(2, y.shape[1]).unbind()
+    mean, rstd = y.new_empty(2, y.shape[1]).unbind()
     known, spread, momentum = running
     _call("norm_act", y, out, *_rows(y), scale, shift, eps, *ACTS[layer.act], mean, rstd, known, spread, momentum)
     return out, mean, rstd
@@ -117,7 +117,7 @@ def library() -> ctypes.CDLL | None:
         found = ctypes.CDLL(str(path))
         for name, types in _SIGNATURES.items():
             getattr(found, name).argtypes = types
-    except (OSError, subprocess.SubprocessError, AttributeError):
+    except (OSError, RuntimeError, subprocess.SubprocessError, AttributeError):  # RuntimeError: there is no home
         return None  # torch's operations do the same
     return found
 

@@ -189,12 +189,13 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
-HIDDEN = ":***@"  # in the place of a password
+HIDDEN = "***"  # in the place of a password
 
 
 def without_passwords(text: str) -> str:
-    """The text with the password of any address (a database's, say) blotted out."""
-    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", rf"\1{HIDDEN}", text)
+    """The text with the password of any address (a database's, say) blotted out: `user:it@` and `?password=it`."""
+    text = re.sub(r"(://[^:/@\s]*):[^@\s]*@", rf"\1:{HIDDEN}@", text)
+    return re.sub(r"(?i)([?&](?:password|passwd|pwd)=)[^&\s'\"]*", rf"\1{HIDDEN}", text)
 
 
 def _commit() -> str | None:

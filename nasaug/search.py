@@ -18,6 +18,7 @@ from .errors import BadInput
 from .net import Net
 from .plan import plan
 from .progress import Progress
+from .rundir import without_passwords
 from .runtime import Pending
 from .scoring import Scorer
 from .settings import SearchConfig
@@ -25,7 +26,7 @@ from .space import Arch, Space
 
 STUDY = "nasaug"
 STARTUP = 20  # candidates that every sampler but `random` draws by size before it learns from scores
-EXPLORE = 4  # after that every so many-th is still drawn, between half the budget and all of it
+EXPLORE = 4  # after that every so many-th is still drawn by size: close under a MAC budget
 SLACK = 1.2  # draws reach this far above the budget, so that what is trained and tried surrounds it
 ASKS = 50  # asks per evaluated candidate, at most
 
@@ -112,8 +113,7 @@ class Search:
         if self.config.sampler == "random" or len(self.scores) < STARTUP:
             self._study.enqueue_trial(self._params(self._draw(number, *self.range())))
         elif number % EXPLORE == 0:
-            top = self.range()[1] / SLACK
-            self._study.enqueue_trial(self._params(self._draw(number, top / 2, top)))
+            self._study.enqueue_trial(self._params(self._draw(number, *self._explored())))
         self._study.sampler = self._sampler(number)
         trial = self._study.ask(self._distributions())
         arch = self._arch(trial.params)
@@ -132,6 +132,14 @@ class Search:
     def _told(self) -> int:
         """Trials scored, turned away or answered from the cache so far."""
         return len(self._study.get_trials(deepcopy=False))
+
+    def _explored(self) -> tuple[float, float]:
+        """MACs between which a candidate is still drawn: half the MAC budget to all of it, else as at the start."""
+        low, high = self.range()
+        if self.budget.macs is None:
+            return low, high
+        top = min(high, float(self.budget.macs))
+        return top / 2, top
 
     def _draw(self, number: int, low: float, high: float) -> Arch:
         return sample_near(self.space, Random(f"{self.seed}/draw/{number}"), low, high, self.net.plan.classes)
@@ -204,7 +212,8 @@ def open_storage(url: str):
         return _storage(url)
     except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise BadInput(f"--storage {url}: {reason}; give a URL like sqlite:///study.db, or none") from None
+        shown = without_passwords(f"--storage {url}: {reason}")
+        raise BadInput(f"{shown}; give a URL like sqlite:///study.db, or none") from None
 
 
 def _storage(url: str):

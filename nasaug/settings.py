@@ -25,7 +25,8 @@ class SearchConfig:
     """Validation images on which a candidate is scored."""
     calibration_images: int = 1024
     finalists: int = 8
-    """The best few, scored again on the whole validation split."""
+    """Scored again on the whole validation split: half the best, half the largest (in MACs) that tie with the best.
+    Found is the largest that ties again."""
     lr: float | Literal["auto"] = "auto"
     """The supernet's learning rate; auto: the recipe's lr."""
     headroom: float = 6.0

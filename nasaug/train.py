@@ -149,7 +149,7 @@ def _tensorboard(path: Path, step: int):
 
 
 def announce(trainer: Trainer, title: str, inputs: str) -> float:
-    """Say, from three timed steps, how long the training will take; returns seconds a step."""
+    """Say, from a few timed steps, how long the training will take; returns seconds a step."""
     seconds, length = time_steps(trainer), trainer.length
     whole = seconds * length.steps
     say(

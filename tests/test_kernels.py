@@ -78,13 +78,46 @@ def test_norm_and_activation_are_as_exact_as_torchs(n, c, h, w, act, offset):
 
 @compiled
 @pytest.mark.parametrize("act", list(ACTS))
-def test_many_rows_far_from_zero_keep_their_variance(act):
+@pytest.mark.parametrize("shape", [(7, 37, 29, 31), (64, 1, 32, 33), (9, 600, 5, 5)])
+def test_many_blocks_of_rows_are_merged(act, shape):
+    """More values than one thread sums at a time, against double precision; single ones near a kink left out."""
+    c, layer = shape[1], conv_layer(shape[1], act=act)
+    y, grad, scale, shift = image_batch(*shape), image_batch(*shape, seed=1), torch.rand(c) + 0.5, torch.randn(c)
+    out, mean, rstd = native.norm_act(y, layer, scale, shift, (None, None, 0.0), EPS)
+    leaves = [t.double().requires_grad_() for t in (y, scale, shift)]
+    z = F.batch_norm(leaves[0], None, None, *leaves[1:], True, 0.0, EPS)
+    edges = {"": (), "relu": (0.0,), "relu6": (0.0, 6.0), "hswish": (-3.0, 3.0)}[act]
+    grad[sum(((z - edge).abs() < 1e-4 for edge in edges), torch.zeros(shape)).bool()] = 0.0
+    expected = ACTS[act](z)
+    expected.backward(grad.double())
+    to = torch.zeros(c), torch.zeros(c)
+    back = native.norm_act_back(grad, y, layer, scale, shift, mean, rstd, to)
+    assert close(out, expected) and close(back, leaves[0].grad)
+    assert close(to[0], leaves[1].grad) and close(to[1], leaves[2].grad)
+
+
+@compiled
+def test_many_rows_far_from_zero_keep_their_variance():
     """Sums of squares would cancel: the mean is 1,000 deviations away."""
-    y = image_batch(64, 5, 32, 32, scale=0.1, shift=100.0)
-    out, mean, rstd = native.norm_act(y, conv_layer(5, act=act), torch.ones(5), torch.zeros(5), (None, None, 0.0), EPS)
+    y, layer = image_batch(64, 5, 32, 32, scale=0.1, shift=100.0), conv_layer(5)
+    out, mean, rstd = native.norm_act(y, layer, torch.ones(5), torch.zeros(5), (None, None, 0.0), EPS)
     var = y.double().var((0, 2, 3), unbiased=False)
     assert torch.allclose(rstd.double(), (var + EPS).rsqrt(), rtol=1e-5)
     assert torch.allclose(mean.double(), y.double().mean((0, 2, 3)), rtol=1e-6)
+    assert close(out, (y.double() - mean.view(1, -1, 1, 1).double()) * rstd.view(1, -1, 1, 1), 1e-3)
+
+
+@pytest.mark.parametrize("groups, k", [(1, 1), (16, 3)])
+def test_a_layer_under_autocast_is_not_taken_for_single_precision(groups, k):
+    """A matrix product is in bfloat16 there, which the compiled kernels would read past its end."""
+    x, layer = image_batch(4, 16, 6, 6), conv_layer(16, k, 1, groups, act="relu6")
+    w, one, zero = torch.randn(16, 16 // groups, k, k), torch.ones(16), torch.zeros(16)
+    for t in (w, one, zero):
+        t.requires_grad_().grad = torch.zeros_like(t)
+    expected = kernels.conv_norm_act(x, layer, w, one, zero, (None, None, 0.0), EPS)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = kernels.conv_norm_act(x, layer, w, one, zero, (None, None, 0.0), EPS)
+    assert (out.float() - expected).abs().max() < 0.05
 
 
 @compiled
@@ -153,7 +186,9 @@ print([zlib.crc32(t.contiguous().numpy().tobytes()) for t in (out, mean, rstd, b
     assert runs[0].stdout.startswith("[") and runs[0].stdout == runs[1].stdout == runs[2].stdout
 
 
-@pytest.mark.parametrize("missing", ["switched off", "no compiler", "a compiler that fails", "nowhere to keep it"])
+@pytest.mark.parametrize(
+    "missing", ["switched off", "no compiler", "a compiler that fails", "nowhere to keep it", "no home"]
+)
 def test_without_them_torch_does_the_same(missing, tmp_path):
     """A training step with and without, in processes of their own; nothing is printed and nothing left."""
     program = """
@@ -172,8 +207,9 @@ conv_norm_act(x, layer, w, one, zero, (None, None, 0.0), 1e-5).square().sum().ba
 print([round(t.grad.abs().sum().item(), 3) for t in (x, w, one, zero)])
 """
     changes = {
-        "switched off": {"NASAUG_KERNELS": "off"}, "no compiler": {"PATH": str(tmp_path / "bin")},
+        "switched off": {"NASAUG_KERNELS": "off"}, "no compiler": {"PATH": str(tmp_path / "bin"), "CC": ""},
         "a compiler that fails": {"CC": "false"}, "nowhere to keep it": {"NASAUG_KERNELS": "/proc/nowhere"},
+        "no home": {"NASAUG_KERNELS": "", "XDG_CACHE_HOME": "", "HOME": "~nobody-at-all"},
     }[missing]  # fmt: skip
     empty = tmp_path / "kept"
     runs = [

@@ -188,3 +188,5 @@ def test_a_run_is_finished_when_its_result_is_there():
 def test_passwords_in_addresses_are_blotted_out():
     told = without_passwords("nasaug search --storage postgresql://me:s3cret@host/db --data a:b@c")
     assert told == "nasaug search --storage postgresql://me:***@host/db --data a:b@c"
+    told = without_passwords("'postgresql://host/db?user=me&password=s3cret&x=1' mysql://host/db?PWD=s3cret")
+    assert told == "'postgresql://host/db?user=me&password=***&x=1' mysql://host/db?PWD=***"

@@ -186,6 +186,15 @@ def test_every_fourth_candidate_stays_drawn_between_half_the_budget_and_all_of_i
     assert all(number % 4 == 0 and (low, high) == (75_000, 150_000) for number, low, high in later)
 
 
+@pytest.mark.parametrize("budget", [Budget(params=40_000), Budget(macs=10**9), Budget(macs=150_000, params=10**6)])
+def test_what_is_explored_fits_the_budget(tmp_path, budget):
+    """Without a MAC budget as at the start; with one between half of it and all, within the space."""
+    search = search_of(tmp_path / "study", budget=budget)
+    low, high = search.range()
+    top = min(budget.macs or 0, float(cost_of(SPACE, SPACE.largest, 10).macs))
+    assert search._explored() == ((top / 2, top) if budget.macs else (low, high))
+
+
 def test_macs_to_draw_between():
     smallest, largest = (float(cost_of(SPACE, arch, 10).macs) for arch in (SPACE.smallest, SPACE.largest))
     assert macs_range(SPACE, Budget(), 10) == (smallest, largest)

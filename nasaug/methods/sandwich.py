@@ -15,9 +15,9 @@ class Sandwich:
     """Yu and Huang, ICCV 2019: the largest net learns the labels, the smallest (at a resolution drawn
     at random) and `samples` others its output. The loss is the mean over the passes.
 
-    Every `every`-th step does this; in the others the largest net, which costs more than all of the rest, is left
-    out, and the smaller ones learn the labels: at equal compute they are trained more than twice as often and
-    come out better (docs/results/supernet.md). 1: the published rule.
+    Every `every`-th step does this; in the others the largest net is left out, which at 1M MACs costs more than all
+    of the rest, and the smaller ones learn the labels: at equal compute they are trained more than twice as often
+    and come out better (docs/results/supernet.md). 1: the published rule.
     The samples' log MACs are about uniform between `low` and `high` (0: over the space), so that the subnets
     that the search will judge are the ones that are trained."""
 
