@@ -131,7 +131,10 @@ def bench_supernet(rounds: int) -> list[tuple[str, str]]:
     times = alternate({"fused": fused, "unfused": unfused}, rounds, method.every)
     return [
         ("supernet at 1M MACs", f"{BATCH / median(times['fused']):.0f} images/s"),
-        ("supernet, one compiled node a layer: times as fast as torch's operations", f"{ratio(times, 'unfused', 'fused'):.2f}"),
+        (
+            "supernet, one compiled node a layer: times as fast as torch's operations",
+            f"{ratio(times, 'unfused', 'fused'):.2f}",
+        ),
     ]
 
 
