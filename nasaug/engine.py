@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from random import Random
 from statistics import mean
 
@@ -257,7 +258,7 @@ def fit(
             trainer.method.on_epoch(trainer)
         begun, spent = time.perf_counter(), trainer.seconds
         batches = trainer.data.train.batches(trainer.length.batch, seed=trainer.seed, epoch=epoch, start=start)
-        for images, labels, _ in batches:
+        for images, labels, _ in islice(batches, per_epoch - start):  # an epoch may be a part of the images
             trainer.train_step(images, labels)
             trainer.seconds = spent + time.perf_counter() - begun
             tick(trainer)

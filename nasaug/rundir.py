@@ -100,13 +100,14 @@ class RunDir:
         whole = path.read_text("utf-8").split("\n")[:-1] if path.exists() else []
         return [json.loads(line) for line in whole]
 
-    def rewind(self, **last: int) -> None:
-        """Drops all from the first event past `last`, such as step=120, so that resuming logs nothing twice.
+    def rewind(self, stage: str | None = None, **last: int) -> None:
+        """Drops all from the first event of `stage` past `last`, such as step=120, so that resuming logs nothing twice.
 
         A last line cut off by a kill goes too. Events that lack the key count as within it.
         """
         events = self.read_log()
-        past = (i for i, event in enumerate(events) if any(event.get(k, v) > v for k, v in last.items()))
+        meant = [event if event.get("stage") == stage else {} for event in events]
+        past = (i for i, event in enumerate(meant) if any(event.get(k, v) > v for k, v in last.items()))
         kept = events[: next(past, len(events))]
         write_whole(self.path / "log.jsonl", "".join(to_json(event) + "\n" for event in kept))
 

@@ -7,7 +7,10 @@ the validation split. The study holds all state: resumed, it goes on as if it ha
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain, zip_longest
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,7 +25,7 @@ from .rundir import without_passwords
 from .runtime import Pending
 from .scoring import Scorer
 from .settings import SearchConfig
-from .space import Arch, Space
+from .space import Arch, Axis, Space, resolve
 
 STUDY = "nasaug"
 STARTUP = 20  # candidates that every sampler but `random` draws by size before it learns from scores
@@ -33,12 +36,14 @@ ASKS = 50  # asks per evaluated candidate, at most
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One judged architecture; `val_top1` is on the scoring images, `full_top1` on the whole validation split."""
+    """One judged architecture: `val_top1` is on the scoring images, `full_top1` on the whole validation split, both
+    with the supernet's weights; `trained_top1` on the whole split after the finalists' short training."""
 
     arch: Arch
     cost: Cost
     val_top1: float
     full_top1: float | None = None
+    trained_top1: float | None = None
 
 
 @dataclass
@@ -84,16 +89,17 @@ class Search:
         return [Candidate(arch, self._cost(arch), self.scores[arch]) for arch in ranked]
 
     def finalists(self, ranked: list[Candidate], val: Split) -> list[Candidate]:
-        """The best few, judged on the whole validation split: first what the search has found, then by score.
+        """The best few, judged on the whole validation split: first what the supernet would have found, then by score.
 
-        Half are the best; the others are the largest of those that tie with the best, which is: are within its
-        standard error. Found is the largest of those that tie again. A supernet tells subnets of near sizes hardly
-        apart, and what it does not tell, size does (docs/results/main_job.md)."""
-        count = self.config.finalists
-        best, rest = ranked[: -(-count // 2)], ranked[-(-count // 2) :]
-        tied = [c for c in rest if c.val_top1 >= ranked[0].val_top1 - standard_error(ranked[0].val_top1, self.images)]
-        chosen = [*best, *sorted(tied, key=lambda c: -c.cost.macs)]
-        chosen = [*chosen, *(c for c in rest if c not in tied)][:count]
+        They are taken from each resolution in turn, since a supernet compares those wrongly
+        (docs/results/resolution.md), alternately the largest of those that tie with its best (are within the standard
+        error) and the best. A supernet tells subnets of near sizes hardly apart, and what it does not tell, size
+        does: first is the largest of the finalists that tie again (docs/results/main_job.md)."""
+        groups: dict[int, list[Candidate]] = {}
+        for c in ranked:
+            groups.setdefault(int(resolve(self.space.resolution, c.arch.values)), []).append(c)
+        turns = zip_longest(*(_in_turn(group, self.images) for group in groups.values()))
+        chosen = [c for c in chain.from_iterable(turns) if c is not None][: self.config.finalists]
         judged = [Candidate(c.arch, c.cost, c.val_top1, self._score(c.arch, val)) for c in chosen]
         judged.sort(key=lambda c: -c.full_top1)
         least = judged[0].full_top1 - standard_error(judged[0].full_top1, val)
@@ -114,6 +120,8 @@ class Search:
             self._study.enqueue_trial(self._params(self._draw(number, *self.range())))
         elif number % EXPLORE == 0:
             self._study.enqueue_trial(self._params(self._draw(number, *self._explored())))
+        elif len(self._resolutions) > 1:
+            self._study.enqueue_trial(self._fixed(number))
         self._study.sampler = self._sampler(number)
         trial = self._study.ask(self._distributions())
         arch = self._arch(trial.params)
@@ -142,7 +150,35 @@ class Search:
         return top / 2, top
 
     def _draw(self, number: int, low: float, high: float) -> Arch:
-        return sample_near(self.space, Random(f"{self.seed}/draw/{number}"), low, high, self.net.plan.classes)
+        name, r = self._resolution(number)
+        space = self.space.trimmed({name: (r,)}) if name else self.space
+        return sample_near(space, Random(f"{self.seed}/draw/{number}"), low, high, self.net.plan.classes)
+
+    @cached_property
+    def _resolutions(self) -> tuple[int, ...]:
+        """Those at which some architecture is within the budget: each has its share of the candidates."""
+        axis = self._resolution_axis
+        if axis is None:
+            return ()
+        smallest = {r: self.space.trimmed({axis.name: (r,)}).smallest for r in axis.choices}
+        return tuple(r for r, arch in smallest.items() if self.budget.holds(self._cost(arch))) or axis.choices
+
+    @property
+    def _resolution_axis(self) -> Axis | None:
+        return next((axis for axis in self.space.axes if axis.kind == "resolution"), None)
+
+    def _resolution(self, number: int) -> tuple[str, int]:
+        """(axis, px) of one candidate: so many candidates in a row have each resolution once, in a random order."""
+        among = self._resolutions
+        if not among:
+            return "", 0
+        turn, place = divmod(number, len(among))
+        return self._resolution_axis.name, Random(f"{self.seed}/px/{turn}").sample(among, len(among))[place]
+
+    def _fixed(self, number: int) -> dict[str, int]:
+        """Optuna's parameter for the candidate's resolution; the sampler chooses all others."""
+        name, r = self._resolution(number)
+        return {name: self._resolution_axis.choices.index(r)}
 
     def _score(self, arch: Arch, split: Split) -> float:
         p = plan(self.space, arch, self.net.plan.classes)
@@ -234,6 +270,14 @@ def macs_range(space: Space, budget: Budget, classes: int) -> tuple[float, float
     return float(min(max(low, budget.macs / 8), high)), float(min(high, SLACK * budget.macs))
 
 
+def _in_turn(group: list[Candidate], images: Split) -> Iterator[Candidate]:
+    """Candidates of one resolution, ranked: the largest that ties with the best, the best, the next largest, …"""
+    least = group[0].val_top1 - standard_error(group[0].val_top1, images)
+    tied = sorted((c for c in group if c.val_top1 >= least), key=lambda c: -c.cost.macs)
+    both = chain.from_iterable(zip_longest(tied, group))
+    return iter(dict.fromkeys(c for c in both if c is not None))
+
+
 def standard_error(top1: float, split: Split) -> float:
     """Of a top-1 accuracy measured on the images of `split`, in points."""
     share = min(max(top1 / 100, 0.0), 1.0)
@@ -257,7 +301,6 @@ def plot_pareto(path: Path, candidates: list[Candidate], budget: Budget) -> None
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-
 
     def points(shown: list[Candidate]) -> tuple[list[float], list[float]]:
         return [c.cost.macs / 1e6 for c in shown], [c.val_top1 for c in shown]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -25,8 +26,11 @@ class SearchConfig:
     """Validation images on which a candidate is scored."""
     calibration_images: int = 1024
     finalists: int = 8
-    """Scored again on the whole validation split: half the best, half the largest (in MACs) that tie with the best.
-    Found is the largest that ties again."""
+    """Scored again on the whole validation split: of each resolution in turn the largest (in MACs) that ties with its
+    best, and the best. Found is the best of them after a short training, each on its own."""
+    finalist_macs: float | Literal["auto"] = "auto"
+    """Forward MACs of that training, all finalists together; auto: a fifth of the supernet's; 0: none, and found is
+    the largest that ties with the best."""
     lr: float | Literal["auto"] = "auto"
     """The supernet's learning rate; auto: the recipe's lr."""
     headroom: float = 6.0
@@ -36,6 +40,8 @@ class SearchConfig:
         for name in ("trials", "score_images", "finalists"):
             if getattr(self, name) < 1:
                 raise BadInput(f"search.{name} = {getattr(self, name)} must be at least 1")
+        if self.finalist_macs != "auto" and not 0 <= self.finalist_macs < math.inf:
+            raise BadInput(f"search.finalist_macs = {self.finalist_macs:g} must be at least 0, or auto")
         if self.calibration_images < 2:
             raise BadInput(f"search.calibration_images = {self.calibration_images} must be at least 2")
         if self.lr != "auto" and not self.lr > 0:

@@ -106,13 +106,13 @@ def make_scorer(recipe: Recipe, data: Data, runtime: Runtime, calibration: int |
     return Scorer(data, task, runtime, calibration or recipe.calibration_images, recipe.data.split_seed)
 
 
-def carry_out(trainer: Trainer, run: RunDir, title: str) -> None:
+def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint: str = CHECKPOINT) -> None:
     """Fit from where the run's checkpoint stands (or the start), with progress, log and checkpoints."""
-    path = run.path / CHECKPOINT
+    path = run.path / checkpoint
     if path.is_file():
         trainer.load(path)
         say(f"resumed {title} at step {trainer.step} of {trainer.length.steps}")
-    run.rewind(step=trainer.step)
+    run.rewind(title, step=trainer.step)
     scalars = _tensorboard(run.path, trainer.step)
 
     def on_epoch(row: dict) -> None:

@@ -190,3 +190,13 @@ def test_passwords_in_addresses_are_blotted_out():
     assert told == "nasaug search --storage postgresql://me:***@host/db --data a:b@c"
     told = without_passwords("'postgresql://host/db?user=me&password=s3cret&x=1' mysql://host/db?PWD=s3cret")
     assert told == "'postgresql://host/db?user=me&password=***&x=1' mysql://host/db?PWD=***"
+
+
+def test_rewinding_a_stage_leaves_what_came_before_it(tmp_path):
+    with RunDir.create("search", Settings(), tmp_path / "r") as run:
+        for stage, step in (("one", 5), ("two", 1), ("two", 2), ("two", 3)):
+            run.log("epoch", stage=stage, step=step)
+        run.rewind("two", step=1)
+        assert [(e["stage"], e["step"]) for e in run.read_log()] == [("one", 5), ("two", 1)]
+        run.rewind("one", step=4)
+        assert run.read_log() == []

@@ -42,6 +42,7 @@ SPACE = made({
     ],
 })
 MEDIUM = Budget(macs=150_000)
+RESOLUTION = SPACE.index["resolution"]
 IMAGES = 10**6  # judged on: so many that scores which differ do not tie
 SAMPLERS = ("tpe", "nsga2", "random")
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
@@ -288,24 +289,57 @@ def test_ties_are_ranked_by_macs_and_finalists_by_the_whole_validation_split(tmp
     assert macs == sorted(macs) and {c.full_top1 for c in ranked} == {None}
     monkeypatch.setattr(search, "_score", lambda arch, split: search._cost(arch).macs * (split is whole))
     monkeypatch.setattr("nasaug.search.standard_error", lambda top1, split: 0.0)
-    best = search.finalists(ranked, whole)  # all tie: the two ranked first, and the two largest of the others
-    expected = [ranked[-1], ranked[-2], ranked[1], ranked[0]]
-    assert [(c.arch, c.full_top1) for c in best] == [(c.arch, c.cost.macs) for c in expected]
+    best = search.finalists(ranked, whole)
+    assert [c.full_top1 for c in best] == sorted((c.cost.macs for c in best), reverse=True)
+    of = {r: [c.cost.macs for c in ranked if c.arch.values[RESOLUTION] == r] for r in (8, 12, 16)}
+    assert len(best) == 4 and {max(row) for row in of.values()} <= {c.full_top1 for c in best}  # all tie
+
+
+def fake_candidates(*rows):
+    """Of (resolution, MACs, score); their first value is their place."""
+    values = [(i, *[0] * (RESOLUTION - 1), px) for i, (px, _, _) in enumerate(rows)]
+    return [Candidate(Arch("s", v), Cost(macs, 1, 1, 1), s) for v, (_, macs, s) in zip(values, rows, strict=True)]
 
 
 def test_found_is_the_largest_of_the_finalists_that_tie_with_the_best(tmp_path, monkeypatch):
     search, whole = search_of(tmp_path / "study", trials=12), range(5000)
     search.images = range(1000)  # a standard error of 1.14 points at 85 %, and of 0.50 on the whole split
-    ranked = [
-        Candidate(Arch("s", (i,)), Cost(macs, 1, 1, 1), top1)
-        for i, (macs, top1) in enumerate([(40, 85.0), (30, 84.9), (10, 84.5), (60, 84.0), (50, 83.9), (90, 83.8)])
-    ]
+    ranked = fake_candidates(
+        (8, 40, 85.0), (8, 30, 84.9), (8, 10, 84.5), (8, 60, 84.0), (8, 50, 83.9), (8, 90, 83.8)
+    )
     full = {0: 84.6, 1: 85.0, 3: 84.4, 4: 84.6, 2: 99.0, 5: 99.0}
     monkeypatch.setattr(search, "_score", lambda arch, split: full[arch.values[0]])
     names = [c.arch.values[0] for c in search.finalists(ranked, whole)]
     assert names == [4, 1, 0, 3]  # 3 is larger, but too far from the best; 5 was so already; 2 is smaller
     search.config = replace(search.config, finalists=1)
-    assert [c.arch.values[0] for c in search.finalists(ranked, whole)] == [0]
+    assert [c.arch.values[0] for c in search.finalists(ranked, whole)] == [3]  # the largest that ties with the best
+
+
+def test_finalists_come_from_each_resolution_in_turn(tmp_path, monkeypatch):
+    search = search_of(tmp_path / "study")
+    search.images = range(1000)
+    ranked = fake_candidates(
+        (12, 40, 85.0), (12, 50, 84.5), (12, 10, 84.4), (8, 20, 80.0), (16, 30, 70.0), (16, 9, 69.9)
+    )
+    monkeypatch.setattr(search, "_score", lambda arch, split: 100.0 - arch.values[0])
+    for count, names in {3: [1, 3, 4], 4: [0, 1, 3, 4], 5: [0, 1, 3, 4, 5], 6: [0, 1, 2, 3, 4, 5]}.items():
+        search.config = replace(search.config, finalists=count)
+        assert sorted(c.arch.values[0] for c in search.finalists(ranked, range(10**15))) == names
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_each_resolution_has_its_share_of_the_candidates(tmp_path, sampler):
+    """Though its score falls with the resolution; one at which nothing is within the budget has none."""
+    search = search_of(tmp_path / "study", sampler=sampler, trials=60)
+    run(search)
+    of = {r: sum(arch.values[RESOLUTION] == r for arch in search.judged) for r in (8, 12, 16)}
+    assert min(of.values()) >= 10
+    rows = [params["resolution"] for _, params, _, _ in recorded(search)]
+    assert all(sorted(rows[i : i + 3]) == [0, 1, 2] for i in range(0, len(rows) - 2, 3))
+    least = cost_of(SPACE, SPACE.trimmed({"resolution": (12,)}).smallest, 10).macs
+    small = search_of(tmp_path / "small", sampler=sampler, trials=20, budget=Budget(macs=least))
+    run(small)
+    assert {arch.values[RESOLUTION] for arch in small.judged} == {8, 12}
 
 
 def test_the_standard_error_is_the_binomials():
@@ -366,7 +400,7 @@ def test_a_candidate_is_judged_as_the_narrowed_and_calibrated_net(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value"),
     [("trials", 0), ("score_images", 0), ("finalists", 0), ("calibration_images", 1), ("headroom", 0.5),
-     ("headroom", -1.0)],
+     ("headroom", -1.0), ("finalist_macs", -1.0), ("finalist_macs", float("inf"))],
 )  # fmt: skip
 def test_impossible_search_settings_are_refused_by_name(key, value):
     with pytest.raises(BadInput, match=f"search.{key}"):

@@ -9,7 +9,7 @@ from ..plan import plan
 from ..rundir import RunDir
 from ..search import Candidate, Search, pareto, plot_pareto
 from ..settings import Recipe
-from ..space import Space
+from ..space import Space, resolve
 from ..train import say
 from ..units import format_quantity
 
@@ -24,6 +24,7 @@ def write_results(
     best, space, classes = finalists[0], search.space, search.net.plan.classes
     facts = {
         "budget": search.budget.limits, "val_top1": best.full_top1, "score_top1": best.val_top1,
+        "trained_top1": best.trained_top1,
         "data": recipe.data.name, "recipe_space": recipe.space,
     }  # fmt: skip
     found = ArchFile(
@@ -46,16 +47,18 @@ def write_results(
 
 def _row(space: Space, c: Candidate) -> dict:
     return {
-        "id": space.id(c.arch), "val_top1": c.val_top1, "full_val_top1": c.full_top1, **c.cost._asdict(),
+        "id": space.id(c.arch), "val_top1": c.val_top1, "full_val_top1": c.full_top1,
+        "trained_val_top1": c.trained_top1, **c.cost._asdict(),
         "choices": space.choices(c.arch),
     }  # fmt: skip
 
 
 def table(space: Space, finalists: list[Candidate]) -> str:
-    """The best few for people."""
-    rows = [("arch", "val top-1", "scored", "MACs", "params", "SRAM", "flash", "px")]
+    """The best few for people: validation top-1 after their own short training, on the whole split and as scored."""
+    rows = [("arch", "trained", "val top-1", "scored", "MACs", "params", "SRAM", "flash", "px")]
     for c in finalists:
+        top1 = ("-" if x is None else f"{x:.2f} %" for x in (c.trained_top1, c.full_top1, c.val_top1))
         figures = (format_quantity(getattr(c.cost, key), UNITS[key]) for key in c.cost._fields)
-        px = space.choices(c.arch).get("resolution", space.resolution)
-        rows.append((space.id(c.arch), f"{c.full_top1:.2f} %", f"{c.val_top1:.2f} %", *figures, str(px)))
+        px = resolve(space.resolution, c.arch.values)
+        rows.append((space.id(c.arch), *top1, *figures, str(px)))
     return "\n".join(f"{row[0]:12s}" + "".join(f"{cell:>10s}" for cell in row[1:]) for row in rows)

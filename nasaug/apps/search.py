@@ -38,6 +38,7 @@ from ..train import (
 )
 from ..units import format_duration, parse_quantity
 from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
+from .finalists import PlayOff
 from .results import FOUND, SUPERNET, write_results
 from .storage import check_storage, own_storage, storage_faults
 
@@ -118,7 +119,7 @@ def run_search(ready: Ready, run: RunDir) -> dict:
     with deferred_stop() as pending, storage_faults(search.storage):
         ranked = search.run(pending, lambda arch, top1: run.log("candidate", arch=arch, val_top1=top1))
     begun = time.perf_counter()
-    finalists = search.finalists(ranked, data.val)
+    finalists = play_off(ready, search, run).decide(search.finalists(ranked, data.val), run)
     return write_results(run, recipe, search, ranked, finalists, search.seconds + time.perf_counter() - begun)
 
 
@@ -127,14 +128,22 @@ def supernet(ready: Ready, search: Search, run: RunDir) -> Net:
     path, data, largest = run.path / SUPERNET, ready.data, ready.largest
     if not path.is_file():
         trainer = make_trainer(_job(ready), data, ready.runtime, search.scorer, keep_best=False)
-        announce(trainer, "supernet", f"largest net {describe(cost(largest))}")
+        per_step = announce(trainer, "supernet", f"largest net {describe(cost(largest))}")
         say(f"  then the search: {estimate(trainer, search)}")
+        per_mac = per_step / (trainer.length.batch * trainer.length.macs_per_image)
+        say(f"  {play_off(ready, search, run).estimate(per_mac)}")
         carry_out(trainer, run, "supernet")
         save_net(path, trainer.net, data=data.name, data_key=data.key)
     net = load_net(path)
     if net.plan != largest:
         raise BadInput(f"{path} is the supernet of another search; restore the right one, or start a new run")
     return net
+
+
+def play_off(ready: Ready, search: Search, run: RunDir) -> PlayOff:
+    """What decides among the finalists."""
+    macs = _job(ready).length.macs
+    return PlayOff(ready.recipe, ready.data, ready.runtime, search, run.path / SUPERNET, macs)
 
 
 def _job(ready: Ready) -> Job:
@@ -158,7 +167,7 @@ def estimate(trainer: Trainer, search: Search) -> str:
     each = time.perf_counter() - begun
     finalist = each * len(search.scorer.data.val) / max(1, len(search.images))
     whole = each * search.config.trials + finalist * search.config.finalists
-    return f"{search.config.trials} candidates at about {each:.1f} s, {format_duration(whole)} in all"
+    return f"{search.config.trials} candidates at about {each:.1f} s, {format_duration(whole)} in all;"
 
 
 def command(common, given: dict, budget: Budget, timeout: str | None, storage: str | None) -> None:

@@ -59,6 +59,7 @@ trials = 4
 score_images = 20
 calibration_images = 32
 finalists = 2
+finalist_macs = 1.6e7
 """
 QUICK = ("--recipe", "quick.toml")
 SEARCH = ("search", *QUICK, "--mac-budget", "100k")

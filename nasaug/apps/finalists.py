@@ -1,0 +1,98 @@
+"""The last choice of a search: its finalists, each trained for a short while on its own, from the supernet's weights.
+
+A supernet's scores say which subnets are worth a look, not which of the best is best: it compares resolutions
+wrongly, and nets of near sizes hardly (docs/results/resolution.md, docs/results/ranking.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .. import files
+from ..data import Data
+from ..methods import Base, Baseline
+from ..plan import plan
+from ..rundir import RunDir
+from ..runtime import Runtime
+from ..search import Candidate, Search, macs_range
+from ..settings import Recipe
+from ..train import carry_out, make_job, make_trainer, say
+from ..training import Length
+from ..units import format_duration, format_quantity
+
+SHARE = 0.2  # of the supernet's forward MACs: what `finalist_macs = "auto"` gives all of them together
+LEAST = 100  # steps each, under which a training that was not asked for is left out, since it tells nothing
+FORMAT, FILE = "nasaug-finalists/1", "finalists.json"
+
+
+@dataclass(frozen=True)
+class PlayOff:
+    """What the finalists are trained with; `supernet_macs` are the forward MACs of the supernet's own training."""
+
+    recipe: Recipe
+    data: Data
+    runtime: Runtime
+    search: Search
+    supernet: Path
+    supernet_macs: float
+
+    def length(self, macs: Sequence[int]) -> Length | None:
+        """How long each of nets with these MACs is trained, all for as many steps: whole epochs, or a part of one.
+
+        None where they are not trained on their own: told not to, too short to tell anything, or nothing to decide."""
+        asked = self.recipe.search.finalist_macs
+        given, least = (SHARE * self.supernet_macs, LEAST) if asked == "auto" else (asked, 1)
+        batch = min(self.recipe.batch, len(self.data.train))
+        steps, whole = int(given / (sum(macs) * batch)), self.data.train.steps(batch)
+        if steps < least or len(macs) < 2:
+            return None
+        return Length(max(1, round(steps / whole)), min(steps, whole), sum(macs) / len(macs), batch)
+
+    def estimate(self, seconds_per_mac: float) -> str:
+        """What `decide` will take with nets as large as the search may find, at this rate of forward MACs."""
+        search = self.search
+        largest = macs_range(search.space, search.budget, len(self.data.classes))[1]
+        macs = [round(min(largest, search.budget.macs or largest))] * search.config.finalists
+        length = self.length(macs)
+        if length is None:
+            return "then the finalists are judged as they are (search.finalist_macs is 0, or gives too few steps each)"
+        whole = format_duration(len(macs) * length.macs * seconds_per_mac)
+        return f"then {len(macs)} finalists, each trained for {length.steps} steps, about {whole} in all"
+
+    def decide(self, finalists: list[Candidate], run: RunDir) -> list[Candidate]:
+        """The finalists in the order of their own accuracy after that training; as they are, where there is none."""
+        length = self.length([c.cost.macs for c in finalists])
+        if length is None:
+            return finalists
+        say(
+            f"{len(finalists)} finalists, each trained for {length.steps} steps from the supernet's weights, "
+            f"{format_quantity(len(finalists) * length.macs, 'macs')} MACs in all"
+        )
+        path = run.path / FILE
+        known = files.read_json(path, FORMAT)["top1"] if path.is_file() else {}
+        for i, c in enumerate(finalists, 1):
+            name = self.search.space.id(c.arch)
+            if name not in known:
+                known[name] = self._train(c, length, run, f"finalist {i} of {len(finalists)}", name)
+                files.write_json(path, {"format": FORMAT, "top1": known})
+            (run.path / _checkpoint(name)).unlink(missing_ok=True)
+        judged = [replace(c, trained_top1=known[self.search.space.id(c.arch)]) for c in finalists]
+        return sorted(judged, key=lambda c: (-c.trained_top1, -c.cost.macs))
+
+    def _train(self, c: Candidate, length: Length, run: RunDir, title: str, name: str) -> float:
+        """Validation top-1 of one finalist at the end of its training."""
+        space, classes = self.search.space, len(self.data.classes)
+        base = Base(plan(space, c.arch, classes), space, c.arch)
+        job = make_job(
+            self.recipe, Baseline(), base, images=len(self.data.train), runtime=self.runtime, inherit=self.supernet
+        )
+        job = replace(job, length=replace(length, macs_per_image=c.cost.macs))
+        trainer = make_trainer(job, self.data, self.runtime, self.search.scorer, keep_best=False)
+        carry_out(trainer, run, title, _checkpoint(name))
+        return trainer.history[-1]["val_top1"]
+
+
+def _checkpoint(name: str) -> str:
+    return f"finalist-{name}.safetensors"
