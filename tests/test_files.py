@@ -24,6 +24,16 @@ def test_writes_whole_and_leaves_no_other_file(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
+def test_what_a_killed_writer_left_goes_with_the_next_write_and_a_living_ones_stays(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    kept = [f".a.json.{os.getppid()}.tmp", ".a.json.mine.tmp", f".b.json.{dead.pid}.tmp"]
+    for name in (f".a.json.{dead.pid}.tmp", *kept):
+        (tmp_path / name).write_text("half")
+    write_json(tmp_path / "a.json", {})
+    assert sorted(os.listdir(tmp_path)) == sorted([*kept, "a.json"])
+
+
 def test_a_block_that_fails_leaves_the_old_content(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
