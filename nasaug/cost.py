@@ -8,7 +8,8 @@ bias (each norm leaves one bias a channel; a norm that cannot fold also keeps 1 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, cycle
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 from .errors import BadInput
 from .plan import Block, Layer, Plan, plan
-from .space import Arch, Axis, Space
+from .space import KINDS, Arch, Axis, Space, Value
 from .units import format_quantity, parse_quantity
 
 
@@ -174,33 +175,56 @@ def _crop_group(space: Space, axis: Axis) -> str:
 def sample_near(space: Space, rng: Random, low: float, high: float, classes: int, tries: int = 400) -> Arch:
     """A random architecture whose log MACs are about uniform in [log low, log high].
 
-    Choices drawn uniformly lie far below any large budget. So: a uniform draw, then one rung up or down on
-    axes taken at random until the MACs cross a target drawn log-uniformly; at most `tries` moves."""
+    Choices drawn uniformly lie far below any large budget, and far from the designs that are known to be good. So: a
+    uniform draw, or, one time in two, an architecture that the space names at a random resolution; then one rung up
+    or down on axes taken at random, of a named one its widths and strides first, until the MACs cross a target drawn
+    log-uniformly; at most twice `tries` moves."""
     target = low * (high / low) ** rng.random()
-    arch = space.sample(rng)
-    macs = cost_of(space, arch, classes).macs
-    rising = macs < target
-    for _ in range(tries):
-        move = _move(space, rng, arch, 1 if rising else -1)
-        if move is None:
-            break
-        moved = cost_of(space, move, classes).macs
-        if (moved >= target) == rising:
-            return move if abs(moved - target) < abs(macs - target) else arch
-        arch, macs = move, moved
-    return arch
+    named = [found.arch for found in space.archs.values()]
+    if named and rng.random() < 0.5:
+        arch, kinds = _fitted(space, rng, rng.choice(named)), ("width", "stride")
+    else:
+        arch, kinds = space.sample(rng), KINDS
+    macs = cache(lambda a: cost_of(space, a, classes).macs)
+    rising = macs(arch) < target
+    path, crossed = [arch], False  # costs rise, or fall, along it, so few of them are asked for
+    while not crossed and len(path) <= tries:
+        before = len(path)
+        for _ in range(before):
+            move = _move(space, rng, path[-1], 1 if rising else -1, kinds)
+            if move is None:
+                break
+            path.append(move)
+        crossed = len(path) == before or (macs(path[-1]) >= target) == rising
+    first = bisect_left(path, True, key=lambda a: (macs(a) >= target) == rising)
+    return min(path[max(first - 1, 0) : first + 1], key=lambda a: abs(macs(a) - target))
 
 
-def _move(space: Space, rng: Random, arch: Arch, step: int) -> Arch | None:
-    """One rung up (+1) or down (-1) on an axis taken at random among those that can move."""
-    for i in rng.sample(range(len(space.axes)), len(space.axes)):
-        axis, value = space.axes[i], arch.values[i]
-        place = axis.choices.index(value) + step
-        if 0 <= place < len(axis.choices):
-            values = (*arch.values[:i], axis.choices[place], *arch.values[i + 1 :])
-            moved = space.canonical(Arch(arch.space, values))
-            if moved != arch:
-                return moved
+def _fitted(space: Space, rng: Random, arch: Arch) -> Arch:
+    """The choices of `arch` where they lie on this space's ladders, else the next below; a random resolution."""
+    def on(axis: Axis, value: Value) -> Value:
+        below = [c for c in axis.choices if axis.key(c) <= axis.key(value)]
+        return rng.choice(axis.choices) if axis.kind == "resolution" else below[-1] if below else axis.choices[0]
+
+    values = (on(axis, value) for axis, value in zip(space.axes, arch.values, strict=True))
+    return space.canonical(Arch(space.name, tuple(values)))
+
+
+def _move(space: Space, rng: Random, arch: Arch, step: int, kinds: Iterable[str]) -> Arch | None:
+    """One rung up (+1) or down (-1) on an axis taken at random, of one of the kinds as long as those can move."""
+    for wanted in (True, False):
+        left = [i for i, axis in enumerate(space.axes) if (axis.kind in kinds) == wanted]
+        while left:
+            at = rng.randrange(len(left))
+            left[at], left[-1] = left[-1], left[at]
+            i = left.pop()
+            axis = space.axes[i]
+            place = axis.choices.index(arch.values[i]) + step
+            if 0 <= place < len(axis.choices):
+                values = (*arch.values[:i], axis.choices[place], *arch.values[i + 1 :])
+                moved = space.canonical(Arch(arch.space, values))
+                if moved != arch:
+                    return moved
     return None
 
 

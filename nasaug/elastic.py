@@ -7,6 +7,7 @@ matrix product on the (pixels x channels) view, which takes a slice of its weigh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .kernels import ACTIVATIONS, conv_norm_act, convolve, fusible, part
-from .plan import Layer
+from . import native
+from .kernels import ACTIVATIONS, conv_norm_act, convolve, fusible, inverted, part
+from .plan import Block, Layer
 
 
 class Stats(Protocol):
@@ -149,6 +151,17 @@ class Conv(nn.Conv2d):
     def _slice(self, layer: Layer) -> tuple[Tensor, Tensor | None]:
         bias = None if self.bias is None else part(self.bias, (layer.out,))
         return part(self.weight, (layer.out, layer.cin // layer.groups, layer.kernel, layer.kernel)), bias
+
+
+def fused_block(convs: Sequence[nn.Module], x: Tensor, block: Block, stats: Stats) -> Tensor | None:
+    """The output of a whole block as one compiled node, or None where its layers are to run one after the other."""
+    if not native.serves_block(x, block):
+        return None
+    running = [stats.updated(conv.norm) for conv in convs]
+    parameters = [(conv.weight, conv.norm.weight, conv.norm.bias) for conv in convs]
+    if None in running or not fusible(x, block.layers[0], *(p for three in parameters for p in three)):
+        return None
+    return inverted(x, block, parameters, running, convs[0].norm.eps)
 
 
 class Linear(nn.Linear):

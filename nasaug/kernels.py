@@ -6,14 +6,14 @@ are one node here, whose backward adds the parameters' gradients straight into t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from . import native
-from .plan import Layer
+from .plan import Block, Layer
 
 aten = torch.ops.aten
 
@@ -187,6 +187,42 @@ def torch_norm_act_back(grad, y, kept, layer: Layer, scale, mean, rstd, eps: flo
     to[0].add_(for_scale)
     to[1].add_(for_shift)
     return grad
+
+
+# --- a whole block as one node --------------------------------------------------------------------------------
+
+
+def inverted(x: Tensor, block: Block, parameters: Sequence[tuple[Tensor, ...]], running, eps: float) -> Tensor:
+    """A depthwise-separable block in training: what its layers do one after the other, where `native.serves_block`.
+
+    `parameters` are each convolution's whole weight, scale and shift; `running` likewise as in `conv_norm_act`."""
+    return _Inverted.apply(x, block, parameters, running, eps, *(p for three in parameters for p in three))
+
+
+class _Inverted(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, block: Block, parameters, running, eps: float, *_):
+        x = x.contiguous(memory_format=torch.channels_last)
+        ctx.convs = [_sliced(layer, *p, r) for layer, p, r in zip(block.layers, parameters, running, strict=True)]
+        out, kept = native.inverted(x, block, ctx.convs, eps)
+        ctx.save_for_backward(*kept)
+        ctx.parameters, ctx.block, ctx.eps = parameters, block, eps
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        places = [_sliced(layer, *map(_gradient, p)) for layer, p in zip(ctx.block.layers, ctx.parameters, strict=True)]
+        convs = [c._replace(gradients=p[:3]) for c, p in zip(ctx.convs, places, strict=True)]
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        wanted = ctx.needs_input_grad[0]
+        back = native.inverted_back(grad, ctx.saved_tensors, ctx.block, convs, ctx.eps, wanted)
+        return back, *[None] * (4 + 3 * len(convs))
+
+
+def _sliced(layer: Layer, weight: Tensor, scale: Tensor, shift: Tensor, running=(None, None, 0.0)) -> native.Parameters:
+    shape = (layer.out, layer.cin // layer.groups, layer.kernel, layer.kernel)
+    small, move = scale.detach()[: layer.out], shift.detach()[: layer.out]
+    return native.Parameters(window(weight.detach(), shape), small, move, running)
 
 
 def _gradient(parameter: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""Parts of a training step in C (native.c): compiled once, where the machine has a C compiler.
+"""Parts of a training step in C (csrc/): compiled once, where the machine has a C compiler.
 
-A tiny network's step is bound by its passes over memory. Batch norm with its activation reads or writes an
-array three times forward and five times back here, six and eight times as torch's operations. Without a compiler,
-or with NASAUG_KERNELS=off, `serves` is false and kernels.py does the same with torch. NASAUG_KERNELS=FOLDER
-says where the compiled file is kept, else it is the user's cache.
+A tiny network's step is bound by its passes over memory, and these take fewer: a whole inverted block (csrc/block.c),
+else a norm with its activation (csrc/norm.c) and depthwise gradients (csrc/depthwise.c). Without a compiler, or with
+NASAUG_KERNELS=off, `serves` is false and kernels.py does the same with torch. NASAUG_KERNELS=FOLDER says where the
+compiled file is kept, else it is the user's cache.
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .files import cache_folder
-from .plan import Layer
+from .plan import Block, Layer
 
-SOURCE = Path(__file__).with_name("native.c")
+SOURCES = Path(__file__).with_name("csrc")
 NONE, CLIP, HSWISH = range(3)
 ACTS = {"": (NONE, 0.0), "relu": (CLIP, float("inf")), "relu6": (CLIP, 6.0), "hswish": (HSWISH, 0.0)}
+BLOCKS = ("inverted", "separable")
 MAX_KERNEL = 7
 MANY_PIXELS = 12 * 12
 MAX_PIXELS = 128 * 128  # a canvas of sixteen channels of one image has to stay in a core's cache
@@ -36,7 +39,28 @@ _SIGNATURES = {
     "norm_act": [_P, _P, _L, _L, _P, _P, _F, _I, _F, _P, _P, _P, _P, _F, _I],
     "norm_act_back": [_P, _P, _P, _L, _L, _P, _P, _I, _F, _P, _P, _P, _P, _I],
     "depthwise_back": [_P, _P, _P, _P, _P, _P, _P, *[_L] * 8, _I],
+    "inverted": [_P] * 6 + [_I],
+    "inverted_back": [_P] * 7 + [_I],
 }
+
+
+class Conv(ctypes.Structure):
+    """block.c's Conv: one convolution with its norm."""
+
+    _fields_ = [
+        ("w", _P), ("stride", _L * 3), ("scale", _P), ("shift", _P), ("mean", _P), ("rstd", _P), ("running_mean", _P),
+        ("running_var", _P), ("momentum", _F), ("for_w", _P), ("for_scale", _P), ("for_shift", _P),
+    ]  # fmt: skip
+
+
+class Inverted(ctypes.Structure):
+    """block.c's Inverted: the sizes of a block, and its convolutions."""
+
+    _fields_ = [
+        *((name, _L) for name in "n h w oh ow cin hidden out k s".split()),
+        *((name, _I) for name in ("expands", "residual", "act")), ("top", _F), ("eps", _F),
+        ("expand", Conv), ("depthwise", Conv), ("project", Conv),
+    ]  # fmt: skip
 
 
 def serves(*tensors: Tensor) -> bool:
@@ -77,6 +101,83 @@ def depthwise_back(grad: Tensor, x: Tensor, weight: Tensor, layer: Layer, to: Te
     back = torch.empty_like(x) if wanted else None
     _call("depthwise_back", grad, x, weight, _strides(weight), back, to, _strides(to), *_sizes(x, layer))
     return back
+
+
+def serves_block(x: Tensor, block: Block) -> bool:
+    """Whether `inverted` computes this block of x: more than one value per channel in a norm, as it was planned."""
+    if not _planned(block) or tuple(x.shape[2:]) != block.in_size or not serves(x):
+        return False
+    h, w = block.out_size
+    return len(x) * h * w > 1
+
+
+@cache
+def _planned(block: Block) -> bool:
+    """Depthwise-separable, with an expansion or without, no squeeze-excite; its canvas fits a core's cache."""
+    if block.spec.block not in BLOCKS or block.spec.se or block.spec.order != "post" or block.shortcut == "project":
+        return False
+    h, w = block.in_size
+    return block.spec.kernel <= MAX_KERNEL and h * w <= MAX_PIXELS
+
+
+class Parameters(NamedTuple):
+    """The slice of one convolution and its norm that is used: parameters, running (mean, variance, momentum), and the
+    places of the gradients, with the parameters' own strides."""
+
+    weight: Tensor
+    scale: Tensor
+    shift: Tensor
+    running: tuple
+    gradients: tuple[Tensor | None, ...] = (None, None, None)
+
+
+def inverted(x: Tensor, block: Block, convs: Sequence[Parameters], eps: float) -> tuple[Tensor, ...]:
+    """A block's output for x [N, C, H, W], channels-last, and what `inverted_back` needs of it."""
+    last, hidden = block.layers[-1], block.layers[-2].out
+    n, _, h, w = x.shape
+    after = (n, last.height, last.width)
+    expanded = x.new_empty((n, h, w, hidden) if len(convs) == 3 else 0)
+    mapped, shrunk, out = (x.new_empty(*after, c) for c in (hidden, last.out, last.out))
+    statistics = x.new_empty(2, sum(layer.out for layer in block.layers))
+    given = _block(x, block, convs, statistics, eps)
+    _call("inverted", ctypes.byref(given), x, expanded, mapped, shrunk, out)
+    return out.permute(0, 3, 1, 2), (x, expanded, mapped, shrunk, statistics)
+
+
+def inverted_back(
+    grad: Tensor, kept: Sequence[Tensor], block: Block, convs: Sequence[Parameters], eps: float, wanted: bool
+) -> Tensor | None:
+    """The gradient of `inverted`'s x, where `wanted`; those of the parameters are added to their `gradients`."""
+    x, *arrays, statistics = kept
+    back = torch.empty_like(x) if wanted else None
+    given = _block(x, block, convs, statistics, eps)
+    _call("inverted_back", ctypes.byref(given), x, *arrays, grad, back)
+    return back
+
+
+def _block(x: Tensor, block: Block, convs: Sequence[Parameters], statistics: Tensor, eps: float) -> Inverted:
+    n, cin, h, w = x.shape
+    depthwise, last = block.layers[-2:]
+    given = Inverted(
+        n, h, w, last.height, last.width, cin, depthwise.out, last.out, depthwise.kernel, depthwise.stride,
+        len(convs) == 3, block.shortcut == "identity", *ACTS[depthwise.act], eps,
+    )  # fmt: skip
+    start, places = 0, ("expand", "depthwise", "project")[3 - len(convs) :]
+    for place, layer, conv in zip(places, block.layers, convs, strict=True):
+        mean, rstd = statistics[:, start : start + layer.out]
+        start += layer.out
+        setattr(given, place, _conv(conv, mean, rstd))
+    return given
+
+
+def _conv(given: Parameters, mean: Tensor, rstd: Tensor) -> Conv:
+    weight, scale, shift, (known, spread, momentum), into = given
+    before = (_at(t) for t in (scale, shift, mean, rstd, known, spread))
+    return Conv(weight.data_ptr(), _strides(weight), *before, momentum, *(_at(t) for t in into))
+
+
+def _at(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
 
 
 def _rows(y: Tensor) -> tuple[int, int]:
@@ -127,14 +228,15 @@ def _command() -> list[str] | None:
     if compiler is None or platform.system() != "Linux":
         return None
     wide = ["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []
-    return [*compiler.split(), "-O3", "-march=native", *wide, "-fopenmp", "-shared", "-fPIC", str(SOURCE), "-lm"]
+    return [*compiler.split(), "-O3", "-march=native", *wide, "-fopenmp", "-shared", "-fPIC"]
 
 
 def _key(command: list[str]) -> str:
-    """What the compiled code depends on: the source, the command and the processor, since it is made for that."""
+    """What the compiled code depends on: the sources, the command and the processor, since it is made for that."""
     processor = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
     flags = sorted(line for line in processor.splitlines() if line.startswith(("model", "flags", "Features")))
-    text = "\n".join([SOURCE.read_text(), *command[:-2], platform.machine(), *flags])
+    sources = [path.read_text() for path in sorted(SOURCES.iterdir())]
+    text = "\n".join([*sources, *command, platform.machine(), *flags])
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
@@ -142,5 +244,6 @@ def _compile(command: list[str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as folder:
         made = Path(folder, path.name)
-        subprocess.run([*command, "-o", str(made)], check=True, capture_output=True, timeout=120)
+        units = sorted(map(str, SOURCES.glob("*.c")))
+        subprocess.run([*command, *units, "-o", str(made), "-lm"], check=True, capture_output=True, timeout=120)
         made.replace(path)

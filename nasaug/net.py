@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .channels import Group
-from .elastic import LAYERS, BatchStats, CollectStats, Norm, RunningStats, Stats, TrackStats
+from .elastic import LAYERS, BatchStats, CollectStats, Norm, RunningStats, Stats, TrackStats, fused_block
 from .kernels import ACTIVATIONS, window
 from .plan import Block, Plan
 
@@ -93,6 +93,9 @@ class Net(nn.Module):
         return x
 
     def _block(self, block: Block, x: Tensor, stats: Stats) -> Tensor:
+        whole = fused_block([self._layers[layer.name] for layer in block.layers], x, block, stats)
+        if whole is not None:
+            return whole
         source = x
         for i, layer in enumerate(block.layers):
             module = self._layers[layer.name]

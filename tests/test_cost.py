@@ -316,6 +316,19 @@ def test_architectures_near_a_size_are_of_the_space_and_within_a_rung_of_the_bou
     assert sample_near(space, Random(3), low, high, 10) == sample_near(space, Random(3), low, high, 10)
 
 
+def test_one_in_two_is_a_named_architecture_with_other_widths(mobilenet):
+    """At any resolution, also where the space is cropped below it."""
+    for space in (mobilenet, crop(mobilenet, Budget(macs=1_000_000), 6, 10)):
+        kept = [a for a in space.axes if a.kind not in ("width", "stride", "resolution")]
+        named = space.choices(space.named("mobilenetv2-small"))
+        expected = {a.name: max(c for c in a.choices if c <= named[a.name]) for a in kept}
+        drawn = [space.choices(sample_near(space, Random(i), 5e5, 1e6, 10)) for i in range(100)]
+        alike = [choices for choices in drawn if choices.items() >= expected.items()]
+        assert 30 <= len(alike) <= 70
+        assert {c["resolution"] for c in alike} == {16, 20, 24, 28} and len({c["s3.width"] for c in alike}) >= 3
+        assert all(cost_of(space, space.arch(c), 10).macs < 1.5e6 for c in alike)
+
+
 def test_a_size_out_of_reach_gives_the_nearest_and_ends(mobilenet):
     largest, smallest = (sample_near(mobilenet, Random(0), *ends, 10) for ends in ((1e12, 2e12), (1, 2)))
     assert largest == mobilenet.largest and smallest == mobilenet.smallest

@@ -7,11 +7,11 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nasaug import kernels, native
-from nasaug.plan import Layer
+from nasaug.plan import Layer, Spec, lower
 
 # Asked of the compiler, not of what it made: a source that no longer compiles must fail here, not be left out.
 WITHOUT = native._command() is None or os.environ["NASAUG_KERNELS"] == "off"
@@ -157,6 +157,126 @@ def test_depthwise_gradients_are_torchs(n, c, h, w, k, stride, spare, wanted):
     assert close(back, twins[0].grad) if wanted else back is None
 
 
+# --- a whole block -------------------------------------------------------------------------------------------
+
+
+def made_block(kind, cin, hidden, out, k, stride, act, h, w, residual):
+    shortcut = "identity" if residual and stride == 1 and cin == out else "none"
+    return lower(Spec("it", kind, out, hidden, k, stride, act, 0, shortcut), cin, h, w)
+
+
+def parameters_of(block, spare, dtype, seed=3):
+    """(weight, scale, shift) of each convolution, larger by `spare` than what the block uses, with gradients of ones."""
+    g = torch.Generator().manual_seed(seed)
+    rows = []
+    for layer in block.layers:
+        k = layer.kernel + (2 * spare if layer.groups > 1 else 0)
+        cin = 1 if layer.groups > 1 else layer.cin + spare
+        weight = torch.randn(layer.out + spare, cin, k, k, generator=g).contiguous(memory_format=torch.channels_last)
+        scale, shift = torch.rand(layer.out + spare, generator=g) + 0.5, torch.randn(layer.out + spare, generator=g)
+        three = [t.to(dtype, copy=True).requires_grad_() for t in (weight / (cin * layer.kernel), scale, shift)]
+        for t in three:
+            t.grad = torch.ones_like(t)
+        rows.append(tuple(three))
+    return rows
+
+
+def by_layers(x, block, parameters, running):
+    """The block as its layers, each computed by torch, in the precision of x; and how near a kink anything came."""
+    source, near = x, False
+    for layer, (weight, scale, shift), (mean, var, momentum) in zip(block.layers, parameters, running, strict=True):
+        k = layer.kernel
+        w = kernels.window(weight, (layer.out, layer.cin // layer.groups, k, k))
+        y = F.conv2d(x, w, None, layer.stride, k // 2, 1, layer.groups)
+        z = F.batch_norm(y, mean, var, scale[: layer.out], shift[: layer.out], True, momentum, EPS)
+        edges = {"": (), "relu": (0.0,), "relu6": (0.0, 6.0), "hswish": (-3.0, 3.0)}[layer.act]
+        near = near or any(bool(((z - edge).abs() < 1e-4).any()) for edge in edges)
+        x = ACTS[layer.act](z)
+    return (x + source if block.shortcut == "identity" else x), near
+
+
+@compiled
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from(["inverted", "separable"]), n=st.integers(1, 18), cin=st.integers(1, 20),
+    hidden=st.integers(1, 70), out=st.integers(1, 35), k=st.sampled_from([1, 3, 5, 7]), stride=st.integers(1, 2),
+    act=st.sampled_from(list(ACTS)), h=st.integers(1, 9), w=st.integers(1, 9), residual=st.booleans(),
+    spare=st.integers(0, 1), wanted=st.booleans(), seed=st.integers(0, 5),
+)  # fmt: skip
+def test_a_whole_block_is_its_layers(kind, n, cin, hidden, out, k, stride, act, h, w, residual, spare, wanted, seed):
+    """Against double precision, output and all gradients; also where the block is a slice of larger parameters."""
+    block = made_block(kind, cin, hidden, cin if residual else out, k, stride, act, h, w, residual)
+    assume(n * block.out_size[0] * block.out_size[1] > 3)
+    x = image_batch(n, cin, h, w, seed=seed, shift=0.5)
+    assert native.serves_block(x, block)
+    running = [[torch.randn(layer.out), torch.rand(layer.out), 0.1] for layer in block.layers]
+    exact = [[mean.double(), var.double(), 0.1] for mean, var, _ in running]
+    ours, theirs = parameters_of(block, spare, torch.float32), parameters_of(block, spare, torch.float64)
+    mine, right = x.clone().requires_grad_(wanted), x.double().requires_grad_(wanted)
+    expected, near_a_kink = by_layers(right, block, theirs, exact)
+    computed = kernels.inverted(mine, block, ours, running, EPS)
+    assert close(computed, expected, 2e-4)
+    for (mean, var, _), (other_mean, other_var, _) in zip(running, exact, strict=True):
+        assert close(mean, other_mean, 1e-4) and close(var, other_var, 1e-4)
+    if near_a_kink:
+        return  # single precision may fall on the other side of it
+    grad = image_batch(*expected.shape, seed=9)
+    expected.backward(grad.double())
+    computed.backward(grad)
+    size = max(t.grad.abs().max() for three in theirs for t in three)
+    for three, other in zip(ours, theirs, strict=True):
+        for t, exactly in zip(three, other, strict=True):
+            assert (t.grad - exactly.grad).abs().max() <= 3e-4 * size
+    assert not wanted or close(mine.grad, right.grad, 1e-3)
+
+
+@compiled
+@pytest.mark.parametrize("act", ["relu6", "hswish"])
+@pytest.mark.parametrize("sizes", [(64, 14, 170, 14, 3, 1, 12), (40, 8, 48, 24, 5, 2, 17), (33, 56, 336, 56, 3, 1, 1)])
+def test_a_block_of_many_rows_is_as_exact_as_its_layers(sizes, act):
+    """Its error against double precision is at most three times that of torch's own operations."""
+    n, cin, hidden, out, k, stride, size = sizes
+    block = made_block("inverted", cin, hidden, out, k, stride, act, size, size, True)
+    x, none = image_batch(n, cin, size, size, shift=1.0), [(None, None, 0.0)] * 3
+    grad = image_batch(n, out, *block.out_size, seed=5)
+
+    def gradients(dtype, run):
+        parameters, given_ = parameters_of(block, 0, dtype), x.to(dtype, copy=True).requires_grad_()
+        out = run(given_, parameters)
+        out.backward(grad.to(dtype))
+        return [out, given_.grad, *(t.grad - 1 for three in parameters for t in three)]
+
+    exact = gradients(torch.float64, lambda x, p: by_layers(x, block, p, none)[0])
+    theirs = gradients(torch.float32, lambda x, p: by_layers(x, block, p, none)[0])
+    mine = gradients(torch.float32, lambda x, p: kernels.inverted(x, block, p, none, EPS))
+    for one, other, right in zip(mine, theirs, exact, strict=True):
+        error, allowed = ((t.double() - right).square().mean().sqrt() for t in (one, other))
+        assert error <= 3 * allowed + 1e-6 * right.abs().max()
+
+
+@compiled
+def test_a_block_hands_on_what_is_no_number():
+    block = made_block("inverted", 4, 20, 4, 3, 1, "relu6", 5, 5, True)
+    x = image_batch(2, 4, 5, 5)
+    x[0, 1, 2, 2] = float("nan")
+    out = kernels.inverted(x, block, parameters_of(block, 0, torch.float32), [(None, None, 0.0)] * 3, EPS)
+    assert out.isnan().all()
+
+
+@compiled
+def test_which_blocks_are_served():
+    def served(kind="inverted", *, se=0, order="post", shortcut="none", kernel=3, size=6, given=None):
+        block = lower(Spec("it", kind, 8, 16, kernel, 1, "relu6", se, shortcut, order), 8, size, size)
+        return native.serves_block(image_batch(2, 8, *(given or (size, size))), block)
+
+    assert served() and served("separable") and served(shortcut="identity") and served(kernel=7)
+    assert not served(se=4) and not served("basic") and not served("bottleneck") and not served(kernel=9)
+    assert not served(given=(5, 6))  # not as it was planned
+    block = lower(Spec("it", "inverted", 8, 16, 3, 1, "relu6"), 8, 1, 1)
+    assert not native.serves_block(image_batch(1, 8, 1, 1), block)  # no variance
+    assert not native.serves_block(image_batch(2, 8, 1, 1).double(), block)
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 8, 11])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7])
@@ -187,6 +307,15 @@ out, mean, rstd = native.norm_act(x, layer, one, zero, (None, None, 0.0), 1e-5)
 to, for_w = (zero.clone(), zero.clone()), torch.zeros_like(w)
 back = native.norm_act_back(out.sin(), x, layer, one, zero, mean, rstd, to)
 dx = native.depthwise_back(back, x, w, layer, for_w, True)
+from nasaug.plan import Spec, lower
+block, whole = lower(Spec("b", "inverted", 21, 70, 3, 2, "relu6"), 37, 16, 16), []
+for layer in block.layers:
+    weight = torch.randn(layer.out, layer.cin // layer.groups, layer.kernel, layer.kernel)
+    into = weight * 0, torch.zeros(layer.out), torch.zeros(layer.out)
+    whole.append(native.Parameters(weight, torch.ones(layer.out), torch.zeros(layer.out), (None, None, 0.0), into))
+y, kept = native.inverted(x, block, whole, 1e-5)
+dy = native.inverted_back(y.sin().contiguous(memory_format=torch.channels_last), kept, block, whole, 1e-5, True)
+to = (*to, y, dy, *(t for conv in whole for t in conv.gradients))
 print([zlib.crc32(t.contiguous().numpy().tobytes()) for t in (out, mean, rstd, back, *to, dx, for_w)])
 """
     runs = [subprocess.run([sys.executable, "-c", program, n], capture_output=True, text=True) for n in "123"]

@@ -1,0 +1,502 @@
+// A whole inverted residual block in training, forward and back: 1x1 expansion, depthwise convolution, 1x1 projection,
+// each with its batch norm and activation, and the shortcut.
+//
+// A tiny network's step is bound by its passes over memory. What is kept are the convolutions' own outputs, y1, y2 and
+// y3; normalised and activated they exist only as the part of a batch that a core's cache holds, made again where it is
+// needed. So an expanded array is written and read twice each forward, and read six times and written twice back.
+//
+// Stages go over fixed parts of the batch, at most GROUPS; statistics are summed within some rows or an image in single
+// precision and across them in double, in their order.
+
+#include "depthwise.h"
+#include "product.h"
+
+#define CACHED 24576        // floats of the widest array that a block of rows has
+
+// One convolution with its norm: the slice of its parameters that is used, and what belongs to it.
+typedef struct {
+    const float *w;
+    long stride[3];         // of output channel, row, column, in floats; a projection's input channels are adjacent
+    const float *scale, *shift;
+    float *mean, *rstd;     // of the batch: written by forward, read by back
+    float *running_mean, *running_var, momentum;  // updated by forward unless null
+    float *for_w, *for_scale, *for_shift;  // back adds the gradients to these; for_w has w's strides
+} Conv;
+
+typedef struct {
+    long n, h, w, oh, ow, in, hidden, out, k, s;
+    int expands, residual, act;  // without an expansion, hidden is in
+    float top, eps;
+    Conv expand, depthwise, project;
+} Inverted;
+
+// A norm as y -> a y + b; back: dy = a d + p (y - mean) + q.
+typedef struct {
+    long c;
+    float *a, *b, *mean, *p, *q;
+} Affine;
+
+static Affine affine(long c) {
+    float *all = calloc(5 * c, sizeof(float));
+    return (Affine){c, all, all + c, all + 2 * c, all + 3 * c, all + 4 * c};
+}
+
+static void set_affine(Affine f, const Conv *conv) {
+    for (long i = 0; i < f.c; i++) {
+        f.a[i] = conv->scale[i] * conv->rstd[i];
+        f.b[i] = conv->shift[i] - conv->mean[i] * f.a[i];
+        f.mean[i] = conv->mean[i];
+    }
+}
+
+// --- parts of a batch and their statistics -------------------------------------------------------------------
+
+static long from_of(long part, long parts, long rows) { return part * rows / parts; }
+
+// Rows that are worked on at once, so that `c` floats of each stay in the cache.
+static long rows_at_once(long c) { return at_least(CACHED / c / ROWS, 1) * ROWS; }
+
+// Two sums a channel for each part; `pivot` is what was taken from the values before they were squared.
+typedef struct { double *one, *two; float *pivot; } Sums;
+
+static Sums sums_of(long parts, long c) {
+    double *all = calloc(parts * c * 2, sizeof(double));
+    return (Sums){all, all ? all + parts * c : NULL, calloc(parts * c, sizeof(float))};
+}
+
+static void drop(Sums s) { free(s.one); free(s.pivot); }
+
+// Where a part begins, its pivot: the mean of four rows spread over those given.
+static void set_pivot(float *pivot, const float *y, long rows, long c) {
+    long few = at_most(rows, 4);
+    for (long i = 0; i < c; i++) pivot[i] = 0.0f;
+    for (long r = 0; r < few; r++)
+        for (long i = 0; i < c; i++) pivot[i] += y[r * rows / few * c + i] / few;
+}
+
+// Loops over rows go through sixteen channels at a time, all rows of them, so that what belongs to a channel stays in
+// registers: for each vector of channels, from channel `at` on, `lanes` of them.
+#define EACH_PART(c) for (long at = 0, lanes; lanes = at_most(LANES, (c) - at), at < (c); at += LANES)
+
+static inline void add_to(double *into, Vec sum, long lanes) {
+    for (long i = 0; i < lanes; i++) into[i] += sum[i];
+}
+
+// Adds the sums of (y - pivot) and its square.
+static void add_sums(double *one, double *two, const float *pivot, const float *y, long rows, long c) {
+    EACH_PART(c) {
+        Vec p = load(pivot + at, lanes), s = {0}, t = {0};
+        for (long r = 0; r < rows; r++) {
+            Vec d = load(y + r * c + at, lanes) - p;
+            s += d;
+            t += d * d;
+        }
+        add_to(one + at, s, lanes);
+        add_to(two + at, t, lanes);
+    }
+}
+
+// The whole batch's mean and deviation from the parts' sums (Chan et al. 1979), and the running ones. Parts are of
+// `units`, each of `each` rows.
+static void finish(const Conv *conv, Affine f, Sums s, long parts, long units, long each, float eps) {
+    long rows = units * each;
+    for (long i = 0; i < f.c; i++) {
+        double mean = 0.0, squares = 0.0, count = 0.0;
+        for (long k = 0; k < parts; k++) {
+            double n = (from_of(k + 1, parts, units) - from_of(k, parts, units)) * each, first = s.one[k * f.c + i];
+            double away = s.pivot[k * f.c + i] + first / n - mean;
+            mean += away * n / (count + n);
+            squares += s.two[k * f.c + i] - first * first / n + away * away * n * count / (count + n);
+            count += n;
+        }
+        double var = squares < 0.0 ? 0.0 : squares / rows;
+        conv->mean[i] = (float)mean;
+        conv->rstd[i] = (float)(1.0 / sqrt(var + eps));
+        if (conv->running_mean) {
+            conv->running_mean[i] += conv->momentum * (conv->mean[i] - conv->running_mean[i]);
+            conv->running_var[i] += conv->momentum * ((float)(squares / (rows - 1)) - conv->running_var[i]);
+        }
+    }
+    set_affine(f, conv);
+}
+
+// p, q and the norm's own gradients from the parts' sums of d and d (y - mean).
+// dy = a (d - mean(d) - (y - mean) rstd^2 mean(d (y - mean))), as a d + p (y - mean) + q
+static void finish_back(const Conv *conv, Affine f, Sums s, long parts, long rows) {
+    for (long i = 0; i < f.c; i++) {
+        double first = 0.0, second = 0.0;
+        for (long k = 0; k < parts; k++) {
+            first += s.one[k * f.c + i];
+            second += s.two[k * f.c + i];
+        }
+        conv->for_shift[i] += (float)first;
+        conv->for_scale[i] += (float)(second * conv->rstd[i]);
+        f.p[i] = (float)(-f.a[i] * second / rows * conv->rstd[i] * conv->rstd[i]);
+        f.q[i] = (float)(-f.a[i] * first / rows);
+    }
+}
+
+static inline __attribute__((always_inline)) Vec acted(Vec z, const int act, float top) {
+    const Vec zero = {0};
+    return act == CLIP ? clamped(z, zero, zero + top)
+        : act == HSWISH ? z * clamped(z + 3.0f, zero, zero + 6.0f) * (1.0f / 6.0f) : z;
+}
+
+// The gradient before the activation: of g where the activation's input is z.
+static inline __attribute__((always_inline)) Vec passed(Vec g, Vec z, const int act, float top) {
+    const Vec zero = {0};
+    if (act == CLIP) return if_above(z, zero + top, zero, if_below(z, zero, zero, g));
+    if (act == HSWISH) {
+        Vec slope = if_below(z, zero - 3.0f, zero, z * (1.0f / 3.0f) + 0.5f);
+        return g * if_above(z, zero + 3.0f, zero + 1.0f, slope);
+    }
+    return g;
+}
+
+static inline __attribute__((always_inline)) void apply_act(
+    Affine f, const float *y, float *out, long rows, const int act, float top) {
+    EACH_PART(f.c) {
+        Vec a = load(f.a + at, lanes), b = load(f.b + at, lanes);
+        for (long r = 0; r < rows; r++) {
+            long here = r * f.c + at;
+            store(out + here, acted(a * load(y + here, lanes) + b, act, top), lanes);
+        }
+    }
+}
+
+// out = act(a y + b).
+static void apply(Affine f, const float *y, float *out, long rows, int act, float top) {
+    if (act == CLIP) apply_act(f, y, out, rows, CLIP, top);
+    else if (act == HSWISH) apply_act(f, y, out, rows, HSWISH, top);
+    else apply_act(f, y, out, rows, NONE, top);
+}
+
+static inline __attribute__((always_inline)) void mask_act(
+    Affine f, const float *y, float *d, float *remade, long rows, const int act, float top, double *one, double *two) {
+    EACH_PART(f.c) {
+        Vec a = load(f.a + at, lanes), b = load(f.b + at, lanes), m = load(f.mean + at, lanes), s = {0}, t = {0};
+        for (long r = 0; r < rows; r++) {
+            Vec v = load(y + r * f.c + at, lanes), z = a * v + b, g = load(d + r * f.c + at, lanes);
+            if (act != NONE) {
+                g = passed(g, z, act, top);
+                store(d + r * f.c + at, g, lanes);
+            }
+            s += g;
+            t += g * (v - m);
+            if (remade) store(remade + r * f.c + at, acted(z, act, top), lanes);
+        }
+        add_to(one + at, s, lanes);
+        add_to(two + at, t, lanes);
+    }
+}
+
+// d, the gradient of act(a y + b), becomes that before the activation, and its sums are added; the activated values
+// go to `remade` unless it is null.
+static void mask(Affine f, const float *y, float *d, float *remade, long rows, int act, float top, double *one,
+                 double *two) {
+    if (act == CLIP) mask_act(f, y, d, remade, rows, CLIP, top, one, two);
+    else if (act == HSWISH) mask_act(f, y, d, remade, rows, HSWISH, top, one, two);
+    else mask_act(f, y, d, remade, rows, NONE, top, one, two);
+}
+
+// The gradient of y from d, that before the activation.
+static void norm_back(Affine f, const float *d, const float *y, float *out, long rows) {
+    EACH_PART(f.c) {
+        Vec a = load(f.a + at, lanes), m = load(f.mean + at, lanes);
+        Vec p = load(f.p + at, lanes), q = load(f.q + at, lanes);
+        for (long r = 0; r < rows; r++) {
+            long here = r * f.c + at;
+            store(out + here, a * load(d + here, lanes) + (p * (load(y + here, lanes) - m) + q), lanes);
+        }
+    }
+}
+
+// --- the depthwise convolution's image, sixteen channels at a time ---------------------------------------------
+
+// `place` of act(a y + b).
+static inline __attribute__((always_inline)) void place_act(
+    Vec *canvas, const float *image, long h, long w, long c, long lanes, long wide, long pad, const float *from_a,
+    const float *from_b, const int act, float top) {
+    Vec a = load(from_a, lanes), b = load(from_b, lanes);
+    for (long i = 0; i < h; i++) {
+        Vec *into = canvas + (i + pad) * wide + pad;
+        const float *row = image + i * w * c;
+        for (long j = 0; j < w; j++) into[j] = acted(a * load(row + j * c, lanes) + b, act, top);
+    }
+}
+
+// Fetches the share of what will be read next that falls to part `p` of `parts`: reading sixteen channels of every
+// pixel jumps about in memory, which the processor does not foresee.
+static inline void fetch(const float *next, long floats, long p, long parts) {
+    for (long i = p * floats / parts; i < (p + 1) * floats / parts; i += LANES) __builtin_prefetch(next + i, 0, 2);
+}
+
+// The part from channel `at` on of the depthwise convolution's input, onto the canvas.
+static void place_input(const Inverted *v, Affine f, Vec *canvas, const float *image, long at, long lanes, long wide) {
+    long pad = v->k / 2, c = v->hidden;
+    const float *from = image + at, *a = f.a + at, *b = f.b + at;
+    if (!v->expands) place(canvas, from, v->h, v->w, c, lanes, wide, pad, 1);
+    else if (v->act == CLIP) place_act(canvas, from, v->h, v->w, c, lanes, wide, pad, a, b, CLIP, v->top);
+    else if (v->act == HSWISH) place_act(canvas, from, v->h, v->w, c, lanes, wide, pad, a, b, HSWISH, 0.0f);
+    else place_act(canvas, from, v->h, v->w, c, lanes, wide, pad, a, b, NONE, 0.0f);
+}
+
+// [pixels][LANES]: `norm_back` of the part from channel `at` on.
+static void part_back(Affine f, const float *d, const float *y, Vec *out, long pixels, long at, long lanes) {
+    Vec a = load(f.a + at, lanes), p = load(f.p + at, lanes), q = load(f.q + at, lanes), m = load(f.mean + at, lanes);
+    for (long i = 0; i < pixels; i++) {
+        long here = i * f.c + at;
+        out[i] = a * load(d + here, lanes) + (p * (load(y + here, lanes) - m) + q);
+    }
+}
+
+// --- the block ------------------------------------------------------------------------------------------------
+
+typedef struct { long before, after, image, map, groups, widest, scratch, parts, wide, canvas, kk; } Sizes;
+
+static Sizes sizes_of(const Inverted *v) {
+    Sizes z = {.before = v->n * v->h * v->w, .after = v->n * v->oh * v->ow, .image = v->h * v->w * v->hidden};
+    z.map = v->oh * v->ow * v->hidden;
+    long c = at_least(v->hidden, at_least(v->in, v->out));
+    z.groups = at_most(v->n, at_most(GROUPS, at_least(4, z.after / 256)));  // few where there is little to do
+    z.widest = c;
+    z.parts = (v->hidden + LANES - 1) / LANES;
+    z.wide = v->w + v->k - 1;
+    z.canvas = (v->h + v->k - 1) * z.wide;
+    z.kk = v->k * v->k;
+    // a thread's own floats: two blocks of rows, or the map of an image
+    z.scratch = at_least(2 * rows_at_once(c) * c, at_least(z.image, z.map));
+    return z;
+}
+
+// out [n, oh, ow, out] and y1, y2, y3 of x [n, h, w, in]. Returns 0, or 1 where memory ran out.
+int inverted(const Inverted *v, const float *x, float *y1, float *y2, float *y3, float *out, int threads) {
+    Sizes z = sizes_of(v);
+    long hidden = v->hidden, outs = v->out;
+    Affine one = affine(hidden), two = affine(hidden), three = affine(outs);
+    Sums first = sums_of(z.groups, hidden), second = sums_of(z.groups, hidden), third = sums_of(z.groups, outs);
+    Vec *grow = v->expands ? panels_of(v->expand.w, v->in, hidden, 1, v->expand.stride[0]) : vectors(1);
+    Vec *shrink = panels_of(v->project.w, hidden, outs, 1, v->project.stride[0]), *taps = vectors(z.parts * z.kk);
+    int failed = !one.a || !two.a || !three.a || !first.one || !first.pivot || !second.one || !second.pivot
+        || !third.one || !third.pivot || !grow || !shrink || !taps;
+    if (!failed) taps_of(taps, v->depthwise.w, v->depthwise.stride, hidden, v->k, 0);
+    #pragma omp parallel num_threads(z.before * hidden < ALONE ? 1 : threads) if (!failed)
+    {
+        float *scratch = malloc(z.scratch * sizeof(float)), *rows = scratch, *map = scratch;
+        Vec *canvas = vectors(z.canvas);
+        if (!scratch || !canvas) failed = 1;
+        #pragma omp barrier
+        if (v->expands) {
+            long step = rows_at_once(hidden);
+            #pragma omp for schedule(static)
+            for (long g = 0; g < z.groups; g++) {
+                if (failed) continue;
+                long to = from_of(g + 1, z.groups, z.before), from = from_of(g, z.groups, z.before);
+                for (long r = from; r < to; r += step) {
+                    long here = at_most(step, to - r);
+                    float *y = y1 + r * hidden;
+                    product(x + r * v->in, grow, y, here, v->in, hidden);
+                    if (r == from) set_pivot(first.pivot + g * hidden, y, here, hidden);
+                    add_sums(first.one + g * hidden, first.two + g * hidden, first.pivot + g * hidden, y, here, hidden);
+                }
+            }
+            #pragma omp single
+            if (!failed) finish(&v->expand, one, first, z.groups, z.before, 1, v->eps);
+        }
+        #pragma omp for schedule(static)
+        for (long g = 0; g < z.groups; g++) {
+            if (failed) continue;
+            float *pivot = second.pivot + g * hidden;
+            long begin = from_of(g, z.groups, v->n), end = from_of(g + 1, z.groups, v->n), pixels = v->oh * v->ow;
+            for (long i = begin; i < end; i++) {
+                const float *image = (v->expands ? y1 : x) + i * z.image;
+                for (long p = 0; p < z.parts; p++) {
+                    long from = p * LANES, lanes = at_most(LANES, hidden - from);
+                    if (i + 1 < end) fetch(image + z.image, z.image, p, z.parts);
+                    place_input(v, one, canvas, image, from, lanes, z.wide);
+                    correlate(canvas, taps + p * z.kk, map + from, v->oh, v->ow, hidden, lanes, z.wide, v->k, v->s);
+                }
+                if (i == begin) set_pivot(pivot, map, pixels, hidden);
+                add_sums(second.one + g * hidden, second.two + g * hidden, pivot, map, pixels, hidden);
+                memcpy(y2 + i * z.map, map, z.map * sizeof(float));
+            }
+        }
+        #pragma omp single
+        if (!failed) finish(&v->depthwise, two, second, z.groups, v->n, v->oh * v->ow, v->eps);
+        long step = rows_at_once(hidden);
+        #pragma omp for schedule(static)
+        for (long g = 0; g < z.groups; g++) {
+            if (failed) continue;
+            long to = from_of(g + 1, z.groups, z.after), from = from_of(g, z.groups, z.after);
+            for (long r = from; r < to; r += step) {
+                long here = at_most(step, to - r);
+                float *y = y3 + r * outs;
+                apply(two, y2 + r * hidden, rows, here, v->act, v->top);
+                product(rows, shrink, y, here, hidden, outs);
+                if (r == from) set_pivot(third.pivot + g * outs, y, here, outs);
+                add_sums(third.one + g * outs, third.two + g * outs, third.pivot + g * outs, y, here, outs);
+            }
+        }
+        #pragma omp single
+        if (!failed) finish(&v->project, three, third, z.groups, z.after, 1, v->eps);
+        #pragma omp for schedule(static)
+        for (long g = 0; g < z.groups; g++) {
+            if (failed) continue;
+            long from = from_of(g, z.groups, z.after) * outs, n = from_of(g + 1, z.groups, z.after) * outs - from;
+            apply(three, y3 + from, out + from, n / outs, NONE, 0.0f);
+            if (v->residual)
+                for (long i = from; i < from + n; i++) out[i] += x[i];
+        }
+        free(scratch);
+        free(canvas);
+    }
+    free(one.a); free(two.a); free(three.a);
+    drop(first); drop(second); drop(third);
+    free(grow); free(shrink); free(taps);
+    return failed;
+}
+
+// Adds `groups` partial gradients [small, hidden] to a weight's: element (i, j) at `i * row + j * column`. The first is
+// overwritten with their sum.
+static void add_weights(float *for_w, float *partial, long groups, long small, long hidden, long row, long column) {
+    long size = small * hidden;
+    for (long g = 1; g < groups; g++)
+        for (long i = 0; i < size; i++) partial[i] += partial[g * size + i];
+    for (long i = 0; i < small; i++)
+        for (long j = 0; j < hidden; j++) for_w[i * row + j * column] += partial[i * hidden + j];
+}
+
+// The gradient of x to dx unless null, and of all parameters, added to their places, from g, that of `inverted`'s out.
+int inverted_back(const Inverted *v, const float *x, const float *y1, const float *y2, const float *y3,
+                  const float *g, float *dx, int threads) {
+    Sizes z = sizes_of(v);
+    long hidden = v->hidden, outs = v->out, ins = v->in;
+    Affine one = affine(hidden), two = affine(hidden), three = affine(outs);
+    Sums first = sums_of(z.groups, hidden), second = sums_of(z.groups, hidden), third = sums_of(z.groups, outs);
+    Vec *grow = v->expands ? panels_of(v->expand.w, hidden, ins, v->expand.stride[0], 1) : vectors(1);
+    Vec *shrink = panels_of(v->project.w, outs, hidden, v->project.stride[0], 1), *taps = vectors(z.parts * z.kk);
+    Vec *for_taps = vectors(z.groups * z.parts * z.kk);
+    float *d1 = malloc((v->expands ? z.before * hidden : 1) * sizeof(float));
+    float *d2 = malloc(z.after * hidden * sizeof(float));
+    float *partial = calloc(z.groups * hidden * at_least(ins, outs), sizeof(float));
+    int failed = !one.a || !two.a || !three.a || !first.one || !first.pivot || !second.one || !second.pivot
+        || !third.one || !third.pivot || !grow || !shrink || !taps || !for_taps || !d1 || !d2 || !partial;
+    if (!failed) {
+        if (v->expands) set_affine(one, &v->expand);
+        set_affine(two, &v->depthwise);
+        set_affine(three, &v->project);
+        taps_of(taps, v->depthwise.w, v->depthwise.stride, hidden, v->k, 1);
+    }
+    #pragma omp parallel num_threads(z.before * hidden < ALONE ? 1 : threads) if (!failed)
+    {
+        long step = rows_at_once(z.widest);
+        float *scratch = malloc(z.scratch * sizeof(float)), *rows = scratch, *others = scratch + step * z.widest;
+        float *image = scratch;
+        Vec *canvas = vectors(z.canvas), *spread = vectors(z.canvas), *gradient = vectors(v->oh * v->ow);
+        if (!scratch || !canvas || !spread || !gradient) failed = 1;
+        #pragma omp barrier
+        #pragma omp for schedule(static)
+        for (long part = 0; part < z.groups; part++) {  // the projection's norm: sums of g
+            if (failed) continue;
+            long to = from_of(part + 1, z.groups, z.after);
+            for (long r = from_of(part, z.groups, z.after); r < to; r += step) {
+                long here = at_most(step, to - r);
+                mask(three, y3 + r * outs, (float *)g + r * outs, NULL, here, NONE, 0.0f, third.one + part * outs,
+                     third.two + part * outs);  // without an activation, which leaves g as it is
+            }
+        }
+        #pragma omp single
+        if (!failed) finish_back(&v->project, three, third, z.groups, z.after);
+        #pragma omp for schedule(static)
+        for (long part = 0; part < z.groups; part++) {  // through the projection, to before its input's activation
+            if (failed) continue;
+            long to = from_of(part + 1, z.groups, z.after);
+            for (long r = from_of(part, z.groups, z.after); r < to; r += step) {
+                long here = at_most(step, to - r);
+                float *d = d2 + r * hidden;
+                norm_back(three, g + r * outs, y3 + r * outs, rows, here);
+                product(rows, shrink, d, here, outs, hidden);
+                mask(two, y2 + r * hidden, d, others, here, v->act, v->top, second.one + part * hidden,
+                     second.two + part * hidden);
+                add_outer(rows, others, partial + part * outs * hidden, here, outs, hidden);
+            }
+        }
+        #pragma omp single
+        if (!failed) {
+            finish_back(&v->depthwise, two, second, z.groups, z.after);
+            add_weights(v->project.for_w, partial, z.groups, outs, hidden, v->project.stride[0], 1);
+            memset(partial, 0, z.groups * hidden * at_least(ins, outs) * sizeof(float));
+        }
+        #pragma omp for schedule(static)
+        for (long part = 0; part < z.groups; part++) {  // through the depthwise convolution
+            if (failed) continue;
+            long end = from_of(part + 1, z.groups, v->n);
+            for (long i = from_of(part, z.groups, v->n); i < end; i++) {
+                const float *from = (v->expands ? y1 : x) + i * z.image;
+                float *into = v->expands ? d1 + i * z.image : dx ? dx + i * z.image : NULL;
+                for (long p = 0; p < z.parts; p++) {
+                    long at = p * LANES, lanes = at_most(LANES, hidden - at);
+                    if (i + 1 < end) {
+                        fetch(from + z.image, z.image, p, z.parts);
+                        fetch(d2 + (i + 1) * z.map, z.map, p, z.parts);
+                        fetch(y2 + (i + 1) * z.map, z.map, p, z.parts);
+                    }
+                    place_input(v, one, canvas, from, at, lanes, z.wide);
+                    part_back(two, d2 + i * z.map, y2 + i * z.map, gradient, v->oh * v->ow, at, lanes);
+                    const float *flat = (const float *)gradient;
+                    Vec *into_taps = for_taps + (part * z.parts + p) * z.kk;
+                    tap_sums(canvas, flat, into_taps, v->oh, v->ow, LANES, LANES, z.wide, v->s, v->k);
+                    if (!into) continue;
+                    place(spread, flat, v->oh, v->ow, LANES, LANES, z.wide, v->k - 1 - v->k / 2, v->s);
+                    correlate(spread, taps + p * z.kk, image + at, v->h, v->w, hidden, lanes, z.wide, v->k, 1);
+                }
+                if (!into) continue;
+                if (v->expands)
+                    mask(one, y1 + i * z.image, image, NULL, v->h * v->w, v->act, v->top, first.one + part * hidden,
+                         first.two + part * hidden);
+                else if (v->residual)
+                    for (long j = 0; j < z.image; j++) image[j] += g[i * z.image + j];
+                memcpy(into, image, z.image * sizeof(float));
+            }
+        }
+        #pragma omp single
+        if (!failed) {
+            const long *stride = v->depthwise.stride;
+            for (long i = 0; i < hidden; i++)
+                for (long t = 0; t < z.kk; t++) {
+                    double sum = 0.0;
+                    for (long part = 0; part < z.groups; part++)
+                        sum += ((float *)(for_taps + (part * z.parts + i / LANES) * z.kk + t))[i % LANES];
+                    v->depthwise.for_w[i * stride[0] + t / v->k * stride[1] + t % v->k * stride[2]] += (float)sum;
+                }
+            if (v->expands) finish_back(&v->expand, one, first, z.groups, z.before);
+        }
+        if (v->expands) {
+            #pragma omp for schedule(static)
+            for (long part = 0; part < z.groups; part++) {  // through the expansion
+                if (failed) continue;
+                long to = from_of(part + 1, z.groups, z.before);
+                for (long r = from_of(part, z.groups, z.before); r < to; r += step) {
+                    long here = at_most(step, to - r);
+                    norm_back(one, d1 + r * hidden, y1 + r * hidden, rows, here);
+                    add_outer(x + r * ins, rows, partial + part * ins * hidden, here, ins, hidden);
+                    if (!dx) continue;
+                    product(rows, grow, dx + r * ins, here, hidden, ins);
+                    if (v->residual)
+                        for (long j = r * ins; j < (r + here) * ins; j++) dx[j] += g[j];
+                }
+            }
+            #pragma omp single
+            if (!failed) add_weights(v->expand.for_w, partial, z.groups, ins, hidden, 1, v->expand.stride[0]);
+        }
+        free(scratch);
+        free(canvas);
+        free(spread);
+        free(gradient);
+    }
+    free(one.a); free(two.a); free(three.a);
+    drop(first); drop(second); drop(third);
+    free(grow); free(shrink); free(taps); free(for_taps);
+    free(d1); free(d2); free(partial);
+    return failed;
+}

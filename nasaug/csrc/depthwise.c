@@ -1,0 +1,52 @@
+// Gradients of a depthwise convolution.
+
+#include "depthwise.h"
+
+// dx [n, h, w, c] (unless null) from dy [n, oh, ow, c] and x; adds the gradient of w to for_w, whose strides are
+// given as w's: of channel, row and column, in floats. Padding k / 2; k at most 7.
+// Returns 0, or 1 where memory ran out.
+int depthwise_back(const float *dy, const float *x, const float *w, const long *w_stride, float *dx, float *for_w,
+                   const long *for_stride, long n, long h, long wd, long c, long k, long s, long oh, long ow,
+                   int threads) {
+    long parts = (c + LANES - 1) / LANES, groups = at_most(n, GROUPS), kk = k * k;
+    long wide = wd + k - 1, area = (h + k - 1) * wide, size = h * wd * c;
+    Vec *partial = vectors(groups * parts * kk), *taps = vectors(parts * kk);
+    int failed = !partial || !taps;
+    if (!failed) taps_of(taps, w, w_stride, c, k, 1);
+    #pragma omp parallel num_threads(n * size < ALONE ? 1 : threads) if (!failed)
+    {
+        Vec *canvas = vectors(area), *spread = vectors(area);
+        float *image = malloc(size * sizeof(float));  // written in steps of c, which memory would be slow at
+        if (!canvas || !spread || !image) failed = 1;
+        #pragma omp for schedule(static)
+        for (long group = 0; group < groups; group++) {
+            if (failed) continue;
+            for (long i = group * n / groups; i < (group + 1) * n / groups; i++) {
+                for (long p = 0; p < parts; p++) {
+                    long from = p * LANES, lanes = at_most(LANES, c - from);
+                    const float *g = dy + i * oh * ow * c + from;
+                    place(canvas, x + i * size + from, h, wd, c, lanes, wide, k / 2, 1);
+                    tap_sums(canvas, g, partial + (group * parts + p) * kk, oh, ow, c, lanes, wide, s, k);
+                    if (!dx) continue;
+                    place(spread, g, oh, ow, c, lanes, wide, k - 1 - k / 2, s);
+                    correlate(spread, taps + p * kk, image + from, h, wd, c, lanes, wide, k, 1);
+                }
+                if (dx) memcpy(dx + i * size, image, size * sizeof(float));
+            }
+        }
+        free(canvas);
+        free(spread);
+        free(image);
+    }
+    if (!failed)
+        for (long i = 0; i < c; i++)
+            for (long t = 0; t < kk; t++) {
+                double sum = 0.0;
+                for (long group = 0; group < groups; group++)
+                    sum += ((float *)(partial + (group * parts + i / LANES) * kk + t))[i % LANES];
+                for_w[i * for_stride[0] + t / k * for_stride[1] + t % k * for_stride[2]] += (float)sum;
+            }
+    free(partial);
+    free(taps);
+    return failed;
+}

@@ -1,0 +1,109 @@
+// Depthwise convolutions of one image, sixteen channels at a time, in a zero-padded canvas that stays in the cache.
+// Fewer channels than sixteen fill their vector with zeros. Strips of four output pixels share what they load.
+
+#pragma once
+
+#include "common.h"
+
+// taps[p kk + t]: tap t of the LANES channels from p LANES on; turned round, as the gradient of the input wants them,
+// where `turned`.
+static inline void taps_of(Vec *taps, const float *w, const long *stride, long c, long k, int turned) {
+    long kk = k * k;
+    for (long i = 0; i < c; i++)
+        for (long t = 0; t < kk; t++)
+            ((float *)(taps + i / LANES * kk + (turned ? kk - 1 - t : t)))[i % LANES]
+                = w[i * stride[0] + t / k * stride[1] + t % k * stride[2]];
+}
+
+// An image's lanes into the middle of a zeroed canvas `wide` pixels wide, `pad` from its edges, pixels `step` apart.
+static inline void place(Vec *canvas, const float *image, long h, long w, long c, long lanes, long wide, long pad,
+                         long step) {
+    for (long i = 0; i < h; i++)
+        for (long j = 0; j < w; j++)
+            canvas[(i * step + pad) * wide + j * step + pad] = load(image + (i * w + j) * c, lanes);
+}
+
+static inline __attribute__((always_inline)) void correlate_k(
+    const Vec *canvas, const Vec *taps, float *out, long h, long w, long c, long lanes, long wide, const long k,
+    const long s) {
+    for (long i = 0; i < h; i++) {
+        const Vec *row = canvas + i * s * wide;
+        long j = 0;
+        for (; j + 4 <= w; j += 4) {
+            Vec one = {0}, two = {0}, three = {0}, four = {0};
+            #pragma GCC unroll 7
+            for (long u = 0; u < k; u++) {
+                const Vec *at = row + u * wide + j * s;
+                #pragma GCC unroll 7
+                for (long v = 0; v < k; v++) {
+                    Vec tap = taps[u * k + v];
+                    one += at[v] * tap;
+                    two += at[v + s] * tap;
+                    three += at[v + 2 * s] * tap;
+                    four += at[v + 3 * s] * tap;
+                }
+            }
+            float *into = out + (i * w + j) * c;
+            store(into, one, lanes);
+            store(into + c, two, lanes);
+            store(into + 2 * c, three, lanes);
+            store(into + 3 * c, four, lanes);
+        }
+        for (; j < w; j++) {
+            Vec sum = {0};
+            #pragma GCC unroll 7
+            for (long u = 0; u < k; u++)
+                #pragma GCC unroll 7
+                for (long v = 0; v < k; v++) sum += row[u * wide + j * s + v] * taps[u * k + v];
+            store(out + (i * w + j) * c, sum, lanes);
+        }
+    }
+}
+
+// out [h, w, c]: the canvas correlated with k x k taps, at every s-th place.
+static inline void correlate(const Vec *canvas, const Vec *taps, float *out, long h, long w, long c, long lanes,
+                             long wide, long k, long s) {
+    if (k == 3 && s == 1) correlate_k(canvas, taps, out, h, w, c, lanes, wide, 3, 1);
+    else if (k == 3 && s == 2) correlate_k(canvas, taps, out, h, w, c, lanes, wide, 3, 2);
+    else if (k == 5 && s == 1) correlate_k(canvas, taps, out, h, w, c, lanes, wide, 5, 1);
+    else if (k == 5 && s == 2) correlate_k(canvas, taps, out, h, w, c, lanes, wide, 5, 2);
+    else correlate_k(canvas, taps, out, h, w, c, lanes, wide, k, s);
+}
+
+static inline __attribute__((always_inline)) void tap_sums_k(
+    const Vec *canvas, const float *g, Vec *sums_, long oh, long ow, long c, long lanes, long wide, const long s,
+    const long k) {
+    Vec sum[49];
+    memcpy(sum, sums_, k * k * sizeof(Vec));
+    for (long i = 0; i < oh; i++) {
+        long j = 0;
+        for (; j + 2 <= ow; j += 2) {
+            const Vec *corner = canvas + i * s * wide + j * s;
+            Vec one = load(g + (i * ow + j) * c, lanes), two = load(g + (i * ow + j + 1) * c, lanes);
+            #pragma GCC unroll 7
+            for (long u = 0; u < k; u++)
+                #pragma GCC unroll 7
+                for (long v = 0; v < k; v++)
+                    sum[u * k + v] += corner[u * wide + v] * one + corner[u * wide + v + s] * two;
+        }
+        for (; j < ow; j++) {
+            const Vec *corner = canvas + i * s * wide + j * s;
+            Vec one = load(g + (i * ow + j) * c, lanes);
+            #pragma GCC unroll 7
+            for (long u = 0; u < k; u++)
+                #pragma GCC unroll 7
+                for (long v = 0; v < k; v++) sum[u * k + v] += corner[u * wide + v] * one;
+        }
+    }
+    memcpy(sums_, sum, k * k * sizeof(Vec));
+}
+
+// Adds to sum[t] the products of the canvas, moved by tap t, with g [oh, ow, c].
+static inline void tap_sums(const Vec *canvas, const float *g, Vec *sum, long oh, long ow, long c, long lanes,
+                            long wide, long s, long k) {
+    if (k == 3 && s == 1) tap_sums_k(canvas, g, sum, oh, ow, c, lanes, wide, 1, 3);
+    else if (k == 3) tap_sums_k(canvas, g, sum, oh, ow, c, lanes, wide, s, 3);
+    else if (k == 5 && s == 1) tap_sums_k(canvas, g, sum, oh, ow, c, lanes, wide, 1, 5);
+    else if (k == 5) tap_sums_k(canvas, g, sum, oh, ow, c, lanes, wide, s, 5);
+    else tap_sums_k(canvas, g, sum, oh, ow, c, lanes, wide, s, k);
+}

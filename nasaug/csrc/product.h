@@ -1,0 +1,92 @@
+// Matrix products of many rows and few columns, as 1x1 convolutions of tiny networks have them.
+
+#pragma once
+
+#include "common.h"
+
+#define PANEL (2 * LANES)   // columns that the inner loop takes at once
+#ifdef __AVX512F__
+#define ROWS 12             // rows that it takes at once: with a panel's two vectors, as many sums as registers hold
+#else
+#define ROWS 3
+#endif
+
+// b [k, n], element (i, j) at b[i * row + j * column], as panels of PANEL columns, [k][PANEL] each, zeros beyond n.
+static inline Vec *panels_of(const float *b, long k, long n, long row, long column) {
+    Vec *packed = vectors((n + PANEL - 1) / PANEL * k * 2);
+    if (packed)
+        for (long j = 0; j < n; j++) {
+            float *into = (float *)packed + j / PANEL * k * PANEL + j % PANEL;
+            for (long i = 0; i < k; i++) into[i * PANEL] = b[i * row + j * column];
+        }
+    return packed;
+}
+
+// c [rows, vectors of columns] (+)= a b over k; element (r, i) of a at a[r * a_row + i * a_k], row i of b at
+// b + i * b_k. The last vector has `lanes` columns; `whole` says that b's rows can be read beyond them.
+static inline __attribute__((always_inline)) void micro(
+    const float *a, long a_row, long a_k, const float *b, long b_k, int whole, long k, float *c, long c_row,
+    long lanes, int add, const int rows, const int wide) {
+    Vec sum[ROWS][2];
+    #pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+        #pragma GCC unroll 2
+        for (int v = 0; v < wide; v++) sum[r][v] = (Vec){0};
+    for (long i = 0; i < k; i++) {
+        const float *row = b + i * b_k;
+        Vec first, second = {0};
+        if (wide == 2) {
+            memcpy(&first, row, sizeof first);
+            if (whole) memcpy(&second, row + LANES, sizeof second);
+            else second = load(row + LANES, lanes);
+        } else if (whole) memcpy(&first, row, sizeof first);
+        else first = load(row, lanes);
+        #pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+            float x = a[r * a_row + i * a_k];
+            sum[r][0] += x * first;
+            if (wide == 2) sum[r][1] += x * second;
+        }
+    }
+    #pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+        #pragma GCC unroll 2
+        for (int v = 0; v < wide; v++) {
+            float *into = c + r * c_row + v * LANES;
+            long here = v == wide - 1 ? lanes : LANES;
+            store(into, add ? load(into, here) + sum[r][v] : sum[r][v], here);
+        }
+}
+
+// The same for at most ROWS rows and PANEL columns, whose number is not known beforehand.
+static inline __attribute__((always_inline)) void strip(
+    const float *a, long a_row, long a_k, const float *b, long b_k, const int whole, long k, float *c, long c_row,
+    long columns, const int add, long rows) {
+    const int wide = columns > LANES ? 2 : 1;
+    long lanes = columns > LANES ? columns - LANES : columns;
+    #define MICRO(R) \
+        (wide == 2 ? micro(a, a_row, a_k, b, b_k, whole, k, c, c_row, lanes, add, R, 2) \
+                   : micro(a, a_row, a_k, b, b_k, whole, k, c, c_row, lanes, add, R, 1))
+    #define SOME(R) if (R < ROWS && rows >= R) { MICRO(R); a += R * a_row; c += R * c_row; rows -= R; }
+    if (rows == ROWS) MICRO(ROWS);
+    else { SOME(8) SOME(4) SOME(2) SOME(1) }
+}
+
+// c [rows, n] = a [rows, k] times packed panels; rows of a and c are k and n long.
+static void product(const float *a, const Vec *panels, float *c, long rows, long k, long n) {
+    for (long r = 0; r < rows; r += ROWS)
+        for (long j = 0; j < n; j += PANEL)
+            strip(a + r * k, k, 1, (const float *)panels + j * k, PANEL, 1, k, c + r * n + j, n,
+                  at_most(PANEL, n - j), 0, at_most(ROWS, rows - r));
+}
+
+// c [m, n] += a^T b with a [rows, m] and b [rows, n].
+static void add_outer(const float *a, const float *b, float *c, long rows, long m, long n) {
+    for (long i = 0; i < m; i += ROWS)
+        for (long j = 0; j < n; j += PANEL) {
+            long columns = at_most(PANEL, n - j), here = at_most(ROWS, m - i);
+            float *into = c + i * n + j;
+            if (columns == PANEL) strip(a + i, 1, m, b + j, n, 1, rows, into, n, PANEL, 1, here);
+            else strip(a + i, 1, m, b + j, n, 0, rows, into, n, columns, 1, here);
+        }
+}
