@@ -16,19 +16,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import native
-from .kernels import ACTIVATIONS, conv_norm_act, convolve, fusible, inverted, part
+from .kernels import ACTIVATIONS, conv_norm_act, convolve, fusible, inverted, inverted_eval, part
 from .plan import Block, Layer
 
 
 class Stats(Protocol):
     """Which statistics a norm uses in one pass, and what becomes of them.
 
-    `folds`: the norm joins the convolution before it. `updated`: where the pass trains with the batch's own
-    statistics, the running ones that they update: (mean, var, momentum), or (None, None, 0.0); else None."""
+    `folds`: the running statistics are used, and the norm joins the convolution before it. Otherwise the batch's own,
+    and `updated` are those that they update: (mean, var, momentum), or (None, None, 0.0). What was taken from `count`
+    values a channel is told to `note`, where that is not done in `norm`."""
 
     folds: bool
 
-    def updated(self, module: Norm) -> tuple | None: ...
+    def updated(self, module: Norm) -> tuple: ...
+
+    def note(self, module: Norm, updated: tuple, count: int) -> None: ...
 
     def norm(self, module: Norm, x: Tensor, channels: int) -> Tensor: ...
 
@@ -41,15 +44,16 @@ class BatchStats:
     def updated(self, module: Norm) -> tuple:
         return None, None, 0.0
 
+    def note(self, module: Norm, updated: tuple, count: int) -> None:
+        pass
+
     def norm(self, module: Norm, x: Tensor, channels: int) -> Tensor:
         weight, bias = module.scale_shift(channels)
         return F.batch_norm(x, None, None, weight, bias, True, 0.0, module.eps)
 
 
-class TrackStats:
+class TrackStats(BatchStats):
     """The batch's own statistics, which also update the running ones (the net's own plan in training)."""
-
-    folds = False
 
     def updated(self, module: Norm) -> tuple:
         return module.running_mean, module.running_var, module.momentum
@@ -59,13 +63,13 @@ class TrackStats:
         return F.batch_norm(x, mean, var, module.weight, module.bias, True, momentum, module.eps)
 
 
-class RunningStats:
+class RunningStats(BatchStats):
     """The running statistics, folded into the convolution before the norm wherever there is one."""
 
     folds = True
 
-    def updated(self, module: Norm) -> None:
-        return None
+    def updated(self, module: Norm) -> tuple:
+        return module.running_mean, module.running_var, 0.0
 
     def norm(self, module: Norm, x: Tensor, channels: int) -> Tensor:
         return F.batch_norm(
@@ -82,17 +86,18 @@ class CollectStats:
     folds = False
     moments: dict[Norm, tuple[int, Tensor, Tensor]] = field(default_factory=dict)
 
-    def updated(self, module: Norm) -> None:
-        return None
+    def updated(self, module: Norm) -> tuple:
+        return torch.zeros_like(module.running_mean), torch.ones_like(module.running_var), 1.0
 
     def norm(self, module: Norm, x: Tensor, channels: int) -> Tensor:
-        mean, var = torch.zeros_like(module.running_mean), torch.ones_like(module.running_var)
-        out = F.batch_norm(x, mean, var, module.weight, module.bias, True, 1.0, module.eps)
-        count = x.numel() // channels
-        self._merge(module, count, mean, var * (count - 1))
+        mean, var, momentum = taken = self.updated(module)
+        out = F.batch_norm(x, mean, var, module.weight, module.bias, True, momentum, module.eps)
+        self.note(module, taken, x.numel() // channels)
         return out
 
-    def _merge(self, module: Norm, count: int, mean: Tensor, squares: Tensor) -> None:
+    def note(self, module: Norm, updated: tuple, count: int) -> None:
+        mean, var, _ = updated
+        squares = var * (count - 1)
         if module in self.moments:
             n, old, old_squares = self.moments[module]
             delta, total = mean - old, n + count
@@ -136,9 +141,9 @@ class Conv(nn.Conv2d):
 
     def forward(self, x: Tensor, layer: Layer, stats: Stats) -> Tensor:
         if not layer.pre and self.norm is not None:
-            norm, updated = self.norm, stats.updated(self.norm)
-            if updated is not None and fusible(x, layer, self.weight, norm.weight, norm.bias):
-                return conv_norm_act(x, layer, self.weight, norm.weight, norm.bias, updated, norm.eps)
+            norm = self.norm
+            if not stats.folds and fusible(x, layer, self.weight, norm.weight, norm.bias):
+                return conv_norm_act(x, layer, self.weight, norm.weight, norm.bias, stats.updated(norm), norm.eps)
         weight, bias = self._slice(layer)
         if layer.pre or self.norm is None:
             x = convolve(x, weight, bias, layer)
@@ -153,15 +158,21 @@ class Conv(nn.Conv2d):
         return part(self.weight, (layer.out, layer.cin // layer.groups, layer.kernel, layer.kernel)), bias
 
 
-def fused_block(convs: Sequence[nn.Module], x: Tensor, block: Block, stats: Stats) -> Tensor | None:
+def fused_block(convs: Sequence[Conv], x: Tensor, block: Block, stats: Stats) -> Tensor | None:
     """The output of a whole block as one compiled node, or None where its layers are to run one after the other."""
     if not native.serves_block(x, block):
         return None
-    running = [stats.updated(conv.norm) for conv in convs]
     parameters = [(conv.weight, conv.norm.weight, conv.norm.bias) for conv in convs]
-    if None in running or not fusible(x, block.layers[0], *(p for three in parameters for p in three)):
+    training = torch.is_grad_enabled()
+    if training and (stats.folds or not fusible(x, block.layers[0], *(p for three in parameters for p in three))):
         return None
-    return inverted(x, block, parameters, running, convs[0].norm.eps)
+    running, eps = [stats.updated(conv.norm) for conv in convs], convs[0].norm.eps
+    if stats.folds:
+        return inverted_eval(x, block, parameters, running, eps)
+    out = inverted(x, block, parameters, running, eps)
+    for conv, layer, updated in zip(convs, block.layers, running, strict=True):
+        stats.note(conv.norm, updated, len(x) * layer.height * layer.width)
+    return out
 
 
 class Linear(nn.Linear):

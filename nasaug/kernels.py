@@ -193,10 +193,17 @@ def torch_norm_act_back(grad, y, kept, layer: Layer, scale, mean, rstd, eps: flo
 
 
 def inverted(x: Tensor, block: Block, parameters: Sequence[tuple[Tensor, ...]], running, eps: float) -> Tensor:
-    """A depthwise-separable block in training: what its layers do one after the other, where `native.serves_block`.
+    """A depthwise-separable block with the batch's statistics, where `native.serves_block`: what its layers do.
 
     `parameters` are each convolution's whole weight, scale and shift; `running` likewise as in `conv_norm_act`."""
     return _Inverted.apply(x, block, parameters, running, eps, *(p for three in parameters for p in three))
+
+
+def inverted_eval(x: Tensor, block: Block, parameters: Sequence[tuple[Tensor, ...]], running, eps: float) -> Tensor:
+    """The same with the running statistics, without gradients."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    convs = [_sliced(layer, *p, r) for layer, p, r in zip(block.layers, parameters, running, strict=True)]
+    return native.inverted_eval(x, block, convs, eps)
 
 
 class _Inverted(torch.autograd.Function):

@@ -41,6 +41,7 @@ _SIGNATURES = {
     "depthwise_back": [_P, _P, _P, _P, _P, _P, _P, *[_L] * 8, _I],
     "inverted": [_P] * 6 + [_I],
     "inverted_back": [_P] * 7 + [_I],
+    "inverted_eval": [_P] * 3 + [_I],
 }
 
 
@@ -155,7 +156,17 @@ def inverted_back(
     return back
 
 
+def inverted_eval(x: Tensor, block: Block, convs: Sequence[Parameters], eps: float) -> Tensor:
+    """A block's output for x [N, C, H, W], channels-last, with the norms' running statistics."""
+    last = block.layers[-1]
+    out = x.new_empty(len(x), last.height, last.width, last.out)
+    given = _block(x, block, convs, x.new_empty(2, 0), eps)
+    _call("inverted_eval", ctypes.byref(given), x, out)
+    return out.permute(0, 3, 1, 2)
+
+
 def _block(x: Tensor, block: Block, convs: Sequence[Parameters], statistics: Tensor, eps: float) -> Inverted:
+    """`statistics` [2, C]: the batch's mean and 1 / deviation of all convolutions' outputs, one after the other."""
     n, cin, h, w = x.shape
     depthwise, last = block.layers[-2:]
     given = Inverted(

@@ -1,8 +1,10 @@
 """A training step's own operations compute what torch's do; compiled ones are done without where they cannot be had."""
 
+import copy
 import os
 import subprocess
 import sys
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -10,7 +12,8 @@ import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from nasaug import kernels, native
+from nasaug import archfile, kernels, native
+from nasaug.net import Net
 from nasaug.plan import Layer, Spec, lower
 
 # Asked of the compiler, not of what it made: a source that no longer compiles must fail here, not be left out.
@@ -166,7 +169,7 @@ def made_block(kind, cin, hidden, out, k, stride, act, h, w, residual):
 
 
 def parameters_of(block, spare, dtype, seed=3):
-    """(weight, scale, shift) of each convolution, larger by `spare` than what the block uses, with gradients of ones."""
+    """(weight, scale, shift) of each convolution, larger by `spare` than the block uses, with gradients of ones."""
     g = torch.Generator().manual_seed(seed)
     rows = []
     for layer in block.layers:
@@ -252,6 +255,43 @@ def test_a_block_of_many_rows_is_as_exact_as_its_layers(sizes, act):
     for one, other, right in zip(mine, theirs, exact, strict=True):
         error, allowed = ((t.double() - right).square().mean().sqrt() for t in (one, other))
         assert error <= 3 * allowed + 1e-6 * right.abs().max()
+
+
+@compiled
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(["inverted", "separable"]), n=st.integers(1, 18), cin=st.integers(1, 20),
+    hidden=st.integers(1, 70), k=st.sampled_from([1, 3, 5, 7]), stride=st.integers(1, 2),
+    act=st.sampled_from(list(ACTS)), h=st.integers(1, 9), w=st.integers(1, 9), residual=st.booleans(),
+)  # fmt: skip
+def test_a_block_with_running_statistics_is_its_layers(kind, n, cin, hidden, k, stride, act, h, w, residual):
+    block = made_block(kind, cin, hidden, cin if residual else 11, k, stride, act, h, w, residual)
+    x, given_ = image_batch(n, cin, h, w, shift=0.5), parameters_of(block, 1, torch.float32)
+    running = [(torch.randn(layer.out), torch.rand(layer.out) + 0.1, 0.0) for layer in block.layers]
+    with torch.no_grad():
+        computed, expected = kernels.inverted_eval(x, block, given_, running, EPS), x.double()
+        for layer, (weight, scale, shift), (mean, var, _) in zip(block.layers, given_, running, strict=True):
+            k = layer.kernel
+            w = kernels.window(weight, (layer.out, layer.cin // layer.groups, k, k)).double()
+            expected = F.conv2d(expected, w, None, layer.stride, k // 2, 1, layer.groups)
+            known = (mean.double(), var.double(), scale[: layer.out].double(), shift[: layer.out].double())
+            expected = ACTS[layer.act](F.batch_norm(expected, *known, False, 0.0, EPS))
+        expected = expected + x if block.shortcut == "identity" else expected
+    assert close(computed, expected, 2e-5)
+
+
+@compiled
+@pytest.mark.parametrize("name", ["mobilenetv2-tiny", "mobilenetv3-w0.35"])
+def test_a_net_is_calibrated_and_evaluated_as_by_its_layers(name):
+    net = Net(archfile.read(name, resolution=32, classes=10).plan, 1).train()
+    batches = [image_batch(6, 3, 32, 32, seed=seed) for seed in range(3)]
+    twin = copy.deepcopy(net)
+    with torch.no_grad(), patch("nasaug.net.fused_block", lambda *given: None):
+        expected = twin.calibrate(batches).eval()(batches[0])
+    with torch.no_grad(), patch("nasaug.elastic.inverted_eval", wraps=kernels.inverted_eval) as whole:
+        assert close(net.calibrate(batches).eval()(batches[0]), expected, 1e-3) and whole.called
+    for mine, other in zip(net.buffers(), twin.buffers(), strict=True):
+        assert (mine - other).abs().max() <= 1e-4 * other.abs().max() + 1e-6  # after a norm a mean can be 0
 
 
 @compiled

@@ -347,8 +347,8 @@ def test_a_step_with_gradient_buffers_equals_one_without(space, dtype, tolerance
     for (name, one), two in zip(net.named_parameters(), twin.parameters(), strict=True):
         expected = torch.zeros_like(two) if one.grad is None else one.grad
         assert (two.grad - expected).abs().max() < tolerance * scale, name
-    for one, two in zip(net.buffers(), twin.buffers(), strict=True):
-        assert torch.allclose(one.to(dtype), two.to(dtype), rtol=tolerance)
+    for one, two in zip(net.buffers(), twin.buffers(), strict=True):  # of a mean near 0 no share is exact
+        assert (one - two).abs().max() <= tolerance / 10 * two.abs().max()
 
 
 @every_space

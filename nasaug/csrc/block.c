@@ -19,7 +19,7 @@ typedef struct {
     long stride[3];         // of output channel, row, column, in floats; a projection's input channels are adjacent
     const float *scale, *shift;
     float *mean, *rstd;     // of the batch: written by forward, read by back
-    float *running_mean, *running_var, momentum;  // updated by forward unless null
+    float *running_mean, *running_var, momentum;  // updated by forward unless null; what `inverted_eval` uses
     float *for_w, *for_scale, *for_shift;  // back adds the gradients to these; for_w has w's strides
 } Conv;
 
@@ -46,6 +46,13 @@ static void set_affine(Affine f, const Conv *conv) {
         f.a[i] = conv->scale[i] * conv->rstd[i];
         f.b[i] = conv->shift[i] - conv->mean[i] * f.a[i];
         f.mean[i] = conv->mean[i];
+    }
+}
+
+static void known_affine(Affine f, const Conv *conv, float eps) {
+    for (long i = 0; i < f.c; i++) {
+        f.a[i] = conv->scale[i] / sqrtf(conv->running_var[i] + eps);
+        f.b[i] = conv->shift[i] - conv->running_mean[i] * f.a[i];
     }
 }
 
@@ -498,5 +505,60 @@ int inverted_back(const Inverted *v, const float *x, const float *y1, const floa
     drop(first); drop(second); drop(third);
     free(grow); free(shrink); free(taps); free(for_taps);
     free(d1); free(d2); free(partial);
+    return failed;
+}
+
+// out of x with the running statistics, so many images at a time as a core's cache holds: nothing but x and out passes
+// through memory. Returns 0, or 1 where memory ran out.
+int inverted_eval(const Inverted *v, const float *x, float *out, int threads) {
+    Sizes z = sizes_of(v);
+    long hidden = v->hidden, outs = v->out, pixels = v->h * v->w, after = v->oh * v->ow;
+    long many = at_most(v->n, at_least(1, CACHED / z.image)), chunks = (v->n + many - 1) / many;
+    Affine one = affine(hidden), two = affine(hidden), three = affine(outs);
+    Vec *grow = v->expands ? panels_of(v->expand.w, v->in, hidden, 1, v->expand.stride[0]) : vectors(1);
+    Vec *shrink = panels_of(v->project.w, hidden, outs, 1, v->project.stride[0]), *taps = vectors(z.parts * z.kk);
+    int failed = !one.a || !two.a || !three.a || !grow || !shrink || !taps;
+    if (!failed) {
+        if (v->expands) known_affine(one, &v->expand, v->eps);
+        known_affine(two, &v->depthwise, v->eps);
+        known_affine(three, &v->project, v->eps);
+        taps_of(taps, v->depthwise.w, v->depthwise.stride, hidden, v->k, 0);
+    }
+    #pragma omp parallel num_threads(z.before * hidden < ALONE ? 1 : threads) if (!failed)
+    {
+        float *wide = malloc(many * z.image * sizeof(float)), *map = malloc(many * z.map * sizeof(float));
+        Vec *canvas = vectors(z.canvas);
+        if (!wide || !map || !canvas) failed = 1;
+        #pragma omp barrier
+        #pragma omp for schedule(static)
+        for (long chunk = 0; chunk < chunks; chunk++) {
+            if (failed) continue;
+            long from = chunk * many, here = at_most(many, v->n - from);
+            const float *inputs = x + from * pixels * v->in, *image = inputs;
+            float *into = out + from * after * outs;
+            if (v->expands) {
+                product(inputs, grow, wide, here * pixels, v->in, hidden);
+                apply(one, wide, wide, here * pixels, v->act, v->top);
+                image = wide;
+            }
+            for (long i = 0; i < here; i++)
+                for (long p = 0; p < z.parts; p++) {
+                    long at = p * LANES, lanes = at_most(LANES, hidden - at);
+                    place(canvas, image + i * z.image + at, v->h, v->w, hidden, lanes, z.wide, v->k / 2, 1);
+                    correlate(canvas, taps + p * z.kk, map + i * z.map + at, v->oh, v->ow, hidden, lanes, z.wide,
+                              v->k, v->s);
+                }
+            apply(two, map, map, here * after, v->act, v->top);
+            product(map, shrink, into, here * after, hidden, outs);
+            apply(three, into, into, here * after, NONE, 0.0f);
+            if (v->residual)
+                for (long i = 0; i < here * after * outs; i++) into[i] += inputs[i];
+        }
+        free(wide);
+        free(map);
+        free(canvas);
+    }
+    free(one.a); free(two.a); free(three.a);
+    free(grow); free(shrink); free(taps);
     return failed;
 }
