@@ -135,6 +135,9 @@ class Conv(nn.Conv2d):
         )
         self.norm = Norm(layer.cin if layer.pre else layer.out) if layer.norm else None
 
+    def reset_parameters(self) -> None:
+        """Nothing: Net.reset draws all weights."""
+
     def activate(self, x: Tensor, layer: Layer, stats: Stats) -> Tensor:
         """The norm and activation that precede a pre-activation convolution."""
         return ACTIVATIONS[layer.act](stats.norm(self.norm, x, layer.cin))
@@ -160,8 +163,8 @@ class Conv(nn.Conv2d):
 
 def fused_block(convs: Sequence[Conv], x: Tensor, block: Block, stats: Stats) -> Tensor | None:
     """The output of a whole block as one compiled node, or None where its layers are to run one after the other."""
-    if not native.serves_block(x, block):
-        return None
+    if not native.serves_block(x, block) or any(conv._forward_hooks or conv._forward_pre_hooks for conv in convs):
+        return None  # a hook waits for its own layer
     parameters = [(conv.weight, conv.norm.weight, conv.norm.bias) for conv in convs]
     training = torch.is_grad_enabled()
     if training and (stats.folds or not fusible(x, block.layers[0], *(p for three in parameters for p in three))):
@@ -180,6 +183,9 @@ class Linear(nn.Linear):
 
     def __init__(self, layer: Layer):
         super().__init__(layer.cin, layer.out, bias=layer.bias)
+
+    def reset_parameters(self) -> None:
+        """Nothing: Net.reset draws all weights."""
 
     def forward(self, x: Tensor, layer: Layer, stats: Stats) -> Tensor:
         weight, bias = part(self.weight, (layer.out, layer.cin)), part(self.bias, (layer.out,))

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from .files import cache_folder
 from .plan import Block, Layer
@@ -65,8 +66,11 @@ class Inverted(ctypes.Structure):
 
 
 def serves(*tensors: Tensor) -> bool:
-    """Whether these run here: float32 on the CPU, and compiled."""
-    return all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors) and library() is not None
+    """Whether these run here: float32 on the CPU, and compiled, while nobody watches torch's operations or traces."""
+    return (
+        all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors) and library() is not None
+        and _get_current_dispatch_mode() is None and not torch.compiler.is_compiling()
+    )  # fmt: skip
 
 
 def serves_depthwise(x: Tensor, layer: Layer) -> bool:

@@ -25,14 +25,16 @@ class Net(nn.Module):
     `net(x)` runs its own plan; in training mode that alone updates the running statistics.
     `net(x, smaller)` runs a slice of the shared weights with batch statistics, in training mode only."""
 
-    def __init__(self, plan: Plan, seed: int = 0):
+    def __init__(self, plan: Plan, seed: int | None = 0):
+        """Fresh weights from `seed`; None: unset, for a caller that writes all of them."""
         super().__init__()
         self.plan = plan
         for layer in plan.layers:
             self._put(layer.name, LAYERS[layer.op](layer))
         self._layers = {layer.name: self.get_submodule(layer.name) for layer in plan.layers}
         self._norms = [m for m in self.modules() if isinstance(m, Norm)]
-        self.reset(seed)
+        if seed is not None:
+            self.reset(seed)
         self.to(memory_format=torch.channels_last)
 
     def _put(self, name: str, module: nn.Module) -> None:
@@ -117,7 +119,7 @@ class Net(nn.Module):
         """A plain Net of a smaller plan with copies of its slice of these weights.
 
         Its statistics are unset unless `plan` is this net's own. Raises ValueError where it is no slice."""
-        small = Net(plan).to(**self._kind())
+        small = Net(plan, None).to(**self._kind())
         for theirs, mine in _pairs(self, small):
             mine.copy_(window(theirs, mine.shape))
         if plan != self.plan:

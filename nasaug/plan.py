@@ -88,11 +88,11 @@ class Block:
     def all_layers(self) -> tuple[Layer, ...]:
         return self.layers if self.project is None else (*self.layers, self.project)
 
-    @property
+    @cached_property
     def out(self) -> int:
         return self.layers[-1].out
 
-    @property
+    @cached_property
     def out_size(self) -> tuple[int, int]:
         return self.layers[-1].height, self.layers[-1].width
 
@@ -312,8 +312,13 @@ def plan(space: Space, arch: Arch, classes: int) -> Plan:
     values = arch.values
     resolution = resolve(space.resolution, values)
     blocks, channels, size = [], 3, (resolution, resolution)
-    for rule in space.rules_of(arch):
-        block = lower(_spec(rule, values, channels, space.divisor), channels, *size)
+    for rule, choices, lowered in space.lowerings:
+        if rule.depth is not None and rule.index > values[rule.depth.axis]:
+            continue
+        key = (choices(values), channels, size)
+        block = lowered.get(key)
+        if block is None:
+            block = lowered[key] = lower(_spec(rule, values, channels, space.divisor), channels, *size)
         blocks.append(block)
         channels, size = block.out, block.out_size
     blocks.append(lower(Spec("classifier", "linear", classes), channels, *size))

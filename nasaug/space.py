@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from operator import itemgetter
 from random import Random
 from typing import NamedTuple
 
@@ -146,6 +147,16 @@ class Space:
     def _blocks(self) -> dict[int, int]:
         """Depth axis to the number of blocks that its stage has."""
         return {rule.depth.axis: rule.index for rule in self.rules if rule.depth is not None}
+
+    @cached_property
+    def lowerings(self) -> tuple[tuple[Rule, Callable, dict], ...]:
+        """(rule, what picks its choices out of an architecture's values, blocks made of it so far): `plan`'s memory,
+        without which thousands of architectures a second could not be costed."""
+        rows = []
+        for rule in self.rules:
+            refs = [p.axis for p in (rule.width, rule.expand, rule.kernel, rule.stride) if isinstance(p, Ref)]
+            rows.append((rule, itemgetter(*refs) if refs else lambda values: (), {}))
+        return tuple(rows)
 
     def value(self, arch: Arch, axis: str) -> Value:
         return arch.values[self.index[axis]]

@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from nasaug import archfile, kernels, native
+from nasaug.cost import cost
 from nasaug.net import Net
 from nasaug.plan import Layer, Spec, lower
 
@@ -292,6 +294,21 @@ def test_a_net_is_calibrated_and_evaluated_as_by_its_layers(name):
         assert close(net.calibrate(batches).eval()(batches[0]), expected, 1e-3) and whole.called
     for mine, other in zip(net.buffers(), twin.buffers(), strict=True):
         assert (mine - other).abs().max() <= 1e-4 * other.abs().max() + 1e-6  # after a norm a mean can be 0
+
+
+@compiled
+def test_whoever_counts_or_watches_sees_every_layer():
+    """Torch's operations under a counter, and layers with a hook."""
+    net = Net(archfile.read("mobilenetv2-tiny", resolution=32, classes=10).plan, 1).train()
+    x = image_batch(2, 3, 32, 32)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(x)
+    assert counter.get_total_flops() == 4 * cost(net.plan).macs
+    seen = []
+    net.get_submodule("s2.b1.dw").register_forward_hook(lambda *given: seen.append(1))
+    with torch.no_grad():
+        net.calibrate([x]).eval()(x)
+    assert len(seen) == 2
 
 
 @compiled
