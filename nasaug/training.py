@@ -77,7 +77,8 @@ def length_of(
     total = 0
     for i in range(DRAWS):
         draw = Draw(space, base, plan.classes, i, i / DRAWS, Random(f"length/{i}"))
-        total += sum(cost_of(space, arch, plan.classes).macs for arch in method.nets(draw))
+        first, *others = (cost_of(space, arch, plan.classes).macs for arch in method.nets(draw))
+        total += first + method.share * sum(others)
     mean = total / DRAWS
     batch = min(training.batch, images)
     steps = max(1, images // batch)

@@ -69,6 +69,8 @@ def run_to_the_end(trainer):
 class Only:
     """One pass of the base in the space of another method: what NetAug adds nothing to."""
 
+    share = 1.0
+
     def __init__(self, method, loss=lambda step, out, y: step.loss(out, y)):
         self.space, self.on_epoch, self._loss = method.space, lambda trainer: None, loss
 
@@ -202,7 +204,8 @@ def test_factors_and_rounding_come_from_the_method():
 @pytest.mark.parametrize(
     "wrong",
     [{"width_factors": ()}, {"width_factors": (1.5, 2.0)}, {"expand_factors": (1.0, 3.0, 2.0)},
-     {"expand_factors": (1.0, 1.0)}, {"width_until": 1.5}, {"round": 0}],
+     {"expand_factors": (1.0, 1.0)}, {"width_until": 1.5}, {"round": 0}, {"every": 0}, {"share": 0.0},
+     {"share": 1.5}],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused_by_name(wrong):
     with pytest.raises(BadInput, match=f"netaug.{next(iter(wrong))}"):
@@ -226,6 +229,38 @@ def test_one_wider_net_a_step_in_width_only_for_the_first_share_of_training():
             seen.add(tuple(wide.values[i] for i in width))
             assert method.nets(draw_of(method, base, progress, seed)) == [first, wide]
     assert len(widths[0.49]) > 20 and len(widths[0.5]) == 1
+
+
+def test_an_augmented_pass_in_every_kth_step_on_a_part_of_the_images_weighted_by_it():
+    method = NetAug(ladder="factors", every=3, share=0.25)
+    trainer = trainer_of(method)
+    batch, names, macs = batch_of(trainer), [], []
+    for number in range(6):
+        trainer.step, trainer.macs = number, 0.0
+        names.append([name for name, _ in method.losses(Step(trainer, *batch))])
+        macs.append(trainer.macs)
+    assert names == [["base", "wide"], ["base"], ["base"]] * 2
+    assert macs[1] == macs[2] < macs[0] < 3 * macs[1]
+    trainer.step = 0
+    (_, _), (_, loss) = method.losses(Step(trainer, *batch))
+    step = Step(trainer, *batch)
+    (x, y), (_, wide) = step.view("train"), method.nets(step)
+    small = plan(trainer.space, wide, 4)
+    expected = F.cross_entropy(trainer.net(resize(x[:4], small.resolution), small), y[:4], label_smoothing=0.1) / 4
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_what_the_augmented_passes_cost_is_known_before_the_start():
+    base = base_of()
+    lengths = {}
+    for every, share in ((1, 1.0), (2, 1.0), (1, 0.5)):
+        method = NetAug(ladder="factors", every=every, share=share)
+        space, arch = method.space(base)
+        lengths[every, share] = length_of(Training(), method, space, arch, base.plan, 64, True).macs_per_image
+    least = cost(base.plan).macs
+    wide = lengths[1, 1.0] - least
+    assert lengths[2, 1.0] - least == pytest.approx(wide / 2, rel=0.1)
+    assert lengths[1, 0.5] - least == pytest.approx(wide / 2, rel=1e-6)
 
 
 # --- sorting ------------------------------------------------------------------------------------------------

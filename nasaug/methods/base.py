@@ -44,6 +44,8 @@ class Draw:
 class Method(Protocol):
     """A way to train: the space whose largest net is trained, and the losses of a step."""
 
+    share: float  # of a step's images: what every pass but its first sees
+
     def space(self, base: Base) -> tuple[Space, Arch]:
         """The space that the trained Net covers, and the base architecture in it."""
         ...

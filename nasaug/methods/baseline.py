@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..around import Ladders, around
 from ..space import Arch, Space
@@ -12,6 +13,8 @@ from .base import Base, Draw
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """L(W) on the training view, and nothing else."""
+
+    share: ClassVar[float] = 1.0
 
     def space(self, base: Base) -> tuple[Space, Arch]:
         return around(base.plan, Ladders())

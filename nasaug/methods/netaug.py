@@ -28,6 +28,8 @@ class NetAug:
     width_factors: tuple[float, ...] = (1.0, 1.8, 2.6)
     expand_factors: tuple[float, ...] = (1.0, 1.6, 2.2, 2.8)
     round: int = 1  # augmented channels are multiples of this
+    every: int = 1  # an augmented pass in every so many-th step
+    share: float = 1.0  # of a step's images, the part that the augmented pass sees; its loss is weighted by it
     sort: bool | Literal["auto"] = "auto"
 
     def __post_init__(self):
@@ -37,8 +39,11 @@ class NetAug:
                 raise BadInput(f"netaug.{name} = {factors} must rise from 1.0, like 1.0, 1.8, 2.6")
         if not 0 <= self.width_until <= 1:
             raise BadInput(f"netaug.width_until = {self.width_until} is a share of training, 0 to 1")
-        if self.round < 1:
-            raise BadInput(f"netaug.round = {self.round} must be at least 1")
+        for name in ("round", "every"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"netaug.{name} = {getattr(self, name)} must be at least 1")
+        if not 0 < self.share <= 1:
+            raise BadInput(f"netaug.share = {self.share:g} is a part of a step's images: give above 0, to 1")
 
     def chosen_ladder(self, base: Base) -> str:
         """"supernet" or "factors": `ladder` with "auto" decided."""
@@ -58,14 +63,19 @@ class NetAug:
         return around(base.plan, Ladders(self.width_factors, self.expand_factors, self.round))
 
     def nets(self, draw: Draw) -> list[Arch]:
+        if draw.step % self.every:
+            return [draw.base]
         free = ("width", "expand") if draw.progress < self.width_until else ("expand",)
         return [draw.base, draw.sample(low=draw.base, free=free)]
 
     def losses(self, step):
         x, y = step.view("train")
-        base, wide = self.nets(step)
+        base, *wide = self.nets(step)
         yield "base", step.loss(step.run(x, base), y)
-        yield "wide", self.weight(step.progress) * step.loss(step.run(x, wide), y)
+        for arch in wide:
+            part = max(2, round(self.share * len(x)))  # a norm needs more than one
+            weight = self.weight(step.progress) * part / len(x)
+            yield "wide", weight * step.loss(step.run(x[:part], arch), y[:part])
 
     def on_epoch(self, trainer) -> None:
         sort = not trainer.inherited if self.sort == "auto" else self.sort

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..cost import cost_of
 from ..errors import BadInput
@@ -21,6 +22,7 @@ class Sandwich:
     The samples' log MACs are about uniform between `low` and `high` (0: over the space), so that the subnets
     that the search will judge are the ones that are trained."""
 
+    share: ClassVar[float] = 1.0
     samples: int = 3
     every: int = 4
     low: float = 0.0
