@@ -64,6 +64,8 @@ class Common:
     """The run's folder; default: the next free runs/VERB-N."""
     resume: Annotated[bool, Parameter(group=RUN, negative="", show_default=False)] = False
     """Go on with --run, or with the verb's last unfinished run."""
+    profile: Annotated[bool, Parameter(group=RUN, negative="", show_default=False)] = False
+    """Time the stages of training, and show the rate of each at its end."""
 
     def settings(self, given: Mapping[str, object], *, data: str | None = None, begun: Path | None = None):
         """The resolved recipe under what the command's options give by recipe key (None: not given).

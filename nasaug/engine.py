@@ -24,6 +24,7 @@ from .errors import BadInput, RunFault
 from .methods import Draw, Method
 from .net import Net
 from .plan import Plan, plan
+from .progress import Stages
 from .runtime import Pending, Runtime
 from .scoring import Scorer
 from .space import Arch, Space
@@ -46,14 +47,16 @@ class Step(Draw):
             raise BadInput(f"the recipe has no [views.{name}], which this method needs")
         generator = torch.Generator().manual_seed(Random(f"{t.seed}/{t.step}/{name}").getrandbits(62))
         look = {"mean": t.data.mean, "std": t.data.std, "flip": t.data.flip}
-        return augment.make_view(t.views[name], self._images, generator, **look), self._labels
+        with t.stages("augment"):
+            return augment.make_view(t.views[name], self._images, generator, **look), self._labels
 
     def run(self, x: Tensor, arch: Arch) -> Tensor:
         """The architecture's logits on x, resized to its resolution (the Net itself never resizes)."""
         p = plan(self.space, arch, self.classes)
-        self._trainer.macs += cost(p).macs * len(x)
-        with self._trainer.runtime.autocast():
-            return self._trainer.net(augment.resize(x, p.resolution), p)
+        t = self._trainer
+        t.macs += cost(p).macs * len(x)
+        with t.stages("forward"), t.runtime.autocast():
+            return t.net(augment.resize(x, p.resolution), p)
 
     def loss(self, out: Tensor, target: Tensor) -> Tensor:
         return self._trainer.task.loss(out, target)
@@ -78,7 +81,7 @@ class Trainer:
         # streamed images were cropped at random when they were decoded
         self.views = {n: replace(v, crop=0.0) if data.streamed else v for n, v in views.items()}
         self.runtime, self.scorer, self.seed, self.inherited = runtime, scorer, seed, inherited
-        self.keep_best = keep_best
+        self.keep_best, self.stages = keep_best, Stages(runtime.profile, runtime.synchronize)
         self.plan: Plan = plan(space, base, task.classes)
         self.step, self.macs, self.seconds = 0, 0.0, 0.0
         self.history: list[dict] = []
@@ -116,13 +119,16 @@ class Trainer:
         """One optimiser step on a raw uint8 batch: backward after each loss that the method yields."""
         self._gradients.zero_()
         device = self.runtime.device
-        step = Step(self, images.to(device, non_blocking=True), labels.to(device, non_blocking=True))
+        with self.stages("copy"):
+            step = Step(self, images.to(device, non_blocking=True), labels.to(device, non_blocking=True))
         for name, loss in self.method.losses(step):
-            loss.backward()
+            with self.stages("backward"):
+                loss.backward()
             self._note(name, loss.detach())
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        self.optimizer.step()
+        with self.stages("optimise"):
+            self.optimizer.step()
         self.step += 1
 
     def _note(self, name: str, loss: Tensor) -> None:
@@ -143,8 +149,9 @@ class Trainer:
         """Judge the base by the fixed protocol, keep the best epoch, and add to the history."""
         losses = self.losses()
         self._sums, self._counts = {}, {}
-        small = self.scorer.calibrated(self.net, self.plan)
-        val = self.scorer.top1(small, self.data.val)
+        with self.stages("evaluate"):
+            small = self.scorer.calibrated(self.net, self.plan)
+            val = self.scorer.top1(small, self.data.val)
         if self.keep_best and val > self.best_top1:
             self.best_top1 = val
             self.best = {name: t.detach().clone() for name, t in small.state_dict().items()}
@@ -258,7 +265,8 @@ def fit(
             trainer.method.on_epoch(trainer)
         begun, spent = time.perf_counter(), trainer.seconds
         batches = trainer.data.train.batches(trainer.length.batch, seed=trainer.seed, epoch=epoch, start=start)
-        for images, labels, _ in islice(batches, per_epoch - start):  # an epoch may be a part of the images
+        batches = islice(batches, per_epoch - start)  # an epoch may be a part of the images
+        for images, labels, _ in trainer.stages.waiting("load", batches):
             trainer.train_step(images, labels)
             trainer.seconds = spent + time.perf_counter() - begun
             tick(trainer)

@@ -1,14 +1,18 @@
-"""How far a long job is: one live bar on a terminal, plain lines now and then elsewhere; always to stderr."""
+"""How far a long job is: one live bar on a terminal, plain lines now and then elsewhere; always to stderr.
+And where its time goes, for whoever asks."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from nasaug.units import format_duration
 
 _LINE_EVERY_S = 10.0
+Item = TypeVar("Item")
 
 
 class Progress:
@@ -61,6 +65,43 @@ class Progress:
         elif steps > 0:
             parts.append(f"{format_duration(taken / steps * (self._total - self._done))} left")
         return ", ".join(parts)
+
+
+class Stages:
+    """Seconds by stage of a job; nothing is measured unless `on`. `settle` waits for an accelerator's pending work.
+
+    Use as `with stages("forward"): …`; stages do not nest."""
+
+    def __init__(self, on: bool = False, settle: Callable[[], None] = lambda: None):
+        self.on, self.seconds, self._settle = on, {}, settle
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        if self.on:
+            self._settle()
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
+
+    def waiting(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, the time until each is there counted as a stage."""
+        items = iter(items)
+        while True:
+            with self(name):
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
+
+    def table(self, images: float) -> str:
+        """A line a stage: seconds, share, and images a second of that stage alone, of so many images in all."""
+        total = sum(self.seconds.values())
+        rows = [f"{'stage':12s}{'seconds':>10s}{'share':>8s}{'images/s':>12s}"]
+        rows += [
+            f"{name:12s}{s:10.2f}{s / max(total, 1e-9):8.0%}{images / max(s, 1e-9):12,.0f}"
+            for name, s in self.seconds.items()
+        ]
+        return "\n".join(rows)
 
 
 def _bar(title: str, total: int, begun: int) -> Any:

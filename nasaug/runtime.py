@@ -20,10 +20,12 @@ DEVICES = ("auto", "cpu", "cuda")
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a run computes. `autocast` is bfloat16 on an accelerator that has it, where asked for."""
+    """Where a run computes. `autocast` is bfloat16 on an accelerator that has it, where asked for; `profile`: its
+    stages are timed."""
 
     device: torch.device
     bf16: bool = False
+    profile: bool = False
 
     @property
     def accelerated(self) -> bool:
@@ -44,7 +46,7 @@ class Runtime:
         return f"CPU, {threads} thread{'s' if threads > 1 else ''}{without}"
 
 
-def open_runtime(name: str = "auto", bf16: bool = False) -> Runtime:
+def open_runtime(name: str = "auto", bf16: bool = False, profile: bool = False) -> Runtime:
     """The device `auto`, `cpu` or `cuda`. Raises BadInput where it is unknown or absent."""
     if name not in DEVICES:
         raise unknown("--device", name, DEVICES)
@@ -53,11 +55,11 @@ def open_runtime(name: str = "auto", bf16: bool = False) -> Runtime:
     if name == "cuda" and not present:
         raise BadInput("--device cuda: no CUDA device is visible to torch here; use --device cpu, or auto")
     if name == "cpu" or not present:
-        return Runtime(torch.device("cpu"))
+        return Runtime(torch.device("cpu"), profile=profile)
     torch.backends.cudnn.benchmark = False  # random slice shapes would re-tune it at every step
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
-    return Runtime(torch.device("cuda", 0), bf16)
+    return Runtime(torch.device("cuda", 0), bf16, profile)
 
 
 def _keep_freed_memory() -> None:

@@ -113,6 +113,8 @@ def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint: str = CHECK
         trainer.load(path)
         say(f"resumed {title} at step {trainer.step} of {trainer.length.steps}")
     run.rewind(title, step=trainer.step)
+    begun = trainer.step
+    trainer.stages.seconds.clear()  # of the steps that were timed beforehand
     scalars = _tensorboard(run.path, trainer.step)
 
     def on_epoch(row: dict) -> None:
@@ -137,6 +139,9 @@ def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint: str = CHECK
         fit(trainer, pending, save=lambda: trainer.save(path), on_epoch=on_epoch, tick=tick)
     if scalars:
         scalars.close()
+    if trainer.stages.on:
+        say(f"{title}, where the time went ({length.batch} images a step):")
+        say(trainer.stages.table((trainer.step - begun) * length.batch))
 
 
 def _tensorboard(path: Path, step: int):

@@ -3,15 +3,16 @@ import pty
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from nasaug import progress
-from nasaug.progress import Progress
+from nasaug.progress import Progress, Stages
 
 JOB = """
 import time
-from nasaug.progress import Progress
+from nasaug.progress import Progress, Stages
 with Progress("epoch 1/2", 4, unit="images", per_step=128) as job:
     for done in range(1, 5):
         time.sleep(0.15)
@@ -72,3 +73,19 @@ def test_on_a_terminal_one_live_bar():
     assert "epoch 1/2" in shown and "━" in shown
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
     assert re.search(r"4/4 \d+ images/s, base 0.5864, took 0\.\d s", plain)
+
+
+def test_stages_are_timed_where_asked_and_told_with_their_rates(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    settled, stages = [], Stages(True, lambda: settled.append(1))
+    for _ in stages.waiting("load", ["a", "b"]):
+        with stages("forward"):
+            pass
+    assert stages.seconds == {"load": 3.0, "forward": 2.0} and len(settled) == 5  # the last wait finds no more
+    header, load, forward = stages.table(30).splitlines()
+    assert load.split() == ["load", "3.00", "60%", "10"] and forward.split() == ["forward", "2.00", "40%", "15"]
+    off = Stages()
+    with off("forward"):
+        pass
+    assert list(off.waiting("load", [1, 2])) == [1, 2] and off.seconds == {}

@@ -83,10 +83,10 @@ def open_space(recipe: Recipe, info: Info, budget: Budget) -> Space:
     return crop(space, budget, recipe.search.headroom, info.classes)
 
 
-def prepare(recipe: Recipe, request: Request, device: str, *, resumed: bool = False) -> Ready:
+def prepare(recipe: Recipe, request: Request, common, *, resumed: bool = False) -> Ready:
     """Check everything before a run folder exists, and say what the space can do. Raises BadInput."""
     _check_target(Path(FOUND))
-    runtime = open_runtime(device, recipe.bf16)
+    runtime = open_runtime(common.device, recipe.bf16, common.profile)
     info = datasets.describe(recipe.data)
     space = open_space(recipe, info, request.budget)
     able = reach(space, request.budget, info.classes)
@@ -182,7 +182,7 @@ def command(common, given: dict, budget: Budget, timeout: str | None, storage: s
     said = {item.partition("=")[0].strip() for item in common.set}
     if recipe.search.lr != "auto" and "lr" in said and "search.lr" not in said:
         raise BadInput("--set lr=…: the recipe gives the supernet a learning rate of its own; use --set search.lr=…")
-    ready = prepare(recipe, request, common.device)
+    ready = prepare(recipe, request, common)
     with RunDir.create("search", recipe, common.run) as run, stopping("search", run):
         shown = storage and without_passwords(storage)
         write_job(run, "search", budget=request.budget.limits, storage=shown, timeout=request.timeout)
@@ -206,7 +206,7 @@ def _resume(common, given: dict, request: Request) -> None:
         if run.finished:
             say(f"{path} is finished already; what it found is in {path / FOUND}")
         else:
-            _finish(prepare(recipe, request, common.device, resumed=True), run)
+            _finish(prepare(recipe, request, common, resumed=True), run)
 
 
 def _resumed(asked: Request, begun: Request, path: Path) -> Request:

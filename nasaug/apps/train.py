@@ -46,7 +46,7 @@ def command(request: Request, common) -> dict:
         raise BadInput(f"{request.verb} needs --arch: an arch file like found.json, or a named architecture")
     refuse_existing(common.run)
     recipe = common.settings(request.sets, data=archfile.read(request.arch).facts.get("data"))
-    runtime = open_runtime(common.device, recipe.bf16)
+    runtime = open_runtime(common.device, recipe.bf16, common.profile)
     found = fitted(request, recipe)
     check(found, recipe, runtime)
     data = load_data(recipe, found.plan.resolution)
@@ -85,7 +85,7 @@ def _resume(request: Request, common) -> dict:
         if run.finished:
             say(f"{path} is finished already")
             return run.result()
-        runtime = open_runtime(common.device, recipe.bf16)
+        runtime = open_runtime(common.device, recipe.bf16, common.profile)
         return _finish(found, recipe, runtime, run, load_data(recipe, found.plan.resolution), request.verb)
 
 
