@@ -56,6 +56,17 @@ static void known_affine(Affine f, const Conv *conv, float eps) {
     }
 }
 
+// Fetches the share of what will be read next that falls to part `p` of `parts`: reading sixteen channels of every
+// pixel jumps about in memory, which the processor does not foresee.
+static inline void fetch(const float *next, long floats, long p, long parts) {
+    for (long i = p * floats / parts; i < (p + 1) * floats / parts; i += LANES) __builtin_prefetch(next + i, 0, 2);
+}
+
+// The same for the rows that follow a block of rows, up to `to`.
+static inline void fetch_rows(const float *y, long r, long step, long to, long c) {
+    if (r + step < to) fetch(y + (r + step) * c, at_most(step, to - r - step) * c, 0, 1);
+}
+
 // --- parts of a batch and their statistics -------------------------------------------------------------------
 
 static long from_of(long part, long parts, long rows) { return part * rows / parts; }
@@ -232,12 +243,6 @@ static inline __attribute__((always_inline)) void place_act(
     }
 }
 
-// Fetches the share of what will be read next that falls to part `p` of `parts`: reading sixteen channels of every
-// pixel jumps about in memory, which the processor does not foresee.
-static inline void fetch(const float *next, long floats, long p, long parts) {
-    for (long i = p * floats / parts; i < (p + 1) * floats / parts; i += LANES) __builtin_prefetch(next + i, 0, 2);
-}
-
 // The part from channel `at` on of the depthwise convolution's input, onto the canvas.
 static void place_input(const Inverted *v, Affine f, Vec *canvas, const float *image, long at, long lanes, long wide) {
     long pad = v->k / 2, c = v->hidden;
@@ -338,6 +343,7 @@ int inverted(const Inverted *v, const float *x, float *y1, float *y2, float *y3,
             for (long r = from; r < to; r += step) {
                 long here = at_most(step, to - r);
                 float *y = y3 + r * outs;
+                fetch_rows(y2, r, step, to, hidden);
                 apply(two, y2 + r * hidden, rows, here, v->act, v->top);
                 product(rows, shrink, y, here, hidden, outs);
                 if (r == from) set_pivot(third.pivot + g * outs, y, here, outs);
@@ -382,24 +388,26 @@ int inverted_back(const Inverted *v, const float *x, const float *y1, const floa
     Sums first = sums_of(z.groups, hidden), second = sums_of(z.groups, hidden), third = sums_of(z.groups, outs);
     Vec *grow = v->expands ? panels_of(v->expand.w, hidden, ins, v->expand.stride[0], 1) : vectors(1);
     Vec *shrink = panels_of(v->project.w, outs, hidden, v->project.stride[0], 1), *taps = vectors(z.parts * z.kk);
-    Vec *for_taps = vectors(z.groups * z.parts * z.kk);
+    Vec *turned = vectors(z.parts * z.kk), *for_taps = vectors(z.groups * z.parts * z.kk);
     float *d1 = malloc((v->expands ? z.before * hidden : 1) * sizeof(float));
     float *d2 = malloc(z.after * hidden * sizeof(float));
     float *partial = calloc(z.groups * hidden * at_least(ins, outs), sizeof(float));
     int failed = !one.a || !two.a || !three.a || !first.one || !first.pivot || !second.one || !second.pivot
-        || !third.one || !third.pivot || !grow || !shrink || !taps || !for_taps || !d1 || !d2 || !partial;
+        || !third.one || !third.pivot || !grow || !shrink || !taps || !turned || !for_taps || !d1 || !d2 || !partial;
     if (!failed) {
         if (v->expands) set_affine(one, &v->expand);
         set_affine(two, &v->depthwise);
         set_affine(three, &v->project);
-        taps_of(taps, v->depthwise.w, v->depthwise.stride, hidden, v->k, 1);
+        taps_of(taps, v->depthwise.w, v->depthwise.stride, hidden, v->k, 0);
+        taps_of(turned, v->depthwise.w, v->depthwise.stride, hidden, v->k, 1);
     }
     #pragma omp parallel num_threads(z.before * hidden < ALONE ? 1 : threads) if (!failed)
     {
         long step = rows_at_once(z.widest);
         float *scratch = malloc(z.scratch * sizeof(float)), *rows = scratch, *others = scratch + step * z.widest;
         float *image = scratch;
-        Vec *canvas = vectors(z.canvas), *spread = vectors(z.canvas), *gradient = vectors(v->oh * v->ow);
+        Vec *canvas = vectors(z.canvas), *gradient = vectors(v->oh * v->ow);
+        Vec *spread = vectors(gradient_canvas(v->h, v->w, v->oh, v->ow, v->k, v->s));
         if (!scratch || !canvas || !spread || !gradient) failed = 1;
         #pragma omp barrier
         #pragma omp for schedule(static)
@@ -421,6 +429,7 @@ int inverted_back(const Inverted *v, const float *x, const float *y1, const floa
             for (long r = from_of(part, z.groups, z.after); r < to; r += step) {
                 long here = at_most(step, to - r);
                 float *d = d2 + r * hidden;
+                fetch_rows(y2, r, step, to, hidden);
                 norm_back(three, g + r * outs, y3 + r * outs, rows, here);
                 product(rows, shrink, d, here, outs, hidden);
                 mask(two, y2 + r * hidden, d, others, here, v->act, v->top, second.one + part * hidden,
@@ -454,8 +463,8 @@ int inverted_back(const Inverted *v, const float *x, const float *y1, const floa
                     Vec *into_taps = for_taps + (part * z.parts + p) * z.kk;
                     tap_sums(canvas, flat, into_taps, v->oh, v->ow, LANES, LANES, z.wide, v->s, v->k);
                     if (!into) continue;
-                    place(spread, flat, v->oh, v->ow, LANES, LANES, z.wide, v->k - 1 - v->k / 2, v->s);
-                    correlate(spread, taps + p * z.kk, image + at, v->h, v->w, hidden, lanes, z.wide, v->k, 1);
+                    input_gradient(spread, flat, LANES, taps + p * z.kk, turned + p * z.kk, image + at, v->h, v->w,
+                                   v->oh, v->ow, hidden, lanes, v->k, v->s);
                 }
                 if (!into) continue;
                 if (v->expands)
@@ -485,6 +494,8 @@ int inverted_back(const Inverted *v, const float *x, const float *y1, const floa
                 long to = from_of(part + 1, z.groups, z.before);
                 for (long r = from_of(part, z.groups, z.before); r < to; r += step) {
                     long here = at_most(step, to - r);
+                    fetch_rows(y1, r, step, to, hidden);
+                    fetch_rows(d1, r, step, to, hidden);
                     norm_back(one, d1 + r * hidden, y1 + r * hidden, rows, here);
                     add_outer(x + r * ins, rows, partial + part * ins * hidden, here, ins, hidden);
                     if (!dx) continue;
@@ -503,7 +514,7 @@ int inverted_back(const Inverted *v, const float *x, const float *y1, const floa
     }
     free(one.a); free(two.a); free(three.a);
     drop(first); drop(second); drop(third);
-    free(grow); free(shrink); free(taps); free(for_taps);
+    free(grow); free(shrink); free(taps); free(turned); free(for_taps);
     free(d1); free(d2); free(partial);
     return failed;
 }

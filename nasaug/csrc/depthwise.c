@@ -11,11 +11,15 @@ int depthwise_back(const float *dy, const float *x, const float *w, const long *
     long parts = (c + LANES - 1) / LANES, groups = at_most(n, GROUPS), kk = k * k;
     long wide = wd + k - 1, area = (h + k - 1) * wide, size = h * wd * c;
     Vec *partial = vectors(groups * parts * kk), *taps = vectors(parts * kk);
-    int failed = !partial || !taps;
-    if (!failed) taps_of(taps, w, w_stride, c, k, 1);
+    Vec *turned = vectors(parts * kk);
+    int failed = !partial || !taps || !turned;
+    if (!failed) {
+        taps_of(taps, w, w_stride, c, k, 0);
+        taps_of(turned, w, w_stride, c, k, 1);
+    }
     #pragma omp parallel num_threads(n * size < ALONE ? 1 : threads) if (!failed)
     {
-        Vec *canvas = vectors(area), *spread = vectors(area);
+        Vec *canvas = vectors(area), *spread = vectors(gradient_canvas(h, wd, oh, ow, k, s));
         float *image = malloc(size * sizeof(float));  // written in steps of c, which memory would be slow at
         if (!canvas || !spread || !image) failed = 1;
         #pragma omp for schedule(static)
@@ -28,8 +32,8 @@ int depthwise_back(const float *dy, const float *x, const float *w, const long *
                     place(canvas, x + i * size + from, h, wd, c, lanes, wide, k / 2, 1);
                     tap_sums(canvas, g, partial + (group * parts + p) * kk, oh, ow, c, lanes, wide, s, k);
                     if (!dx) continue;
-                    place(spread, g, oh, ow, c, lanes, wide, k - 1 - k / 2, s);
-                    correlate(spread, taps + p * kk, image + from, h, wd, c, lanes, wide, k, 1);
+                    input_gradient(spread, g, c, taps + p * kk, turned + p * kk, image + from, h, wd, oh, ow, c, lanes,
+                                   k, s);
                 }
                 if (dx) memcpy(dx + i * size, image, size * sizeof(float));
             }
@@ -48,5 +52,6 @@ int depthwise_back(const float *dy, const float *x, const float *w, const long *
             }
     free(partial);
     free(taps);
+    free(turned);
     return failed;
 }

@@ -107,3 +107,50 @@ static inline void tap_sums(const Vec *canvas, const float *g, Vec *sum, long oh
     else if (k == 5) tap_sums_k(canvas, g, sum, oh, ow, c, lanes, wide, s, 5);
     else tap_sums_k(canvas, g, sum, oh, ow, c, lanes, wide, s, k);
 }
+
+// --- the gradient of the input -------------------------------------------------------------------------------
+//
+// With stride 2 an input pixel meets but the taps of its own parity, a quarter of them on average.
+
+#define EDGE(k) ((k) / 2 + 1)  // zeros around the gradient's canvas
+
+static inline __attribute__((always_inline)) void every_other_k(
+    const Vec *canvas, const Vec *taps, float *out, long h, long w, long c, long lanes, long wide, const long k) {
+    #pragma GCC unroll 4
+    for (int parity = 0; parity < 4; parity++) {
+        const long y = parity / 2, x = parity % 2, u = (y + k / 2) % 2, v = (x + k / 2) % 2;
+        for (long i = y; i < h; i += 2)
+            for (long j = x; j < w; j += 2) {
+                const Vec *at = canvas + ((i + k / 2 - u) / 2 + EDGE(k)) * wide + (j + k / 2 - v) / 2 + EDGE(k);
+                Vec sum = {0};
+                #pragma GCC unroll 4
+                for (long a = 0; u + 2 * a < k; a++)
+                    #pragma GCC unroll 4
+                    for (long b = 0; v + 2 * b < k; b++) sum += at[-a * wide - b] * taps[(u + 2 * a) * k + v + 2 * b];
+                store(out + (i * w + j) * c, sum, lanes);
+            }
+    }
+}
+
+// The size of the canvas that `input_gradient` needs, in pixels.
+static inline long gradient_canvas(long h, long w, long oh, long ow, long k, long s) {
+    return s == 2 ? (oh + 2 * EDGE(k)) * (ow + 2 * EDGE(k)) : (h + k - 1) * (w + k - 1);
+}
+
+// out [h, w, c], the gradient of the input, from g [oh, ow, g_c]. `taps` as they are, `turned` turned round; the canvas
+// is zero beside what calls of the same sizes leave there.
+static inline void input_gradient(
+    Vec *canvas, const float *g, long g_c, const Vec *taps, const Vec *turned, float *out, long h, long w, long oh,
+    long ow, long c, long lanes, long k, long s) {
+    if (s != 2) {
+        long wide = w + k - 1;
+        place(canvas, g, oh, ow, g_c, lanes, wide, k - 1 - k / 2, s);
+        correlate(canvas, turned, out, h, w, c, lanes, wide, k, 1);
+        return;
+    }
+    long wide = ow + 2 * EDGE(k);
+    place(canvas, g, oh, ow, g_c, lanes, wide, EDGE(k), 1);
+    if (k == 3) every_other_k(canvas, taps, out, h, w, c, lanes, wide, 3);
+    else if (k == 5) every_other_k(canvas, taps, out, h, w, c, lanes, wide, 5);
+    else every_other_k(canvas, taps, out, h, w, c, lanes, wide, k);
+}
