@@ -6,13 +6,20 @@ READY := $(VENV)/.ready
 FASHION := /usr/share/datasets/fashion-mnist
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nasaug
 
-.PHONY: test demo lint data setup
+.PHONY: test demo bench bench-quick lint data setup
 
 test: setup data
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 tests
 
 demo: setup data
 	$(RUN) benchmarks/demo.py
+
+bench: setup
+	$(RUN) benchmarks/bench.py --keep
+	$(RUN) benchmarks/growth.py
+
+bench-quick: setup
+	$(RUN) benchmarks/bench.py --quick
 
 lint: setup
 	$(RUN) -m ruff check

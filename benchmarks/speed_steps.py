@@ -44,10 +44,10 @@ def trainer_of(method: Method, images: Data, base: Base | None = None) -> Traine
     )  # fmt: skip
 
 
-def our_step(method: Method, images: Data, base: Base | None = None) -> Job:
+def our_step(method: Method, images: Data, base: Base | None = None, batch: int = BATCH) -> Job:
     """A whole training step of nasaug, from the raw uint8 batch on: view, passes, optimiser."""
     trainer = trainer_of(method, images, base)
-    x, y, _ = next(images.train.batches(BATCH, seed=0, epoch=0))
+    x, y, _ = next(images.train.batches(batch, seed=0, epoch=0))
     return lambda: trainer.train_step(x, y)
 
 

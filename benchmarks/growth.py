@@ -1,0 +1,126 @@
+"""How cost grows: a step's time with MACs, a search's with its trials; and what ImageNet would take at that rate.
+
+    python benchmarks/growth.py [--threads 2] [--rounds 5]
+
+Writes docs/results/growth.md. How memory grows with passes is in benchmarks/bench.py (section memory).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+sys.path.insert(0, str(Path(__file__).parent))
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from bench import processor  # noqa: E402
+from cells import write  # noqa: E402
+from speed_steps import default_space, our_step, tiny  # noqa: E402
+from timing import BATCH, SIZE, TINY, alternate, made_up  # noqa: E402
+
+from nasaug import cost, plan  # noqa: E402
+from nasaug.around import Ladders, around  # noqa: E402
+from nasaug.methods import Base, Baseline, NetAug  # noqa: E402
+from nasaug.net import Net  # noqa: E402
+from nasaug.runtime import Pending, open_runtime  # noqa: E402
+from nasaug.scoring import Scorer  # noqa: E402
+from nasaug.search import Search  # noqa: E402
+from nasaug.settings import SearchConfig  # noqa: E402
+from nasaug.tasks import Classify  # noqa: E402
+
+WIDER = (1.0, 1.4, 1.8, 2.2, 2.6)
+TRIALS = (25, 50, 100, 200)
+IMAGENET, EPOCHS = 1_271_167, 155  # its training images less 10,000 for validation; the published length
+
+
+def line(x: list[float], y: list[float]) -> tuple[float, float, float]:
+    """(intercept, slope, R squared) of the least-squares line."""
+    slope, intercept = np.polyfit(x, y, 1)
+    left = np.asarray(y) - (intercept + slope * np.asarray(x))
+    return intercept, slope, 1 - float((left**2).sum() / ((np.asarray(y) - np.mean(y)) ** 2).sum())
+
+
+def step_by_macs(rounds: int) -> tuple[list[str], dict]:
+    images, jobs, macs = made_up(1024), {}, []
+    for factor in WIDER:
+        space, _ = around(tiny(), Ladders((1.0, factor) if factor > 1 else (1.0,), (1.0,), 8))
+        p = plan.plan(space, space.largest, 10)
+        macs.append(cost.cost(p).macs / 1e6)
+        jobs[f"{factor:g}"] = our_step(Baseline(), images, Base(p))
+    times = alternate(jobs, rounds, 4)
+    ms = [1000 * median(rows) for rows in times.values()]
+    start, each, r2 = line(macs, ms)
+    table = zip(WIDER, macs, ms, strict=True)
+    rows = [f"| {f:g} x | {m:.2f} | {t:.1f} | {start + each * m:.1f} |" for f, m, t in table]
+    text = [
+        f"A plain training step, {TINY} at {SIZE} px and wider, batch {BATCH}:", "",
+        "| widths | MACs (M) | ms | line |", "| --- | --- | --- | --- |", *rows, "",
+        f"The line: {start:.1f} ms and {each:.1f} ms for every million MACs of one image (R² {r2:.3f}).", "",
+    ]  # fmt: skip
+    return text, {"macs": macs, "ms": ms, "overhead_ms": start, "ms_per_million": each, "r2": r2}
+
+
+def search_by_trials() -> tuple[list[str], dict]:
+    images, base = made_up(2048, 1000), default_space()
+    scorer, net = Scorer(images, Classify(10), open_runtime("cpu"), 1024), Net(base.plan, 1)
+    seconds = {}
+    for trials in (TRIALS[0], *TRIALS):  # the first once more: to warm up
+        with tempfile.TemporaryDirectory() as folder:
+            search = Search(
+                net, base.space, cost.Budget(macs=1_000_000), SearchConfig(trials=trials), scorer, images.val,
+                f"sqlite:///{folder}/study.db",
+            )  # fmt: skip
+            begun = time.perf_counter()
+            search.run(Pending(), lambda arch, top1: None)
+            seconds[trials] = time.perf_counter() - begun
+    start, each, r2 = line(list(seconds), list(seconds.values()))
+    rows = [f"| {n} | {s:.1f} | {start + each * n:.1f} |" for n, s in seconds.items()]
+    text = [
+        "A search by TPE at 1M MACs, default space, candidates judged on 1,000 images after calibration on 1,024:", "",
+        "| trials | seconds | line |", "| --- | --- | --- |", *rows, "",
+        f"The line: {start:.1f} s and {each:.3f} s a trial (R² {r2:.3f}).", "",
+    ]
+    return text, {"seconds": seconds, "r2": r2}
+
+
+def imagenet(rounds: int, threads: int) -> tuple[list[str], dict]:
+    size, batch = 144, 32
+    images, p = made_up(2 * batch, 16, size), tiny(size)
+    jobs = {
+        "baseline": our_step(Baseline(), images, Base(p), batch),
+        "NetAug": our_step(NetAug(ladder="factors", sort=False, width_until=1.0), images, Base(p), batch),
+    }
+    rates = {name: batch / median(rows) for name, rows in alternate(jobs, rounds, 2).items()}
+    days = {name: IMAGENET * EPOCHS / rate / 86400 for name, rate in rates.items()}
+    rows = [f"| {name} | {rates[name]:.0f} | {days[name]:.0f} |" for name in jobs]
+    text = [
+        f"{TINY} at {size} px on {threads} threads, and what {EPOCHS} epochs of ImageNet would take at that rate, "
+        "decoding left out:", "", "| training | images/s | days |", "| --- | --- | --- |", *rows, "",
+        "For GPUs no rate has been measured yet: none was at hand. 8 of them would take "
+        f"{IMAGENET * EPOCHS / 8 / 3600:,.0f} hours divided by the images a second of one, as long as decoding keeps "
+        "up.",
+    ]  # fmt: skip
+    return text, {"rates": rates, "days": days}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    o = parser.parse_args()
+    torch.set_num_threads(o.threads)
+    parts = step_by_macs(o.rounds), search_by_trials(), imagenet(o.rounds, o.threads)
+    head = ["`python benchmarks/growth.py`", "", f"{processor()}, {o.threads} threads.", ""]
+    figures = dict(zip(("steps", "search", "imagenet"), (f for _, f in parts), strict=True))
+    write("growth", "How cost grows", [*head, *(text for lines, _ in parts for text in lines)], figures)
+
+
+if __name__ == "__main__":
+    main()
