@@ -1,0 +1,203 @@
+// The norms of a compiled block: statistics of parts of a batch, and what is made of rows of channels with them.
+//
+// Loops over rows go through sixteen channels at a time, all rows of them, so that what belongs to a channel stays in
+// registers. Statistics are summed within some rows or an image in single precision and across them in double, in
+// their order.
+
+#pragma once
+
+#include "common.h"
+
+// One convolution with its norm: the slice of its parameters that is used, and what belongs to it.
+typedef struct {
+    const float *w;
+    long stride[3];         // of output channel, row, column, in floats; a projection's input channels are adjacent
+    const float *scale, *shift;
+    float *mean, *rstd;     // of the batch: written by forward, read by back
+    float *running_mean, *running_var, momentum;  // updated by forward unless null; what `inverted_eval` uses
+    float *for_w, *for_scale, *for_shift;  // back adds the gradients to these; for_w has w's strides
+} Conv;
+
+// A norm as y -> a y + b; back: dy = a d + p (y - mean) + q.
+typedef struct {
+    long c;
+    float *a, *b, *mean, *p, *q;
+} Affine;
+
+static Affine affine(long c) {
+    float *all = calloc(5 * c, sizeof(float));
+    return (Affine){c, all, all + c, all + 2 * c, all + 3 * c, all + 4 * c};
+}
+
+static void set_affine(Affine f, const Conv *conv) {
+    for (long i = 0; i < f.c; i++) {
+        f.a[i] = conv->scale[i] * conv->rstd[i];
+        f.b[i] = conv->shift[i] - conv->mean[i] * f.a[i];
+        f.mean[i] = conv->mean[i];
+    }
+}
+
+static void known_affine(Affine f, const Conv *conv, float eps) {
+    for (long i = 0; i < f.c; i++) {
+        f.a[i] = conv->scale[i] / sqrtf(conv->running_var[i] + eps);
+        f.b[i] = conv->shift[i] - conv->running_mean[i] * f.a[i];
+    }
+}
+
+// --- parts of a batch and their statistics -------------------------------------------------------------------
+
+static long from_of(long part, long parts, long rows) { return part * rows / parts; }
+
+// Two sums a channel for each part; `pivot` is what was taken from the values before they were squared.
+typedef struct { double *one, *two; float *pivot; } Sums;
+
+static Sums sums_of(long parts, long c) {
+    double *all = calloc(parts * c * 2, sizeof(double));
+    return (Sums){all, all ? all + parts * c : NULL, calloc(parts * c, sizeof(float))};
+}
+
+static void drop(Sums s) { free(s.one); free(s.pivot); }
+
+// Where a part begins, its pivot: the mean of four rows spread over those given.
+static void set_pivot(float *pivot, const float *y, long rows, long c) {
+    long few = at_most(rows, 4);
+    for (long i = 0; i < c; i++) pivot[i] = 0.0f;
+    for (long r = 0; r < few; r++)
+        for (long i = 0; i < c; i++) pivot[i] += y[r * rows / few * c + i] / few;
+}
+
+// For each vector of channels, from channel `at` on, `lanes` of them.
+#define EACH_PART(c) for (long at = 0, lanes; lanes = at_most(LANES, (c) - at), at < (c); at += LANES)
+
+static inline void add_to(double *into, Vec sum, long lanes) {
+    for (long i = 0; i < lanes; i++) into[i] += sum[i];
+}
+
+// Adds the sums of (y - pivot) and its square.
+static void add_sums(double *one, double *two, const float *pivot, const float *y, long rows, long c) {
+    EACH_PART(c) {
+        Vec p = load(pivot + at, lanes), s = {0}, t = {0};
+        for (long r = 0; r < rows; r++) {
+            Vec d = load(y + r * c + at, lanes) - p;
+            s += d;
+            t += d * d;
+        }
+        add_to(one + at, s, lanes);
+        add_to(two + at, t, lanes);
+    }
+}
+
+// The whole batch's mean and deviation from the parts' sums (Chan et al. 1979), and the running ones. Parts are of
+// `units`, each of `each` rows.
+static void finish(const Conv *conv, Affine f, Sums s, long parts, long units, long each, float eps) {
+    long rows = units * each;
+    for (long i = 0; i < f.c; i++) {
+        double mean = 0.0, squares = 0.0, count = 0.0;
+        for (long k = 0; k < parts; k++) {
+            double n = (from_of(k + 1, parts, units) - from_of(k, parts, units)) * each, first = s.one[k * f.c + i];
+            double away = s.pivot[k * f.c + i] + first / n - mean;
+            mean += away * n / (count + n);
+            squares += s.two[k * f.c + i] - first * first / n + away * away * n * count / (count + n);
+            count += n;
+        }
+        double var = squares < 0.0 ? 0.0 : squares / rows;
+        conv->mean[i] = (float)mean;
+        conv->rstd[i] = (float)(1.0 / sqrt(var + eps));
+        if (conv->running_mean) {
+            conv->running_mean[i] += conv->momentum * (conv->mean[i] - conv->running_mean[i]);
+            conv->running_var[i] += conv->momentum * ((float)(squares / (rows - 1)) - conv->running_var[i]);
+        }
+    }
+    set_affine(f, conv);
+}
+
+// p, q and the norm's own gradients from the parts' sums of d and d (y - mean).
+// dy = a (d - mean(d) - (y - mean) rstd^2 mean(d (y - mean))), as a d + p (y - mean) + q
+static void finish_back(const Conv *conv, Affine f, Sums s, long parts, long rows) {
+    for (long i = 0; i < f.c; i++) {
+        double first = 0.0, second = 0.0;
+        for (long k = 0; k < parts; k++) {
+            first += s.one[k * f.c + i];
+            second += s.two[k * f.c + i];
+        }
+        conv->for_shift[i] += (float)first;
+        conv->for_scale[i] += (float)(second * conv->rstd[i]);
+        f.p[i] = (float)(-f.a[i] * second / rows * conv->rstd[i] * conv->rstd[i]);
+        f.q[i] = (float)(-f.a[i] * first / rows);
+    }
+}
+
+static inline __attribute__((always_inline)) Vec acted(Vec z, const int act, float top) {
+    const Vec zero = {0};
+    return act == CLIP ? clamped(z, zero, zero + top)
+        : act == HSWISH ? z * clamped(z + 3.0f, zero, zero + 6.0f) * (1.0f / 6.0f) : z;
+}
+
+// The gradient before the activation: of g where the activation's input is z.
+static inline __attribute__((always_inline)) Vec passed(Vec g, Vec z, const int act, float top) {
+    const Vec zero = {0};
+    if (act == CLIP) return if_above(z, zero + top, zero, if_below(z, zero, zero, g));
+    if (act == HSWISH) {
+        Vec slope = if_below(z, zero - 3.0f, zero, z * (1.0f / 3.0f) + 0.5f);
+        return g * if_above(z, zero + 3.0f, zero + 1.0f, slope);
+    }
+    return g;
+}
+
+static inline __attribute__((always_inline)) void apply_act(
+    Affine f, const float *y, float *out, long rows, const int act, float top) {
+    EACH_PART(f.c) {
+        Vec a = load(f.a + at, lanes), b = load(f.b + at, lanes);
+        for (long r = 0; r < rows; r++) {
+            long here = r * f.c + at;
+            store(out + here, acted(a * load(y + here, lanes) + b, act, top), lanes);
+        }
+    }
+}
+
+// out = act(a y + b).
+static void apply(Affine f, const float *y, float *out, long rows, int act, float top) {
+    if (act == CLIP) apply_act(f, y, out, rows, CLIP, top);
+    else if (act == HSWISH) apply_act(f, y, out, rows, HSWISH, top);
+    else apply_act(f, y, out, rows, NONE, top);
+}
+
+static inline __attribute__((always_inline)) void mask_act(
+    Affine f, const float *y, float *d, float *remade, long rows, const int act, float top, double *one, double *two) {
+    EACH_PART(f.c) {
+        Vec a = load(f.a + at, lanes), b = load(f.b + at, lanes), m = load(f.mean + at, lanes), s = {0}, t = {0};
+        for (long r = 0; r < rows; r++) {
+            Vec v = load(y + r * f.c + at, lanes), z = a * v + b, g = load(d + r * f.c + at, lanes);
+            if (act != NONE) {
+                g = passed(g, z, act, top);
+                store(d + r * f.c + at, g, lanes);
+            }
+            s += g;
+            t += g * (v - m);
+            if (remade) store(remade + r * f.c + at, acted(z, act, top), lanes);
+        }
+        add_to(one + at, s, lanes);
+        add_to(two + at, t, lanes);
+    }
+}
+
+// d, the gradient of act(a y + b), becomes that before the activation, and its sums are added; the activated values
+// go to `remade` unless it is null.
+static void mask(Affine f, const float *y, float *d, float *remade, long rows, int act, float top, double *one,
+                 double *two) {
+    if (act == CLIP) mask_act(f, y, d, remade, rows, CLIP, top, one, two);
+    else if (act == HSWISH) mask_act(f, y, d, remade, rows, HSWISH, top, one, two);
+    else mask_act(f, y, d, remade, rows, NONE, top, one, two);
+}
+
+// The gradient of y from d, that before the activation.
+static void norm_back(Affine f, const float *d, const float *y, float *out, long rows) {
+    EACH_PART(f.c) {
+        Vec a = load(f.a + at, lanes), m = load(f.mean + at, lanes);
+        Vec p = load(f.p + at, lanes), q = load(f.q + at, lanes);
+        for (long r = 0; r < rows; r++) {
+            long here = r * f.c + at;
+            store(out + here, a * load(d + here, lanes) + (p * (load(y + here, lanes) - m) + q), lanes);
+        }
+    }
+}
