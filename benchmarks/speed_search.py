@@ -17,7 +17,7 @@ from nasaug import augment, cost, plan, spacefile
 from nasaug.around import Ladders, around
 from nasaug.net import Net
 from nasaug.runtime import open_runtime
-from nasaug.scoring import BATCH, Scorer
+from nasaug.scoring import SMALL_BATCH, Scorer
 from nasaug.tasks import Classify
 
 CALIBRATION, SCORED = 1024, 1000
@@ -36,7 +36,7 @@ def candidates(rounds: int) -> list[Row]:
         return [torch.cat(scorer.correct(scorer.calibrated(net, p), images.val)) for p in plans]
 
     def prepared(split, size: int):
-        for pixels, labels in split.ordered(BATCH):
+        for pixels, labels in split.ordered(SMALL_BATCH):
             x = augment.resize(augment.evaluation(pixels, mean=images.mean, std=images.std), size)
             yield x.contiguous(), labels
 

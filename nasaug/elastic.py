@@ -84,7 +84,7 @@ class CollectStats:
     Averaging the batches' variances would miss the spread of their means."""
 
     folds = False
-    moments: dict[Norm, tuple[int, Tensor, Tensor]] = field(default_factory=dict)
+    taken: dict[Norm, list[tuple[int, Tensor, Tensor]]] = field(default_factory=dict)
 
     def updated(self, module: Norm) -> tuple:
         return torch.zeros_like(module.running_mean), torch.ones_like(module.running_var), 1.0
@@ -97,20 +97,18 @@ class CollectStats:
 
     def note(self, module: Norm, updated: tuple, count: int) -> None:
         mean, var, _ = updated
-        squares = var * (count - 1)
-        if module in self.moments:
-            n, old, old_squares = self.moments[module]
-            delta, total = mean - old, n + count
-            mean = old + delta * (count / total)
-            squares = old_squares + squares + delta**2 * (n * count / total)
-            count = total
-        self.moments[module] = (count, mean, squares)
+        self.taken.setdefault(module, []).append((count, mean, var))
 
     def write(self) -> None:
         """Put the merged mean and (unbiased) variance into the norms' buffers."""
-        for module, (count, mean, squares) in self.moments.items():
+        for module, rows in self.taken.items():
+            counts, means, variances = zip(*rows, strict=True)
+            n, means = module.running_mean.new_tensor(counts).unsqueeze(1), torch.stack(means)
+            total = sum(counts)
+            mean = (means * n).sum(0) / total
+            squares = torch.stack(variances) * (n - 1) + (means - mean) ** 2 * n
             module.running_mean.copy_(mean)
-            module.running_var.copy_(squares / max(count - 1, 1))
+            module.running_var.copy_(squares.sum(0) / max(total - 1, 1))
             module.num_batches_tracked.fill_(1)
 
 

@@ -20,7 +20,7 @@ from .runtime import Runtime
 from .tasks import Classify
 from .tasks.classify import top1
 
-BATCH = 256
+BATCH, SMALL_BATCH, SMALL = 256, 512, 32  # images at once, and up to SMALL px
 CACHED = 700_000_000  # bytes of prepared images that a split may hold at one resolution
 
 
@@ -43,7 +43,8 @@ class Scorer:
 
     def _prepare(self, split: Split, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
         device = self.runtime.device
-        even = math.ceil(len(split) / math.ceil(len(split) / BATCH))  # a last batch of one has no variance
+        batch = SMALL_BATCH if resolution <= SMALL else BATCH
+        even = math.ceil(len(split) / math.ceil(len(split) / batch))  # a last batch of one has no variance
         for images, labels in split.ordered(even, None if not self.data.streamed else resolution):
             x = augment.evaluation(images.to(device), mean=self.data.mean, std=self.data.std)
             yield augment.resize(x, resolution), labels.to(device)

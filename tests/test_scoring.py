@@ -92,10 +92,10 @@ def test_a_net_is_calibrated_on_all_of_them_as_evaluation_sees_them_at_its_own_r
 
 def test_a_last_batch_of_one_image_is_no_fault():
     """At the end of a small net the maps are one pixel: a batch of one image has no variance of its own."""
-    data = toy_data(train=scoring.BATCH + 8, size=4)
+    data = toy_data(train=scoring.SMALL_BATCH + 8, size=4)
     convolutions = [Spec(name, "conv", 4, 0, 3, 2) for name in ("stem", "last")]
     net = Net(from_specs([*convolutions, Spec("pool", "pool"), Spec("classifier", "linear", 4)], 4, 4))
-    scorer = scorer_of(data, scoring.BATCH + 1)
+    scorer = scorer_of(data, scoring.SMALL_BATCH + 1)
     assert 0 <= scorer.top1(scorer.calibrated(net, net.plan), data.val) <= 100
 
 
@@ -111,7 +111,7 @@ def test_judging_leaves_the_judged_net_as_it_was():
 
 
 def test_every_image_is_judged_once_and_counts_the_same():
-    data = toy_data(val=scoring.BATCH + 44)
+    data = toy_data(val=scoring.SMALL_BATCH + 44)
     scorer, (space, net) = scorer_of(data), supernet()
     small = scorer.calibrated(net, plan(space, space.smallest, 4))
     right = torch.cat(scorer.correct(small, data.val))
