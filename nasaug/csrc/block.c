@@ -194,7 +194,7 @@ int inverted_back(const Inverted *v, const float *x, const float *y1, const floa
     Vec *turned = vectors(z.parts * z.kk), *for_taps = vectors(z.groups * z.parts * z.kk);
     float *d1 = malloc((v->expands ? z.before * hidden : 1) * sizeof(float));
     float *d2 = malloc(z.after * hidden * sizeof(float));
-    float *partial = calloc(z.groups * hidden * at_least(ins, outs), sizeof(float));
+    float *partial = malloc(z.groups * hidden * at_least(ins, outs) * sizeof(float));
     int failed = !one.a || !two.a || !three.a || !first.one || !first.pivot || !second.one || !second.pivot
         || !third.one || !third.pivot || !grow || !shrink || !taps || !turned || !for_taps || !d1 || !d2 || !partial;
     if (!failed) {
@@ -228,8 +228,8 @@ int inverted_back(const Inverted *v, const float *x, const float *y1, const floa
         #pragma omp for schedule(static)
         for (long part = 0; part < z.groups; part++) {  // through the projection, to before its input's activation
             if (failed) continue;
-            long to = from_of(part + 1, z.groups, z.after);
-            for (long r = from_of(part, z.groups, z.after); r < to; r += step) {
+            long from = from_of(part, z.groups, z.after), to = from_of(part + 1, z.groups, z.after);
+            for (long r = from; r < to; r += step) {
                 long here = at_most(step, to - r);
                 float *d = d2 + r * hidden;
                 fetch_rows(y2, r, step, to, hidden);
@@ -237,14 +237,13 @@ int inverted_back(const Inverted *v, const float *x, const float *y1, const floa
                 product(rows, shrink, d, here, outs, hidden);
                 mask(two, y2 + r * hidden, d, others, here, v->act, v->top, second.one + part * hidden,
                      second.two + part * hidden);
-                add_outer(rows, others, partial + part * outs * hidden, here, outs, hidden);
+                outer(rows, others, partial + part * outs * hidden, here, outs, hidden, r > from);
             }
         }
         #pragma omp single
         if (!failed) {
             finish_back(&v->depthwise, two, second, z.groups, z.after);
             add_weights(v->project.for_w, partial, z.groups, outs, hidden, v->project.stride[0], 1);
-            memset(partial, 0, z.groups * hidden * at_least(ins, outs) * sizeof(float));
         }
         #pragma omp for schedule(static)
         for (long part = 0; part < z.groups; part++) {  // through the depthwise convolution
@@ -299,13 +298,13 @@ int inverted_back(const Inverted *v, const float *x, const float *y1, const floa
             #pragma omp for schedule(static)
             for (long part = 0; part < z.groups; part++) {  // through the expansion
                 if (failed) continue;
-                long to = from_of(part + 1, z.groups, z.before);
-                for (long r = from_of(part, z.groups, z.before); r < to; r += step) {
+                long from = from_of(part, z.groups, z.before), to = from_of(part + 1, z.groups, z.before);
+                for (long r = from; r < to; r += step) {
                     long here = at_most(step, to - r);
                     fetch_rows(y1, r, step, to, hidden);
                     fetch_rows(d1, r, step, to, hidden);
                     norm_back(one, d1 + r * hidden, y1 + r * hidden, rows, here);
-                    add_outer(x + r * ins, rows, partial + part * ins * hidden, here, ins, hidden);
+                    outer(x + r * ins, rows, partial + part * ins * hidden, here, ins, hidden, r > from);
                     if (!dx) continue;
                     product(rows, grow, dx + r * ins, here, hidden, ins);
                     if (v->residual)

@@ -78,11 +78,16 @@ static inline Vec if_above(Vec z, Vec high, Vec then, Vec v) {
 }
 #endif
 
+// Room for n vectors; null where there is no memory.
+static inline Vec *space(long n) {
+    void *p = NULL;
+    return posix_memalign(&p, sizeof(Vec), n * sizeof(Vec)) ? NULL : p;
+}
+
 // n vectors of zeros; null where there is no memory.
 static inline Vec *vectors(long n) {
-    void *p = NULL;
-    if (posix_memalign(&p, sizeof(Vec), n * sizeof(Vec))) return NULL;
-    memset(p, 0, n * sizeof(Vec));
+    Vec *p = space(n);
+    if (p) memset(p, 0, n * sizeof(Vec));
     return p;
 }
 

@@ -13,12 +13,22 @@
 
 // b [k, n], element (i, j) at b[i * row + j * column], as panels of PANEL columns, [k][PANEL] each, zeros beyond n.
 static inline Vec *panels_of(const float *b, long k, long n, long row, long column) {
-    Vec *packed = vectors((n + PANEL - 1) / PANEL * k * 2);
-    if (packed)
-        for (long j = 0; j < n; j++) {
-            float *into = (float *)packed + j / PANEL * k * PANEL + j % PANEL;
-            for (long i = 0; i < k; i++) into[i * PANEL] = b[i * row + j * column];
-        }
+    long panels = (n + PANEL - 1) / PANEL;
+    Vec *packed = column == 1 ? space(panels * k * 2) : vectors(panels * k * 2);
+    if (!packed) return NULL;
+    if (column == 1) {
+        for (long p = 0; p < panels; p++)
+            for (long i = 0; i < k; i++)
+                for (long half = 0; half < 2; half++) {
+                    long j = p * PANEL + half * LANES, count = at_least(at_most(LANES, n - j), 0);
+                    packed[(p * k + i) * 2 + half] = load(b + i * row + at_most(j, n), count);
+                }
+        return packed;
+    }
+    for (long j = 0; j < n; j++) {
+        float *into = (float *)packed + j / PANEL * k * PANEL + j % PANEL;
+        for (long i = 0; i < k; i++) into[i * PANEL] = b[i * row + j * column];
+    }
     return packed;
 }
 
@@ -61,7 +71,7 @@ static inline __attribute__((always_inline)) void micro(
 // The same for at most ROWS rows and PANEL columns, whose number is not known beforehand.
 static inline __attribute__((always_inline)) void strip(
     const float *a, long a_row, long a_k, const float *b, long b_k, const int whole, long k, float *c, long c_row,
-    long columns, const int add, long rows) {
+    long columns, int add, long rows) {
     const int wide = columns > LANES ? 2 : 1;
     long lanes = columns > LANES ? columns - LANES : columns;
     #define MICRO(R) \
@@ -80,13 +90,13 @@ static void product(const float *a, const Vec *panels, float *c, long rows, long
                   at_most(PANEL, n - j), 0, at_most(ROWS, rows - r));
 }
 
-// c [m, n] += a^T b with a [rows, m] and b [rows, n].
-static void add_outer(const float *a, const float *b, float *c, long rows, long m, long n) {
+// c [m, n] (+)= a^T b with a [rows, m] and b [rows, n].
+static void outer(const float *a, const float *b, float *c, long rows, long m, long n, int add) {
     for (long i = 0; i < m; i += ROWS)
         for (long j = 0; j < n; j += PANEL) {
             long columns = at_most(PANEL, n - j), here = at_most(ROWS, m - i);
             float *into = c + i * n + j;
-            if (columns == PANEL) strip(a + i, 1, m, b + j, n, 1, rows, into, n, PANEL, 1, here);
-            else strip(a + i, 1, m, b + j, n, 0, rows, into, n, columns, 1, here);
+            if (columns == PANEL) strip(a + i, 1, m, b + j, n, 1, rows, into, n, PANEL, add, here);
+            else strip(a + i, 1, m, b + j, n, 0, rows, into, n, columns, add, here);
         }
 }
