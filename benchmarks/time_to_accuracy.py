@@ -52,7 +52,7 @@ def main() -> None:
     o = parser.parse_args()
     o.root.mkdir(parents=True, exist_ok=True)
     trees = {"before": checkout(o.against, o.root), "now": checkout("", o.root)}
-    reached: dict[str, list] = {name: [] for name in trees}
+    reached: dict[str, dict] = {name: {} for name in trees}
     for seed in range(o.seeds):
         left = dict(trees)
         for epochs in LENGTHS:
@@ -60,7 +60,7 @@ def main() -> None:
                 r = result(tree, o.root / f"{name}-s{seed}-e{epochs}", epochs, seed)
                 print(f"seed {seed}, {name}: {epochs} epochs, {r['val_top1']:.2f} %, {r['seconds']:.0f} s", flush=True)
                 if r["val_top1"] >= o.target:
-                    reached[name].append({"epochs": epochs, "seconds": r["seconds"], "val_top1": r["val_top1"]})
+                    reached[name][seed] = {"epochs": epochs, "seconds": r["seconds"], "val_top1": r["val_top1"]}
                     del left[name]
     lines = [
         f"`python benchmarks/time_to_accuracy.py --against {o.against} --target {o.target:g} --seeds {o.seeds}`", "",
@@ -70,10 +70,10 @@ def main() -> None:
     ]  # fmt: skip
     for name, rows in reached.items():
         shown = f"before ({o.against})" if name == "before" else "now"
-        epochs = ", ".join(str(row["epochs"]) for row in rows)
-        lines.append(f"| {shown} | {epochs} | {interval([row['seconds'] for row in rows])} |")
-    pairs = zip(reached["before"], reached["now"], strict=False)
-    ratios = [a["seconds"] / b["seconds"] for a, b in pairs]
+        epochs = ", ".join(str(rows[seed]["epochs"]) if seed in rows else "never" for seed in range(o.seeds))
+        lines.append(f"| {shown} | {epochs} | {interval([row['seconds'] for row in rows.values()])} |")
+    both = sorted(reached["before"].keys() & reached["now"].keys())
+    ratios = [reached["before"][seed]["seconds"] / reached["now"][seed]["seconds"] for seed in both]
     lines += ["", f"Ratio of seconds, seed by seed: {', '.join(f'{r:.2f}' for r in ratios)} (reach 2)."]
     write("time_to_accuracy", "Time to an accuracy", lines, reached)
 

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from . import native
 from .kernels import ACTIVATIONS, conv_norm_act, convolve, fusible, inverted, inverted_eval, part
@@ -87,7 +88,7 @@ class CollectStats:
     taken: dict[Norm, list[tuple[int, Tensor, Tensor]]] = field(default_factory=dict)
 
     def updated(self, module: Norm) -> tuple:
-        return torch.zeros_like(module.running_mean), torch.ones_like(module.running_var), 1.0
+        return torch.zeros_like(module.running_mean), torch.zeros_like(module.running_var), 1.0
 
     def norm(self, module: Norm, x: Tensor, channels: int) -> Tensor:
         mean, var, momentum = taken = self.updated(module)
@@ -159,10 +160,16 @@ class Conv(nn.Conv2d):
         return part(self.weight, (layer.out, layer.cin // layer.groups, layer.kernel, layer.kernel)), bias
 
 
+def _watched(module: nn.Module) -> bool:
+    """Whether a hook waits for this layer of its own."""
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return any(hooks) or _has_any_global_hook()
+
+
 def fused_block(convs: Sequence[Conv], x: Tensor, block: Block, stats: Stats) -> Tensor | None:
     """The output of a whole block as one compiled node, or None where its layers are to run one after the other."""
-    if not native.serves_block(x, block) or any(conv._forward_hooks or conv._forward_pre_hooks for conv in convs):
-        return None  # a hook waits for its own layer
+    if not native.serves_block(x, block) or any(map(_watched, convs)):
+        return None
     parameters = [(conv.weight, conv.norm.weight, conv.norm.bias) for conv in convs]
     training = torch.is_grad_enabled()
     if training and (stats.folds or not fusible(x, block.layers[0], *(p for three in parameters for p in three))):

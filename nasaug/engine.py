@@ -20,7 +20,7 @@ from torch import Tensor
 from . import augment, checkpoint
 from .cost import cost
 from .data import Data
-from .errors import BadInput, RunFault
+from .errors import BadInput, Diverged
 from .methods import Draw, Method
 from .net import Net
 from .plan import Plan, plan
@@ -136,13 +136,13 @@ class Trainer:
         self._counts[name] = self._counts.get(name, 0) + 1
 
     def losses(self) -> dict[str, float]:
-        """Mean of each loss in this epoch so far. Raises RunFault where one is not a number."""
+        """Mean of each loss in this epoch so far. Raises Diverged where one is not a number."""
         means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
         for name, value in means.items():
             if not math.isfinite(value):
                 half = f"{self.training.lr / 2:g}"
                 remedy = f"lower the learning rate: --set lr={half}, a supernet's by --set search.lr={half}"
-                raise RunFault(f"the {name} loss is {value} by step {self.step}; {remedy}")
+                raise Diverged(f"the {name} loss is {value} by step {self.step}; {remedy}")
         return means
 
     def end_epoch(self) -> dict:
@@ -234,8 +234,9 @@ def _optimizer(net: Net, training: Training) -> torch.optim.SGD:
 def time_steps(trainer: Trainer, count: int | None = None) -> float:
     """Seconds a step takes, the mean of `count` after one to warm up; the trainer is left as it was.
 
-    The mean, because steps differ: `count` is 4, or what the method says its cycle has (`every`), up to 16."""
-    count = count or min(16, max(4, getattr(trainer.method, "every", 4)))
+    The mean, because steps differ: `count` is at least 4, in whole cycles of the method (`every`), and at most 32."""
+    cycle = getattr(trainer.method, "every", 1)
+    count = count or min(32, cycle * math.ceil(4 / cycle))
     tensors = {name: t.clone() for name, t in trainer.tensors().items()}
     state = trainer.state() | {"history": list(trainer.history)}
     times = []

@@ -24,6 +24,10 @@ class RunFault(RuntimeError):
     """The run itself failed (not a number, memory, disk): not the fault of what the user typed."""
 
 
+class Diverged(RunFault):
+    """A loss is no number any more."""
+
+
 def unknown(kind: str, value: object, choices: Iterable[str]) -> BadInput:
     """The error for a name that is not among `choices`, the close ones first."""
     names = sorted(str(c) for c in choices)

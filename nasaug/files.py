@@ -7,6 +7,7 @@ import errno
 import glob
 import json
 import os
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +65,8 @@ def _remove_cut_off(path: Path) -> None:
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         writer = left.name.split(".")[-2]
         with contextlib.suppress(OSError):
-            if writer.isdecimal() and not _alive(int(writer)):
+            old = time.time() - left.stat().st_mtime > 60  # a process elsewhere, which is not seen here, may be at it
+            if old and writer.isdecimal() and not _alive(int(writer)):
                 left.unlink()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from . import native
@@ -217,6 +218,7 @@ class _Inverted(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         places = [_sliced(layer, *map(_gradient, p)) for layer, p in zip(ctx.block.layers, ctx.parameters, strict=True)]
         convs = [c._replace(gradients=p[:3]) for c, p in zip(ctx.convs, places, strict=True)]

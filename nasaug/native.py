@@ -221,7 +221,7 @@ def _call(name: str, *given) -> None:
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """native.c compiled for this machine, from the cache if it is there; None where that cannot be had."""
+    """csrc compiled for this machine, from the cache if it is there; None where that cannot be had."""
     where = os.environ.get("NASAUG_KERNELS", "")
     command = _command()
     if where == "off" or command is None:

@@ -93,14 +93,16 @@ class Stages:
                 return
             yield item
 
-    def table(self, images: float) -> str:
-        """A line a stage: seconds, share, and images a second of that stage alone, of so many images in all."""
-        total = sum(self.seconds.values())
+    def table(self, images: float, total: float) -> str:
+        """A line a stage: seconds, its share of the `total`, and images a second of that stage alone.
+
+        `images` are those that all stages but "evaluate" worked on; "other" is what belongs to none."""
+        total = max(total, sum(self.seconds.values()))
+        stages = self.seconds | {"other": total - sum(self.seconds.values())}
         rows = [f"{'stage':12s}{'seconds':>10s}{'share':>8s}{'images/s':>12s}"]
-        rows += [
-            f"{name:12s}{s:10.2f}{s / max(total, 1e-9):8.0%}{images / max(s, 1e-9):12,.0f}"
-            for name, s in self.seconds.items()
-        ]
+        for name, s in stages.items():
+            rate = "" if name in ("evaluate", "other") else f"{images / max(s, 1e-9):,.0f}"
+            rows.append(f"{name:12s}{s:10.2f}{s / max(total, 1e-9):8.0%}{rate:>12s}")
         return "\n".join(rows)
 
 

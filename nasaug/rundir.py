@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from nasaug import recipe
 from nasaug.errors import BadInput, RunFault
-from nasaug.files import read_json, read_toml, to_json, write_error, write_json, write_whole
+from nasaug.files import read_json, to_json, write_error, write_json, write_whole
 
 RESULT_FORMAT = "nasaug-result/1"
 _PACKAGES = "torch torchvision optuna numpy scipy thop safetensors pydantic cyclopts nasaug".split()
@@ -73,7 +73,7 @@ class RunDir:
 
     def check_settings(self, settings: Any) -> None:
         """Refuses to resume under another recipe than the run was begun with; names the keys that differ."""
-        begun = recipe.flatten(read_toml(self.path / "recipe.toml"))
+        begun = recipe.flatten(recipe.to_dict(recipe.load(self.path / "recipe.toml", type(settings))))
         asked = recipe.flatten(recipe.to_dict(settings))
         differing = [
             f"{key} (begun with {begun.get(key, 'none')}, asked {asked.get(key, 'none')})"

@@ -150,18 +150,20 @@ class Search:
         return top / 2, top
 
     def _draw(self, number: int, low: float, high: float) -> Arch:
-        name, r = self._resolution(number)
-        space = self.space.trimmed({name: (r,)}) if name else self.space
-        return sample_near(space, Random(f"{self.seed}/draw/{number}"), low, high, self.net.plan.classes)
+        space, rng = self._spaces[self._resolution(number)[1]], Random(f"{self.seed}/draw/{number}")
+        return sample_near(space, rng, low, high, self.net.plan.classes)
 
     @cached_property
     def _resolutions(self) -> tuple[int, ...]:
         """Those at which some architecture is within the budget: each has its share of the candidates."""
+        least = {r: self._cost(space.smallest) for r, space in self._spaces.items() if r}
+        return tuple(r for r, cost in least.items() if self.budget.holds(cost)) or tuple(least)
+
+    @cached_property
+    def _spaces(self) -> dict[int, Space]:
+        """The space at each of its resolutions alone; 0: the space as it is."""
         axis = self._resolution_axis
-        if axis is None:
-            return ()
-        smallest = {r: self.space.trimmed({axis.name: (r,)}).smallest for r in axis.choices}
-        return tuple(r for r, arch in smallest.items() if self.budget.holds(self._cost(arch))) or axis.choices
+        return {0: self.space} | {r: self.space.trimmed({axis.name: (r,)}) for r in (axis.choices if axis else ())}
 
     @property
     def _resolution_axis(self) -> Axis | None:

@@ -52,6 +52,10 @@ def _between(axis: Axis, low: Value, high: Value) -> tuple[Value, ...]:
     return inside if low in inside else (low, *inside)
 
 
+def _nothing(values: tuple[Value, ...]) -> tuple:
+    return ()
+
+
 def number(where: str, name: str, kind: str, value) -> Value:
     """`value` as a choice of an axis of this kind; BadInput, beginning with `where`, for what can be none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST:
@@ -155,7 +159,7 @@ class Space:
         rows = []
         for rule in self.rules:
             refs = [p.axis for p in (rule.width, rule.expand, rule.kernel, rule.stride) if isinstance(p, Ref)]
-            rows.append((rule, itemgetter(*refs) if refs else lambda values: (), {}))
+            rows.append((rule, itemgetter(*refs) if refs else _nothing, {}))
         return tuple(rows)
 
     def value(self, arch: Arch, axis: str) -> Value:

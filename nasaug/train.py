@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -113,7 +114,7 @@ def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint: str = CHECK
         trainer.load(path)
         say(f"resumed {title} at step {trainer.step} of {trainer.length.steps}")
     run.rewind(title, step=trainer.step)
-    begun = trainer.step
+    begun, started = trainer.step, time.perf_counter()
     trainer.stages.seconds.clear()  # of the steps that were timed beforehand
     scalars = _tensorboard(run.path, trainer.step)
 
@@ -141,7 +142,7 @@ def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint: str = CHECK
         scalars.close()
     if trainer.stages.on:
         say(f"{title}, where the time went ({length.batch} images a step):")
-        say(trainer.stages.table((trainer.step - begun) * length.batch))
+        say(trainer.stages.table((trainer.step - begun) * length.batch, time.perf_counter() - started))
 
 
 def _tensorboard(path: Path, step: int):
@@ -170,8 +171,8 @@ def announce(trainer: Trainer, title: str, inputs: str) -> float:
 
 def announce_augmentation(job: Job, seconds_per_step: float, images: int, runtime: Runtime) -> dict:
     """Say how much wider NetAug's nets are than the base, and name the alternative where that is little."""
-    base = cost(job.base.plan).macs
-    wide = job.length.macs_per_image - base
+    base, thinned = cost(job.base.plan).macs, job.method.share / job.method.every
+    wide = (job.length.macs_per_image - base) / thinned
     ladder = job.method.chosen_ladder(job.base)
     say(f"  augmented nets (ladder {ladder}): {wide / base:.2f} x the base's MACs on average")
     if wide < 1.5 * base and ladder == "supernet":
@@ -179,7 +180,7 @@ def announce_augmentation(job: Job, seconds_per_step: float, images: int, runtim
         taken = seconds_per_step / (job.length.batch * job.length.macs_per_image) * other.length.macs
         say(
             "  that is little to augment with: --set netaug.ladder=factors would widen it "
-            f"{other.length.macs_per_image / base - 1:.2f} x and take about {format_duration(taken)}"
+            f"{(other.length.macs_per_image / base - 1) / thinned:.2f} x and take about {format_duration(taken)}"
         )
     return {"ladder": ladder, "augmented_macs": wide, "augmented_over_base": wide / base}
 

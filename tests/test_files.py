@@ -30,6 +30,9 @@ def test_what_a_killed_writer_left_goes_with_the_next_write_and_a_living_ones_st
     kept = [f".a.json.{os.getppid()}.tmp", ".a.json.mine.tmp", f".b.json.{dead.pid}.tmp"]
     for name in (f".a.json.{dead.pid}.tmp", *kept):
         (tmp_path / name).write_text("half")
+        os.utime(tmp_path / name, (0, 0))
+    kept.append(f".a.json.{dead.pid}0.tmp")  # as new as what a process on another machine would be writing
+    (tmp_path / kept[-1]).write_text("half")
     write_json(tmp_path / "a.json", {})
     assert sorted(os.listdir(tmp_path)) == sorted([*kept, "a.json"])
 

@@ -10,6 +10,7 @@ from test_space import SPACES
 from nasaug import train
 from nasaug.apps.finalists import LEAST, PlayOff
 from nasaug.cost import Budget, cost_of
+from nasaug.errors import Diverged
 from nasaug.net import Net
 from nasaug.plan import plan
 from nasaug.rundir import RunDir
@@ -24,7 +25,7 @@ MACS = (100, 300)
 def play_off(macs, *, images=96, supernet_macs=0.0, path=None):
     recipe = Recipe(batch=BATCH, lr=0.02, search=SearchConfig(finalist_macs=macs))
     data = toy_data(train=images)
-    search = SimpleNamespace(space=SPACE, budget=Budget(), config=recipe.search, scorer=scorer_of(data))
+    search = SimpleNamespace(space=SPACE, budget=Budget(), config=recipe.search, scorer=scorer_of(data), scores={})
     return PlayOff(recipe, data, CPU, search, path, supernet_macs)
 
 
@@ -63,6 +64,25 @@ def test_the_best_trained_one_is_found_and_what_was_trained_is_not_trained_again
         (run.path / "finalists.json").unlink()
         assert last.decide(given, run)[0].arch == SPACE.largest  # of equals, the larger
         assert play_off(0.0).decide(given, run) == given
+
+
+def test_one_that_diverges_comes_last_and_where_all_do_they_stay_as_they_are(tmp_path, monkeypatch):
+    left = {SPACE.largest}
+
+    def trained(trainer, *_):
+        if trainer.plan == plan(SPACE, SPACE.smallest, 4) or not left:
+            raise Diverged("the base loss is nan")
+        trainer.history.append({"val_top1": 70.0})
+
+    monkeypatch.setattr("nasaug.apps.finalists.carry_out", trained)
+    path = tmp_path / "supernet.safetensors"
+    train.save_net(path, Net(plan(SPACE, SPACE.largest, 4), seed=1))
+    last, given = play_off(1e8, path=path), finalists(SPACE.smallest, SPACE.largest)
+    with RunDir.create("search", last.recipe, tmp_path / "run") as run:
+        assert [(c.arch, c.trained_top1) for c in last.decide(given, run)] == [(SPACE.largest, 70), (SPACE.smallest, 0)]
+    left.clear()
+    with RunDir.create("search", last.recipe, tmp_path / "other") as run:
+        assert last.decide(given, run) == given
 
 
 def test_a_finalist_is_trained_from_the_supernets_weights_and_judged_on_the_whole_validation_split(tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import platform
 import subprocess
 import sys
 from unittest.mock import patch
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from nasaug import archfile, kernels, native
@@ -236,6 +238,43 @@ def test_a_whole_block_is_its_layers(kind, n, cin, hidden, out, k, stride, act, 
 
 
 @compiled
+@pytest.mark.parametrize("act", list(ACTS))
+@pytest.mark.parametrize("k", [1, 3, 5, 7])
+@pytest.mark.parametrize(("side", "stride"), [(1, 1), (1, 2), (2, 1), (2, 2)])
+def test_a_block_on_the_smallest_images_is_its_layers(side, stride, k, act):
+    """Those of one or two pixels a side have code of their own; so many images that each part has some."""
+    block = made_block("inverted", 9, 37, 9, k, stride, act, side, side, True)
+    x, none = image_batch(33, 9, side, side, shift=0.5), [(None, None, 0.0)] * 3
+    ours, theirs = parameters_of(block, 1, torch.float32), parameters_of(block, 1, torch.float64)
+    mine, right = x.clone().requires_grad_(), x.double().requires_grad_()
+    expected, near_a_kink = by_layers(right, block, theirs, none)
+    computed = kernels.inverted(mine, block, ours, none, EPS)
+    assert close(computed, expected, 1e-4)
+    grad = image_batch(*expected.shape, seed=9)
+    expected.backward(grad.double())
+    computed.backward(grad)
+    size = max(t.grad.abs().max() for three in theirs for t in three)
+    allowed = 0.05 if near_a_kink else 3e-4  # one value on the other side of a kink, of thousands
+    for three, other in zip(ours, theirs, strict=True):
+        for t, exactly in zip(three, other, strict=True):
+            assert (t.grad - exactly.grad).abs().max() <= allowed * size
+
+
+@compiled
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the other branch is the only one here")
+def test_without_the_widest_vectors_the_kernels_do_the_same(tmp_path):
+    """Compiled for a processor without AVX-512, in a process of its own."""
+    chosen = "whole_block or running_statistics or smallest_images or depthwise_gradients"
+    told = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__, "-k", chosen],
+        capture_output=True, text=True,
+        env=os.environ | {"CC": "gcc -mno-avx512f", "NASAUG_KERNELS": str(tmp_path)},
+    )  # fmt: skip
+    assert told.returncode == 0, told.stdout[-2000:]
+    assert " passed" in told.stdout and len(list(tmp_path.glob("*.so"))) == 1
+
+
+@compiled
 @pytest.mark.parametrize("act", ["relu6", "hswish"])
 @pytest.mark.parametrize("sizes", [(64, 14, 170, 14, 3, 1, 12), (40, 8, 48, 24, 5, 2, 17), (33, 56, 336, 56, 3, 1, 1)])
 def test_a_block_of_many_rows_is_as_exact_as_its_layers(sizes, act):
@@ -309,6 +348,11 @@ def test_whoever_counts_or_watches_sees_every_layer():
     with torch.no_grad():
         net.calibrate([x]).eval()(x)
     assert len(seen) == 2
+    everywhere = register_module_forward_hook(lambda module, *given: seen.append(module))
+    with torch.no_grad():
+        net(x)
+    everywhere.remove()
+    assert {net.get_submodule(layer.name) for layer in net.plan.layers} <= set(seen)
 
 
 @compiled
@@ -327,7 +371,8 @@ def test_which_blocks_are_served():
         return native.serves_block(image_batch(2, 8, *(given or (size, size))), block)
 
     assert served() and served("separable") and served(shortcut="identity") and served(kernel=7)
-    assert not served(se=4) and not served("basic") and not served("bottleneck") and not served(kernel=9)
+    assert not served(se=4) and not served("basic") and not served("bottleneck", order="pre")
+    assert not served("basic") and not served("bottleneck") and not served(kernel=9)
     assert not served(given=(5, 6))  # not as it was planned
     block = lower(Spec("it", "inverted", 8, 16, 3, 1, "relu6"), 8, 1, 1)
     assert not native.serves_block(image_batch(1, 8, 1, 1), block)  # no variance

@@ -83,8 +83,11 @@ def test_stages_are_timed_where_asked_and_told_with_their_rates(monkeypatch):
         with stages("forward"):
             pass
     assert stages.seconds == {"load": 3.0, "forward": 2.0} and len(settled) == 5  # the last wait finds no more
-    header, load, forward = stages.table(30).splitlines()
-    assert load.split() == ["load", "3.00", "60%", "10"] and forward.split() == ["forward", "2.00", "40%", "15"]
+    with stages("evaluate"):
+        pass
+    rows = [line.split() for line in stages.table(30, 8.0).splitlines()[1:]]
+    assert rows[:2] == [["load", "3.00", "38%", "10"], ["forward", "2.00", "25%", "15"]]
+    assert rows[2:] == [["evaluate", "1.00", "12%"], ["other", "2.00", "25%"]]
     off = Stages()
     with off("forward"):
         pass

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .. import files
 from ..data import Data
+from ..errors import Diverged
 from ..methods import Base, Baseline
 from ..plan import plan
 from ..rundir import RunDir
@@ -62,27 +63,33 @@ class PlayOff:
         return f"then {len(macs)} finalists, each trained for {length.steps} steps, about {whole} in all"
 
     def decide(self, finalists: list[Candidate], run: RunDir) -> list[Candidate]:
-        """The finalists in the order of their own accuracy after that training; as they are, where there is none."""
+        """The finalists in the order of their own accuracy after that training; as they are, where there is none.
+
+        One whose training diverges comes last; where all do, they stay as they are."""
         length = self.length([c.cost.macs for c in finalists])
         if length is None:
+            say("the finalists are judged as they are: their own training would be too short, or is not asked for")
             return finalists
         say(
             f"{len(finalists)} finalists, each trained for {length.steps} steps from the supernet's weights, "
             f"{format_quantity(len(finalists) * length.macs, 'macs')} MACs in all"
         )
-        path = run.path / FILE
-        known = files.read_json(path, FORMAT)["top1"] if path.is_file() else {}
+        begun = begun_with(run) or {"format": FORMAT, "candidates": len(self.search.scores), "top1": {}}
+        files.write_json(run.path / FILE, begun)
+        known = begun["top1"]
         for i, c in enumerate(finalists, 1):
             name = self.search.space.id(c.arch)
             if name not in known:
                 known[name] = self._train(c, length, run, f"finalist {i} of {len(finalists)}", name)
-                files.write_json(path, {"format": FORMAT, "top1": known})
+                files.write_json(run.path / FILE, begun)
             (run.path / _checkpoint(name)).unlink(missing_ok=True)
+        if not any(known.values()):
+            return finalists
         judged = [replace(c, trained_top1=known[self.search.space.id(c.arch)]) for c in finalists]
         return sorted(judged, key=lambda c: (-c.trained_top1, -c.cost.macs))
 
     def _train(self, c: Candidate, length: Length, run: RunDir, title: str, name: str) -> float:
-        """Validation top-1 of one finalist at the end of its training."""
+        """Validation top-1 of one finalist at the end of its training; 0 where that diverged."""
         space, classes = self.search.space, len(self.data.classes)
         base = Base(plan(space, c.arch, classes), space, c.arch)
         job = make_job(
@@ -90,8 +97,18 @@ class PlayOff:
         )
         job = replace(job, length=replace(length, macs_per_image=c.cost.macs))
         trainer = make_trainer(job, self.data, self.runtime, self.search.scorer, keep_best=False)
-        carry_out(trainer, run, title, _checkpoint(name))
+        try:
+            carry_out(trainer, run, title, _checkpoint(name))
+        except Diverged as fault:
+            say(f"{title} is out: {fault}")
+            return 0.0
         return trainer.history[-1]["val_top1"]
+
+
+def begun_with(run: RunDir) -> dict | None:
+    """What a run's finalists have come to, and how many candidates they were chosen from; None where none was begun."""
+    path = run.path / FILE
+    return files.read_json(path, FORMAT) if path.is_file() else None
 
 
 def _checkpoint(name: str) -> str:

@@ -38,7 +38,7 @@ from ..train import (
 )
 from ..units import format_duration, parse_quantity
 from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
-from .finalists import PlayOff
+from .finalists import PlayOff, begun_with
 from .results import FOUND, SUPERNET, write_results
 from .storage import check_storage, own_storage, storage_faults
 
@@ -116,6 +116,9 @@ def run_search(ready: Ready, run: RunDir) -> dict:
         request.timeout,
     )  # fmt: skip
     search.net = supernet(ready, search, run).to(ready.runtime.device)
+    finalists = begun_with(run)
+    if finalists:  # stage 2 is over, whatever time a resumed run has
+        search.config = replace(search.config, trials=finalists["candidates"])
     with deferred_stop() as pending, storage_faults(search.storage):
         ranked = search.run(pending, lambda arch, top1: run.log("candidate", arch=arch, val_top1=top1))
     begun = time.perf_counter()

@@ -1,6 +1,7 @@
 """--resume: what it goes on with, what it refuses, and what it leaves alone."""
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import pytest
 from tiny import QUICK, SEARCH, TRAIN, call, done, faulty, lay_out, refused, tree
 
 from nasaug import checkpoint
+from nasaug.apps.finalists import PlayOff
 from nasaug.engine import Trainer
 from nasaug.runtime import Stopped
 from nasaug.search import Search
@@ -68,6 +70,30 @@ def test_a_finished_run_says_so_and_stays_as_it_is(stopped_here):
         assert "is finished already" in done(verb, "--resume", "--run", run).out
         after = tree()
         assert {p for p in after if after[p] != before.get(p)} <= {f"{run}/.lock"}
+
+
+def test_a_search_whose_finalists_were_begun_judges_no_more_candidates(stopped_here, monkeypatch):
+    """Not with more time either: the finalists would be others."""
+    long = ("search", *QUICK, "--mac-budget", "100k", "--trials", "500", "--run", "r")
+    with monkeypatch.context() as patched:
+        patched.setattr(PlayOff, "_train", stop)
+        assert call(*long, "--timeout", "0.3s").code == 143
+    before = json.loads(Path("r/finalists.json").read_text())
+    assert 1 <= before["candidates"] < 500 and before["top1"] == {}
+    done("search", "--resume", "--run", "r", "--timeout", "1h")
+    assert json.loads(Path("r/result.json").read_text())["candidates"] == before["candidates"]
+    assert len(json.loads(Path("r/finalists.json").read_text())["top1"]) == 2
+
+
+def test_a_run_of_an_older_version_that_lacks_a_recipe_key_is_resumed(stopped_here):
+    for run in ("runs/search-1", "runs/netaug-train-1"):
+        recipe = Path(run, "recipe.toml")
+        lines = recipe.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if not line.startswith(("every =", "share =", "finalists ="))]
+        assert len(kept) < len(lines)
+        recipe.write_text("".join(kept))
+    assert "was begun with other settings: search.finalists" in refused(*SEARCH, "--resume")
+    done("netaug-train", "--resume")
 
 
 CHECKPOINT = Path("runs/netaug-train-1/checkpoint.safetensors")
