@@ -88,7 +88,7 @@ def search_by_trials() -> tuple[list[str], dict]:
         "| trials | seconds | line |", "| --- | --- | --- |", *rows, "",
         f"The line: {start:.1f} s and {each:.3f} s a trial (R² {r2:.3f}).", "",
         f"Were the activations of every candidate kept, {100 * shared:.1f} % of the MACs of {TRIALS[-1]} candidates "
-        "would be a prefix that an earlier one has in common (resolution, choices and weights alike up to a block).", "",
+        "would be a prefix that an earlier one has in common (resolution and choices alike up to a block).", "",
     ]  # fmt: skip
     return text, {"seconds": seconds, "r2": r2, "shared_prefix": shared}
 
