@@ -295,8 +295,8 @@ def pareto(candidates: list[Candidate]) -> list[Candidate]:
     return front
 
 
-def plot_pareto(path: Path, candidates: list[Candidate], budget: Budget) -> None:
-    """Validation top-1 against MACs of every candidate, the front drawn through, as a PNG."""
+def plot_pareto(path: Path, candidates: list[Candidate], budget: Budget, found: Candidate) -> None:
+    """Validation top-1 against MACs of every candidate, the front drawn through and the found one starred, as a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -309,6 +309,7 @@ def plot_pareto(path: Path, candidates: list[Candidate], budget: Budget) -> None
 
     axes.scatter(*points(candidates), s=14, alpha=0.5, label="candidates")
     axes.plot(*points(pareto(candidates)), "o-", ms=4, color="tab:red", label="Pareto front")
+    axes.plot(*points([found]), "*", ms=13, color="tab:green", label="found")
     if budget.macs:
         axes.axvline(budget.macs / 1e6, ls="--", lw=1, color="grey", label="budget")
     axes.set(xlabel="MACs (millions)", ylabel="validation top-1 (%), weights of the supernet", xscale="log")

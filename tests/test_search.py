@@ -368,7 +368,8 @@ def test_a_tie_is_on_the_front_once_at_the_fewest_macs():
 
 
 def test_the_front_as_a_picture(tmp_path):
-    plot_pareto(tmp_path / "pareto.png", candidates([(10**6, 60.0), (2 * 10**6, 70.0)]), Budget(macs=10**6))
+    shown = candidates([(10**6, 60.0), (2 * 10**6, 70.0)])
+    plot_pareto(tmp_path / "pareto.png", shown, Budget(macs=10**6), shown[0])
     assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["pareto.png"]
 

@@ -36,7 +36,7 @@ def write_results(
     files.write_json(run.path / "candidates.json", {"format": "nasaug-candidates/1", "candidates": row})
     front = [_row(space, c) for c in pareto(ranked)]
     files.write_json(run.path / "pareto.json", {"format": "nasaug-pareto/1", "front": front})
-    plot_pareto(run.path / "pareto.png", ranked, search.budget)
+    plot_pareto(run.path / "pareto.png", ranked, search.budget, best)
     say(table(space, finalists))
     return {
         "found": found.name, "val_top1": best.full_top1, **best.cost._asdict(), "candidates": len(ranked),
