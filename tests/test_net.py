@@ -342,7 +342,8 @@ def test_a_step_with_gradient_buffers_equals_one_without(space, dtype, tolerance
     (plain * target).sum().backward()
     x.grad = None
     (fused * target).sum().backward()
-    assert far(x.grad, to_plain) < tolerance
+    # of the whole, since in single precision a value can fall on the other side of a kink, in either
+    assert (x.grad - to_plain).norm() < tolerance * to_plain.norm()
     scale = max(t.grad.abs().max() for t in net.parameters() if t.grad is not None)
     for (name, one), two in zip(net.named_parameters(), twin.parameters(), strict=True):
         expected = torch.zeros_like(two) if one.grad is None else one.grad
