@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nasaug.net import Net
 from nasaug.plan import Layer, Plan
 
 ACTS = {"": lambda x: x, "relu": F.relu, "relu6": F.relu6, "hswish": F.hardswish}
@@ -40,14 +41,7 @@ class PlainNet(nn.Module):
             elif layer.op != "pool":
                 raise ValueError(f"{layer.name}: a plain network has no {layer.op}")
 
-    def _put(self, name: str, module: nn.Module) -> None:
-        *parents, last = name.split(".")
-        place: nn.Module = self
-        for parent in parents:
-            if parent not in place._modules:
-                place.add_module(parent, nn.Module())
-            place = place._modules[parent]
-        place.add_module(last, module)
+    _put = Net._put  # the same names
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.plan.blocks:

@@ -150,7 +150,7 @@ class Search:
         return top / 2, top
 
     def _draw(self, number: int, low: float, high: float) -> Arch:
-        space, rng = self._spaces[self._resolution(number)[1]], Random(f"{self.seed}/draw/{number}")
+        space, rng = self._spaces[self._resolution(number)], Random(f"{self.seed}/draw/{number}")
         return sample_near(space, rng, low, high, self.net.plan.classes)
 
     @cached_property
@@ -169,18 +169,16 @@ class Search:
     def _resolution_axis(self) -> Axis | None:
         return next((axis for axis in self.space.axes if axis.kind == "resolution"), None)
 
-    def _resolution(self, number: int) -> tuple[str, int]:
-        """(axis, px) of one candidate: so many candidates in a row have each resolution once, in a random order."""
-        among = self._resolutions
-        if not among:
-            return "", 0
+    def _resolution(self, number: int) -> int:
+        """Px of one candidate, 0 where there is no choice of it: so many in a row have each once, in a random order."""
+        among = self._resolutions or (0,)
         turn, place = divmod(number, len(among))
-        return self._resolution_axis.name, Random(f"{self.seed}/px/{turn}").sample(among, len(among))[place]
+        return Random(f"{self.seed}/px/{turn}").sample(among, len(among))[place]
 
     def _fixed(self, number: int) -> dict[str, int]:
         """Optuna's parameter for the candidate's resolution; the sampler chooses all others."""
-        name, r = self._resolution(number)
-        return {name: self._resolution_axis.choices.index(r)}
+        axis = self._resolution_axis
+        return {axis.name: axis.choices.index(self._resolution(number))}
 
     def _score(self, arch: Arch, split: Split) -> float:
         p = plan(self.space, arch, self.net.plan.classes)

@@ -268,7 +268,7 @@ def test_without_the_widest_vectors_the_kernels_do_the_same(tmp_path):
     told = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__, "-k", chosen],
         capture_output=True, text=True,
-        env=os.environ | {"CC": "gcc -mno-avx512f", "NASAUG_KERNELS": str(tmp_path)},
+        env=os.environ | {"CC": f"{native._command()[0]} -mno-avx512f", "NASAUG_KERNELS": str(tmp_path)},
     )  # fmt: skip
     assert told.returncode == 0, told.stdout[-2000:]
     assert " passed" in told.stdout and len(list(tmp_path.glob("*.so"))) == 1
