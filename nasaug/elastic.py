@@ -170,16 +170,18 @@ def fused_block(convs: Sequence[Conv], x: Tensor, block: Block, stats: Stats) ->
     """The output of a whole block as one compiled node, or None where its layers are to run one after the other."""
     if not native.serves_block(x, block) or any(map(_watched, convs)):
         return None
-    parameters = [(conv.weight, conv.norm.weight, conv.norm.bias) for conv in convs]
-    training = torch.is_grad_enabled()
-    if training and (stats.folds or not fusible(x, block.layers[0], *(p for three in parameters for p in three))):
-        return None
-    running, eps = [stats.updated(conv.norm) for conv in convs], convs[0].norm.eps
+    norms = [conv.norm for conv in convs]
+    parameters = [
+        native.Parameters(conv.weight, norm.weight, norm.bias, stats.updated(norm))
+        for conv, norm in zip(convs, norms, strict=True)
+    ]
     if stats.folds:
-        return inverted_eval(x, block, parameters, running, eps)
-    out = inverted(x, block, parameters, running, eps)
-    for conv, layer, updated in zip(convs, block.layers, running, strict=True):
-        stats.note(conv.norm, updated, len(x) * layer.height * layer.width)
+        return None if torch.is_grad_enabled() else inverted_eval(x, block, parameters, norms[0].eps)
+    if torch.is_grad_enabled() and not fusible(x, block.layers[0], *(p for conv in parameters for p in conv[:3])):
+        return None
+    out = inverted(x, block, parameters, norms[0].eps)
+    for norm, layer, conv in zip(norms, block.layers, parameters, strict=True):
+        stats.note(norm, conv.running, len(x) * layer.height * layer.width)
     return out
 
 

@@ -193,45 +193,33 @@ def torch_norm_act_back(grad, y, kept, layer: Layer, scale, mean, rstd, eps: flo
 # --- a whole block as one node --------------------------------------------------------------------------------
 
 
-def inverted(x: Tensor, block: Block, parameters: Sequence[tuple[Tensor, ...]], running, eps: float) -> Tensor:
-    """A depthwise-separable block with the batch's statistics, where `native.serves_block`: what its layers do.
-
-    `parameters` are each convolution's whole weight, scale and shift; `running` likewise as in `conv_norm_act`."""
-    return _Inverted.apply(x, block, parameters, running, eps, *(p for three in parameters for p in three))
+def inverted(x: Tensor, block: Block, convs: Sequence[native.Parameters], eps: float) -> Tensor:
+    """A depthwise-separable block with the batch's statistics, where `native.serves_block`: what its layers do."""
+    return _Inverted.apply(x, block, convs, eps, *(p for conv in convs for p in conv[:3]))
 
 
-def inverted_eval(x: Tensor, block: Block, parameters: Sequence[tuple[Tensor, ...]], running, eps: float) -> Tensor:
+def inverted_eval(x: Tensor, block: Block, convs: Sequence[native.Parameters], eps: float) -> Tensor:
     """The same with the running statistics, without gradients."""
-    x = x.contiguous(memory_format=torch.channels_last)
-    convs = [_sliced(layer, *p, r) for layer, p, r in zip(block.layers, parameters, running, strict=True)]
-    return native.inverted_eval(x, block, convs, eps)
+    return native.inverted_eval(x.contiguous(memory_format=torch.channels_last), block, convs, eps)
 
 
 class _Inverted(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, block: Block, parameters, running, eps: float, *_):
-        x = x.contiguous(memory_format=torch.channels_last)
-        ctx.convs = [_sliced(layer, *p, r) for layer, p, r in zip(block.layers, parameters, running, strict=True)]
-        out, kept = native.inverted(x, block, ctx.convs, eps)
-        ctx.save_for_backward(*kept)
-        ctx.parameters, ctx.block, ctx.eps = parameters, block, eps
+    def forward(ctx, x, block: Block, convs: Sequence[native.Parameters], eps: float, *_):
+        out, kept = native.inverted(x.contiguous(memory_format=torch.channels_last), block, convs, eps)
+        given, *tensors = kept
+        ctx.save_for_backward(*tensors)
+        ctx.given, ctx.parameters = given, [conv[:3] for conv in convs]
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        places = [_sliced(layer, *map(_gradient, p)) for layer, p in zip(ctx.block.layers, ctx.parameters, strict=True)]
-        convs = [c._replace(gradients=p[:3]) for c, p in zip(ctx.convs, places, strict=True)]
         grad = grad.contiguous(memory_format=torch.channels_last)
-        wanted = ctx.needs_input_grad[0]
-        back = native.inverted_back(grad, ctx.saved_tensors, ctx.block, convs, ctx.eps, wanted)
-        return back, *[None] * (4 + 3 * len(convs))
-
-
-def _sliced(layer: Layer, weight: Tensor, scale: Tensor, shift: Tensor, running=(None, None, 0.0)) -> native.Parameters:
-    shape = (layer.out, layer.cin // layer.groups, layer.kernel, layer.kernel)
-    small, move = scale.detach()[: layer.out], shift.detach()[: layer.out]
-    return native.Parameters(window(weight.detach(), shape), small, move, running)
+        kept = native.Kept(ctx.given, *ctx.saved_tensors)
+        into = [[_gradient(p) for p in three] for three in ctx.parameters]
+        back = native.inverted_back(grad, kept, into, ctx.needs_input_grad[0])
+        return back, *[None] * (3 + 3 * len(into))
 
 
 def _gradient(parameter: Tensor) -> Tensor:

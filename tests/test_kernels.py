@@ -188,6 +188,11 @@ def parameters_of(block, spare, dtype, seed=3):
     return rows
 
 
+def joined(parameters, running):
+    """As a compiled block wants them: with [mean, variance, momentum] of each norm."""
+    return [native.Parameters(*three, known) for three, known in zip(parameters, running, strict=False)]
+
+
 def by_layers(x, block, parameters, running):
     """The block as its layers, each computed by torch, in the precision of x; and how near a kink anything came."""
     source, near = x, False
@@ -221,7 +226,7 @@ def test_a_whole_block_is_its_layers(kind, n, cin, hidden, out, k, stride, act, 
     ours, theirs = parameters_of(block, spare, torch.float32), parameters_of(block, spare, torch.float64)
     mine, right = x.clone().requires_grad_(wanted), x.double().requires_grad_(wanted)
     expected, near_a_kink = by_layers(right, block, theirs, exact)
-    computed = kernels.inverted(mine, block, ours, running, EPS)
+    computed = kernels.inverted(mine, block, joined(ours, running), EPS)
     assert close(computed, expected, 2e-4)
     for (mean, var, _), (other_mean, other_var, _) in zip(running, exact, strict=True):
         assert close(mean, other_mean, 1e-4) and close(var, other_var, 1e-4)
@@ -248,7 +253,7 @@ def test_a_block_on_the_smallest_images_is_its_layers(side, stride, k, act):
     ours, theirs = parameters_of(block, 1, torch.float32), parameters_of(block, 1, torch.float64)
     mine, right = x.clone().requires_grad_(), x.double().requires_grad_()
     expected, near_a_kink = by_layers(right, block, theirs, none)
-    computed = kernels.inverted(mine, block, ours, none, EPS)
+    computed = kernels.inverted(mine, block, joined(ours, none), EPS)
     assert close(computed, expected, 1e-4)
     grad = image_batch(*expected.shape, seed=9)
     expected.backward(grad.double())
@@ -292,7 +297,7 @@ def test_a_block_of_many_rows_is_as_exact_as_its_layers(sizes, act):
 
     exact = gradients(torch.float64, lambda x, p: by_layers(x, block, p, none)[0])
     theirs = gradients(torch.float32, lambda x, p: by_layers(x, block, p, none)[0])
-    mine = gradients(torch.float32, lambda x, p: kernels.inverted(x, block, p, none, EPS))
+    mine = gradients(torch.float32, lambda x, p: kernels.inverted(x, block, joined(p, none), EPS))
     for one, other, right in zip(mine, theirs, exact, strict=True):
         error, allowed = ((t.double() - right).square().mean().sqrt() for t in (one, other))
         assert error <= 3 * allowed + 1e-6 * right.abs().max()
@@ -310,7 +315,7 @@ def test_a_block_with_running_statistics_is_its_layers(kind, n, cin, hidden, k, 
     x, given_ = image_batch(n, cin, h, w, shift=0.5), parameters_of(block, 1, torch.float32)
     running = [(torch.randn(layer.out), torch.rand(layer.out) + 0.1, 0.0) for layer in block.layers]
     with torch.no_grad():
-        computed, expected = kernels.inverted_eval(x, block, given_, running, EPS), x.double()
+        computed, expected = kernels.inverted_eval(x, block, joined(given_, running), EPS), x.double()
         for layer, (weight, scale, shift), (mean, var, _) in zip(block.layers, given_, running, strict=True):
             k = layer.kernel
             w = kernels.window(weight, (layer.out, layer.cin // layer.groups, k, k)).double()
@@ -360,7 +365,8 @@ def test_a_block_hands_on_what_is_no_number():
     block = made_block("inverted", 4, 20, 4, 3, 1, "relu6", 5, 5, True)
     x = image_batch(2, 4, 5, 5)
     x[0, 1, 2, 2] = float("nan")
-    out = kernels.inverted(x, block, parameters_of(block, 0, torch.float32), [(None, None, 0.0)] * 3, EPS)
+    parameters = joined(parameters_of(block, 0, torch.float32), [(None, None, 0.0)] * 3)
+    out = kernels.inverted(x, block, parameters, EPS)
     assert out.isnan().all()
 
 
@@ -413,11 +419,11 @@ from nasaug.plan import Spec, lower
 block, whole = lower(Spec("b", "inverted", 21, 70, 3, 2, "relu6"), 37, 16, 16), []
 for layer in block.layers:
     weight = torch.randn(layer.out, layer.cin // layer.groups, layer.kernel, layer.kernel)
-    into = weight * 0, torch.zeros(layer.out), torch.zeros(layer.out)
-    whole.append(native.Parameters(weight, torch.ones(layer.out), torch.zeros(layer.out), (None, None, 0.0), into))
+    whole.append(native.Parameters(weight, torch.ones(layer.out), torch.zeros(layer.out), (None, None, 0.0)))
+into = [[torch.zeros_like(t) for t in conv[:3]] for conv in whole]
 y, kept = native.inverted(x, block, whole, 1e-5)
-dy = native.inverted_back(y.sin().contiguous(memory_format=torch.channels_last), kept, block, whole, 1e-5, True)
-to = (*to, y, dy, *(t for conv in whole for t in conv.gradients))
+dy = native.inverted_back(y.sin().contiguous(memory_format=torch.channels_last), kept, into, True)
+to = (*to, y, dy, *(t for three in into for t in three))
 print([zlib.crc32(t.contiguous().numpy().tobytes()) for t in (out, mean, rstd, back, *to, dx, for_w)])
 """
     runs = [subprocess.run([sys.executable, "-c", program, n], capture_output=True, text=True) for n in "123"]

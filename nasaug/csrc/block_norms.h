@@ -29,8 +29,9 @@ static Affine affine(long c) {
     return (Affine){c, all, all + c, all + 2 * c, all + 3 * c, all + 4 * c};
 }
 
-static void set_affine(Affine f, const Conv *conv) {
-    for (long i = 0; i < f.c; i++) {
+// What follows for channels `from` to `to` is for one thread's share of them.
+static void set_affine(Affine f, const Conv *conv, long from, long to) {
+    for (long i = from; i < to; i++) {
         f.a[i] = conv->scale[i] * conv->rstd[i];
         f.b[i] = conv->shift[i] - conv->mean[i] * f.a[i];
         f.mean[i] = conv->mean[i];
@@ -52,8 +53,13 @@ static long from_of(long part, long parts, long rows) { return part * rows / par
 typedef struct { double *one, *two; float *pivot; } Sums;
 
 static Sums sums_of(long parts, long c) {
-    double *all = calloc(parts * c * 2, sizeof(double));
-    return (Sums){all, all ? all + parts * c : NULL, calloc(parts * c, sizeof(float))};
+    double *all = malloc(parts * c * 2 * sizeof(double));
+    return (Sums){all, all ? all + parts * c : NULL, malloc(parts * c * sizeof(float))};
+}
+
+static void begin_sums(Sums s, long part, long c) {
+    memset(s.one + part * c, 0, c * sizeof(double));
+    memset(s.two + part * c, 0, c * sizeof(double));
 }
 
 static void drop(Sums s) { free(s.one); free(s.pivot); }
@@ -97,9 +103,10 @@ static void add_sums(double *one, double *two, const float *pivot, const float *
 
 // The whole batch's mean and deviation from the parts' sums (Chan et al. 1979), and the running ones. Parts are of
 // `units`, each of `each` rows.
-static void finish(const Conv *conv, Affine f, Sums s, long parts, long units, long each, float eps) {
+static void finish(const Conv *conv, Affine f, Sums s, long parts, long units, long each, float eps, long from,
+                   long to) {
     long rows = units * each;
-    for (long i = 0; i < f.c; i++) {
+    for (long i = from; i < to; i++) {
         double mean = 0.0, squares = 0.0, count = 0.0;
         for (long k = 0; k < parts; k++) {
             double n = (from_of(k + 1, parts, units) - from_of(k, parts, units)) * each, first = s.one[k * f.c + i];
@@ -116,13 +123,13 @@ static void finish(const Conv *conv, Affine f, Sums s, long parts, long units, l
             conv->running_var[i] += conv->momentum * ((float)(squares / (rows - 1)) - conv->running_var[i]);
         }
     }
-    set_affine(f, conv);
+    set_affine(f, conv, from, to);
 }
 
 // p, q and the norm's own gradients from the parts' sums of d and d (y - mean).
 // dy = a (d - mean(d) - (y - mean) rstd^2 mean(d (y - mean))), as a d + p (y - mean) + q
-static void finish_back(const Conv *conv, Affine f, Sums s, long parts, long rows) {
-    for (long i = 0; i < f.c; i++) {
+static void finish_back(const Conv *conv, Affine f, Sums s, long parts, long rows, long from, long to) {
+    for (long i = from; i < to; i++) {
         double first = 0.0, second = 0.0;
         for (long k = 0; k < parts; k++) {
             first += s.one[k * f.c + i];

@@ -33,6 +33,8 @@ static inline long at_most(long a, long b) { return a < b ? a : b; }
 typedef float Vec __attribute__((vector_size(64)));
 #define LANES 16
 
+static inline long lanes_of(long part, long c) { return at_most(LANES, c - part * LANES); }
+
 #ifdef __AVX512F__
 #include <immintrin.h>
 static inline Vec load(const float *from, long lanes) {

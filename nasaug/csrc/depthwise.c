@@ -13,9 +13,9 @@ int depthwise_back(const float *dy, const float *x, const float *w, const long *
     Vec *partial = vectors(groups * parts * kk), *taps = vectors(parts * kk);
     Vec *turned = vectors(parts * kk);
     int failed = !partial || !taps || !turned;
-    if (!failed) {
-        taps_of(taps, w, w_stride, c, k, 0);
-        taps_of(turned, w, w_stride, c, k, 1);
+    for (long p = 0; p < parts && !failed; p++) {
+        taps_of(taps + p * kk, w, w_stride, p * LANES, lanes_of(p, c), k, 0);
+        taps_of(turned + p * kk, w, w_stride, p * LANES, lanes_of(p, c), k, 1);
     }
     #pragma omp parallel num_threads(n * size < ALONE ? 1 : threads) if (!failed)
     {
@@ -42,14 +42,8 @@ int depthwise_back(const float *dy, const float *x, const float *w, const long *
         free(spread);
         free(image);
     }
-    if (!failed)
-        for (long i = 0; i < c; i++)
-            for (long t = 0; t < kk; t++) {
-                double sum = 0.0;
-                for (long group = 0; group < groups; group++)
-                    sum += ((float *)(partial + (group * parts + i / LANES) * kk + t))[i % LANES];
-                for_w[i * for_stride[0] + t / k * for_stride[1] + t % k * for_stride[2]] += (float)sum;
-            }
+    for (long p = 0; p < parts && !failed; p++)
+        add_taps(for_w, for_stride, partial + p * kk, parts, groups, p * LANES, lanes_of(p, c), k);
     free(partial);
     free(taps);
     free(turned);

@@ -5,14 +5,30 @@
 
 #include "common.h"
 
-// taps[p kk + t]: tap t of the LANES channels from p LANES on; turned round, as the gradient of the input wants them,
-// where `turned`.
-static inline void taps_of(Vec *taps, const float *w, const long *stride, long c, long k, int turned) {
+// taps[t]: tap t of the channels from `at` on, zeros beyond `lanes`; turned round, as the gradient of the input wants
+// them, where `turned`.
+static inline void taps_of(Vec *taps, const float *w, const long *stride, long at, long lanes, long k, int turned) {
     long kk = k * k;
-    for (long i = 0; i < c; i++)
-        for (long t = 0; t < kk; t++)
-            ((float *)(taps + i / LANES * kk + (turned ? kk - 1 - t : t)))[i % LANES]
-                = w[i * stride[0] + t / k * stride[1] + t % k * stride[2]];
+    for (long t = 0; t < kk; t++) {
+        Vec tap = {0};
+        const float *from = w + at * stride[0] + t / k * stride[1] + t % k * stride[2];
+        for (long i = 0; i < lanes; i++) tap[i] = from[i * stride[0]];
+        taps[turned ? kk - 1 - t : t] = tap;
+    }
+}
+
+// Adds the taps' partial gradients of `groups` parts, `parts` vectors' taps from one to the next, to those of a weight.
+static inline void add_taps(float *for_w, const long *stride, const Vec *partial, long parts, long groups, long at,
+                            long lanes, long k) {
+    long kk = k * k;
+    for (long t = 0; t < kk; t++) {
+        float *into = for_w + at * stride[0] + t / k * stride[1] + t % k * stride[2];
+        for (long i = 0; i < lanes; i++) {
+            double sum = 0.0;
+            for (long g = 0; g < groups; g++) sum += partial[g * parts * kk + t][i];
+            into[i * stride[0]] += (float)sum;
+        }
+    }
 }
 
 // An image's lanes into the middle of a zeroed canvas `wide` pixels wide, `pad` from its edges, pixels `step` apart.

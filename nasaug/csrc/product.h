@@ -11,25 +11,23 @@
 #define ROWS 3
 #endif
 
-// b [k, n], element (i, j) at b[i * row + j * column], as panels of PANEL columns, [k][PANEL] each, zeros beyond n.
-static inline Vec *panels_of(const float *b, long k, long n, long row, long column) {
-    long panels = (n + PANEL - 1) / PANEL;
-    Vec *packed = column == 1 ? space(panels * k * 2) : vectors(panels * k * 2);
-    if (!packed) return NULL;
+static inline long panels(long n) { return (n + PANEL - 1) / PANEL; }
+
+// Panel p of b [k, n], element (i, j) at b[i * row + j * column]: PANEL columns, [k][PANEL], zeros beyond n.
+static inline void pack(Vec *packed, const float *b, long k, long n, long row, long column, long p) {
+    Vec *into = packed + p * k * 2;
+    long from = p * PANEL, columns = at_most(PANEL, n - from);
     if (column == 1) {
-        for (long p = 0; p < panels; p++)
-            for (long i = 0; i < k; i++)
-                for (long half = 0; half < 2; half++) {
-                    long j = p * PANEL + half * LANES, count = at_least(at_most(LANES, n - j), 0);
-                    packed[(p * k + i) * 2 + half] = load(b + i * row + at_most(j, n), count);
-                }
-        return packed;
+        for (long i = 0; i < k; i++)
+            for (long half = 0; half < 2; half++) {
+                long count = at_least(at_most(LANES, columns - half * LANES), 0);
+                into[i * 2 + half] = load(b + i * row + from + (count ? half * LANES : 0), count);
+            }
+        return;
     }
-    for (long j = 0; j < n; j++) {
-        float *into = (float *)packed + j / PANEL * k * PANEL + j % PANEL;
-        for (long i = 0; i < k; i++) into[i * PANEL] = b[i * row + j * column];
-    }
-    return packed;
+    if (columns < PANEL) memset(into, 0, k * 2 * sizeof(Vec));
+    for (long j = 0; j < columns; j++)
+        for (long i = 0; i < k; i++) ((float *)into)[i * PANEL + j] = b[i * row + (from + j) * column];
 }
 
 // c [rows, vectors of columns] (+)= a b over k; element (r, i) of a at a[r * a_row + i * a_k], row i of b at
