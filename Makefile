@@ -6,9 +6,9 @@ READY := $(VENV)/.ready
 FASHION := /usr/share/datasets/fashion-mnist
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nasaug
 
-.PHONY: test demo bench bench-quick lint data setup
+.PHONY: test demo bench bench-quick lint data browser setup
 
-test: setup data
+test: setup data browser
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 tests
 
 demo: setup data
@@ -38,3 +38,11 @@ data:
 	     && apt-get update -qq \
 	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq dataset-fashion-mnist; } \
 	|| echo "Fashion-MNIST is not on this machine: it is downloaded when first used"
+
+# Chromium, by which the tests look at the page that `report` writes; they leave that out where there is none.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
+	|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	     && apt-get update -qq \
+	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
+	|| echo "Chromium is not on this machine: the tests that open a page in it are skipped"

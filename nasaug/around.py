@@ -1,20 +1,27 @@
-"""A search space around one plan, found, published or pruned: what NetAug's published factors widen. Pure."""
+"""A search space around one plan, found, published or pruned: above it for NetAug, below it for GradAug. Pure."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 from .plan import ON_OUTPUT, Plan, Spec, hidden_width, make_divisible
 from .space import Arch, Axis, Ref, Rule, Space
 
+WIDEST_KERNEL = 7
+
 
 class Ladders(NamedTuple):
-    """Factors >= 1 by which `around` widens a plan: NetAug's published pair, one draw a stream and block."""
+    """Factors >= 1 by which `around` widens a plan: NetAug's published pair, one draw a stream and block.
+
+    Our own: what is added to spatial kernels (even), and blocks that are added to a stage's end."""
 
     width: tuple[float, ...] = (1.0,)
     expand: tuple[float, ...] = (1.0,)
     round: int = 1
+    kernel: tuple[int, ...] = (0,)
+    depth: tuple[int, ...] = (0,)
 
 
 def around(base: Plan, ladders: Ladders) -> tuple[Space, Arch]:
@@ -26,30 +33,86 @@ def around(base: Plan, ladders: Ladders) -> tuple[Space, Arch]:
     axes: list[Axis] = []
     rules: list[Rule] = []
     stream: int | Ref = 3
-    for block in base.blocks[:-1]:
+    for block, after in zip(base.blocks, base.blocks[1:], strict=False):
         spec = block.spec
         if spec.shortcut == "identity" or not spec.width:
             width = stream if spec.width else 0
         else:
             width = _axis(axes, f"{spec.name}.width", "width", _widths(spec.width, ladders))
-        expand: float | Ref = 1.0
-        if spec.hidden:
-            # half a part in 1e10 up, as published, so that the base's own ratio gives the base's own width
-            ratio = spec.hidden / (spec.width if spec.block in ON_OUTPUT else block.cin) + 1e-10
-            choices = tuple(ratio * factor for factor in ladders.expand)
-            expand = _axis(axes, f"{spec.name}.expand", "expand", choices)
-        se = 0.0
+        rules.append(_widened(axes, spec, block.cin, stream, width, ladders))
+        stream = width or stream
+        if len(ladders.depth) > 1 and spec.hidden and _stage(spec) != _stage(after.spec):
+            rules += _appended(axes, spec, stream, ladders)
+    space = Space("around", ladders.round, tuple(axes), tuple(rules), base.resolution)
+    return space, space.smallest
+
+
+def _widened(axes: list[Axis], spec: Spec, cin: int, stream: int | Ref, width: int | Ref, ladders: Ladders) -> Rule:
+    """The rule of one block of the plan, with axes of its own for what `ladders` widen in it."""
+    expand: float | Ref = 1.0
+    se = 0.0
+    if spec.hidden:
+        # half a part in 1e10 up, as published, so that the base's own ratio gives the base's own width
+        ratio = spec.hidden / (spec.width if spec.block in ON_OUTPUT else cin) + 1e-10
+        choices = tuple(ratio * factor for factor in ladders.expand)
+        expand = _axis(axes, f"{spec.name}.expand", "expand", choices)
         if spec.se:
             source = width if spec.block in ON_OUTPUT else stream
             channels = axes[source.axis].choices[-1] if isinstance(source, Ref) else source
             se = _se_ratio(spec, hidden_width(choices[-1], channels, ladders.round))
+    kernel: int | Ref = spec.kernel
+    larger = tuple(k for k in (spec.kernel + more for more in ladders.kernel) if k <= max(spec.kernel, WIDEST_KERNEL))
+    if spec.width and spec.kernel > 1 and len(larger) > 1:
+        kernel = _axis(axes, f"{spec.name}.kernel", "kernel", larger)
+    return Rule(
+        spec.name, spec.name, 1, spec.block, width, expand, kernel, spec.stride, None, spec.act, se, spec.shortcut,
+        spec.order, spec.hidden,
+    )  # fmt: skip
+
+
+def _stage(spec: Spec) -> str:
+    return spec.name.rpartition(".")[0]
+
+
+def _appended(axes: list[Axis], last: Spec, stream: int | Ref, ladders: Ladders) -> list[Rule]:
+    """Blocks like a stage's last with an identity shortcut, after it: as many as the stage's depth axis says."""
+    stage = _stage(last) or last.name
+    depth = _axis(axes, f"{stage}.depth", "depth", tuple(more + 1 for more in ladders.depth))
+    spec = last._replace(shortcut="identity", stride=1)
+    rules = []
+    for i in range(1, ladders.depth[-1] + 1):
+        own = spec._replace(name=f"{stage}.more{i}")
+        rule = _widened(axes, own, last.width, stream, stream, ladders)
+        rules.append(replace(rule, stage=stage, index=i + 1, depth=depth))
+    return rules
+
+
+def below(
+    base: Plan, widths: tuple[float, ...], resolutions: tuple[int, ...] = (), skip: bool = False
+) -> tuple[Space, Arch]:
+    """A space whose largest architecture is `base`: one factor for all widths of the net, the image's resolution,
+    and blocks with an identity shortcut left out (their axes' values 0 and 1).
+
+    What GradAug draws its thinner subnets from (Yang et al., NeurIPS 2020). `widths` and `resolutions` ascend; the
+    base's own, 1.0 and its resolution, are added."""
+    axes: list[Axis] = []
+    factor = _axis(axes, "width", "width", (*(w for w in widths if w < 1), 1.0)).axis
+    rules = []
+    for block in base.blocks[:-1]:
+        spec = block.spec
+        ratio = spec.hidden / (spec.width if spec.block in ON_OUTPUT else block.cin) if spec.hidden else 1.0
+        left_out = None
+        if skip and spec.shortcut == "identity":
+            left_out = _axis(axes, f"{spec.name}.skip", "skip", (0, 1))
         rules.append(
-            Rule(spec.name, spec.name, 1, spec.block, width, expand, spec.kernel, spec.stride, None, spec.act,
-                 se, spec.shortcut, spec.order, spec.hidden)
+            Rule(spec.name, spec.name, 1, spec.block, Ref(factor, spec.width) if spec.width else 0, ratio,
+                 spec.kernel, spec.stride, None, spec.act, spec.se / spec.hidden if spec.hidden else 0.0,
+                 spec.shortcut, spec.order, spec.hidden, left_out, True)
         )  # fmt: skip
-        stream = width or stream
-    space = Space("around", ladders.round, tuple(axes), tuple(rules), base.resolution)
-    return space, space.smallest
+    sizes = tuple(sorted({*(r for r in resolutions if r < base.resolution), base.resolution}))
+    size = _axis(axes, "resolution", "resolution", sizes) if len(sizes) > 1 else base.resolution
+    space = Space("below", 1, tuple(axes), tuple(rules), size)
+    return space, space.largest
 
 
 def _se_ratio(spec: Spec, widest: int) -> float:

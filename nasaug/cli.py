@@ -67,22 +67,26 @@ class Common:
     profile: Annotated[bool, Parameter(group=RUN, negative="", show_default=False)] = False
     """Time the stages of training, and show the rate of each at its end."""
 
-    def settings(self, given: Mapping[str, object], *, data: str | None = None, begun: Path | None = None):
+    def settings(
+        self, given: Mapping[str, object], *, arm: str | None = None, data: str | None = None,
+        begun: Path | None = None,
+    ):  # fmt: skip
         """The resolved recipe under what the command's options give by recipe key (None: not given).
 
-        `data` is what to take where neither --data nor a recipe names it, `begun` the recipe to take where
-        --recipe is not given."""
+        `arm` is a difference to the recipe, like "netaug+mixup", `data` what to take where neither --data nor a recipe
+        names it, `begun` the recipe to take where --recipe is not given."""
         from .recipe import load
         from .settings import Recipe, default_recipe
 
         options = _sets({"data.name": self.data, "seed": self.seed, **given})
         said = {_key(item) for item in self.set}
-        for key in map(_key, options):
+        for key in (*map(_key, options), *(() if arm is None else ("method",))):
             if key in said:
                 raise BadInput(f"--set {key}=… says what the command or an option says too; leave it out")
         default = begun or default_recipe(self.data or data or "fashion-mnist")
         recipe = default if self.recipe is None else self.recipe
-        return load(recipe, Recipe, (*options, *self.set), under=_sets({"data.name": data}))
+        arms = () if arm is None else (arm,)
+        return load(recipe, Recipe, (*options, *self.set), arms, under=_sets({"data.name": data}))
 
 
 def _sets(values: Mapping[str, object]) -> tuple[str, ...]:
@@ -183,16 +187,80 @@ def train(
 
       nasaug train --method baseline --arch found.json
 
+      nasaug train --method netaug:aug_compute=0.17+mixup --arch mobilenetv2-tiny --data cifar10
+
       nasaug train --arch mcunet --data photos/ --recipe imagenet-mcunet
 
     :param arch: An arch file (found.json) or a named architecture.
-    :param method: baseline or netaug; default: the recipe's.
+    :param method: baseline, netaug, gradaug or any arm (nasaug compare), several joined by +; default: the recipe's.
     :param from_scratch: Fresh weights instead of the supernet's.
     :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
     """
     from .apps import train as app_train
 
     app_train.command(app_train.Request("train", arch, method, from_scratch, resolution), common)
+
+
+@app.command
+def compare(
+    *,
+    arch: str | None = None,
+    methods: str = "baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling",
+    seeds: Annotated[int, Parameter(converter=_whole)] = 5,
+    match: str = "epochs",
+    jobs: Whole = None,
+    cells: Path | None = None,
+    from_scratch: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    resolution: Whole = None,
+    common: Common = Common(),
+):
+    """Train one network in several ways with the same seeds, and tell which of them helps: table, figures, a page.
+
+    Examples:
+
+      nasaug compare --arch found.json
+
+      nasaug compare --arch mobilenetv2-tiny --methods baseline,netaug:aug_compute=0.17,distill:source=runs/train-1
+
+      nasaug compare --arch found.json --methods baseline,netaug+mixup,longer --match compute --set train_macs=1e12
+
+      nasaug compare --resume
+
+    Arms: baseline, netaug, gradaug, distill, dropout, spatial-dropout, dropblock, stochastic-depth, label-smoothing,
+    mixup, cutmix, random-erasing, autoaugment, randaugment, trivialaugment, augmix, ema, longer, aug-constant,
+    aug-rising, aug-falling, or a TOML file of recipe keys; with values (netaug:sort=false), joined by +.
+
+    :param arch: An arch file (found.json) or a named architecture.
+    :param methods: The arms, separated by commas.
+    :param seeds: How many seeds each arm has; under 5 there is no verdict.
+    :param match: epochs, compute (forward MACs, train_macs each) or seconds (max_seconds each).
+    :param jobs: Trainings at a time; default: one a core, each with one thread.
+    :param cells: Where the trainings lie; a finished one of the same settings is used again. Default: in the run.
+    :param from_scratch: Fresh weights instead of the supernet's.
+    :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
+    """
+    from .apps import compare as app_compare
+
+    asked = app_compare.Asked(arch, methods, seeds, match, jobs, cells, resolution, from_scratch)
+    app_compare.command(asked, common)
+
+
+@app.command
+def report(*runs: Path, out: Path | None = None):
+    """Put finished runs, or folders of them, side by side: a table, JSON, CSV and one page that opens offline.
+
+    Examples:
+
+      nasaug report runs/train-1 runs/netaug-train-2
+
+      nasaug report runs/compare-1 --out page.html
+
+    :param runs: Run folders, or folders that hold some.
+    :param out: The page; default: report.html, with report.json and report.csv beside it.
+    """
+    from .apps import report as app_report
+
+    app_report.command(list(runs), out)
 
 
 @app.command

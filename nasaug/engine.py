@@ -6,6 +6,7 @@ run ends with the same weights, bit for bit, as an uninterrupted one (on the CPU
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -18,17 +19,20 @@ import torch
 from torch import Tensor
 
 from . import augment, checkpoint
+from .augment.transform import transform
 from .cost import cost
 from .data import Data
 from .errors import BadInput, Diverged
 from .methods import Draw, Method
 from .net import Net
+from .noise import Noise
 from .plan import Plan, plan
 from .progress import Stages
 from .runtime import Pending, Runtime
 from .scoring import Scorer
 from .space import Arch, Space
-from .tasks import Classify
+from .tasks import Classify, Target
+from .teacher import Teacher
 from .training import Length, Training
 
 
@@ -38,27 +42,47 @@ class Step(Draw):
     def __init__(self, trainer: Trainer, images: Tensor, labels: Tensor):
         t = trainer
         super().__init__(t.space, t.base, t.plan.classes, t.step, t.progress, Random(f"{t.seed}/{t.step}/archs"))
-        self._trainer, self._images, self._labels = t, images, labels
+        self._trainer, self._images, self._labels, self._passes = t, images, labels, 0
 
-    def view(self, name: str) -> tuple[Tensor, Tensor]:
-        """(x, target) of the recipe's `[views.NAME]`, drawn from (seed, step, name)."""
+    def view(self, name: str) -> tuple[Tensor, Target]:
+        """(x, target) of the recipe's `[views.NAME]`, drawn from (seed, step, name); a teacher sees it once."""
         t = self._trainer
         if name not in t.views:
             raise BadInput(f"the recipe has no [views.{name}], which this method needs")
         generator = torch.Generator().manual_seed(Random(f"{t.seed}/{t.step}/{name}").getrandbits(62))
         look = {"mean": t.data.mean, "std": t.data.std, "flip": t.data.flip}
         with t.stages("augment"):
-            return augment.make_view(t.views[name], self._images, generator, **look), self._labels
+            x = augment.make_view(t.views[name], self._images, generator, progress=t.progress, **look)
+            x, labels = augment.mix(t.views[name], x, self._labels, self.classes, generator)
+        if t.teacher is None:
+            return x, Target(labels)
+        t.macs += t.teacher.macs * len(x)
+        with t.stages("teacher"), t.runtime.autocast():
+            return x, Target(labels, t.task.soft(t.teacher(x), t.task.temperature))
+
+    def transform(self, name: str, x: Tensor) -> Tensor:
+        """The recipe's `[transforms.NAME]` of a view's images, drawn anew for every pass; x itself without one."""
+        t = self._trainer
+        if name not in t.transforms:
+            return x
+        seed = Random(f"{t.seed}/{t.step}/{name}/{self._passes}").getrandbits(62)
+        with t.stages("augment"):
+            return transform(t.transforms[name], x, torch.Generator().manual_seed(seed))
 
     def run(self, x: Tensor, arch: Arch) -> Tensor:
         """The architecture's logits on x, resized to its resolution (the Net itself never resizes)."""
         p = plan(self.space, arch, self.classes)
         t = self._trainer
         t.macs += cost(p).macs * len(x)
+        self._passes += 1
         with t.stages("forward"), t.runtime.autocast():
-            return t.net(augment.resize(x, p.resolution), p)
+            x = augment.resize(x, p.resolution)
+            if not t.noise:
+                return t.net(x, p)
+            with t.runtime.seeded(Random(f"{t.seed}/{t.step}/noise/{self._passes}").getrandbits(62)):
+                return t.net(x, p, t.noise)
 
-    def loss(self, out: Tensor, target: Tensor) -> Tensor:
+    def loss(self, out: Tensor, target: Target) -> Tensor:
         return self._trainer.task.loss(out, target)
 
     def soft(self, out: Tensor) -> Tensor:
@@ -74,13 +98,15 @@ class Trainer:
     def __init__(
         self, net: Net, method: Method, space: Space, base: Arch, *, task: Classify, data: Data, views: dict,
         training: Training, length: Length, runtime: Runtime, scorer: Scorer, seed: int, inherited: bool = False,
-        keep_best: bool = True,
+        keep_best: bool = True, noise: Noise | None = None, teacher: Teacher | None = None,
+        transforms: dict | None = None,
     ):  # fmt: skip
         self.net, self.method, self.space, self.base = net.to(runtime.device).train(), method, space, base
         self.task, self.data, self.training, self.length = task, data, training, length
         # streamed images were cropped at random when they were decoded
         self.views = {n: replace(v, crop=0.0) if data.streamed else v for n, v in views.items()}
         self.runtime, self.scorer, self.seed, self.inherited = runtime, scorer, seed, inherited
+        self.noise, self.teacher, self.transforms = noise, teacher, transforms or {}
         self.keep_best, self.stages = keep_best, Stages(runtime.profile, runtime.synchronize)
         self.plan: Plan = plan(space, base, task.classes)
         self.step, self.macs, self.seconds = 0, 0.0, 0.0
@@ -89,6 +115,7 @@ class Trainer:
         self.best_top1 = -1.0
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self.average = copy.deepcopy(self.net) if training.ema else None
         self._flatten_gradients()
         self.optimizer = _optimizer(net, training)
 
@@ -105,15 +132,31 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        return self.step / self.length.steps
+        """The part of training that is over: of its steps, or of its time where that ends it."""
+        limit = self.length.seconds
+        return min(1.0, self.seconds / limit) if limit else self.step / self.length.steps
+
+    @property
+    def done(self) -> bool:
+        limit = self.length.seconds
+        return self.seconds >= limit if limit else self.step >= self.length.steps
 
     def learning_rate(self) -> float:
-        """Linear warm-up, then a cosine to 0 over all steps."""
-        warm = self.training.warmup * self.length.steps
-        if self.step < warm:
-            return self.training.lr * (self.step + 1) / (warm + 1)
-        done = (self.step - warm) / max(1, self.length.steps - warm)
-        return self.training.lr * 0.5 * (1 + math.cos(math.pi * done))
+        """Linear warm-up, then a cosine to 0 over all of training."""
+        if self.length.seconds:  # in progress, since the steps are not known
+            warm, done = self.training.warmup, self.progress
+            rising = (done + 1e-3) / (warm + 1e-3)
+        else:
+            warm, done = self.training.warmup * self.length.steps, self.step
+            rising = (done + 1) / (warm + 1)
+        if done < warm:
+            return self.training.lr * rising
+        left = (done - warm) / max(1e-9 if self.length.seconds else 1, self._whole - warm)
+        return self.training.lr * 0.5 * (1 + math.cos(math.pi * left))
+
+    @property
+    def _whole(self) -> float:
+        return 1.0 if self.length.seconds else self.length.steps
 
     def train_step(self, images: Tensor, labels: Tensor) -> None:
         """One optimiser step on a raw uint8 batch: backward after each loss that the method yields."""
@@ -129,7 +172,15 @@ class Trainer:
             group["lr"] = self.learning_rate()
         with self.stages("optimise"):
             self.optimizer.step()
+            self._note_average()
         self.step += 1
+
+    @torch.no_grad()
+    def _note_average(self) -> None:
+        """Weights averaged with a decay that begins low, so that those of the start are soon forgotten."""
+        if self.average is not None:
+            decay = min(self.training.ema, (1 + self.step) / (10 + self.step))
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.net.parameters()), 1 - decay)
 
     def _note(self, name: str, loss: Tensor) -> None:
         self._sums[name] = self._sums[name] + loss if name in self._sums else loss
@@ -150,13 +201,14 @@ class Trainer:
         losses = self.losses()
         self._sums, self._counts = {}, {}
         with self.stages("evaluate"):
-            small = self.scorer.calibrated(self.net, self.plan)
+            small = self.scorer.calibrated(self.average or self.net, self.plan)
             val = self.scorer.top1(small, self.data.val)
+            seen = {"train_top1": self.scorer.top1(small, self.scorer.seen)} if self.keep_best else {}
         if self.keep_best and val > self.best_top1:
             self.best_top1 = val
             self.best = {name: t.detach().clone() for name, t in small.state_dict().items()}
         row = {
-            "epoch": self.step // self.length.steps_per_epoch, "step": self.step, "val_top1": val,
+            "epoch": math.ceil(self.step / self.length.steps_per_epoch), "step": self.step, "val_top1": val, **seen,
             "train_macs": self.macs, "seconds": round(self.seconds, 3), **{f"loss_{k}": v for k, v in losses.items()},
         }  # fmt: skip
         self.history.append(row)
@@ -174,9 +226,15 @@ class Trainer:
         """Momentum by parameter name."""
         return {name: self.optimizer.state[p]["momentum_buffer"] for name, p in self.net.named_parameters()}
 
+    def companions(self) -> list[dict[str, Tensor]]:
+        """What is permuted with the weights, by their names: momentum, and the averaged weights where there are any."""
+        return [self.momentum(), *([] if self.average is None else [dict(self.average.named_parameters())])]
+
     def tensors(self) -> dict[str, Tensor]:
+        averaged = {} if self.average is None else dict(self.average.named_parameters())
         return {
             **checkpoint.prefixed("net", self.net.state_dict()),
+            **checkpoint.prefixed("average", {name: p.detach() for name, p in averaged.items()}),
             **checkpoint.prefixed("momentum", self.momentum()),
             **checkpoint.prefixed("best", self.best),
         }
@@ -195,6 +253,8 @@ class Trainer:
         saved = checkpoint.part(tensors, "momentum")
         for name, buffer in self.momentum().items():
             buffer.copy_(saved[name])
+        if self.average is not None:
+            self.average.load_state_dict(checkpoint.part(tensors, "average"), strict=False)
         self.best = checkpoint.part(tensors, "best")
         for key in _STATE:
             setattr(self, key, state[key])
@@ -203,7 +263,7 @@ class Trainer:
 
     def load(self, path) -> None:
         tensors, state = checkpoint.read(path)
-        if state.get("steps") != self.length.steps:
+        if state.get("steps") != self.length.steps and not self.length.seconds:
             raise BadInput(f"{path} is of a run of {state.get('steps')} steps, this one has {self.length.steps}")
         if state.keys() != self.state().keys() or _shapes(tensors) != _shapes(self.tensors()):
             raise BadInput(f"{path} is of another run, or was altered; restore it, or start a new run")
@@ -260,7 +320,7 @@ def fit(
     save() writes a checkpoint: every `save_every` seconds, after each epoch, and when a stop is asked for.
     tick(trainer) reports progress."""
     per_epoch, saved = trainer.length.steps_per_epoch, time.perf_counter()
-    while trainer.step < trainer.length.steps:
+    while not trainer.done:
         epoch, start = divmod(trainer.step, per_epoch)
         if start == 0:
             trainer.method.on_epoch(trainer)
@@ -271,6 +331,8 @@ def fit(
             trainer.train_step(images, labels)
             trainer.seconds = spent + time.perf_counter() - begun
             tick(trainer)
+            if trainer.done:
+                break
             inside = trainer.step % per_epoch != 0
             if inside and (pending.signum is not None or time.perf_counter() - saved > save_every):
                 save()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .channels import Group
 from .elastic import LAYERS, BatchStats, CollectStats, Norm, RunningStats, Stats, TrackStats, fused_block
 from .kernels import ACTIVATIONS, window
+from .noise import Noise
 from .plan import Block, Plan
 
 _BATCH, _TRACK, _RUNNING = BatchStats(), TrackStats(), RunningStats()
@@ -73,7 +74,7 @@ class Net(nn.Module):
             if block.shortcut == "identity" and last.norm and not last.pre and not last.act:
                 self._layers[last.name].norm.weight.zero_()
 
-    def forward(self, x: Tensor, plan: Plan | None = None) -> Tensor:
+    def forward(self, x: Tensor, plan: Plan | None = None, noise: Noise | None = None) -> Tensor:
         own = plan is None or plan == self.plan
         if not own and not self.training:
             raise RuntimeError("a slice has no running statistics of its own: narrow(plan), calibrate, then evaluate")
@@ -82,21 +83,31 @@ class Net(nn.Module):
         elif not self.training:
             self._check_statistics()
         stats = _RUNNING if not self.training else _TRACK if own else _BATCH
-        return self._run(x, self.plan if own else plan, stats)
+        return self._run(x, self.plan if own else plan, stats, noise if self.training else None)
 
     def _check_statistics(self) -> None:
         if self._norms and int(self._norms[0].num_batches_tracked) == 0:
             raise RuntimeError("the norms' statistics are not set: calibrate the net before evaluating it")
 
-    def _run(self, x: Tensor, plan: Plan, stats: Stats) -> Tensor:
+    def _run(self, x: Tensor, plan: Plan, stats: Stats, noise: Noise | None = None) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        for block in plan.blocks:
-            x = self._block(block, x, stats)
+        if not noise:
+            for block in plan.blocks:
+                x = self._block(block, x, stats)
+            return x
+        last = len(plan.blocks) - 1
+        for i, block in enumerate(plan.blocks):
+            if i == last:
+                x = noise.features(x)
+            y = self._block(block, x, stats, noise, i / last)
+            x = noise.output(y, i / last) if block.layers[-1].op == "conv" else y
         return x
 
-    def _block(self, block: Block, x: Tensor, stats: Stats) -> Tensor:
+    def _block(self, block: Block, x: Tensor, stats: Stats, noise: Noise | None = None, place: float = 0.0) -> Tensor:
         whole = fused_block([self._layers[layer.name] for layer in block.layers], x, block, stats)
         if whole is not None:
+            if noise and noise.stochastic_depth and block.shortcut == "identity":
+                return x + noise.branch(whole - x, place)
             return whole
         source = x
         for i, layer in enumerate(block.layers):
@@ -109,7 +120,7 @@ class Net(nn.Module):
         if block.project:
             x = x + self._layers[block.project.name](source, block.project, stats)
         elif block.shortcut == "identity":
-            x = x + source
+            x = (noise.branch(x, place) if noise else x) + source
         return ACTIVATIONS[block.act](x)
 
     # --- slices ----------------------------------------------------------------------------------------------

@@ -313,7 +313,7 @@ def plan(space: Space, arch: Arch, classes: int) -> Plan:
     resolution = resolve(space.resolution, values)
     blocks, channels, size = [], 3, (resolution, resolution)
     for rule, choices, lowered in space.lowerings:
-        if rule.depth is not None and rule.index > values[rule.depth.axis]:
+        if not rule.present(values):
             continue
         key = (choices(values), channels, size)
         block = lowered.get(key)
@@ -348,6 +348,8 @@ def hidden_width(expand: float, channels: int, divisor: int) -> int:
 
 def _hidden(rule: Rule, expand: float, channels: int, divisor: int) -> int:
     """Inner channels; those of the plan that a space is around are kept, off the divisor too."""
+    if rule.thin:
+        return hidden_width(expand, channels, 1)
     if hidden_width(expand, channels, 1) == rule.inner:
         return rule.inner
     return max(rule.inner, hidden_width(expand, channels, divisor))
@@ -360,4 +362,6 @@ def _se_middle(rule: Rule, hidden: int, divisor: int) -> int:
     own = round(rule.se * rule.inner)
     if rule.inner == hidden:
         return own
+    if rule.thin:
+        return max(1, round(hidden * rule.se))
     return max(make_divisible(hidden * rule.se + 1e-6, divisor), own, 16)

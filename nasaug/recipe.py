@@ -14,6 +14,7 @@ import json
 import math
 import operator
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,14 +34,14 @@ def load(
 ) -> T:  # fmt: skip
     """The instance of the dataclass `schema` that a recipe describes.
 
-    `name` is a path or a shipped recipe (None: the schema's defaults), `differences` are arms, each a path,
-    a shipped arm or several joined by "+", and `sets` are overrides like "netaug.ladder=factors"; `under` is
-    written like them and holds where nothing else says the key.
+    `name` is a path or a shipped recipe (None: the schema's defaults), `differences` are arms, each a path or
+    a shipped arm, with values of its own like "netaug:share=0.25,sort=false", or several joined by "+", and `sets` are
+    overrides like "netaug.ladder=factors"; `under` is written like them and holds where nothing else says the key.
     Raises BadInput, one line with the dotted key, for whatever is unknown, of a wrong type or in conflict.
     """
     layers = [("the arch file", _parse_set(item)) for item in under]
     layers += [] if name is None else _file_layers(_find(str(name), "recipe"), ())
-    layers += _arm_layers(differences)
+    layers += _arm_layers(differences, [field.name for field in dataclasses.fields(schema)])
     layers += [("--set", _parse_set(item)) for item in sets]
     return _build(_merged(layers), schema, layers)
 
@@ -111,16 +112,46 @@ def _file_layers(path: Path, above: tuple[Path, ...]) -> list[Layer]:
     return [*_file_layers(found, (*above, here)), (str(path), table)]
 
 
-def _arm_layers(differences: Sequence[str]) -> list[Layer]:
+def split_arm(joined: str) -> list[str]:
+    """The single arms of "a+b:key=value"; the path of a file is one, whatever is in it."""
+    return [joined] if Path(joined).is_file() else [part.strip() for part in joined.split("+")]
+
+
+def _arm_layers(differences: Sequence[str], fields: Sequence[str]) -> list[Layer]:
     layers: list[Layer] = []
     for joined in differences:
-        names = [joined] if Path(joined).is_file() else joined.split("+")
-        for name in names:
+        for part in split_arm(joined):
+            name, _, values = (part, "", "") if Path(part).is_file() else part.partition(":")
             arm = _merged(_file_layers(_find(name, "arm"), ()))
+            for item in filter(None, _AT_COMMAS.split(values)):
+                arm = _merge(arm, _parse_set(_arm_key(item, arm, fields, part)))
             for earlier in layers:
-                _refuse_conflict(earlier, (name, arm))
-            layers.append((name, arm))
+                _refuse_conflict(earlier, (part, arm))
+            layers.append((part, arm))
     return layers
+
+
+_AT_COMMAS = re.compile(r",(?![^\[]*\])")  # but those in an array
+
+
+def _arm_key(item: str, arm: Table, fields: Sequence[str], part: str) -> str:
+    """`key=value` of an arm, the key in full: one that the arm's file has, of its method's table, or the recipe's."""
+    key, equals, value = item.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise BadInput(f"arm {part!r}: {item!r} must be key=value, like netaug:share=0.25")
+    leaves = flatten(arm)
+    own = [leaf for leaf in leaves if leaf == key or leaf.endswith(f".{key}")]
+    if len(own) == 1:
+        key = own[0]
+    elif "method" in leaves and key.partition(".")[0] not in fields:
+        key = f"{leaves['method']}.{key}"
+    return f"{key}={value}"
+
+
+def arm_says(arm: str, schema: type) -> dict[str, Any]:
+    """What an arm changes, by dotted key. Raises BadInput as `load` does for its names and conflicts."""
+    return flatten(_merged(_arm_layers([arm], [field.name for field in dataclasses.fields(schema)])))
 
 
 def _refuse_conflict(one: Layer, two: Layer) -> None:

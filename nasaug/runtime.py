@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import threading
 from collections.abc import Iterator
@@ -37,6 +38,20 @@ class Runtime:
     def synchronize(self) -> None:
         if self.accelerated:
             torch.cuda.synchronize(self.device)
+
+    @contextlib.contextmanager
+    def seeded(self, seed: int) -> Iterator[None]:
+        """torch's global generators at `seed`, as they were afterwards: for operators that take no generator."""
+        devices = [self.device] if self.accelerated else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            yield
+
+    def peak_memory(self) -> int:
+        """Bytes: the most that was held at once, on an accelerator by tensors, else by the whole process."""
+        if self.accelerated:
+            return torch.cuda.max_memory_allocated(self.device)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def describe(self) -> str:
         if self.accelerated:

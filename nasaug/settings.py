@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from . import files
 from .augment import View
-from .data import DataConfig
+from .augment.transform import Transform
+from .data import DataConfig, names
 from .errors import BadInput
-from .methods import METHODS, NetAug, Sandwich
+from .methods import METHODS, GradAug, NetAug, Sandwich
+from .noise import Noise
+from .teacher import TeacherConfig
 from .training import Training
 
 
@@ -55,7 +57,9 @@ class Recipe(Training):
     """Everything a run needs, resolved. The optimiser's keys are at the top level."""
 
     seed: int = 0
-    method: Literal["baseline", "netaug"] = "netaug"
+    arm: str = ""
+    """What a comparison calls this training; empty: the method's name."""
+    method: Literal["baseline", "netaug", "gradaug"] = "netaug"
     init: Literal["auto", "inherit", "scratch"] = "auto"
     """Start from the supernet's weights, or fresh; auto: inherit where the arch file names a supernet."""
     space: str = "auto"
@@ -64,7 +68,12 @@ class Recipe(Training):
     """bfloat16 autocast on an accelerator."""
     data: DataConfig = field(default_factory=DataConfig)
     views: dict[str, View] = field(default_factory=lambda: {"train": View()})
+    transforms: dict[str, Transform] = field(default_factory=dict)
+    """What a method does to a view's images for some of its passes: `thin` is GradAug's."""
+    noise: Noise = field(default_factory=Noise)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     netaug: NetAug = field(default_factory=NetAug)
+    gradaug: GradAug = field(default_factory=GradAug)
     sandwich: Sandwich = field(default_factory=Sandwich)
     search: SearchConfig = field(default_factory=SearchConfig)
 
@@ -81,6 +90,8 @@ class Recipe(Training):
 
 
 def default_recipe(data: str) -> str:
-    """The recipe that belongs to a data set: one of its name where there is one, else `small`."""
-    named = files.bundled("recipes") / f"{Path(data).name}.toml"
-    return named.stem if named.is_file() else "small"
+    """The recipe that belongs to a data set: one of its name where there is one, else `small`.
+
+    A folder has none, whatever it is called: one named "cifar" would be trained as WideResNets were."""
+    named = files.bundled("recipes") / f"{data}.toml"
+    return data if data in names() and named.is_file() else "small"

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from .errors import BadInput, unknown
 
-KINDS = ("width", "expand", "depth", "kernel", "stride", "resolution")
+KINDS = ("width", "expand", "depth", "kernel", "stride", "resolution", "skip")
 ACTS = ("", "relu", "relu6", "hswish")
 SHORTCUTS = ("none", "identity", "project")
 ORDERS = ("post", "pre")
@@ -68,14 +68,20 @@ def number(where: str, name: str, kind: str, value) -> Value:
 
 
 class Ref(NamedTuple):
-    """A property of a block that an axis decides, by the axis's place in the space."""
+    """A property of a block that an axis decides, by the axis's place in the space.
+
+    Where `of` is given, the axis's value is a factor of it (one axis for the widths of a whole net)."""
 
     axis: int
+    of: int = 0
 
 
 def resolve(item: Value | Ref, values: tuple[Value, ...]) -> Value:
     """The value of a block's property in the architecture with these `values`."""
-    return values[item.axis] if isinstance(item, Ref) else item
+    if not isinstance(item, Ref):
+        return item
+    value = values[item.axis]
+    return max(1, int(item.of * value + 0.5)) if item.of else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,14 @@ class Rule:
     shortcut: str = "none"
     order: str = "post"
     inner: int = 0  # in a space around a plan: the plan's own inner channels, whatever the divisor
+    skip: Ref | None = None  # left out where 0, its shortcut kept
+    thin: bool = False  # in a space below a plan: inner channels may be fewer than the plan's
+
+    def present(self, values: tuple[Value, ...]) -> bool:
+        """Whether the architecture with these values has this block."""
+        if self.depth is not None and self.index > values[self.depth.axis]:
+            return False
+        return self.skip is None or values[self.skip.axis] > 0
 
 
 class Arch(NamedTuple):
@@ -190,7 +204,7 @@ class Space:
     def rules_of(self, arch: Arch) -> list[Rule]:
         """The blocks that the architecture has."""
         values = arch.values
-        return [rule for rule in self.rules if rule.depth is None or rule.index <= values[rule.depth.axis]]
+        return [rule for rule in self.rules if rule.present(values)]
 
     def choices(self, arch: Arch) -> dict[str, Value]:
         """The inverse of `arch`: axis name to value."""

@@ -6,14 +6,17 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
+
+import torch
 
 from . import checkpoint
 from . import data as datasets
 from .archfile import ArchFile
-from .cost import cost, describe
+from .cost import cost, cost_of, describe, sample_near
 from .data import Data
 from .engine import Trainer, fit, time_steps
-from .errors import BadInput
+from .errors import BadInput, unknown
 from .methods import Base, Method, NetAug
 from .net import Net
 from .plan import Plan, from_dict, plan
@@ -24,10 +27,12 @@ from .scoring import Scorer
 from .settings import Recipe
 from .space import Arch, Space
 from .tasks import Classify
+from .tasks.classify import top1
+from .teacher import Teacher, TeacherConfig, renormalised
 from .training import Length, length_of
 from .units import format_duration, format_quantity
 
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT, TEST = "checkpoint.safetensors", "test.safetensors"
 
 
 def say(text: str) -> None:
@@ -53,10 +58,14 @@ class Job:
 
 
 def make_job(
-    recipe: Recipe, method: Method, base: Base, *, images: int, runtime: Runtime, inherit: Path | None = None
-) -> Job:
+    recipe: Recipe, method: Method, base: Base, *, images: int, runtime: Runtime, inherit: Path | None = None,
+    teacher: int = 0,
+) -> Job:  # fmt: skip
+    """`teacher`: the MACs of one image's pass through one, 0 without."""
     space, arch = method.space(base)
-    length = length_of(recipe, method, space, arch, base.plan, images, not runtime.accelerated)
+    if isinstance(method, NetAug):
+        method = method.capped(space, arch, base.plan.classes, min(recipe.batch, images))
+    length = length_of(recipe, method, space, arch, base.plan, images, not runtime.accelerated, teacher)
     return Job(recipe, method, base, space, arch, length, inherit)
 
 
@@ -93,17 +102,21 @@ def load_net(path: Path) -> Net:
     return net.eval()
 
 
-def make_trainer(job: Job, data: Data, runtime: Runtime, scorer: Scorer, *, keep_best: bool = True) -> Trainer:
+def make_trainer(
+    job: Job, data: Data, runtime: Runtime, scorer: Scorer, *, keep_best: bool = True, teacher: Teacher | None = None
+) -> Trainer:
     recipe = job.recipe
     return Trainer(
         start_net(job), job.method, job.space, job.arch, task=scorer.task, data=data, views=recipe.views,
         training=recipe, length=job.length, runtime=runtime, scorer=scorer, seed=recipe.seed,
-        inherited=job.inherit is not None, keep_best=keep_best,
+        inherited=job.inherit is not None, keep_best=keep_best, noise=recipe.noise, teacher=teacher,
+        transforms=recipe.transforms,
     )  # fmt: skip
 
 
 def make_scorer(recipe: Recipe, data: Data, runtime: Runtime, calibration: int | None = None) -> Scorer:
-    task = Classify(len(data.classes), recipe.label_smoothing)
+    t = recipe.teacher
+    task = Classify(len(data.classes), recipe.label_smoothing, t.temperature, t.hard, t.soft)
     return Scorer(data, task, runtime, calibration or recipe.calibration_images, recipe.data.split_seed)
 
 
@@ -124,7 +137,8 @@ def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint: str = CHECK
             if scalars:
                 scalars.add_scalar(f"{title}/{key}", value, row["step"])
         if not sys.stderr.isatty():
-            say(f"{title}: epoch {row['epoch']} of {trainer.length.epochs}, validation top-1 {row['val_top1']:.2f} %")
+            at, whole = row["epoch"], f"{trainer.length.epochs:.4g}"
+            say(f"{title}: epoch {at} of {whole}, validation top-1 {row['val_top1']:.2f} %")
 
     length, shown = trainer.length, 0.0
     with (
@@ -159,20 +173,21 @@ def announce(trainer: Trainer, title: str, inputs: str) -> float:
     seconds, length = time_steps(trainer), trainer.length
     whole = seconds * length.steps
     say(
-        f"{title}: {inputs}; {length.epochs} epochs of {length.steps_per_epoch} steps, "
+        f"{title}: {inputs}; {length.epochs:.4g} epochs of {length.steps_per_epoch} steps, "
         f"{format_quantity(length.macs, 'macs')} MACs, about {format_duration(whole)} "
         f"({length.batch / seconds:.0f} images/s on {trainer.runtime.describe()})"
     )
-    if length.epochs < trainer.training.max_epochs and trainer.training.epochs == "auto":
-        most = trainer.training.max_epochs
+    t = trainer.training
+    if length.epochs < t.max_epochs and t.epochs == "auto" and t.stop == "epochs" and t.times == 1:
+        most = t.max_epochs
         say(f"  {most} epochs would take {format_duration(whole * most / length.epochs)}: --set epochs={most}")
     return seconds
 
 
-def announce_augmentation(job: Job, seconds_per_step: float, images: int, runtime: Runtime) -> dict:
+def announce_augmentation(job: Job, seconds_per_step: float, images: int, runtime: Runtime, teacher: int) -> dict:
     """Say how much wider NetAug's nets are than the base, and name the alternative where that is little."""
     base, thinned = cost(job.base.plan).macs, job.method.share / job.method.every
-    wide = (job.length.macs_per_image - base) / thinned
+    wide = (job.length.macs_per_image - base - teacher) / thinned / job.method.augmented
     ladder = job.method.chosen_ladder(job.base)
     say(f"  augmented nets (ladder {ladder}): {wide / base:.2f} x the base's MACs on average")
     if wide < 1.5 * base and ladder == "supernet":
@@ -189,34 +204,139 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
     """The whole of `train` and `netaug-train` once everything is checked; returns what result.json holds."""
     scorer = make_scorer(recipe, data, runtime)
     job = job_for(found, recipe, runtime, len(data.train))
-    trainer = make_trainer(job, data, runtime, scorer)
+    trainer = make_trainer(job, data, runtime, scorer, teacher=teacher_of(found, recipe, data, runtime, scorer))
     facts: dict = {}
     per_step = announce(trainer, title, f"{found.name}, {describe(cost(found.plan))}")
+    if job.length.seconds:  # an estimate of the steps, for the progress bar alone
+        epochs = job.length.seconds / per_step / job.length.steps_per_epoch
+        trainer.length = replace(job.length, epochs=epochs)
     if isinstance(job.method, NetAug):
-        facts = announce_augmentation(job, per_step, len(data.train), runtime)
+        macs = trainer.teacher.macs if trainer.teacher else 0
+        facts = announce_augmentation(job, per_step, len(data.train), runtime, macs)
     carry_out(trainer, run, title)
     product = trainer.product()
     save_net(run.path / "model.safetensors", product, **preprocessing(data))
     replace(found, supernet=None).save(run.path / "arch.json")
     test = data.finish()
+    correct = torch.cat(scorer.correct(product, test)).cpu()
+    checkpoint.write(run.path / TEST, {"correct": correct.to(torch.uint8)}, {})
+    best = max(trainer.history, key=lambda row: row["val_top1"])
     result = {
-        "method": recipe.method, "arch": found.name, "data": data.name, "data_key": data.key, "seed": recipe.seed,
+        "arm": recipe.arm or recipe.method, "method": recipe.method,
+        "arch": found.name, "data": data.name, "data_key": data.key, "seed": recipe.seed,
         "init": "inherit" if job.inherit else "scratch", **cost(found.plan)._asdict(),
-        "val_top1": trainer.best_top1, "val": trainer.history, "test_top1": scorer.top1(product, test),
-        "test_images": len(test), "epochs": job.length.epochs, "train_macs": trainer.macs,
-        "seconds": round(trainer.seconds, 2), "device": runtime.describe(), **facts, **preprocessing(data),
+        "val_top1": trainer.best_top1, "train_top1": best["train_top1"], "val": trainer.history,
+        "test_top1": top1([correct]), "test_images": len(test),
+        "epochs": job.length.epochs if not job.length.seconds else trainer.step / job.length.steps_per_epoch,
+        "train_macs": trainer.macs, "seconds": round(trainer.seconds, 2), "peak_memory": runtime.peak_memory(),
+        "device": runtime.describe(), **facts, **preprocessing(data),
     }  # fmt: skip
     run.finish(result)
     return result
 
 
 def job_for(found: ArchFile, recipe: Recipe, runtime: Runtime, images: int) -> Job:
-    """The training that a recipe asks for of one arch file."""
+    """The training that a recipe asks for of one arch file. Raises BadInput for what does not fit it."""
     # where no supernet is named, "auto" leaves the space that the arch was found in aside
     spacious = found.supernet is not None or recipe.netaug.ladder == "supernet"
     base = Base(found.plan, found.space, found.arch) if spacious else Base(found.plan)
     inherit = inherited_from(found, recipe)
-    return make_job(recipe, recipe.chosen_method(), base, images=images, runtime=runtime, inherit=inherit)
+    return make_job(
+        recipe, recipe.chosen_method(), base, images=images, runtime=runtime, inherit=inherit,
+        teacher=teacher_macs(found, recipe.teacher),
+    )  # fmt: skip
+
+
+def teacher_macs(found: ArchFile, config: TeacherConfig) -> int:
+    """MACs of one image's pass through the recipe's teacher, 0 without one. Raises BadInput for one that is absent or
+    does not fit, as far as can be told without the data."""
+    here = f"teacher.source = {config.source}"
+    if not config.source:
+        return 0
+    if config.source == "supernet":
+        if found.supernet is None or found.space is None or not found.supernet.is_file():
+            raise BadInput(f"{here}: {found.name} names no supernet that is there; give a finished run's folder")
+        return cost(larger_subnet(found, config.macs)).macs
+    if config.source.startswith("torchvision:"):
+        return torchvision_macs(torchvision_weights(config.source, found.plan.classes), found.plan.resolution)
+    net, _ = finished_net(config.source)
+    theirs, ours = (f"{p.classes} classes at {p.resolution} px" for p in (net.plan, found.plan))
+    if theirs != ours:
+        raise BadInput(f"{here} tells {theirs}, {found.name} {ours}; give a teacher of the same")
+    return cost(net.plan).macs
+
+
+def teacher_of(found: ArchFile, recipe: Recipe, data: Data, runtime: Runtime, scorer: Scorer) -> Teacher | None:
+    """The recipe's teacher, ready; None where it names none. Raises BadInput where it does not fit."""
+    config, own = recipe.teacher, (tuple(data.mean), tuple(data.std))
+    macs = teacher_macs(found, config)
+    if not config.source:
+        return None
+    if config.source == "supernet":
+        net = scorer.calibrated(load_net(found.supernet).to(runtime.device), larger_subnet(found, config.macs))
+        return renormalised(net, macs, runtime.device, own, own)
+    if config.source.startswith("torchvision:"):
+        return torchvision_teacher(config.source, found.plan, data, runtime)
+    net, facts = finished_net(config.source)
+    if list(facts.get("classes", data.classes)) != list(data.classes):
+        raise BadInput(f"teacher.source = {config.source} was trained on other classes than those of {data.name}")
+    theirs = (tuple(facts.get("mean", data.mean)), tuple(facts.get("std", data.std)))
+    return renormalised(net, macs, runtime.device, own, theirs)
+
+
+def finished_net(source: str) -> tuple[Net, dict]:
+    """The net of a run's folder or of a model's file, and what is said of its images. Raises BadInput."""
+    path = Path(source)
+    path = path / "model.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        choices = "a finished run's folder, supernet, or torchvision:NAME"
+        raise BadInput(f"teacher.source = {source}: there is no {path}; give {choices}")
+    return load_net(path), checkpoint.read(path)[1]
+
+
+def larger_subnet(found: ArchFile, macs: float) -> Plan:
+    """The largest net of a found net's space, at its resolution; where `macs` is given, the largest drawn within."""
+    space, classes, px = found.space, found.plan.classes, found.plan.resolution
+    if "resolution" in space.index:
+        space = space.trimmed({"resolution": (px,)})
+    if not macs:
+        return plan(space, space.largest, classes)
+    rng = Random("teacher")
+    drawn = (sample_near(space, rng, 0.8 * macs, macs, classes) for _ in range(200))
+    fits = [arch for arch in drawn if cost_of(space, arch, classes).macs <= macs]
+    if not fits:
+        raise BadInput(f"teacher.macs = {macs:g}: no net of space {space.name} at {px} px has as few; give more, or 0")
+    return plan(space, max(fits, key=lambda arch: cost_of(space, arch, classes).macs), classes)
+
+
+def torchvision_weights(source: str, classes: int):
+    """The default weights of torchvision:NAME. Raises BadInput where there are none, or for other classes."""
+    import torchvision
+
+    name = source.partition(":")[2]
+    known = torchvision.models.list_models(torchvision.models)
+    if name not in known:
+        raise unknown("torchvision model", name, known)
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    theirs = len(weights.meta["categories"])
+    if theirs != classes:
+        raise BadInput(f"teacher.source = {source} tells {theirs} classes apart, not the {classes} of these data")
+    return weights
+
+
+def torchvision_macs(weights, resolution: int) -> int:
+    """What torchvision counted at 224 px, in proportion to the pixels."""
+    return round(1e9 * weights.meta["_ops"] * (resolution / 224) ** 2)
+
+
+def torchvision_teacher(source: str, base: Plan, data: Data, runtime: Runtime) -> Teacher:
+    """A model of torchvision's with its default weights, downloaded where they are not there yet."""
+    import torchvision
+
+    weights = torchvision_weights(source, base.classes)
+    net = torchvision.models.get_model(source.partition(":")[2], weights=weights)
+    ours, theirs = (tuple(data.mean), tuple(data.std)), (datasets.IMAGENET_MEAN, datasets.IMAGENET_STD)
+    return renormalised(net, torchvision_macs(weights, base.resolution), runtime.device, ours, theirs)
 
 
 def inherited_from(found: ArchFile, recipe: Recipe) -> Path | None:

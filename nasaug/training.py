@@ -27,6 +27,15 @@ class Training:
     """Upper bound for epochs = auto."""
     train_macs: float | Literal["auto"] = "auto"
     """Forward MACs over all passes; auto: 3e12 on a CPU, what max_epochs asks on an accelerator."""
+    stop: Literal["epochs", "macs", "seconds"] = "epochs"
+    """Where training ends: after whole epochs; at the step at which its forward MACs, a teacher's included, reach
+    train_macs; or when max_seconds of training are over."""
+    max_seconds: float = 600.0
+    """What stop = "seconds" gives; evaluation does not count."""
+    times: float = 1.0
+    """Multiplies the length, however it was come by."""
+    ema: float = 0.0
+    """Decay a step of an average of the weights, which is then what is judged and kept; 0: none."""
     batch: int = 128
     lr: float = 0.1
     warmup: float = 0.03
@@ -44,6 +53,11 @@ class Training:
             value = getattr(self, name)
             if value != "auto" and value < low:
                 raise BadInput(f"{name} = {value} must be at least {low}")
+        for name in ("max_seconds", "times"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise BadInput(f"{name} = {getattr(self, name):g} must be above 0")
+        if not 0 <= self.ema < 1:
+            raise BadInput(f"ema = {self.ema:g} is a decay a step: give 0 (none) to below 1, like 0.999")
         if not 0 <= self.momentum < 1 or not 0 <= self.weight_decay < 1:
             raise BadInput(
                 f"momentum = {self.momentum} and weight_decay = {self.weight_decay} must be from 0 to below 1"
@@ -56,14 +70,15 @@ class Training:
 class Length:
     """How long a training is, known before it starts. MACs are forward MACs, of one image where so named."""
 
-    epochs: int
+    epochs: float
     steps_per_epoch: int
     macs_per_image: float  # mean over training, all passes of a step
     batch: int
+    seconds: float = 0.0  # of training, after which it ends whatever the steps; 0: it ends with them
 
     @property
     def steps(self) -> int:
-        return self.epochs * self.steps_per_epoch
+        return max(1, round(self.epochs * self.steps_per_epoch))
 
     @property
     def macs(self) -> float:
@@ -71,19 +86,31 @@ class Length:
 
 
 def length_of(
-    training: Training, method: Method, space: Space, base: Arch, plan: Plan, images: int, cpu: bool
-) -> Length:
-    """Epochs from the compute asked for: the mean MACs of DRAWS seeded steps, spread over training."""
+    training: Training, method: Method, space: Space, base: Arch, plan: Plan, images: int, cpu: bool,
+    teacher: float = 0.0,
+) -> Length:  # fmt: skip
+    """What the recipe asks for, from the mean MACs of DRAWS seeded steps, spread over training; `teacher`: the MACs of
+    one image's pass through a teacher."""
     total = 0
     for i in range(DRAWS):
         draw = Draw(space, base, plan.classes, i, i / DRAWS, Random(f"length/{i}"))
         first, *others = (cost_of(space, arch, plan.classes).macs for arch in method.nets(draw))
         total += first + method.share * sum(others)
-    mean = total / DRAWS
+    mean = total / DRAWS + teacher
     batch = min(training.batch, images)
     steps = max(1, images // batch)
-    epochs = training.epochs
-    if epochs == "auto":
-        asked = training.train_macs if training.train_macs != "auto" else CPU_MACS if cpu else math.inf
-        epochs = min(training.max_epochs, max(1, round(min(asked / (mean * steps * batch), 1e6))))
-    return Length(epochs, steps, mean, batch)
+    asked = training.train_macs if training.train_macs != "auto" else CPU_MACS if cpu else math.inf
+    in_epochs = min(asked / (mean * steps * batch), 1e6)
+    seconds = training.times * training.max_seconds if training.stop == "seconds" else 0.0
+    if training.stop == "macs":
+        epochs = in_epochs if math.isfinite(asked) else float(training.max_epochs)
+    elif training.epochs == "auto":
+        epochs = min(training.max_epochs, max(1, round(in_epochs)))
+    else:
+        epochs = training.epochs
+    return Length(_whole(epochs * training.times), steps, mean, batch, seconds)
+
+
+def _whole(epochs: float) -> float:
+    """A whole number as one, which is how it is shown."""
+    return int(epochs) if epochs == int(epochs) else epochs

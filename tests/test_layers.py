@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "nasaug"
-PURE = "errors units files schedule space spacefile plan around channels cost archfile recipe rundir progress".split()
-NETWORKS = "native kernels elastic net checkpoint".split()
-LEARNING = "runtime data augment tasks methods scoring training engine settings train search".split()
+PURE = (
+    "errors units files schedule space spacefile plan around channels cost archfile recipe rundir progress stats".split()
+)
+NETWORKS = "native kernels elastic noise net checkpoint".split()
+LEARNING = "runtime data augment tasks teacher methods scoring training engine settings train search".split()
 ORDER = [*PURE, *NETWORKS, *LEARNING, "apps", "cli", "__main__"]
 MUST_NOT_KNOW = {
     "plan": {"files", "recipe", "rundir"},

@@ -25,7 +25,7 @@ from nasaug.runtime import Pending
 from nasaug.schedule import Constant, Linear
 from nasaug.settings import Recipe
 from nasaug.spacefile import load
-from nasaug.tasks import Classify
+from nasaug.tasks import Classify, Target
 from nasaug.train import make_job, save_net, start_net
 from nasaug.training import Length, Training, length_of
 
@@ -117,7 +117,7 @@ def test_the_base_slices_gradients_are_those_of_the_plain_small_net():
     trainer = trainer_of(Only(NetAug()))
     small = trainer.net.narrow(trainer.plan)
     x, y = Step(trainer, *batch_of(trainer)).view("train")
-    F.cross_entropy(small(at_12_px(x)), y, label_smoothing=0.1).backward()
+    F.cross_entropy(small(at_12_px(x)), y.labels, label_smoothing=0.1).backward()
     train(trainer)
     for name, parameter in small.named_parameters():
         gradient = trainer.net.get_parameter(name).grad
@@ -246,7 +246,8 @@ def test_an_augmented_pass_in_every_kth_step_on_a_part_of_the_images_weighted_by
     step = Step(trainer, *batch)
     (x, y), (_, wide) = step.view("train"), method.nets(step)
     small = plan(trainer.space, wide, 4)
-    expected = F.cross_entropy(trainer.net(resize(x[:4], small.resolution), small), y[:4], label_smoothing=0.1) / 4
+    out = trainer.net(resize(x[:4], small.resolution), small)
+    expected = F.cross_entropy(out, y.labels[:4], label_smoothing=0.1) / 4
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -363,7 +364,7 @@ def test_the_largest_net_takes_part_in_every_kth_step_and_the_others_learn_the_l
     step = Step(trainer, *batch_of(trainer))
     (x, y), smallest = step.view("train"), trainer.method.nets(Step(trainer, *batch_of(trainer)))[0]
     p = plan(SPACE, smallest, 4)
-    hard = F.cross_entropy(trainer.net(resize(x, p.resolution), p), y, label_smoothing=0.1)
+    hard = F.cross_entropy(trainer.net(resize(x, p.resolution), p), y.labels, label_smoothing=0.1)
     assert next(trainer.method.losses(step))[1].item() == pytest.approx(hard.item() / 2, rel=1e-4)
 
 
@@ -408,7 +409,7 @@ def test_smaller_nets_match_the_largests_output_and_teach_it_nothing():
     drawn = trainer.method.nets(Step(trainer, *batch_of(trainer)))  # the same draws: (seed, step)
     largest, smallest = (plan(space, arch, 4) for arch in drawn[:2])
     teacher = net(x, largest).detach()
-    hard = F.cross_entropy(teacher, y, label_smoothing=0.1)
+    hard = F.cross_entropy(teacher, y.labels, label_smoothing=0.1)
     assert yielded[0][1].item() == pytest.approx(hard.item() / 3, rel=1e-4)  # the mean over three passes
     small = net(resize(x, smallest.resolution), smallest)
     wanted = (teacher.softmax(1) * (teacher.log_softmax(1) - small.log_softmax(1))).sum(1).mean()  # per image
@@ -426,8 +427,8 @@ def test_a_soft_target_is_never_smoothed_and_matches_itself():
     assert not soft.requires_grad and torch.allclose(soft, out.softmax(1))
     assert task.match(out, soft).item() == pytest.approx(0, abs=1e-6)
     smooth = F.one_hot(labels, 4) * 0.7 + 0.3 / 4
-    assert task.loss(out, labels).item() == pytest.approx(F.cross_entropy(out, smooth).item())
-    assert Classify(4).loss(out, smooth).item() == pytest.approx(task.loss(out, labels).item())
+    assert task.loss(out, Target(labels)).item() == pytest.approx(F.cross_entropy(out, smooth).item())
+    assert Classify(4).loss(out, Target(smooth)).item() == pytest.approx(task.loss(out, Target(labels)).item())
     logits = torch.tensor([[0.1, 0.9], [0.7, 0.3]])
     assert task.correct(logits, torch.tensor([1, 1])).tolist() == [True, False]
 
@@ -442,7 +443,7 @@ def test_views_come_from_the_seed_and_the_step_alone():
     torch.manual_seed(5)
     Random().random()
     again, _ = Step(trainer, *batch).view("train")
-    assert torch.equal(x, again) and torch.equal(y, batch[1]) and x.shape == (16, 3, 16, 16)
+    assert torch.equal(x, again) and torch.equal(y.labels, batch[1]) and x.shape == (16, 3, 16, 16)
     trainer.step = 1
     assert not torch.equal(Step(trainer, *batch).view("train")[0], x)
     assert not torch.equal(Step(trainer_of(Baseline(), seed=1), *batch).view("train")[0], x)
@@ -503,7 +504,7 @@ def test_a_step_is_torchs_nesterov_step():
     for number in range(3):
         x, y = Step(trainer, *batch_of(trainer, number)).view("train")
         plain.zero_grad()
-        F.cross_entropy(twin(at_12_px(x)), y, label_smoothing=0.1).backward()
+        F.cross_entropy(twin(at_12_px(x)), y.labels, label_smoothing=0.1).backward()
         for group in plain.param_groups:
             group["lr"] = trainer.learning_rate()
         plain.step()
@@ -622,8 +623,9 @@ def test_a_training_learns_and_counts_what_it_said_it_would_cost(method):
 
 def test_the_product_is_the_narrowed_base_of_the_epoch_that_was_best_on_validation(monkeypatch):
     trainer = trainer_of(NetAug(), training=Training(epochs=3, batch=16, lr=0.05))
-    scores, kept = iter([10.0, 30.0, 30.0]), []
-    monkeypatch.setattr(trainer.scorer, "top1", lambda net, split: next(scores))
+    scores, kept, judge = iter([10.0, 30.0, 30.0]), [], trainer.scorer.top1
+    val = trainer.data.val
+    monkeypatch.setattr(trainer.scorer, "top1", lambda net, split: next(scores) if split is val else judge(net, split))
 
     def on_epoch(row):
         kept.append(trainer.scorer.calibrated(trainer.net, trainer.plan).state_dict())

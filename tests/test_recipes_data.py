@@ -148,3 +148,4 @@ def test_every_recipe_says_what_it_is_for_and_imagenet_has_its_own_default():
             assert f"--arch {arch_of(name)}" in first
         find_named(arch_of(name), BLOCKS)
     assert default_recipe("imagenet") == "imagenet" and default_recipe("cifar10") == "small"
+    assert default_recipe("cifar") == default_recipe("photos/imagenet") == "small"  # folders, whatever they are called

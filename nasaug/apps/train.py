@@ -8,8 +8,7 @@ from pathlib import Path
 from .. import archfile
 from .. import data as datasets
 from ..archfile import ArchFile
-from ..errors import BadInput, unknown
-from ..methods import METHODS
+from ..errors import BadInput
 from ..recipe import load
 from ..rundir import RunDir
 from ..runtime import open_runtime
@@ -33,19 +32,17 @@ class Request:
     @property
     def sets(self) -> dict:
         """What it says of the recipe, by key."""
-        return {"method": self.method, "init": "scratch" if self.from_scratch else None}
+        return {"arm": self.method, "init": "scratch" if self.from_scratch else None}
 
 
 def command(request: Request, common) -> dict:
     """Check everything, open the run, train, and print where the result is; the run's result."""
-    if request.method is not None and request.method not in METHODS:
-        raise unknown("--method", request.method, METHODS)
     if common.resume:
         return _resume(request, common)
     if request.arch is None:
         raise BadInput(f"{request.verb} needs --arch: an arch file like found.json, or a named architecture")
     refuse_existing(common.run)
-    recipe = common.settings(request.sets, data=archfile.read(request.arch).facts.get("data"))
+    recipe = common.settings(request.sets, arm=request.method, data=archfile.read(request.arch).facts.get("data"))
     runtime = open_runtime(common.device, recipe.bf16, common.profile)
     found = fitted(request, recipe)
     check(found, recipe, runtime)
@@ -78,7 +75,7 @@ def _resume(request: Request, common) -> dict:
         read_job(path, request.verb)
         found, begun = archfile.read(str(path / BASE)), path / "recipe.toml"
         recipe = load(begun, Recipe)
-        run.check_settings(common.settings(request.sets, data=recipe.data.name, begun=begun))
+        run.check_settings(common.settings(request.sets, arm=request.method, data=recipe.data.name, begun=begun))
         if _asked_again(request, path / BASE, found, recipe).plan != found.plan:
             trained = f"{path} trains {found.name} at {found.plan.resolution} px"
             raise BadInput(f"{trained}, not what is asked; leave --arch and --resolution out, or start anew")

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nasaug.errors import BadInput
+from nasaug.augment.mixing import erase, mix
+from nasaug.augment.ops import GREY
+from nasaug.augment.policies import augmix, autoaugment, randaugment, trivialaugment
+from nasaug.errors import BadInput, unknown
+from nasaug.schedule import Constant, Schedule
 
-GREY = (0.2989, 0.587, 0.114)  # ITU-R 601 luma, as torchvision rounds it
+__all__ = ["View", "evaluation", "make_view", "mix", "resize"]
+
+Policy = Literal["none", "randaugment", "autoaugment", "trivialaugment", "augmix"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +40,42 @@ class View:
     """Likewise, blending with the image's mean grey."""
     saturation: float = 0.0
     """Likewise, blending with the image in grey."""
+    policy: Policy = "none"
+    """Operators drawn for each image, after the crop and before the three above: see nasaug.augment.policies."""
+    magnitude: Schedule = Constant(9.0)
+    """RandAugment's, 0 to 30: a number, or a schedule over training."""
+    num_ops: int = 2
+    """RandAugment's operators an image."""
+    severity: float = 3.0
+    """AugMix's, 1 to 10."""
+    erase: float = 0.0
+    """Probability with which an image loses a rectangle of 2 to 33 % of its area (Random Erasing)."""
+    mixup: float = 0.0
+    """MixUp's alpha, images and targets mixed with those of another by a share of Beta(alpha, alpha); 0 for none."""
+    cutmix: float = 0.0
+    """Likewise CutMix's, a rectangle taken from another image; not together with MixUp."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.crop <= 0.5:
             raise BadInput(f"crop = {self.crop} is not a share of the image's size: give 0 (none) to 0.5")
-        for name in ("brightness", "contrast", "saturation"):
+        for name in ("brightness", "contrast", "saturation", "erase"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"{name} = {getattr(self, name)} is out of range: give 0 (none) to 1")
+        if self.policy not in get_args(Policy):
+            raise unknown("policy", self.policy, get_args(Policy))
+        object.__setattr__(self, "magnitude", Schedule.parse(self.magnitude))
+        for percent in range(101):
+            if not -1e-9 <= (value := self.magnitude(percent / 100)) <= 30 + 1e-9:  # a schedule's end is rounded
+                raise BadInput(f"magnitude = {value} at {percent} % of training is out of range: give 0 to 30")
+        if isinstance(self.num_ops, bool) or not isinstance(self.num_ops, int) or self.num_ops < 1:
+            raise BadInput(f"num_ops = {self.num_ops} is no count of operators: give 1 or more (none: policy = 'none')")
+        if not 1 <= self.severity <= 10:
+            raise BadInput(f"severity = {self.severity} is out of range: give 1 to 10")
+        for name in ("mixup", "cutmix"):
+            if not (isfinite(alpha := getattr(self, name)) and alpha >= 0):
+                raise BadInput(f"{name} = {alpha} is no alpha: give 0 (none) or more")
+        if self.mixup and self.cutmix:
+            raise BadInput(f"mixup = {self.mixup} and cutmix = {self.cutmix} exclude each other: set one of them to 0")
 
 
 def make_view(
@@ -49,6 +86,7 @@ def make_view(
     mean: Sequence[float],
     std: Sequence[float],
     flip: bool = True,
+    progress: float = 0.0,
 ) -> Tensor:
     """Augmented network input: float32 [n, 3, h, w], channels last, normalised, on the images' device.
 
@@ -57,12 +95,15 @@ def make_view(
         generator: on the CPU; advances by an amount that depends on `view` and the batch's shape alone.
         mean, std: of the three channels, for pixels in [0, 1].
         flip: whether a mirrored image keeps its class (`Data.flip`).
+        progress: of training, 0 to 1, for the view's schedules.
     """
     images = _shift(images, round(view.crop * images.shape[-1]), view.flip and flip, generator)
-    if not (view.brightness or view.contrast or view.saturation):
-        return evaluation(images, mean, std)
-    pixels = _jitter(view, images.float() / 255, generator)
-    return _normalise(pixels, mean, std, scale=1.0)
+    images = _under_policy(view, images, generator, progress)
+    if view.brightness or view.contrast or view.saturation:
+        x = _normalise(_jitter(view, images.float() / 255, generator), mean, std, scale=1.0)
+    else:
+        x = evaluation(images, mean, std)
+    return erase(x, view.erase, generator) if view.erase else x
 
 
 def evaluation(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -93,6 +134,20 @@ def _shift(images: Tensor, pad: int, flip: bool, generator: torch.Generator) -> 
     picked = (plane + rows[:, None, :]).flatten().to(images.device)
     cropped = images.reshape(-1, width).index_select(0, picked).view(images.shape)
     return cropped.gather(3, columns[:, None, None, :].expand(images.shape))
+
+
+def _under_policy(view: View, images: Tensor, generator: torch.Generator, progress: float) -> Tensor:
+    match view.policy:
+        case "randaugment":
+            magnitude = min(max(view.magnitude(progress), 0.0), 30.0)
+            return randaugment(images, generator, magnitude, view.num_ops)
+        case "trivialaugment":
+            return trivialaugment(images, generator)
+        case "autoaugment":
+            return autoaugment(images, generator)
+        case "augmix":
+            return augmix(images, generator, view.severity)
+    return images
 
 
 def _reflect(index: Tensor, size: int) -> Tensor:

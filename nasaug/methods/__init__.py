@@ -2,9 +2,10 @@
 
 from .base import Base, Draw, Method
 from .baseline import Baseline
+from .gradaug import GradAug
 from .netaug import NetAug
 from .sandwich import Sandwich
 
-METHODS: dict[str, type] = {"baseline": Baseline, "netaug": NetAug}  # what `train --method` offers
+METHODS: dict[str, type] = {"baseline": Baseline, "netaug": NetAug, "gradaug": GradAug}  # what `train --method` offers
 
-__all__ = ["METHODS", "Base", "Baseline", "Draw", "Method", "NetAug", "Sandwich"]
+__all__ = ["METHODS", "Base", "Baseline", "Draw", "GradAug", "Method", "NetAug", "Sandwich"]

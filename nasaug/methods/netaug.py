@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from random import Random
 from typing import Literal
 
 from ..around import Ladders, around
 from ..channels import channel_groups
+from ..cost import cost_of
 from ..errors import BadInput
 from ..schedule import Constant, Schedule
 from ..space import Arch, Space
 from .base import Base, Draw
+
+AXES = ("width", "expand", "depth", "kernel")  # width first: it stops at width_until
+
+FEWEST = 32  # images of a step that a capped augmented pass sees: under that its batch norms tell little
+DRAWS = 300  # steps drawn to know how much dearer the augmented nets are
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,36 +28,55 @@ class NetAug:
     ladder: what the wider nets are. "supernet": the search space's own choices at or above the base; "factors":
     base x the factors below; "auto": supernet where the arch file names one with such choices, else factors.
     sort: sort inner channels by importance before each epoch of width augmentation ("auto": for fresh weights;
-    inherited leading channels *are* the found subnet)."""
+    inherited leading channels *are* the found subnet).
+
+    Our own: depth and kernels augmented too; several augmented nets a step; a cap on the extra MACs; the first
+    augmented net's soft output as a further target of the base, at no extra pass."""
 
     weight: Schedule = Constant(1.0)
-    width_until: float = 0.5  # share of training with width augmentation; expand augmentation runs to the end
+    width_until: float = 0.5  # share of training with width augmentation; the rest of it runs to the end
     ladder: Literal["auto", "supernet", "factors"] = "auto"
     width_factors: tuple[float, ...] = (1.0, 1.8, 2.6)
     expand_factors: tuple[float, ...] = (1.0, 1.6, 2.2, 2.8)
+    kernel_more: tuple[int, ...] = (0,)  # added to kernels above 1, like 0, 2 (ladder "factors")
+    depth_more: tuple[int, ...] = (0,)  # blocks added to a stage's end, like 0, 1 (ladder "factors")
+    kinds: tuple[Literal["width", "expand", "depth", "kernel"], ...] = ("width", "expand")  # of ladder "supernet"
     round: int = 1  # augmented channels are multiples of this
+    augmented: int = 1  # augmented nets a step; the loss is their mean
     every: int = 1  # an augmented pass in every so many-th step
     share: float = 1.0  # of a step's images, the part that the augmented pass sees; its loss is weighted by it
+    aug_compute: float = 0.0  # at most this many times the base's MACs for augmented passes (0.17: 17 %); 0: no cap
+    teach: float = 0.0  # weight of the augmented net's soft output as the base's target
     sort: bool | Literal["auto"] = "auto"
+    sort_momentum: bool = True  # sorted with its weights; false: as it lies, to see what that does
 
     def __post_init__(self):
         for name in ("width_factors", "expand_factors"):
             factors = getattr(self, name)
             if not factors or factors[0] != 1 or list(factors) != sorted(set(factors)):
                 raise BadInput(f"netaug.{name} = {factors} must rise from 1.0, like 1.0, 1.8, 2.6")
+        for name, step in (("kernel_more", 2), ("depth_more", 1)):
+            more = getattr(self, name)
+            if not more or more[0] != 0 or list(more) != sorted(set(more)) or any(m % step for m in more):
+                raise BadInput(f"netaug.{name} = {list(more)} must rise from 0, like 0, {step}")
+        if not self.kinds:
+            raise BadInput("netaug.kinds = []: name what is augmented, like width, expand")
         if not 0 <= self.width_until <= 1:
             raise BadInput(f"netaug.width_until = {self.width_until} is a share of training, 0 to 1")
-        for name in ("round", "every"):
+        for name in ("round", "every", "augmented"):
             if getattr(self, name) < 1:
                 raise BadInput(f"netaug.{name} = {getattr(self, name)} must be at least 1")
         if not 0 < self.share <= 1:
             raise BadInput(f"netaug.share = {self.share:g} is a part of a step's images: give above 0, to 1")
+        for name in ("aug_compute", "teach"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise BadInput(f"netaug.{name} = {getattr(self, name):g} must be at least 0")
 
     def chosen_ladder(self, base: Base) -> str:
         """"supernet" or "factors": `ladder` with "auto" decided."""
         if self.ladder == "factors":
             return "factors"
-        wider = base.space is not None and base.space.above(base.arch, ("width", "expand")).largest != base.arch
+        wider = base.space is not None and base.space.above(base.arch, self.kinds).largest != base.arch
         if self.ladder == "supernet" and base.space is None:
             raise BadInput(
                 "netaug.ladder = supernet needs an arch file that a search wrote (it holds the space); this one "
@@ -59,32 +86,58 @@ class NetAug:
 
     def space(self, base: Base) -> tuple[Space, Arch]:
         if self.chosen_ladder(base) == "supernet":
-            return base.space.above(base.arch, ("width", "expand")), base.arch
-        return around(base.plan, Ladders(self.width_factors, self.expand_factors, self.round))
+            return base.space.above(base.arch, self.kinds), base.arch
+        ladders = Ladders(self.width_factors, self.expand_factors, self.round, self.kernel_more, self.depth_more)
+        return around(base.plan, ladders)
+
+    def capped(self, space: Space, base: Arch, classes: int, batch: int) -> NetAug:
+        """The same with `every` and `share` so that the augmented passes cost `aug_compute` of the base's.
+
+        First fewer images, at least FEWEST of a batch, then fewer steps: with most steps of one kind, the few
+        others would pull the shared weights back and forth."""
+        if not self.aug_compute:
+            return self
+        whole, extra = replace(self, every=1, share=1.0), 0
+        for i in range(DRAWS):
+            draw = Draw(space, base, classes, i, i / DRAWS, Random(f"cap/{i}"))
+            extra += sum(cost_of(space, arch, classes).macs for arch in whole.nets(draw)[1:])
+        part = self.aug_compute * cost_of(space, base, classes).macs * DRAWS / max(extra, 1)
+        if part >= 1:
+            return whole
+        every = math.ceil(max(part, min(1.0, FEWEST / batch)) / part - 1e-9)
+        return replace(self, every=every, share=min(1.0, part * every))
 
     def nets(self, draw: Draw) -> list[Arch]:
         if draw.step % self.every:
             return [draw.base]
-        free = ("width", "expand") if draw.progress < self.width_until else ("expand",)
-        return [draw.base, draw.sample(low=draw.base, free=free)]
+        free = AXES if draw.progress < self.width_until else AXES[1:]
+        return [draw.base, *(draw.sample(low=draw.base, free=free) for _ in range(self.augmented))]
 
     def losses(self, step):
         x, y = step.view("train")
         base, *wide = self.nets(step)
-        yield "base", step.loss(step.run(x, base), y)
+        if not (self.teach and wide):
+            yield "base", step.loss(step.run(x, base), y)
+        part = max(2, round(self.share * len(x)))  # a norm needs more than one
+        weight, soft = self.weight(step.progress) * part / len(x) / max(1, len(wide)), None
         for arch in wide:
-            part = max(2, round(self.share * len(x)))  # a norm needs more than one
-            weight = self.weight(step.progress) * part / len(x)
-            yield "wide", weight * step.loss(step.run(x[:part], arch), y[:part])
+            out = step.run(x[:part], arch)
+            soft = step.soft(out) if soft is None else soft
+            yield "wide", weight * step.loss(out, y.first(part))
+            del out
+        if self.teach and wide:
+            out = step.run(x, base)
+            yield "base", step.loss(out, y) + self.teach * part / len(x) * step.match(out[:part], soft)
 
     def on_epoch(self, trainer) -> None:
         sort = not trainer.inherited if self.sort == "auto" else self.sort
         if sort and trainer.progress < self.width_until:
-            sort_channels(trainer.net, trainer.momentum())
+            momentum, *averages = trainer.companions()
+            sort_channels(trainer.net, *(momentum,) * self.sort_momentum, *averages)
 
 
-def sort_channels(net, momentum) -> None:
-    """Most important inner channels first in every block, weights and momentum alike.
+def sort_channels(net, *companions) -> None:
+    """Most important inner channels first in every block: weights, and what `companions` hold by their names.
 
     Importance is the L1 norm over the weights that read a channel (the published code's measure). Residual
     streams are not sorted."""
@@ -92,4 +145,4 @@ def sort_channels(net, momentum) -> None:
     for name, group in channel_groups(net.plan).items():
         if name not in streams:
             order = net.importance(group).argsort(descending=True, stable=True)
-            net.permute(group, order, momentum)
+            net.permute(group, order, *companions)

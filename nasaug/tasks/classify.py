@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
+class Target(NamedTuple):
+    """What a view's images should give: class indices [N] or probabilities [N, classes], and, where the recipe names a
+    teacher, its probabilities [N, classes] on that view, at the task's temperature."""
+
+    labels: Tensor
+    soft: Tensor | None = None
+
+    def first(self, n: int) -> Target:
+        """That of the first n images."""
+        return Target(self.labels[:n], None if self.soft is None else self.soft[:n])
+
+
 @dataclass(frozen=True, slots=True)
 class Classify:
-    """`classes` labels; targets are class indices [N] or probabilities [N, classes]."""
+    """`classes` labels. The loss is hard x cross-entropy + soft x T^2 x KL(teacher || net), the second where there is a
+    teacher, both distributions at temperature T (Hinton et al. 2015, whose T^2 keeps the gradients' size)."""
 
     classes: int
     label_smoothing: float = 0.0
+    temperature: float = 1.0
+    hard: float = 1.0
+    soft_weight: float = 0.0
 
-    def loss(self, out: Tensor, target: Tensor) -> Tensor:
-        """Mean cross-entropy of logits [N, classes], with label smoothing."""
-        return F.cross_entropy(out.float(), target, label_smoothing=self.label_smoothing)
+    def loss(self, out: Tensor, target: Target) -> Tensor:
+        """Mean over the batch, of logits [N, classes]; labels are smoothed, a teacher's targets never."""
+        loss = F.cross_entropy(out.float(), target.labels, label_smoothing=self.label_smoothing)
+        if target.soft is None:
+            return loss
+        t = self.temperature
+        return self.hard * loss + self.soft_weight * t * t * self.match(out / t, target.soft)
 
-    def soft(self, out: Tensor) -> Tensor:
-        """Detached probabilities, to be matched by a smaller net."""
-        return out.detach().float().softmax(1)
+    def soft(self, out: Tensor, temperature: float = 1.0) -> Tensor:
+        """Detached probabilities, to be matched by another net."""
+        return (out.detach().float() / temperature).softmax(1)
 
     def match(self, out: Tensor, soft: Tensor) -> Tensor:
         """KL(soft || softmax(out)), mean over the batch. The soft target is never smoothed."""

@@ -2,7 +2,7 @@
 
 REFUSED = {
     "": {
-        "nonsense": 'Unknown command "nonsense".*search, netaug-train, train, profile.*--help',
+        "nonsense": 'Unknown command "nonsense".*search, netaug-train, train, compare, report, profile.*--help',
         "search extra": "extra.*--help", "search --trails 5": "--trails.*--trials.*--help",
         "netaug-train": "needs --arch: an arch file like found.json, or a named", "train": "needs --arch",
         "profile": "--arch requires an argument.*--help",
@@ -16,7 +16,7 @@ REFUSED = {
     "search --recipe": {
         "smal": "unknown recipe 'smal'; did you mean small",
         "none.toml": "cannot read none.toml: No such file", "''": "unknown recipe ''",
-        "tiny.toml": "tiny.toml: unknown key 'format'; .*choices: batch",
+        "tiny.toml": "tiny.toml: unknown key 'format'; .*choices: arm, batch",
         "found.json": "found.json: not valid TOML.*line 1", "runs": "unknown recipe 'runs'",
         "x" * 300: "unknown recipe",
     },
@@ -67,7 +67,7 @@ REFUSED = {
         "netaug=1": "netaug = 1: must be a table", "lr=nan": "lr = NaN: must be a finite",
         "lr=-1": "lr must be", "momentum=-1": "momentum", "momentum=1": "momentum",
         "weight_decay=-1": "weight_decay", "warmup=1": "warmup", "batch=1": "batch = 1 must be at least 2",
-        "method=gradaug": "'baseline' or 'netaug'", "seed=-1": "seed = -1",
+        "method=gradog": "'baseline', 'netaug' or 'gradaug'", "seed=-1": "seed = -1",
         "data.train_images=5": "data.train_images = 5, but.*10 to 1397",
         "sandwich.samples=-1": "not be negative",
         "sandwich.every=0": "every = 0 must be at least 1", "data.train_images=99999": "but 'digits' has 1397",
@@ -103,7 +103,13 @@ REFUSED = {
         "netaug.ladder=supernet": "needs an arch file that a search wrote.*netaug.ladder=factors",
     },
     "train --arch found.json --method": {
-        "gradaug": "unknown --method 'gradaug'; choices: baseline, netaug", "''": "unknown --method ''",
+        "gradog": "unknown arm 'gradog'; did you mean gradaug", "''": "unknown arm ''",
+        "aug-rising+aug-falling": "disagree", "mixup+cutmix": "exclude each other",
+        "netaug:shar=1": "netaug.shar", "netaug:share": "key=value",
+        "distill:source=nowhere": "there is no nowhere",
+        "distill:source=torchvision:resnet": "unknown torchvision model", "gradaug:width=2": "gradaug.width",
+        "distill:source=torchvision:resnet18": "1000 classes apart, not the", "longer:times=0": "times = 0",
+        "dropout:dropout=1": "noise.dropout", "randaugment:magnitude=31": "magnitude", "ema:ema=1": "ema = 1",
         "netag": "did you mean netaug",
     },
     "profile --arch": {

@@ -133,10 +133,13 @@ def faulty(called: Called) -> str:
     return lines[-1]
 
 
+VARYING = ("seconds", "search_seconds", "time", "peak_memory")
+
+
 def timeless(value):
     """Figures without seconds, which no two runs share."""
     if isinstance(value, dict):
-        return {k: timeless(v) for k, v in value.items() if k not in ("seconds", "search_seconds", "time")}
+        return {k: timeless(v) for k, v in value.items() if k not in VARYING}
     return [timeless(v) for v in value] if isinstance(value, list) else value
 
 

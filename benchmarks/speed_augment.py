@@ -1,0 +1,48 @@
+"""RandAugment of a batch, each image with its own operators: ours as batched operators, others image by image.
+
+    python benchmarks/speed_augment.py [rounds]
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+import torch
+from timing import BATCH, SIZE, Job, Row, alternate, ratio
+from torchvision.transforms.v2 import RandAugment
+
+from nasaug.augment.policies import randaugment
+
+
+def augmentation(rounds: int) -> list[Row]:
+    """One thread, 128 x 3 x 32 x 32 uint8, two operators an image at magnitude 9."""
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (BATCH, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
+    theirs = RandAugment(num_ops=2, magnitude=9)
+    jobs: dict[str, Job] = {
+        "ours": lambda: randaugment(images, generator, 9, 2),
+        "torchvision": lambda: torch.stack([theirs(image) for image in images]),
+    }
+    if importlib.util.find_spec("kornia"):
+        from kornia.augmentation.auto import RandAugment as Kornias
+
+        each = Kornias(n=2, m=9)
+        jobs["kornia"] = lambda: torch.cat([each(image[None] / 255) for image in images])
+    else:
+        print("kornia is not installed: not compared")
+    times = alternate(jobs, rounds, calls=10)
+    for name, seconds in times.items():
+        print(f"{name:12} {1000 * sorted(seconds)[len(seconds) // 2]:8.2f} ms a batch")
+    return [
+        Row(f"RandAugment, {name} image by image over ours", ratio(times, name, "ours"), reach=5, goal=10)
+        for name in jobs
+        if name != "ours"
+    ]
+
+
+if __name__ == "__main__":
+    for row in augmentation(int(sys.argv[1]) if len(sys.argv) > 1 else 10):
+        print(f"{row.path}: {row.shown()}; {row.reach:g}: {row.meets(row.reach)}; {row.goal:g}: {row.meets(row.goal)}")

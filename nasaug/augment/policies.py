@@ -1,0 +1,151 @@
+"""Policies: which operators an image meets, and how strongly, drawn for each image of a uint8 batch on its own.
+
+Each takes uint8 [n, 1 or 3, h, w] on any device and a generator on the CPU, which advances by an amount that
+depends on the options and n alone, and returns new uint8 images of that shape.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from nasaug.augment.ops import OPERATORS, SIGNED, apply
+from nasaug.errors import BadInput
+
+INVERT, POSTERIZE = OPERATORS.index("Invert"), OPERATORS.index("Posterize")
+FINE = 31  # magnitudes of RandAugment and TrivialAugment, 0 to 30
+COARSE = 10  # of AutoAugment and AugMix
+
+
+def randaugment(images: Tensor, generator: torch.Generator, magnitude: float = 9.0, num_ops: int = 2) -> Tensor:
+    """`num_ops` operators an image, each of random sign, at one magnitude (Cubuk et al., NeurIPS 2020).
+
+    A whole magnitude, 0 to 30, means torchvision's bin of that number; values between two bins are interpolated.
+    """
+    if not 0 <= magnitude <= FINE - 1:
+        raise BadInput(f"magnitude = {magnitude} is out of range: give 0 to {FINE - 1}")
+    shape = (num_ops, len(images))
+    chosen = torch.randint(INVERT, shape, generator=generator)  # all but the last
+    negative = torch.rand(shape, generator=generator) <= 0.5
+    below = min(int(magnitude), FINE - 2)
+    low, high = _usual(FINE, images)[:, below : below + 2].T
+    ladder = torch.lerp(low, high, magnitude - below)
+    ladder[POSTERIZE].round_()
+    for operators, sign in zip(chosen, negative, strict=True):
+        images = _signed(images, operators, ladder.index_select(0, operators), sign)
+    return images
+
+
+def trivialaugment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """One operator an image, at any of 31 magnitudes over wide ranges (Müller and Hutter, ICCV 2021)."""
+    n = len(images)
+    operators = torch.randint(INVERT, (n,), generator=generator)
+    magnitudes = torch.randint(FINE, (n,), generator=generator)
+    negative = torch.rand(n, generator=generator) <= 0.5
+    ladders = _ladders(FINE, shear=0.99, shift=(32.0, 32.0), angle=135.0, change=0.99, bits=(8, 2))
+    return _signed(images, operators, ladders[operators, magnitudes], negative)
+
+
+def autoaugment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """One of 25 learnt pairs of operators an image, each with its chance and magnitude (Cubuk et al., CVPR 2019).
+
+    Up to 64 px the pairs are those learnt on CIFAR-10, above that those learnt on ImageNet.
+    """
+    n = len(images)
+    operators, chances, magnitudes = _learnt("CIFAR10" if max(images.shape[-2:]) <= 64 else "IMAGENET")
+    pair = torch.randint(len(operators), (n,), generator=generator)
+    skipped = torch.rand(2, n, generator=generator) > chances[pair].T
+    negative = torch.rand(2, n, generator=generator) <= 0.5
+    ladders = _usual(COARSE, images)
+    for i in range(2):
+        chosen = operators[pair, i].masked_fill(skipped[i], 0)
+        images = _signed(images, chosen, ladders[chosen, magnitudes[pair, i]], negative[i])
+    return images
+
+
+def augmix(images: Tensor, generator: torch.Generator, severity: float = 3.0, width: int = 3) -> Tensor:
+    """The image mixed with `width` chains of one to three operators (Hendrycks et al., ICLR 2020; alpha = 1).
+
+    severity: 1 to 10; each operator's magnitude is the whole part of a number uniform in [0, severity).
+    """
+    if not 1 <= severity <= COARSE:
+        raise BadInput(f"severity = {severity} is out of range: give 1 to {COARSE}")
+    n, depth = len(images), 3
+    shape = (depth, width * n)
+    lengths = torch.randint(1, depth + 1, (width * n,), generator=generator)
+    chosen = torch.randint(1, INVERT, shape, generator=generator)  # Identity is not among them
+    magnitudes = (torch.rand(shape, generator=generator) * severity).long()
+    negative = torch.rand(shape, generator=generator) <= 0.5
+    kept = _ones_dirichlet((n, 2), generator)
+    weights = _ones_dirichlet((n, width), generator) * kept[:, 1:]
+
+    third = (images.shape[-1] / 3, images.shape[-2] / 3)
+    ladders = _ladders(COARSE, shear=0.3, shift=third, angle=30.0, change=0.9, bits=(4, 0))
+    chains = images.repeat(width, 1, 1, 1)
+    for i in range(depth):
+        operators = chosen[i].masked_fill(lengths <= i, 0)
+        chains = _signed(chains, operators, ladders[operators, magnitudes[i]], negative[i])
+    share = torch.cat([kept[:, :1], weights], dim=1).T.reshape(width + 1, n, 1, 1, 1).to(images.device)
+    mixed = share[0] * images
+    for weight, chain in zip(share[1:], chains.view(width, *images.shape), strict=True):
+        mixed += weight * chain
+    return mixed.to(torch.uint8)  # cut, not rounded, as torchvision does
+
+
+def _signed(images: Tensor, operators: Tensor, strengths: Tensor, negative: Tensor) -> Tensor:
+    """`apply` with the strengths' sign turned where asked and where the operator has one."""
+    turned = negative & SIGNED.index_select(0, operators)
+    return apply(images, operators, torch.where(turned, -strengths, strengths))
+
+
+def _usual(bins: int, images: Tensor) -> Tensor:
+    """The strengths that RandAugment and AutoAugment share, for images of this size."""
+    height, width = images.shape[-2:]
+    shift = (150 / 331 * width, 150 / 331 * height)
+    return _ladders(bins, shear=0.3, shift=shift, angle=30.0, change=0.9, bits=(8, 4))
+
+
+@functools.lru_cache(maxsize=64)
+def _ladders(
+    bins: int, *, shear: float, shift: tuple[float, float], angle: float, change: float, bits: tuple[int, int]
+) -> Tensor:
+    """float64 [operators, bins]: every operator's strength at every magnitude, as torchvision's tables have it.
+
+    Args:
+        shear, angle, change: the largest slope, rotation, and change of brightness, colour, contrast, sharpness.
+        shift: the largest translation to the right and down, in px.
+        bits: that posterize keeps at the lowest and at the highest magnitude; whole ones between.
+    """
+    ends = {
+        "ShearX": (0.0, shear),
+        "ShearY": (0.0, shear),
+        "TranslateX": (0.0, shift[0]),
+        "TranslateY": (0.0, shift[1]),
+        "Rotate": (0.0, angle),
+        "Posterize": bits,
+        "Solarize": (1.0, 0.0),
+    }
+    ends |= dict.fromkeys(("Brightness", "Color", "Contrast", "Sharpness"), (0.0, change))
+    ladders = torch.stack([torch.linspace(*ends.get(name, (0.0, 0.0)), bins) for name in OPERATORS]).double()
+    ladders[POSTERIZE].round_()
+    return ladders
+
+
+@functools.cache
+def _learnt(policy: str) -> tuple[Tensor, Tensor, Tensor]:
+    """torchvision's AutoAugment table of that name: operators, their chances and magnitudes, each [25, 2]."""
+    from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy
+
+    pairs = AutoAugment(AutoAugmentPolicy[policy])._policies
+    names, chances, magnitudes = zip(*(step for pair in pairs for step in pair), strict=True)
+    operators = torch.tensor([OPERATORS.index(name) for name in names])
+    bins = torch.tensor([magnitude or 0 for magnitude in magnitudes])
+    return operators.view(-1, 2), torch.tensor(chances).view(-1, 2), bins.view(-1, 2)
+
+
+def _ones_dirichlet(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Rows uniform on the simplex, float32: a Dirichlet of ones; unlike torch's it takes a fixed number of draws."""
+    exponential = -(1 - torch.rand(shape, generator=generator, dtype=torch.float64)).log()
+    return (exponential / exponential.sum(dim=1, keepdim=True)).float()

@@ -1,0 +1,43 @@
+"""Transforms of a finished view, for passes that are to see the same images otherwise: GradAug's T."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nasaug.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """The recipe's `[transforms.NAME]` table: bilinear, each image with its own draws, zeros outside."""
+
+    rotate: float = 0.0
+    """At most this many degrees either way."""
+    crop: float = 0.0
+    """Cut out a square of at least 1 - crop of the side, anywhere, and resize it back."""
+
+    def __post_init__(self):
+        if not 0 <= self.rotate <= 180:
+            raise BadInput(f"rotate = {self.rotate:g} degrees: give 0 (none) to 180")
+        if not 0 <= self.crop < 1:
+            raise BadInput(f"crop = {self.crop:g} is a share of the image's side: give 0 (none) to below 1")
+
+
+def transform(how: Transform, x: Tensor, generator: torch.Generator) -> Tensor:
+    """[n, c, h, w], channels last, of the same size; `generator` is on the CPU."""
+    if not how.rotate and not how.crop:
+        return x
+    n = len(x)
+    angle, side, *centre = torch.rand(4, n, generator=generator)
+    angle = (2 * angle - 1) * math.radians(how.rotate)
+    side = 1 - how.crop * side
+    right, down = ((2 * c - 1) * (1 - side) for c in centre)
+    cos, sin = side * angle.cos(), side * angle.sin()
+    theta = torch.stack([torch.stack([cos, -sin, right], 1), torch.stack([sin, cos, down], 1)], 1)
+    grid = F.affine_grid(theta.to(x.device), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, align_corners=False).contiguous(memory_format=torch.channels_last)

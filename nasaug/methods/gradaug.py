@@ -1,0 +1,71 @@
+"""GradAug: train a network together with thinner slices of itself that see transformed images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..around import below
+from ..errors import BadInput
+from ..schedule import Constant, Schedule
+from ..space import Arch, Space
+from .base import Base, Draw
+
+STEPS = 20  # of the width ladder
+
+
+@dataclass(frozen=True, slots=True)
+class GradAug:
+    """Yang et al., NeurIPS 2020: L(full, y) + weight x the sum over thin nets of match(thin on T(x), full's output).
+
+    A thin net has one random width for the whole network, and where `depth` is below 1 a random part of its blocks with
+    an identity shortcut. T is a random resolution of `resolutions` (shares of the base's: 128, 160, 192 and 224 px
+    of 224, as published) and the recipe's `[transforms.thin]`, of the same, possibly mixed, images.
+    The full network's norms keep its own statistics; the thin ones use their batch's."""
+
+    share: ClassVar[float] = 1.0
+    num_subnet: int = 3
+    width: float = 0.9  # of the thinnest net, as a share of the full one's channels
+    depth: float = 1.0  # probability that a block with an identity shortcut stays; 1: all do
+    resolutions: tuple[float, ...] = (4 / 7, 5 / 7, 6 / 7, 1.0)
+    weight: Schedule = Constant(1.0)
+
+    def __post_init__(self):
+        if self.num_subnet < 1:
+            raise BadInput(f"gradaug.num_subnet = {self.num_subnet} must be at least 1")
+        for name in ("width", "depth"):
+            if not 0 < getattr(self, name) <= 1:
+                raise BadInput(f"gradaug.{name} = {getattr(self, name):g} is a share: give above 0, to 1")
+        shares = self.resolutions
+        if not shares or not all(0 < s <= 1 for s in shares) or list(shares) != sorted(set(shares)):
+            raise BadInput(f"gradaug.resolutions = {list(shares)} must rise, above 0 and up to 1.0, like 0.5, 1.0")
+
+    def space(self, base: Base) -> tuple[Space, Arch]:
+        widths = tuple(self.width + (1 - self.width) * i / STEPS for i in range(STEPS))
+        sizes = tuple(max(1, round(base.plan.resolution * s)) for s in self.resolutions)
+        return below(base.plan, widths, sizes, self.depth < 1)
+
+    def nets(self, draw: Draw) -> list[Arch]:
+        return [draw.base, *(self._thin(draw) for _ in range(self.num_subnet))]
+
+    def _thin(self, draw: Draw) -> Arch:
+        arch = draw.sample(low=draw.space.smallest, free=("width", "resolution"))
+        stays = (
+            int(draw.rng.random() < self.depth) if axis.kind == "skip" else value
+            for axis, value in zip(draw.space.axes, arch.values, strict=True)
+        )
+        return draw.space.canonical(Arch(arch.space, tuple(stays)))
+
+    def losses(self, step):
+        x, y = step.view("train")
+        full, *thin = self.nets(step)
+        out = step.run(x, full)
+        soft = step.soft(out)
+        yield "base", step.loss(out, y)
+        del out
+        for arch in thin:
+            loss = step.match(step.run(step.transform("thin", x), arch), soft)
+            yield "thin", self.weight(step.progress) * loss
+
+    def on_epoch(self, trainer) -> None:
+        pass
