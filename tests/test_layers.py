@@ -9,7 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "nasaug"
 PURE = (
-    "errors units files schedule space spacefile plan around channels cost archfile recipe rundir progress stats".split()
+    "errors units files schedule stats space spacefile plan around channels cost archfile recipe rundir progress"
+    .split()
 )
 NETWORKS = "native kernels elastic noise net checkpoint".split()
 LEARNING = "runtime data augment tasks teacher methods scoring training engine settings train search".split()

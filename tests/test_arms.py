@@ -1,0 +1,422 @@
+"""What a recipe adds to a method: gradaug's thin nets, netaug's extensions, teachers, noise, averages, lengths."""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_methods import base_of, batch_of, gradients, run_to_the_end, same, trainer_of, weights
+from test_plan import inverted, plan_of
+from test_scoring import toy_data
+
+from nasaug import archfile
+from nasaug.around import Ladders, around, below
+from nasaug.augment import View, resize
+from nasaug.augment.transform import Transform, transform
+from nasaug.cost import cost
+from nasaug.engine import Step
+from nasaug.errors import BadInput
+from nasaug.methods import Baseline, Draw, GradAug, NetAug
+from nasaug.net import Net
+from nasaug.noise import Noise
+from nasaug.plan import plan
+from nasaug.schedule import Constant, Linear
+from nasaug.tasks import Classify, Target
+from nasaug.teacher import renormalised
+from nasaug.training import Training, length_of
+
+NAMES = "mobilenetv2-tiny mcunet mobilenetv3-w0.35 proxylessnas-w0.35 resnet20-cifar resnet50 wideresnet-16-2".split()
+EVERY_ARCH = {name: archfile.read(name, resolution=32, classes=10).plan for name in NAMES}
+
+# --- spaces below and above a plan --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(EVERY_ARCH))
+def test_a_space_below_a_plan_ends_in_it_and_holds_but_slices(name):
+    base = EVERY_ARCH[name]
+    space, arch = below(base, (0.5, 0.75), (base.resolution // 2,), skip=True)
+    assert plan(space, arch, base.classes) == base and arch == space.largest
+    rng, seen = Random(0), set()
+    for _ in range(20):
+        thin = plan(space, space.sample(rng), base.classes)
+        assert base.holds(thin) and cost(thin).macs <= cost(base).macs
+        seen.add((thin.blocks[0].out, thin.resolution, len(thin.blocks)))
+    assert len(seen) > 3
+
+
+def test_thin_nets_have_one_width_factor_for_all_layers():
+    base = plan_of(inverted("a", 24, 96), inverted("b", 24, 144, shortcut="identity"), stem=16)
+    space, _ = below(base, (0.5,))
+    thin = plan(space, space.smallest, base.classes)
+    assert {n: layer.out for n, layer in thin.by_name.items() if n != "classifier"} == {
+        n: layer.out // 2 for n, layer in base.by_name.items() if n != "classifier"
+    }
+    assert thin.by_name["classifier"].out == base.classes
+
+
+def test_skipped_blocks_are_those_with_an_identity_shortcut():
+    base = plan_of(inverted("a", 24, 96), inverted("b", 24, 144, shortcut="identity"))
+    space, arch = below(base, (), skip=True)
+    assert [axis.name for axis in space.axes if axis.kind == "skip"] == ["b.skip"]
+    shorter = plan(space, space.smallest, base.classes)
+    assert [b.name for b in shorter.blocks] == [b.name for b in base.blocks if b.name != "b"]
+
+
+@pytest.mark.parametrize("name", list(EVERY_ARCH))
+def test_kernels_and_depths_are_augmented_around_a_plan(name):
+    base = EVERY_ARCH[name]
+    space, arch = around(base, Ladders(kernel=(0, 2), depth=(0, 1)))
+    assert plan(space, arch, base.classes) == base
+    largest = plan(space, space.largest, base.classes)
+    assert largest.holds(base) and len(largest.blocks) > len(base.blocks)
+    kernels_of = [{layer.name: layer.kernel for layer in p.layers} for p in (base, largest)]
+    assert any(kernels_of[1][n] == k + 2 for n, k in kernels_of[0].items())
+    rng = Random(1)
+    for _ in range(10):
+        wide = plan(space, space.sample(rng, low=arch), base.classes)
+        assert wide.holds(base) and largest.holds(wide)
+
+
+# --- gradaug --------------------------------------------------------------------------------------------------
+
+
+def test_gradaug_is_the_full_loss_and_thin_nets_that_match_its_output_on_other_images():
+    method = GradAug(num_subnet=2, width=0.5, weight=Constant(0.5))
+    trainer = trainer_of(method, transforms={"thin": Transform(rotate=20.0)})
+    batch = batch_of(trainer)
+    step, again = Step(trainer, *batch), Step(trainer, *batch)
+    (x, y), (full, *thin) = step.view("train"), method.nets(again)
+    assert full == trainer.base and len(thin) == 2
+    twin = Net(trainer.net.plan, 0).train()
+    out = twin(resize(x, trainer.plan.resolution))
+    expected = [F.cross_entropy(out, y.labels, label_smoothing=0.1)]
+    step._passes = 1
+    for number, arch in enumerate(thin):
+        small = plan(trainer.space, arch, 4)
+        step._passes = number + 1
+        seen = resize(step.transform("thin", x), small.resolution)
+        thin_out = F.log_softmax(twin(seen, small), 1)
+        expected.append(0.5 * F.kl_div(thin_out, out.detach().softmax(1), reduction="batchmean"))
+    losses = [loss for _, loss in method.losses(Step(trainer, *batch))]
+    assert [loss.item() for loss in losses] == pytest.approx([e.item() for e in expected], rel=1e-5, abs=1e-8)
+
+
+def test_gradaugs_thin_nets_lie_between_the_thinnest_and_the_full_net():
+    base, method = base_of(), GradAug(width=0.6, depth=0.5, num_subnet=4)
+    space, arch = method.space(base)
+    widths, blocks, sizes = set(), set(), set()
+    for i in range(60):
+        full, *thin = method.nets(Draw(space, arch, 4, i, 0.0, Random(i)))
+        assert full == arch
+        for values in (space.choices(t) for t in thin):
+            assert 0.6 <= values["width"] <= 1.0
+            widths.add(values["width"])
+            sizes.add(values.get("resolution"))
+            blocks.add(tuple(v for n, v in values.items() if n.endswith(".skip")))
+    assert len(widths) > 10 and len(sizes) > 1 and len(blocks) > 1
+    still = GradAug(width=0.6, depth=1.0).space(base)[0]
+    assert not [axis for axis in still.axes if axis.kind == "skip"]
+
+
+def test_only_the_full_pass_updates_the_statistics():
+    trainer = trainer_of(GradAug(num_subnet=2, width=0.5))
+    trainer.train_step(*batch_of(trainer))
+    assert {int(n.num_batches_tracked) for n in trainer.net._norms} == {1}
+
+
+def test_gradaug_of_weight_zero_is_plain_training():
+    nothing, plain = trainer_of(GradAug(weight=Constant(0.0))), trainer_of(Baseline())
+    for trainer in (nothing, plain):
+        for number in range(2):
+            trainer.train_step(*batch_of(trainer, number))
+    assert same(weights(nothing.net), weights(plain.net))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"num_subnet": 0}, {"width": 0.0}, {"width": 1.5}, {"depth": 0.0}, {"resolutions": ()},
+              {"resolutions": (1.0, 0.5)}, {"resolutions": (0.5, 1.5)}],
+)  # fmt: skip
+def test_gradaugs_settings_out_of_range_are_refused_by_name(wrong):
+    with pytest.raises(BadInput, match=f"gradaug.{next(iter(wrong))}"):
+        GradAug(**wrong)
+
+
+# --- netaug's extensions --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cap", [0.1, 0.5, 1.0, 100.0])
+def test_a_cap_on_the_augmented_passes_holds(cap):
+    base, method = base_of(), NetAug(ladder="factors", aug_compute=cap)
+    space, arch = method.space(base)
+    capped = method.capped(space, arch, 4, 128)
+    length = length_of(Training(), capped, space, arch, base.plan, 128, True)
+    extra = length.macs_per_image / cost(base.plan).macs - 1
+    whole = length_of(Training(), replace(capped, every=1, share=1.0), space, arch, base.plan, 128, True)
+    assert extra == pytest.approx(min(cap, whole.macs_per_image / cost(base.plan).macs - 1), rel=0.15)
+    assert capped.share * 128 >= 31 or capped.share == 1.0
+
+
+def test_several_augmented_nets_share_one_weight():
+    method = NetAug(ladder="factors", augmented=3)
+    trainer = trainer_of(method)
+    names = [name for name, _ in method.losses(Step(trainer, *batch_of(trainer)))]
+    assert names == ["base", "wide", "wide", "wide"]
+    one = trainer_of(NetAug(ladder="factors"))
+    first = [loss.item() for _, loss in method.losses(Step(trainer, *batch_of(trainer)))][1]
+    alone = [loss.item() for _, loss in one.method.losses(Step(one, *batch_of(one)))][1]
+    assert first == pytest.approx(alone / 3)
+
+
+def test_the_augmented_net_teaches_the_base_without_a_further_pass():
+    method = NetAug(ladder="factors", teach=2.0)
+    trainer, plain = trainer_of(method), trainer_of(NetAug(ladder="factors"))
+    losses = dict(method.losses(Step(trainer, *batch_of(trainer))))
+    told = dict(plain.method.losses(Step(plain, *batch_of(plain))))
+    assert list(losses) == ["wide", "base"] and trainer.macs == plain.macs
+    assert losses["wide"].item() == pytest.approx(told["wide"].item(), rel=1e-5)
+    step = Step(trainer, *batch_of(trainer))
+    (x, _), (base, wide) = step.view("train"), method.nets(Step(trainer, *batch_of(trainer)))
+    match = step.match(step.run(x, base), step.soft(step.run(x, wide)))
+    assert losses["base"].item() == pytest.approx(told["base"].item() + 2 * match.item(), rel=1e-5)
+
+
+def test_what_a_supernets_ladder_augments_is_told():
+    base = base_of()
+    assert {axis.kind for axis in NetAug().space(base)[0].axes if len(axis.choices) > 1} == {"width", "expand"}
+    space, _ = NetAug(kinds=("kernel", "depth")).space(base)
+    assert {axis.kind for axis in space.axes if len(axis.choices) > 1} == {"kernel", "depth"}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"kernel_more": (0, 1)}, {"depth_more": (1,)}, {"augmented": 0}, {"aug_compute": -1.0}, {"teach": -0.5},
+              {"kinds": ()}],
+)  # fmt: skip
+def test_netaugs_extensions_out_of_range_are_refused_by_name(wrong):
+    with pytest.raises(BadInput, match=f"netaug.{next(iter(wrong))}"):
+        NetAug(**wrong)
+
+
+# --- teachers -------------------------------------------------------------------------------------------------
+
+
+def teacher_for(trainer, seed=5):
+    net = Net(trainer.plan, seed)
+    net.train().calibrate([torch.randn(16, 3, trainer.plan.resolution, trainer.plan.resolution)])
+    return renormalised(net, 1000, torch.device("cpu"), ((0.5,), (0.1,)), ((0.5,), (0.1,)))
+
+
+def test_a_teachers_soft_output_joins_every_loss_and_costs_one_pass_a_view():
+    task = Classify(4, 0.1, temperature=2.0, hard=0.3, soft_weight=0.7)
+    trainer = trainer_of(NetAug(ladder="factors"))
+    plain = trainer.macs
+    [loss for _, loss in trainer.method.losses(Step(trainer, *batch_of(trainer)))]
+    without = trainer.macs - plain
+    trainer.task, trainer.teacher, trainer.macs = task, teacher_for(trainer), 0.0
+    step = Step(trainer, *batch_of(trainer))
+    x, y = step.view("train")
+    logits = trainer.teacher.net(x)
+    assert torch.allclose(y.soft, (logits / 2).softmax(1)) and not y.soft.requires_grad
+    out = step.run(x, trainer.base)
+    soft = F.kl_div(F.log_softmax(out / 2, 1), (logits / 2).softmax(1), reduction="batchmean")
+    hard = F.cross_entropy(out, y.labels, label_smoothing=0.1)
+    assert step.loss(out, y).item() == pytest.approx((0.3 * hard + 0.7 * 4 * soft).item(), rel=1e-5)
+    trainer.macs = 0.0
+    assert len([loss for _, loss in trainer.method.losses(Step(trainer, *batch_of(trainer)))]) == 2
+    assert trainer.macs == without + 1000 * len(x)
+
+
+def test_a_teacher_of_other_normalisation_sees_what_it_was_trained_on():
+    net = torch.nn.Identity()
+    pixels = torch.rand(4, 3, 5, 5)
+    ours, theirs = ((0.5, 0.4, 0.3), (0.2, 0.3, 0.1)), ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
+
+    def normalised(pair):
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in pair)
+        return (pixels - mean) / std
+
+    teacher = renormalised(net, 0, torch.device("cpu"), ours, theirs)
+    assert torch.allclose(teacher(normalised(ours)), normalised(theirs), atol=1e-5)
+
+
+def test_targets_are_cut_together():
+    target = Target(torch.arange(6), torch.rand(6, 3))
+    assert target.first(2).labels.tolist() == [0, 1] and len(target.first(2).soft) == 2
+    assert Target(torch.arange(6)).first(2).soft is None
+
+
+# --- noise ----------------------------------------------------------------------------------------------------
+
+RESIDUAL = plan_of(inverted("a", 8, 16), inverted("b", 8, 16, shortcut="identity"))
+
+
+@pytest.mark.parametrize(
+    "noise", [Noise(dropout=0.5), Noise(spatial_dropout=0.5), Noise(dropblock=0.5), Noise(stochastic_depth=0.9)]
+)
+def test_noise_changes_training_passes_alone(noise):
+    net, x = Net(RESIDUAL, 0).train(), torch.randn(8, 3, RESIDUAL.resolution, RESIDUAL.resolution)
+    torch.manual_seed(0)
+    assert not torch.equal(net(x, None, noise), net(x))
+    assert torch.equal(net(x, None, Noise()), net(x))
+    net.calibrate([x]).eval()
+    assert torch.equal(net(x, None, noise), net(x))
+
+
+def test_noise_is_drawn_from_the_seed_and_the_step_alone():
+    def run(seed):
+        torch.manual_seed(seed)
+        trainer = trainer_of(NetAug(ladder="factors"), noise=Noise(dropout=0.3, stochastic_depth=0.3))
+        before = torch.random.get_rng_state()
+        trainer.train_step(*batch_of(trainer))
+        assert torch.equal(torch.random.get_rng_state(), before)
+        return gradients(trainer.net)
+
+    assert same(run(0), run(1))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_dropped_block_is_its_shortcut(compiled, monkeypatch):
+    """In the compiled block too, whose sum with the shortcut is taken apart again."""
+    if not compiled:
+        monkeypatch.setattr("nasaug.net.fused_block", lambda *given: None)
+    net, block = Net(RESIDUAL, 0).train(), RESIDUAL.blocks[2]
+    x = torch.randn(64, 8, *block.in_size).contiguous(memory_format=torch.channels_last)
+    torch.manual_seed(0)
+    from nasaug.elastic import BatchStats
+
+    plain = net._block(block, x, BatchStats())
+    out = net._block(block, x, BatchStats(), Noise(stochastic_depth=0.5), 1.0)
+    dropped = torch.tensor([torch.allclose(o, i, atol=1e-5) for o, i in zip(out, x, strict=True)])
+    assert 10 < dropped.sum() < 54
+    kept = x + (plain - x) / 0.5
+    assert torch.allclose(out[~dropped], kept[~dropped], atol=1e-4)
+
+
+@pytest.mark.parametrize("field", ["dropout", "spatial_dropout", "dropblock", "stochastic_depth"])
+def test_noise_out_of_range_is_refused(field):
+    for wrong in (-0.1, 1.0):
+        with pytest.raises(BadInput, match=f"noise.{field}"):
+            Noise(**{field: wrong})
+
+
+# --- transforms -----------------------------------------------------------------------------------------------
+
+
+def test_a_transform_of_nothing_is_the_images_and_each_image_has_its_own():
+    x, g = torch.randn(6, 3, 9, 9), torch.Generator()
+    assert transform(Transform(), x, g) is x
+    same_image = x[:1].expand(6, -1, -1, -1)
+    turned = transform(Transform(rotate=30.0, crop=0.3), same_image, g.manual_seed(0))
+    assert len({t.sum().item() for t in turned}) == 6
+    assert torch.equal(turned, transform(Transform(rotate=30.0, crop=0.3), same_image, g.manual_seed(0)))
+
+
+def test_a_quarter_turn_is_one():
+    x = torch.randn(1, 1, 8, 8)
+    for seed in range(50):
+        turned = transform(Transform(rotate=180.0), x, torch.Generator().manual_seed(seed))
+        assert turned.abs().max() <= x.abs().max() + 1e-5
+    assert torch.allclose(transform(Transform(rotate=1e-9), x, torch.Generator()), x, atol=1e-5)
+
+
+# --- the average of weights, and how long a training is -------------------------------------------------------
+
+
+def test_averaged_weights_are_what_is_judged():
+    training = Training(epochs=2, batch=16, lr=0.05, ema=0.5)
+    trainer = trainer_of(Baseline(), training=training)
+    expected = {name: p.detach().clone() for name, p in trainer.net.named_parameters()}
+    for number in range(4):
+        decay = min(0.5, (1 + trainer.step) / (10 + trainer.step))
+        trainer.train_step(*batch_of(trainer, number))
+        for name, p in trainer.net.named_parameters():
+            expected[name] = torch.lerp(expected[name], p.detach(), 1 - decay)
+    averaged = dict(trainer.average.named_parameters())
+    assert all(torch.allclose(averaged[name], e, atol=1e-6) for name, e in expected.items())
+    trainer.end_epoch()
+    assert same({n: trainer.best[n] for n in expected}, {n: p.detach() for n, p in averaged.items()})
+
+
+def test_averaged_weights_are_sorted_with_their_weights_and_saved(tmp_path):
+    training = Training(epochs=2, batch=16, lr=0.05, ema=0.9)
+    trainer, other = (trainer_of(NetAug(ladder="factors"), training=training) for _ in range(2))
+    trainer.train_step(*batch_of(trainer))
+    before = weights(trainer.average)
+    trainer.method.on_epoch(trainer)
+    after = weights(trainer.average)
+    assert not same(before, after)
+    assert all(sorted(before[n].flatten().tolist()) == sorted(after[n].flatten().tolist()) for n in before)
+    trainer.save(tmp_path / "c.safetensors")
+    other.load(tmp_path / "c.safetensors")
+    assert same(weights(other.average), after)
+
+
+def test_momentum_is_sorted_or_left_as_told():
+    lying, sorted_ = (trainer_of(NetAug(ladder="factors", sort_momentum=flag)) for flag in (False, True))
+    for trainer in (lying, sorted_):
+        trainer.train_step(*batch_of(trainer))
+        before = {name: t.clone() for name, t in trainer.momentum().items()}
+        trainer.method.on_epoch(trainer)
+        assert same(before, trainer.momentum()) == (trainer is lying)
+
+
+def test_a_training_of_so_many_macs_ends_within_a_step_of_them():
+    base, method = base_of(), Baseline()
+    space, arch = method.space(base)
+    each = cost(base.plan).macs * 16
+    for steps in (1, 7, 23):
+        training = Training(batch=16, stop="macs", train_macs=float(each * steps))
+        trainer = run_to_the_end(trainer_of(method, base, training=training))
+        assert trainer.step == steps and trainer.macs == each * steps
+        assert trainer.history[-1]["step"] == steps
+    assert trainer.learning_rate() == pytest.approx(0.0, abs=1e-6)
+    with_teacher = length_of(training, method, space, arch, base.plan, 96, True, teacher=cost(base.plan).macs)
+    assert with_teacher.steps == round(23 / 2)
+
+
+def test_times_multiplies_any_length():
+    base, method = base_of(), Baseline()
+    space, arch = method.space(base)
+
+    def length(**more):
+        return length_of(Training(batch=16, **more), method, space, arch, base.plan, 96, True)
+
+    assert length(epochs=2, times=3.0).epochs == 6 and length(epochs=2, times=1.5).steps == 18
+    assert length(stop="seconds", max_seconds=8.0, times=2.0).seconds == 16.0
+    macs = dict(stop="macs", train_macs=1e9)
+    assert length(**macs, times=2.0).steps == pytest.approx(2 * length(**macs).steps, abs=1)
+
+
+def test_a_training_of_so_many_seconds_ends_with_them_and_its_learning_rate_at_zero():
+    training = Training(batch=16, lr=0.1, stop="seconds", max_seconds=0.4)
+    trainer = run_to_the_end(trainer_of(Baseline(), training=training))
+    assert 0.4 <= trainer.seconds < 2 and trainer.progress == 1.0
+    assert trainer.learning_rate() == pytest.approx(0.0, abs=1e-6)
+    trainer.seconds = 0.0
+    assert 0 < trainer.learning_rate() < 0.1
+    trainer.seconds = 0.2
+    assert trainer.learning_rate() == pytest.approx(0.05, rel=0.1)
+
+
+def test_train_accuracy_is_read_on_clean_training_images():
+    trainer = run_to_the_end(trainer_of(Baseline(), data=toy_data(train=128, val=60)))
+    row = trainer.history[-1]
+    small = trainer.scorer.calibrated(trainer.net, trainer.plan)
+    assert row["train_top1"] == trainer.scorer.top1(small, trainer.scorer.seen)
+    assert len(trainer.scorer.seen) == 60
+
+
+def test_views_mix_and_change_with_progress():
+    trainer = trainer_of(Baseline())
+    trainer.views = {"train": View(mixup=1.0)}
+    _, y = Step(trainer, *batch_of(trainer)).view("train")
+    assert y.labels.shape == (16, 4) and torch.allclose(y.labels.sum(1), torch.ones(16))
+    trainer.views = {"train": View(policy="randaugment", magnitude=Linear(0.0, 30.0), crop=0.0, flip=False)}
+    strong = []
+    for step in (0, trainer.length.steps - 1):
+        trainer.step = step
+        x, _ = Step(trainer, *batch_of(trainer)).view("train")
+        trainer.views["plain"] = View(crop=0.0, flip=False)
+        plain, _ = Step(trainer, *batch_of(trainer)).view("plain")
+        strong.append((x - plain).abs().mean().item())
+    assert strong[1] > strong[0]
