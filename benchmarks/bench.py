@@ -19,6 +19,7 @@ from pathlib import Path
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as `python -m nasaug` does
 sys.path.insert(0, str(Path(__file__).parent))
 
+import speed_augment  # noqa: E402
 import speed_process  # noqa: E402
 import speed_search  # noqa: E402
 import speed_steps  # noqa: E402
@@ -27,9 +28,10 @@ from timing import Row  # noqa: E402
 
 KEPT = Path(__file__).resolve().parent.parent / "docs" / "results" / "speed.json"
 SECTIONS = {
-    "steps": speed_steps.steps, "supernet": speed_steps.supernet, "kernels": speed_steps.kernels_by_shape,
-    "candidates": speed_search.candidates, "candidate": speed_search.candidate, "cost": speed_search.cost_model,
-    "start": speed_process.start, "memory": speed_process.memory,
+    "steps": speed_steps.steps, "gradaug": speed_steps.gradaug, "supernet": speed_steps.supernet,
+    "kernels": speed_steps.kernels_by_shape, "candidates": speed_search.candidates,
+    "candidate": speed_search.candidate, "cost": speed_search.cost_model, "start": speed_process.start,
+    "memory": speed_process.memory, "augmentation": speed_augment.augmentation,
 }  # fmt: skip
 QUICK = ("steps", "supernet", "candidates", "cost")
 TOLERANCE = 0.8

@@ -17,6 +17,7 @@ from nasaug.augment.policies import randaugment
 
 def augmentation(rounds: int) -> list[Row]:
     """One thread, 128 x 3 x 32 x 32 uint8, two operators an image at magnitude 9."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
@@ -34,6 +35,7 @@ def augmentation(rounds: int) -> list[Row]:
     else:
         print("kornia is not installed: not compared")
     times = alternate(jobs, rounds, calls=10)
+    torch.set_num_threads(threads)
     for name, seconds in times.items():
         print(f"{name:12} {1000 * sorted(seconds)[len(seconds) // 2]:8.2f} ms a batch")
     return [

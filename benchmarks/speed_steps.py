@@ -18,8 +18,8 @@ from nasaug import archfile, cost, native, plan, spacefile
 from nasaug.augment import View
 from nasaug.data import Data
 from nasaug.elastic import BatchStats
-from nasaug.engine import Trainer
-from nasaug.methods import Base, Baseline, Draw, Method, NetAug, Sandwich
+from nasaug.engine import Step, Trainer
+from nasaug.methods import Base, Baseline, Draw, GradAug, Method, NetAug, Sandwich
 from nasaug.net import Net
 from nasaug.runtime import open_runtime
 from nasaug.scoring import Scorer
@@ -81,6 +81,31 @@ def steps(rounds: int) -> list[Row]:
         Row("NetAug over baseline in time, widths augmented", wide, reach=4.0, goal=3.0, most=True),
         Row("NetAug over baseline in time, over a run", (wide + expand) / 2, reach=2.9, goal=2.3, most=True),
     ]  # fmt: skip
+
+
+def gradaug(rounds: int) -> list[Row]:
+    """GradAug's step against the sum of its four passes, forward and back, each timed alone in the same rounds."""
+    trainer = trainer_of(GradAug(), made_up(1024))
+    x, y, _ = next(trainer.data.train.batches(BATCH, seed=0, epoch=0))
+    jobs: dict[str, Job] = {"step": lambda: trainer.train_step(x, y)}
+    step = Step(trainer, x, y)
+    view, target = step.view("train")
+    nets = trainer.method.nets(step)
+    soft = step.soft(step.run(view, nets[0]))
+    with patch.object(GradAug, "nets", lambda self, draw: nets):
+        for i, arch in enumerate(nets):
+            def one(arch=arch, full=i == 0) -> None:
+                out = step.run(view, arch)
+                (step.loss(out, target) if full else step.match(out, soft)).backward()
+
+            jobs[f"pass {i}"] = one
+        times = alternate(jobs, rounds, 4)
+    alone = [sum(times[f"pass {i}"][r] for i in range(len(nets))) for r in range(rounds)]
+    over = median(whole / parts for whole, parts in zip(times["step"], alone, strict=True))
+    return [
+        Row(f"GradAug, {TINY} at {SIZE} px", BATCH / median(times["step"]), "images/s"),
+        Row("GradAug step, time over that of its four passes alone", over, reach=1.15, most=True),
+    ]
 
 
 def default_space() -> Base:

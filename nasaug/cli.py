@@ -151,6 +151,7 @@ def netaug_train(
     arch: str | None = None,
     from_scratch: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     resolution: Whole = None,
+    aug_compute: float | None = None,
     common: Common = Common(),
 ):
     """Train a found, named or pruned network with NetAug: inside wider nets that share its weights.
@@ -161,15 +162,18 @@ def netaug_train(
 
       nasaug netaug-train --arch mobilenetv2-tiny --data cifar10 --set epochs=30
 
+      nasaug netaug-train --arch found.json --aug-compute 0.17
+
       nasaug netaug-train --resume
 
     :param arch: An arch file (found.json) or a named architecture.
     :param from_scratch: Fresh weights instead of the supernet's.
     :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
+    :param aug_compute: Cap on the augmented passes: at most this many times the base's own MACs; 0: none.
     """
     from .apps import train as app_train
 
-    app_train.command(app_train.Request("netaug-train", arch, "netaug", from_scratch, resolution), common)
+    app_train.command(app_train.Request("netaug-train", arch, "netaug", from_scratch, resolution, aug_compute), common)
 
 
 @app.command
@@ -179,6 +183,7 @@ def train(
     method: str | None = None,
     from_scratch: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     resolution: Whole = None,
+    aug_compute: float | None = None,
     common: Common = Common(),
 ):
     """Train a network with any method: the general form of netaug-train.
@@ -195,10 +200,11 @@ def train(
     :param method: baseline, netaug, gradaug or any arm (nasaug compare), several joined by +; default: the recipe's.
     :param from_scratch: Fresh weights instead of the supernet's.
     :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
+    :param aug_compute: Cap on NetAug's augmented passes: at most this many times the base's own MACs; 0: none.
     """
     from .apps import train as app_train
 
-    app_train.command(app_train.Request("train", arch, method, from_scratch, resolution), common)
+    app_train.command(app_train.Request("train", arch, method, from_scratch, resolution, aug_compute), common)
 
 
 @app.command

@@ -28,11 +28,13 @@ class Request:
     method: str | None
     from_scratch: bool
     resolution: int | None
+    aug_compute: float | None = None
 
     @property
     def sets(self) -> dict:
         """What it says of the recipe, by key."""
-        return {"arm": self.method, "init": "scratch" if self.from_scratch else None}
+        init = "scratch" if self.from_scratch else None
+        return {"arm": self.method, "init": init, "netaug.aug_compute": self.aug_compute}
 
 
 def command(request: Request, common) -> dict:

@@ -1,0 +1,129 @@
+"""What helps which network: the comparisons of docs/results, each one `nasaug compare`, and their pages.
+
+    python benchmarks/methods.py FOLDER FOUND [--root runs/methods] [--only tiny,large] [--jobs 2]
+
+FOLDER is an image folder with train/ and test/ (CIFAR-10 as JPEG), FOUND what `nasaug search --mac-budget 1M` wrote.
+Resumable; cells that two comparisons have in common are trained once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from cells import run as run_cells
+from cells import train, write
+
+from nasaug.apps import report
+
+TEACHER = "mobilenetv2"  # 5.71M MACs at 28 px
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`nasaug compare` with these options; ARCH and the data are `found`'s, or the folder's at 28 px or its own."""
+
+    title: str
+    question: str
+    arch: str
+    methods: str
+    seeds: int
+    sets: tuple[str, ...]
+    resolution: int | None = None
+
+
+def comparisons(folder: str, found: str, teacher: str) -> dict[str, Comparison]:
+    tiny, on_folder = "mobilenetv2-tiny", f"data.name={json.dumps(folder)}"
+    distill = f"distill:source={teacher}"
+    return {
+        "methods_found": Comparison(
+            "Six ways to train the net found for 1M MACs", "Fashion-MNIST, the supernet's weights to start from.",
+            found, "baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling", 3, ("train_macs=1e12",)),
+        "methods_tiny": Comparison(
+            "What helps a tiny net, which under-fits", "CIFAR-10 (JPEG), 45,000 images, 8 epochs.", tiny,
+            f"baseline,netaug,gradaug,{distill},netaug+{distill},randaugment,longer", 3, (on_folder, "epochs=8"), 28),
+        "methods_large": Comparison(
+            "What helps a large net, which over-fits", "CIFAR-10 (JPEG), 1,000 images, 40 epochs, batch 32.",
+            "resnet20-cifar", "baseline,netaug:aug_compute=1.0,gradaug,gradaug+cutmix,randaugment", 3,
+            (on_folder, "data.train_images=1000", "epochs=40", "batch=32"), 32),
+        "netaug_cap": Comparison(
+            "NetAug's accuracy against its extra training compute", "CIFAR-10 (JPEG), 8 epochs; plain training for as "
+            "many MACs beside it.", tiny,
+            "baseline,netaug:aug_compute=0.17,netaug:aug_compute=0.5,netaug:aug_compute=1.0,netaug,"
+            "longer:times=1.17,longer:times=1.5,longer:times=2.0,longer:times=5.0", 3, (on_folder, "epochs=8"), 28),
+        "netaug_ablations": Comparison(
+            "NetAug's parts", "CIFAR-10 (JPEG), 4 epochs.", tiny,
+            "netaug,netaug:sort=false,netaug:sort_momentum=false,netaug:round=8,netaug:width_until=0,"
+            "netaug:width_until=1,netaug:zero_init_residual=false,baseline", 2, (on_folder, "epochs=4"), 28),
+        "netaug_ladders": Comparison(
+            "Ladders and initial weights of the net found for 1M MACs", "Fashion-MNIST; inherited weights unless told.",
+            found, "baseline,netaug,netaug:ladder=factors,netaug:init=scratch,baseline:init=scratch", 3,
+            ("train_macs=1e12",)),
+    }  # fmt: skip
+
+
+def compare(c: Comparison, run: Path, cells: Path, jobs: int) -> None:
+    """The comparison, begun or gone on with, to its end."""
+    if (run / "result.json").is_file():
+        return
+    command = ["nice", sys.executable, "-m", "nasaug", "compare", "--run", str(run), "--jobs", str(jobs)]
+    if (run / "job.json").is_file():
+        command += ["--resume"]
+    else:
+        command += ["--arch", c.arch, "--methods", c.methods, "--seeds", str(c.seeds), "--cells", str(cells)]
+        command += [] if c.resolution is None else ["--resolution", str(c.resolution)]
+        command += [word for item in c.sets for word in ("--set", item)]
+    with open(f"{run}.log", "a") as log:
+        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, env=os.environ)
+
+
+def page(name: str, c: Comparison, run: Path) -> None:
+    """docs/results/NAME.md and .json from what the comparison wrote."""
+    summary = json.loads((run / "comparison.json").read_text())
+    head, *rows = report.cells(summary)
+    fits = [(report.percent(a["train_top1"]), report.percent(a["val_top1"])) for a in summary["arms"]]
+    lines = [
+        f"`python benchmarks/methods.py FOLDER FOUND --only {name}`", "",
+        f"{c.question} `{'`, `'.join(summary['archs'])}`; seeds {', '.join(map(str, summary['seeds']))}; "
+        f"{summary['test_images']:,} test images. Mean and 95 % t interval; train accuracy is of clean training images,"
+        " at the epoch best on validation.", "", f"| {' | '.join([*head, 'train top-1', 'validation top-1'])} |", f"|{' --- |' * (len(head) + 2)}",
+        *(f"| {' | '.join([*row, *fit])} |" for row, fit in zip(rows, fits, strict=True)),
+    ]  # fmt: skip
+    missing = [f for f in summary["failed"]]
+    if missing:
+        lines += ["", *(f"Failed: {told}" for told in report.failures(summary))]
+    kept = {key: summary[key] for key in ("data", "data_key", "match", "seeds", "cost", "arms")}
+    write(name, c.title, lines, kept)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder")
+    parser.add_argument("found")
+    parser.add_argument("--root", type=Path, default=Path("runs/methods"))
+    parser.add_argument("--only", default="")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--pages", action="store_true", help="write the pages of what is finished, train nothing")
+    o = parser.parse_args()
+    root = o.root.resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    chosen = comparisons(str(Path(o.folder).resolve()), str(Path(o.found).resolve()), str(root / "teacher"))
+    for name, c in chosen.items():
+        if o.only and name not in o.only.split(","):
+            continue
+        if not o.pages:
+            if "distill" in c.methods:
+                told = ("--data", str(Path(o.folder).resolve()), "--resolution", "28", "--set", "epochs=12")
+                run_cells(root, [train("teacher", TEACHER, *told)], 1)
+            compare(c, root / name, root / "cells", o.jobs)
+        if (root / name / "comparison.json").is_file():
+            page(name, c, root / name)
+
+
+if __name__ == "__main__":
+    main()
