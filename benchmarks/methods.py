@@ -87,15 +87,15 @@ def page(name: str, c: Comparison, run: Path) -> None:
     summary = json.loads((run / "comparison.json").read_text())
     head, *rows = report.cells(summary)
     fits = [(report.percent(a["train_top1"]), report.percent(a["val_top1"])) for a in summary["arms"]]
+    head += ["train top-1", "validation top-1"]
     lines = [
         f"`python benchmarks/methods.py FOLDER FOUND --only {name}`", "",
         f"{c.question} `{'`, `'.join(summary['archs'])}`; seeds {', '.join(map(str, summary['seeds']))}; "
         f"{summary['test_images']:,} test images. Mean and 95 % t interval; train accuracy is of clean training images,"
-        " at the epoch best on validation.", "", f"| {' | '.join([*head, 'train top-1', 'validation top-1'])} |", f"|{' --- |' * (len(head) + 2)}",
+        " at the epoch best on validation.", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}",
         *(f"| {' | '.join([*row, *fit])} |" for row, fit in zip(rows, fits, strict=True)),
     ]  # fmt: skip
-    missing = [f for f in summary["failed"]]
-    if missing:
+    if summary["failed"]:
         lines += ["", *(f"Failed: {told}" for told in report.failures(summary))]
     kept = {key: summary[key] for key in ("data", "data_key", "match", "seeds", "cost", "arms")}
     write(name, c.title, lines, kept)
