@@ -22,6 +22,7 @@ from . import augment, checkpoint
 from .augment.transform import transform
 from .cost import cost
 from .data import Data
+from .difficulty import Difficulty
 from .errors import BadInput, Diverged
 from .methods import Draw, Method
 from .net import Net
@@ -29,6 +30,7 @@ from .noise import Noise
 from .plan import Plan, plan
 from .progress import Stages
 from .runtime import Pending, Runtime
+from .schedule import Constant
 from .scoring import Scorer
 from .space import Arch, Space
 from .tasks import Classify, Target
@@ -50,15 +52,41 @@ class Step(Draw):
         if name not in t.views:
             raise BadInput(f"the recipe has no [views.{name}], which this method needs")
         generator = torch.Generator().manual_seed(Random(f"{t.seed}/{t.step}/{name}").getrandbits(62))
-        look = {"mean": t.data.mean, "std": t.data.std, "flip": t.data.flip}
-        with t.stages("augment"):
-            x = augment.make_view(t.views[name], self._images, generator, progress=t.progress, **look)
-            x, labels = augment.mix(t.views[name], x, self._labels, self.classes, generator)
-        if t.teacher is None:
-            return x, Target(labels)
+        guided = bool(t.difficulty) and name == "train"
+        view = replace(t.views[name], magnitude=Constant(t.magnitude)) if guided and t.drives else t.views[name]
+
+        def make() -> Tensor:
+            look = {"mean": t.data.mean, "std": t.data.std, "flip": t.data.flip, "progress": t.progress}
+            with t.stages("augment"):
+                return augment.make_view(view, self._images, generator, **look)
+
+        x, weight = self._guided(make) if guided else (make(), None)
+        x, labels = augment.mix(view, x, self._labels, self.classes, generator)
+        soft = t.task.soft(self._taught(x), t.task.temperature) if t.teacher and t.task.soft_weight else None
+        return x, Target(labels, soft, weight)
+
+    def _taught(self, x: Tensor) -> Tensor:
+        """The teacher's logits, their cost counted."""
+        t = self._trainer
         t.macs += t.teacher.macs * len(x)
         with t.stages("teacher"), t.runtime.autocast():
-            return x, Target(labels, t.task.soft(t.teacher(x), t.task.temperature))
+            return t.teacher(x)
+
+    def _guided(self, make: Callable[[], Tensor]) -> tuple[Tensor, Tensor | None]:
+        """The training view as the recipe's [difficulty] wants it, and what each image counts."""
+        t = self._trainer
+        how = t.difficulty
+        if how.policy != "keep":
+            x = make()
+            scores = how.of(self._taught(x), self._labels)
+            if how.policy == "weight":
+                return x, how.weights(scores)
+            t.magnitude = how.driven(t.magnitude, scores.mean().item())
+            return x, None
+        several = torch.stack([make() for _ in range(how.candidates)])
+        scores = torch.stack([how.of(self._taught(x), self._labels) for x in several])
+        chosen = several[how.chosen(scores), torch.arange(len(self._labels), device=several.device)]
+        return chosen.contiguous(memory_format=torch.channels_last), None
 
     def transform(self, name: str, x: Tensor) -> Tensor:
         """The recipe's `[transforms.NAME]` of a view's images, drawn anew for every pass; x itself without one."""
@@ -99,7 +127,7 @@ class Trainer:
         self, net: Net, method: Method, space: Space, base: Arch, *, task: Classify, data: Data, views: dict,
         training: Training, length: Length, runtime: Runtime, scorer: Scorer, seed: int, inherited: bool = False,
         keep_best: bool = True, noise: Noise | None = None, teacher: Teacher | None = None,
-        transforms: dict | None = None,
+        transforms: dict | None = None, difficulty: Difficulty | None = None,
     ):  # fmt: skip
         self.net, self.method, self.space, self.base = net.to(runtime.device).train(), method, space, base
         self.task, self.data, self.training, self.length = task, data, training, length
@@ -107,6 +135,8 @@ class Trainer:
         self.views = {n: replace(v, crop=0.0) if data.streamed else v for n, v in views.items()}
         self.runtime, self.scorer, self.seed, self.inherited = runtime, scorer, seed, inherited
         self.noise, self.teacher, self.transforms = noise, teacher, transforms or {}
+        self.difficulty = difficulty or Difficulty()
+        self.magnitude = self.views["train"].magnitude(0.0)  # RandAugment's, where the difficulty drives it
         self.keep_best, self.stages = keep_best, Stages(runtime.profile, runtime.synchronize)
         self.plan: Plan = plan(space, base, task.classes)
         self.step, self.macs, self.seconds = 0, 0.0, 0.0
@@ -135,6 +165,10 @@ class Trainer:
         """The part of training that is over: of its steps, or of its time where that ends it."""
         limit = self.length.seconds
         return min(1.0, self.seconds / limit) if limit else self.step / self.length.steps
+
+    @property
+    def drives(self) -> bool:
+        return self.difficulty.policy == "drive"
 
     @property
     def done(self) -> bool:
@@ -211,6 +245,8 @@ class Trainer:
             "epoch": math.ceil(self.step / self.length.steps_per_epoch), "step": self.step, "val_top1": val, **seen,
             "train_macs": self.macs, "seconds": round(self.seconds, 3), **{f"loss_{k}": v for k, v in losses.items()},
         }  # fmt: skip
+        if self.drives:
+            row["magnitude"] = self.magnitude
         self.history.append(row)
         return row
 
@@ -275,7 +311,7 @@ def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
     return {name: t.shape for name, t in tensors.items() if not name.startswith("best.")}
 
 
-_STATE = ("step", "macs", "seconds", "history", "best_top1")
+_STATE = ("step", "macs", "seconds", "history", "best_top1", "magnitude")
 
 
 def _optimizer(net: Net, training: Training) -> torch.optim.SGD:

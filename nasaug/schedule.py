@@ -1,7 +1,8 @@
 """Values that change in the course of training: progress in [0, 1] to a number.
 
 In a recipe a schedule is a number, or a table that names its `kind`:
-`{kind = "linear", start = 9, end = 0}`, `{kind = "steps", at = [0.5, 0.75], values = [1, 0.1, 0.01]}`.
+`{kind = "linear", start = 9, end = 0}`, `{kind = "steps", at = [0.5, 0.75], values = [1, 0.1, 0.01]}`;
+the path of a curve that `nasaug sweep` wrote is a value that follows from the network's size.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from typing import Any
 
 from nasaug.errors import BadInput, unknown
+from nasaug.files import read_json
 
 
 class Schedule:
@@ -21,11 +23,17 @@ class Schedule:
     def __call__(self, progress: float) -> float:
         raise NotImplementedError
 
+    def of_size(self, macs: float) -> Schedule:
+        """The schedule of a network with so many MACs: itself, unless it depends on that."""
+        return self
+
     @staticmethod
     def parse(value: Any) -> Schedule:
         """The schedule written as `value`: a number or a table; BadInput where it is neither."""
         if isinstance(value, Schedule):
             return value
+        if isinstance(value, str) and value.endswith(".json"):
+            return Curve.read(value)
         if not isinstance(value, dict):
             rule = f"a number or a table with kind = {' | '.join(_KINDS)}"
             return Constant(_number("a schedule", value, rule))
@@ -121,4 +129,41 @@ class Steps(Schedule):
         return self.values[sum(progress >= edge for edge in self.at)]
 
 
-_KINDS = {"constant": Constant, "linear": Linear, "cosine": Cosine, "steps": Steps}
+CURVE = "nasaug-curve/1"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Curve(Schedule):
+    """intercept + slope x log10(MACs), within `low` and `high`: what a network of some size wants on the data it was
+    fitted on (their name and hash). While the size is not known, the middle."""
+
+    intercept: float
+    slope: float
+    low: float
+    high: float
+    data: str = ""
+    data_key: str = ""
+
+    def __post_init__(self):
+        for name in ("intercept", "slope", "low", "high"):
+            object.__setattr__(self, name, _number(name, getattr(self, name)))
+        if not self.low <= self.high:
+            raise BadInput(f"a curve's low = {self.low:g} is above its high = {self.high:g}")
+
+    @staticmethod
+    def read(path: str) -> Curve:
+        """The curve of a file that `nasaug sweep` wrote."""
+        table = read_json(path, CURVE)
+        missing = [field.name for field in dataclasses.fields(Curve) if field.name not in table]
+        if missing:
+            raise BadInput(f"{path}: {missing[0]} is missing; write the curve anew with nasaug sweep")
+        return Curve(*(table[field.name] for field in dataclasses.fields(Curve)))
+
+    def __call__(self, progress: float) -> float:
+        return (self.low + self.high) / 2
+
+    def of_size(self, macs: float) -> Schedule:
+        return Constant(min(max(self.intercept + self.slope * math.log10(macs), self.low), self.high))
+
+
+_KINDS = {"constant": Constant, "linear": Linear, "cosine": Cosine, "steps": Steps, "curve": Curve}

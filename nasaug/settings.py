@@ -10,6 +10,7 @@ from . import files
 from .augment import View
 from .augment.transform import Transform
 from .data import DataConfig, names
+from .difficulty import Difficulty
 from .errors import BadInput
 from .methods import METHODS, GradAug, NetAug, Sandwich
 from .noise import Noise
@@ -72,6 +73,7 @@ class Recipe(Training):
     """What a method does to a view's images for some of its passes: `thin` is GradAug's."""
     noise: Noise = field(default_factory=Noise)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    difficulty: Difficulty = field(default_factory=Difficulty)
     netaug: NetAug = field(default_factory=NetAug)
     gradaug: GradAug = field(default_factory=GradAug)
     sandwich: Sandwich = field(default_factory=Sandwich)
@@ -81,8 +83,18 @@ class Recipe(Training):
         super().__post_init__()
         if self.seed < 0:
             raise BadInput(f"seed = {self.seed} must be at least 0")
+        if self.difficulty and not self.teacher.source:
+            raise BadInput("difficulty.policy needs a teacher: give teacher.source, a run's folder or supernet")
+        if self.difficulty.policy == "drive" and "train" in self.views and self.views["train"].policy != "randaugment":
+            raise BadInput('difficulty.policy = "drive" drives RandAugment: give views.train.policy = "randaugment"')
         if "train" not in self.views:
             raise BadInput("the recipe has no [views.train], which every method needs; add that table")
+
+    @property
+    def teacher_passes(self) -> int:
+        """How often the teacher sees each image of a step."""
+        judged = self.difficulty.candidates if self.difficulty.policy == "keep" else int(bool(self.difficulty))
+        return judged + (self.teacher.soft > 0)
 
     def chosen_method(self):
         """The training method's own table."""

@@ -23,6 +23,7 @@ from .plan import Plan, from_dict, plan
 from .progress import Progress
 from .rundir import RunDir
 from .runtime import Runtime, deferred_stop
+from .schedule import Curve
 from .scoring import Scorer
 from .settings import Recipe
 from .space import Arch, Space
@@ -105,12 +106,13 @@ def load_net(path: Path) -> Net:
 def make_trainer(
     job: Job, data: Data, runtime: Runtime, scorer: Scorer, *, keep_best: bool = True, teacher: Teacher | None = None
 ) -> Trainer:
-    recipe = job.recipe
+    recipe, macs = job.recipe, cost(job.base.plan).macs
+    views = {name: replace(view, magnitude=view.magnitude.of_size(macs)) for name, view in recipe.views.items()}
     return Trainer(
-        start_net(job), job.method, job.space, job.arch, task=scorer.task, data=data, views=recipe.views,
+        start_net(job), job.method, job.space, job.arch, task=scorer.task, data=data, views=views,
         training=recipe, length=job.length, runtime=runtime, scorer=scorer, seed=recipe.seed,
         inherited=job.inherit is not None, keep_best=keep_best, noise=recipe.noise, teacher=teacher,
-        transforms=recipe.transforms,
+        transforms=recipe.transforms, difficulty=recipe.difficulty,
     )  # fmt: skip
 
 
@@ -207,6 +209,7 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
     trainer = make_trainer(job, data, runtime, scorer, teacher=teacher_of(found, recipe, data, runtime, scorer))
     facts: dict = {}
     per_step = announce(trainer, title, f"{found.name}, {describe(cost(found.plan))}")
+    warn_of_curves(recipe, data)
     if job.length.seconds:  # an estimate of the steps, for the progress bar alone
         epochs = job.length.seconds / per_step / job.length.steps_per_epoch
         trainer.length = replace(job.length, epochs=epochs)
@@ -235,6 +238,14 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
     return result
 
 
+def warn_of_curves(recipe: Recipe, data: Data) -> None:
+    """Say where a view's magnitude follows a curve that was fitted on other data."""
+    for name, view in recipe.views.items():
+        if isinstance(view.magnitude, Curve) and view.magnitude.data_key != data.key:
+            fitted = f"its curve was fitted on {view.magnitude.data or 'unnamed data'}, these are {data.name}"
+            say(f"  warning: views.{name}.magnitude: {fitted}; what suits one need not suit the other")
+
+
 def job_for(found: ArchFile, recipe: Recipe, runtime: Runtime, images: int) -> Job:
     """The training that a recipe asks for of one arch file. Raises BadInput for what does not fit it."""
     # where no supernet is named, "auto" leaves the space that the arch was found in aside
@@ -243,7 +254,7 @@ def job_for(found: ArchFile, recipe: Recipe, runtime: Runtime, images: int) -> J
     inherit = inherited_from(found, recipe)
     return make_job(
         recipe, recipe.chosen_method(), base, images=images, runtime=runtime, inherit=inherit,
-        teacher=teacher_macs(found, recipe.teacher),
+        teacher=teacher_macs(found, recipe.teacher) * recipe.teacher_passes,
     )  # fmt: skip
 
 

@@ -12,9 +12,10 @@ from test_scoring import toy_data
 
 from nasaug import archfile
 from nasaug.around import Ladders, around, below
-from nasaug.augment import View, resize
+from nasaug.augment import View, make_view, resize
 from nasaug.augment.transform import Transform, transform
 from nasaug.cost import cost
+from nasaug.difficulty import Difficulty
 from nasaug.engine import Step
 from nasaug.errors import BadInput
 from nasaug.methods import Baseline, Draw, GradAug, NetAug
@@ -22,8 +23,9 @@ from nasaug.net import Net
 from nasaug.noise import Noise
 from nasaug.plan import plan
 from nasaug.schedule import Constant, Linear
+from nasaug.settings import Recipe
 from nasaug.tasks import Classify, Target
-from nasaug.teacher import renormalised
+from nasaug.teacher import TeacherConfig, renormalised
 from nasaug.training import Training, length_of
 
 NAMES = "mobilenetv2-tiny mcunet mobilenetv3-w0.35 proxylessnas-w0.35 resnet20-cifar resnet50 wideresnet-16-2".split()
@@ -179,6 +181,21 @@ def test_the_augmented_net_teaches_the_base_without_a_further_pass():
     (x, _), (base, wide) = step.view("train"), method.nets(Step(trainer, *batch_of(trainer)))
     match = step.match(step.run(x, base), step.soft(step.run(x, wide)))
     assert losses["base"].item() == pytest.approx(told["base"].item() + 2 * match.item(), rel=1e-5)
+
+
+def test_the_wide_nets_can_see_a_view_of_their_own():
+    """Strongly augmented images for them, weakly augmented ones for the base (Yu, Zhang, Ma 2023, claim B)."""
+    method = NetAug(ladder="factors", wide_view="strong")
+    trainer = trainer_of(method)
+    trainer.views = {"train": View(), "strong": View(policy="randaugment", magnitude=20)}
+    losses = [loss.item() for _, loss in method.losses(Step(trainer, *batch_of(trainer)))]
+    step = Step(trainer, *batch_of(trainer))
+    base, wide = method.nets(Step(trainer, *batch_of(trainer)))
+    passes = (("train", base), ("strong", wide))
+    expected = [step.loss(step.run(step.view(v)[0], net), step.view(v)[1]) for v, net in passes]
+    assert losses == pytest.approx([e.item() for e in expected], rel=1e-5)
+    with pytest.raises(BadInput, match="wide_view"):
+        NetAug(wide_view="strong", teach=1.0)
 
 
 def test_what_a_supernets_ladder_augments_is_told():
@@ -420,3 +437,77 @@ def test_views_mix_and_change_with_progress():
         plain, _ = Step(trainer, *batch_of(trainer)).view("plain")
         strong.append((x - plain).abs().mean().item())
     assert strong[1] > strong[0]
+
+
+# --- difficulty ----------------------------------------------------------------------------------------------
+
+
+def judged(policy, view=None, **more):
+    difficulty = Difficulty(policy, **more)
+    trainer = trainer_of(Baseline(), difficulty=difficulty)
+    trainer.teacher = teacher_for(trainer)
+    trainer.views = {"train": view or View(policy="randaugment", magnitude=9)}
+    return trainer
+
+
+def test_of_several_versions_an_image_is_seen_as_one_that_is_not_too_hard():
+    trainer = judged("keep", candidates=3, quantile=0.5)
+    batch = batch_of(trainer)
+    x, y = Step(trainer, *batch).view("train")
+    assert trainer.macs == 3 * 1000 * 16 and y.weight is None
+    generator = torch.Generator().manual_seed(Random("0/0/train").getrandbits(62))
+    look = {"mean": trainer.data.mean, "std": trainer.data.std}
+    several = [make_view(trainer.views["train"], batch[0], generator, **look) for _ in range(3)]
+    losses = torch.stack([F.cross_entropy(trainer.teacher(s), batch[1], reduction="none") for s in several])
+    bound = losses.flatten().quantile(0.5)
+    for i in range(16):
+        fits = [k for k in range(3) if losses[k, i] <= bound]
+        expected = fits[0] if fits else int(losses[:, i].argmin())
+        assert torch.equal(x[i], several[expected][i])
+
+
+def test_easy_images_count_for_more():
+    trainer = judged("weight")
+    step = Step(trainer, *batch_of(trainer))
+    x, y = step.view("train")
+    hard = F.cross_entropy(trainer.teacher(x), y.labels, reduction="none")
+    assert y.weight.mean().item() == pytest.approx(1.0, rel=1e-5)
+    assert torch.equal(y.weight.argsort(), hard.argsort(descending=True))
+    out = step.run(x, trainer.base)
+    each = F.cross_entropy(out, y.labels, label_smoothing=0.1, reduction="none")
+    assert step.loss(out, y).item() == pytest.approx((each * y.weight).mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("target", "rises"), [(100.0, True), (1e-3, False)])
+def test_the_magnitude_goes_where_the_difficulty_is_the_target(target, rises, tmp_path):
+    trainer = judged("drive", target=target, rate=0.05)
+    start = trainer.magnitude
+    for number in range(3):
+        trainer.train_step(*batch_of(trainer, number))
+    assert (trainer.magnitude > start) == rises and 0 <= trainer.magnitude <= 30
+    trainer.save(tmp_path / "c.safetensors")
+    again = judged("drive", target=target, rate=0.05)
+    again.train_step(*batch_of(again))
+    again.load(tmp_path / "c.safetensors")
+    assert again.magnitude == trainer.magnitude
+
+
+def test_confidence_is_what_the_teacher_gives_the_label():
+    logits, labels = torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0])
+    expected = 1 - logits.softmax(1).gather(1, labels[:, None])[:, 0]
+    assert torch.allclose(Difficulty("keep", by="confidence").of(logits, labels), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [{"candidates": 1}, {"quantile": 1.0}, {"target": 0.0}, {"rate": 0.0}])
+def test_difficulties_out_of_range_are_refused(wrong):
+    with pytest.raises(BadInput, match=f"difficulty.{next(iter(wrong))}"):
+        Difficulty(**wrong)
+
+
+def test_a_difficulty_needs_a_teacher_and_one_that_drives_a_randaugment():
+    with pytest.raises(BadInput, match="teacher.source"):
+        Recipe(difficulty=Difficulty("keep"))
+    with pytest.raises(BadInput, match="views.train.policy"):
+        Recipe(difficulty=Difficulty("drive"), teacher=TeacherConfig("supernet"))
+    recipe = Recipe(difficulty=Difficulty("keep", candidates=3), teacher=TeacherConfig("supernet", soft=0.0))
+    assert recipe.teacher_passes == 3 and Recipe().teacher_passes == 1

@@ -13,7 +13,7 @@ PURE = (
     .split()
 )
 NETWORKS = "native kernels elastic noise net checkpoint".split()
-LEARNING = "runtime data augment tasks teacher methods scoring training engine settings train search".split()
+LEARNING = "runtime data augment tasks teacher difficulty methods scoring training engine settings train search".split()
 ORDER = [*PURE, *NETWORKS, *LEARNING, "apps", "cli", "__main__"]
 MUST_NOT_KNOW = {
     "plan": {"files", "recipe", "rundir"},

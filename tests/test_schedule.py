@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,7 +49,7 @@ def test_steps_change_where_they_say():
         (True, "a number or a table"),
         (float("nan"), "a number or a table"),
         ({"kind": "linaer", "start": 1, "end": 0}, "did you mean linear"),
-        ({"start": 1, "end": 0}, "choices: constant, cosine, linear, steps"),
+        ({"start": 1, "end": 0}, "choices: constant, cosine, curve, linear, steps"),
         ({"kind": "linear", "start": 1}, "takes start, end; given: start"),
         ({"kind": "linear", "start": 1, "end": "0"}, "end must be a finite number"),
         ({"kind": "steps", "at": [0.7, 0.5], "values": [1, 2, 3]}, "ascend"),
@@ -60,3 +62,32 @@ def test_what_is_no_schedule_is_refused(value, told):
     with pytest.raises(BadInput, match=".*") as refused:
         Schedule.parse(value)
     assert told in str(refused.value)
+
+
+# --- curves ---------------------------------------------------------------------------------------------------
+
+
+def curve_file(tmp_path, **more):
+    table = {"format": "nasaug-curve/1", "intercept": -20.0, "slope": 5.0, "low": 2.0, "high": 12.0, "data": "photos",
+             "data_key": "abc"}  # fmt: skip
+    path = tmp_path / "curve.json"
+    path.write_text(json.dumps(table | more))
+    return str(path)
+
+
+def test_a_curve_is_read_from_its_file_and_gives_a_value_by_size(tmp_path):
+    curve = Schedule.parse(curve_file(tmp_path))
+    assert [curve.of_size(macs)(0.3) for macs in (1e3, 1e5, 1e6, 1e9)] == [2.0, 5.0, 10.0, 12.0]
+    assert curve(0.9) == 7.0 and Constant(3.0).of_size(1e6) == Constant(3.0)
+    assert Schedule.parse(curve.to_plain()) == curve  # a recipe keeps the curve, not the path
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"format": "x"}, "nasaug-curve/1"), ({"low": 13.0}, "above its high"), ({"slope": "x"}, "slope")],
+)
+def test_a_broken_curve_is_refused(wrong, said, tmp_path):
+    with pytest.raises(BadInput, match=said):
+        Schedule.parse(curve_file(tmp_path, **wrong))
+    with pytest.raises(BadInput, match="cannot read"):
+        Schedule.parse("nowhere.json")

@@ -47,6 +47,7 @@ class NetAug:
     share: float = 1.0  # of a step's images, the part that the augmented pass sees; its loss is weighted by it
     aug_compute: float = 0.0  # at most this many times the base's MACs for augmented passes (0.17: 17 %); 0: no cap
     teach: float = 0.0  # weight of the augmented net's soft output as the base's target
+    wide_view: str = "train"  # the recipe's view that augmented nets see, like [views.strong]
     sort: bool | Literal["auto"] = "auto"
     sort_momentum: bool = True  # sorted with its weights; false: as it lies, to see what that does
 
@@ -68,6 +69,8 @@ class NetAug:
                 raise BadInput(f"netaug.{name} = {getattr(self, name)} must be at least 1")
         if not 0 < self.share <= 1:
             raise BadInput(f"netaug.share = {self.share:g} is a part of a step's images: give above 0, to 1")
+        if self.teach and self.wide_view != "train":
+            raise BadInput("netaug.teach and netaug.wide_view exclude each other: the wide net teaches what it saw")
         for name in ("aug_compute", "teach"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise BadInput(f"netaug.{name} = {getattr(self, name):g} must be at least 0")
@@ -120,10 +123,11 @@ class NetAug:
             yield "base", step.loss(step.run(x, base), y)
         part = max(2, round(self.share * len(x)))  # a norm needs more than one
         weight, soft = self.weight(step.progress) * part / len(x) / max(1, len(wide)), None
+        seen, told = step.view(self.wide_view) if wide and self.wide_view != "train" else (x, y)
         for arch in wide:
-            out = step.run(x[:part], arch)
+            out = step.run(seen[:part], arch)
             soft = step.soft(out) if soft is None else soft
-            yield "wide", weight * step.loss(out, y.first(part))
+            yield "wide", weight * step.loss(out, told.first(part))
             del out
         if self.teach and wide:
             out = step.run(x, base)

@@ -11,15 +11,17 @@ from torch import Tensor
 
 
 class Target(NamedTuple):
-    """What a view's images should give: class indices [N] or probabilities [N, classes], and, where the recipe names a
-    teacher, its probabilities [N, classes] on that view, at the task's temperature."""
+    """What a view's images should give: class indices [N] or probabilities [N, classes]; where the recipe names a
+    teacher, its probabilities [N, classes] on that view, at the task's temperature; and what each image counts [N],
+    None: all alike."""
 
     labels: Tensor
     soft: Tensor | None = None
+    weight: Tensor | None = None
 
     def first(self, n: int) -> Target:
         """That of the first n images."""
-        return Target(self.labels[:n], None if self.soft is None else self.soft[:n])
+        return Target(*(None if t is None else t[:n] for t in self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,10 @@ class Classify:
 
     def loss(self, out: Tensor, target: Target) -> Tensor:
         """Mean over the batch, of logits [N, classes]; labels are smoothed, a teacher's targets never."""
-        loss = F.cross_entropy(out.float(), target.labels, label_smoothing=self.label_smoothing)
+        reduction = "mean" if target.weight is None else "none"
+        loss = F.cross_entropy(out.float(), target.labels, label_smoothing=self.label_smoothing, reduction=reduction)
+        if target.weight is not None:
+            loss = (loss * target.weight).mean()
         if target.soft is None:
             return loss
         t = self.temperature
