@@ -73,9 +73,9 @@ class Common:
     ):  # fmt: skip
         """The resolved recipe under what the command's options give by recipe key (None: not given).
 
-        `arm` is a difference to the recipe, like "netaug+mixup", `data` what to take where neither --data nor a recipe
-        names it, `begun` the recipe to take where --recipe is not given."""
-        from .recipe import load
+        `arm` is a difference to the recipe, like "netaug+mixup", of plain training where it names no method; `data` is
+        what to take where neither --data nor a recipe names it, `begun` the recipe where --recipe is not given."""
+        from .recipe import arm_says, load
         from .settings import Recipe, default_recipe
 
         options = _sets({"data.name": self.data, "seed": self.seed, **given})
@@ -85,7 +85,7 @@ class Common:
                 raise BadInput(f"--set {key}=… says what the command or an option says too; leave it out")
         default = begun or default_recipe(self.data or data or "fashion-mnist")
         recipe = default if self.recipe is None else self.recipe
-        arms = () if arm is None else (arm,)
+        arms = () if arm is None else (arm,) if "method" in arm_says(arm, Recipe) else ("baseline", arm)
         return load(recipe, Recipe, (*options, *self.set), arms, under=_sets({"data.name": data}))
 
 
@@ -211,9 +211,9 @@ def train(
 def compare(
     *,
     arch: str | None = None,
-    methods: str = "baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling",
-    seeds: Annotated[int, Parameter(converter=_whole)] = 5,
-    match: str = "epochs",
+    methods: str | None = None,
+    seeds: Whole = None,
+    match: str | None = None,
     jobs: Whole = None,
     cells: Path | None = None,
     from_scratch: Annotated[bool, Parameter(negative="", show_default=False)] = False,
@@ -226,9 +226,11 @@ def compare(
 
       nasaug compare --arch found.json
 
-      nasaug compare --arch mobilenetv2-tiny --methods baseline,netaug:aug_compute=0.17,distill:source=runs/train-1
+      nasaug compare --arch mcunet --methods baseline,netaug:aug_compute=0.17
 
-      nasaug compare --arch found.json --methods baseline,netaug+mixup,longer --match compute --set train_macs=1e12
+      nasaug compare --arch found.json --methods netaug+mixup,longer --seeds 3
+
+      nasaug compare --arch found.json --match compute --set train_macs=1e12
 
       nasaug compare --resume
 
@@ -237,9 +239,9 @@ def compare(
     aug-rising, aug-falling, or a TOML file of recipe keys; with values (netaug:sort=false), joined by +.
 
     :param arch: An arch file (found.json) or a named architecture.
-    :param methods: The arms, separated by commas.
-    :param seeds: How many seeds each arm has; under 5 there is no verdict.
-    :param match: epochs, compute (forward MACs, train_macs each) or seconds (max_seconds each).
+    :param methods: The arms, separated by commas; default: baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling.
+    :param seeds: How many seeds each arm has; default 5, under which there is no verdict.
+    :param match: epochs (default), compute (forward MACs, train_macs each) or seconds (max_seconds each).
     :param jobs: Trainings at a time; default: one a core, each with one thread.
     :param cells: Where the trainings lie; a finished one of the same settings is used again. Default: in the run.
     :param from_scratch: Fresh weights instead of the supernet's.
@@ -249,6 +251,45 @@ def compare(
 
     asked = app_compare.Asked(arch, methods, seeds, match, jobs, cells, resolution, from_scratch)
     app_compare.command(asked, common)
+
+
+@app.command
+def sweep(
+    *,
+    arch: str = "mobilenetv2",
+    sizes: str | None = None,
+    policies: str | None = None,
+    methods: str | None = None,
+    seeds: Whole = None,
+    jobs: Whole = None,
+    cells: Path | None = None,
+    resolution: Whole = None,
+    common: Common = Common(),
+):
+    """Which magnitude of augmentation a network wants, by its size: a grid of trainings, a heat map, a fitted curve.
+
+    Examples:
+
+      nasaug sweep --data photos/
+
+      nasaug sweep --sizes 0.1M,1M --policies 0,4,9,14,0:9,9:0 --seeds 3
+
+      nasaug sweep --methods baseline,netaug --set data.train_images=4000
+
+      nasaug sweep --resume
+
+    :param arch: The network whose widths are scaled to the sizes.
+    :param sizes: MACs, or arch files; default 0.1M,0.25M,0.6M,1.5M,3M.
+    :param policies: Magnitudes (0 to 30), from:to over training, or a curve's file; default 0,4,9,14.
+    :param methods: Arms as in compare; default baseline.
+    :param seeds: Seeds of each; default 3.
+    :param jobs: Trainings at a time; default: one a core, each with one thread.
+    :param cells: Where the trainings lie; finished ones are used again. Default: in the run.
+    :param resolution: Image size in px; default: the data's.
+    """
+    from .apps import sweep as app_sweep
+
+    app_sweep.command(app_sweep.Asked(arch, sizes, policies, methods, seeds, jobs, cells, resolution), common)
 
 
 @app.command
@@ -293,6 +334,52 @@ def profile(
     from .apps import profile as app_profile
 
     app_profile.command(arch, resolution, classes, json)
+
+
+@app.command
+def prune(
+    *,
+    source: Annotated[Path | None, Parameter(name="--from")] = None,
+    target_macs: str | None = None,
+    steps: Whole = None,
+    magnitude: str | None = None,
+    criterion: str | None = None,
+    unstructured: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    target_sparsity: float | None = None,
+    lr_scale: float | None = None,
+    method: str | None = None,
+    common: Common = Common(),
+):
+    """Prune a trained network in steps, each followed by fine-tuning under an augmentation of its own strength.
+
+    Examples:
+
+      nasaug prune --from runs/train-1 --target-macs 1M
+
+      nasaug prune --from runs/train-1 --target-macs 1M --steps 5 --magnitude 9:2
+
+      nasaug prune --from runs/train-1 --unstructured --target-sparsity 0.9
+
+      nasaug prune --resume
+
+    The recipe is that of the run, its length split over the steps, plain training unless --method says else.
+
+    :param source: A finished run of train or netaug-train.
+    :param target_macs: MACs of the result, like 1M; the steps' lie in geometric progression.
+    :param steps: How often to prune and fine-tune; default 5.
+    :param magnitude: RandAugment's in each step: 9 (constant), 9:2 (falling), 2:9 (rising); default: the recipe's view.
+    :param criterion: What ranks channels: l1 (default: the weights that read them) or bn (their norms' scales).
+    :param unstructured: Zero single weights, those of least magnitude, instead of removing channels.
+    :param target_sparsity: Share of zeros among the weights of convolutions (not depthwise) and linear layers.
+    :param lr_scale: Times the recipe's learning rate; default 0.5.
+    :param method: Fine-tune by any arm (nasaug compare); default: baseline.
+    """
+    from .apps import prune as app_prune
+
+    asked = app_prune.Asked(
+        source, target_macs, target_sparsity, unstructured, steps, magnitude, criterion, lr_scale, method
+    )
+    app_prune.command(asked, common)
 
 
 def main() -> None:

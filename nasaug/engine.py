@@ -70,7 +70,7 @@ class Step(Draw):
         t = self._trainer
         t.macs += t.teacher.macs * len(x)
         with t.stages("teacher"), t.runtime.autocast():
-            return t.teacher(x)
+            return t.teacher(augment.resize(x, t.plan.resolution))
 
     def _guided(self, make: Callable[[], Tensor]) -> tuple[Tensor, Tensor | None]:
         """The training view as the recipe's [difficulty] wants it, and what each image counts."""
@@ -162,35 +162,31 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """The part of training that is over: of its steps, or of its time where that ends it."""
-        limit = self.length.seconds
-        return min(1.0, self.seconds / limit) if limit else self.step / self.length.steps
+        """The part of training that is over: of its steps, or of the time or MACs that end it."""
+        return min(1.0, self._over())
+
+    @property
+    def done(self) -> bool:
+        return self._over() >= 1
+
+    def _over(self) -> float:
+        length = self.length
+        if length.seconds:
+            return self.seconds / length.seconds
+        return self.macs / length.whole_macs if length.whole_macs else self.step / length.steps
 
     @property
     def drives(self) -> bool:
         return self.difficulty.policy == "drive"
 
-    @property
-    def done(self) -> bool:
-        limit = self.length.seconds
-        return self.seconds >= limit if limit else self.step >= self.length.steps
-
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine to 0 over all of training."""
-        if self.length.seconds:  # in progress, since the steps are not known
-            warm, done = self.training.warmup, self.progress
-            rising = (done + 1e-3) / (warm + 1e-3)
-        else:
-            warm, done = self.training.warmup * self.length.steps, self.step
-            rising = (done + 1) / (warm + 1)
+        whole, unit = (1.0, 1e-3) if self.length.open_ended else (self.length.steps, 1)
+        done, warm = self.progress * whole if self.length.open_ended else self.step, self.training.warmup * whole
         if done < warm:
-            return self.training.lr * rising
-        left = (done - warm) / max(1e-9 if self.length.seconds else 1, self._whole - warm)
+            return self.training.lr * (done + unit) / (warm + unit)
+        left = (done - warm) / max(unit, whole - warm)
         return self.training.lr * 0.5 * (1 + math.cos(math.pi * left))
-
-    @property
-    def _whole(self) -> float:
-        return 1.0 if self.length.seconds else self.length.steps
 
     def train_step(self, images: Tensor, labels: Tensor) -> None:
         """One optimiser step on a raw uint8 batch: backward after each loss that the method yields."""
@@ -365,6 +361,8 @@ def fit(
         batches = islice(batches, per_epoch - start)  # an epoch may be a part of the images
         for images, labels, _ in trainer.stages.waiting("load", batches):
             trainer.train_step(images, labels)
+            if trainer.length.seconds:
+                trainer.runtime.synchronize()
             trainer.seconds = spent + time.perf_counter() - begun
             tick(trainer)
             if trainer.done:

@@ -95,12 +95,13 @@ class Net(nn.Module):
             for block in plan.blocks:
                 x = self._block(block, x, stats)
             return x
-        last = len(plan.blocks) - 1
-        for i, block in enumerate(plan.blocks):
-            if i == last:
+        inner, branches = ([b for b in plan.blocks if kind(b)] for kind in (_has_inner, _has_branch))
+        for block in plan.blocks:
+            if block is plan.blocks[-1]:
                 x = noise.features(x)
-            y = self._block(block, x, stats, noise, i / last)
-            x = noise.output(y, i / last) if block.layers[-1].op == "conv" else y
+            x = self._block(block, x, stats, noise, _place(block, branches))
+            if _has_inner(block):
+                x = noise.output(x, _place(block, inner))
         return x
 
     def _block(self, block: Block, x: Tensor, stats: Stats, noise: Noise | None = None, place: float = 0.0) -> Tensor:
@@ -185,6 +186,19 @@ class Net(nn.Module):
             weight = own[name].detach().abs()
             total += weight.sum([d for d in range(weight.dim()) if d != dim]).cpu()
         return total
+
+
+def _has_inner(block: Block) -> bool:
+    return block.spec.hidden > 0
+
+
+def _has_branch(block: Block) -> bool:
+    return block.shortcut == "identity"
+
+
+def _place(block: Block, of: list[Block]) -> float:
+    """1 for the last of some blocks, the same step less for each before it; 0 for one that is not among them."""
+    return (of.index(block) + 1) / len(of) if block in of else 0.0
 
 
 def _pairs(big: Net, small: Net) -> Iterable[tuple[Tensor, Tensor]]:

@@ -20,20 +20,21 @@ class Noise:
     dropout: float = 0.0
     """Of the features before the classifier (Srivastava et al. 2014)."""
     spatial_dropout: float = 0.0
-    """Of whole channels of each block's output, in the later half of the blocks (Tompson et al., CVPR 2015)."""
+    """Of whole channels of the output of each block with inner channels, in the later half of those (Tompson et al.,
+    CVPR 2015)."""
     dropblock: float = 0.0
-    """Of squares of each block's output, in the later half of the blocks (Ghiasi et al., NeurIPS 2018)."""
+    """Likewise of squares (Ghiasi et al., NeurIPS 2018)."""
     dropblock_size: int = 3
-    """Side of those squares in pixels of the feature map."""
+    """Side of those squares in pixels of the feature map, odd; the largest odd one that fits where that is smaller."""
     stochastic_depth: float = 0.0
-    """Of the last block with an identity shortcut, rising evenly from the first (Huang et al., ECCV 2016)."""
+    """Of the last block with an identity shortcut, rising evenly over those (Huang et al., ECCV 2016)."""
 
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name == "dropblock_size":
-                if value < 1:
-                    raise BadInput(f"noise.dropblock_size = {value} must be at least 1")
+                if value < 1 or value % 2 == 0:
+                    raise BadInput(f"noise.dropblock_size = {value} must be odd, so that a square has a middle")
             elif not 0 <= value < 1:
                 raise BadInput(f"noise.{field.name} = {value:g} is a probability: give 0 to below 1")
 
@@ -41,7 +42,7 @@ class Noise:
         return any((self.dropout, self.spatial_dropout, self.dropblock, self.stochastic_depth))
 
     def branch(self, x: Tensor, place: float) -> Tensor:
-        """What a block adds to its shortcut, left out for some images; `place` from 0 (first) to 1 (last block)."""
+        """What a block adds to its shortcut, left out for some images; `place` is 1 for the last such block."""
         if not self.stochastic_depth * place:
             return x
         from torchvision.ops import stochastic_depth
@@ -49,15 +50,16 @@ class Noise:
         return stochastic_depth(x, self.stochastic_depth * place, "row", True)
 
     def output(self, x: Tensor, place: float) -> Tensor:
-        """A block's output."""
-        if place < 0.5:
+        """A block's output; `place` is 1 for the last block of its kind."""
+        if place <= 0.5:
             return x
         if self.spatial_dropout:
             x = F.dropout2d(x, self.spatial_dropout, True)
         if self.dropblock:
             from torchvision.ops import drop_block2d
 
-            x = drop_block2d(x, self.dropblock, min(self.dropblock_size, *x.shape[2:]))
+            size = min(self.dropblock_size, *x.shape[2:])
+            x = drop_block2d(x, self.dropblock, size - 1 + size % 2)
         return x
 
     def features(self, x: Tensor) -> Tensor:

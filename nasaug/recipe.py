@@ -114,7 +114,10 @@ def _file_layers(path: Path, above: tuple[Path, ...]) -> list[Layer]:
 
 def split_arm(joined: str) -> list[str]:
     """The single arms of "a+b:key=value"; the path of a file is one, whatever is in it."""
-    return [joined] if Path(joined).is_file() else [part.strip() for part in joined.split("+")]
+    return [joined] if Path(joined).is_file() else [part.strip() for part in _AT_PLUSES.split(joined)]
+
+
+_AT_PLUSES = re.compile(r"\+(?!(?<=\d[eE]\+)\d)")  # but that of a number like 1e+3
 
 
 def _arm_layers(differences: Sequence[str], fields: Sequence[str]) -> list[Layer]:

@@ -172,7 +172,11 @@ def _tensorboard(path: Path, step: int):
 
 def announce(trainer: Trainer, title: str, inputs: str) -> float:
     """Say, from a few timed steps, how long the training will take; returns seconds a step."""
-    seconds, length = time_steps(trainer), trainer.length
+    seconds = time_steps(trainer)
+    if trainer.length.seconds:  # the steps are an estimate, which only now can be made
+        epochs = trainer.length.seconds / seconds / trainer.length.steps_per_epoch
+        trainer.length = replace(trainer.length, epochs=epochs)
+    length = trainer.length
     whole = seconds * length.steps
     say(
         f"{title}: {inputs}; {length.epochs:.4g} epochs of {length.steps_per_epoch} steps, "
@@ -210,9 +214,6 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
     facts: dict = {}
     per_step = announce(trainer, title, f"{found.name}, {describe(cost(found.plan))}")
     warn_of_curves(recipe, data)
-    if job.length.seconds:  # an estimate of the steps, for the progress bar alone
-        epochs = job.length.seconds / per_step / job.length.steps_per_epoch
-        trainer.length = replace(job.length, epochs=epochs)
     if isinstance(job.method, NetAug):
         macs = trainer.teacher.macs if trainer.teacher else 0
         facts = announce_augmentation(job, per_step, len(data.train), runtime, macs)
@@ -230,7 +231,7 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
         "init": "inherit" if job.inherit else "scratch", **cost(found.plan)._asdict(),
         "val_top1": trainer.best_top1, "train_top1": best["train_top1"], "val": trainer.history,
         "test_top1": top1([correct]), "test_images": len(test),
-        "epochs": job.length.epochs if not job.length.seconds else trainer.step / job.length.steps_per_epoch,
+        "epochs": trainer.step / job.length.steps_per_epoch if job.length.open_ended else job.length.epochs,
         "train_macs": trainer.macs, "seconds": round(trainer.seconds, 2), "peak_memory": runtime.peak_memory(),
         "device": runtime.describe(), **facts, **preprocessing(data),
     }  # fmt: skip
@@ -336,8 +337,8 @@ def torchvision_weights(source: str, classes: int):
 
 
 def torchvision_macs(weights, resolution: int) -> int:
-    """What torchvision counted at 224 px, in proportion to the pixels."""
-    return round(1e9 * weights.meta["_ops"] * (resolution / 224) ** 2)
+    """What torchvision counted at the weights' own resolution, in proportion to the pixels."""
+    return round(1e9 * weights.meta["_ops"] * (resolution / weights.transforms().crop_size[0]) ** 2)
 
 
 def torchvision_teacher(source: str, base: Plan, data: Data, runtime: Runtime) -> Teacher:

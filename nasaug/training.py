@@ -75,6 +75,12 @@ class Length:
     macs_per_image: float  # mean over training, all passes of a step
     batch: int
     seconds: float = 0.0  # of training, after which it ends whatever the steps; 0: it ends with them
+    whole_macs: float = 0.0  # likewise forward MACs
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether the steps are an estimate."""
+        return bool(self.seconds or self.whole_macs)
 
     @property
     def steps(self) -> int:
@@ -108,7 +114,8 @@ def length_of(
         epochs = min(training.max_epochs, max(1, round(in_epochs)))
     else:
         epochs = training.epochs
-    return Length(_whole(epochs * training.times), steps, mean, batch, seconds)
+    whole = asked * training.times if training.stop == "macs" and math.isfinite(asked) else 0.0
+    return Length(_whole(epochs * training.times), steps, mean, batch, seconds, whole)
 
 
 def _whole(epochs: float) -> float:

@@ -12,7 +12,7 @@ PURE = (
     "errors units files schedule stats space spacefile plan around channels cost archfile recipe rundir progress"
     .split()
 )
-NETWORKS = "native kernels elastic noise net checkpoint".split()
+NETWORKS = "native kernels elastic noise net checkpoint prune".split()
 LEARNING = "runtime data augment tasks teacher difficulty methods scoring training engine settings train search".split()
 ORDER = [*PURE, *NETWORKS, *LEARNING, "apps", "cli", "__main__"]
 MUST_NOT_KNOW = {

@@ -2,105 +2,95 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
 import shlex
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from .. import archfile, files
 from ..archfile import ArchFile
-from ..data import Data, describe
-from ..engine import time_steps
 from ..errors import BadInput, RunFault, unknown
-from ..recipe import arm_says, dump, to_dict
+from ..recipe import arm_says, load
 from ..rundir import RunDir, without_passwords
 from ..runtime import Runtime, open_runtime
 from ..settings import Recipe
-from ..train import job_for, load_data, make_scorer, make_trainer, say, teacher_of
+from ..train import job_for, make_scorer, say, teacher_of
 from ..units import format_duration
 from . import report
 from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
+from .cells import Cell, Sets, carry_out, digest, estimate, folder_name, jobs_for, key_of, read_data, together
 from .train import BASE, Request, fitted
 
 DEFAULT = "baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling"
-MATCHES = ("epochs", "compute", "seconds")
+SEEDS, MATCH = 5, "epochs"
 STOPS = {"epochs": "epochs", "compute": "macs", "seconds": "seconds"}
-CELLS, KILL_AFTER_S = "cells", 120.0
+CELLS = Path("cells")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What to compare, and how, beside the recipe."""
+    """What to compare, and how, beside the recipe; None: not given."""
 
     arch: str | None
-    methods: str
-    seeds: int
-    match: str
+    methods: str | None
+    seeds: int | None
+    match: str | None
     jobs: int | None
     cells: Path | None
     resolution: int | None
     from_scratch: bool
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One training: an arm with a seed, in a folder of its own whose name tells its settings."""
-
-    arm: str
-    seed: int
-    recipe: Recipe
-    path: Path
-
-    @property
-    def finished(self) -> bool:
-        return RunDir(self.path).finished
-
-
 def command(asked: Asked, common) -> None:
     """Check everything, train every cell that is not there yet, and write the table, the figures and the page."""
-    arms = arms_of(asked)
+    _check(asked, common)
+    arms, sets = arms_of(DEFAULT if asked.methods is None else asked.methods), {}
     if common.resume:
         path = run_to_resume("compare", common.run)
         with RunDir.resume(path) as run, stopping("compare", run):
-            return _finish(_resumed(asked, arms, common, run), common, run, asked.jobs)
+            setting, common, found = _resumed(asked, arms, common, run)
+            cells = make_cells(found, setting, common, sets)
+            return _finish(found, cells, setting, common, run, asked.jobs, sets)
     if asked.arch is None:
         raise BadInput("compare needs --arch: an arch file like found.json, or a named architecture")
     refuse_existing(common.run)
-    plain = settings(common, {}, "baseline", archfile.read(asked.arch).facts.get("data"))
+    of_arch = archfile.read(asked.arch).facts.get("data")
+    plain = common.settings({}, arm="baseline", data=of_arch)
     found = fitted(Request("compare", asked.arch, None, asked.from_scratch, asked.resolution), plain)
     setting = {
-        "arms": arms, "seeds": asked.seeds, "match": asked.match, "data": plain.data.name,
-        "from_scratch": asked.from_scratch, "set": list(common.set), "recipe": common.recipe,
-        "cells": None if asked.cells is None else str(asked.cells.resolve()),
+        "arms": arms, "seeds": SEEDS if asked.seeds is None else asked.seeds, "match": asked.match or MATCH,
+        "from_scratch": asked.from_scratch, "set": list(common.set), "recipe": common.recipe, "data": common.data,
+        "arch_data": of_arch, "cells": None if asked.cells is None else str(asked.cells.resolve()),
     }  # fmt: skip
-    make_cells(found, setting, common, Path("."))  # refuses what cannot be, before anything is written
+    cells = make_cells(found, setting, common, sets)  # refuses what cannot be, before anything is written
     with RunDir.create("compare", plain, common.run) as run, stopping("compare", run):
         found.save(run.path / BASE)
         write_job(run, "compare", **setting)
-        _finish(setting, common, run, asked.jobs)
+        _finish(found, cells, setting, common, run, asked.jobs, sets)
+
+
+def _check(asked: Asked, common) -> None:
+    if asked.match is not None and asked.match not in STOPS:
+        raise unknown("--match", asked.match, STOPS)
+    for option, value in (("--seeds", asked.seeds), ("--jobs", asked.jobs)):
+        if value is not None and value < 1:
+            raise BadInput(f"{option} {value} must be at least 1")
+    if common.seed is not None:
+        raise BadInput(f"--seed {common.seed}: a comparison has several, 0 and up; say how many with --seeds")
+    if asked.cells is not None and asked.cells.exists() and not asked.cells.is_dir():
+        raise BadInput(f"--cells {asked.cells} is not a folder; give one, or a new name")
 
 
 _BETWEEN_ARMS = re.compile(r",(?!\s*[\w.-]+\s*=)(?![^\[]*\])")  # not those between an arm's values, or in an array
 
 
-def arms_of(asked: Asked) -> list[str]:
+def arms_of(methods: str) -> list[str]:
     """The arms by name. Raises BadInput for one that is not known, or is named twice."""
-    if asked.match not in MATCHES:
-        raise unknown("--match", asked.match, MATCHES)
-    if asked.seeds < 1 or (asked.jobs is not None and asked.jobs < 1):
-        raise BadInput(f"--seeds {asked.seeds} and --jobs {asked.jobs} must be at least 1")
-    arms = [arm.strip() for arm in _BETWEEN_ARMS.split(asked.methods) if arm.strip()]
+    arms = [arm.strip() for arm in _BETWEEN_ARMS.split(methods) if arm.strip()]
     if not arms:
-        raise BadInput(f"--methods {asked.methods!r} names no arm; give some, like baseline,netaug")
+        raise BadInput(f"--methods {methods!r} names no arm; give some, like baseline,netaug")
     for i, arm in enumerate(arms):
         if arm in arms[:i]:
             raise BadInput(f"--methods names {arm!r} twice; name each arm once")
@@ -108,183 +98,119 @@ def arms_of(asked: Asked) -> list[str]:
     return arms
 
 
-def settings(common, given: dict, arm: str, data: str | None) -> Recipe:
-    """The recipe of an arm: plain training where it names no method."""
-    whole = arm if "method" in arm_says(arm, Recipe) else f"baseline+{arm}"
-    return common.settings(given, arm=whole, data=data)
+def make_cells(found: ArchFile, setting: dict, common, sets: Sets) -> list[Cell]:
+    """All cells, seed by seed, so that a comparison cut short has whole seeds; their paths are relative to the run.
 
-
-def make_cells(found: ArchFile, setting: dict, common, folder: Path) -> list[Cell]:
-    """All cells, seed by seed, so that a comparison cut short has whole seeds."""
+    Raises BadInput for what cannot be compared, as far as can be told before a training."""
     runtime = open_runtime(common.device)
     init = {"init": "scratch"} if setting["from_scratch"] else {}
-    data = setting["data"]
-    plain = {arm: settings(common, init, arm, data) for arm in setting["arms"]}
-    images = train_images(next(iter(plain.values())))
-    given = init | {"stop": STOPS[setting["match"]]}
+    arms, data = setting["arms"], setting.get("arch_data")
+    plain = {arm: common.settings(init, arm=arm, data=data) for arm in arms}
+    for arm in arms[1:]:
+        if plain[arm].data != plain[arms[0]].data:
+            raise BadInput(f"arms {arms[0]!r} and {arm!r} use different data; change those for all, by --data or --set")
+    images = train_images(plain[arms[0]], found, sets)
+    given = {arm: init | {"stop": STOPS[setting["match"]]} for arm in arms}
     if setting["match"] == "epochs":
-        dearest = min(job_for(found, replace(r, times=1.0), runtime, images).length.epochs for r in plain.values())
-        given |= {"epochs": dearest} if all(r.epochs == "auto" for r in plain.values()) else {}
-    elif setting["match"] == "compute" and runtime.accelerated and plain[setting["arms"][0]].train_macs == "auto":
+        auto = {arm: replace(r, times=1.0) for arm, r in plain.items() if r.epochs == "auto"}
+        fewest = min((job_for(found, r, runtime, images).length.epochs for r in auto.values()), default=0)
+        given |= {arm: given[arm] | {"epochs": fewest} for arm in auto}
+    elif setting["match"] == "compute" and runtime.accelerated and plain[arms[0]].train_macs == "auto":
         raise BadInput("--match compute needs to know how much: give --set train_macs=1e15, say")
-    cells, seen = [], {}
-    where = Path(setting["cells"]) if setting["cells"] else folder / CELLS
+    cells, seen, supernet = [], {}, digest(found.supernet)
     for seed in range(setting["seeds"]):
-        for arm in setting["arms"]:
-            recipe = settings(common, given | {"seed": seed, "arm": arm}, arm, data)
-            job_for(found, recipe, runtime, images)
-            key = _key(found, recipe)
+        for arm in arms:
+            recipe = common.settings(given[arm] | {"seed": seed, "arm": arm}, arm=arm, data=data)
+            if seed == 0:
+                job_for(found, recipe, runtime, images)
+                _check_teacher(found, recipe, runtime, sets)
+            key = key_of(found, supernet, recipe)
             if seen.setdefault(key, arm) != arm:
                 raise BadInput(f"arms {seen[key]!r} and {arm!r} are the same training; leave one of them out")
-            slug = re.sub(r"[^A-Za-z0-9.=_-]+", "_", arm)[:60]
-            cells.append(Cell(arm, seed, recipe, where / f"{slug}-s{seed}-{key[:8]}"))
+            where = Path(setting["cells"]) if setting["cells"] else CELLS
+            cells.append(Cell(arm, seed, recipe, Path(BASE), where / folder_name(arm, seed, key)))
     return cells
 
 
-def train_images(recipe: Recipe) -> int:
-    """How many images an epoch has, as far as can be told without reading them: for the number of epochs."""
-    return recipe.data.train_images or len(load_data(recipe, 32 if describe(recipe.data).streamed else None).train)
+def train_images(recipe: Recipe, found: ArchFile, sets: Sets) -> int:
+    """How many images an epoch has."""
+    return recipe.data.train_images or len(read_data(recipe, found, sets).train)
 
 
-def _key(found: ArchFile, recipe: Recipe) -> str:
-    """Hash of all that a cell's result depends on, but for its arm's name."""
-    table = to_dict(recipe)
-    del table["arm"]
-    text = json.dumps([table, found.plan.to_dict(), str(found.supernet)], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+def _check_teacher(found: ArchFile, recipe: Recipe, runtime: Runtime, sets: Sets) -> None:
+    """A run's net must tell the same classes apart: only the data know their names."""
+    source = recipe.teacher.source
+    if source not in ("", "supernet") and not source.startswith("torchvision:"):
+        data = read_data(recipe, found, sets)
+        teacher_of(found, recipe, data, runtime, make_scorer(recipe, data, runtime))
 
 
-def _resumed(asked: Asked, arms: list[str], common, run: RunDir) -> dict:
-    """The settings that a comparison was begun with. Raises BadInput, naming what differs, for others."""
-    setting = read_job(run.path, "compare")
-    now = {"match": asked.match, "seeds": asked.seeds, "arms": arms}
-    told = {"match": asked.match != "epochs", "seeds": asked.seeds != 5, "arms": asked.methods != DEFAULT}
-    for key, value in now.items():
-        if told[key] and setting[key] != value:
-            raise BadInput(
-                f"{run.path} was begun with {key} = {setting[key]}, not {value}; leave it out to go on, or start anew"
-            )
-    for key, value in (("set", list(common.set)), ("recipe", common.recipe), ("data", common.data)):
-        if value and setting[key] != value:
-            begun = f"{run.path} was begun with {key} = {setting[key]}, not {value}"
-            raise BadInput(f"{begun}; leave it out, or start anew")
-    return setting
+def _resumed(asked: Asked, arms: list[str], common, run: RunDir) -> tuple[dict, Any, ArchFile]:
+    """The settings that a comparison was begun with, the options that say them, and its network. Raises BadInput,
+    naming what differs, for others."""
+    setting, begun = read_job(run.path, "compare"), load(run.path / "recipe.toml", Recipe)
+    now = {
+        "methods": None if asked.methods is None else arms, "seeds": asked.seeds, "match": asked.match,
+        "from-scratch": asked.from_scratch or None, "set": list(common.set) or None, "recipe": common.recipe,
+        "data": None if common.data == begun.data.name else common.data,
+        "cells": None if asked.cells is None else str(asked.cells.resolve()),
+    }  # fmt: skip
+    for option, value in now.items():
+        there = setting["arms" if option == "methods" else option.replace("-", "_")]
+        if value is not None and there != value:
+            differs = f"was begun with --{option} {_told(there)}, not {_told(value)}"
+            raise BadInput(f"{run.path} {differs}; leave it out to go on, or start anew")
+    common = replace(common, set=tuple(setting["set"]), recipe=setting["recipe"], data=setting["data"])
+    # of a recipe edited since, say
+    run.check_settings(common.settings({}, arm="baseline", data=setting.get("arch_data")))
+    base = run.path / BASE
+    found = archfile.read(str(base))
+    px = found.plan.resolution if asked.resolution is None else asked.resolution
+    again = Request("compare", str(base) if asked.arch is None else asked.arch, None, asked.from_scratch, px)
+    if fitted(again, begun).plan != found.plan:
+        trained = f"{run.path} trains {found.name} at {found.plan.resolution} px"
+        raise BadInput(f"{trained}, not what is asked; leave --arch and --resolution out, or start anew")
+    return setting, common, found
 
 
-def _finish(setting: dict, common, run: RunDir, jobs: int | None) -> None:
-    common = replace(common, set=tuple(setting["set"]), recipe=setting["recipe"], data=None, seed=None)
-    found = archfile.read(str(run.path / BASE))
-    cells = make_cells(found, setting, common, run.path)
+def _told(value: object) -> str:
+    return (",".join(value) if isinstance(value, list) else str(value)) or "none"
+
+
+def _finish(
+    found: ArchFile, cells: list[Cell], setting: dict, common, run: RunDir, jobs: int | None, sets: Sets
+) -> None:
+    cells = [replace(cell, arch=run.path / cell.arch, path=run.path / cell.path) for cell in cells]
     runtime = open_runtime(common.device)
-    jobs = jobs or (1 if runtime.accelerated else max(1, len(os.sched_getaffinity(0))))
+    jobs = jobs_for(runtime, jobs)
     left = [cell for cell in cells if not cell.finished]
     many = f"{len(setting['arms'])} arms x {setting['seeds']} seeds"
     say(f"{many}, matched by {setting['match']}: {len(cells)} cells, {len(cells) - len(left)} there already")
-    failed = []
+    run.log("begin", cells=len(cells), left=len(left))
+    failed, again = [], f"nasaug compare --resume --run {shlex.quote(str(run.path))}"
     if left:
-        seconds = estimate(found, left, runtime, jobs)
-        say(f"about {format_duration(sum(seconds.values()) / jobs)}, {jobs} at a time")
-        failed = carry_out(left, run.path / BASE, common.device, jobs, seconds)
+        seconds = estimate(left, runtime, jobs, sets)
+        sets.clear()  # each training reads its own
+        say(f"about {format_duration(together(list(seconds.values()), jobs))}, {min(jobs, len(left))} at a time")
+        failed = carry_out(left, common.device, jobs, seconds)
     done = [cell.path for cell in cells if cell.finished]
     if not done:
-        raise RunFault(f"no cell was finished; the first failed with: {failed[0]['error']}")
+        raise RunFault(f"no cell was finished; the first failed with: {failed[0]['error']}; try again with {again}")
     runs = report.read_runs(done)
-    facts = {"failed": failed, "commands": [without_passwords(shlex.join(sys.orig_argv))]}
+    facts = {"failed": failed, "commands": _commands(run)}
+    if setting["cells"]:
+        facts[report.ELSEWHERE] = list(map(str, done))
     summary = report.summarise(runs, None, setting["match"], facts)
     report.write(run.path, summary, runs)
     say(report.table(summary))
     say(f"table, figures and page in {run.path}: comparison.html")
     if failed:
         names = ", ".join(f"{f['arm']} (seed {f['seed']})" for f in failed)
-        again = f"nasaug compare --resume --run {run.path}"
         raise RunFault(f"{len(failed)} of {len(cells)} cells failed: {names}; try them again with {again}")
     run.finish({"arms": setting["arms"], "seeds": setting["seeds"], "match": setting["match"], "cells": len(cells)})
 
 
-def estimate(found: ArchFile, cells: list[Cell], runtime: Runtime, jobs: int) -> dict[Path, float]:
-    """Seconds that each cell will take, from a few timed steps of each arm, one thread where several run at once."""
-    threads, timed, sets, loading = torch.get_num_threads(), {}, {}, {}
-    starting = time.process_time()  # what this process needed so far, each cell's will need
-    if jobs > 1:
-        torch.set_num_threads(1)
-    for cell in cells:
-        if cell.arm not in timed:
-            key = repr(cell.recipe.data)
-            if key not in sets:
-                begun = time.perf_counter()
-                sets[key] = load_data(cell.recipe, found.plan.resolution)
-                loading[key] = starting + time.perf_counter() - begun
-            timed[cell.arm] = loading[key] + _arm_seconds(found, cell.recipe, sets[key], runtime)
-    torch.set_num_threads(threads)
-    return {cell.path: timed[cell.arm] for cell in cells}
-
-
-def _arm_seconds(found: ArchFile, recipe: Recipe, data: Data, runtime: Runtime) -> float:
-    scorer = make_scorer(recipe, data, runtime)
-    job = job_for(found, recipe, runtime, len(data.train))
-    trainer = make_trainer(job, data, runtime, scorer, teacher=teacher_of(found, recipe, data, runtime, scorer))
-    begun = time.perf_counter()
-    trainer.end_epoch()
-    judging = time.perf_counter() - begun
-    training = job.length.seconds or time_steps(trainer, 4) * job.length.steps
-    return training + judging * max(1, job.length.epochs)
-
-
-def carry_out(cells: list[Cell], base: Path, device: str, jobs: int, seconds: dict[Path, float]) -> list[dict]:
-    """Train the cells in processes of their own, `jobs` at a time; those that failed, each with the reason.
-
-    A stop is handed on to all that run, which save what they have; raises Stopped then."""
-    waiting, running, failed = list(cells), [], []
-    begun, total = time.monotonic(), sum(seconds.values())
-    done = 0.0
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                cell = waiting.pop(0)
-                running.append((cell, _start(cell, base, device, jobs)))
-            time.sleep(0.1)
-            for cell, process in [pair for pair in running if pair[1].poll() is not None]:
-                running.remove((cell, process))
-                done += seconds[cell.path]
-                if process.returncode or not cell.finished:
-                    failed.append({"arm": cell.arm, "seed": cell.seed, "error": _last_line(_log(cell))})
-                    told = f"failed: {failed[-1]['error']}"
-                else:
-                    told = f"validation {RunDir(cell.path).result()['val_top1']:.2f} %"
-                left = (time.monotonic() - begun) / done * (total - done)
-                say(f"{cell.arm}, seed {cell.seed}: {told}; about {format_duration(left)} left")
-    finally:
-        for _, process in running:
-            process.send_signal(signal.SIGTERM)
-        for _, process in running:
-            try:
-                process.wait(KILL_AFTER_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-    return failed
-
-
-def _log(cell: Cell) -> Path:
-    return cell.path.with_suffix(cell.path.suffix + ".log")
-
-
-def _start(cell: Cell, base: Path, device: str, jobs: int) -> subprocess.Popen:
-    """A session of its own: what the terminal sends is handed on once, by `carry_out`."""
-    cell.path.parent.mkdir(parents=True, exist_ok=True)
-    told = ["--resume"]
-    if not (cell.path / "job.json").is_file():
-        recipe = cell.path.with_suffix(cell.path.suffix + ".toml")
-        files.write_whole(recipe, dump(cell.recipe))
-        told = ["--arch", str(base), "--recipe", str(recipe)]
-    one = {"OMP_NUM_THREADS": "1"} if jobs > 1 else {}
-    with open(_log(cell), "a") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "nasaug", "train", *told, "--run", str(cell.path), "--device", device],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=os.environ | one,
-            start_new_session=True,
-        )  # fmt: skip
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").split("\n") if log.is_file() else []
-    return next((line for line in reversed(lines) if line.strip()), "it told nothing")
+def _commands(run: RunDir) -> list[str]:
+    """The command line that began the comparison, and this one where it goes on."""
+    begun = files.read_json(run.path / "env.json", "nasaug-env/1")["command"]
+    return list(dict.fromkeys([begun, without_passwords(shlex.join(sys.orig_argv))]))

@@ -26,6 +26,7 @@ FORMAT = "nasaug-comparison/1"
 LEVEL = 0.95
 EQUAL_COMPUTE = 0.005  # a difference in training compute too small to divide by
 RESULT, CORRECT = "result.json", "test.safetensors"
+ELSEWHERE = "trainings"  # the fact that names a comparison's runs where they are not in its folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ def _finished_below(path: Path) -> list[Path]:
         raise BadInput(f"{path} is not the folder of a run; give run folders, like runs/train-1")
     # a comparison is a run too, finished or not, with its cells below it
     below = [result.parent for result in sorted(path.rglob(RESULT)) if "test_top1" in RunDir(result.parent).result()]
+    below = below or [run for run in map(Path, _told(path).get("facts", {}).get(ELSEWHERE, ())) if run.is_dir()]
     if below:
         return below
     if (path / RESULT).is_file():
@@ -226,9 +228,9 @@ def _arm(name: str, runs: Sequence[Run]) -> dict[str, Any]:
 
 def _cost(runs: Sequence[Run]) -> dict[str, float]:
     """Hours of training by the clock, on processors and on accelerators, and forward MACs, of all runs together."""
-    cpu = sum(run.seconds for run in runs if run.on_cpu) / 3600
-    total = sum(run.seconds for run in runs) / 3600
-    macs = sum(run.train_macs for run in runs)
+    cpu = math.fsum(run.seconds for run in runs if run.on_cpu) / 3600
+    total = math.fsum(run.seconds for run in runs) / 3600
+    macs = math.fsum(run.train_macs for run in runs)
     return {"runs": len(runs), "cpu_hours": cpu, "gpu_hours": total - cpu, "hours": total, "train_macs": macs}
 
 

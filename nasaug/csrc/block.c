@@ -100,7 +100,8 @@ int inverted(const Inverted *v, const float *x, float *y1, float *y2, float *y3,
     Weights w = weights_of(v, z, v->in, hidden, hidden, outs);
     int failed = !one.a || !two.a || !three.a || !first.one || !first.pivot || !second.one || !second.pivot
         || !third.one || !third.pivot || !w.grow || !w.shrink || !w.taps;
-    #pragma omp parallel num_threads(z.before * hidden < ALONE ? 1 : threads) if (!failed)
+    if (failed) goto out;
+    #pragma omp parallel num_threads(z.before * hidden < ALONE ? 1 : threads)
     {
         float *scratch = malloc(z.scratch * sizeof(float)), *rows = scratch, *map = scratch;
         Vec *canvas = vectors(z.canvas);
@@ -126,7 +127,8 @@ int inverted(const Inverted *v, const float *x, float *y1, float *y2, float *y3,
             }
             #pragma omp for schedule(static)
             for (long p = 0; p < z.parts; p++)
-                finish(&v->expand, one, first, z.groups, z.before, 1, v->eps, p * LANES, end_of(p, hidden));
+                if (!failed)
+                    finish(&v->expand, one, first, z.groups, z.before, 1, v->eps, p * LANES, end_of(p, hidden));
         }
         #pragma omp for schedule(static)
         for (long p = 0; p < z.parts; p++)
@@ -156,7 +158,8 @@ int inverted(const Inverted *v, const float *x, float *y1, float *y2, float *y3,
         }
         #pragma omp for schedule(static) nowait
         for (long p = 0; p < z.parts; p++)
-            finish(&v->depthwise, two, second, z.groups, v->n, v->oh * v->ow, v->eps, p * LANES, end_of(p, hidden));
+            if (!failed)
+                finish(&v->depthwise, two, second, z.groups, v->n, v->oh * v->ow, v->eps, p * LANES, end_of(p, hidden));
         #pragma omp for schedule(static)
         for (long p = 0; p < panels(outs); p++)
             pack(w.shrink, v->project.w, hidden, outs, 1, v->project.stride[0], p);
@@ -178,7 +181,8 @@ int inverted(const Inverted *v, const float *x, float *y1, float *y2, float *y3,
         }
         #pragma omp for schedule(static)
         for (long from = 0; from < outs; from += LANES)
-            finish(&v->project, three, third, z.groups, z.after, 1, v->eps, from, at_most(from + LANES, outs));
+            if (!failed)
+                finish(&v->project, three, third, z.groups, z.after, 1, v->eps, from, at_most(from + LANES, outs));
         #pragma omp for schedule(static)
         for (long g = 0; g < z.groups; g++) {
             if (failed) continue;
@@ -190,14 +194,15 @@ int inverted(const Inverted *v, const float *x, float *y1, float *y2, float *y3,
         free(scratch);
         free(canvas);
     }
+out:
     free(one.a); free(two.a); free(three.a);
     drop(first); drop(second); drop(third);
     drop_weights(w);
     return failed;
 }
 
-// Adds columns `from` to `to` of the partial gradients [small, hidden] of `groups` parts to a weight's: element (i, j) at
-// `i * row + j * column`.
+// Adds columns `from` to `to` of the partial gradients [small, hidden] of `groups` parts to a weight's: element (i, j)
+// at `i * row + j * column`.
 static void add_weights(float *for_w, const float *partial, long groups, long small, long hidden, long row, long column,
                         long from, long to) {
     long size = small * hidden, lanes = to - from;
@@ -224,9 +229,11 @@ int inverted_back(const Inverted *v, const float *x, const float *y1, const floa
     float *d2 = malloc(z.after * hidden * sizeof(float));
     float *partial = malloc(z.groups * hidden * at_least(ins, outs) * sizeof(float));
     int failed = !one.a || !two.a || !three.a || !first.one || !first.pivot || !second.one || !second.pivot
-        || !third.one || !third.pivot || !w.grow || !w.shrink || !w.taps || !turned || !for_taps || !d1 || !d2 || !partial;
-    if (!failed) set_affine(three, &v->project, 0, outs);
-    #pragma omp parallel num_threads(z.before * hidden < ALONE ? 1 : threads) if (!failed)
+        || !third.one || !third.pivot || !w.grow || !w.shrink || !w.taps || !turned || !for_taps || !d1 || !d2
+        || !partial;
+    if (failed) goto out;
+    set_affine(three, &v->project, 0, outs);
+    #pragma omp parallel num_threads(z.before * hidden < ALONE ? 1 : threads)
     {
         long step = rows_at_once(z.widest);
         float *scratch = malloc(z.scratch * sizeof(float)), *rows = scratch, *others = scratch + step * z.widest;
@@ -259,7 +266,7 @@ int inverted_back(const Inverted *v, const float *x, const float *y1, const floa
         }
         #pragma omp for schedule(static)
         for (long from = 0; from < outs; from += LANES)
-            finish_back(&v->project, three, third, z.groups, z.after, from, at_most(from + LANES, outs));
+            if (!failed) finish_back(&v->project, three, third, z.groups, z.after, from, at_most(from + LANES, outs));
         #pragma omp for schedule(static)
         for (long part = 0; part < z.groups; part++) {  // through the projection, to before its input's activation
             if (failed) continue;
@@ -362,6 +369,7 @@ int inverted_back(const Inverted *v, const float *x, const float *y1, const floa
         free(spread);
         free(gradient);
     }
+out:
     free(one.a); free(two.a); free(three.a);
     drop(first); drop(second); drop(third);
     drop_weights(w);
@@ -379,12 +387,11 @@ int inverted_eval(const Inverted *v, const float *x, float *out, int threads) {
     Affine one = affine(hidden), two = affine(hidden), three = affine(outs);
     Weights w = weights_of(v, z, v->in, hidden, hidden, outs);
     int failed = !one.a || !two.a || !three.a || !w.grow || !w.shrink || !w.taps;
-    if (!failed) {
-        if (v->expands) known_affine(one, &v->expand, v->eps);
-        known_affine(two, &v->depthwise, v->eps);
-        known_affine(three, &v->project, v->eps);
-    }
-    #pragma omp parallel num_threads(z.before * hidden < ALONE ? 1 : threads) if (!failed)
+    if (failed) goto out;
+    if (v->expands) known_affine(one, &v->expand, v->eps);
+    known_affine(two, &v->depthwise, v->eps);
+    known_affine(three, &v->project, v->eps);
+    #pragma omp parallel num_threads(z.before * hidden < ALONE ? 1 : threads)
     {
         float *wide = malloc(many * z.image * sizeof(float)), *map = malloc(many * z.map * sizeof(float));
         Vec *canvas = vectors(z.canvas);
@@ -426,6 +433,7 @@ int inverted_eval(const Inverted *v, const float *x, float *out, int threads) {
         free(map);
         free(canvas);
     }
+out:
     free(one.a); free(two.a); free(three.a);
     drop_weights(w);
     return failed;

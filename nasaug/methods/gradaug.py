@@ -36,6 +36,8 @@ class GradAug:
         for name in ("width", "depth"):
             if not 0 < getattr(self, name) <= 1:
                 raise BadInput(f"gradaug.{name} = {getattr(self, name):g} is a share: give above 0, to 1")
+        if self.width == self.depth == 1 and tuple(self.resolutions) == (1.0,):
+            raise BadInput("gradaug.width = 1, depth = 1 and resolutions = [1.0] leave nothing thinner to draw")
         shares = self.resolutions
         if not shares or not all(0 < s <= 1 for s in shares) or list(shares) != sorted(set(shares)):
             raise BadInput(f"gradaug.resolutions = {list(shares)} must rise, above 0 and up to 1.0, like 0.5, 1.0")
@@ -49,12 +51,17 @@ class GradAug:
         return [draw.base, *(self._thin(draw) for _ in range(self.num_subnet))]
 
     def _thin(self, draw: Draw) -> Arch:
-        arch = draw.sample(low=draw.space.smallest, free=("width", "resolution"))
-        stays = (
-            int(draw.rng.random() < self.depth) if axis.kind == "skip" else value
-            for axis, value in zip(draw.space.axes, arch.values, strict=True)
-        )
-        return draw.space.canonical(Arch(arch.space, tuple(stays)))
+        """Never the full net itself, whose pass would update its norms' statistics with transformed images."""
+        for _ in range(1000):
+            arch = draw.sample(low=draw.space.smallest, free=("width", "resolution"))
+            stays = (
+                int(draw.rng.random() < self.depth) if axis.kind == "skip" else value
+                for axis, value in zip(draw.space.axes, arch.values, strict=True)
+            )
+            thin = draw.space.canonical(Arch(arch.space, tuple(stays)))
+            if thin != draw.base:
+                return thin
+        return draw.space.smallest
 
     def losses(self, step):
         x, y = step.view("train")

@@ -18,7 +18,8 @@ from .base import Base, Draw
 AXES = ("width", "expand", "depth", "kernel")  # width first: it stops at width_until
 
 FEWEST = 32  # images of a step that a capped augmented pass sees: under that its batch norms tell little
-DRAWS = 300  # steps drawn to know how much dearer the augmented nets are
+SAFE = 0.96  # of the cap: what is drawn in a training differs from what was drawn to know its mean
+DRAWS = 1000  # steps drawn to know how much dearer the augmented nets are
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class NetAug:
             raise BadInput(f"netaug.share = {self.share:g} is a part of a step's images: give above 0, to 1")
         if self.teach and self.wide_view != "train":
             raise BadInput("netaug.teach and netaug.wide_view exclude each other: the wide net teaches what it saw")
+        if self.aug_compute and (self.every > 1 or self.share < 1):
+            raise BadInput("netaug.aug_compute decides on netaug.every and netaug.share; leave those out")
         for name in ("aug_compute", "teach"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise BadInput(f"netaug.{name} = {getattr(self, name):g} must be at least 0")
@@ -104,11 +107,11 @@ class NetAug:
         for i in range(DRAWS):
             draw = Draw(space, base, classes, i, i / DRAWS, Random(f"cap/{i}"))
             extra += sum(cost_of(space, arch, classes).macs for arch in whole.nets(draw)[1:])
-        part = self.aug_compute * cost_of(space, base, classes).macs * DRAWS / max(extra, 1)
+        part = SAFE * self.aug_compute * cost_of(space, base, classes).macs * DRAWS / max(extra, 1)
         if part >= 1:
-            return whole
+            return replace(whole, aug_compute=0.0)
         every = math.ceil(max(part, min(1.0, FEWEST / batch)) / part - 1e-9)
-        return replace(self, every=every, share=min(1.0, part * every))
+        return replace(self, aug_compute=0.0, every=every, share=math.floor(min(1.0, part * every) * batch) / batch)
 
     def nets(self, draw: Draw) -> list[Arch]:
         if draw.step % self.every:

@@ -1,0 +1,202 @@
+"""Trainings that one command begins: each in a process and a folder of its own, some at a time, resumable."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .. import archfile, files
+from ..archfile import ArchFile
+from ..data import Data
+from ..engine import time_steps
+from ..errors import BadInput
+from ..recipe import dump, flatten, to_dict
+from ..rundir import RunDir
+from ..runtime import Runtime, deferred_stop
+from ..settings import Recipe
+from ..train import job_for, load_data, make_scorer, make_trainer, say, teacher_of
+from ..units import format_duration
+from .begin import JOB_FILE
+
+KILL_AFTER_S = 120.0
+Sets = dict[str, Data]  # the data read so far, by their settings: each is read once
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: an arm with a seed, in a folder of its own whose name tells its settings."""
+
+    arm: str
+    seed: int
+    recipe: Recipe
+    arch: Path  # the network's arch file
+    path: Path
+
+    @property
+    def kind(self) -> str:
+        """What cells that differ in nothing but the seed have in common."""
+        return self.arm if self.arch.stem == "base" else f"{self.arch.stem}, {self.arm}"
+
+    @property
+    def finished(self) -> bool:
+        return RunDir(self.path).finished
+
+
+def read_data(recipe: Recipe, found: ArchFile, sets: Sets) -> Data:
+    key = repr(recipe.data)
+    if key not in sets:
+        sets[key] = load_data(recipe, found.plan.resolution)
+    return sets[key]
+
+
+def digest(path: Path | None) -> str:
+    return hashlib.sha256(files.read_bytes(path)).hexdigest() if path and path.is_file() else ""
+
+
+def key_of(found: ArchFile, supernet: str, recipe: Recipe) -> str:
+    """Hash of all that a cell's result depends on, but for its arm's name; of a supernet and a teacher what they hold,
+    since files move and change."""
+    usual = flatten(to_dict(Recipe()))  # left out, so that a key which a later version adds changes nothing
+    table = {key: value for key, value in flatten(to_dict(recipe)).items() if key != "arm" and value != usual.get(key)}
+    source = Path(recipe.teacher.source or "?")
+    teacher = digest(source / "model.safetensors" if source.is_dir() else source)
+    if teacher:
+        table["teacher.source"] = teacher
+    text = json.dumps([table, found.plan.to_dict(), supernet], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def folder_name(arm: str, seed: int, key: str) -> str:
+    """A cell's folder: what people look for, and a part of its key."""
+    return f"{re.sub(r'[^A-Za-z0-9.=_-]+', '_', arm)[:60]}-s{seed}-{key[:8]}"
+
+
+def jobs_for(runtime: Runtime, asked: int | None) -> int:
+    """How many run at a time: one a core, or one on an accelerator, unless told."""
+    return asked or (1 if runtime.accelerated else max(1, len(os.sched_getaffinity(0))))
+
+
+def estimate(cells: list[Cell], runtime: Runtime, jobs: int, sets: Sets) -> dict[Path, float]:
+    """Seconds that each cell will take, from a few timed steps of each arm, one thread where several run at once."""
+    threads, timed = torch.get_num_threads(), {}
+    starting = time.process_time()  # what this process needed so far, each cell's will need
+    if jobs > 1:
+        torch.set_num_threads(1)
+    for cell in cells:
+        if cell.kind not in timed:
+            found = archfile.read(str(cell.arch))
+            timed[cell.kind] = starting
+            with contextlib.suppress(RuntimeError):  # the cell itself will tell, and take no other along
+                data = read_data(cell.recipe, found, sets)
+                timed[cell.kind] += _arm_seconds(found, cell.recipe, data, runtime)
+    torch.set_num_threads(threads)
+    return {cell.path: timed[cell.kind] for cell in cells}
+
+
+def _arm_seconds(found: ArchFile, recipe: Recipe, data: Data, runtime: Runtime) -> float:
+    scorer = make_scorer(recipe, data, runtime)
+    job = job_for(found, recipe, runtime, len(data.train))
+    trainer = make_trainer(job, data, runtime, scorer, teacher=teacher_of(found, recipe, data, runtime, scorer))
+    begun = time.perf_counter()
+    trainer.end_epoch()
+    judging = time.perf_counter() - begun
+    step = time_steps(trainer)
+    training = job.length.seconds or step * job.length.steps
+    epochs = training / step / job.length.steps_per_epoch
+    return training + judging * max(1, epochs)
+
+
+def together(seconds: list[float], jobs: int) -> float:
+    """How long all take, `jobs` at a time, each begun where one ends."""
+    ends = [0.0] * jobs
+    for each in seconds:
+        ends[ends.index(min(ends))] += each
+    return max(ends)
+
+
+def carry_out(cells: list[Cell], device: str, jobs: int, seconds: dict[Path, float]) -> list[dict]:
+    """Train the cells in processes of their own, `jobs` at a time; those that failed, each with the reason.
+
+    A stop is handed on to all that run, which save what they have; raises Stopped then."""
+    waiting, running, failed = list(cells), [], []
+    taken = expected = 0.0
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                with deferred_stop():  # a process that was started is one that will be stopped
+                    cell = waiting.pop(0)
+                    running.append((cell, _start(cell, device, jobs), time.monotonic()))
+            time.sleep(0.1)
+            now = time.monotonic()
+            for cell, process, begun in [one for one in running if one[1].poll() is not None]:
+                running.remove((cell, process, begun))
+                taken, expected = taken + now - begun, expected + seconds[cell.path]
+                if process.returncode or not cell.finished:
+                    failed.append({"arm": cell.arm, "seed": cell.seed, "error": _why(cell, process.returncode)})
+                    told = f"failed: {failed[-1]['error']}"
+                else:
+                    told = f"validation {RunDir(cell.path).result()['val_top1']:.2f} %"
+                ahead = [(c, now - since) for c, _, since in running] + [(c, 0.0) for c in waiting]
+                left = together([max(0.0, seconds[c.path] * taken / expected - past) for c, past in ahead], jobs)
+                told += f"; about {format_duration(left)} left" if ahead else ""
+                say(f"{cell.kind}, seed {cell.seed}: {told}")
+    finally:
+        with deferred_stop():  # a second stop is heard when all have ended, a third one at once
+            for _, process, _ in running:
+                process.send_signal(signal.SIGTERM)
+            for _, process, _ in running:
+                try:
+                    process.wait(KILL_AFTER_S)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+    return failed
+
+
+def _log(cell: Cell) -> Path:
+    return cell.path.with_suffix(cell.path.suffix + ".log")
+
+
+def _start(cell: Cell, device: str, jobs: int) -> subprocess.Popen:
+    """A session of its own: what the terminal sends is handed on once, by `carry_out`."""
+    cell.path.parent.mkdir(parents=True, exist_ok=True)
+    told = ["--resume"]
+    if not (cell.path / JOB_FILE).is_file():
+        _clear(cell.path)
+        recipe = cell.path.with_suffix(cell.path.suffix + ".toml")
+        files.write_whole(recipe, dump(cell.recipe))
+        told = ["--arch", str(cell.arch), "--recipe", str(recipe)]
+    one = {"OMP_NUM_THREADS": "1"} if jobs > 1 else {}
+    with open(_log(cell), "a") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "nasaug", "train", *told, "--run", str(cell.path), "--device", device],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=os.environ | one,
+            start_new_session=True,
+        )  # fmt: skip
+
+
+def _clear(path: Path) -> None:
+    """Remove what is left of a training that was cut off before it had begun, but none that another process begins."""
+    if (path / "recipe.toml").is_file():
+        with contextlib.suppress(BadInput), RunDir.resume(path):
+            shutil.rmtree(path)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _why(cell: Cell, code: int) -> str:
+    """Why a cell failed: the last line it told, and the signal if one ended it."""
+    lines = _log(cell).read_text(errors="replace").split("\n")
+    last = next((line for line in reversed(lines) if line.strip()), "it told nothing").removeprefix("nasaug: ")
+    return f"killed by {signal.Signals(-code).name}; before that: {last}" if code < 0 else last

@@ -1,0 +1,419 @@
+"""`prune`: a trained net made smaller, or sparser, in steps, each followed by fine-tuning under its own magnitude."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from .. import archfile, checkpoint, prune
+from .. import data as datasets
+from ..archfile import ArchFile
+from ..channels import channel_groups
+from ..cost import cost, describe
+from ..data import Data
+from ..errors import BadInput, unknown
+from ..methods import Base
+from ..net import Net
+from ..plan import Plan
+from ..recipe import load
+from ..rundir import RunDir
+from ..runtime import Runtime, open_runtime
+from ..schedule import Constant
+from ..scoring import Scorer
+from ..settings import Recipe
+from ..tasks.classify import top1
+from ..train import (
+    CHECKPOINT,
+    TEST,
+    Job,
+    announce,
+    carry_out,
+    load_data,
+    load_net,
+    make_job,
+    make_scorer,
+    make_trainer,
+    preprocessing,
+    save_net,
+    say,
+    teacher_macs,
+    teacher_of,
+)
+from ..units import format_duration, format_quantity, parse_quantity
+from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
+
+VERB, BASE, MODEL, ARCH = "prune", "base.json", "model.safetensors", "arch.json"
+TUNED, CUT = "tuned.safetensors", "cut.safetensors"  # the net after the last step that is over; that at hand, untrained
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to prune, how far and how, beside the recipe; None: not given."""
+
+    source: Path | None = None
+    target_macs: str | None = None
+    target_sparsity: float | None = None
+    unstructured: bool = False
+    steps: int | None = None
+    magnitude: str | None = None
+    criterion: str | None = None
+    lr_scale: float | None = None
+    method: str | None = None
+
+    def setting(self) -> Setting:
+        """The same with what is not given put in. Raises BadInput for what is out of range or in conflict."""
+        if self.unstructured:
+            for option, value in (("--target-macs", self.target_macs), ("--criterion", self.criterion)):
+                if value is not None:
+                    raise BadInput(f"{option} {value} is of channels, --unstructured of weights; leave one of them out")
+            if self.target_sparsity is None or not 0 < self.target_sparsity < 1:
+                given = "" if self.target_sparsity is None else f" {self.target_sparsity:g}"
+                rule = "the share of weights that become zero: give above 0, below 1, like 0.9"
+                raise BadInput(f"--target-sparsity{given}: --unstructured needs {rule}")
+        elif self.target_sparsity is not None:
+            remedy = "give it too, or --target-macs instead, which removes channels"
+            raise BadInput(f"--target-sparsity {self.target_sparsity:g} needs --unstructured; {remedy}")
+        elif self.target_macs is None:
+            raise BadInput("prune needs --target-macs, like 1M, or --unstructured --target-sparsity 0.9")
+        criterion = self.criterion or "l1"
+        if criterion not in prune.CRITERIA:
+            raise unknown("--criterion", criterion, prune.CRITERIA)
+        steps = 5 if self.steps is None else self.steps
+        if steps < 1:
+            raise BadInput(f"--steps {steps} must be at least 1")
+        scale = 0.5 if self.lr_scale is None else self.lr_scale
+        if not 0 < scale < math.inf:
+            raise BadInput(f"--lr-scale {scale:g} multiplies the recipe's lr: give above 0, like 0.5")
+        prune.magnitudes(self.magnitude, steps)
+        macs = None if self.target_macs is None else self._macs()
+        source = None if self.source is None else str(self.source.resolve())
+        return Setting(source, macs, self.target_sparsity, steps, self.magnitude, criterion, scale, self.method)
+
+    def _macs(self) -> int:
+        try:
+            return int(parse_quantity(self.target_macs, "macs"))
+        except BadInput as error:
+            raise BadInput(f"--target-macs {self.target_macs}: {error}") from None
+
+    def check_same(self, setting: Setting, path: Path) -> None:
+        """Refuses to resume with other options than the run was begun with."""
+        said = {
+            "from": None if self.source is None else str(self.source.resolve()), "method": self.method,
+            "target-macs": None if self.target_macs is None else self._macs(), "magnitude": self.magnitude,
+            "target-sparsity": self.target_sparsity, "steps": self.steps, "criterion": self.criterion,
+            "lr-scale": self.lr_scale,
+        }  # fmt: skip
+        begun = asdict(setting)
+        for option, value in said.items():
+            there = begun["source" if option == "from" else option.replace("-", "_")]
+            if value is not None and value != there:
+                differs = f"was begun with --{option} {there}, not {value}"
+                raise BadInput(f"{path} {differs}; leave it out to go on, or start anew")
+        if self.unstructured and setting.target_sparsity is None:
+            raise BadInput(f"{path} was begun without --unstructured; leave it out to go on, or start anew")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What `job.json` holds of a run: structured to `target_macs`, or unstructured to `target_sparsity`."""
+
+    source: str | None
+    target_macs: int | None
+    target_sparsity: float | None
+    steps: int
+    magnitude: str | None
+    criterion: str
+    lr_scale: float
+    method: str | None
+
+    @property
+    def arm(self) -> str:
+        """What reports call it: all but the network and the target, which are in the name of the arch."""
+        kind = "prune" if self.target_macs else "prune unstructured"
+        said = {"criterion": self.criterion if self.criterion != "l1" else None, "magnitude": self.magnitude}
+        said |= {"steps": self.steps if self.steps != 5 else None, "method": self.method}
+        said |= {"lr-scale": self.lr_scale if self.lr_scale != 0.5 else None}
+        return ", ".join([kind, *(f"{name} {value}" for name, value in said.items() if value is not None)])
+
+    def name(self, found: ArchFile) -> str:
+        """The result's."""
+        if self.target_macs:
+            return f"{found.name}, pruned to {format_quantity(self.target_macs, 'macs')} MACs"
+        return f"{found.name}, {100 * self.target_sparsity:g} % sparse"
+
+    def recipe(self, common, begun: Path, data: str) -> Recipe:
+        """The recipe of the whole run: that of the net's own training, plain training unless an arm says else."""
+        return common.settings({"arm": self.arm}, arm=self.method or "baseline", begun=begun, data=data)
+
+    def step_recipe(self, recipe: Recipe, magnitude: float | None) -> Recipe:
+        """That of one step's fine-tuning: its part of the length, its learning rate, its magnitude."""
+        views = recipe.views
+        if magnitude is not None:
+            train = views["train"]
+            if train.policy not in ("none", "randaugment"):
+                other = f"the recipe's view has policy {train.policy}, which has none"
+                raise BadInput(f"--magnitude {self.magnitude}: {other}; use --set views.train.policy=randaugment")
+            views = views | {"train": replace(train, policy="randaugment", magnitude=Constant(magnitude))}
+        return replace(recipe, times=recipe.times / self.steps, lr=recipe.lr * self.lr_scale, views=views)
+
+
+# --- the command --------------------------------------------------------------------------------------------
+
+
+def command(asked: Asked, common) -> dict:
+    """Check everything, open the run, prune and fine-tune, and print where the result is; the run's result."""
+    if common.resume:
+        return _resume(asked, common)
+    setting = asked.setting()
+    if asked.source is None:
+        raise BadInput("prune needs --from: the folder of a finished run of train or netaug-train, like runs/train-1")
+    refuse_existing(common.run)
+    found, net, facts = finished_run(asked.source)
+    begun = asked.source / "recipe.toml"
+    recipe = setting.recipe(common, begun, load(begun, Recipe).data.name)
+    runtime = open_runtime(common.device, recipe.bf16, common.profile)
+    _check(setting, recipe, net, found, runtime)
+    data = load_data(recipe, found.plan.resolution)
+    if list(facts.get("classes", data.classes)) != list(data.classes):
+        raise BadInput(f"{asked.source} was trained on other classes than those of {data.name}; leave --data out")
+    if data.key != found.facts["source"]["data_key"]:
+        say(f"warning: {asked.source} had other data or splits: it may have been trained on what is validated on here")
+    with RunDir.create(VERB, recipe, common.run) as run, stopping(VERB, run):
+        found.save(run.path / BASE)
+        save_net(run.path / TUNED, net, steps=[])
+        write_job(run, VERB, **asdict(setting))
+        return Pruning(found, setting, recipe, data, runtime, run).carry_through()
+
+
+def _resume(asked: Asked, common) -> dict:
+    path = run_to_resume(VERB, common.run)
+    with RunDir.resume(path) as run, stopping(VERB, run):
+        job = read_job(path, VERB)
+        setting = Setting(**{key: job[key] for key in Setting.__dataclass_fields__})
+        asked.check_same(setting, path)
+        begun = path / "recipe.toml"
+        recipe = load(begun, Recipe)
+        data = recipe.data.name
+        if common.recipe is None:  # what the run was begun with has the arm in it
+            run.check_settings(common.settings({}, begun=begun, data=data))
+        else:
+            run.check_settings(setting.recipe(common, begun, data))
+        if run.finished:
+            say(f"{path} is finished already")
+            return run.result()
+        found, runtime = archfile.read(str(path / BASE)), open_runtime(common.device, recipe.bf16, common.profile)
+        data = load_data(recipe, found.plan.resolution)
+        return Pruning(found, setting, recipe, data, runtime, run).carry_through()
+
+
+def finished_run(path: Path) -> tuple[ArchFile, Net, dict]:
+    """The arch file, the net and what its file says of its images, of a finished training. Raises BadInput."""
+    rule = "give the folder of a finished run of train or netaug-train, like runs/train-1"
+    if not path.is_dir():
+        raise BadInput(f"--from {path} is no folder; {rule}")
+    if not RunDir(path).finished:
+        begun = (path / "recipe.toml").is_file()
+        state = f"is not finished; go on with it by --resume, or {rule}" if begun else f"holds no run; {rule}"
+        raise BadInput(f"--from {path} {state}")
+    for name in (MODEL, ARCH, "recipe.toml"):
+        if not (path / name).is_file():
+            raise BadInput(f"--from {path} has no {name}, so it is not the run of a training; {rule}")
+    found, net = archfile.read(str(path / ARCH)), load_net(path / MODEL)
+    if found.plan != net.plan:
+        raise BadInput(f"--from {path}: {ARCH} and {MODEL} are not of the same net; restore them, or train again")
+    result = RunDir(path).result()
+    kept = {key: result.get(key) for key in ("val_top1", "test_top1", "train_macs", "data_key")}
+    kept["sparsity"] = prune.sparsity(net)["prunable"]
+    return ArchFile(found.plan, found.name, facts={"source": kept}), net, checkpoint.read(path / MODEL)[1]
+
+
+def _check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: Runtime) -> None:
+    """What can be refused before the data are read."""
+    classes = datasets.describe(recipe.data).classes
+    if classes != net.plan.classes:
+        theirs = f"{recipe.data.name} has {classes} classes, {found.name} {net.plan.classes}"
+        raise BadInput(f"--data {theirs}; leave --data out, or give data of the same classes")
+    if setting.target_macs:
+        start, least = cost(net.plan).macs, cost(prune.with_sizes(net.plan, prune.least_sizes(net.plan))).macs
+        if not least <= setting.target_macs < start:
+            rule = f"{found.name} has {start} MACs, and its smallest possible net {least}"
+            raise BadInput(f"--target-macs {setting.target_macs}: {rule}; give at least {least}, below {start}")
+    else:
+        zeros = found.facts["source"]["sparsity"]
+        if zeros >= setting.target_sparsity:
+            raise BadInput(
+                f"--target-sparsity {setting.target_sparsity:g}: {100 * zeros:.3g} % of the weights are zero already; "
+                f"give above {zeros:.3g}"
+            )
+        if recipe.method == "netaug":
+            raise BadInput("--method netaug reorders channels, which --unstructured cannot follow; leave it out")
+    for magnitude in prune.magnitudes(setting.magnitude, setting.steps):
+        _job(setting.step_recipe(recipe, magnitude), net.plan, found, runtime, recipe.batch)
+
+
+def _job(recipe: Recipe, plan: Plan, found: ArchFile, runtime: Runtime, images: int, start: Path | None = None) -> Job:
+    """The fine-tuning of one step."""
+    macs = teacher_macs(found, recipe.teacher) * recipe.teacher_passes
+    return make_job(
+        recipe, recipe.chosen_method(), Base(plan), images=images, runtime=runtime, inherit=start, teacher=macs
+    )
+
+
+# --- the work -----------------------------------------------------------------------------------------------
+
+
+class Pruning:
+    """A run at work: from the net of its last finished step on, through the others, to the result."""
+
+    def __init__(
+        self, found: ArchFile, setting: Setting, recipe: Recipe, data: Data, runtime: Runtime, run: RunDir
+    ):
+        self.found, self.setting, self.recipe = found, setting, recipe
+        self.data, self.runtime, self.run = data, runtime, run
+        self.scorer: Scorer = make_scorer(recipe, data, runtime)
+        self.teacher = teacher_of(found, recipe, data, runtime, self.scorer)
+        self.least = prune.least_sizes(found.plan)
+        self.magnitudes = prune.magnitudes(setting.magnitude, setting.steps)
+        if setting.target_macs:
+            self.goals = prune.targets(cost(found.plan).macs, setting.target_macs, setting.steps)
+        else:  # the weights that are left, as a share
+            there = 1 - found.facts["source"]["sparsity"]
+            self.goals = prune.targets(there, 1 - setting.target_sparsity, setting.steps)
+
+    def carry_through(self) -> dict:
+        """All steps that are left, then the result; returns it."""
+        rows = checkpoint.read(self.run.path / TUNED)[1]["steps"]
+        begun = len(rows)
+        for i in range(begun, self.setting.steps):
+            rows = [*rows, self._step(i, rows, announced=i == begun)]
+        return self._finish(rows)
+
+    def _step(self, i: int, rows: list[dict], announced: bool) -> dict:
+        """Prune, fine-tune, and save the net with the rows so far: one file, so that a kill leaves a whole step."""
+        folder, title = self.run.path, f"step {i + 1} of {self.setting.steps}"
+        before = self._cut(i)
+        plan = load_net(folder / CUT).plan
+        recipe = self.setting.step_recipe(self.recipe, self.magnitudes[i])
+        job = _job(recipe, plan, self.found, self.runtime, len(self.data.train), folder / CUT)
+        trainer = make_trainer(job, self.data, self.runtime, self.scorer, teacher=self.teacher)
+        if self.setting.target_sparsity:
+            kept = prune.masks(trainer.net)
+            trainer.optimizer.register_step_post_hook(lambda *_: prune.apply_masks(trainer.net, kept))
+        per_step = announce(trainer, title, f"{describe(cost(plan))}, validation top-1 {before:.2f} % before")
+        if announced:
+            self._announce_all(i, job, per_step)
+        carry_out(trainer, self.run, title)
+        net = trainer.product()
+        best = max(trainer.history, key=lambda row: row["val_top1"])
+        total = cost(plan)
+        row = {
+            "step": i + 1, "macs": total.macs, "params": total.params, "magnitude": self.magnitudes[i],
+            "sparsity": prune.sparsity(net)["prunable"], "goal": self.goals[i], "val_top1_before": before,
+            "val_top1": trainer.best_top1, "train_top1": best["train_top1"],
+            "epochs": trainer.step / job.length.steps_per_epoch,
+            "train_macs": trainer.macs, "seconds": round(trainer.seconds, 2), "history": trainer.history,
+        }  # fmt: skip
+        save_net(folder / TUNED, net, steps=[*rows, row])
+        return row
+
+    def _cut(self, i: int) -> float:
+        """Write the pruned net that step `i` fine-tunes, unless it is there; its validation top-1."""
+        path = self.run.path / CUT
+        if path.is_file() and (state := checkpoint.read(path)[1])["step"] == i:
+            return state["val_top1"]
+        (self.run.path / CHECKPOINT).unlink(missing_ok=True)  # of the step before
+        net = load_net(self.run.path / TUNED)
+        if self.setting.target_macs:
+            scores = prune.importance(net, self.setting.criterion)
+            net = prune.narrowed(net, prune.smaller(net.plan, scores, self.goals[i], self.least), scores)
+        else:
+            net = prune.sparsify(net, 1 - self.goals[i])
+        judged = self.scorer.calibrated(net.to(self.runtime.device), net.plan)
+        val = self.scorer.top1(judged, self.data.val)
+        save_net(path, net, step=i, val_top1=val)
+        return val
+
+    def _announce_all(self, i: int, job: Job, per_step: float) -> None:
+        """Say how long all steps that are left take, at the rate of forward MACs of the one at hand."""
+        left, plan = self.setting.steps - i, job.base.plan
+        rate, seconds = per_step / (job.length.batch * job.length.macs_per_image), 0.0
+        # some net of as many MACs as each step's, which is not known before the weights of the step before are
+        scores = {name: torch.arange(group.size) / group.size for name, group in channel_groups(plan).items()}
+        for goal, magnitude in zip(self.goals[i:], self.magnitudes[i:], strict=True):
+            then = prune.smaller(plan, scores, goal, self.least) if self.setting.target_macs else plan
+            recipe = self.setting.step_recipe(self.recipe, magnitude)
+            length = _job(recipe, then, self.found, self.runtime, len(self.data.train)).length
+            seconds += length.seconds or rate * length.macs
+        say(f"  all {left} steps that are left: about {format_duration(seconds)}")
+
+    def _start(self) -> dict:
+        """The cost and the figures of the net that pruning starts from, as its own run tells them."""
+        return {**cost(self.found.plan)._asdict(), **self.found.facts["source"]}
+
+    def _finish(self, rows: list[dict]) -> dict:
+        """Read the test images, once, and write the result; returns it."""
+        setting, run, data = self.setting, self.run, self.data
+        for passed in (CHECKPOINT, CUT):
+            (run.path / passed).unlink(missing_ok=True)
+        net = load_net(run.path / TUNED).to(self.runtime.device)
+        name, total, zeros = setting.name(self.found), cost(net.plan), prune.sparsity(net)
+        save_net(run.path / MODEL, net, **preprocessing(data))
+        facts = {"data": self.recipe.data.name, "pruned_from": self.found.name}
+        ArchFile(net.plan, name, facts=facts).save(run.path / ARCH)
+        test = data.finish()
+        correct = torch.cat(self.scorer.correct(net, test)).cpu()
+        checkpoint.write(run.path / TEST, {"correct": correct.to(torch.uint8)}, {})
+        summed = {key: sum(row[key] for row in rows) for key in ("epochs", "train_macs", "seconds")}
+        result = {
+            "arm": self.recipe.arm, "method": self.recipe.method, "arch": name, "data": data.name,
+            "data_key": data.key, "seed": self.recipe.seed, "init": "inherit", **total._asdict(),
+            "val_top1": rows[-1]["val_top1"], "train_top1": rows[-1]["train_top1"], "val": _history(rows),
+            "test_top1": top1([correct]), "test_images": len(test), **summed,
+            "peak_memory": self.runtime.peak_memory(), "device": self.runtime.describe(),
+            "asked": asdict(setting), "sparsity": zeros, "start": self._start(),
+            "steps": [{key: value for key, value in row.items() if key != "history"} for row in rows],
+            **preprocessing(data),
+        }  # fmt: skip
+        run.finish(result)
+        say(table(rows, self._start()))
+        if setting.target_sparsity:
+            say(
+                f"{100 * zeros['prunable']:.2f} % of the weights of convolutions (not depthwise) and linear layers are "
+                f"zero, {100 * zeros['all']:.2f} % of all parameters:"
+            )
+            layers = list(zeros)[:-2]
+            say("\n".join(f"  {layer:{max(map(len, layers))}s}{100 * zeros[layer]:8.2f} %" for layer in layers))
+            say(f"MACs are unchanged, {format_quantity(total.macs, 'macs')}: dense kernels multiply zeros too")
+        say(
+            f"test top-1 {result['test_top1']:.2f} % on {result['test_images']} images "
+            f"(validation {result['val_top1']:.2f} %); model, arch and figures in {run.path}"
+        )
+        return result
+
+
+def _history(rows: list[dict]) -> list[dict]:
+    """The epochs of all steps as those of one training."""
+    joined, past = [], dict.fromkeys(("epoch", "step", "train_macs", "seconds"), 0)
+    for row in rows:
+        joined += [epoch | {key: epoch[key] + past[key] for key in past} for epoch in row["history"]]
+        past = {key: joined[-1][key] for key in past}
+    return joined
+
+
+def table(rows: list[dict], start: dict) -> str:
+    """The steps for people, after what they begin with: validation top-1 once pruned, and once fine-tuned."""
+    head = ("step", "MACs", "params", "zeros", "magnitude", "pruned", "tuned")
+    lines = [head]
+    shown = [i for i, name in enumerate(head) if name != "zeros" or any(row["sparsity"] for row in rows)]
+    for row in ({"step": "start", "val_top1_before": None, "magnitude": None, "sparsity": None, **start}, *rows):
+        zeros, pruned, tuned = (
+            "-" if x is None else f"{x:.2f} %"
+            for x in (row["sparsity"] and 100 * row["sparsity"], row["val_top1_before"], row["val_top1"])
+        )
+        magnitude = "-" if row["magnitude"] is None else f"{row['magnitude']:.3g}"
+        counts = (format_quantity(row[key], key) for key in ("macs", "params"))
+        lines.append((str(row["step"]), *counts, zeros, magnitude, pruned, tuned))
+    return "\n".join(f"{line[0]:6s}" + "".join(f"{line[i]:>11s}" for i in shown[1:]) for line in lines)

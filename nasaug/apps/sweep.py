@@ -1,0 +1,359 @@
+"""`sweep`: which magnitude of augmentation a network wants, by its size; and the curve that follows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import shlex
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from .. import archfile, files, stats
+from ..archfile import ArchFile
+from ..around import below
+from ..cost import cost
+from ..errors import BadInput, RunFault
+from ..plan import Plan, plan
+from ..rundir import RunDir
+from ..runtime import open_runtime
+from ..schedule import CURVE, Constant, Linear, Schedule
+from ..settings import Recipe
+from ..space import Arch
+from ..train import job_for, say
+from ..units import format_duration, format_quantity, parse_quantity
+from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
+from .cells import Cell, Sets, carry_out, estimate, folder_name, jobs_for, key_of, read_data, together
+from .compare import arms_of
+from .train import Request, fitted
+
+FORMAT, STRONGEST = "nasaug-sweep/1", 30.0
+CELLS, SIZES = Path("cells"), Path("sizes")
+STEPS = 400  # of the width ladder that sizes are sought on
+NEAR = 0.1  # how far a net's MACs may lie from the size asked for
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to sweep over, beside the recipe; None: not given."""
+
+    arch: str
+    sizes: str | None
+    policies: str | None
+    methods: str | None
+    seeds: int | None
+    jobs: int | None
+    cells: Path | None
+    resolution: int | None
+
+
+DEFAULTS = {"sizes": "0.1M,0.25M,0.6M,1.5M,3M", "policies": "0,4,9,14", "methods": "baseline", "seeds": 3}
+
+
+def command(asked: Asked, common) -> None:
+    """Check everything, train every cell that is not there yet, and write the table, the curve and the pictures."""
+    for option, value in (("--seeds", asked.seeds), ("--jobs", asked.jobs)):
+        if value is not None and value < 1:
+            raise BadInput(f"{option} {value} must be at least 1")
+    sets: Sets = {}
+    given = {name: getattr(asked, name) for name in DEFAULTS}
+    if common.resume:
+        path = run_to_resume("sweep", common.run)
+        with RunDir.resume(path) as run, stopping("sweep", run):
+            setting = read_job(path, "sweep")
+            for name, value in (*given.items(), ("set", list(common.set) or None), ("data", common.data)):
+                if value is not None and value != setting[name]:
+                    begun = f"{path} was begun with --{name} {setting[name]}, not {value}"
+                    raise BadInput(f"{begun}; leave it out to go on, or start anew")
+            common = replace(common, set=tuple(setting["set"]), recipe=setting["recipe"], data=setting["data"])
+            nets = [archfile.read(str(path / SIZES / name)) for name in setting["nets"]]
+            return _finish(nets, setting, common, run, asked.jobs, sets)
+    refuse_existing(common.run)
+    setting = {name: DEFAULTS[name] if value is None else value for name, value in given.items()} | {
+        "set": list(common.set), "recipe": common.recipe, "data": common.data,
+        "cells": None if asked.cells is None else str(asked.cells.resolve()),
+    }  # fmt: skip
+    plain = common.settings({}, arm="baseline")
+    nets = nets_of(setting["sizes"], asked, plain)
+    setting["nets"] = [f"{net.name}.json" for net in nets]
+    _check_policies(setting["policies"])
+    make_cells(nets, setting, common, Path("."), sets)
+    with RunDir.create("sweep", plain, common.run) as run, stopping("sweep", run):
+        (run.path / SIZES).mkdir()
+        for net, name in zip(nets, setting["nets"], strict=True):
+            net.save(run.path / SIZES / name)
+        write_job(run, "sweep", **setting)
+        _finish(nets, setting, common, run, asked.jobs, sets)
+
+
+# --- sizes and policies ----------------------------------------------------------------------------------------
+
+
+def nets_of(sizes: str, asked: Asked, recipe: Recipe) -> list[ArchFile]:
+    """The nets to train, ascending in MACs: arch files, or --arch with all its widths scaled to a size.
+
+    Raises BadInput for a size that no width reaches, with the nearest that there are."""
+    base = fitted(Request("sweep", asked.arch, None, False, asked.resolution), recipe)
+    scaled = None
+    nets = []
+    for item in filter(None, (part.strip() for part in sizes.split(","))):
+        if archfile.is_path(item):
+            net = fitted(Request("sweep", item, None, False, asked.resolution), recipe)
+        else:
+            scaled = scaled or _scaled(base.plan)
+            net = _of_size(parse_quantity(item, "macs"), item, scaled, base)
+        nets.append(replace(net, space=None, arch=None, supernet=None))
+    names = [net.name for net in nets]
+    if len(nets) < 1 or len(set(names)) < len(names):
+        raise BadInput(f"--sizes {sizes!r}: give one or more, each once, like 0.1M,0.6M,3M")
+    return sorted(nets, key=lambda net: cost(net.plan).macs)
+
+
+def _scaled(base: Plan) -> dict[int, Plan]:
+    """MACs to the net of a space of one width factor, resolution and depth held alike."""
+    space, _ = below(base, tuple(i / STEPS for i in range(1, STEPS)))
+    plans = (plan(space, Arch(space.name, (w,)), base.classes) for w in space.axes[0].choices)
+    return {cost(p).macs: p for p in plans}
+
+
+def _of_size(macs: float, asked: str, scaled: dict[int, Plan], base: ArchFile) -> ArchFile:
+    nearest = min(scaled, key=lambda m: abs(m - macs))
+    if abs(nearest - macs) > NEAR * macs:
+        around = sorted(sorted(scaled, key=lambda m: abs(m - macs))[:2])
+        shown = " and ".join(format_quantity(m, "macs") for m in around)
+        whose = f"no width of {base.name} at {base.plan.resolution} px"
+        raise BadInput(f"--sizes {asked}: {whose} has it; the nearest are {shown}")
+    return ArchFile(scaled[nearest], f"{base.name}-{asked}")
+
+
+def _check_policies(policies: str) -> list[str]:
+    names = [name.strip() for name in policies.split(",") if name.strip()]
+    if not names or len(set(names)) < len(names):
+        raise BadInput(f"--policies {policies!r}: give one or more, each once, like 0,4,9,0:9")
+    for name in names:
+        magnitude_of(name)
+    return names
+
+
+def magnitude_of(policy: str) -> Schedule:
+    """RandAugment's magnitude: a number, a:b from a to b over training, or the file of a curve."""
+    if policy.endswith(".json"):
+        return Schedule.parse(policy)
+    try:
+        ends = [float(end) for end in policy.split(":")]
+    except ValueError:
+        ends = []
+    if len(ends) not in (1, 2) or not all(0 <= end <= STRONGEST for end in ends):
+        raise BadInput(f"policy {policy!r} must be a magnitude of 0 to 30, two as in 0:9, or a curve's JSON file")
+    return Constant(ends[0]) if len(ends) == 1 else Linear(*ends)
+
+
+def make_cells(nets: list[ArchFile], setting: dict, common, folder: Path, sets: Sets) -> list[Cell]:
+    """All cells, seed by seed. An arm is METHOD@POLICY. At magnitude 0 there is no policy at all: RandAugment has
+    operators without a magnitude."""
+    runtime, cells = open_runtime(common.device), []
+    where = Path(setting["cells"]) if setting["cells"] else folder / CELLS
+    for seed in range(setting["seeds"]):
+        for net, name in zip(nets, setting["nets"], strict=True):
+            for method in arms_of(setting["methods"]):
+                for policy in _check_policies(setting["policies"]):
+                    recipe = common.settings({"seed": seed, "arm": f"{method}@{policy}"}, arm=method)
+                    magnitude = magnitude_of(policy).of_size(cost(net.plan).macs)
+                    view = replace(
+                        recipe.views["train"], policy="none" if magnitude == Constant(0.0) else "randaugment",
+                        magnitude=magnitude,
+                    )  # fmt: skip
+                    recipe = replace(recipe, views=recipe.views | {"train": view})
+                    if seed == 0:
+                        images = recipe.data.train_images or len(read_data(recipe, net, sets).train)
+                        job_for(net, recipe, runtime, images)
+                    place = where / folder_name(f"{net.name}_{recipe.arm}", seed, key_of(net, "", recipe))
+                    cells.append(Cell(recipe.arm, seed, recipe, folder / SIZES / name, place))
+    return cells
+
+
+# --- what came of it --------------------------------------------------------------------------------------------
+
+
+def _finish(nets: list[ArchFile], setting: dict, common, run: RunDir, jobs: int | None, sets: Sets) -> None:
+    cells = make_cells(nets, setting, common, run.path, sets)
+    runtime = open_runtime(common.device)
+    jobs, left = jobs_for(runtime, jobs), [cell for cell in cells if not cell.finished]
+    policies, methods = _check_policies(setting["policies"]), arms_of(setting["methods"])
+    grid = f"{len(nets)} sizes x {len(policies)} policies x {len(methods)} methods x {setting['seeds']} seeds"
+    say(f"{grid}: {len(cells)} cells, {len(cells) - len(left)} there already")
+    failed, again = [], f"nasaug sweep --resume --run {shlex.quote(str(run.path))}"
+    if left:
+        seconds = estimate(left, runtime, jobs, sets)
+        sets.clear()
+        say(f"about {format_duration(together(list(seconds.values()), jobs))}, {min(jobs, len(left))} at a time")
+        failed = carry_out(left, common.device, jobs, seconds)
+    done = [cell for cell in cells if cell.finished]
+    if not done:
+        raise RunFault(f"no cell was finished; the first failed with: {failed[0]['error']}; try again with {again}")
+    summary = summarise(done, nets, policies, methods) | {"failed": failed, "command": shlex.join(sys.orig_argv)}
+    write(run.path, summary, done)
+    say(table(summary))
+    say(f"figures, heat map and curve in {run.path}: sweep.json, sweep.csv, sweep.png, curve-METHOD.json")
+    if failed:
+        raise RunFault(f"{len(failed)} of {len(cells)} cells failed; try them again with {again}")
+    run.finish({"cells": len(cells), "sizes": [net.name for net in nets], "policies": policies, "methods": methods})
+
+
+def summarise(cells: list[Cell], nets: list[ArchFile], policies: list[str], methods: list[str]) -> dict[str, Any]:
+    """Means by method, size and policy; the best policy of each size by validation; the fitted curves."""
+    results = {}
+    for cell in cells:
+        method, _, policy = cell.arm.rpartition("@")
+        results[method, cell.arch.stem, policy, cell.seed] = RunDir(cell.path).result()
+    any_result = next(iter(results.values()))
+    rows = []
+    for method in methods:
+        for net in nets:
+            row = {"method": method, "size": net.name, "macs": cost(net.plan).macs, "policies": {}}
+            for policy in policies:
+                here = (method, net.name, policy)
+                found = {key[3]: r for key, r in sorted(results.items()) if key[:3] == here}
+                if found:
+                    row["policies"][policy] = _cell_row(found)
+            if row["policies"]:
+                row["best"] = _best(row["policies"])
+                rows.append(row)
+    curves = {method: fit([row for row in rows if row["method"] == method]) for method in methods}
+    facts = {"data": any_result["data"], "data_key": any_result["data_key"]}
+    return {"format": FORMAT, "rows": rows, "curves": curves, "policies": policies, **facts}
+
+
+def _cell_row(found: dict[int, dict]) -> dict:
+    """What the seeds of one size, method and policy came to."""
+    row: dict[str, Any] = {"seeds": list(found)}
+    for key in ("val_top1", "test_top1", "train_top1"):
+        values = [r[key] for r in found.values()]
+        mean, half = stats.interval(values)
+        row[key] = {"mean": mean, "half": half, "values": values}
+    return row
+
+
+def _best(policies: dict[str, dict]) -> dict:
+    """The policy with the best mean validation accuracy, and its test accuracy against magnitude 0's, seed by seed."""
+    name = max(policies, key=lambda policy: policies[policy]["val_top1"]["mean"])
+    found = {"policy": name, "test_top1": policies[name]["test_top1"]["mean"]}
+    plain = policies.get("0")
+    if plain is not None and name != "0" and plain["seeds"] == policies[name]["seeds"] and len(plain["seeds"]) > 1:
+        paired = stats.paired(policies[name]["test_top1"]["values"], plain["test_top1"]["values"])
+        found["over_none"] = {"difference": paired.difference, "low": paired.low, "high": paired.high}
+    return found
+
+
+def fit(rows: list[dict]) -> dict | None:
+    """The best constant magnitude as a straight line in log10(MACs): one point a size and seed, chosen on validation.
+
+    None where two sizes, or two magnitudes, are not there. `p` is of a slope of 0: a curve that is a constant."""
+    points = []
+    for row in rows:
+        constant = {float(p): r for p, r in row["policies"].items() if p.replace(".", "", 1).isdigit()}
+        seeds = set.intersection(*(set(r["seeds"]) for r in constant.values())) if len(constant) > 1 else set()
+        for seed in sorted(seeds):
+            val = {m: r["val_top1"]["values"][r["seeds"].index(seed)] for m, r in constant.items()}
+            points.append((math.log10(row["macs"]), max(val, key=val.__getitem__)))
+    if len({x for x, _ in points}) < 2 or len(points) < 3:
+        return None
+    from scipy.stats import linregress, t
+
+    line = linregress([x for x, _ in points], [y for _, y in points])
+    half = t.ppf(0.975, len(points) - 2) * line.stderr if len(points) > 2 else math.inf
+    magnitudes = sorted({y for _, y in points})
+    return {
+        "slope": line.slope, "intercept": line.intercept, "low": magnitudes[0], "high": magnitudes[-1],
+        "slope_half": half, "p": line.pvalue, "points": points, "distinct": bool(abs(line.slope) > half),
+        "constant": fmean(y for _, y in points),
+    }  # fmt: skip
+
+
+def table(summary: dict) -> str:
+    """A heat map in letters: validation top-1 of each size and policy, the best of each size starred."""
+    policies, lines = summary["policies"], []
+    for row in summary["rows"]:
+        if not lines or lines[-1][0] != row["method"]:
+            lines.append((row["method"], f"{row['method']}, validation top-1 by magnitude"))
+            head = "".join(f"{p:>12s}" for p in policies)
+            lines.append((row["method"], f"{'size':24s}{'MACs':>8s}{head}  best, over none on the test images"))
+        shown = ""
+        for policy in policies:
+            cell = row["policies"].get(policy)
+            star = "*" if policy == row["best"]["policy"] else ""
+            shown += f"{'-' if cell is None else format(cell['val_top1']['mean'], '.2f') + star:>12s}"
+        over = row["best"].get("over_none")
+        told = f"{over['difference']:+.2f} [{over['low']:+.2f}, {over['high']:+.2f}]" if over else "-"
+        macs = format_quantity(row["macs"], "macs")
+        lines.append((row["method"], f"{row['size']:24s}{macs:>8s}{shown}  {row['best']['policy']}, {told}"))
+    for method, curve in summary["curves"].items():
+        if curve is None:
+            lines.append((method, f"{method}: no curve, which needs two sizes and two constant magnitudes"))
+            continue
+        said = "differs from" if curve["distinct"] else "cannot be told from"
+        slope = f"{curve['slope']:+.2f} ± {curve['slope_half']:.2f} a factor of ten in MACs"
+        constant = f"p = {curve['p']:.2g}: {said} a constant {curve['constant']:.1f}"
+        lines.append((method, f"{method}: best magnitude {slope}, {constant}"))
+    return "\n".join(line for _, line in lines)
+
+
+def write(folder: Path, summary: dict, cells: list[Cell]) -> None:
+    """sweep.json, sweep.csv (a row a cell), sweep.png, and a curve for each method that has one."""
+    files.write_json(folder / "sweep.json", summary)
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["size", "arm", "seed", "macs", "val_top1", "test_top1", "train_top1", "seconds", "path"])
+    for cell in cells:
+        r = RunDir(cell.path).result()
+        figures = (r[key] for key in ("macs", "val_top1", "test_top1", "train_top1", "seconds"))
+        rows.writerow([cell.arch.stem, cell.arm, cell.seed, *figures, cell.path])
+    files.write_whole(folder / "sweep.csv", text.getvalue())
+    for method, curve in summary["curves"].items():
+        if curve is not None:
+            kept = {key: curve[key] for key in ("intercept", "slope", "low", "high")}
+            facts = {"data": summary["data"], "data_key": summary["data_key"]}
+            files.write_json(folder / f"curve-{method}.json", {"format": CURVE, **kept, **facts})
+    plot(folder / "sweep.png", summary)
+
+
+def plot(path: Path, summary: dict) -> None:
+    """Heat maps of validation top-1 below each size's best, and the fitted curves beside them."""
+    from matplotlib.figure import Figure
+
+    methods = list(summary["curves"])
+    figure = Figure(figsize=(9, 1 + 3 * len(methods)), layout="constrained")
+    axes = figure.subplots(len(methods), 2, squeeze=False)
+    for (left, right), method in zip(axes, methods, strict=True):
+        rows = [row for row in summary["rows"] if row["method"] == method]
+        best = [max(c["val_top1"]["mean"] for c in row["policies"].values()) for row in rows]
+        means = [{p: cell["val_top1"]["mean"] for p, cell in row["policies"].items()} for row in rows]
+        pairs = list(zip(means, best, strict=True))
+        grid = [[mean.get(policy, math.nan) - top for policy in summary["policies"]] for mean, top in pairs]
+        left.imshow(grid, cmap="viridis", aspect="auto")
+        left.set_xticks(range(len(summary["policies"])), summary["policies"])
+        left.set_yticks(range(len(rows)), [format_quantity(row["macs"], "macs") for row in rows])
+        left.set(xlabel="magnitude", title=f"{method}: validation top-1 below the size's best")
+        for y, line in enumerate(grid):
+            for x, value in enumerate(line):
+                if not math.isnan(value):
+                    left.text(x, y, f"{value:.2f}", ha="center", va="center", color="white" if value < -1 else "black")
+        _plot_curve(right, summary["curves"][method])
+    with files.whole_file(path) as file:
+        figure.savefig(file, dpi=150, format="png")
+
+
+def _plot_curve(axes: Any, curve: dict | None) -> None:
+    axes.set(xlabel="MACs", ylabel="best magnitude", xscale="log")
+    if curve is None:
+        axes.set_title("no curve")
+        return
+    xs = [10**x for x, _ in curve["points"]]
+    axes.plot(xs, [y for _, y in curve["points"]], "o", alpha=0.4)
+    ends = [min(xs), max(xs)]
+    line = [min(max(curve["intercept"] + curve["slope"] * math.log10(x), curve["low"]), curve["high"]) for x in ends]
+    axes.plot(ends, line, "-")
+    axes.set_title(f"slope {curve['slope']:+.2f} ± {curve['slope_half']:.2f}, p = {curve['p']:.2g}")

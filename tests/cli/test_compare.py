@@ -1,0 +1,458 @@
+"""`compare` and `report`: equal conditions for all arms, cells that fail or are stopped, and what is refused.
+
+Cells are forked from a process that has imported everything, but where real ones are what is checked."""
+
+import csv
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import tiny
+from tiny import QUICK, call, done, faulty, refused, timeless
+
+from nasaug import archfile, cli
+from nasaug.apps import cells, compare, report
+from nasaug.checkpoint import read
+from nasaug.errors import BadInput
+from nasaug.recipe import load, split_arm, to_dict
+from nasaug.runtime import open_runtime
+from nasaug.settings import Recipe
+from nasaug.train import job_for, load_data, make_scorer, make_trainer, teacher_of
+
+COMPARE = ("compare", *QUICK, "--arch", "found.json", "--jobs", "2")
+NETAUG = "netaug:share=0.5,sort=false"
+ARMS = ("baseline", NETAUG, "longer")
+RUN = Path("runs/compare-1")
+
+
+class Forked:
+    """What `compare` uses of subprocess.Popen, for `python -m nasaug ARGS`, without the seconds to import torch."""
+
+    def __init__(self, command, *, stdout, **_):
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(tiny.LOADED.split())
+        self._process = context.Process(target=_run, args=(os.getcwd(), stdout.name, command[3:]))
+        self._process.start()
+
+    def poll(self):
+        return self._process.exitcode
+
+    returncode = property(poll)
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self._process.pid, number)
+
+    def wait(self, seconds):
+        self._process.join(seconds)
+        assert self.poll() is not None
+
+
+def _run(folder, log, args):
+    os.chdir(folder)
+    told = os.open(log, os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(told, stream)
+    sys.argv = ["nasaug", *args]
+    cli.main()
+
+
+FORKING = SimpleNamespace(**vars(subprocess) | {"Popen": Forked})
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    monkeypatch.setattr(cells, "subprocess", FORKING)
+
+
+@pytest.fixture(scope="module")
+def compared(finished, tmp_path_factory):
+    """A folder with a finished comparison of three arms with two seeds each, and what it said."""
+    folder = shutil.copytree(finished, tmp_path_factory.mktemp("compared") / "here")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        patched.setattr(cells, "subprocess", FORKING)
+        said = done(*COMPARE, "--methods", ",".join(ARMS), "--seeds", "2").out
+    return folder, said
+
+
+@pytest.fixture
+def there(compared, forked, tmp_path, monkeypatch):
+    """A copy of it, the working folder; what runs in it is forked."""
+    monkeypatch.chdir(shutil.copytree(compared[0], tmp_path / "there"))
+
+
+@pytest.fixture
+def here(here, forked):
+    """As elsewhere; what runs in it is forked."""
+
+
+def told(run=RUN):
+    return json.loads((run / "comparison.json").read_text())
+
+
+def results(where=RUN):
+    """What each finished cell found, but for times, by arm and seed."""
+    found = [json.loads(path.read_text()) for path in where.rglob("result.json") if path.parent != where]
+    return {(r["arm"], r["seed"]): timeless(r) for r in found}
+
+
+TWO = ("--methods", f"baseline,{NETAUG}", "--seeds", "1")
+
+
+def results_of_two():
+    """Those of TWO, from the whole comparison."""
+    return {(arm, seed): result for (arm, seed), result in results().items() if arm != "longer" and seed == 0}
+
+
+def written(where=RUN):
+    """When each cell's result was written."""
+    return {path: path.stat().st_mtime_ns for path in where.rglob("result.json") if path.parent != where}
+
+
+# --- what a comparison says and leaves --------------------------------------------------------------------
+
+
+def test_it_ends_in_a_table_json_csv_and_a_page(compared, monkeypatch):
+    folder, said = compared
+    monkeypatch.chdir(folder)
+    assert "3 arms x 2 seeds, matched by epochs: 6 cells, 0 there already" in said
+    assert report.table(told()) in said and said.count("not enough seeds") == 2
+    summary = told()
+    assert [(arm["arm"], arm["n"]) for arm in summary["arms"]] == [(arm, 2) for arm in ARMS]
+    assert (summary["reference"], summary["match"], summary["failed"]) == ("baseline", "epochs", [])
+    assert [arm["versus"] and arm["versus"]["verdict"] for arm in summary["arms"]] == [None] + ["not enough seeds"] * 2
+    assert len(list(csv.DictReader((RUN / "comparison.csv").open()))) == 6
+    assert NETAUG in (RUN / "comparison.html").read_text()
+    assert json.loads((RUN / "result.json").read_text())["cells"] == 6
+
+
+def test_cells_differ_in_seed_and_in_what_their_arm_says_alone(compared, monkeypatch):
+    monkeypatch.chdir(compared[0])
+    recipes = [to_dict(load(path, Recipe)) for path in sorted(RUN.glob("cells/*/recipe.toml"))]
+    seen = {(r["arm"], r["seed"], r["method"], r["times"], r["netaug"].pop("share"), r["netaug"].pop("sort"))
+            for r in recipes}  # fmt: skip
+    plain = load("quick.toml", Recipe).netaug
+    said = {"baseline": ("baseline", 1.0, plain.share, plain.sort), NETAUG: ("netaug", 1.0, 0.5, False)}
+    said["longer"] = ("baseline", 4.0, plain.share, plain.sort)
+    assert seen == {(arm, seed, *said[arm]) for arm in ARMS for seed in (0, 1)}
+    for recipe in recipes:
+        assert {key for key, value in recipe.items() if value != recipes[0][key]} <= {"arm", "seed", "method", "times"}
+    assert len({r["data_key"] for r in results().values()}) == 1
+    assert {arm: {r["epochs"] for (a, _), r in results().items() if a == arm} for arm in ARMS} == {
+        "baseline": {2}, NETAUG: {2}, "longer": {8},
+    }  # fmt: skip
+
+
+def test_a_cell_is_the_training_that_train_alone_would_do(there):
+    done("train", *QUICK, "--arch", "found.json", "--method", "baseline", "--seed", "1", "--run", "alone")
+    alone = timeless(json.loads(Path("alone/result.json").read_text()))
+    assert alone == results()["baseline", 1]
+    assert alone["val"] != results()["baseline", 0]["val"]
+
+
+def test_matched_by_compute_every_arm_takes_the_same_within_a_step(here):
+    whole = 2e7
+    arms = "baseline,netaug,distill:source=runs/netaug-train-1"
+    done(*COMPARE, "--methods", arms, "--seeds", "1", "--match", "compute", "--set", f"train_macs={whole}")
+    for (arm, _), result in results().items():
+        step = result["train_macs"] / result["val"][-1]["step"]
+        most = 2 * step  # steps whose nets are drawn differ
+        assert whole <= result["train_macs"] < whole + most < 1.5 * whole, arm
+    assert told()["match"] == "compute" and len(results()) == 3
+
+
+def test_matched_by_seconds_every_arm_trains_as_long(here):
+    done(*COMPARE, "--methods", "baseline,netaug", "--seeds", "1", "--match", "seconds", "--set", "max_seconds=0.3")
+    took = {json.loads(path.read_text())["seconds"] for path in written()}
+    assert len(took) >= 1 and all(0.3 <= seconds < 2 for seconds in took)
+
+
+def cells_of(monkeypatch, *args):
+    """The cells that a comparison would train."""
+    caught = []
+    with monkeypatch.context() as patched:
+        patched.setattr(compare, "_finish", lambda found, cells, *rest: caught.extend(cells))
+        done(*args)
+    return caught
+
+
+def test_of_epochs_by_compute_all_arms_take_what_the_dearest_affords(here, monkeypatch):
+    """An arm that gives a number keeps it."""
+    Path("few.toml").write_text("epochs = 1")
+    Path("auto.toml").write_text('base = "quick.toml"\nepochs = "auto"\ntrain_macs = 2e7\n')
+    args = ("compare", "--recipe", "auto.toml", "--arch", "found.json", "--seeds", "2")
+    made = cells_of(monkeypatch, *args, "--methods", "baseline,netaug,longer,few.toml")
+    found, runtime = archfile.read("found.json"), open_runtime("cpu")
+    epochs = {cell.arm: job_for(found, cell.recipe, runtime, 48).length.epochs for cell in made}
+    alone = [load("auto.toml", Recipe, differences=(method,)) for method in ("baseline", "netaug")]
+    cheap, dear = (job_for(found, recipe, runtime, 48).length.epochs for recipe in alone)
+    assert epochs == {"baseline": dear, "netaug": dear, "longer": 4 * dear, "few.toml": 1} and 1 < dear < cheap
+
+
+# --- going on ---------------------------------------------------------------------------------------------
+
+
+def test_resuming_trains_what_is_missing_and_nothing_else(there):
+    """A cell cut off in its middle, one cut off before it had begun, and one never begun."""
+    before, whole = written(), results()
+    cut, early, never = (path.parent for path in list(before)[:3])
+    (cut / "result.json").unlink()
+    for path in early.iterdir():
+        if path.name not in ("env.json", "recipe.toml"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(never)
+    (RUN / "result.json").unlink()
+    assert "6 cells, 3 there already" in done("compare", "--resume").out
+    assert {path: when for path, when in written().items() if before[path] == when}.keys() == set(list(before)[3:])
+    assert results() == whole
+
+
+def test_a_finished_comparison_trains_nothing_again(there, monkeypatch):
+    monkeypatch.setattr(compare, "carry_out", None)
+    begun = (*COMPARE, "--methods", ",".join(ARMS), "--seeds", "2", "--data", "digits", "--match", "epochs")
+    monkeypatch.setattr(sys, "orig_argv", ["nasaug", "compare", "--resume"])
+    before = told()
+    assert report.table(before) in done(*begun, "--resume", "--run", str(RUN)).out
+    assert told() == before | {"commands": [*before["commands"], "nasaug compare --resume"]}
+
+
+OTHERS = {
+    "--seeds 3": "with --seeds 2, not 3", "--seeds 5": "with --seeds 2, not 5",
+    "--methods baseline": f"--methods baseline,{NETAUG},longer, not baseline;",
+    "--match compute": "with --match epochs, not compute", "--set lr=0.2": "with --set none, not lr=0.2",
+    "--recipe small": "with --recipe quick.toml, not small", "--data fashion-mnist": "--data None, not fashion-mnist",
+    "--cells elsewhere": "with --cells None", "--from-scratch": "with --from-scratch False, not True",
+    "--arch mobilenetv2-tiny": "trains tiny:.* px, not what is asked", "--resolution 16": "not what is asked",
+}  # fmt: skip
+
+
+def test_resuming_under_other_options_is_refused_and_the_option_named(there):
+    for line, said in OTHERS.items():
+        assert re.search(said, refused("compare", "--resume", "--run", str(RUN), *line.split())), line
+
+
+def test_resuming_under_a_recipe_edited_since_is_refused(there):
+    Path("quick.toml").write_text(Path("quick.toml").read_text().replace("batch = 16", "batch = 8"))
+    assert "batch (begun with 16, asked 8)" in refused("compare", "--resume", "--run", str(RUN))
+
+
+def test_data_named_by_an_option_are_those_of_a_resumed_comparison_too(photos, forked, monkeypatch):
+    """Though the recipe names others."""
+    args = (*COMPARE, *photos, "--methods", "baseline", "--seeds", "1")
+    done(*args)
+    assert told()["data"] == "photos"
+    before = written()
+    assert "1 cells, 1 there already" in done("compare", "--resume", "--run", str(RUN)).out
+    assert written() == before
+
+
+# --- cells that fail --------------------------------------------------------------------------------------
+
+
+def test_a_cell_that_fails_takes_no_other_along_and_is_tried_again(here):
+    Path("wild.toml").write_text("lr = 1e30")
+    called = call(*COMPARE, "--methods", "wild.toml,baseline", "--seeds", "1")
+    again = f"nasaug compare --resume --run {RUN}"
+    assert f"1 of 2 cells failed: wild.toml (seed 0); try them again with {again}" in faulty(called)
+    (failed,) = told()["failed"]
+    assert (failed["arm"], failed["seed"]) == ("wild.toml", 0) and failed["error"].startswith("the base loss is nan")
+    assert f"failed: wild.toml, seed 0: {failed['error']}" in called.out.splitlines()
+    assert [(arm["arm"], arm["n"]) for arm in told()["arms"]] == [("baseline", 1)]
+    assert failed["error"] in (RUN / "comparison.html").read_text().replace("&#x27;", "'")
+    assert not (RUN / "result.json").exists()
+    before = written()
+    assert "2 cells, 1 there already" in (again := call(*again.split()[1:])).out and faulty(again)
+    Path("wild.toml").write_text("lr = 0.01")
+    assert "failed" not in done("compare", "--resume").out
+    assert told()["failed"] == [] and [arm["arm"] for arm in told()["arms"]] == ["wild.toml", "baseline"]
+    assert before.items() < written().items() and (RUN / "result.json").exists()
+
+
+def test_where_every_cell_fails_it_says_why(here, monkeypatch):
+    """The data are read once, to count the images of an epoch and to estimate how long it takes."""
+    Path("wild.toml").write_text("lr = 1e30")
+    loads = []
+    monkeypatch.setattr(cells, "load_data", lambda *args: loads.append(args) or load_data(*args))
+    said = faulty(call(*COMPARE, "--methods", "wild.toml", "--seeds", "1", "--set", "data.train_images=0"))
+    assert len(loads) == 1
+    assert "no cell was finished; the first failed with: the base loss is nan" in said and "--resume --run" in said
+
+
+def test_a_cell_that_is_killed_is_told_with_the_signal_and_can_go_on(there, monkeypatch):
+    whole, start = results_of_two(), cells._start
+
+    def start_and_kill(cell, *args):
+        process = start(cell, *args)
+        if cell.arm == NETAUG:
+            process.send_signal(signal.SIGKILL)
+        return process
+
+    shutil.rmtree(RUN)
+    with monkeypatch.context() as patched:
+        patched.setattr(cells, "_start", start_and_kill)
+        faulty(call(*COMPARE, *TWO))
+    assert [f["error"] for f in told()["failed"]] == ["killed by SIGKILL; before that: it told nothing"]
+    done("compare", "--resume")
+    assert results() == whole
+
+
+# --- signals ----------------------------------------------------------------------------------------------
+
+
+def test_a_stop_while_cells_start_reaches_them_all_and_they_go_on_the_same(there, monkeypatch):
+    whole, start, started = results_of_two(), cells._start, []
+
+    def start_and_stop(*args):
+        started.append(start(*args))
+        if len(started) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return started[-1]
+
+    shutil.rmtree(RUN)
+    with monkeypatch.context() as patched:
+        patched.setattr(cells, "_start", start_and_stop)
+        called = call(*COMPARE, *TWO)
+    assert called.code == 143 and len(started) == 2
+    assert called.err == f"stopped; go on with: python -m nasaug compare --resume --run {RUN}\n"
+    assert all(process.poll() is not None for process in started)
+    done("compare", "--resume")
+    assert results() == whole
+
+
+def test_ctrl_c_ends_real_processes_which_save_what_they_have(here, monkeypatch):
+    """Trainings too long to end by themselves; they have sessions of their own, so the signal is handed on."""
+    monkeypatch.setattr(cells, "subprocess", subprocess)
+    sleep, there, sent = time.sleep, RUN / "cells", []
+
+    def sleep_and_stop(seconds):
+        sleep(seconds)
+        logs = [path.read_text() for path in there.glob("*/log.jsonl")]
+        if len(logs) == 2 and all('"epoch"' in log for log in logs) and not sent:
+            sent.append(signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cells.time, "sleep", sleep_and_stop)
+        called = call(*COMPARE, "--methods", "baseline,netaug", "--seeds", "1", "--set", "epochs=20000")
+    assert called.code == 130 and called.err.endswith(f"--resume --run {RUN}\n")
+    for path in there.glob("*.log"):
+        assert path.read_text().splitlines()[-1].startswith("stopped; go on with: python -m nasaug train --resume")
+    steps = [read(path)[1]["step"] for path in there.glob("*/checkpoint.safetensors")]
+    assert len(steps) == 2 and all(0 < step < 60000 for step in steps) and not written()
+
+
+# --- cells that comparisons share, and reports ------------------------------------------------------------
+
+
+def test_cells_in_a_folder_of_their_own_are_used_again(here, monkeypatch):
+    shared = (*COMPARE, "--seeds", "1", "--cells", "cells")
+    done(*shared, "--methods", "baseline")
+    before = written(Path("cells"))
+    assert "2 cells, 1 there already" in done(*shared, "--methods", "baseline,longer").out
+    assert len(before) == 1 and before.items() < written(Path("cells")).items()
+    assert not (RUN / "cells").exists() and [arm["arm"] for arm in told()["arms"]] == ["baseline"]
+    for run, arms in ((RUN, ["baseline"]), (Path("runs/compare-2"), ["baseline", "longer"])):
+        done("report", str(run), "--out", "page.html")
+        assert [arm["arm"] for arm in json.loads(Path("page.json").read_text())["arms"]] == arms
+    others = cells_of(monkeypatch, *shared, "--methods", "baseline,longer", "--set", "lr=0.02")
+    assert [cell.path.parent for cell in others] == [Path("cells").resolve()] * 2
+    assert not any(cell.path.exists() for cell in others)
+
+
+def test_a_report_of_a_comparison_says_what_the_comparison_did(there):
+    said = done("report", str(RUN)).out
+    assert json.loads(Path("report.json").read_text()) == told() and report.table(told()) in said
+    one, two = sorted(str(path.parent) for path in written())[:2]
+    done("report", one, two, "runs/netaug-train-1", "--out", "few.html")
+    assert sum(arm["n"] for arm in json.loads(Path("few.json").read_text())["arms"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [("", "report needs run folders"), ("nowhere", "nowhere is not the folder of a run"),
+     ("found.json", "found.json is not the folder"), ("runs/search-1", "has no test_top1: no training run"),
+     ("runs/netaug-train-1 runs/search-1", "no training run"),
+     ("runs/netaug-train-1 --out page.pdf", "ending in .html")],
+)  # fmt: skip
+def test_a_report_refuses_what_is_no_finished_training(here, args, said):
+    assert said in refused("report", *args.split())
+
+
+# --- what is refused, beside tests/cli/refusals.py ---------------------------------------------------------
+
+
+def test_a_teacher_of_other_classes_is_refused_before_anything_is_written(photos):
+    args = (*COMPARE, "--seeds", "1", "--methods", "baseline,distill:source=")
+    source = "runs/netaug-train-1"
+    said = refused(*args[:-1], args[-1] + source, *photos)
+    assert f"{source} tells 10 classes at" in said and "3 classes at" in said
+    done("train", *QUICK, *photos, "--arch", "found.json", "--method", "baseline", "--run", "abc")
+    os.rename("photos/a", "photos/d")
+    assert "abc was trained on other classes than those of photos" in refused(*args[:-1], args[-1] + "abc", *photos)
+
+
+def test_an_arm_may_not_change_the_data(here):
+    Path("fewer.toml").write_text("data.train_images = 40")
+    said = refused(*COMPARE, "--methods", "baseline,fewer.toml")
+    assert "arms 'baseline' and 'fewer.toml' use different data" in said
+
+
+def test_cells_in_a_file_are_refused(here):
+    assert "--cells found.json is not a folder" in refused(*COMPARE, "--cells", "found.json")
+
+
+# --- arms -------------------------------------------------------------------------------------------------
+
+
+def test_commas_between_arms_are_told_from_those_within(empty_folder):
+    Path("mine.toml").write_text("lr = 0.01")
+    lines = {
+        "baseline, netaug": ["baseline", "netaug"],
+        "netaug:share=0.5,sort=false,mixup": ["netaug:share=0.5,sort=false", "mixup"],
+        "netaug:width_factors=[1.0,2.0],share=0.5,baseline": ["netaug:width_factors=[1.0,2.0],share=0.5", "baseline"],
+        "mine.toml,mine.toml+mixup": ["mine.toml", "mine.toml+mixup"],
+        "netaug:sort=false+mixup:mixup=0.4,ema:ema=0.5": ["netaug:sort=false+mixup:mixup=0.4", "ema:ema=0.5"],
+    }
+    for line, arms in lines.items():
+        assert compare.arms_of(line) == arms
+    with pytest.raises(BadInput, match="names 'mixup' twice"):
+        compare.arms_of("mixup,baseline,mixup")
+
+
+def test_a_plus_in_a_number_or_in_a_files_name_joins_no_arms(empty_folder):
+    assert split_arm("netaug:lr=1e+3+mixup") == ["netaug:lr=1e+3", "mixup"]
+    Path("a+b.toml").write_text("lr = 0.01")
+    recipe = cli.Common(recipe="small").settings({}, arm="a+b.toml")
+    assert (recipe.lr, recipe.method) == (0.01, "baseline")
+
+
+SHIPPED = sorted(path.stem for path in Path(__file__).parents[2].glob("recipes/arms/*.toml"))
+METHODS = ("baseline", "netaug", "gradaug")
+
+
+@pytest.mark.parametrize("arm", [m for m in METHODS] + [f"{m}+{arm}" for arm in SHIPPED if arm not in METHODS
+                                                       for m in METHODS[:2]])  # fmt: skip
+def test_every_shipped_arm_takes_a_step(finished, monkeypatch, arm):
+    """On what a search found, whose supernet is `distill`'s teacher."""
+    monkeypatch.chdir(finished)
+    recipe = load("quick.toml", Recipe, differences=(arm,))
+    assert len(SHIPPED) > 15 and recipe.method == arm.partition("+")[0]
+    found, runtime, data = archfile.read("found.json"), open_runtime("cpu"), load_data(recipe, 8)
+    scorer = make_scorer(recipe, data, runtime)
+    job = job_for(found, recipe, runtime, len(data.train))
+    trainer = make_trainer(job, data, runtime, scorer, teacher=teacher_of(found, recipe, data, runtime, scorer))
+    before = {name: weight.clone() for name, weight in trainer.net.state_dict().items()}
+    images, labels, _ = next(iter(data.train.batches(16, seed=0, epoch=0)))
+    trainer.train_step(images, labels)
+    assert all(loss > 0 for loss in trainer.losses().values())
+    assert any(not before[name].equal(weight) for name, weight in trainer.net.state_dict().items())

@@ -1,0 +1,248 @@
+"""Pruning of nets: which channels stay, what plans come out, and that nothing else changes."""
+
+import pytest
+import torch
+
+from nasaug import prune
+from nasaug.archfile import read
+from nasaug.channels import channel_groups
+from nasaug.cost import cost
+from nasaug.errors import BadInput
+from nasaug.net import Net
+from nasaug.plan import from_dict
+
+# one of every kind: residual and plain inverted blocks, squeeze-excites and a linear head, post- and pre-activation
+SMALL = {
+    "mobilenetv2-tiny": 32, "mcunet": 48, "mobilenetv3-w0.35": 48, "resnet20-cifar": 16, "wideresnet-16-2": 16,
+    "resnet50": 32,
+}  # fmt: skip
+
+
+def net_of(name, seed=3):
+    """A net whose scales and biases differ from channel to channel, as in a trained one."""
+    net = Net(read(name, resolution=SMALL[name], classes=10).plan, seed)
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in net.parameters():
+            if p.dim() == 1:
+                p.add_(torch.rand(p.shape, generator=g) - 0.3)
+    return net.train()
+
+
+def images_for(net, n=4):
+    px = net.plan.resolution
+    return torch.randn(n, 3, px, px, generator=torch.Generator().manual_seed(1))
+
+
+def halved(net, criterion="l1"):
+    scores = prune.importance(net, criterion)
+    plan = prune.smaller(net.plan, scores, cost(net.plan).macs / 2, prune.least_sizes(net.plan))
+    return plan, scores
+
+
+@pytest.mark.parametrize("criterion", prune.CRITERIA)
+@pytest.mark.parametrize("name", SMALL)
+def test_nets_of_all_kinds_are_pruned_to_half_their_macs_and_run(name, criterion):
+    net = net_of(name)
+    plan, scores = halved(net, criterion)
+    small = prune.narrowed(net, plan, scores)
+    reached = cost(small.plan).macs / cost(net.plan).macs
+    assert 0.47 < reached <= 0.5
+    small.calibrate([images_for(small)])
+    out = small.eval()(images_for(small))
+    assert out.shape == (4, 10) and out.isfinite().all()
+    assert from_dict(plan.to_dict()) == plan  # an arch file will hold it
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_to_keep_all_is_the_identity(name):
+    net = net_of(name)
+    images, scores = images_for(net), prune.importance(net)
+    before = {k: t.clone() for k, t in net.state_dict().items()}
+    have = {size: channel_groups(net.plan)[names[0]].size for size, names in prune.sizes(net.plan).items()}
+    assert prune.with_sizes(net.plan, have) == net.plan
+    plan = prune.smaller(net.plan, scores, cost(net.plan).macs, prune.least_sizes(net.plan))
+    assert plan == net.plan
+    small = prune.narrowed(net, plan, scores)
+    assert all(torch.equal(t, before[k]) for k, t in small.state_dict().items())
+    assert torch.equal(small(images), net(images))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_reordering_alone_leaves_the_function(name):
+    """What `narrowed` does before it narrows, of every group: channels that belong together go together."""
+    net = net_of(name).double()
+    images, scores = images_for(net).double(), prune.importance(net)
+    before = net(images)
+    for group_name, group in channel_groups(net.plan).items():
+        net.permute(group, scores[group_name].argsort(descending=True, stable=True))
+    torch.testing.assert_close(net(images), before, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2-tiny", "mobilenetv3-w0.35", "wideresnet-16-2"])
+def test_the_kept_channels_are_the_most_important_ones(name):
+    net = net_of(name)
+    plan, scores = halved(net)
+    original = Net(net.plan, None)
+    original.load_state_dict(net.state_dict())
+    small = prune.narrowed(net, plan, scores)
+    groups, kept = channel_groups(original.plan), channel_groups(small.plan)
+    cut = [g for g in groups if kept[g].size < groups[g].size]
+    assert len(cut) > len(groups) / 2
+    for g in cut:
+        best = scores[g].topk(kept[g].size)
+        assert best.values.min() > scores[g].sort().values[: groups[g].size - kept[g].size].max()
+        for member, dim in groups[g].members:
+            # along this group's own dimension the norms of the kept channels' biases or scales are those of the best
+            if member.endswith("norm.weight"):
+                mine = small.state_dict()[member].sort().values
+                theirs = original.state_dict()[member].index_select(dim, best.indices).sort().values
+                assert torch.equal(mine, theirs)
+
+
+def test_dead_channels_go_first_and_the_function_stays():
+    """Channels that nothing reads can go without a trace: in a plan with as many fewer inner channels."""
+    net = net_of("mobilenetv2-tiny").double()
+    dead = {}
+    with torch.no_grad():
+        for name, group in channel_groups(net.plan).items():
+            if name.endswith(".expand"):
+                g = torch.Generator().manual_seed(group.size)
+                gone = torch.randperm(group.size, generator=g)[: group.size // 3]
+                dead[name] = len(gone)
+                for member, dim in group.readers:
+                    net.state_dict()[member].index_fill_(dim, gone, 0.0)
+    images = images_for(net).double()
+    before = net(images)
+    have = {size: channel_groups(net.plan)[names[0]].size for size, names in prune.sizes(net.plan).items()}
+    fewer = {size: n - dead.get(f"{size[0]}.expand", 0) * (size[1] == "hidden") for size, n in have.items()}
+    plan = prune.with_sizes(net.plan, fewer)
+    assert cost(plan).macs < cost(net.plan).macs
+    small = prune.narrowed(net, plan, prune.importance(net))
+    torch.testing.assert_close(small(images), before, rtol=1e-9, atol=1e-9)
+    assert prune.smaller(net.plan, prune.importance(net), cost(plan).macs, prune.least_sizes(net.plan)) == plan
+
+
+def test_scores_are_one_on_average_whatever_the_scale_of_a_layer():
+    net = net_of("mobilenetv3-w0.35")
+    for criterion in prune.CRITERIA:
+        scores = prune.importance(net, criterion)
+        assert scores.keys() == channel_groups(net.plan).keys()
+        assert all(abs(s.mean() - 1) < 1e-9 for s in scores.values())
+    before = prune.importance(net)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(1 + p.numel() % 7)
+    for name, group in channel_groups(net.plan).items():
+        if len(group.readers) == 1:
+            torch.testing.assert_close(prune.importance(net)[name], before[name], rtol=1e-5, atol=1e-6)
+
+
+def test_bn_scores_are_of_the_norms_on_the_channel():
+    net = net_of("wideresnet-16-2")
+    scores = prune.importance(net, "bn")
+    scale = net.get_parameter("s1.b1.conv2.norm.weight").detach().abs().double()  # before the conv that reads them
+    assert torch.allclose(scores["s1.b1.conv1"], scale / scale.mean())
+    with torch.no_grad():
+        net.get_parameter("s1.b1.conv2.norm.weight")[5] = 0.0
+    assert prune.importance(net, "bn")["s1.b1.conv1"].argmin() == 5
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2-tiny", "resnet50"])
+def test_every_step_reaches_its_target_and_no_group_loses_all(name):
+    net = net_of(name)
+    least, start = prune.least_sizes(net.plan), cost(net.plan).macs
+    smallest = cost(prune.with_sizes(net.plan, least)).macs
+    goals = prune.targets(start, smallest * 1.01, 4)
+    ratios = [b / a for a, b in zip([start, *goals], goals, strict=False)]
+    assert goals[-1] == smallest * 1.01 and max(ratios) / min(ratios) < 1 + 1e-9
+    for goal in goals:
+        scores = prune.importance(net)
+        net = prune.narrowed(net, prune.smaller(net.plan, scores, goal, least), scores)
+        assert 0.96 * goal < cost(net.plan).macs <= goal
+    kept = channel_groups(net.plan)
+    for size, names in prune.sizes(net.plan).items():
+        assert {kept[n].size for n in names} == {kept[names[0]].size}
+        assert kept[names[0]].size >= least[size] >= min(4, kept[names[0]].size)
+    with pytest.raises(BadInput, match=f"ask for at least {smallest}"):
+        prune.smaller(net.plan, prune.importance(net), smallest - 1, least)
+
+
+# --- weights ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999999])
+def test_sparsity_is_exact_and_depthwise_layers_are_left_alone(share):
+    net = net_of("mobilenetv3-w0.35")
+    names = prune.prunable(net.plan)
+    total = sum(net.get_parameter(n).numel() for n in names)
+    before = {k: t.clone() for k, t in net.state_dict().items()}
+    prune.sparsify(net, share)
+    zeros = sum((net.get_parameter(n) == 0).sum().item() for n in names)
+    assert zeros == min(round(share * total), total - 1)
+    told = prune.sparsity(net)
+    assert told["prunable"] == zeros / total and 0 < told["all"] < told["prunable"]
+    for name, tensor in net.state_dict().items():
+        if name in names:
+            assert torch.equal(tensor, before[name] * (tensor != 0))
+        else:
+            assert torch.equal(tensor, before[name])
+    depthwise = [x.name for x in net.plan.layers if x.depthwise]
+    assert depthwise and not {f"{n}.weight" for n in depthwise} & set(names)
+    assert net.state_dict().keys() == before.keys() and net(images_for(net)).isfinite().all()
+
+
+def test_the_weights_that_go_are_the_least_of_their_layer_and_zeros_go_first():
+    net = net_of("mobilenetv2-tiny")
+    before = {n: net.get_parameter(n).detach().abs().clone() for n in prune.prunable(net.plan)}
+    half = prune.masks(prune.sparsify(net, 0.5))
+    for name, kept in half.items():
+        assert before[name][kept].min() >= before[name][~kept].max()
+    more = prune.masks(prune.sparsify(net, 0.99))
+    assert all(kept.any() for kept in more.values())  # no layer is emptied
+    assert all((half[name] | ~kept).all() for name, kept in more.items())
+
+
+def test_the_scale_of_a_layer_does_not_tell_which_weights_go():
+    net, scaled = net_of("mobilenetv2-tiny"), net_of("mobilenetv2-tiny")
+    with torch.no_grad():
+        for name in prune.prunable(net.plan):
+            scaled.get_parameter(name).mul_(2.0 ** (len(name) % 9 - 4))
+    one, other = (prune.masks(prune.sparsify(n, 0.7)) for n in (net, scaled))
+    assert all(torch.equal(kept, other[name]) for name, kept in one.items())
+
+
+def test_lamp_by_hand():
+    scores = prune.lamp(torch.tensor([[3.0, -1.0], [0.0, -2.0]]))
+    assert torch.equal(scores, torch.tensor([[1, 1 / 14], [0, 4 / 13]], dtype=torch.float64))
+
+
+def test_masks_keep_zeros_zero():
+    net = prune.sparsify(net_of("mobilenetv2-tiny"), 0.6)
+    kept, before = prune.masks(net), prune.sparsity(net)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(1.0)
+    assert prune.sparsity(net)["prunable"] == 0
+    prune.apply_masks(net, kept)
+    assert prune.sparsity(net) == before
+
+
+# --- magnitudes ---------------------------------------------------------------------------------------------
+
+
+def test_magnitudes_are_constant_or_a_line_from_the_first_step_to_the_last():
+    assert prune.magnitudes("9", 3) == [9, 9, 9] and prune.magnitudes("9", 1) == [9]
+    assert prune.magnitudes("9:2", 3) == [9, 5.5, 2] and prune.magnitudes("2:9", 2) == [2, 9]
+    assert prune.magnitudes("30:0", 4) == [30, 20, 10, 0] and prune.magnitudes(None, 2) == [None, None]
+
+
+@pytest.mark.parametrize("text", ["", "x", "9:", ":2", "9:2:1", "-1", "31", "0:30.1", "nan", "inf", "9;2"])
+def test_other_magnitudes_are_refused(text):
+    with pytest.raises(BadInput, match=f"--magnitude {text}: .*0 to 30"):
+        prune.magnitudes(text, 3)
+
+
+def test_a_line_needs_two_steps():
+    with pytest.raises(BadInput, match="needs two steps"):
+        prune.magnitudes("9:2", 1)
