@@ -86,8 +86,10 @@ def page(name: str, c: Comparison, run: Path) -> None:
     """docs/results/NAME.md and .json from what the comparison wrote."""
     summary = json.loads((run / "comparison.json").read_text())
     head, *rows = report.cells(summary)
-    fits = [(report.percent(a["train_top1"]), report.percent(a["val_top1"])) for a in summary["arms"]]
-    head += ["train top-1", "validation top-1"]
+    fits = [
+        (report.percent(a["train_top1"]), report.percent(a["val_top1"]), f"{a['epochs']:.3g}") for a in summary["arms"]
+    ]
+    head += ["train top-1", "validation top-1", "epochs"]
     lines = [
         f"`python benchmarks/methods.py FOLDER FOUND --only {name}`", "",
         f"{c.question} `{'`, `'.join(summary['archs'])}`; seeds {', '.join(map(str, summary['seeds']))}; "
