@@ -29,7 +29,7 @@ POLICIES = {
     "randaugment": (randaugment, v2.RandAugment()),
     "trivialaugment": (trivialaugment, v2.TrivialAugmentWide()),
     "autoaugment": (autoaugment, v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10)),
-    "augmix": (augmix, v2.AugMix(interpolation="nearest")),
+    "augmix": (augmix, v2.AugMix(interpolation=v2.InterpolationMode.NEAREST)),
 }
 
 

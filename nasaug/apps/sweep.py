@@ -337,10 +337,12 @@ def plot(path: Path, summary: dict) -> None:
         left.set_xticks(range(len(summary["policies"])), summary["policies"])
         left.set_yticks(range(len(rows)), [format_quantity(row["macs"], "macs") for row in rows])
         left.set(xlabel="magnitude", title=f"{method}: validation top-1 below the size's best")
+        worst = min((value for line in grid for value in line if not math.isnan(value)), default=0.0)
         for y, line in enumerate(grid):
             for x, value in enumerate(line):
                 if not math.isnan(value):
-                    left.text(x, y, f"{value:.2f}", ha="center", va="center", color="white" if value < -1 else "black")
+                    ink = "white" if value < 0.6 * worst else "black"  # the lower end of the colours is dark
+                    left.text(x, y, f"{value:.2f}", ha="center", va="center", color=ink)
         _plot_curve(right, summary["curves"][method])
     with files.whole_file(path) as file:
         figure.savefig(file, dpi=150, format="png")
