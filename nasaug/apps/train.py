@@ -45,6 +45,9 @@ def command(request: Request, common) -> dict:
         raise BadInput(f"{request.verb} needs --arch: an arch file like found.json, or a named architecture")
     refuse_existing(common.run)
     recipe = common.settings(request.sets, arm=request.method, data=archfile.read(request.arch).facts.get("data"))
+    if request.aug_compute and recipe.method != "netaug":
+        rule = f"caps NetAug's augmented passes, and the method is {recipe.method}"
+        raise BadInput(f"--aug-compute {request.aug_compute:g} {rule}; leave it out, or give --method netaug")
     runtime = open_runtime(common.device, recipe.bf16, common.profile)
     found = fitted(request, recipe)
     check(found, recipe, runtime)
