@@ -201,7 +201,8 @@ def announce_augmentation(job: Job, seconds_per_step: float, images: int, runtim
         taken = seconds_per_step / (job.length.batch * job.length.macs_per_image) * other.length.macs
         say(
             "  that is little to augment with: --set netaug.ladder=factors would widen it "
-            f"{(other.length.macs_per_image / base - 1) / thinned:.2f} x and take about {format_duration(taken)}"
+            f"{(other.length.macs_per_image / base - 1) / thinned / job.method.augmented:.2f} x "
+            f"and take about {format_duration(taken)}"
         )
     return {"ladder": ladder, "augmented_macs": wide, "augmented_over_base": wide / base}
 
@@ -215,7 +216,7 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
     per_step = announce(trainer, title, f"{found.name}, {describe(cost(found.plan))}")
     warn_of_curves(recipe, data)
     if isinstance(job.method, NetAug):
-        macs = trainer.teacher.macs if trainer.teacher else 0
+        macs = teacher_macs(found, recipe.teacher) * recipe.teacher_passes
         facts = announce_augmentation(job, per_step, len(data.train), runtime, macs)
     carry_out(trainer, run, title)
     product = trainer.product()

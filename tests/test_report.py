@@ -231,6 +231,8 @@ def test_effect_per_percent_of_compute(tmp_path):
     assert found["more"]["per_percent"] == pytest.approx(2 / 50)
     assert found["less"]["per_percent"] == pytest.approx(1 / 20)  # points lost for each 1 % saved
     assert found["equal"]["per_percent"] is None and found["equal"]["compute"] == pytest.approx(1.004)
+    matched = report.summarise(report.read_runs(paths), match="compute")["arms"]
+    assert all(arm["versus"]["per_percent"] is None for arm in matched if arm["versus"])
 
 
 def test_hours_on_processors_and_accelerators(tmp_path):

@@ -194,6 +194,8 @@ def summarise(
     versus = _compare(arms, reference)
     for row in rows:
         row["versus"] = versus.get(row["arm"])
+        if row["versus"] and match == "compute":  # what is left is a part of a step
+            row["versus"]["per_percent"] = None
     first = runs[0]
     return {
         "format": FORMAT, "reference": reference, "match": match, "level": LEVEL,

@@ -18,7 +18,7 @@ from ..around import below
 from ..cost import cost
 from ..errors import BadInput, RunFault
 from ..plan import Plan, plan
-from ..rundir import RunDir
+from ..rundir import RunDir, without_passwords
 from ..runtime import open_runtime
 from ..schedule import CURVE, Constant, Linear, Schedule
 from ..settings import Recipe
@@ -58,6 +58,8 @@ def command(asked: Asked, common) -> None:
     for option, value in (("--seeds", asked.seeds), ("--jobs", asked.jobs)):
         if value is not None and value < 1:
             raise BadInput(f"{option} {value} must be at least 1")
+    if common.seed is not None:
+        raise BadInput(f"--seed {common.seed}: a sweep has several, 0 and up; say how many with --seeds")
     sets: Sets = {}
     given = {name: getattr(asked, name) for name in DEFAULTS}
     if common.resume:
@@ -194,7 +196,7 @@ def _finish(nets: list[ArchFile], setting: dict, common, run: RunDir, jobs: int 
     done = [cell for cell in cells if cell.finished]
     if not done:
         raise RunFault(f"no cell was finished; the first failed with: {failed[0]['error']}; try again with {again}")
-    summary = summarise(done, nets, policies, methods) | {"failed": failed, "command": shlex.join(sys.orig_argv)}
+    summary = summarise(done, nets, policies, methods) | {"failed": failed, "command": without_passwords(shlex.join(sys.orig_argv))}
     write(run.path, summary, done)
     say(table(summary))
     say(f"figures, heat map and curve in {run.path}: sweep.json, sweep.csv, sweep.png, curve-METHOD.json")

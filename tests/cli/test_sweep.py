@@ -81,6 +81,7 @@ def test_a_curve_that_is_there_is_found_and_told_from_a_constant():
         ("--policies 1:2:3", "0 to 30"), ("--policies none.json", "cannot read"), ("--seeds 0", "--seeds 0"),
         ("--sizes 900M", "the nearest are"), ("--sizes 1", "the nearest are"), ("--sizes x", "'x'"),
         ("--sizes 0.1M,0.1M", "each once"), ("--methods nothing", "unknown arm"), ("--jobs 0", "--jobs 0"),
+        ("--seed 3", "say how many with --seeds"),
     ],
 )  # fmt: skip
 def test_what_no_sweep_can_be_is_refused_before_anything_is_written(laid_out, words, said):
