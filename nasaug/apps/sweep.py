@@ -196,7 +196,8 @@ def _finish(nets: list[ArchFile], setting: dict, common, run: RunDir, jobs: int 
     done = [cell for cell in cells if cell.finished]
     if not done:
         raise RunFault(f"no cell was finished; the first failed with: {failed[0]['error']}; try again with {again}")
-    summary = summarise(done, nets, policies, methods) | {"failed": failed, "command": without_passwords(shlex.join(sys.orig_argv))}
+    told = {"failed": failed, "command": without_passwords(shlex.join(sys.orig_argv))}
+    summary = summarise(done, nets, policies, methods) | told
     write(run.path, summary, done)
     say(table(summary))
     say(f"figures, heat map and curve in {run.path}: sweep.json, sweep.csv, sweep.png, curve-METHOD.json")
