@@ -48,9 +48,9 @@ def comparisons(folder: str, found: str, teacher: str) -> dict[str, Comparison]:
             "What helps a tiny net, which under-fits", "CIFAR-10 (JPEG), 45,000 images, 8 epochs.", tiny,
             f"baseline,netaug,gradaug,{distill},netaug+{distill},randaugment,longer", 3, (on_folder, "epochs=8"), 28),
         "methods_large": Comparison(
-            "What helps a large net, which over-fits", "CIFAR-10 (JPEG), 1,000 images, 40 epochs, batch 32.",
+            "What helps a large net, which over-fits", "CIFAR-10 (JPEG), 1,000 images, 150 epochs, batch 32.",
             "resnet20-cifar", "baseline,netaug:aug_compute=1.0,gradaug,gradaug+cutmix,randaugment", 3,
-            (on_folder, "data.train_images=1000", "epochs=40", "batch=32"), 32),
+            (on_folder, "data.train_images=1000", "epochs=150", "batch=32"), 32),
         "netaug_cap": Comparison(
             "NetAug's accuracy against its extra training compute", "CIFAR-10 (JPEG), 8 epochs; plain training for as "
             "many MACs beside it.", tiny,

@@ -35,7 +35,7 @@ from .scoring import Scorer
 from .space import Arch, Space
 from .tasks import Classify, Target
 from .teacher import Teacher
-from .training import Length, Training
+from .training import Length, Training, evaluate_every
 
 
 class Step(Draw):
@@ -176,6 +176,12 @@ class Trainer:
         return self.macs / length.whole_macs if length.whole_macs else self.step / length.steps
 
     @property
+    def every(self) -> int:
+        """Epochs between evaluations."""
+        judged = len(self.scorer.calibration) + len(self.data.val) + self.keep_best * len(self.scorer.seen)
+        return evaluate_every(self.training, self.length.epochs, len(self.data.train), judged)
+
+    @property
     def drives(self) -> bool:
         return self.difficulty.policy == "drive"
 
@@ -217,7 +223,7 @@ class Trainer:
         self._counts[name] = self._counts.get(name, 0) + 1
 
     def losses(self) -> dict[str, float]:
-        """Mean of each loss in this epoch so far. Raises Diverged where one is not a number."""
+        """Mean of each loss since the last evaluation. Raises Diverged where one is not a number."""
         means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
         for name, value in means.items():
             if not math.isfinite(value):
@@ -227,7 +233,9 @@ class Trainer:
         return means
 
     def end_epoch(self) -> dict:
-        """Judge the base by the fixed protocol, keep the best epoch, and add to the history."""
+        """Judge the base by the fixed protocol, keep the best epoch, and add to the history.
+
+        Losses are means since the last time."""
         losses = self.losses()
         self._sums, self._counts = {}, {}
         with self.stages("evaluate"):
@@ -349,7 +357,8 @@ def fit(
 ) -> None:
     """Train to the end from wherever `trainer` stands.
 
-    save() writes a checkpoint: every `save_every` seconds, after each epoch, and when a stop is asked for.
+    save() writes a checkpoint: every `save_every` seconds, after each evaluation, and when a stop is asked for.
+    on_epoch(row) tells of an evaluation, after every `trainer.every`-th epoch and the last.
     tick(trainer) reports progress."""
     per_epoch, saved = trainer.length.steps_per_epoch, time.perf_counter()
     while not trainer.done:
@@ -372,7 +381,10 @@ def fit(
                 save()
                 saved = time.perf_counter()
                 pending.check()
-        on_epoch(trainer.end_epoch())
-        save()
-        saved = time.perf_counter()
-        pending.check()
+        evaluated = trainer.done or (epoch + 1) % trainer.every == 0
+        if evaluated:
+            on_epoch(trainer.end_epoch())
+        if evaluated or pending.signum is not None:
+            save()
+            saved = time.perf_counter()
+            pending.check()

@@ -14,6 +14,7 @@ from .plan import Plan
 from .space import Arch, Space
 
 CPU_MACS = 3e12  # what train_macs = "auto" means on a CPU: about ten minutes on two cores
+EVALUATION, EVALUATIONS = 0.25, 10  # share of training's cost that evaluations may have; at least so many of them
 DRAWS = 1000  # steps drawn to know a method's mean MACs before it starts
 
 
@@ -47,9 +48,15 @@ class Training:
     zero_init_residual: bool = True
     """Fresh residual blocks begin as identities: the scale of their last norm is 0 (docs/results/supernet.md)."""
     calibration_images: int = 2048
+    evaluate_every: int | Literal["auto"] = "auto"
+    """Epochs between evaluations, of which the best is kept; auto: every epoch, or with few training images as seldom
+    as keeps their cost to a quarter of training's, but ten times at least."""
 
     def __post_init__(self):
-        for name, low in (("epochs", 1), ("max_epochs", 1), ("train_macs", 1), ("batch", 2), ("calibration_images", 2)):
+        lowest = {
+            "epochs": 1, "max_epochs": 1, "train_macs": 1, "batch": 2, "calibration_images": 2, "evaluate_every": 1,
+        }  # fmt: skip
+        for name, low in lowest.items():
             value = getattr(self, name)
             if value != "auto" and value < low:
                 raise BadInput(f"{name} = {value} must be at least {low}")
@@ -116,6 +123,14 @@ def length_of(
         epochs = training.epochs
     whole = asked * training.times if training.stop == "macs" and math.isfinite(asked) else 0.0
     return Length(_whole(epochs * training.times), steps, mean, batch, seconds, whole)
+
+
+def evaluate_every(training: Training, epochs: float, images: int, judged: int) -> int:
+    """Epochs between evaluations. The same for every method: of `judged` images' forward passes, and of the three
+    times `images` that a plain epoch's forward and backward come to."""
+    if training.evaluate_every != "auto":
+        return training.evaluate_every
+    return max(1, min(math.ceil(judged / (EVALUATION * 3 * images)), int(epochs) // EVALUATIONS))
 
 
 def _whole(epochs: float) -> float:

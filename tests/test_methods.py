@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 import pytest
@@ -27,7 +28,7 @@ from nasaug.settings import Recipe
 from nasaug.spacefile import load
 from nasaug.tasks import Classify, Target
 from nasaug.train import make_job, save_net, start_net
-from nasaug.training import Length, Training, length_of
+from nasaug.training import Length, Training, evaluate_every, length_of
 
 SPACE = SPACES["squeeze"]
 
@@ -633,3 +634,17 @@ def test_the_product_is_the_narrowed_base_of_the_epoch_that_was_best_on_validati
     fit(trainer, Pending(), save=lambda: None, on_epoch=on_epoch, tick=lambda trainer: None)
     assert trainer.best_top1 == 30.0
     assert same(trainer.product().state_dict(), kept[1]) and not same(kept[1], kept[2])
+
+
+def test_few_images_are_evaluated_seldom_and_the_last_epoch_always():
+    trainer = trainer_of(Baseline(), training=Training(epochs=5, batch=16, evaluate_every=2))
+    told = []
+    fit(trainer, Pending(), save=lambda: None, on_epoch=told.append, tick=lambda trainer: None)
+    assert [row["epoch"] for row in told] == [2, 4, 5] and told == trainer.history
+    every = partial(evaluate_every, Training())
+    assert every(epochs=8, images=45_000, judged=12_048) == 1
+    assert every(epochs=150, images=1000, judged=7000) == 10  # 7,000 of the 750 that an epoch may have
+    assert every(epochs=40, images=1000, judged=7000) == 4  # ten evaluations at least
+    assert every(epochs=4, images=1000, judged=7000) == 1
+    with pytest.raises(BadInput, match="evaluate_every = 0"):
+        Training(evaluate_every=0)

@@ -115,7 +115,7 @@ def _arm_seconds(found: ArchFile, recipe: Recipe, data: Data, runtime: Runtime) 
     step = time_steps(trainer)
     training = job.length.seconds or step * job.length.steps
     epochs = training / step / job.length.steps_per_epoch
-    return training + judging * max(1, epochs)
+    return training + judging * max(1, epochs / trainer.every)
 
 
 def together(seconds: list[float], jobs: int) -> float:
