@@ -39,6 +39,8 @@ class DataConfig:
     """Decoding processes of streamed sets; 0 = decode in the main process."""
     memory_mb: int = 2000
     """Folders whose uint8 pixels take at most this many MB live in memory; larger ones are streamed."""
+    keep_decoded: bool = True
+    """Keep the decoded images of such folders, where they are many, in the user's cache folder for the next run."""
 
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
@@ -146,7 +148,7 @@ def load(config: DataConfig, *, size: int | None = None) -> Data:
 def _folder(config: DataConfig, size: int | None = None) -> Folder:
     path = os.path.expanduser(config.name)
     if os.path.isdir(path):
-        return probe(find(path), config.memory_mb * 10**6, size)
+        return probe(find(path), config.memory_mb * 10**6, size, config.keep_decoded)
     if os.sep in config.name:
         raise BadInput(f"no folder {path!r}: give the path of an image folder, or one of {', '.join(NAMED)}")
     raise unknown("data set", config.name, [*NAMED, "the path of an image folder"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.datasets import ImageFolder
 
+from nasaug.data import decoded
 from nasaug.data.split import MemorySplit, Split, hold_out
 from nasaug.data.stream import UNREADABLE, StreamSplit
 from nasaug.errors import BadInput
@@ -46,6 +48,11 @@ class Listing:
     val: Part | None
     test: Part
 
+    @property
+    def parts(self) -> dict[str, Part]:
+        there = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: part for name, part in there.items() if part}
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -54,27 +61,53 @@ class Folder:
     Attributes:
         size: px; the images' own in memory, that of the crops where they are streamed.
         mode: Pillow's mode of images in memory, "L" (grey) or "RGB"; None where they are streamed.
+        kept: where their decoded pixels are kept, or are to be; None: nowhere.
+        pixels: of each part, where they were kept.
     """
 
     listing: Listing
     size: int
     mode: str | None
+    kept: Path | None = None
+    pixels: Mapping[str, Tensor] | None = None
 
     def read(self, workers: int) -> tuple[Split, Split | None, Split]:
         """(train, val or None, test); BadInput where images for memory cannot be read."""
-        found = self.listing
-        if self.mode:
-            log.info("reading the images of %s", found.root)
+        found, parts = self.listing, self.listing.parts
+        if self.mode is None:
+            splits: dict[str, Split] = {
+                name: StreamSplit(found.root, part.files, part.labels, size=self.size, workers=workers)
+                for name, part in parts.items()
+            }
+        else:
+            pixels = self.pixels or self._decoded()
+            splits = {name: MemorySplit(pixels[name], part.labels) for name, part in parts.items()}
+        return splits["train"], splits.get("val"), splits["test"]
 
-        def split(part: Part) -> Split:
-            if self.mode is None:
-                return StreamSplit(found.root, part.files, part.labels, size=self.size, workers=workers)
-            return MemorySplit(_decode(found.root, part.files, self.size, self.mode), part.labels)
+    def _decoded(self) -> dict[str, Tensor]:
+        root = self.listing.root
+        log.info("reading the images of %s", root)
+        parts = self.listing.parts.items()
+        pixels = {name: _decode(root, part.files, self.size, self.mode) for name, part in parts}
+        if self.kept:
+            decoded.write(self.kept, pixels)
+        return pixels
 
-        return split(found.train), found.val and split(found.val), split(found.test)
+
+def probe(listing: Listing, memory: int, size: int | None = None, keep: bool = True) -> Folder:
+    """What a folder holds: from the pixels that an earlier run kept, else from the headers of its files.
+
+    `keep`: use such pixels, and keep those that will be decoded. Else as `_probe`."""
+    files = {name: part.files for name, part in listing.parts.items()}
+    kept = decoded.place(listing.root, files) if keep else None
+    pixels = decoded.read(kept, files) if kept else None
+    if pixels is not None and sum(t.numel() for t in pixels.values()) <= memory:
+        channels, side = pixels["train"].shape[1:3]
+        return Folder(listing, side, "L" if channels == 1 else "RGB", kept, pixels)
+    return replace(_probe(listing, memory, size), kept=kept)
 
 
-def probe(listing: Listing, memory: int, size: int | None = None) -> Folder:
+def _probe(listing: Listing, memory: int, size: int | None) -> Folder:
     """Decide from the images' headers whether they go into memory.
 
     They do if all have one square size, at most 224 px, and their pixels take at most `memory` bytes. Others
@@ -83,8 +116,7 @@ def probe(listing: Listing, memory: int, size: int | None = None) -> Folder:
     Raises:
         BadInput: images that are damaged, or of more than 8 bits.
     """
-    parts = [part for part in (listing.train, listing.val, listing.test) if part]
-    files = np.concatenate([part.files for part in parts])
+    files = np.concatenate([part.files for part in listing.parts.values()])
     sizes, modes = _headers(listing.root, files[:: -(-len(files) // PROBED)])
     if len(files) > PROBED and _fits(sizes, modes, len(files), memory):
         sizes, modes = _headers(listing.root, files)

@@ -1,0 +1,76 @@
+"""Decoded images kept on disk: used when nothing changed, never when something did, and never in the way."""
+
+import os
+
+import pytest
+from made_up import config, same, write_folder
+
+from nasaug.data import decoded, describe, folder, load
+
+
+@pytest.fixture
+def pets(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(decoded, "WORTH", 1)
+    return write_folder(tmp_path / "pets", each=50)
+
+
+def kept(pets):
+    return sorted((pets.parent / "cache/nasaug/decoded").glob("*"))
+
+
+def unread(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a file was opened")
+
+    monkeypatch.setattr(folder, "_each", refuse)
+
+
+def test_a_second_run_opens_no_image_and_sees_the_same(pets, monkeypatch):
+    first = load(config(pets))
+    assert len(kept(pets)) == 1
+    unread(monkeypatch)
+    again = load(config(pets))
+    assert describe(config(pets)).size == again.size and again.key == first.key
+    assert same(again.finish().ordered(9), first.finish().ordered(9))
+    with pytest.raises(AssertionError, match="opened"):
+        load(config(pets, keep_decoded=False))
+
+
+@pytest.mark.parametrize("change", ["touched", "removed", "added"])
+def test_a_changed_folder_is_decoded_anew_and_its_old_pixels_go(pets, change):
+    load(config(pets))
+    (before,) = kept(pets)
+    image = next(pets.rglob("*.png"))
+    if change == "touched":
+        os.utime(image, (1, 1))
+    elif change == "removed":
+        image.unlink()
+    else:
+        image.with_name("new.png").write_bytes(image.read_bytes())
+    data = load(config(pets))
+    count = {"touched": 100, "removed": 99, "added": 101}[change]
+    assert len(data.train) + len(data.val) + len(data.finish()) == count
+    (after,) = kept(pets)
+    assert after != before
+
+
+def test_what_cannot_be_kept_or_read_is_no_error(pets, monkeypatch):
+    first = load(config(pets))
+    (path,) = kept(pets)
+    path.write_bytes(path.read_bytes()[:99])
+    assert load(config(pets)).key == first.key
+    path.unlink()
+    path.parent.rmdir()
+    path.parent.write_text("a file where the folder would be")
+    assert load(config(pets)).key == first.key
+    assert load(config(pets, memory_mb=0)).streamed
+
+
+def test_few_images_are_not_kept_and_of_many_folders_the_latest(pets, monkeypatch):
+    for number in range(6):
+        load(config(write_folder(pets.parent / f"pets{number}", each=20, seed=number)))
+    assert len(kept(pets)) == decoded.KEPT
+    monkeypatch.setattr(decoded, "WORTH", 101)
+    load(config(pets))
+    assert len(kept(pets)) == decoded.KEPT
