@@ -38,6 +38,11 @@ class ArchFile:
     supernet: Path | None = None
     facts: Mapping = field(default_factory=dict)
 
+    @property
+    def pruned(self) -> float:
+        """The share of it that `prune` took away, of the MACs or of the weights; 0 where it was not pruned."""
+        return self.facts.get("pruned", 0.0)
+
     def save(self, path: str | Path) -> None:
         """Write the file whole; the supernet's path is kept relative to the file's folder, links resolved."""
         path = Path(path)
@@ -60,6 +65,9 @@ def _read(path: Path) -> ArchFile:
         arch = space.arch(data["choices"])
         if plans.plan(space, arch, p.classes) != p:
             raise BadInput(f"{path}: its choices do not give its plan; it was edited: correct one of the two")
+    pruned = data.get("pruned", 0.0)
+    if isinstance(pruned, bool) or not isinstance(pruned, (int, float)) or not 0 <= pruned < 1:
+        raise BadInput(f"{path}: pruned = {pruned!r:.60} must be a share from 0 to below 1; make the file anew")
     supernet = path.parent / data["supernet"] if "supernet" in data else None
     facts = {key: value for key, value in data.items() if key not in KINDS}
     return ArchFile(p, data.get("name", path.stem), space, arch, supernet, facts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,11 +20,11 @@ from .cost import cost
 from .errors import BadInput
 from .net import Net
 from .plan import Plan, from_specs
-from .schedule import Linear
+from .schedule import Linear, from_ends
 
 CRITERIA = ("l1", "bn")
 LEAST, LEAST_SHARE = 4, 0.1  # channels that a group keeps of the net that pruning starts from, where it has as many
-MAGNITUDES = (0.0, 30.0)
+STRONGEST = 30.0  # RandAugment's magnitude
 
 Size = tuple[str, str]  # a number of a plan's specs that counts channels: (block, "width" | "hidden" | "se")
 
@@ -189,20 +189,10 @@ def magnitudes(text: str | None, steps: int) -> Sequence[float | None]:
     None: not said. Raises BadInput for anything but one or two numbers from 0 to 30."""
     if text is None:
         return [None] * steps
-    rule = "give a number from 0 to 30, or two like 9:2 (falling from step to step) or 2:9 (rising)"
-    ends = text.split(":")
     try:
-        values = [float(end) for end in ends]
-    except ValueError:
-        values = []
-    if not 1 <= len(values) <= 2 or not _within(values):
-        raise BadInput(f"--magnitude {text}: {rule}")
-    if len(values) == 2 and steps == 1:
+        line = from_ends(text, STRONGEST)
+    except BadInput as error:
+        raise BadInput(f"--magnitude {error}") from None
+    if isinstance(line, Linear) and steps == 1:
         raise BadInput(f"--magnitude {text} needs two steps or more; give one number, or more --steps")
-    line = Linear(values[0], values[-1])
     return [round(line(i / max(1, steps - 1)), 6) for i in range(steps)]
-
-
-def _within(values: Iterable[float]) -> bool:
-    low, high = MAGNITUDES
-    return all(low <= value <= high for value in values)

@@ -1,8 +1,9 @@
 """Values that change in the course of training: progress in [0, 1] to a number.
 
 In a recipe a schedule is a number, or a table that names its `kind`:
-`{kind = "linear", start = 9, end = 0}`, `{kind = "steps", at = [0.5, 0.75], values = [1, 0.1, 0.01]}`;
-the path of a curve that `nasaug sweep` wrote is a value that follows from the network's size.
+`{kind = "linear", start = 9, end = 0}`, `{kind = "steps", at = [0.5, 0.75], values = [1, 0.1, 0.01]}`. Two follow from
+the network and not from progress: `{kind = "pruned", start = 9, end = 2}` from how much of it was pruned, and the path
+of a curve that `nasaug sweep` wrote from its size.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ class Schedule:
     def __call__(self, progress: float) -> float:
         raise NotImplementedError
 
-    def of_size(self, macs: float) -> Schedule:
-        """The schedule of a network with so many MACs: itself, unless it depends on that."""
+    def of_net(self, macs: float, pruned: float = 0.0) -> Schedule:
+        """The schedule of a network with so many MACs, of which the share `pruned` was removed: itself, unless it
+        depends on one of them."""
         return self
 
     @staticmethod
@@ -162,8 +164,37 @@ class Curve(Schedule):
     def __call__(self, progress: float) -> float:
         return (self.low + self.high) / 2
 
-    def of_size(self, macs: float) -> Schedule:
+    def of_net(self, macs: float, pruned: float = 0.0) -> Schedule:
         return Constant(min(max(self.intercept + self.slope * math.log10(macs), self.low), self.high))
 
 
-_KINDS = {"constant": Constant, "linear": Linear, "cosine": Cosine, "steps": Steps, "curve": Curve}
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pruned(Linear):
+    """From `start` for a whole network in a straight line to `end` for one of which nothing is left: what `prune` took
+    away, as a share of the MACs (of the weights, where they became zero). While that is not known, `start`.
+
+    Yu, Zhang and Ma (2023): in iterative pruning the magnitude should vary with what is left."""
+
+    def __call__(self, progress: float) -> float:
+        return self.start
+
+    def of_net(self, macs: float, pruned: float = 0.0) -> Schedule:
+        return Constant(self.start + (self.end - self.start) * pruned)
+
+
+_KINDS = {
+    "constant": Constant, "linear": Linear, "cosine": Cosine, "steps": Steps, "curve": Curve, "pruned": Pruned,
+}  # fmt: skip
+
+
+def from_ends(text: str, high: float) -> Constant | Linear:
+    """The schedule that people write on a command line: "9" a constant, "9:2" a straight line from 9 to 2.
+
+    Raises BadInput for anything but one or two numbers from 0 to `high`."""
+    try:
+        ends = [float(end) for end in text.split(":")]
+    except ValueError:
+        ends = []
+    if len(ends) not in (1, 2) or not all(0 <= end <= high for end in ends):
+        raise BadInput(f"{text!r} must be a number from 0 to {high:g}, or two as in 9:2, from the one to the other")
+    return Constant(ends[0]) if len(ends) == 1 else Linear(*ends)

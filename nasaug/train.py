@@ -106,8 +106,8 @@ def load_net(path: Path) -> Net:
 def make_trainer(
     job: Job, data: Data, runtime: Runtime, scorer: Scorer, *, keep_best: bool = True, teacher: Teacher | None = None
 ) -> Trainer:
-    recipe, macs = job.recipe, cost(job.base.plan).macs
-    views = {name: replace(view, magnitude=view.magnitude.of_size(macs)) for name, view in recipe.views.items()}
+    recipe, of_net = job.recipe, (cost(job.base.plan).macs, job.base.pruned)
+    views = {name: replace(view, magnitude=view.magnitude.of_net(*of_net)) for name, view in recipe.views.items()}
     return Trainer(
         start_net(job), job.method, job.space, job.arch, task=scorer.task, data=data, views=views,
         training=recipe, length=job.length, runtime=runtime, scorer=scorer, seed=recipe.seed,
@@ -192,6 +192,12 @@ def announce(trainer: Trainer, title: str, inputs: str) -> float:
 
 def announce_augmentation(job: Job, seconds_per_step: float, images: int, runtime: Runtime, teacher: int) -> dict:
     """Say how much wider NetAug's nets are than the base, and name the alternative where that is little."""
+    method = job.method
+    if method.shrink_until:
+        widest = cost(plan(job.space, method.shrunk(job.space, 0.0), job.base.plan.classes)).macs
+        shown = f"{format_quantity(widest, 'macs')} MACs at first, trained alone and shrunk to the base"
+        say(f"  for {method.shrink_until:.0%} of training one net of {shown}")
+        return {"ladder": method.chosen_ladder(job.base), "shrunk_from_macs": widest}
     base, thinned = cost(job.base.plan).macs, job.method.share / job.method.every
     wide = (job.length.macs_per_image - base - teacher) / thinned / job.method.augmented
     ladder = job.method.chosen_ladder(job.base)
@@ -252,7 +258,8 @@ def job_for(found: ArchFile, recipe: Recipe, runtime: Runtime, images: int) -> J
     """The training that a recipe asks for of one arch file. Raises BadInput for what does not fit it."""
     # where no supernet is named, "auto" leaves the space that the arch was found in aside
     spacious = found.supernet is not None or recipe.netaug.ladder == "supernet"
-    base = Base(found.plan, found.space, found.arch) if spacious else Base(found.plan)
+    base = Base(found.plan, pruned=found.pruned)
+    base = replace(base, space=found.space, arch=found.arch) if spacious else base
     inherit = inherited_from(found, recipe)
     return make_job(
         recipe, recipe.chosen_method(), base, images=images, runtime=runtime, inherit=inherit,

@@ -128,6 +128,12 @@ def test_choices_that_do_not_give_the_plan_are_refused(found):
         archfile.read(edited(thinner))
 
 
+@pytest.mark.parametrize("share", [-0.1, 1, "half", True, None])
+def test_a_pruned_share_is_a_share(found, share):
+    with pytest.raises(BadInput, match="found.json: pruned = .* must be a share"):
+        archfile.read(edited(lambda data: data.update(pruned=share)))
+
+
 def places(data, at=()):
     """The keys that lead to every table, list and value, of lists and tables of equals only the first."""
     yield at

@@ -14,7 +14,7 @@ from nasaug import archfile
 from nasaug.around import Ladders, around, below
 from nasaug.augment import View, make_view, resize
 from nasaug.augment.transform import Transform, transform
-from nasaug.cost import cost
+from nasaug.cost import cost, cost_of
 from nasaug.difficulty import Difficulty
 from nasaug.engine import Step
 from nasaug.errors import BadInput
@@ -208,6 +208,34 @@ def test_the_wide_nets_can_see_a_view_of_their_own():
     assert losses == pytest.approx([e.item() for e in expected], rel=1e-5)
     with pytest.raises(BadInput, match="wide_view"):
         NetAug(wide_view="strong", teach=1.0)
+
+
+@pytest.mark.parametrize("augmented", [0, 1])
+def test_a_wide_net_shrinks_to_the_base_before_netaug_begins(augmented):
+    """Parameters added, then discarded, as a first phase (Yu, Zhang, Ma 2023, claim B)."""
+    method = NetAug(ladder="factors", shrink_until=0.5, augmented=augmented, wide_view="strong")
+    space, base = method.space(base_of())
+    at = [cost_of(space, method.shrunk(space, p), 4).macs for p in (0, 0.1, 0.2, 0.3, 0.4, 0.5)]
+    assert at == sorted(set(at), reverse=True) and method.shrunk(space, 0) == space.largest
+    assert method.shrunk(space, 0.5) == base
+    trainer = trainer_of(method)
+    trainer.views = {"train": View(), "strong": View(policy="randaugment", magnitude=20)}
+    step = Step(trainer, *batch_of(trainer))
+    ((name, loss),) = method.losses(step)
+    alone = Step(trainer, *batch_of(trainer))
+    x, y = alone.view("strong")
+    assert name == "wide" and loss.item() == alone.loss(alone.run(x, space.largest), y).item()
+    assert trainer.macs == 2 * len(x) * cost_of(space, space.largest, 4).macs
+    trainer.step = trainer.length.steps // 2
+    assert [name for name, _ in method.losses(Step(trainer, *batch_of(trainer)))] == ["base", "wide"][: 1 + augmented]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"shrink_until": 1.1}, {"augmented": 0}, {"shrink_until": 0.5, "aug_compute": 0.2}], ids=str
+)
+def test_what_does_not_go_with_a_shrinking_net_is_refused(wrong):
+    with pytest.raises(BadInput, match="netaug"):
+        NetAug(**wrong)
 
 
 def test_what_a_supernets_ladder_augments_is_told():

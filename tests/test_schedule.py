@@ -49,7 +49,7 @@ def test_steps_change_where_they_say():
         (True, "a number or a table"),
         (float("nan"), "a number or a table"),
         ({"kind": "linaer", "start": 1, "end": 0}, "did you mean linear"),
-        ({"start": 1, "end": 0}, "choices: constant, cosine, curve, linear, steps"),
+        ({"start": 1, "end": 0}, "choices: constant, cosine, curve, linear, pruned, steps"),
         ({"kind": "linear", "start": 1}, "takes start, end; given: start"),
         ({"kind": "linear", "start": 1, "end": "0"}, "end must be a finite number"),
         ({"kind": "steps", "at": [0.7, 0.5], "values": [1, 2, 3]}, "ascend"),
@@ -77,8 +77,8 @@ def curve_file(tmp_path, **more):
 
 def test_a_curve_is_read_from_its_file_and_gives_a_value_by_size(tmp_path):
     curve = Schedule.parse(curve_file(tmp_path))
-    assert [curve.of_size(macs)(0.3) for macs in (1e3, 1e5, 1e6, 1e9)] == [2.0, 5.0, 10.0, 12.0]
-    assert curve(0.9) == 7.0 and Constant(3.0).of_size(1e6) == Constant(3.0)
+    assert [curve.of_net(macs)(0.3) for macs in (1e3, 1e5, 1e6, 1e9)] == [2.0, 5.0, 10.0, 12.0]
+    assert curve(0.9) == 7.0 and Constant(3.0).of_net(1e6) == Constant(3.0)
     assert Schedule.parse(curve.to_plain()) == curve  # a recipe keeps the curve, not the path
 
 
@@ -91,3 +91,13 @@ def test_a_broken_curve_is_refused(wrong, said, tmp_path):
         Schedule.parse(curve_file(tmp_path, **wrong))
     with pytest.raises(BadInput, match="cannot read"):
         Schedule.parse("nowhere.json")
+
+
+# --- what was pruned -------------------------------------------------------------------------------------------
+
+
+def test_a_magnitude_follows_from_how_much_was_pruned():
+    schedule = Schedule.parse({"kind": "pruned", "start": 9, "end": 2})
+    assert [schedule.of_net(1e6, pruned)(0.7) for pruned in (0.0, 0.5, 1.0)] == [9.0, 5.5, 2.0]
+    assert schedule(0.7) == 9.0 and Schedule.parse(schedule.to_plain()) == schedule
+    assert Linear(9, 2).of_net(1e6, 0.5) == Linear(9, 2)

@@ -227,7 +227,8 @@ def finished_run(path: Path) -> tuple[ArchFile, Net, dict]:
     result = RunDir(path).result()
     kept = {key: result.get(key) for key in ("val_top1", "test_top1", "train_macs", "data_key")}
     kept["sparsity"] = prune.sparsity(net)["prunable"]
-    return ArchFile(found.plan, found.name, facts={"source": kept}), net, checkpoint.read(path / MODEL)[1]
+    facts = {"source": kept, "pruned": found.pruned}
+    return ArchFile(found.plan, found.name, facts=facts), net, checkpoint.read(path / MODEL)[1]
 
 
 def _check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: Runtime) -> None:
@@ -254,12 +255,16 @@ def _check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime:
         _job(setting.step_recipe(recipe, magnitude), net.plan, found, runtime, recipe.batch)
 
 
-def _job(recipe: Recipe, plan: Plan, found: ArchFile, runtime: Runtime, images: int, start: Path | None = None) -> Job:
+def _job(
+    recipe: Recipe, plan: Plan, found: ArchFile, runtime: Runtime, images: int, *, pruned: float = 0.0,
+    start: Path | None = None,
+) -> Job:  # fmt: skip
     """The fine-tuning of one step."""
     macs = teacher_macs(found, recipe.teacher) * recipe.teacher_passes
     return make_job(
-        recipe, recipe.chosen_method(), Base(plan), images=images, runtime=runtime, inherit=start, teacher=macs
-    )
+        recipe, recipe.chosen_method(), Base(plan, pruned=pruned), images=images, runtime=runtime, inherit=start,
+        teacher=macs,
+    )  # fmt: skip
 
 
 # --- the work -----------------------------------------------------------------------------------------------
@@ -297,7 +302,8 @@ class Pruning:
         before = self._cut(i)
         plan = load_net(folder / CUT).plan
         recipe = self.setting.step_recipe(self.recipe, self.magnitudes[i])
-        job = _job(recipe, plan, self.found, self.runtime, len(self.data.train), folder / CUT)
+        pruned, images = self._pruned(plan, self.goals[i]), len(self.data.train)
+        job = _job(recipe, plan, self.found, self.runtime, images, pruned=pruned, start=folder / CUT)
         trainer = make_trainer(job, self.data, self.runtime, self.scorer, teacher=self.teacher)
         if self.setting.target_sparsity:
             kept = prune.masks(trainer.net)
@@ -308,9 +314,10 @@ class Pruning:
         carry_out(trainer, self.run, title)
         net = trainer.product()
         best = max(trainer.history, key=lambda row: row["val_top1"])
-        total = cost(plan)
+        total, view = cost(plan), trainer.views["train"]
         row = {
-            "step": i + 1, "macs": total.macs, "params": total.params, "magnitude": self.magnitudes[i],
+            "step": i + 1, "macs": total.macs, "params": total.params,
+            "magnitude": view.magnitude(0.0) if view.policy == "randaugment" else None,
             "sparsity": prune.sparsity(net)["prunable"], "goal": self.goals[i], "val_top1_before": before,
             "val_top1": trainer.best_top1, "train_top1": best["train_top1"],
             "epochs": trainer.step / job.length.steps_per_epoch,
@@ -318,6 +325,12 @@ class Pruning:
         }  # fmt: skip
         save_net(folder / TUNED, net, steps=[*rows, row])
         return row
+
+    def _pruned(self, plan: Plan, left: float) -> float:
+        """The share of the first net of all that is gone: of its MACs, or of its weights, of which `left` are left."""
+        of_start = cost(plan).macs / cost(self.found.plan).macs if self.setting.target_macs else left
+        before = 1 - self.found.pruned if self.setting.target_macs else 1.0
+        return 1 - before * of_start
 
     def _cut(self, i: int) -> float:
         """Write the pruned net that step `i` fine-tunes, unless it is there; its validation top-1."""
@@ -361,7 +374,8 @@ class Pruning:
         net = load_net(run.path / TUNED).to(self.runtime.device)
         name, total, zeros = setting.name(self.found), cost(net.plan), prune.sparsity(net)
         save_net(run.path / MODEL, net, **preprocessing(data))
-        facts = {"data": self.recipe.data.name, "pruned_from": self.found.name}
+        pruned = self._pruned(net.plan, self.goals[-1])
+        facts = {"data": self.recipe.data.name, "pruned_from": self.found.name, "pruned": pruned}
         ArchFile(net.plan, name, facts=facts).save(run.path / ARCH)
         test = data.finish()
         correct = torch.cat(self.scorer.correct(net, test)).cpu()

@@ -163,7 +163,7 @@ def make_cells(nets: list[ArchFile], setting: dict, common, folder: Path, sets: 
             for method in arms_of(setting["methods"]):
                 for policy in _check_policies(setting["policies"]):
                     recipe = common.settings({"seed": seed, "arm": f"{method}@{policy}"}, arm=method)
-                    magnitude = magnitude_of(policy).of_size(cost(net.plan).macs)
+                    magnitude = magnitude_of(policy).of_net(cost(net.plan).macs)
                     view = replace(
                         recipe.views["train"], policy="none" if magnitude == Constant(0.0) else "randaugment",
                         magnitude=magnitude,

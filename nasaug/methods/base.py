@@ -14,11 +14,13 @@ from ..space import KINDS, Arch, Space
 
 @dataclass(frozen=True)
 class Base:
-    """The network to be trained: its plan, and its place in a search space where it has one."""
+    """The network to be trained: its plan, its place in a search space where it has one, and what share of it was
+    pruned."""
 
     plan: Plan
     space: Space | None = None
     arch: Arch | None = None
+    pruned: float = 0.0
 
 
 @dataclass

@@ -17,6 +17,7 @@ from .base import Base, Draw
 
 AXES = ("width", "expand", "depth", "kernel")  # width first: it stops at width_until
 
+FINE = 16  # factors of a net that shrinks, evenly from 1 to the largest
 FEWEST = 32  # images of a step that a capped augmented pass sees: under that its batch norms tell little
 SAFE = 0.96  # of the cap: what is drawn in a training differs from what was drawn to know its mean
 DRAWS = 1000  # steps drawn to know how much dearer the augmented nets are
@@ -32,7 +33,9 @@ class NetAug:
     inherited leading channels *are* the found subnet).
 
     Our own: depth and kernels augmented too; several augmented nets a step; a cap on the extra MACs; the first
-    augmented net's soft output as a further target of the base, at no extra pass."""
+    augmented net's soft output as a further target of the base, at no extra pass; a first phase in which one wide net
+    alone is trained, the widest at first, and shrinks to the base (parameters added, then discarded: Yu, Zhang and Ma
+    2023, who give no details)."""
 
     weight: Schedule = Constant(1.0)
     width_until: float = 0.5  # share of training with width augmentation; the rest of it runs to the end
@@ -44,6 +47,7 @@ class NetAug:
     kinds: tuple[Literal["width", "expand", "depth", "kernel"], ...] = ("width", "expand")  # of ladder "supernet"
     round: int = 1  # augmented channels are multiples of this
     augmented: int = 1  # augmented nets a step; the loss is their mean
+    shrink_until: float = 0.0  # share of training with the shrinking net alone; augmented = 0: then the base alone
     every: int = 1  # an augmented pass in every so many-th step
     share: float = 1.0  # of a step's images, the part that the augmented pass sees; its loss is weighted by it
     aug_compute: float = 0.0  # at most this many times the base's MACs for augmented passes (0.17: 17 %); 0: no cap
@@ -63,17 +67,20 @@ class NetAug:
                 raise BadInput(f"netaug.{name} = {list(more)} must rise from 0, like 0, {step}")
         if not self.kinds:
             raise BadInput("netaug.kinds = []: name what is augmented, like width, expand")
-        if not 0 <= self.width_until <= 1:
-            raise BadInput(f"netaug.width_until = {self.width_until} is a share of training, 0 to 1")
+        for name in ("width_until", "shrink_until"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise BadInput(f"netaug.{name} = {getattr(self, name):g} is a share of training, 0 to 1")
         for name in ("round", "every", "augmented"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"netaug.{name} = {getattr(self, name)} must be at least 1")
+            least = int(name != "augmented" or not self.shrink_until)
+            if getattr(self, name) < least:
+                raise BadInput(f"netaug.{name} = {getattr(self, name)} must be at least {least}")
         if not 0 < self.share <= 1:
             raise BadInput(f"netaug.share = {self.share:g} is a part of a step's images: give above 0, to 1")
         if self.teach and self.wide_view != "train":
             raise BadInput("netaug.teach and netaug.wide_view exclude each other: the wide net teaches what it saw")
-        if self.aug_compute and (self.every > 1 or self.share < 1):
-            raise BadInput("netaug.aug_compute decides on netaug.every and netaug.share; leave those out")
+        if self.aug_compute and (self.every > 1 or self.share < 1 or self.shrink_until):
+            rule = "decides on netaug.every and netaug.share, and does not go with netaug.shrink_until"
+            raise BadInput(f"netaug.aug_compute = {self.aug_compute:g} {rule}; leave one out")
         for name in ("aug_compute", "teach"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise BadInput(f"netaug.{name} = {getattr(self, name):g} must be at least 0")
@@ -93,8 +100,10 @@ class NetAug:
     def space(self, base: Base) -> tuple[Space, Arch]:
         if self.chosen_ladder(base) == "supernet":
             return base.space.above(base.arch, self.kinds), base.arch
-        ladders = Ladders(self.width_factors, self.expand_factors, self.round, self.kernel_more, self.depth_more)
-        return around(base.plan, ladders)
+        widths, expands = self.width_factors, self.expand_factors
+        if self.shrink_until:
+            widths, expands = _fine(widths[-1]), _fine(expands[-1])
+        return around(base.plan, Ladders(widths, expands, self.round, self.kernel_more, self.depth_more))
 
     def capped(self, space: Space, base: Arch, classes: int, batch: int) -> NetAug:
         """The same with `every` and `share` so that the augmented passes cost `aug_compute` of the base's.
@@ -113,15 +122,27 @@ class NetAug:
         every = math.ceil(max(part, min(1.0, FEWEST / batch)) / part - 1e-9)
         return replace(self, aug_compute=0.0, every=every, share=math.floor(min(1.0, part * every) * batch) / batch)
 
+    def shrunk(self, space: Space, progress: float) -> Arch:
+        """The net of the first phase: from the largest of `space` to the base, every axis as far as the others."""
+        left = 1 - progress / self.shrink_until
+        values = (axis.choices[round(left * (len(axis.choices) - 1))] for axis in space.axes)
+        return space.canonical(Arch(space.name, tuple(values)))
+
     def nets(self, draw: Draw) -> list[Arch]:
+        if draw.progress < self.shrink_until:
+            return [self.shrunk(draw.space, draw.progress)]
         if draw.step % self.every:
             return [draw.base]
         free = AXES if draw.progress < self.width_until else AXES[1:]
         return [draw.base, *(draw.sample(low=draw.base, free=free) for _ in range(self.augmented))]
 
     def losses(self, step):
-        x, y = step.view("train")
         base, *wide = self.nets(step)
+        if step.progress < self.shrink_until:
+            x, y = step.view(self.wide_view)
+            yield "wide", step.loss(step.run(x, base), y)
+            return
+        x, y = step.view("train")
         if not (self.teach and wide):
             yield "base", step.loss(step.run(x, base), y)
         part = max(2, round(self.share * len(x)))  # a norm needs more than one
@@ -138,9 +159,13 @@ class NetAug:
 
     def on_epoch(self, trainer) -> None:
         sort = not trainer.inherited if self.sort == "auto" else self.sort
-        if sort and trainer.progress < self.width_until:
+        if sort and trainer.progress < max(self.width_until, self.shrink_until):
             momentum, *averages = trainer.companions()
             sort_channels(trainer.net, *(momentum,) * self.sort_momentum, *averages)
+
+
+def _fine(largest: float) -> tuple[float, ...]:
+    return tuple(sorted({1 + (largest - 1) * i / (FINE - 1) for i in range(FINE)}))
 
 
 def sort_channels(net, *companions) -> None:

@@ -103,6 +103,28 @@ def test_the_views_magnitude_and_learning_rate_are_those_of_the_step(here, monke
     assert [row[:2] + row[3:] for row in seen.values()] == [("none", 9, "GradAug")] * 2
 
 
+def test_a_recipes_magnitude_follows_what_was_pruned_here_and_in_later_trainings(here, monkeypatch):
+    command, _ = structured()
+    line = 'views.train.magnitude={kind="pruned",start=10,end=0}'
+    follows = ("--set", "views.train.policy=randaugment", "--set", line)
+    done(*command[:-2], *follows)
+    start, rows = cost(archfile.read(str(SOURCE / "arch.json")).plan).macs, result_of()["steps"]
+    assert [row["magnitude"] for row in rows] == pytest.approx([10 * row["macs"] / start for row in rows])
+    assert archfile.read("r/arch.json").pruned == pytest.approx(1 - rows[-1]["macs"] / start)
+    seen, original = [], Trainer.train_step
+
+    def train_step(trainer, *batch):
+        seen.append(trainer.views["train"].magnitude(0.5))
+        return original(trainer, *batch)
+
+    monkeypatch.setattr(Trainer, "train_step", train_step)
+    done("train", "--recipe", "quick.toml", "--arch", "r/arch.json", "--method", "baseline", "--run", "t", *follows)
+    assert set(seen) == {rows[-1]["magnitude"]}
+    done("prune", "--from", "t", "--target-macs", str(rows[-1]["macs"] - 1), "--steps", "1", "--run", "more")
+    (again,) = result_of("more")["steps"]
+    assert again["magnitude"] == pytest.approx(10 * again["macs"] / start)  # of the first net of all
+
+
 def test_the_test_images_are_read_once_at_the_end(here, monkeypatch):
     events = []
 
