@@ -35,11 +35,14 @@ class Comparison:
     seeds: int
     sets: tuple[str, ...]
     resolution: int | None = None
+    match: str = "epochs"
 
 
 def comparisons(folder: str, found: str, teacher: str) -> dict[str, Comparison]:
     tiny, on_folder = "mobilenetv2-tiny", f"data.name={json.dumps(folder)}"
     distill = f"distill:source={teacher}"
+    claim_b = "baseline,aug-constant,strong-wide,netaug+aug-constant,netaug,shrink"
+    judged = f"difficulty-keep:source={teacher},difficulty-drive:source={teacher}"
     return {
         "methods_found": Comparison(
             "Six ways to train the net found for 1M MACs", "Fashion-MNIST, the supernet's weights to start from.",
@@ -64,6 +67,18 @@ def comparisons(folder: str, found: str, teacher: str) -> dict[str, Comparison]:
             "Ladders and initial weights of the net found for 1M MACs", "Fashion-MNIST; inherited weights unless told.",
             found, "baseline,netaug,netaug:ladder=factors,netaug:init=scratch,baseline:init=scratch", 3,
             ("train_macs=1e12",)),
+        "strong_wide_epochs": Comparison(
+            "Strong augmentation for parameters that are thrown away, at equal epochs",
+            "CIFAR-10 (JPEG), 8 epochs. Strong: RandAugment, magnitude 9 (Yu, Zhang, Ma 2023, claim B).",
+            tiny, claim_b, 3, (on_folder, "epochs=8"), 28),
+        "strong_wide_compute": Comparison(
+            "Strong augmentation for parameters that are thrown away, at equal compute",
+            "CIFAR-10 (JPEG), the forward MACs of 8 epochs of NetAug.", tiny, claim_b, 3,
+            (on_folder, "train_macs=1.65e12"), 28, "compute"),
+        "guided": Comparison(
+            "Augmentation guided by a teacher, against the same magnitude unguided",
+            "CIFAR-10 (JPEG), 8 epochs (Yu, Zhang, Ma 2023, claim C). `keep`: two versions of an image, magnitude 9.",
+            tiny, f"aug-constant,baseline,{judged}", 3, (on_folder, "epochs=8"), 28),
     }  # fmt: skip
 
 
@@ -76,6 +91,7 @@ def compare(c: Comparison, run: Path, cells: Path, jobs: int) -> None:
         command += ["--resume"]
     else:
         command += ["--arch", c.arch, "--methods", c.methods, "--seeds", str(c.seeds), "--cells", str(cells)]
+        command += ["--match", c.match]
         command += [] if c.resolution is None else ["--resolution", str(c.resolution)]
         command += [word for item in c.sets for word in ("--set", item)]
     with open(f"{run}.log", "a") as log:
@@ -119,7 +135,7 @@ def main() -> None:
         if o.only and name not in o.only.split(","):
             continue
         if not o.pages:
-            if "distill" in c.methods:
+            if str(root / "teacher") in c.methods:
                 told = ("--data", str(Path(o.folder).resolve()), "--resolution", "28", "--set", "epochs=12")
                 run_cells(root, [train("teacher", TEACHER, *told)], 1)
             compare(c, root / name, root / "cells", o.jobs)

@@ -9,20 +9,27 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import torch
-import torchvision.transforms.functional as TF
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import functional as TF
 
 from nasaug.data.split import CROP, Split, random
 from nasaug.errors import BadInput, RunFault
 
+try:
+    from torchvision.io import decode_jpeg
+except ImportError:  # torchvision 0.29 says that a later one will not have it
+    decode_jpeg = None
+
 # what Pillow raises on damaged files
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of random crops: Szegedy et al., CVPR 2015, as in torchvision
+JPEG = b"\xff\xd8\xff"  # how such files begin
 CENTRE = 0.875  # the evaluated centre's share of the shorter side: 224 of 256 px
 
 
@@ -83,17 +90,29 @@ class _Decoder(Dataset):
         for slot, place in enumerate(index.tolist()):
             path = os.path.join(self.root, os.fsdecode(self.files[place]))
             try:
-                with Image.open(path) as image:
-                    images[slot] = TF.pil_to_tensor(self._cut(image.convert("RGB"), place))
+                images[slot] = self._cut(decoded(path), place)
             except UNREADABLE as error:
                 return BadInput(f"cannot read the image {path!r} ({error}); repair or remove it")
         return images
 
-    def _cut(self, image: Image.Image, place: int) -> Image.Image:
+    def _cut(self, image: Tensor, place: int) -> Tensor:
         if self.crop is not None:
-            box = crop_box(image.height, image.width, random(CROP, *self.crop, place))
-            return TF.resized_crop(image, *box, [self.size, self.size])
-        return TF.center_crop(TF.resize(image, math.ceil(self.size / CENTRE)), self.size)
+            box = crop_box(*image.shape[1:], random(CROP, *self.crop, place))
+            return TF.resized_crop(image, *box, [self.size, self.size], antialias=True)
+        return TF.center_crop(TF.resize(image, [math.ceil(self.size / CENTRE)], antialias=True), [self.size])
+
+
+def decoded(path: str) -> Tensor:
+    """The image of a file, uint8 [3, height, width]. Raises one of UNREADABLE.
+
+    JPEG by torchvision's decoder, which gives Pillow's pixels sooner; another format, and what it cannot read, by
+    Pillow, which tells why."""
+    content = np.fromfile(path, dtype=np.uint8)
+    if decode_jpeg and content[:3].tobytes() == JPEG:
+        with suppress(RuntimeError):
+            return decode_jpeg(torch.from_numpy(content), mode="RGB")
+    with Image.open(path) as image:
+        return TF.pil_to_tensor(image.convert("RGB"))
 
 
 def crop_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:

@@ -1,0 +1,147 @@
+"""Which magnitude of augmentation suits which size (claim A of Yu, Zhang, Ma 2023): a sweep, then pruning under it.
+
+    python benchmarks/magnitude.py FOLDER [--root runs/magnitude] [--jobs 2] [--pages]
+
+FOLDER is an image folder with train/ and test/ (CIFAR-10 as JPEG). Few images and many epochs, so that the largest net
+over-fits: else there would be nothing to see. Resumable. Claims B and C are comparisons of benchmarks/methods.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from cells import RESULTS, Cell, interval, write
+from cells import run as run_cells
+
+from nasaug import stats
+from nasaug.units import format_quantity
+
+SIZES, POLICIES, SEEDS = "0.1M,0.25M,0.6M,1.5M,3M", "0,4,9,14", 3
+SETTING = ("data.train_images=4000", "epochs=60", "batch=64", "views.train.crop=0")
+TARGET, STEPS = "0.3M", 5
+PRUNED = {"falling": "9:0", "rising": "0:9", "constant": "4.5", "none": "0"}
+
+
+def sweep(folder: str, run: Path, jobs: int) -> None:
+    """Claim A's grid, begun or gone on with, to its end."""
+    if (run / "result.json").is_file():
+        return
+    command = ["nice", sys.executable, "-m", "nasaug", "sweep", "--run", str(run), "--jobs", str(jobs)]
+    if (run / "job.json").is_file():
+        command += ["--resume"]
+    else:
+        command += ["--data", folder, "--sizes", SIZES, "--policies", POLICIES, "--seeds", str(SEEDS)]
+        command += [word for item in SETTING for word in ("--set", item)]
+    with open(f"{run}.log", "a") as log:
+        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, env=os.environ)
+
+
+def head(*columns: list[str] | str) -> list[str]:
+    names = ["MACs", *(name for column in columns for name in ([column] if isinstance(column, str) else column))]
+    return [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
+
+
+def page_of_sweep(run: Path) -> None:
+    """docs/results/magnitude_sweep.md, .json and .png."""
+    summary = json.loads((run / "sweep.json").read_text())
+    policies = summary["policies"]
+    lines = [
+        "`python benchmarks/magnitude.py FOLDER`", "",
+        "CIFAR-10 (JPEG), 4,000 images, 60 epochs, batch 64, flips alone at magnitude 0; `mobilenetv2` with all its "
+        f"widths scaled; {SEEDS} seeds. Mean validation top-1 and its 95 % t interval; the best of each size in bold.",
+        "", *head(policies, "best, over magnitude 0 on the test images"),
+    ]  # fmt: skip
+    for row in summary["rows"]:
+        best, shown = row["best"], []
+        for policy in policies:
+            val = row["policies"][policy]["val_top1"]
+            text = f"{val['mean']:.2f} ± {val['half']:.2f}"
+            shown.append(f"**{text}**" if policy == best["policy"] else text)
+        over = best.get("over_none")
+        told = f"{over['difference']:+.2f} [{over['low']:+.2f}, {over['high']:+.2f}]" if over else "0 itself"
+        lines.append(f"| {format_quantity(row['macs'], 'macs')} | {' | '.join(shown)} | {best['policy']}: {told} |")
+    lines += ["", "Accuracy on clean training images:", "", *head(policies)]
+    for row in summary["rows"]:
+        shown = (f"{row['policies'][p]['train_top1']['mean']:.1f}" for p in policies)
+        lines.append(f"| {format_quantity(row['macs'], 'macs')} | {' | '.join(shown)} |")
+    for method, curve in summary["curves"].items():
+        if curve:
+            said = "differs from" if curve["distinct"] else "cannot be told from"
+            slope = f"{curve['slope']:+.2f} ± {curve['slope_half']:.2f} with a factor of ten in MACs"
+            constant = f"(p = {curve['p']:.2g}): it {said} a constant {curve['constant']:.1f}."
+            lines += ["", f"{method}: the best magnitude changes by {slope} {constant}"]
+    shutil.copy(run / "sweep.png", RESULTS / "magnitude_sweep.png")
+    lines += ["", "![heat map and curve](magnitude_sweep.png)"]
+    kept = {key: summary[key] for key in ("data", "data_key", "rows", "curves", "policies")}
+    write("magnitude_sweep", "What magnitude a net of some size wants", lines, kept)
+
+
+def largest(run: Path) -> dict[int, str]:
+    """Seed to the folder of the largest net's training at its best policy."""
+    row = json.loads((run / "sweep.json").read_text())["rows"][-1]
+    with open(run / "sweep.csv") as file:
+        cells = [c for c in csv.DictReader(file) if c["size"] == row["size"]]
+    arm = f"{row['method']}@{row['best']['policy']}"
+    return {int(c["seed"]): str((run / c["path"]).resolve()) for c in cells if c["arm"] == arm}
+
+
+def cells_of(starts: dict[int, str]) -> list[Cell]:
+    return [
+        Cell(f"prune-{name}-s{seed}", "prune",
+             ("--from", path, "--target-macs", TARGET, "--steps", str(STEPS), "--magnitude", magnitude))
+        for seed, path in starts.items() for name, magnitude in PRUNED.items()
+    ]  # fmt: skip
+
+
+def page_of_pruning(results: dict[str, dict], starts: dict[int, str]) -> None:
+    """docs/results/magnitude_pruning.md and .json."""
+    seeds = list(starts)
+    by = {name: [results[f"prune-{name}-s{seed}"] for seed in seeds] for name in PRUNED}
+    start = by["constant"][0]["start"]
+    lines = [
+        "`python benchmarks/magnitude.py FOLDER`", "",
+        f"The largest net of [the sweep](magnitude_sweep.md) ({format_quantity(start['macs'], 'macs')} MACs) pruned to "
+        f"{TARGET} in {STEPS} steps, 60 epochs of 4,000 images in all; seeds {', '.join(map(str, seeds))}. Mean and "
+        "95 % t interval; differences paired over seeds.", "",
+        "| magnitude | test top-1 | validation top-1 | over constant, test |", "| --- | --- | --- | --- |",
+    ]  # fmt: skip
+    for name, rows in by.items():
+        test, val = ([r[key] for r in rows] for key in ("test_top1", "val_top1"))
+        told = "-"
+        if name != "constant" and len(seeds) > 1:
+            p = stats.paired(test, [r["test_top1"] for r in by["constant"]])
+            told = f"{p.difference:+.2f} [{p.low:+.2f}, {p.high:+.2f}]"
+        lines.append(f"| {name} ({PRUNED[name]}) | {interval(test)} | {interval(val)} | {told} |")
+    kept = ("seed", "macs", "val_top1", "test_top1", "train_top1", "steps", "seconds", "train_macs")
+    figures = {name: [{key: r[key] for key in kept} for r in rows] for name, rows in by.items()}
+    write("magnitude_pruning", "Pruning with falling, rising and constant magnitude", lines, figures)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder")
+    parser.add_argument("--root", type=Path, default=Path("runs/magnitude"))
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--pages", action="store_true", help="write the pages of what is finished, train nothing")
+    o = parser.parse_args()
+    root = o.root.resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    run = root / "sweep"
+    if not o.pages:
+        sweep(str(Path(o.folder).resolve()), run, o.jobs)
+    page_of_sweep(run)
+    starts = largest(run)
+    cells = cells_of(starts)
+    if not o.pages or all((root / cell.name / "result.json").is_file() for cell in cells):
+        page_of_pruning(run_cells(root, cells, o.jobs), starts)
+
+
+if __name__ == "__main__":
+    main()
