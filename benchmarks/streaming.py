@@ -89,8 +89,8 @@ def main() -> None:
         f"At that rate an epoch of ImageNet at 224 px takes {hours:.2f} core hours to decode. A machine with 8 GPUs",
         f"and {CORES} cores decodes {CORES * each:,.0f} images a second at most, and the {EPOCHS} epochs of the",
         f"published training in {EPOCHS * hours / CORES:.1f} hours, if each GPU takes {CORES * each / 8:,.0f} images",
-        "a second. **What a GPU takes was not measured**: none was at hand. What the same epochs take on this machine is in",
-        "[growth.md](growth.md).",
+        "a second. **What a GPU takes was not measured**: none was at hand. What the same epochs take on this machine",
+        "is in [growth.md](growth.md).",
     ]  # fmt: skip
     figures = {"bytes": mean_bytes, "rates": {f"{name} {size}": values for (size, name), values in rates.items()}}
     write("streaming", "Decoding photographs", lines, figures)
