@@ -256,7 +256,7 @@ def compare(
 @app.command
 def sweep(
     *,
-    arch: str = "mobilenetv2",
+    arch: str | None = None,
     sizes: str | None = None,
     policies: str | None = None,
     methods: str | None = None,
@@ -264,6 +264,7 @@ def sweep(
     jobs: Whole = None,
     cells: Path | None = None,
     resolution: Whole = None,
+    pruner: str | None = None,
     common: Common = Common(),
 ):
     """Which magnitude of augmentation a network wants, by its size: a grid of trainings, a heat map, a fitted curve.
@@ -276,9 +277,11 @@ def sweep(
 
       nasaug sweep --methods baseline,netaug --set data.train_images=4000
 
+      nasaug sweep --policies 0,2,4,6,9,12,15 --pruner median
+
       nasaug sweep --resume
 
-    :param arch: The network whose widths are scaled to the sizes.
+    :param arch: The network whose widths are scaled to the sizes; default mobilenetv2.
     :param sizes: MACs, or arch files; default 0.1M,0.25M,0.6M,1.5M,3M.
     :param policies: Magnitudes (0 to 30), from:to over training, or a curve's file; default 0,4,9,14.
     :param methods: Arms as in compare; default baseline.
@@ -286,10 +289,12 @@ def sweep(
     :param jobs: Trainings at a time; default: one a core, each with one thread.
     :param cells: Where the trainings lie; finished ones are used again. Default: in the run.
     :param resolution: Image size in px; default: the data's.
+    :param pruner: End policies early that look hopeless: median, wilcoxon, halving; they might recover. Default none.
     """
     from .apps import sweep as app_sweep
 
-    app_sweep.command(app_sweep.Asked(arch, sizes, policies, methods, seeds, jobs, cells, resolution), common)
+    asked = app_sweep.Asked(arch, sizes, policies, methods, seeds, jobs, cells, resolution, pruner)
+    app_sweep.command(asked, common)
 
 
 @app.command

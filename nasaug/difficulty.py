@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import BadInput
-
-STRONGEST = 30.0  # RandAugment's magnitude
+from .schedule import STRONGEST
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,6 @@ from .schedule import Linear, from_ends
 
 CRITERIA = ("l1", "bn")
 LEAST, LEAST_SHARE = 4, 0.1  # channels that a group keeps of the net that pruning starts from, where it has as many
-STRONGEST = 30.0  # RandAugment's magnitude
 
 Size = tuple[str, str]  # a number of a plan's specs that counts channels: (block, "width" | "hidden" | "se")
 
@@ -190,7 +189,7 @@ def magnitudes(text: str | None, steps: int) -> Sequence[float | None]:
     if text is None:
         return [None] * steps
     try:
-        line = from_ends(text, STRONGEST)
+        line = from_ends(text)
     except BadInput as error:
         raise BadInput(f"--magnitude {error}") from None
     if isinstance(line, Linear) and steps == 1:

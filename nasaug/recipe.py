@@ -113,8 +113,18 @@ def _file_layers(path: Path, above: tuple[Path, ...]) -> list[Layer]:
 
 
 def split_arm(joined: str) -> list[str]:
-    """The single arms of "a+b:key=value"; the path of a file is one, whatever is in it."""
-    return [joined] if Path(joined).is_file() else [part.strip() for part in _AT_PLUSES.split(joined)]
+    """The single arms of "a+b:key=value"; a path that is there, an arm's or a value's, is whole whatever is in it."""
+    pieces, arms = _AT_PLUSES.split(joined), []
+    while pieces:
+        many = next((n for n in range(2, len(pieces) + 1) if _path_of(pieces[:n])), 1)
+        arms.append("+".join(pieces[:many]).strip())
+        pieces = pieces[many:]
+    return arms
+
+
+def _path_of(pieces: list[str]) -> bool:
+    """Whether the last value that the first piece begins is a path that ends in the last piece."""
+    return os.path.exists("+".join([pieces[0].rpartition("=")[2], *pieces[1:]]).partition(",")[0].strip())
 
 
 _AT_PLUSES = re.compile(r"\+(?!(?<=\d[eE]\+)\d)")  # but that of a number like 1e+3

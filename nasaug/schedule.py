@@ -132,6 +132,7 @@ class Steps(Schedule):
 
 
 CURVE = "nasaug-curve/1"
+STRONGEST = 30.0  # RandAugment's magnitude
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ _KINDS = {
 }  # fmt: skip
 
 
-def from_ends(text: str, high: float) -> Constant | Linear:
+def from_ends(text: str, high: float = STRONGEST) -> Constant | Linear:
     """The schedule that people write on a command line: "9" a constant, "9:2" a straight line from 9 to 2.
 
     Raises BadInput for anything but one or two numbers from 0 to `high`."""

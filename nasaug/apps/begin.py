@@ -54,6 +54,18 @@ def read_job(path: Path, verb: str) -> dict:
     return job
 
 
+def refuse_others(path: Path, begun: dict, asked: dict) -> None:
+    """Raises BadInput for an option to resume with that is given (not None) and not what the run was begun with."""
+    for option, value in asked.items():
+        if value is not None and begun[option] != value:
+            differs = f"was begun with --{option} {_told(begun[option])}, not {_told(value)}"
+            raise BadInput(f"{path} {differs}; leave it out to go on, or start anew")
+
+
+def _told(value: object) -> str:
+    return (",".join(value) if isinstance(value, list) else str(value)) or "none"
+
+
 @contextlib.contextmanager
 def stopping(verb: str, run: RunDir) -> Iterator[None]:
     """A signal ends the command with 128 + its number and one line that says how to go on.

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,14 +23,14 @@ from .. import archfile, files
 from ..archfile import ArchFile
 from ..data import Data
 from ..engine import time_steps
-from ..errors import BadInput
+from ..errors import BadInput, RunFault
 from ..recipe import dump, flatten, to_dict
 from ..rundir import RunDir
-from ..runtime import Runtime, deferred_stop
+from ..runtime import Runtime, deferred_stop, open_runtime
 from ..settings import Recipe
 from ..train import job_for, load_data, make_scorer, make_trainer, say, teacher_of
 from ..units import format_duration
-from .begin import JOB_FILE
+from .begin import JOB, JOB_FILE
 
 KILL_AFTER_S = 120.0
 Sets = dict[str, Data]  # the data read so far, by their settings: each is read once
@@ -52,6 +54,19 @@ class Cell:
     @property
     def finished(self) -> bool:
         return RunDir(self.path).finished
+
+
+def check_options(asked: Any, common: Any, whose: str) -> None:
+    """Raises BadInput for what no command that trains cells can do with; `whose` is it, in words."""
+    for option, value in (("--seeds", asked.seeds), ("--jobs", asked.jobs)):
+        if value is not None and value < 1:
+            raise BadInput(f"{option} {value} must be at least 1")
+    if common.seed is not None:
+        raise BadInput(f"--seed {common.seed}: {whose} has several, 0 and up; say how many with --seeds")
+    if common.profile:
+        raise BadInput(f"--profile: {whose} has many trainings, each with a log of its own; use nasaug train --profile")
+    if asked.cells is not None and asked.cells.exists() and not asked.cells.is_dir():
+        raise BadInput(f"--cells {asked.cells} is not a folder; give one, or a new name")
 
 
 def read_data(recipe: Recipe, found: ArchFile, sets: Sets) -> Data:
@@ -126,30 +141,78 @@ def together(seconds: list[float], jobs: int) -> float:
     return max(ends)
 
 
-def carry_out(cells: list[Cell], device: str, jobs: int, seconds: dict[Path, float]) -> list[dict]:
+class Watch:
+    """Looks on while cells are trained; this one has no say in it."""
+
+    def hopeless(self, cell: Cell) -> str | None:
+        """Why a cell that waits or runs is to be left out or ended; None: it goes on."""
+        return None
+
+    def ended(self, cell: Cell) -> None:
+        """Told of each cell whose process has ended, however it did."""
+
+
+def train_missing(
+    cells: list[Cell], what: str, run: RunDir, device: str, jobs: int | None, sets: Sets, watch: Watch | None = None
+) -> list[dict]:
+    """Say how many cells there are and about how long those not there yet take, and train them; those that failed.
+
+    Raises RunFault where no cell at all is finished then."""
+    watch, runtime = watch or Watch(), open_runtime(device)
+    left = [cell for cell in cells if not cell.finished and not watch.hopeless(cell)]
+    there = sum(cell.finished for cell in cells)
+    out = len(cells) - there - len(left)
+    say(f"{what}: {len(cells)} cells, {there} there already" + (f", {out} pruned" if out else ""))
+    run.log("begin", cells=len(cells), left=len(left))
+    if not left:
+        return []
+    jobs = jobs_for(runtime, jobs)
+    seconds = estimate(left, runtime, jobs, sets)
+    sets.clear()  # each training reads its own
+    say(f"about {format_duration(together(list(seconds.values()), jobs))}, {min(jobs, len(left))} at a time")
+    failed = carry_out(left, device, jobs, seconds, watch)
+    if not any(cell.finished for cell in cells):
+        said = f"no cell was finished; the first failed with: {failed[0]['error']}"
+        raise RunFault(f"{said}; try again with {resume_command(run)}")
+    return failed
+
+
+def resume_command(run: RunDir) -> str:
+    """The command that goes on with a run."""
+    verb = files.read_json(run.path / JOB_FILE, JOB)["verb"]
+    return f"nasaug {verb} --resume --run {shlex.quote(str(run.path))}"
+
+
+def carry_out(cells: list[Cell], device: str, jobs: int, seconds: dict[Path, float], watch: Watch) -> list[dict]:
     """Train the cells in processes of their own, `jobs` at a time; those that failed, each with the reason.
 
-    A stop is handed on to all that run, which save what they have; raises Stopped then."""
-    waiting, running, failed = list(cells), [], []
+    A stop is handed on to all that run, which save what they have; raises Stopped then. `watch` may end a cell like
+    that too, which is no failure."""
+    waiting, running, failed, pruned = list(cells), [], [], {}
     taken = expected = 0.0
     try:
         while waiting or running:
+            waiting = _without_hopeless(waiting, watch)
             while waiting and len(running) < jobs:
                 with deferred_stop():  # a process that was started is one that will be stopped
                     cell = waiting.pop(0)
                     running.append((cell, _start(cell, device, jobs), time.monotonic()))
             time.sleep(0.1)
             now = time.monotonic()
+            _end_hopeless(running, pruned, watch)
             for cell, process, begun in [one for one in running if one[1].poll() is not None]:
                 running.remove((cell, process, begun))
-                taken, expected = taken + now - begun, expected + seconds[cell.path]
-                if process.returncode or not cell.finished:
-                    failed.append({"arm": cell.arm, "seed": cell.seed, "error": _why(cell, process.returncode)})
-                    told = f"failed: {failed[-1]['error']}"
+                watch.ended(cell)
+                if cell.path in pruned:
+                    told = pruned[cell.path]
                 else:
-                    told = f"validation {RunDir(cell.path).result()['val_top1']:.2f} %"
+                    taken, expected = taken + now - begun, expected + seconds[cell.path]
+                    error = _why(cell, process.returncode) if process.returncode or not cell.finished else None
+                    failed += [{"arm": cell.arm, "seed": cell.seed, "error": error}] if error else []
+                    told = f"failed: {error}" if error else f"validation {RunDir(cell.path).result()['val_top1']:.2f} %"
+                slower = taken / expected if expected else 1.0
                 ahead = [(c, now - since) for c, _, since in running] + [(c, 0.0) for c in waiting]
-                left = together([max(0.0, seconds[c.path] * taken / expected - past) for c, past in ahead], jobs)
+                left = together([max(0.0, seconds[c.path] * slower - past) for c, past in ahead], jobs)
                 told += f"; about {format_duration(left)} left" if ahead else ""
                 say(f"{cell.kind}, seed {cell.seed}: {told}")
     finally:
@@ -162,6 +225,23 @@ def carry_out(cells: list[Cell], device: str, jobs: int, seconds: dict[Path, flo
                 except subprocess.TimeoutExpired:
                     process.kill()
     return failed
+
+
+def _end_hopeless(running: list[tuple], pruned: dict[Path, str], watch: Watch) -> None:
+    """Stop the processes of cells that are out, and note why."""
+    for cell, process, _ in running:
+        reason = None if cell.path in pruned else watch.hopeless(cell)
+        if reason and process.poll() is None:
+            pruned[cell.path] = reason
+            process.send_signal(signal.SIGTERM)
+
+
+def _without_hopeless(waiting: list[Cell], watch: Watch) -> list[Cell]:
+    reasons = [(cell, watch.hopeless(cell)) for cell in waiting]
+    for cell, reason in reasons:
+        if reason:
+            say(f"{cell.kind}, seed {cell.seed}: left out; {reason}")
+    return [cell for cell, reason in reasons if not reason]
 
 
 def _log(cell: Cell) -> Path:

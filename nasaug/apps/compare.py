@@ -17,10 +17,9 @@ from ..rundir import RunDir, without_passwords
 from ..runtime import Runtime, open_runtime
 from ..settings import Recipe
 from ..train import job_for, make_scorer, say, teacher_of
-from ..units import format_duration
 from . import report
-from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
-from .cells import Cell, Sets, carry_out, digest, estimate, folder_name, jobs_for, key_of, read_data, together
+from .begin import read_job, refuse_existing, refuse_others, run_to_resume, stopping, write_job
+from .cells import Cell, Sets, check_options, digest, folder_name, key_of, read_data, resume_command, train_missing
 from .train import BASE, Request, fitted
 
 DEFAULT = "baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling"
@@ -45,7 +44,9 @@ class Asked:
 
 def command(asked: Asked, common) -> None:
     """Check everything, train every cell that is not there yet, and write the table, the figures and the page."""
-    _check(asked, common)
+    check_options(asked, common, "a comparison")
+    if asked.match is not None and asked.match not in STOPS:
+        raise unknown("--match", asked.match, STOPS)
     arms, sets = arms_of(DEFAULT if asked.methods is None else asked.methods), {}
     if common.resume:
         path = run_to_resume("compare", common.run)
@@ -69,18 +70,6 @@ def command(asked: Asked, common) -> None:
         found.save(run.path / BASE)
         write_job(run, "compare", **setting)
         _finish(found, cells, setting, common, run, asked.jobs, sets)
-
-
-def _check(asked: Asked, common) -> None:
-    if asked.match is not None and asked.match not in STOPS:
-        raise unknown("--match", asked.match, STOPS)
-    for option, value in (("--seeds", asked.seeds), ("--jobs", asked.jobs)):
-        if value is not None and value < 1:
-            raise BadInput(f"{option} {value} must be at least 1")
-    if common.seed is not None:
-        raise BadInput(f"--seed {common.seed}: a comparison has several, 0 and up; say how many with --seeds")
-    if asked.cells is not None and asked.cells.exists() and not asked.cells.is_dir():
-        raise BadInput(f"--cells {asked.cells} is not a folder; give one, or a new name")
 
 
 _BETWEEN_ARMS = re.compile(r",(?!\s*[\w.-]+\s*=)(?![^\[]*\])")  # not those between an arm's values, or in an array
@@ -155,11 +144,7 @@ def _resumed(asked: Asked, arms: list[str], common, run: RunDir) -> tuple[dict, 
         "data": None if common.data == begun.data.name else common.data,
         "cells": None if asked.cells is None else str(asked.cells.resolve()),
     }  # fmt: skip
-    for option, value in now.items():
-        there = setting["arms" if option == "methods" else option.replace("-", "_")]
-        if value is not None and there != value:
-            differs = f"was begun with --{option} {_told(there)}, not {_told(value)}"
-            raise BadInput(f"{run.path} {differs}; leave it out to go on, or start anew")
+    refuse_others(run.path, setting | {"methods": setting["arms"], "from-scratch": setting["from_scratch"]}, now)
     common = replace(common, set=tuple(setting["set"]), recipe=setting["recipe"], data=setting["data"])
     # of a recipe edited since, say
     run.check_settings(common.settings({}, arm="baseline", data=setting.get("arch_data")))
@@ -173,29 +158,13 @@ def _resumed(asked: Asked, arms: list[str], common, run: RunDir) -> tuple[dict, 
     return setting, common, found
 
 
-def _told(value: object) -> str:
-    return (",".join(value) if isinstance(value, list) else str(value)) or "none"
-
-
 def _finish(
     found: ArchFile, cells: list[Cell], setting: dict, common, run: RunDir, jobs: int | None, sets: Sets
 ) -> None:
     cells = [replace(cell, arch=run.path / cell.arch, path=run.path / cell.path) for cell in cells]
-    runtime = open_runtime(common.device)
-    jobs = jobs_for(runtime, jobs)
-    left = [cell for cell in cells if not cell.finished]
-    many = f"{len(setting['arms'])} arms x {setting['seeds']} seeds"
-    say(f"{many}, matched by {setting['match']}: {len(cells)} cells, {len(cells) - len(left)} there already")
-    run.log("begin", cells=len(cells), left=len(left))
-    failed, again = [], f"nasaug compare --resume --run {shlex.quote(str(run.path))}"
-    if left:
-        seconds = estimate(left, runtime, jobs, sets)
-        sets.clear()  # each training reads its own
-        say(f"about {format_duration(together(list(seconds.values()), jobs))}, {min(jobs, len(left))} at a time")
-        failed = carry_out(left, common.device, jobs, seconds)
+    what = f"{len(setting['arms'])} arms x {setting['seeds']} seeds, matched by {setting['match']}"
+    failed = train_missing(cells, what, run, common.device, jobs, sets)
     done = [cell.path for cell in cells if cell.finished]
-    if not done:
-        raise RunFault(f"no cell was finished; the first failed with: {failed[0]['error']}; try again with {again}")
     runs = report.read_runs(done)
     facts = {"failed": failed, "commands": _commands(run)}
     if setting["cells"]:
@@ -206,7 +175,8 @@ def _finish(
     say(f"table, figures and page in {run.path}: comparison.html")
     if failed:
         names = ", ".join(f"{f['arm']} (seed {f['seed']})" for f in failed)
-        raise RunFault(f"{len(failed)} of {len(cells)} cells failed: {names}; try them again with {again}")
+        some = f"{len(failed)} of {len(cells)} cells failed"
+        raise RunFault(f"{some}: {names}; try them again with {resume_command(run)}")
     run.finish({"arms": setting["arms"], "seeds": setting["seeds"], "match": setting["match"], "cells": len(cells)})
 
 

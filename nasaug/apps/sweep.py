@@ -16,21 +16,23 @@ from .. import archfile, files, stats
 from ..archfile import ArchFile
 from ..around import below
 from ..cost import cost
-from ..errors import BadInput, RunFault
+from ..errors import BadInput, RunFault, unknown
 from ..plan import Plan, plan
+from ..recipe import load
 from ..rundir import RunDir, without_passwords
 from ..runtime import open_runtime
-from ..schedule import CURVE, Constant, Linear, Schedule
+from ..schedule import CURVE, Constant, Schedule, from_ends
 from ..settings import Recipe
 from ..space import Arch
 from ..train import job_for, say
 from ..units import format_duration, format_quantity, parse_quantity
-from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
-from .cells import Cell, Sets, carry_out, estimate, folder_name, jobs_for, key_of, read_data, together
+from .begin import read_job, refuse_existing, refuse_others, run_to_resume, stopping, write_job
+from .cells import Cell, Sets, check_options, folder_name, key_of, read_data, resume_command, train_missing
 from .compare import arms_of
+from .pruners import PRUNERS, Policy, Pruning, saved
 from .train import Request, fitted
 
-FORMAT, STRONGEST = "nasaug-sweep/1", 30.0
+FORMAT = "nasaug-sweep/1"
 CELLS, SIZES = Path("cells"), Path("sizes")
 STEPS = 400  # of the width ladder that sizes are sought on
 NEAR = 0.1  # how far a net's MACs may lie from the size asked for
@@ -40,7 +42,7 @@ NEAR = 0.1  # how far a net's MACs may lie from the size asked for
 class Asked:
     """What to sweep over, beside the recipe; None: not given."""
 
-    arch: str
+    arch: str | None
     sizes: str | None
     policies: str | None
     methods: str | None
@@ -48,38 +50,35 @@ class Asked:
     jobs: int | None
     cells: Path | None
     resolution: int | None
+    pruner: str | None
 
 
-DEFAULTS = {"sizes": "0.1M,0.25M,0.6M,1.5M,3M", "policies": "0,4,9,14", "methods": "baseline", "seeds": 3}
+DEFAULTS = {
+    "arch": "mobilenetv2", "sizes": "0.1M,0.25M,0.6M,1.5M,3M", "policies": "0,4,9,14", "methods": "baseline",
+    "seeds": 3, "resolution": None, "pruner": "none",
+}  # fmt: skip
 
 
 def command(asked: Asked, common) -> None:
     """Check everything, train every cell that is not there yet, and write the table, the curve and the pictures."""
-    for option, value in (("--seeds", asked.seeds), ("--jobs", asked.jobs)):
-        if value is not None and value < 1:
-            raise BadInput(f"{option} {value} must be at least 1")
-    if common.seed is not None:
-        raise BadInput(f"--seed {common.seed}: a sweep has several, 0 and up; say how many with --seeds")
+    check_options(asked, common, "a sweep")
+    if asked.pruner is not None and asked.pruner not in PRUNERS:
+        raise unknown("--pruner", asked.pruner, PRUNERS)
     sets: Sets = {}
-    given = {name: getattr(asked, name) for name in DEFAULTS}
+    cells = None if asked.cells is None else str(asked.cells.resolve())
+    given = {name: getattr(asked, name) for name in DEFAULTS} | {"cells": cells}
     if common.resume:
         path = run_to_resume("sweep", common.run)
         with RunDir.resume(path) as run, stopping("sweep", run):
-            setting = read_job(path, "sweep")
-            for name, value in (*given.items(), ("set", list(common.set) or None), ("data", common.data)):
-                if value is not None and value != setting[name]:
-                    begun = f"{path} was begun with --{name} {setting[name]}, not {value}"
-                    raise BadInput(f"{begun}; leave it out to go on, or start anew")
-            common = replace(common, set=tuple(setting["set"]), recipe=setting["recipe"], data=setting["data"])
+            setting, common = _resumed(given, common, run)
             nets = [archfile.read(str(path / SIZES / name)) for name in setting["nets"]]
             return _finish(nets, setting, common, run, asked.jobs, sets)
     refuse_existing(common.run)
-    setting = {name: DEFAULTS[name] if value is None else value for name, value in given.items()} | {
-        "set": list(common.set), "recipe": common.recipe, "data": common.data,
-        "cells": None if asked.cells is None else str(asked.cells.resolve()),
+    setting = DEFAULTS | {name: value for name, value in given.items() if value is not None} | {
+        "set": list(common.set), "recipe": common.recipe, "data": common.data, "cells": cells,
     }  # fmt: skip
     plain = common.settings({}, arm="baseline")
-    nets = nets_of(setting["sizes"], asked, plain)
+    nets = nets_of(setting, plain)
     setting["nets"] = [f"{net.name}.json" for net in nets]
     _check_policies(setting["policies"])
     make_cells(nets, setting, common, Path("."), sets)
@@ -91,19 +90,31 @@ def command(asked: Asked, common) -> None:
         _finish(nets, setting, common, run, asked.jobs, sets)
 
 
+def _resumed(given: dict, common, run: RunDir) -> tuple[dict, Any]:
+    """The settings that a sweep was begun with, and the options that say them. Raises BadInput, naming what differs,
+    for others."""
+    setting, begun = DEFAULTS | read_job(run.path, "sweep"), load(run.path / "recipe.toml", Recipe)
+    data = None if common.data == begun.data.name else common.data
+    refuse_others(run.path, setting, given | {"set": list(common.set) or None, "recipe": common.recipe, "data": data})
+    common = replace(common, set=tuple(setting["set"]), recipe=setting["recipe"], data=setting["data"])
+    run.check_settings(common.settings({}, arm="baseline"))  # of a recipe edited since, say
+    return setting, common
+
+
 # --- sizes and policies ----------------------------------------------------------------------------------------
 
 
-def nets_of(sizes: str, asked: Asked, recipe: Recipe) -> list[ArchFile]:
+def nets_of(setting: dict, recipe: Recipe) -> list[ArchFile]:
     """The nets to train, ascending in MACs: arch files, or --arch with all its widths scaled to a size.
 
     Raises BadInput for a size that no width reaches, with the nearest that there are."""
-    base = fitted(Request("sweep", asked.arch, None, False, asked.resolution), recipe)
+    sizes, px = setting["sizes"], setting["resolution"]
+    base = fitted(Request("sweep", setting["arch"], None, False, px), recipe)
     scaled = None
     nets = []
     for item in filter(None, (part.strip() for part in sizes.split(","))):
         if archfile.is_path(item):
-            net = fitted(Request("sweep", item, None, False, asked.resolution), recipe)
+            net = fitted(Request("sweep", item, None, False, px), recipe)
         else:
             scaled = scaled or _scaled(base.plan)
             net = _of_size(parse_quantity(item, "macs"), item, scaled, base)
@@ -145,12 +156,9 @@ def magnitude_of(policy: str) -> Schedule:
     if policy.endswith(".json"):
         return Schedule.parse(policy)
     try:
-        ends = [float(end) for end in policy.split(":")]
-    except ValueError:
-        ends = []
-    if len(ends) not in (1, 2) or not all(0 <= end <= STRONGEST for end in ends):
-        raise BadInput(f"policy {policy!r} must be a magnitude of 0 to 30, two as in 0:9, or a curve's JSON file")
-    return Constant(ends[0]) if len(ends) == 1 else Linear(*ends)
+        return from_ends(policy)
+    except BadInput as error:
+        raise BadInput(f"policy {error}; or give a curve's JSON file") from None
 
 
 def make_cells(nets: list[ArchFile], setting: dict, common, folder: Path, sets: Sets) -> list[Cell]:
@@ -182,32 +190,30 @@ def make_cells(nets: list[ArchFile], setting: dict, common, folder: Path, sets: 
 
 def _finish(nets: list[ArchFile], setting: dict, common, run: RunDir, jobs: int | None, sets: Sets) -> None:
     cells = make_cells(nets, setting, common, run.path, sets)
-    runtime = open_runtime(common.device)
-    jobs, left = jobs_for(runtime, jobs), [cell for cell in cells if not cell.finished]
     policies, methods = _check_policies(setting["policies"]), arms_of(setting["methods"])
     grid = f"{len(nets)} sizes x {len(policies)} policies x {len(methods)} methods x {setting['seeds']} seeds"
-    say(f"{grid}: {len(cells)} cells, {len(cells) - len(left)} there already")
-    failed, again = [], f"nasaug sweep --resume --run {shlex.quote(str(run.path))}"
-    if left:
-        seconds = estimate(left, runtime, jobs, sets)
-        sets.clear()
-        say(f"about {format_duration(together(list(seconds.values()), jobs))}, {min(jobs, len(left))} at a time")
-        failed = carry_out(left, common.device, jobs, seconds)
-    done = [cell for cell in cells if cell.finished]
-    if not done:
-        raise RunFault(f"no cell was finished; the first failed with: {failed[0]['error']}; try again with {again}")
-    told = {"failed": failed, "command": without_passwords(shlex.join(sys.orig_argv))}
-    summary = summarise(done, nets, policies, methods) | told
+    pruning = None if setting["pruner"] == "none" else Pruning(setting["pruner"], cells, run.path)
+    failed = train_missing(cells, grid, run, common.device, jobs, sets, pruning)
+    done, out = [cell for cell in cells if cell.finished], pruning.out if pruning else {}
+    summary = summarise(done, nets, policies, methods, out) | {
+        "failed": failed, "pruned": {"pruner": setting["pruner"], **saved(cells, out)},
+        "command": without_passwords(shlex.join(sys.orig_argv)),
+    }  # fmt: skip
     write(run.path, summary, done)
     say(table(summary))
     say(f"figures, heat map and curve in {run.path}: sweep.json, sweep.csv, sweep.png, curve-METHOD.json")
     if failed:
-        raise RunFault(f"{len(failed)} of {len(cells)} cells failed; try them again with {again}")
-    run.finish({"cells": len(cells), "sizes": [net.name for net in nets], "policies": policies, "methods": methods})
+        raise RunFault(f"{len(failed)} of {len(cells)} cells failed; try them again with {resume_command(run)}")
+    sizes = [net.name for net in nets]
+    run.finish({"cells": len(cells), "sizes": sizes, "policies": policies, "methods": methods, "pruned": len(out)})
 
 
-def summarise(cells: list[Cell], nets: list[ArchFile], policies: list[str], methods: list[str]) -> dict[str, Any]:
-    """Means by method, size and policy; the best policy of each size by validation; the fitted curves."""
+def summarise(
+    cells: list[Cell], nets: list[ArchFile], policies: list[str], methods: list[str], out: dict[Policy, dict]
+) -> dict[str, Any]:
+    """Means by method, size and policy; the best policy of each size by validation; the fitted curves.
+
+    Policies that are `out`, by what is known of their pruning, can be neither best nor on a curve."""
     results = {}
     for cell in cells:
         method, _, policy = cell.arm.rpartition("@")
@@ -220,10 +226,11 @@ def summarise(cells: list[Cell], nets: list[ArchFile], policies: list[str], meth
             for policy in policies:
                 here = (method, net.name, policy)
                 found = {key[3]: r for key, r in sorted(results.items()) if key[:3] == here}
-                if found:
-                    row["policies"][policy] = _cell_row(found)
-            if row["policies"]:
-                row["best"] = _best(row["policies"])
+                pruned = out.get((net.name, method, policy))
+                if found or pruned:
+                    row["policies"][policy] = _cell_row(found) | ({"pruned": pruned} if pruned else {})
+            if _running(row["policies"]):
+                row["best"] = _best(_running(row["policies"]))
                 rows.append(row)
     curves = {method: fit([row for row in rows if row["method"] == method]) for method in methods}
     facts = {"data": any_result["data"], "data_key": any_result["data_key"]}
@@ -233,11 +240,16 @@ def summarise(cells: list[Cell], nets: list[ArchFile], policies: list[str], meth
 def _cell_row(found: dict[int, dict]) -> dict:
     """What the seeds of one size, method and policy came to."""
     row: dict[str, Any] = {"seeds": list(found)}
-    for key in ("val_top1", "test_top1", "train_top1"):
+    for key in ("val_top1", "test_top1", "train_top1") if found else ():
         values = [r[key] for r in found.values()]
         mean, half = stats.interval(values)
         row[key] = {"mean": mean, "half": half, "values": values}
     return row
+
+
+def _running(policies: dict[str, dict]) -> dict[str, dict]:
+    """Those in the running: not pruned."""
+    return {policy: cell for policy, cell in policies.items() if "pruned" not in cell}
 
 
 def _best(policies: dict[str, dict]) -> dict:
@@ -254,13 +266,15 @@ def _best(policies: dict[str, dict]) -> dict:
 def fit(rows: list[dict]) -> dict | None:
     """The best constant magnitude as a straight line in log10(MACs): one point a size and seed, chosen on validation.
 
-    None where two sizes, or two magnitudes, are not there. `p` is of a slope of 0: a curve that is a constant."""
+    None where two sizes, or two magnitudes, are not there; one that was pruned has lost to the others, whatever the
+    seed. `p` is of a slope of 0: a curve that is a constant."""
     points = []
     for row in rows:
         constant = {float(p): r for p, r in row["policies"].items() if p.replace(".", "", 1).isdigit()}
-        seeds = set.intersection(*(set(r["seeds"]) for r in constant.values())) if len(constant) > 1 else set()
+        kept = {m: r for m, r in constant.items() if "pruned" not in r}
+        seeds = set.intersection(*(set(r["seeds"]) for r in kept.values())) if kept and len(constant) > 1 else set()
         for seed in sorted(seeds):
-            val = {m: r["val_top1"]["values"][r["seeds"].index(seed)] for m, r in constant.items()}
+            val = {m: r["val_top1"]["values"][r["seeds"].index(seed)] for m, r in kept.items()}
             points.append((math.log10(row["macs"]), max(val, key=val.__getitem__)))
     if len({x for x, _ in points}) < 2 or len(points) < 3:
         return None
@@ -279,16 +293,13 @@ def fit(rows: list[dict]) -> dict | None:
 def table(summary: dict) -> str:
     """A heat map in letters: validation top-1 of each size and policy, the best of each size starred."""
     policies, lines = summary["policies"], []
+    width = 14 if summary["pruned"]["policies"] else 12
     for row in summary["rows"]:
         if not lines or lines[-1][0] != row["method"]:
             lines.append((row["method"], f"{row['method']}, validation top-1 by magnitude"))
-            head = "".join(f"{p:>12s}" for p in policies)
+            head = "".join(f"{p:>{width}s}" for p in policies)
             lines.append((row["method"], f"{'size':24s}{'MACs':>8s}{head}  best, over none on the test images"))
-        shown = ""
-        for policy in policies:
-            cell = row["policies"].get(policy)
-            star = "*" if policy == row["best"]["policy"] else ""
-            shown += f"{'-' if cell is None else format(cell['val_top1']['mean'], '.2f') + star:>12s}"
+        shown = "".join(f"{_shown(row, policy):>{width}s}" for policy in policies)
         over = row["best"].get("over_none")
         told = f"{over['difference']:+.2f} [{over['low']:+.2f}, {over['high']:+.2f}]" if over else "-"
         macs = format_quantity(row["macs"], "macs")
@@ -301,19 +312,42 @@ def table(summary: dict) -> str:
         slope = f"{curve['slope']:+.2f} ± {curve['slope_half']:.2f} a factor of ten in MACs"
         constant = f"p = {curve['p']:.2g}: {said} a constant {curve['constant']:.1f}"
         lines.append((method, f"{method}: best magnitude {slope}, {constant}"))
-    return "\n".join(line for _, line in lines)
+    return "\n".join([*(line for _, line in lines), *_pruned_told(summary["pruned"])])
+
+
+def _shown(row: dict, policy: str) -> str:
+    cell = row["policies"].get(policy)
+    if cell is None:
+        return "-"
+    if "pruned" in cell:
+        return f"{cell['pruned']['val_top1']:.2f} pruned"
+    return f"{cell['val_top1']['mean']:.2f}{'*' if policy == row['best']['policy'] else ''}"
+
+
+def _pruned_told(pruned: dict) -> list[str]:
+    if not pruned["policies"]:
+        return []
+    cells = f"{pruned['cells']} of {pruned['of']} trainings were left out or cut short"
+    time = f"saved about {format_duration(pruned['seconds'])} of training"
+    return [f"pruned by {pruned['pruner']}: {cells}, which {time}; a policy that is pruned may have recovered"]
 
 
 def write(folder: Path, summary: dict, cells: list[Cell]) -> None:
-    """sweep.json, sweep.csv (a row a cell), sweep.png, and a curve for each method that has one."""
+    """sweep.json, sweep.csv (a row a finished cell; of a policy that was pruned, the epoch at which), sweep.png, and a
+    curve for each method that has one."""
     files.write_json(folder / "sweep.json", summary)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["size", "arm", "seed", "macs", "val_top1", "test_top1", "train_top1", "seconds", "path"])
+    rows.writerow("size arm seed macs val_top1 test_top1 train_top1 seconds path pruned".split())
+    pruned = {
+        (row["size"], f"{row['method']}@{policy}"): cell["pruned"]["epoch"]
+        for row in summary["rows"] for policy, cell in row["policies"].items() if "pruned" in cell
+    }  # fmt: skip
     for cell in cells:
         r = RunDir(cell.path).result()
         figures = (r[key] for key in ("macs", "val_top1", "test_top1", "train_top1", "seconds"))
-        rows.writerow([cell.arch.stem, cell.arm, cell.seed, *figures, cell.path])
+        epoch = pruned.get((cell.arch.stem, cell.arm))
+        rows.writerow([cell.arch.stem, cell.arm, cell.seed, *figures, cell.path, epoch])
     files.write_whole(folder / "sweep.csv", text.getvalue())
     for method, curve in summary["curves"].items():
         if curve is not None:
@@ -332,23 +366,29 @@ def plot(path: Path, summary: dict) -> None:
     axes = figure.subplots(len(methods), 2, squeeze=False)
     for (left, right), method in zip(axes, methods, strict=True):
         rows = [row for row in summary["rows"] if row["method"] == method]
-        best = [max(c["val_top1"]["mean"] for c in row["policies"].values()) for row in rows]
-        means = [{p: cell["val_top1"]["mean"] for p, cell in row["policies"].items()} for row in rows]
-        pairs = list(zip(means, best, strict=True))
-        grid = [[mean.get(policy, math.nan) - top for policy in summary["policies"]] for mean, top in pairs]
-        left.imshow(grid, cmap="viridis", aspect="auto")
-        left.set_xticks(range(len(summary["policies"])), summary["policies"])
-        left.set_yticks(range(len(rows)), [format_quantity(row["macs"], "macs") for row in rows])
         left.set(xlabel="magnitude", title=f"{method}: validation top-1 below the size's best")
-        worst = min((value for line in grid for value in line if not math.isnan(value)), default=0.0)
-        for y, line in enumerate(grid):
-            for x, value in enumerate(line):
-                if not math.isnan(value):
-                    ink = "white" if value < 0.6 * worst else "black"  # the lower end of the colours is dark
-                    left.text(x, y, f"{value:.2f}", ha="center", va="center", color=ink)
+        _plot_grid(left, rows, summary["policies"])
         _plot_curve(right, summary["curves"][method])
     with files.whole_file(path) as file:
         figure.savefig(file, dpi=150, format="png")
+
+
+def _plot_grid(axes: Any, rows: list[dict], policies: list[str]) -> None:
+    """Colours and figures; hatched where a policy was pruned, which has no figure of a whole training."""
+    means = [{p: cell["val_top1"]["mean"] for p, cell in _running(row["policies"]).items()} for row in rows]
+    grid = [[mean.get(policy, math.nan) - max(mean.values()) for policy in policies] for mean in means]
+    axes.imshow(grid, cmap="viridis", aspect="auto")
+    axes.set_xticks(range(len(policies)), policies)
+    axes.set_yticks(range(len(rows)), [format_quantity(row["macs"], "macs") for row in rows])
+    worst = min((value for line in grid for value in line if not math.isnan(value)), default=0.0)
+    for y, line in enumerate(grid):
+        for x, value in enumerate(line):
+            ink = "white" if value < 0.6 * worst else "black"  # the lower end of the colours is dark
+            if "pruned" in rows[y]["policies"].get(policies[x], {}):
+                axes.fill_between([x - 0.5, x + 0.5], y - 0.5, y + 0.5, facecolor="none", edgecolor="grey", hatch="//")
+                axes.text(x, y, "pruned", ha="center", va="center", backgroundcolor="white")
+            elif not math.isnan(value):
+                axes.text(x, y, f"{value:.2f}", ha="center", va="center", color=ink)
 
 
 def _plot_curve(axes: Any, curve: dict | None) -> None:

@@ -19,7 +19,7 @@ from nasaug.augment.mixing import erase, mix
 from nasaug.augment.ops import GREY
 from nasaug.augment.policies import augmix, autoaugment, randaugment, trivialaugment
 from nasaug.errors import BadInput, unknown
-from nasaug.schedule import Constant, Schedule
+from nasaug.schedule import STRONGEST, Constant, Schedule
 
 __all__ = ["View", "evaluation", "make_view", "mix", "resize"]
 
@@ -65,7 +65,7 @@ class View:
             raise unknown("policy", self.policy, get_args(Policy))
         object.__setattr__(self, "magnitude", Schedule.parse(self.magnitude))
         for percent in range(101):
-            if not -1e-9 <= (value := self.magnitude(percent / 100)) <= 30 + 1e-9:  # a schedule's end is rounded
+            if not -1e-9 <= (value := self.magnitude(percent / 100)) <= STRONGEST + 1e-9:  # a schedule's end is rounded
                 raise BadInput(f"magnitude = {value} at {percent} % of training is out of range: give 0 to 30")
         if isinstance(self.num_ops, bool) or not isinstance(self.num_ops, int) or self.num_ops < 1:
             raise BadInput(f"num_ops = {self.num_ops} is no count of operators: give 1 or more (none: policy = 'none')")
@@ -139,7 +139,7 @@ def _shift(images: Tensor, pad: int, flip: bool, generator: torch.Generator) -> 
 def _under_policy(view: View, images: Tensor, generator: torch.Generator, progress: float) -> Tensor:
     match view.policy:
         case "randaugment":
-            magnitude = min(max(view.magnitude(progress), 0.0), 30.0)
+            magnitude = min(max(view.magnitude(progress), 0.0), STRONGEST)
             return randaugment(images, generator, magnitude, view.num_ops)
         case "trivialaugment":
             return trivialaugment(images, generator)

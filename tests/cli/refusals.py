@@ -129,6 +129,7 @@ REFUSED = {
         "--seeds 0": "--seeds 0 must be at least 1", "--seeds=-1": "--seeds -1 must be", "--seeds x": "whole number",
         "--jobs 0": "--jobs 0 must be at least 1", "--match epoch": "unknown --match 'epoch'; did you mean epochs",
         "--match ''": "choices: compute, epochs, seconds", "--seed 3": "--seed 3: .*how many with --seeds",
+        "--profile": "--profile: a comparison has many trainings, each with a log.*; use nasaug train --profile",
         "--run runs/search-1": "--run runs/search-1 exists", "--device gpu": "unknown --device",
         "--set seed=1": "--set seed=… says what", "--set stop=macs": "--set stop=…",
         "--set epochs=0": "epochs = 0",

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -218,7 +219,7 @@ def test_resuming_trains_what_is_missing_and_nothing_else(there):
 
 
 def test_a_finished_comparison_trains_nothing_again(there, monkeypatch):
-    monkeypatch.setattr(compare, "carry_out", None)
+    monkeypatch.setattr(cells, "carry_out", None)
     begun = (*COMPARE, "--methods", ",".join(ARMS), "--seeds", "2", "--data", "digits", "--match", "epochs")
     monkeypatch.setattr(sys, "orig_argv", ["nasaug", "compare", "--resume"])
     before = told()
@@ -434,14 +435,21 @@ def test_a_plus_in_a_number_or_in_a_files_name_joins_no_arms(empty_folder):
     Path("a+b.toml").write_text("lr = 0.01")
     recipe = cli.Common(recipe="small").settings({}, arm="a+b.toml")
     assert (recipe.lr, recipe.method) == (0.01, "baseline")
+    Path("runs/a+mixup").mkdir(parents=True)
+    kept = ["netaug:lr=1e+3", "distill:source=runs/a+mixup,temperature=2", "a+b.toml", "mixup"]
+    assert split_arm("+".join(kept)) == kept
+    assert split_arm("distill:source=runs/a+ema") == ["distill:source=runs/a", "ema"]
 
 
-SHIPPED = sorted(path.stem for path in Path(__file__).parents[2].glob("recipes/arms/*.toml"))
+SHIPPED = {path.stem: tomllib.loads(path.read_text()) for path in Path(__file__).parents[2].glob("recipes/arms/*.toml")}
 METHODS = ("baseline", "netaug", "gradaug")
+WITH_METHODS = [
+    f"{method}+{arm}" for arm, table in sorted(SHIPPED.items()) for method in METHODS[:2]
+    if arm not in METHODS and table.get("method", method) == method
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("arm", [m for m in METHODS] + [f"{m}+{arm}" for arm in SHIPPED if arm not in METHODS
-                                                       for m in METHODS[:2]])  # fmt: skip
+@pytest.mark.parametrize("arm", [*METHODS, *WITH_METHODS])
 def test_every_shipped_arm_takes_a_step(finished, monkeypatch, arm):
     """On what a search found, whose supernet is `distill`'s teacher."""
     monkeypatch.chdir(finished)

@@ -1,25 +1,45 @@
 """`sweep`: a grid of sizes and magnitudes, its table, curve and pictures; what it refuses; how it goes on."""
 
 import json
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from test_compare import FORKING
-from tiny import QUICK, done, refused
+from tiny import QUICK, done, lay_out, refused
 
 from nasaug import archfile
-from nasaug.apps import cells, sweep
+from nasaug.apps import cells, pruners, sweep
+from nasaug.apps.cells import Cell, Watch
+from nasaug.apps.pruners import Pruning
 from nasaug.cost import cost
+from nasaug.rundir import RunDir
 from nasaug.schedule import Constant, Curve, Linear, Schedule
+from nasaug.settings import Recipe
 
 RUN = Path("runs/sweep-1")
 SWEEP = ("sweep", *QUICK, "--arch", "mobilenetv2", "--sizes", "0.02M,0.1M", "--set", "epochs=1", "--jobs", "2")
+ONE_SIZE = ("sweep", *QUICK, "--sizes", "0.02M", "--policies", "0,9,14", "--jobs", "2")
+
+
+@pytest.fixture(scope="module")
+def once_swept(tmp_path_factory):
+    """A folder with a finished sweep, and what it said."""
+    folder = tmp_path_factory.mktemp("swept")
+    lay_out(folder)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        patched.setattr(cells, "subprocess", FORKING)
+        return folder, done(*SWEEP, "--policies", "0,9,0:9", "--seeds", "2").out
 
 
 @pytest.fixture
-def swept(laid_out, monkeypatch):
-    monkeypatch.setattr(cells, "subprocess", FORKING)
-    return done(*SWEEP, "--policies", "0,9,0:9", "--seeds", "2").out
+def swept(once_swept, tmp_path, monkeypatch):
+    """In a copy of it, the working folder."""
+    monkeypatch.chdir(shutil.copytree(once_swept[0], tmp_path / "swept"))
+    return once_swept[1]
 
 
 def test_a_sweep_shows_the_grid_and_keeps_its_figures_curve_and_pictures(swept):
@@ -47,7 +67,7 @@ def test_a_cell_is_trained_at_its_magnitude_and_at_0_without_a_policy(laid_out, 
     line = {"intercept": -7.0, "slope": 3.0, "low": 0.0, "high": 30.0, "data": "d", "data_key": "k"}
     Path("by-size.json").write_text(json.dumps({"format": "nasaug-curve/1", **line}))
     done(*SWEEP, "--policies", "0,9,0:9,by-size.json", "--methods", "baseline,netaug", "--seeds", "1")
-    (nets, setting, common), = caught
+    ((nets, setting, common),) = caught
     made = sweep.make_cells(nets, setting, common, Path("."), {})
     views = {(cell.arch.stem, cell.arm): cell.recipe.views["train"] for cell in made}
     assert len(views) == len(made) == 2 * 2 * 4
@@ -74,6 +94,25 @@ def test_a_curve_that_is_there_is_found_and_told_from_a_constant():
     assert sweep.fit([row(1e5, 4)]) is None
 
 
+OTHERS = {
+    "--arch mcunet": "with --arch mobilenetv2, not mcunet; leave it out to go on, or start", "--seeds 3": "2, not 3",
+    "--resolution 16": "with --resolution None, not 16", "--cells elsewhere": "with --cells None, not .*elsewhere",
+    "--pruner median": "with --pruner none, not median", "--sizes 1M": "with --sizes 0.02M,0.1M, not 1M",
+    "--policies 0": "with --policies 0,9,0:9, not 0", "--data cifar10": "with --data None, not cifar10",
+    "--methods netaug": "with --methods baseline, not netaug", "--set lr=0.2": "with --set epochs=1, not lr=0.2",
+    "--recipe small": "with --recipe quick.toml, not small", "--profile": "use nasaug train --profile",
+}  # fmt: skip
+
+
+def test_resuming_under_other_options_is_refused_and_the_option_named(swept):
+    for line, said in OTHERS.items():
+        assert re.search(said, refused("sweep", "--resume", "--run", str(RUN), *line.split())), line
+    given = ("--arch", "mobilenetv2", "--data", "digits", "--pruner", "none")
+    assert "12 there already" in done("sweep", "--resume", "--run", str(RUN), *given).out
+    Path("quick.toml").write_text(Path("quick.toml").read_text().replace("batch = 16", "batch = 8"))
+    assert "batch (begun with 16, asked 8)" in refused("sweep", "--resume", "--run", str(RUN))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -81,8 +120,205 @@ def test_a_curve_that_is_there_is_found_and_told_from_a_constant():
         ("--policies 1:2:3", "0 to 30"), ("--policies none.json", "cannot read"), ("--seeds 0", "--seeds 0"),
         ("--sizes 900M", "the nearest are"), ("--sizes 1", "the nearest are"), ("--sizes x", "'x'"),
         ("--sizes 0.1M,0.1M", "each once"), ("--methods nothing", "unknown arm"), ("--jobs 0", "--jobs 0"),
-        ("--seed 3", "say how many with --seeds"),
+        ("--seed 3", "say how many with --seeds"), ("--profile", "use nasaug train --profile"),
+        ("--pruner medain", "unknown --pruner 'medain'; did you mean median? choices: halving, median, none, wilcoxon"),
+        ("--cells quick.toml", "--cells quick.toml is not a folder"),
     ],
 )  # fmt: skip
 def test_what_no_sweep_can_be_is_refused_before_anything_is_written(laid_out, words, said):
     assert said in refused("sweep", *QUICK, "--arch", "mobilenetv2", *words.split())
+
+
+# --- policies that are ended early -------------------------------------------------------------------------
+
+
+RISING = [10, 20, 30, 40, 50, 60, 65, 70, 72, 74]  # of one policy, epoch by epoch
+
+
+def cell_of(policy, seed=0, size="small"):
+    return Cell(f"baseline@{policy}", seed, Recipe(), Path(f"sizes/{size}.json"), Path(f"cells/{size}-{policy}-{seed}"))
+
+
+def rows_of(top1s):
+    return [{"epoch": i + 1, "step": 3 * i, "val_top1": float(v), "seconds": i + 1.0} for i, v in enumerate(top1s)]
+
+
+def log(cell, top1s):
+    """What a cell that is at work has logged so far."""
+    cell.path.mkdir(parents=True, exist_ok=True)
+    (cell.path / "log.jsonl").unlink(missing_ok=True)
+    for row in rows_of(top1s):
+        RunDir(cell.path).log("epoch", stage="train", **row)
+
+
+def finish(cell, top1s):
+    log(cell, top1s)
+    result = {"val": rows_of(top1s), "val_top1": float(max(top1s)), "seconds": float(len(top1s))}
+    RunDir(cell.path).finish(result)
+
+
+def below(points):
+    return [top1 - points for top1 in RISING]
+
+
+@pytest.fixture
+def raced(empty_folder, monkeypatch):
+    """A pruner by name, with two policies of one size that have ended with seed 0, and one at work or to come, 9."""
+    monkeypatch.setattr(pruners, "POLL_S", 0.0)
+    finish(cell_of("0"), RISING)
+    finish(cell_of("4"), below(4))
+
+    def make(pruner, seeds=2):
+        made = [cell_of(policy, seed) for seed in range(seeds) for policy in ("0", "4", "9")]
+        return Pruning(pruner, made, Path("."))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("pruner", "top1s", "epoch"),
+    [
+        ("median", below(9)[:4], None), ("median", below(9)[:5], 5), ("median", below(9)[:9], 9),
+        ("median", below(9), None),  # at its end there is nothing to save
+        ("median", [0, 0, 0, 0, 49], None),  # the first half does not count
+        ("median", [0, 0, 0, 0, 0, 0, 71], None),  # nor what has been caught up with
+        ("median", below(1)[:7], None),
+        ("wilcoxon", below(9)[:7], None), ("wilcoxon", below(9)[:8], 8), ("wilcoxon", below(-1)[:8], None),
+        ("halving", below(9)[:4], None), ("halving", below(9)[:5], 5), ("halving", below(-1)[:5], None),
+        ("halving", [0, 0, 0, 0, 0, 0, 71], 5),  # a rung is passed once
+    ],
+)  # fmt: skip
+def test_a_policy_is_pruned_by_the_second_half_of_its_training(raced, pruner, top1s, epoch):
+    log(cell_of("9"), top1s)
+    pruning = raced(pruner)
+    why = pruning.hopeless(cell_of("9"))
+    assert (pruning.out["small", "baseline", "9"]["epoch"] if why else None) == epoch
+    assert pruning.hopeless(cell_of("0", 1)) is None and Path("pruned.json").exists() == bool(why)
+
+
+def test_a_cell_at_work_is_judged_as_its_log_grows_and_no_sooner_than_two_have_ended(raced):
+    (cell_of("4").path / "result.json").unlink()
+    pruning = raced("median")
+    log(cell_of("9"), below(9)[:6])
+    assert pruning.hopeless(cell_of("9")) is None
+    finish(cell_of("4"), below(4))
+    pruning.ended(cell_of("4"))
+    log(cell_of("9"), below(9)[:4])
+    assert pruning.hopeless(cell_of("9")) is None
+    log(cell_of("9"), below(9)[:6])
+    assert pruning.hopeless(cell_of("9")).startswith("pruned at epoch 6 of 10, seed 0: validation 51.00 %, the others")
+
+
+def test_a_pruned_policy_is_out_with_all_seeds_and_stays_out(raced):
+    log(cell_of("9"), below(9)[:6])
+    pruning = raced("median")
+    assert pruning.hopeless(cell_of("9", 1)) is None
+    pruning.hopeless(cell_of("9"))
+    told = json.loads(Path("pruned.json").read_text())
+    assert told["pruned"] == [{
+        "size": "small", "method": "baseline", "policy": "9", "seed": 0, "pruner": "median", "epoch": 6, "epochs": 10,
+        "val_top1": 51.0, "rivals": {"0": 60.0, "4": 56.0},
+    }]  # fmt: skip
+    log(cell_of("9"), below(-9)[:9])
+    for again in (pruning, raced("median")):
+        assert again.hopeless(cell_of("9")) == again.hopeless(cell_of("9", 1)) != again.hopeless(cell_of("4", 1))
+    assert again.hopeless(cell_of("9", size="large")) is None
+
+
+def test_the_last_policy_of_a_size_is_never_pruned(raced):
+    pruning = raced("median")
+    pruning.out = {("small", "baseline", policy): {} for policy in ("0", "4")}
+    log(cell_of("9"), below(9)[:6])
+    assert pruning.hopeless(cell_of("9")) is None
+
+
+def test_what_was_saved_is_told_from_the_trainings_of_the_same_size(raced):
+    log(cell_of("9"), below(9)[:6])
+    pruning = raced("median")
+    pruning.hopeless(cell_of("9"))
+    made = [cell_of(policy, seed) for seed in range(2) for policy in ("0", "4", "9")]
+    assert pruners.saved(made, pruning.out) == {"policies": 1, "cells": 2, "of": 6, "seconds": 4.0 + 10.0}
+
+
+def test_a_pruned_policy_is_neither_best_nor_on_the_curve_but_shown(empty_folder):
+    def row(macs, best):
+        policies = {}
+        for magnitude in (0, 9):
+            values = [50.0 - abs(magnitude - best), 51.0 - abs(magnitude - best)]
+            spread = {"values": values, "mean": values[0], "half": 1.0}
+            policies[str(magnitude)] = {"seeds": [0, 1], "val_top1": spread, "test_top1": spread}
+        policies["14"] = {"seeds": [], "pruned": {"val_top1": 99.25, "epoch": 6}}
+        found = {"method": "baseline", "size": f"{macs:g}", "macs": macs, "policies": policies}
+        return found | {"best": sweep._best(sweep._running(policies))}
+
+    rows = [row(1e5, 0), row(1e6, 9), row(3e6, 9)]
+    assert [row["best"]["policy"] for row in rows] == ["0", "9", "9"]
+    assert len(sweep.fit(rows)["points"]) == 6
+    alone = {"9": rows[0]["policies"]["9"], "14": rows[0]["policies"]["14"]}
+    assert sweep.fit([rows[1], rows[0] | {"policies": alone}])["points"] == [(6.0, 9.0)] * 2 + [(5.0, 9.0)] * 2
+    pruned = {"pruner": "median", "policies": 3, "cells": 6, "of": 18, "seconds": 90.0}
+    summary = {"rows": rows, "policies": ["0", "9", "14"], "curves": {"baseline": sweep.fit(rows)}, "pruned": pruned}
+    told = sweep.table(summary)
+    assert told.count("99.25 pruned") == 3 and "6 of 18 trainings were left out or cut short" in told
+    sweep.plot(Path("sweep.png"), summary)
+
+
+class Ending(Watch):
+    """Ends one cell by its arm once it has logged an epoch, and others that wait."""
+
+    def __init__(self, *arms):
+        self.arms, self.told = arms, []
+
+    def hopeless(self, cell):
+        begun = cell.arm == self.arms[-1] or pruners.epochs_of(cell)
+        return "of no use" if cell.arm in self.arms and begun else None
+
+    def ended(self, cell):
+        self.told.append(cell.arm)
+
+
+def test_a_hopeless_cell_is_ended_with_its_checkpoint_saved_and_is_no_failure(laid_out, monkeypatch, capsys):
+    caught = []
+    monkeypatch.setattr(cells, "subprocess", FORKING)
+    monkeypatch.setattr(sweep, "_finish", lambda *given: caught.append(given[:3]))
+    done(*ONE_SIZE, "--seeds", "1")
+    made = sweep.make_cells(*caught[0], RUN, {})
+    made[1] = replace(made[1], recipe=replace(made[1].recipe, epochs=20000))
+    watch = Ending("baseline@9", "baseline@14")
+    assert cells.carry_out(made, "cpu", 2, {cell.path: 1.0 for cell in made}, watch) == []
+    assert sorted(watch.told) == ["baseline@0", "baseline@9"] and [cell.finished for cell in made] == [
+        True,
+        False,
+        False,
+    ]
+    assert (made[1].path / "checkpoint.safetensors").exists() and not made[2].path.exists()
+    said = capsys.readouterr().out
+    assert "baseline@9, seed 0: of no use" in said and "baseline@14, seed 0: left out; of no use" in said
+
+
+def test_a_sweep_prunes_leaves_out_the_other_seeds_and_keeps_to_it(laid_out, monkeypatch):
+    """A policy that is behind when the sweep goes on."""
+    monkeypatch.setattr(cells, "subprocess", FORKING)
+    with monkeypatch.context() as patched:
+        patched.setattr(pruners, "RIVALS", 9)
+        done(*ONE_SIZE, "--set", "epochs=4", "--seeds", "2", "--pruner", "median")
+    for seed in (0, 1):
+        (cut,) = RUN.glob(f"cells/*_14-s{seed}-*/result.json")
+        if seed:
+            shutil.rmtree(cut.parent)
+            continue
+        cut.unlink()
+        lines = [json.loads(line) for line in (cut.parent / "log.jsonl").read_text().splitlines()]
+        behind = [row | {"val_top1": 0.0} for row in lines if row["event"] == "epoch"][:3]
+        (cut.parent / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in behind))
+    (RUN / "result.json").unlink()
+    resume = ("sweep", "--resume", "--run", str(RUN))
+    said = done(*resume).out
+    assert "6 cells, 4 there already, 2 pruned" in said and "0.00 pruned" in said
+    assert "pruned by median: 2 of 6 trainings were left out or cut short" in said
+    told, again = json.loads((RUN / "sweep.json").read_text()), done(*resume).out
+    (row,) = told["rows"]
+    assert row["policies"]["14"]["pruned"]["epoch"] == 3 and row["best"]["policy"] in ("0", "9")
+    assert told["pruned"]["policies"] == json.loads((RUN / "result.json").read_text())["pruned"] == 1
+    assert "4 there already, 2 pruned" in again and not list(RUN.glob("cells/*_14-s*/result.json"))
+    assert "with --pruner median, not none" in refused(*resume, "--pruner", "none")
