@@ -5,6 +5,7 @@ import torchvision.transforms.functional as TF
 from nasaug import augment
 from nasaug.augment import View, evaluation, make_view, resize
 from nasaug.errors import BadInput
+from nasaug.schedule import Curve
 
 RAW = {"mean": (0.0,) * 3, "std": (1.0,) * 3}  # leaves pixels in [0, 1]
 
@@ -132,7 +133,16 @@ def test_resize_is_the_identity_at_the_same_size_and_antialiased_when_shrinking(
     assert resize(x, 20).is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("bad", [{"crop": 0.6}, {"crop": -0.1}, {"brightness": 2}, {"saturation": -1}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"crop": 0.6}, {"crop": -0.1}, {"brightness": 2}, {"saturation": -1}, {"magnitude": 31}, {"magnitude": -1},
+        {"magnitude": {"kind": "linear", "start": 0, "end": 31}},
+        {"magnitude": {"kind": "pruned", "start": 9, "end": 31}},
+        {"magnitude": Curve(0.0, 1.0, 0.0, 40.0)},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_impossible_strengths_are_refused_in_one_line(bad):
     with pytest.raises(BadInput, match=next(iter(bad))) as error:
         View(**bad)
