@@ -64,11 +64,12 @@ class View:
         if self.policy not in get_args(Policy):
             raise unknown("policy", self.policy, get_args(Policy))
         object.__setattr__(self, "magnitude", Schedule.parse(self.magnitude))
-        nets = (self.magnitude.of_net(1.0, 0.0), self.magnitude.of_net(1e15, 1.0))  # what follows from the net, at its ends
+        # at its ends, where it follows from the net
+        nets = (self.magnitude.of_net(1.0, 0.0), self.magnitude.of_net(1e15, 1.0))
         for schedule in (self.magnitude, *nets):
             for percent in range(101):
                 if not -1e-9 <= (value := schedule(percent / 100)) <= STRONGEST + 1e-9:  # a schedule's end is rounded
-                    raise BadInput(f"magnitude = {value} at {percent} % of training is out of range: give 0 to 30")
+                    raise BadInput(f"magnitude = {value} at {percent} % of training is out of range: give 0 (none) to 30")
         if isinstance(self.num_ops, bool) or not isinstance(self.num_ops, int) or self.num_ops < 1:
             raise BadInput(f"num_ops = {self.num_ops} is no count of operators: give 1 or more (none: policy = 'none')")
         if not 1 <= self.severity <= 10:
