@@ -316,8 +316,8 @@ def test_without_mixing_images_and_labels_are_returned_as_they_are():
     ("bad", "remedy"),
     [
         ({"policy": "randaugmnet"}, "did you mean randaugment"),
-        ({"magnitude": 31}, "give 0 to 30"),
-        ({"magnitude": Linear(9.0, -1.0)}, "give 0 to 30"),
+        ({"magnitude": 31}, "give 0 .none. to 30"),
+        ({"magnitude": Linear(9.0, -1.0)}, "give 0 .none. to 30"),
         ({"num_ops": 0}, "give 1 or more"),
         ({"num_ops": 1.5}, "give 1 or more"),
         ({"severity": 0.5}, "give 1 to 10"),

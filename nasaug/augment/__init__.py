@@ -65,11 +65,12 @@ class View:
             raise unknown("policy", self.policy, get_args(Policy))
         object.__setattr__(self, "magnitude", Schedule.parse(self.magnitude))
         # at its ends, where it follows from the net
-        nets = (self.magnitude.of_net(1.0, 0.0), self.magnitude.of_net(1e15, 1.0))
+        nets = (self.magnitude.of_net(1e-300, 0.0), self.magnitude.of_net(1e300, 1.0))
         for schedule in (self.magnitude, *nets):
             for percent in range(101):
                 if not -1e-9 <= (value := schedule(percent / 100)) <= STRONGEST + 1e-9:  # a schedule's end is rounded
-                    raise BadInput(f"magnitude = {value} at {percent} % of training is out of range: give 0 (none) to 30")
+                    at = f"magnitude = {value} at {percent} % of training"
+                    raise BadInput(f"{at} is out of range: give 0 (none) to 30")
         if isinstance(self.num_ops, bool) or not isinstance(self.num_ops, int) or self.num_ops < 1:
             raise BadInput(f"num_ops = {self.num_ops} is no count of operators: give 1 or more (none: policy = 'none')")
         if not 1 <= self.severity <= 10:
