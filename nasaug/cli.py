@@ -373,7 +373,8 @@ def prune(
     :param target_macs: MACs of the result, like 1M; the steps' lie in geometric progression.
     :param steps: How often to prune and fine-tune; default 5.
     :param magnitude: RandAugment's in each step: 9 (constant), 9:2 (falling), 2:9 (rising); default: the recipe's view.
-    :param criterion: What ranks channels: l1 (default: the weights that read them) or bn (their norms' scales).
+    :param criterion: What ranks channels: l1 (default: the weights that read them) or bn (their norms' scales); what
+      ranks weights: lamp (default: magnitudes within their layer) or l1 (over the whole net, which can empty layers).
     :param unstructured: Zero single weights, those of least magnitude, instead of removing channels.
     :param target_sparsity: Share of zeros among the weights of convolutions (not depthwise) and linear layers.
     :param lr_scale: Times the recipe's learning rate; default 0.5.

@@ -22,7 +22,8 @@ from .net import Net
 from .plan import Plan, from_specs
 from .schedule import Linear, from_ends
 
-CRITERIA = ("l1", "bn")
+CRITERIA = ("l1", "bn")  # of channels
+OF_WEIGHTS = ("lamp", "l1")
 LEAST, LEAST_SHARE = 4, 0.1  # channels that a group keeps of the net that pruning starts from, where it has as many
 
 Size = tuple[str, str]  # a number of a plan's specs that counts channels: (block, "width" | "hidden" | "se")
@@ -128,13 +129,15 @@ def prunable(plan: Plan) -> list[str]:
     return [f"{x.name}.weight" for x in plan.layers if x.op in ("conv", "linear") and not x.depthwise]
 
 
-def sparsify(net: Net, sparsity: float) -> Net:
-    """Zero that share of the prunable weights, those of least `lamp` over the whole net; returns `net`.
+def sparsify(net: Net, sparsity: float, criterion: str = "lamp") -> Net:
+    """Zero that share of the prunable weights, those that score least over the whole net; returns `net`.
 
-    Weights that are zero already are the first to go; one at least stays."""
+    lamp: `lamp`; l1: their magnitude alone, which empties layers of small weights, since a norm follows that takes a
+    layer's scale away. Weights that are zero already are the first to go; one at least stays."""
     net.to(memory_format=torch.contiguous_format)  # torch's pruning views each weight as a vector
     weights = [(net.get_submodule(name.removesuffix(".weight")), "weight") for name in prunable(net.plan)]
-    scores = {(module, name): lamp(module.weight.detach()) for module, name in weights}
+    score = lamp if criterion == "lamp" else torch.abs
+    scores = {(module, name): score(module.weight.detach()) for module, name in weights}
     total = sum(score.numel() for score in scores.values())
     zeros = min(round(sparsity * total), total - 1)
     torch_prune.global_unstructured(weights, torch_prune.L1Unstructured, scores, amount=zeros)
@@ -146,8 +149,7 @@ def sparsify(net: Net, sparsity: float) -> Net:
 def lamp(weight: Tensor) -> Tensor:
     """Each weight's square over the sum of the squares of all of its layer that are as large or larger.
 
-    Lee et al., ICLR 2021. It ranks by magnitude within a layer, and is 1 for the largest. Plain magnitudes would not do
-    between layers, since the norm after a layer takes its scale away: they empty whole layers."""
+    Lee et al., ICLR 2021. It ranks by magnitude within a layer, and is 1 for the largest."""
     squares, order = weight.double().square().flatten().sort()
     rest = squares.flip(0).cumsum(0).flip(0)
     scores = torch.empty_like(squares)

@@ -212,6 +212,15 @@ def test_the_scale_of_a_layer_does_not_tell_which_weights_go():
     assert all(torch.equal(kept, other[name]) for name, kept in one.items())
 
 
+def test_l1_takes_the_least_weights_of_the_whole_net():
+    net = net_of("mobilenetv2-tiny")
+    weights = torch.cat([net.get_parameter(n).detach().abs().flatten() for n in prune.prunable(net.plan)])
+    before = {n: net.get_parameter(n).detach().abs().clone() for n in prune.prunable(net.plan)}
+    kept = prune.masks(prune.sparsify(net, 0.5, "l1"))
+    middle = weights.median()
+    assert all(torch.equal(kept[name], weight > middle) for name, weight in before.items())
+
+
 def test_lamp_by_hand():
     scores = prune.lamp(torch.tensor([[3.0, -1.0], [0.0, -2.0]]))
     assert torch.equal(scores, torch.tensor([[1, 1 / 14], [0, 4 / 13]], dtype=torch.float64))

@@ -66,9 +66,9 @@ class Asked:
     def setting(self) -> Setting:
         """The same with what is not given put in. Raises BadInput for what is out of range or in conflict."""
         if self.unstructured:
-            for option, value in (("--target-macs", self.target_macs), ("--criterion", self.criterion)):
-                if value is not None:
-                    raise BadInput(f"{option} {value} is of channels, --unstructured of weights; leave one of them out")
+            if self.target_macs is not None:
+                of = f"--target-macs {self.target_macs} is of channels, --unstructured of weights"
+                raise BadInput(f"{of}; leave one of them out")
             if self.target_sparsity is None or not 0 < self.target_sparsity < 1:
                 given = "" if self.target_sparsity is None else f" {self.target_sparsity:g}"
                 rule = "the share of weights that become zero: give above 0, below 1, like 0.9"
@@ -78,9 +78,10 @@ class Asked:
             raise BadInput(f"--target-sparsity {self.target_sparsity:g} needs --unstructured; {remedy}")
         elif self.target_macs is None:
             raise BadInput("prune needs --target-macs, like 1M, or --unstructured --target-sparsity 0.9")
-        criterion = self.criterion or "l1"
-        if criterion not in prune.CRITERIA:
-            raise unknown("--criterion", criterion, prune.CRITERIA)
+        known = prune.OF_WEIGHTS if self.unstructured else prune.CRITERIA
+        criterion = self.criterion or known[0]
+        if criterion not in known:
+            raise unknown("--criterion", criterion, known)
         steps = 5 if self.steps is None else self.steps
         if steps < 1:
             raise BadInput(f"--steps {steps} must be at least 1")
@@ -133,7 +134,8 @@ class Setting:
     def arm(self) -> str:
         """What reports call it: all but the network and the target, which are in the name of the arch."""
         kind = "prune" if self.target_macs else "prune unstructured"
-        said = {"criterion": self.criterion if self.criterion != "l1" else None, "magnitude": self.magnitude}
+        usual = (prune.CRITERIA if self.target_macs else prune.OF_WEIGHTS)[0]
+        said = {"criterion": self.criterion if self.criterion != usual else None, "magnitude": self.magnitude}
         said |= {"steps": self.steps if self.steps != 5 else None, "method": self.method}
         said |= {"lr-scale": self.lr_scale if self.lr_scale != 0.5 else None}
         return ", ".join([kind, *(f"{name} {value}" for name, value in said.items() if value is not None)])
@@ -343,7 +345,7 @@ class Pruning:
             scores = prune.importance(net, self.setting.criterion)
             net = prune.narrowed(net, prune.smaller(net.plan, scores, self.goals[i], self.least), scores)
         else:
-            net = prune.sparsify(net, 1 - self.goals[i])
+            net = prune.sparsify(net, 1 - self.goals[i], self.setting.criterion)
         judged = self.scorer.calibrated(net.to(self.runtime.device), net.plan)
         val = self.scorer.top1(judged, self.data.val)
         save_net(path, net, step=i, val_top1=val)

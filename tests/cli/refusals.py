@@ -151,7 +151,7 @@ REFUSED = {
     "prune --from runs/netaug-train-1 --target-macs 15k": {
         "--steps 0": "--steps 0 must be at least 1", "--steps=-1": "--steps -1 must be",
         "--steps 1.5": "not a whole number",
-        "--magnitude x": "--magnitude x: give a number from 0 to 30, or two like 9:2",
+        "--magnitude x": "--magnitude 'x' must be a number from 0 to 30, or two as in 9:2",
         "--magnitude 31": "0 to 30", "--magnitude=-1": "0 to 30", "--magnitude nan": "0 to 30",
         "--magnitude 9:2:1": "0 to 30", "--magnitude ''": "0 to 30",
         "--magnitude 9:2 --steps 1": "9:2 needs two steps or more",
@@ -167,7 +167,8 @@ REFUSED = {
         "--run runs/search-1": "--run runs/search-1 exists", "--device gpu": "unknown --device",
     },
     "prune --from runs/netaug-train-1 --unstructured": {
-        "": "--target-sparsity: --unstructured needs the share of weights", "--criterion l1": "is of channels",
+        "": "--target-sparsity: --unstructured needs the share of weights",
+        "--target-sparsity 0.5 --criterion bn": "unknown --criterion 'bn'; choices: l1, lamp",
         "--target-sparsity 0": "--target-sparsity 0: .*above 0, below 1", "--target-sparsity 1": "below 1, like 0.9",
         "--target-sparsity=-1": "above 0, below 1", "--target-sparsity nan": "above 0", "--target-sparsity x": "x",
         "--target-sparsity 0.5 --method netaug": "--method netaug reorders channels.*; leave it out",
