@@ -15,6 +15,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 from cells import run as run_cells
 from cells import train, write
@@ -38,7 +39,8 @@ class Comparison:
     match: str = "epochs"
 
 
-def comparisons(folder: str, found: str, teacher: str) -> dict[str, Comparison]:
+def comparisons(folder: str, found: str, root: Path) -> dict[str, Comparison]:
+    teacher = str(root / "teacher")
     tiny, on_folder = "mobilenetv2-tiny", f"data.name={json.dumps(folder)}"
     distill = f"distill:source={teacher}"
     claim_b = "baseline,aug-constant,strong-wide,netaug+aug-constant,netaug,shrink"
@@ -79,7 +81,18 @@ def comparisons(folder: str, found: str, teacher: str) -> dict[str, Comparison]:
             "Augmentation guided by a teacher, against the same magnitude unguided",
             "CIFAR-10 (JPEG), 8 epochs (Yu, Zhang, Ma 2023, claim C). `keep`: two versions of an image, magnitude 9.",
             tiny, f"aug-constant,baseline,{judged}", 3, (on_folder, "epochs=8"), 28),
+        "guided_drive": Comparison(
+            "A magnitude driven by a teacher, against its mean throughout",
+            "CIFAR-10 (JPEG), 8 epochs (Yu, Zhang, Ma 2023, claim C). The mean is that of the driven trainings.",
+            tiny, f"aug-constant:magnitude={driven(root / 'cells'):.2f},{judged.partition(',')[2]}", 3,
+            (on_folder, "epochs=8"), 28),
     }  # fmt: skip
+
+
+def driven(cells: Path) -> float:
+    """The mean magnitude of the trainings of `guided` whose teacher drove it; 0 before there are any."""
+    results = [json.loads(path.read_text()) for path in cells.glob("difficulty-drive*/result.json")]
+    return mean([mean(row["magnitude"] for row in result["val"]) for result in results]) if results else 0.0
 
 
 def compare(c: Comparison, run: Path, cells: Path, jobs: int) -> None:
@@ -130,14 +143,13 @@ def main() -> None:
     o = parser.parse_args()
     root = o.root.resolve()
     root.mkdir(parents=True, exist_ok=True)
-    chosen = comparisons(str(Path(o.folder).resolve()), str(Path(o.found).resolve()), str(root / "teacher"))
-    for name, c in chosen.items():
-        if o.only and name not in o.only.split(","):
-            continue
+    told = str(Path(o.folder).resolve()), str(Path(o.found).resolve()), root
+    for name in o.only.split(",") if o.only else comparisons(*told):
+        c = comparisons(*told)[name]  # the last of them follows from what another has found
         if not o.pages:
             if str(root / "teacher") in c.methods:
-                told = ("--data", str(Path(o.folder).resolve()), "--resolution", "28", "--set", "epochs=12")
-                run_cells(root, [train("teacher", TEACHER, *told)], 1)
+                how = ("--data", told[0], "--resolution", "28", "--set", "epochs=12")
+                run_cells(root, [train("teacher", TEACHER, *how)], 1)
             compare(c, root / name, root / "cells", o.jobs)
         if (root / name / "comparison.json").is_file():
             page(name, c, root / name)
