@@ -1,6 +1,6 @@
 """What helps which network: the comparisons of docs/results, each one `nasaug compare`, and their pages.
 
-    python benchmarks/methods.py FOLDER FOUND [--root runs/methods] [--only tiny,large] [--jobs 2]
+    python benchmarks/methods.py FOLDER FOUND [--root runs/methods] [--only methods_tiny,methods_large] [--jobs 2]
 
 FOLDER is an image folder with train/ and test/ (CIFAR-10 as JPEG), FOUND what `nasaug search --mac-budget 1M` wrote.
 Resumable; cells that two comparisons have in common are trained once.
@@ -13,7 +13,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
@@ -53,9 +53,9 @@ def comparisons(folder: str, found: str, root: Path) -> dict[str, Comparison]:
             "What helps a tiny net, which under-fits", "CIFAR-10 (JPEG), 45,000 images, 8 epochs.", tiny,
             f"baseline,netaug,gradaug,{distill},netaug+{distill},randaugment,longer", 3, (on_folder, "epochs=8"), 28),
         "methods_large": Comparison(
-            "What helps a large net, which over-fits", "CIFAR-10 (JPEG), 1,000 images, 150 epochs, batch 32.",
+            "What helps a large net, which over-fits", "CIFAR-10 (JPEG), 1,000 images, 100 epochs, batch 32.",
             "resnet20-cifar", "baseline,netaug:aug_compute=1.0,gradaug,gradaug+cutmix,randaugment", 3,
-            (on_folder, "data.train_images=1000", "epochs=150", "batch=32"), 32),
+            (on_folder, "data.train_images=1000", "epochs=100", "batch=32"), 32),
         "netaug_cap": Comparison(
             "NetAug's accuracy against its extra training compute", "CIFAR-10 (JPEG), 8 epochs; plain training for as "
             "many MACs beside it.", tiny,
@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("runs/methods"))
     parser.add_argument("--only", default="")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seeds", type=int, help="fewer than the comparison's own, for a first look")
     parser.add_argument("--pages", action="store_true", help="write the pages of what is finished, train nothing")
     o = parser.parse_args()
     root = o.root.resolve()
@@ -146,6 +147,7 @@ def main() -> None:
     told = str(Path(o.folder).resolve()), str(Path(o.found).resolve()), root
     for name in o.only.split(",") if o.only else comparisons(*told):
         c = comparisons(*told)[name]  # the last of them follows from what another has found
+        c = replace(c, seeds=o.seeds or c.seeds)
         if not o.pages:
             if str(root / "teacher") in c.methods:
                 how = ("--data", told[0], "--resolution", "28", "--set", "epochs=12")
