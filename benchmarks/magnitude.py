@@ -136,6 +136,8 @@ def main() -> None:
     run = root / "sweep"
     if not o.pages:
         sweep(str(Path(o.folder).resolve()), run, o.jobs)
+    if not (run / "result.json").is_file():
+        raise SystemExit("the sweep is not finished: no page yet")
     page_of_sweep(run)
     starts = largest(run)
     cells = cells_of(starts)

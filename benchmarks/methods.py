@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from cells import train, write
 
 from nasaug.apps import report
 
+FLIPS_ALONE = "views.train.crop=0"
 TEACHER = "mobilenetv2"  # 5.71M MACs at 28 px
 
 
@@ -39,9 +41,9 @@ class Comparison:
     match: str = "epochs"
 
 
-def comparisons(folder: str, found: str, root: Path) -> dict[str, Comparison]:
+def comparisons(found: str, root: Path) -> dict[str, Comparison]:
     teacher = str(root / "teacher")
-    tiny, on_folder = "mobilenetv2-tiny", f"data.name={json.dumps(folder)}"
+    tiny, on_folder = "mobilenetv2-tiny", (FLIPS_ALONE,)
     distill = f"distill:source={teacher}"
     claim_b = "baseline,aug-constant,strong-wide,netaug+aug-constant,netaug,shrink"
     judged = f"difficulty-keep:source={teacher},difficulty-drive:source={teacher}"
@@ -51,20 +53,20 @@ def comparisons(folder: str, found: str, root: Path) -> dict[str, Comparison]:
             found, "baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling", 3, ("train_macs=1e12",)),
         "methods_tiny": Comparison(
             "What helps a tiny net, which under-fits", "CIFAR-10 (JPEG), 45,000 images, 8 epochs.", tiny,
-            f"baseline,netaug,gradaug,{distill},netaug+{distill},randaugment,longer", 3, (on_folder, "epochs=8"), 28),
+            f"baseline,netaug,gradaug,{distill},netaug+{distill},randaugment,longer", 3, (*on_folder, "epochs=8"), 28),
         "methods_large": Comparison(
-            "What helps a large net, which over-fits", "CIFAR-10 (JPEG), 1,000 images, 100 epochs, batch 32.",
+            "What helps a large net, which over-fits", "CIFAR-10 (JPEG), 1,000 images, 40 epochs, batch 32.",
             "resnet20-cifar", "baseline,netaug:aug_compute=1.0,gradaug,gradaug+cutmix,randaugment", 3,
-            (on_folder, "data.train_images=1000", "epochs=100", "batch=32"), 32),
+            (*on_folder, "data.train_images=1000", "epochs=40", "batch=32"), 32),
         "netaug_cap": Comparison(
             "NetAug's accuracy against its extra training compute", "CIFAR-10 (JPEG), 8 epochs; plain training for as "
             "many MACs beside it.", tiny,
             "baseline,netaug:aug_compute=0.17,netaug:aug_compute=0.5,netaug:aug_compute=1.0,netaug,"
-            "longer:times=1.17,longer:times=1.5,longer:times=2.0,longer:times=5.0", 3, (on_folder, "epochs=8"), 28),
+            "longer:times=1.17,longer:times=1.5,longer:times=2.0,longer:times=5.0", 3, (*on_folder, "epochs=8"), 28),
         "netaug_ablations": Comparison(
             "NetAug's parts", "CIFAR-10 (JPEG), 4 epochs.", tiny,
             "netaug,netaug:sort=false,netaug:sort_momentum=false,netaug:round=8,netaug:width_until=0,"
-            "netaug:width_until=1,netaug:zero_init_residual=false,baseline", 2, (on_folder, "epochs=4"), 28),
+            "netaug:width_until=1,netaug:zero_init_residual=false,baseline", 2, (*on_folder, "epochs=4"), 28),
         "netaug_ladders": Comparison(
             "Ladders and initial weights of the net found for 1M MACs", "Fashion-MNIST; inherited weights unless told.",
             found, "baseline,netaug,netaug:ladder=factors,netaug:init=scratch,baseline:init=scratch", 3,
@@ -72,30 +74,30 @@ def comparisons(folder: str, found: str, root: Path) -> dict[str, Comparison]:
         "strong_wide_epochs": Comparison(
             "Strong augmentation for parameters that are thrown away, at equal epochs",
             "CIFAR-10 (JPEG), 8 epochs. Strong: RandAugment, magnitude 9 (Yu, Zhang, Ma 2023, claim B).",
-            tiny, claim_b, 3, (on_folder, "epochs=8"), 28),
+            tiny, claim_b, 3, (*on_folder, "epochs=8"), 28),
         "strong_wide_compute": Comparison(
             "Strong augmentation for parameters that are thrown away, at equal compute",
             "CIFAR-10 (JPEG), the forward MACs of 8 epochs of NetAug.", tiny, claim_b, 3,
-            (on_folder, "train_macs=1.65e12"), 28, "compute"),
+            (*on_folder, "train_macs=1.65e12"), 28, "compute"),
         "guided": Comparison(
             "Augmentation guided by a teacher, against the same magnitude unguided",
             "CIFAR-10 (JPEG), 8 epochs (Yu, Zhang, Ma 2023, claim C). `keep`: two versions of an image, magnitude 9.",
-            tiny, f"aug-constant,baseline,{judged}", 3, (on_folder, "epochs=8"), 28),
+            tiny, f"aug-constant,baseline,{judged}", 3, (*on_folder, "epochs=8"), 28),
         "guided_drive": Comparison(
             "A magnitude driven by a teacher, against its mean throughout",
             "CIFAR-10 (JPEG), 8 epochs (Yu, Zhang, Ma 2023, claim C). The mean is that of the driven trainings.",
             tiny, f"aug-constant:magnitude={driven(root / 'cells'):.2f},{judged.partition(',')[2]}", 3,
-            (on_folder, "epochs=8"), 28),
+            (*on_folder, "epochs=8"), 28),
     }  # fmt: skip
 
 
 def driven(cells: Path) -> float:
-    """The mean magnitude of the trainings of `guided` whose teacher drove it; 0 before there are any."""
+    """The mean magnitude of the trainings of `guided` whose teacher drove it; not a number before there are any."""
     results = [json.loads(path.read_text()) for path in cells.glob("difficulty-drive*/result.json")]
-    return mean([mean(row["magnitude"] for row in result["val"]) for result in results]) if results else 0.0
+    return mean([mean(row["magnitude"] for row in result["val"]) for result in results]) if results else math.nan
 
 
-def compare(c: Comparison, run: Path, cells: Path, jobs: int) -> None:
+def compare(c: Comparison, folder: str, run: Path, cells: Path, jobs: int) -> None:
     """The comparison, begun or gone on with, to its end."""
     if (run / "result.json").is_file():
         return
@@ -105,7 +107,7 @@ def compare(c: Comparison, run: Path, cells: Path, jobs: int) -> None:
     else:
         command += ["--arch", c.arch, "--methods", c.methods, "--seeds", str(c.seeds), "--cells", str(cells)]
         command += ["--match", c.match]
-        command += [] if c.resolution is None else ["--resolution", str(c.resolution)]
+        command += [] if c.resolution is None else ["--resolution", str(c.resolution), "--data", folder]
         command += [word for item in c.sets for word in ("--set", item)]
     with open(f"{run}.log", "a") as log:
         subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, env=os.environ)
@@ -121,7 +123,8 @@ def page(name: str, c: Comparison, run: Path) -> None:
     head += ["train top-1", "validation top-1", "epochs"]
     lines = [
         f"`python benchmarks/methods.py FOLDER FOUND --only {name}`", "",
-        f"{c.question} `{'`, `'.join(summary['archs'])}`; seeds {', '.join(map(str, summary['seeds']))}; "
+        f"{c.question}{' Flips, no crops.' * (FLIPS_ALONE in c.sets)} `{'`, `'.join(summary['archs'])}`; "
+        f"seeds {', '.join(map(str, summary['seeds']))}; "
         f"{summary['test_images']:,} test images. Mean and 95 % t interval; train accuracy is of clean training images,"
         " at the epoch best on validation.", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}",
         *(f"| {' | '.join([*row, *fit])} |" for row, fit in zip(rows, fits, strict=True)),
@@ -144,15 +147,19 @@ def main() -> None:
     o = parser.parse_args()
     root = o.root.resolve()
     root.mkdir(parents=True, exist_ok=True)
-    told = str(Path(o.folder).resolve()), str(Path(o.found).resolve()), root
+    folder, told = str(Path(o.folder).resolve()), (str(Path(o.found).resolve()), root)
     for name in o.only.split(",") if o.only else comparisons(*told):
+        if name not in comparisons(*told):
+            raise SystemExit(f"no comparison {name}; there are {', '.join(comparisons(*told))}")
+        if name == "guided_drive" and math.isnan(driven(root / "cells")):
+            raise SystemExit("guided_drive needs the trainings of guided: run that first")
         c = comparisons(*told)[name]  # the last of them follows from what another has found
         c = replace(c, seeds=o.seeds or c.seeds)
         if not o.pages:
             if str(root / "teacher") in c.methods:
-                how = ("--data", told[0], "--resolution", "28", "--set", "epochs=12")
+                how = ("--data", folder, "--resolution", "28", "--set", "epochs=12")
                 run_cells(root, [train("teacher", TEACHER, *how)], 1)
-            compare(c, root / name, root / "cells", o.jobs)
+            compare(c, folder, root / name, root / "cells", o.jobs)
         if (root / name / "comparison.json").is_file():
             page(name, c, root / name)
 

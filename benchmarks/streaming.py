@@ -3,7 +3,7 @@
     python benchmarks/streaming.py [--images 400] [--rounds 5]
 
 Writes docs/results/streaming.md. ImageNet is not at hand: the files are made here, 500 x 375 px, JPEG of quality 90,
-textured so that they have about ImageNet's 110 KB. Rates are of one core (process time), ours and Pillow's in turn.
+textured so that they have nearly ImageNet's 110 KB. Rates are of one core (process time), ours and Pillow's in turn.
 """
 
 from __future__ import annotations

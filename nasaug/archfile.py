@@ -40,7 +40,7 @@ class ArchFile:
 
     @property
     def pruned(self) -> float:
-        """The share of it that `prune` took away, of the MACs or of the weights; 0 where it was not pruned."""
+        """The share of its MACs that `prune` took away; 0 where it was not pruned."""
         return self.facts.get("pruned", 0.0)
 
     def save(self, path: str | Path) -> None:

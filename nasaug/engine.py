@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, count, islice
 from random import Random
 from statistics import mean
 
@@ -331,24 +331,36 @@ def _optimizer(net: Net, training: Training) -> torch.optim.SGD:
     return optimizer
 
 
-def time_steps(trainer: Trainer, count: int | None = None) -> float:
-    """Seconds a step takes, the mean of `count` after one to warm up; the trainer is left as it was.
+def time_steps(trainer: Trainer, places: int = 4) -> float:
+    """Seconds a step takes, the mean over steps spread over training, since the nets that a method draws change in its
+    course; one step before warms up. The trainer is left as it was.
 
-    The mean, because steps differ: `count` is at least 4, in whole cycles of the method (`every`), and at most 32."""
-    cycle = getattr(trainer.method, "every", 1)
-    count = count or min(32, cycle * math.ceil(4 / cycle))
+    At each of `places` a whole cycle of the method (`every`), but 32 steps in all at most."""
+    cycle = min(32, getattr(trainer.method, "every", 1))
+    places = max(1, min(places, 32 // cycle))
     tensors = {name: t.clone() for name, t in trainer.tensors().items()}
     state = trainer.state() | {"history": list(trainer.history)}
     times = []
-    for images, labels, _ in trainer.data.train.batches(trainer.length.batch, seed=trainer.seed, epoch=0):
+    train, how = trainer.data.train, {"batch": trainer.length.batch, "seed": trainer.seed}
+    for images, labels, _ in chain.from_iterable(train.batches(**how, epoch=epoch) for epoch in count()):
+        place, within = divmod(max(0, len(times) - 1), cycle)
+        if within == 0:
+            _go_to(trainer, (place + 0.5) / places, cycle)
         start = time.perf_counter()
         trainer.train_step(images, labels)
         trainer.runtime.synchronize()
         times.append(time.perf_counter() - start)
-        if len(times) > count:
+        if len(times) > cycle * places:
             break
     trainer.restore(tensors, state)
     return mean(times[1:] or times)
+
+
+def _go_to(trainer: Trainer, share: float, cycle: int) -> None:
+    """Pretend that this share of training is over, at the beginning of a cycle."""
+    length = trainer.length
+    trainer.step = round(share * length.steps) // cycle * cycle
+    trainer.macs, trainer.seconds = share * length.whole_macs, share * length.seconds
 
 
 def fit(
@@ -384,7 +396,7 @@ def fit(
         evaluated = trainer.done or (epoch + 1) % trainer.every == 0
         if evaluated:
             on_epoch(trainer.end_epoch())
-        if evaluated or pending.signum is not None:
+        if evaluated or pending.signum is not None or time.perf_counter() - saved > save_every:
             save()
             saved = time.perf_counter()
             pending.check()

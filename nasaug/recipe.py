@@ -123,8 +123,10 @@ def split_arm(joined: str) -> list[str]:
 
 
 def _path_of(pieces: list[str]) -> bool:
-    """Whether the last value that the first piece begins is a path that ends in the last piece."""
-    return os.path.exists("+".join([pieces[0].rpartition("=")[2], *pieces[1:]]).partition(",")[0].strip())
+    """Whether the pieces are a file's name, or the first begins a value that is a path and ends in the last."""
+    _, said, value = pieces[0].rpartition("=")
+    path = "+".join([value, *pieces[1:]]).partition(",")[0].strip()
+    return os.path.exists(path) if said else os.path.isfile(path)
 
 
 _AT_PLUSES = re.compile(r"\+(?!(?<=\d[eE]\+)\d)")  # but that of a number like 1e+3

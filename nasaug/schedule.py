@@ -188,14 +188,20 @@ _KINDS = {
 }  # fmt: skip
 
 
-def from_ends(text: str, high: float = STRONGEST) -> Constant | Linear:
-    """The schedule that people write on a command line: "9" a constant, "9:2" a straight line from 9 to 2.
+def fixed(name: str, schedule: Schedule) -> None:
+    """Raises BadInput for a schedule that depends on the network, where that is not looked at."""
+    if schedule.of_net(1.0) is not schedule:
+        raise BadInput(f"{name} cannot follow from the network; give a number, or a schedule over training")
 
-    Raises BadInput for anything but one or two numbers from 0 to `high`."""
+
+def from_ends(text: str) -> Constant | Linear:
+    """The magnitude that people write on a command line: "9" a constant, "9:2" a straight line from 9 to 2.
+
+    Raises BadInput for anything but one or two numbers from 0 to 30."""
     try:
         ends = [float(end) for end in text.split(":")]
     except ValueError:
         ends = []
-    if len(ends) not in (1, 2) or not all(0 <= end <= high for end in ends):
-        raise BadInput(f"{text!r} must be a number from 0 to {high:g}, or two as in 9:2, from the one to the other")
+    if len(ends) not in (1, 2) or not all(0 <= end <= STRONGEST for end in ends):
+        raise BadInput(f"{text!r} must be a number from 0 to 30, or two as in 9:2, from the one to the other")
     return Constant(ends[0]) if len(ends) == 1 else Linear(*ends)

@@ -126,8 +126,8 @@ def length_of(
 
 
 def evaluate_every(training: Training, epochs: float, images: int, judged: int) -> int:
-    """Epochs between evaluations. The same for every method: of `judged` images' forward passes, and of the three
-    times `images` that a plain epoch's forward and backward come to."""
+    """Epochs between evaluations, the same for every method that is trained for as many epochs: told by the forward
+    passes of `judged` images, and of three times `images`, which a plain epoch's forward and backward come to."""
     if training.evaluate_every != "auto":
         return training.evaluate_every
     return max(1, min(math.ceil(judged / (EVALUATION * 3 * images)), int(epochs) // EVALUATIONS))

@@ -14,6 +14,7 @@ from nasaug import archfile
 from nasaug.around import Ladders, around, below
 from nasaug.augment import View, make_view, resize
 from nasaug.augment.transform import Transform, transform
+from nasaug.channels import channel_groups
 from nasaug.cost import cost, cost_of
 from nasaug.difficulty import Difficulty
 from nasaug.engine import Step
@@ -230,9 +231,36 @@ def test_a_wide_net_shrinks_to_the_base_before_netaug_begins(augmented):
     assert [name for name, _ in method.losses(Step(trainer, *batch_of(trainer)))] == ["base", "wide"][: 1 + augmented]
 
 
+def test_what_a_shrinking_net_has_left_behind_is_not_sorted_into_it_again():
+    method = NetAug(ladder="factors", shrink_until=0.5, augmented=0)
+    trainer = trainer_of(method)
+    trainer.step = trainer.length.steps // 4
+    small = channel_groups(plan(trainer.space, method.shrunk(trainer.space, trainer.progress), 4))
+    groups = channel_groups(trainer.net.plan)
+    name = next(n for n, g in groups.items() if "." in n and small[n].size < g.size)
+    with torch.no_grad():  # what was left behind matters most
+        for reader, dim in groups[name].readers:
+            weight = trainer.net.get_parameter(reader)
+            weight.narrow(dim, small[name].size, groups[name].size - small[name].size).mul_(100)
+    before = trainer.net.importance(groups[name])
+    method.on_epoch(trainer)
+    after, kept = trainer.net.importance(groups[name]), small[name].size
+    assert same({"": after[kept:]}, {"": before[kept:]})
+    assert torch.equal(after[:kept], before[:kept].sort(descending=True).values)
+    trainer.step = trainer.length.steps * 3 // 4
+    unsorted = weights(trainer.net)
+    method.on_epoch(trainer)
+    assert same(weights(trainer.net), unsorted)
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"shrink_until": 1.1}, {"augmented": 0}, {"shrink_until": 0.5, "aug_compute": 0.2}], ids=str
-)
+    "wrong",
+    [
+        {"shrink_until": 1.1}, {"augmented": 0}, {"shrink_until": 0.5, "aug_compute": 0.2},
+        *({"shrink_until": 0.5, "augmented": 0} | more for more in ({"teach": 1.0}, {"every": 2}, {"share": 0.5})),
+    ],
+    ids=str,
+)  # fmt: skip
 def test_what_does_not_go_with_a_shrinking_net_is_refused(wrong):
     with pytest.raises(BadInput, match="netaug"):
         NetAug(**wrong)

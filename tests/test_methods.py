@@ -277,7 +277,7 @@ def test_sorting_puts_the_most_important_inner_channels_first_and_changes_no_out
     x = x.view(8, 3, p.resolution, p.resolution)
     before, streams, out = weights(net), {block.name for block in p.blocks}, net(x)
     momentum = weights(net)  # the same numbers: they must go the same way
-    sort_channels(net, momentum)
+    sort_channels(net, net.plan, momentum)
     assert torch.allclose(net(x), out, rtol=1e-9, atol=1e-12)
     assert same(momentum, weights(net)) and not same(momentum, before)
     inner = {name: group for name, group in channel_groups(p).items() if name not in streams}
@@ -294,7 +294,7 @@ def test_residual_streams_keep_their_order():
     for values in importance.values():
         assert not torch.equal(values, values.sort(descending=True).values)  # not sorted already
     stem = net.stem.weight.clone()
-    sort_channels(net, {})
+    sort_channels(net, net.plan, {})
     assert torch.equal(net.stem.weight, stem)
     for name, before in importance.items():
         assert torch.allclose(net.importance(groups[name]), before)
@@ -542,8 +542,26 @@ def test_timing_a_few_steps_leaves_no_trace():
     trainer.end_epoch()
     tensors = {name: t.clone() for name, t in trainer.tensors().items()}
     state, twin = trainer.state(), trainer.state()
-    assert time_steps(trainer, 2) > 0
+    assert time_steps(trainer) > 0
     assert same(trainer.tensors(), tensors) and trainer.state() == state == twin
+
+
+@pytest.mark.parametrize("stop", ["epochs", "macs", "seconds"])
+@pytest.mark.parametrize("every", [1, 2])
+def test_steps_are_timed_all_over_training_in_whole_cycles(stop, every, monkeypatch):
+    """NetAug's are dearest at first: by those alone a training would seem longer than it is."""
+    training = Training(epochs=12, batch=16, stop=stop, train_macs=1e9, max_seconds=9.0)
+    trainer, seen = trainer_of(NetAug(ladder="factors", every=every), training=training), []
+    original = Trainer.train_step
+
+    def train_step(trainer, *batch):
+        seen.append((trainer.progress, trainer.step % every))
+        original(trainer, *batch)
+
+    monkeypatch.setattr(Trainer, "train_step", train_step)
+    time_steps(trainer)
+    assert [cycle for _, cycle in seen[1:]] == list(range(every)) * 4
+    assert [p for p, _ in seen[1::every]] == pytest.approx([1 / 8, 3 / 8, 5 / 8, 7 / 8], abs=0.1)
 
 
 # --- how long -----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasaug.errors import BadInput
+from nasaug.methods import GradAug, NetAug
 from nasaug.schedule import Constant, Cosine, Linear, Schedule, Steps
 
 numbers = st.floats(-1e6, 1e6)
@@ -101,3 +102,6 @@ def test_a_magnitude_follows_from_how_much_was_pruned():
     assert [schedule.of_net(1e6, pruned)(0.7) for pruned in (0.0, 0.5, 1.0)] == [9.0, 5.5, 2.0]
     assert schedule(0.7) == 9.0 and Schedule.parse(schedule.to_plain()) == schedule
     assert Linear(9, 2).of_net(1e6, 0.5) == Linear(9, 2)
+    for method in (NetAug, GradAug):
+        with pytest.raises(BadInput, match="weight cannot follow from the network"):
+            method(weight=schedule)

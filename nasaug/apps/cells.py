@@ -89,13 +89,19 @@ def key_of(found: ArchFile, supernet: str, recipe: Recipe) -> str:
     teacher = digest(source / "model.safetensors" if source.is_dir() else source)
     if teacher:
         table["teacher.source"] = teacher
-    text = json.dumps([table, found.plan.to_dict(), supernet], sort_keys=True, default=str)
+    what = [table, found.plan.to_dict(), supernet, *([found.pruned] if found.pruned else [])]
+    text = json.dumps(what, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plain_name(arm: str) -> str:
+    """An arm as a part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9.=_-]+", "_", arm)[:60]
 
 
 def folder_name(arm: str, seed: int, key: str) -> str:
     """A cell's folder: what people look for, and a part of its key."""
-    return f"{re.sub(r'[^A-Za-z0-9.=_-]+', '_', arm)[:60]}-s{seed}-{key[:8]}"
+    return f"{plain_name(arm)}-s{seed}-{key[:8]}"
 
 
 def jobs_for(runtime: Runtime, asked: int | None) -> int:

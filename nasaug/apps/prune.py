@@ -329,10 +329,9 @@ class Pruning:
         return row
 
     def _pruned(self, plan: Plan, left: float) -> float:
-        """The share of the first net of all that is gone: of its MACs, or of its weights, of which `left` are left."""
+        """The share of the first net of all that is gone: of its MACs, and of the weights of which `left` are left."""
         of_start = cost(plan).macs / cost(self.found.plan).macs if self.setting.target_macs else left
-        before = 1 - self.found.pruned if self.setting.target_macs else 1.0
-        return 1 - before * of_start
+        return 1 - (1 - self.found.pruned) * of_start
 
     def _cut(self, i: int) -> float:
         """Write the pruned net that step `i` fine-tunes, unless it is there; its validation top-1."""
@@ -376,7 +375,8 @@ class Pruning:
         net = load_net(run.path / TUNED).to(self.runtime.device)
         name, total, zeros = setting.name(self.found), cost(net.plan), prune.sparsity(net)
         save_net(run.path / MODEL, net, **preprocessing(data))
-        pruned = self._pruned(net.plan, self.goals[-1])
+        # zeros that a later training need not keep are none for it
+        pruned = self._pruned(net.plan, 1.0)
         facts = {"data": self.recipe.data.name, "pruned_from": self.found.name, "pruned": pruned}
         ArchFile(net.plan, name, facts=facts).save(run.path / ARCH)
         test = data.finish()

@@ -27,7 +27,17 @@ from ..space import Arch
 from ..train import job_for, say
 from ..units import format_duration, format_quantity, parse_quantity
 from .begin import read_job, refuse_existing, refuse_others, run_to_resume, stopping, write_job
-from .cells import Cell, Sets, check_options, folder_name, key_of, read_data, resume_command, train_missing
+from .cells import (
+    Cell,
+    Sets,
+    check_options,
+    folder_name,
+    key_of,
+    plain_name,
+    read_data,
+    resume_command,
+    train_missing,
+)
 from .compare import arms_of
 from .pruners import PRUNERS, Policy, Pruning, saved
 from .train import Request, fitted
@@ -353,7 +363,7 @@ def write(folder: Path, summary: dict, cells: list[Cell]) -> None:
         if curve is not None:
             kept = {key: curve[key] for key in ("intercept", "slope", "low", "high")}
             facts = {"data": summary["data"], "data_key": summary["data_key"]}
-            files.write_json(folder / f"curve-{method}.json", {"format": CURVE, **kept, **facts})
+            files.write_json(folder / f"curve-{plain_name(method)}.json", {"format": CURVE, **kept, **facts})
     plot(folder / "sweep.png", summary)
 
 
@@ -361,7 +371,7 @@ def plot(path: Path, summary: dict) -> None:
     """Heat maps of validation top-1 below each size's best, and the fitted curves beside them."""
     from matplotlib.figure import Figure
 
-    methods = list(summary["curves"])
+    methods = [method for method in summary["curves"] if any(row["method"] == method for row in summary["rows"])]
     figure = Figure(figsize=(9, 1 + 3 * len(methods)), layout="constrained")
     axes = figure.subplots(len(methods), 2, squeeze=False)
     for (left, right), method in zip(axes, methods, strict=True):

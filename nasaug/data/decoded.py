@@ -21,7 +21,7 @@ from nasaug.errors import BadInput, RunFault
 from nasaug.files import cache_folder
 
 WORTH = 5000  # images: fewer are decoded in a second
-LARGEST = 1_000_000_000  # bytes of pixels
+LARGEST = 500_000_000  # bytes of pixels; writing them takes as many twice
 MOST = LARGEST // (3 * 32**2)  # images whose files are asked for their times
 KEPT = 4  # folders; those read longest ago go first
 
@@ -40,7 +40,7 @@ def place(root: str, parts: Mapping[str, np.ndarray]) -> Path | None:
         for file in files:
             with suppress(OSError):  # decoding will tell
                 stat = os.stat(os.path.join(os.fsencode(root), file))
-                facts += [stat.st_size, stat.st_mtime_ns]
+                facts += [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]  # what unpacks sets the former back
         digest.update(files.tobytes() + np.array(facts, dtype=np.int64).tobytes())
     whose = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
     return cache_folder() / "decoded" / f"{whose}-{digest.hexdigest()[:16]}.safetensors"
@@ -48,16 +48,15 @@ def place(root: str, parts: Mapping[str, np.ndarray]) -> Path | None:
 
 def read(path: Path, parts: Mapping[str, np.ndarray]) -> dict[str, Tensor] | None:
     """uint8 [n, channels, size, size] of each part, mapped from the disk; None where they are not there."""
-    if not path.is_file():
-        return None
     try:
+        if not path.is_file():
+            return None
         found, _ = checkpoint.read(path)
-    except BadInput:
+        os.utime(path)  # read just now
+    except (BadInput, OSError):
         return None
     if {name: len(files) for name, files in parts.items()} != {name: len(t) for name, t in found.items()}:
         return None
-    with suppress(OSError):
-        os.utime(path)  # read just now
     return found
 
 
@@ -72,5 +71,5 @@ def write(path: Path, pixels: Mapping[str, Tensor]) -> None:
         same = [p for p in others if p.name.partition("-")[0] == path.name.partition("-")[0]]
         for left in {*same, *others[KEPT - 1 :]}:
             left.unlink()
-    except (BadInput, RunFault, OSError) as error:
+    except (BadInput, RunFault, OSError, MemoryError) as error:
         log.info("decoded images are not kept: %s", error)

@@ -6,6 +6,7 @@ resumed epoch, give the same batches.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Iterator
@@ -29,7 +30,6 @@ except ImportError:  # torchvision 0.29 says that a later one will not have it
 # what Pillow raises on damaged files
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of random crops: Szegedy et al., CVPR 2015, as in torchvision
-JPEG = b"\xff\xd8\xff"  # how such files begin
 CENTRE = 0.875  # the evaluated centre's share of the shorter side: 224 of 256 px
 
 
@@ -106,12 +106,12 @@ def decoded(path: str) -> Tensor:
     """The image of a file, uint8 [3, height, width]. Raises one of UNREADABLE.
 
     JPEG by torchvision's decoder, which gives Pillow's pixels sooner; another format, and what it cannot read, by
-    Pillow, which tells why."""
+    Pillow, which tells why, and which refuses images that would fill the memory."""
     content = np.fromfile(path, dtype=np.uint8)
-    if decode_jpeg and content[:3].tobytes() == JPEG:
-        with suppress(RuntimeError):
-            return decode_jpeg(torch.from_numpy(content), mode="RGB")
-    with Image.open(path) as image:
+    with Image.open(io.BytesIO(content)) as image:
+        if decode_jpeg and image.format == "JPEG":
+            with suppress(RuntimeError):
+                return decode_jpeg(torch.from_numpy(content), mode="RGB")
         return TF.pil_to_tensor(image.convert("RGB"))
 
 

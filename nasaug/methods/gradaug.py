@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ..around import below
 from ..errors import BadInput
-from ..schedule import Constant, Schedule
+from ..schedule import Constant, Schedule, fixed
 from ..space import Arch, Space
 from .base import Base, Draw
 
@@ -36,6 +36,7 @@ class GradAug:
         for name in ("width", "depth"):
             if not 0 < getattr(self, name) <= 1:
                 raise BadInput(f"gradaug.{name} = {getattr(self, name):g} is a share: give above 0, to 1")
+        fixed("gradaug.weight", self.weight)
         if self.width == self.depth == 1 and tuple(self.resolutions) == (1.0,):
             raise BadInput("gradaug.width = 1, depth = 1 and resolutions = [1.0] leave nothing thinner to draw")
         shares = self.resolutions

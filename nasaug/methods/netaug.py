@@ -11,7 +11,8 @@ from ..around import Ladders, around
 from ..channels import channel_groups
 from ..cost import cost_of
 from ..errors import BadInput
-from ..schedule import Constant, Schedule
+from ..plan import Plan, plan
+from ..schedule import Constant, Schedule, fixed
 from ..space import Arch, Space
 from .base import Base, Draw
 
@@ -35,7 +36,7 @@ class NetAug:
     Our own: depth and kernels augmented too; several augmented nets a step; a cap on the extra MACs; the first
     augmented net's soft output as a further target of the base, at no extra pass; a first phase in which one wide net
     alone is trained, the widest at first, and shrinks to the base (parameters added, then discarded: Yu, Zhang and Ma
-    2023, who give no details)."""
+    2023, who give no details), for which the factors' ladders have FINE steps up to the largest."""
 
     weight: Schedule = Constant(1.0)
     width_until: float = 0.5  # share of training with width augmentation; the rest of it runs to the end
@@ -81,6 +82,9 @@ class NetAug:
         if self.aug_compute and (self.every > 1 or self.share < 1 or self.shrink_until):
             rule = "decides on netaug.every and netaug.share, and does not go with netaug.shrink_until"
             raise BadInput(f"netaug.aug_compute = {self.aug_compute:g} {rule}; leave one out")
+        if not self.augmented and (self.teach or self.every > 1 or self.share < 1):
+            raise BadInput("netaug.augmented = 0 leaves nothing for netaug.teach, every and share; leave those out")
+        fixed("netaug.weight", self.weight)
         for name in ("aug_compute", "teach"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise BadInput(f"netaug.{name} = {getattr(self, name):g} must be at least 0")
@@ -158,23 +162,28 @@ class NetAug:
             yield "base", step.loss(out, y) + self.teach * part / len(x) * step.match(out[:part], soft)
 
     def on_epoch(self, trainer) -> None:
-        sort = not trainer.inherited if self.sort == "auto" else self.sort
-        if sort and trainer.progress < max(self.width_until, self.shrink_until):
+        """Sorts while widths vary; in the first phase just what is still trained."""
+        sort, within = not trainer.inherited if self.sort == "auto" else self.sort, trainer.net.plan
+        shrinks = trainer.progress < self.shrink_until
+        if shrinks:
+            within = plan(trainer.space, self.shrunk(trainer.space, trainer.progress), within.classes)
+        if sort and (shrinks or (trainer.progress < self.width_until and self.augmented)):
             momentum, *averages = trainer.companions()
-            sort_channels(trainer.net, *(momentum,) * self.sort_momentum, *averages)
+            sort_channels(trainer.net, within, *(momentum,) * self.sort_momentum, *averages)
 
 
 def _fine(largest: float) -> tuple[float, ...]:
     return tuple(sorted({1 + (largest - 1) * i / (FINE - 1) for i in range(FINE)}))
 
 
-def sort_channels(net, *companions) -> None:
+def sort_channels(net, within: Plan, *companions) -> None:
     """Most important inner channels first in every block: weights, and what `companions` hold by their names.
 
     Importance is the L1 norm over the weights that read a channel (the published code's measure). Residual
-    streams are not sorted."""
-    streams = {block.name for block in net.plan.blocks}
+    streams are not sorted, nor channels that the smaller plan `within` has not."""
+    streams, sizes = {block.name for block in net.plan.blocks}, channel_groups(within)
     for name, group in channel_groups(net.plan).items():
-        if name not in streams:
-            order = net.importance(group).argsort(descending=True, stable=True)
-            net.permute(group, order, *companions)
+        if name not in streams and name in sizes:
+            score = net.importance(group)
+            score[sizes[name].size :] = -1.0
+            net.permute(group, score.argsort(descending=True, stable=True), *companions)

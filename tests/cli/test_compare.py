@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -439,6 +440,15 @@ def test_a_plus_in_a_number_or_in_a_files_name_joins_no_arms(empty_folder):
     kept = ["netaug:lr=1e+3", "distill:source=runs/a+mixup,temperature=2", "a+b.toml", "mixup"]
     assert split_arm("+".join(kept)) == kept
     assert split_arm("distill:source=runs/a+ema") == ["distill:source=runs/a", "ema"]
+    Path("netaug+mixup").mkdir()  # a run's folder, say
+    assert split_arm("netaug+mixup") == ["netaug", "mixup"]
+
+
+def test_a_cells_key_tells_a_pruned_net_from_its_like():
+    found = archfile.read("mobilenetv2-tiny")
+    pruned = [replace(found, facts={"pruned": share}) for share in (0.0, 0.5, 0.6)]
+    keys = [cells.key_of(net, "", Recipe()) for net in (found, *pruned)]
+    assert keys[0] == keys[1] and len(set(keys)) == 3
 
 
 SHIPPED = {path.stem: tomllib.loads(path.read_text()) for path in Path(__file__).parents[2].glob("recipes/arms/*.toml")}

@@ -322,3 +322,17 @@ def test_a_sweep_prunes_leaves_out_the_other_seeds_and_keeps_to_it(laid_out, mon
     assert told["pruned"]["policies"] == json.loads((RUN / "result.json").read_text())["pruned"] == 1
     assert "4 there already, 2 pruned" in again and not list(RUN.glob("cells/*_14-s*/result.json"))
     assert "with --pruner median, not none" in refused(*resume, "--pruner", "none")
+
+
+def test_a_method_of_which_nothing_is_there_and_one_with_a_slash_in_its_name_can_be_written(tmp_path):
+    odd, rows = "distill:source=runs/x", []
+    for macs, best in ((1e5, 0), (3e5, 4), (1e6, 9)):
+        tops = {m: [50.0 - abs(m - best), 51.0 - abs(m - best)] for m in (0, 4, 9)}
+        cells = {str(m): {"seeds": [0, 1], "val_top1": {"values": v, "mean": v[0]}} for m, v in tops.items()}
+        line = {"method": odd, "size": f"net-{macs:g}", "macs": macs, "policies": cells}
+        rows.append(line | {"best": {"policy": str(best)}})
+    curves = {"baseline": None, odd: sweep.fit(rows)}
+    summary = {"rows": rows, "curves": curves, "policies": ["0", "4", "9"], "data": "d", "data_key": "k"}
+    sweep.write(tmp_path, summary, [])
+    there = {"curve-distill_source=runs_x.json", "sweep.json", "sweep.png", "sweep.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == there

@@ -37,19 +37,23 @@ def test_a_second_run_opens_no_image_and_sees_the_same(pets, monkeypatch):
         load(config(pets, keep_decoded=False))
 
 
-@pytest.mark.parametrize("change", ["touched", "removed", "added"])
+@pytest.mark.parametrize("change", ["touched", "rewritten", "removed", "added"])
 def test_a_changed_folder_is_decoded_anew_and_its_old_pixels_go(pets, change):
     load(config(pets))
     (before,) = kept(pets)
     image = next(pets.rglob("*.png"))
     if change == "touched":
         os.utime(image, (1, 1))
+    elif change == "rewritten":  # by what unpacks an archive, say
+        old, content = image.stat(), image.read_bytes()
+        image.write_bytes(content)
+        os.utime(image, ns=(old.st_atime_ns, old.st_mtime_ns))
     elif change == "removed":
         image.unlink()
     else:
         image.with_name("new.png").write_bytes(image.read_bytes())
     data = load(config(pets))
-    count = {"touched": 100, "removed": 99, "added": 101}[change]
+    count = {"touched": 100, "rewritten": 100, "removed": 99, "added": 101}[change]
     assert len(data.train) + len(data.val) + len(data.finish()) == count
     (after,) = kept(pets)
     assert after != before
@@ -64,13 +68,24 @@ def test_what_cannot_be_kept_or_read_is_no_error(pets, monkeypatch):
     path.parent.rmdir()
     path.parent.write_text("a file where the folder would be")
     assert load(config(pets)).key == first.key
+
+    def denied(*_):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decoded.Path, "is_file", denied)
+        assert load(config(pets)).key == first.key
     assert load(config(pets, memory_mb=0)).streamed
 
 
 def test_few_images_are_not_kept_and_of_many_folders_the_latest(pets, monkeypatch):
+    written = []
     for number in range(6):
         load(config(write_folder(pets.parent / f"pets{number}", each=20, seed=number)))
-    assert len(kept(pets)) == decoded.KEPT
+        (new,) = set(kept(pets)) - set(written)
+        os.utime(new, (number, number))
+        written.append(new)
+    assert kept(pets) == sorted(written[-decoded.KEPT :])
     monkeypatch.setattr(decoded, "WORTH", 101)
     load(config(pets))
     assert len(kept(pets)) == decoded.KEPT
