@@ -83,6 +83,9 @@ class Common:
         for key in (*map(_key, options), *(() if arm is None else ("method",))):
             if key in said:
                 raise BadInput(f"--set {key}=… says what the command or an option says too; leave it out")
+        for item in self.set:
+            if _key(item) == "data.name":  # which would leave the recipe that of other data
+                raise BadInput(f"--set {item}: name the data by --data, which takes the recipe that is theirs too")
         default = begun or default_recipe(self.data or data or "fashion-mnist")
         recipe = default if self.recipe is None else self.recipe
         arms = () if arm is None else (arm,) if "method" in arm_says(arm, Recipe) else ("baseline", arm)

@@ -95,7 +95,7 @@ REFUSED = {
         "--run runs/netaug-train-1": "exists and is",
         "--set init=inherit --from-scratch": "--set init=… says what",
         "--set netaug.ladder=x": "'supernet' or 'fac",
-        "--set data.name=digit": "unknown data set 'digit'; did you mean digits",
+        "--set data.name=digits": "--set data.name=digits: name the data by --data",
         "--device gpu": "unknown --device",
     },
     "netaug-train --arch mobilenetv2-small --set": {
