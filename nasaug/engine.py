@@ -335,9 +335,9 @@ def time_steps(trainer: Trainer, places: int = 4) -> float:
     """Seconds a step takes, the mean over steps spread over training, since the nets that a method draws change in its
     course; one step before warms up. The trainer is left as it was.
 
-    At each of `places` a whole cycle of the method (`every`), but 32 steps in all at most."""
+    At each of at most `places` a whole cycle of the method (`every`); where that is more than one, 8 steps at most."""
     cycle = min(32, getattr(trainer.method, "every", 1))
-    places = max(1, min(places, 32 // cycle))
+    places = max(1, min(places, 8 // cycle))
     tensors = {name: t.clone() for name, t in trainer.tensors().items()}
     state = trainer.state() | {"history": list(trainer.history)}
     times = []

@@ -547,7 +547,7 @@ def test_timing_a_few_steps_leaves_no_trace():
 
 
 @pytest.mark.parametrize("stop", ["epochs", "macs", "seconds"])
-@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("every", [1, 2, 4, 9])
 def test_steps_are_timed_all_over_training_in_whole_cycles(stop, every, monkeypatch):
     """NetAug's are dearest at first: by those alone a training would seem longer than it is."""
     training = Training(epochs=12, batch=16, stop=stop, train_macs=1e9, max_seconds=9.0)
@@ -560,8 +560,10 @@ def test_steps_are_timed_all_over_training_in_whole_cycles(stop, every, monkeypa
 
     monkeypatch.setattr(Trainer, "train_step", train_step)
     time_steps(trainer)
-    assert [cycle for _, cycle in seen[1:]] == list(range(every)) * 4
-    assert [p for p, _ in seen[1::every]] == pytest.approx([1 / 8, 3 / 8, 5 / 8, 7 / 8], abs=0.1)
+    places = {1: 4, 2: 4, 4: 2, 9: 1}[every]
+    assert [cycle for _, cycle in seen[1:]] == list(range(every)) * places
+    evenly = [(i + 0.5) / places for i in range(places)]
+    assert [p for p, _ in seen[1::every]] == pytest.approx(evenly, abs=0.1)
 
 
 # --- how long -----------------------------------------------------------------------------------------------
