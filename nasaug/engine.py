@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import chain, count, islice
 from random import Random
 from statistics import mean
@@ -331,18 +332,18 @@ def _optimizer(net: Net, training: Training) -> torch.optim.SGD:
     return optimizer
 
 
-def time_steps(trainer: Trainer, places: int = 4) -> float:
+def time_steps(trainer: Trainer) -> float:
     """Seconds a step takes, the mean over steps spread over training, since the nets that a method draws change in its
     course; one step before warms up. The trainer is left as it was.
 
-    At each of at most `places` a whole cycle of the method (`every`); where that is more than one, 8 steps at most."""
+    At each of up to 4 places a whole cycle of the method (`every`); where that is more than one, 8 steps at most."""
     cycle = min(32, getattr(trainer.method, "every", 1))
-    places = max(1, min(places, 8 // cycle))
+    places = max(1, min(4, 8 // cycle))
     tensors = {name: t.clone() for name, t in trainer.tensors().items()}
     state = trainer.state() | {"history": list(trainer.history)}
     times = []
-    train, how = trainer.data.train, {"batch": trainer.length.batch, "seed": trainer.seed}
-    for images, labels, _ in chain.from_iterable(train.batches(**how, epoch=epoch) for epoch in count()):
+    batches = partial(trainer.data.train.batches, trainer.length.batch, seed=trainer.seed)
+    for images, labels, _ in chain.from_iterable(batches(epoch=epoch) for epoch in count()):
         place, within = divmod(max(0, len(times) - 1), cycle)
         if within == 0:
             _go_to(trainer, (place + 0.5) / places, cycle)
