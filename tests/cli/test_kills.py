@@ -110,8 +110,9 @@ def cut_off_line(log: Path) -> None:
 
 # --- real signals, to a process ----------------------------------------------------------------------------
 
-LONG_SEARCH = (*SEARCH, "--set", "epochs=20", "--trials", "20")
-LONG_TRAIN = (*TRAIN, "--set", "epochs=40")
+EACH = ("--set", "evaluate_every=1")  # a line of the log for every epoch
+LONG_SEARCH = (*SEARCH, *EACH, "--set", "epochs=20", "--trials", "20")
+LONG_TRAIN = (*TRAIN, *EACH, "--set", "epochs=40")
 
 
 @pytest.fixture(scope="module")
