@@ -11,10 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from cells import RESULTS, Cell, interval, write
@@ -29,18 +26,10 @@ TARGET, STEPS = "0.3M", 5
 PRUNED = {"falling": "9:0", "rising": "0:9", "constant": "4.5", "none": "0"}
 
 
-def sweep(folder: str, run: Path, jobs: int) -> None:
-    """Claim A's grid, begun or gone on with, to its end."""
-    if (run / "result.json").is_file():
-        return
-    command = ["nice", sys.executable, "-m", "nasaug", "sweep", "--run", str(run), "--jobs", str(jobs)]
-    if (run / "job.json").is_file():
-        command += ["--resume"]
-    else:
-        command += ["--data", folder, "--sizes", SIZES, "--policies", POLICIES, "--seeds", str(SEEDS)]
-        command += [word for item in SETTING for word in ("--set", item)]
-    with open(f"{run}.log", "a") as log:
-        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, env=os.environ)
+def sweep(folder: str, jobs: int) -> Cell:
+    """Claim A's grid as one resumable run."""
+    options = ("--data", folder, "--sizes", SIZES, "--policies", POLICIES, "--seeds", str(SEEDS), "--jobs", str(jobs))
+    return Cell("sweep", "sweep", (*options, *(word for item in SETTING for word in ("--set", item))))
 
 
 def head(*columns: list[str] | str) -> list[str]:
@@ -135,7 +124,7 @@ def main() -> None:
     root.mkdir(parents=True, exist_ok=True)
     run = root / "sweep"
     if not o.pages:
-        sweep(str(Path(o.folder).resolve()), run, o.jobs)
+        run_cells(root, [sweep(str(Path(o.folder).resolve()), o.jobs)], 1)
     if not (run / "result.json").is_file():
         raise SystemExit("the sweep is not finished: no page yet")
     page_of_sweep(run)

@@ -11,15 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
+from cells import Cell, train, write
 from cells import run as run_cells
-from cells import train, write
 
 from nasaug.apps import report
 
@@ -97,20 +94,12 @@ def driven(cells: Path) -> float:
     return mean([mean(row["magnitude"] for row in result["val"]) for result in results]) if results else math.nan
 
 
-def compare(c: Comparison, folder: str, run: Path, cells: Path, jobs: int) -> None:
-    """The comparison, begun or gone on with, to its end."""
-    if (run / "result.json").is_file():
-        return
-    command = ["nice", sys.executable, "-m", "nasaug", "compare", "--run", str(run), "--jobs", str(jobs)]
-    if (run / "job.json").is_file():
-        command += ["--resume"]
-    else:
-        command += ["--arch", c.arch, "--methods", c.methods, "--seeds", str(c.seeds), "--cells", str(cells)]
-        command += ["--match", c.match]
-        command += [] if c.resolution is None else ["--resolution", str(c.resolution), "--data", folder]
-        command += [word for item in c.sets for word in ("--set", item)]
-    with open(f"{run}.log", "a") as log:
-        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, env=os.environ)
+def cell(name: str, c: Comparison, folder: str, cells: Path, jobs: int) -> Cell:
+    """The comparison as one resumable run."""
+    options = ["--arch", c.arch, "--methods", c.methods, "--seeds", str(c.seeds), "--cells", str(cells)]
+    options += ["--match", c.match, "--jobs", str(jobs)]
+    options += [] if c.resolution is None else ["--resolution", str(c.resolution), "--data", folder]
+    return Cell(name, "compare", (*options, *(word for item in c.sets for word in ("--set", item))))
 
 
 def page(name: str, c: Comparison, run: Path) -> None:
@@ -159,7 +148,7 @@ def main() -> None:
             if str(root / "teacher") in c.methods:
                 how = ("--data", folder, "--resolution", "28", "--set", "epochs=12")
                 run_cells(root, [train("teacher", TEACHER, *how)], 1)
-            compare(c, folder, root / name, root / "cells", o.jobs)
+            run_cells(root, [cell(name, c, folder, root / "cells", o.jobs)], 1)
         if (root / name / "comparison.json").is_file():
             page(name, c, root / name)
 

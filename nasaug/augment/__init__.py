@@ -66,7 +66,7 @@ class View:
         object.__setattr__(self, "magnitude", Schedule.parse(self.magnitude))
         # at its ends, where it follows from the net
         nets = (self.magnitude.of_net(1e-300, 0.0), self.magnitude.of_net(1e300, 1.0))
-        for schedule in (self.magnitude, *nets):
+        for schedule in dict.fromkeys((self.magnitude, *nets)):
             for percent in range(101):
                 if not -1e-9 <= (value := schedule(percent / 100)) <= STRONGEST + 1e-9:  # a schedule's end is rounded
                     at = f"magnitude = {value} at {percent} % of training"
