@@ -43,6 +43,7 @@ p, li { max-width: 46rem; }
 dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .2rem 1rem; margin: 1rem 0; }
 dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }
+summary { cursor: pointer; }
 .scroll { overflow-x: auto; border: 1px solid var(--faint); border-radius: .4rem; }
 .scroll + .scroll, p + .scroll { margin-top: 1rem; }
 .scroll:focus-visible { outline: 2px solid var(--c0); }
@@ -117,9 +118,9 @@ def _compared(summary: dict[str, Any]) -> str:
         ("Matched by", matched),
         ("Reference", summary["reference"]),
         ("Seeds", f"{seeds} ({count} run{'s' if count > 1 else ''})"),
-        *((str(name).replace("_", " ").capitalize(), _told(value)) for name, value in summary["facts"].items()),
+        *((str(name).replace("_", " ").capitalize(), value) for name, value in summary["facts"].items()),
     ]
-    return "<dl>\n" + "\n".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in terms) + "\n</dl>"
+    return "<dl>\n" + "\n".join(f"<dt>{escape(a)}</dt><dd>{_told(b)}</dd>" for a, b in terms) + "\n</dl>"
 
 
 _MATCHED = {
@@ -130,7 +131,11 @@ _MATCHED = {
 
 
 def _told(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    """A fact, escaped; a long list of them folded away."""
+    if not isinstance(value, list):
+        return escape(str(value))
+    text = escape(", ".join(map(str, value)))
+    return text if len(value) <= 4 else f"<details><summary>{len(value)} of them</summary>{text}</details>"
 
 
 def _table(
