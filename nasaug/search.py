@@ -19,7 +19,7 @@ from .cost import Budget, Cost, Reach, cost_of, describe, sample_near
 from .data import Split
 from .errors import BadInput
 from .net import Net
-from .plan import plan
+from .plan import Plan, plan
 from .progress import Progress
 from .rundir import without_passwords
 from .runtime import Pending
@@ -60,6 +60,7 @@ class Search:
     seed: int = 0
     timeout: float | None = None
     scores: dict[Arch, float] = field(default_factory=dict)
+    _archs: dict[Plan, Arch] = field(default_factory=dict)
     _study: Any = None
     _record: Any = None
 
@@ -195,8 +196,10 @@ class Search:
         return {a.name: IntDistribution(0, len(a.choices) - 1) for a in self.space.axes if len(a.choices) > 1}
 
     def _arch(self, params: dict[str, int]) -> Arch:
+        """Of choices that come to one network (expand ratios that round to one width) those asked for first."""
         values = tuple(axis.choices[params.get(axis.name, 0)] for axis in self.space.axes)
-        return self.space.canonical(Arch(self.space.name, values))
+        arch = self.space.canonical(Arch(self.space.name, values))
+        return self._archs.setdefault(plan(self.space, arch, self.net.plan.classes), arch)
 
     def _params(self, arch: Arch) -> dict[str, int]:
         pairs = zip(self.space.axes, arch.values, strict=True)

@@ -211,7 +211,9 @@ class Space:
         return {axis.name: value for axis, value in zip(self.axes, arch.values, strict=True)}
 
     def canonical(self, arch: Arch) -> Arch:
-        """The same network, choices of skipped blocks folded to the smallest: equal nets, equal ids."""
+        """The same network, choices of skipped blocks folded to the smallest.
+
+        Choices that a divisor rounds to one width stay apart: only the plan, which is made of them, knows that."""
         values = list(arch.values)
         for axis, depth, place in self._owners:
             if place > values[depth]:
@@ -219,7 +221,7 @@ class Space:
         return Arch(arch.space, tuple(values))
 
     def id(self, arch: Arch) -> str:
-        """Ten hexadecimal digits that are equal for equal networks of this space."""
+        """Ten hexadecimal digits that are equal for equal choices, those of skipped blocks aside."""
         text = json.dumps(self.choices(self.canonical(arch)), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 

@@ -19,7 +19,7 @@ from nasaug.cost import cost, cost_of
 from nasaug.difficulty import Difficulty
 from nasaug.engine import Step
 from nasaug.errors import BadInput
-from nasaug.methods import Baseline, Draw, GradAug, NetAug
+from nasaug.methods import Base, Baseline, Draw, GradAug, NetAug
 from nasaug.net import Net, _place
 from nasaug.noise import Noise
 from nasaug.plan import plan
@@ -126,15 +126,26 @@ def test_the_full_net_is_never_drawn_as_a_thin_one():
     base, method = base_of(), GradAug(width=0.97, resolutions=(1.0,))
     space, arch = method.space(base)
     drawn = [method.nets(Draw(space, arch, 4, i, 0.0, Random(i)))[1:] for i in range(40)]
-    assert all(thin != arch for nets in drawn for thin in nets)
+    # widths near the full one are rounded to it
+    assert all(plan(space, thin, 4) != plan(space, arch, 4) for nets in drawn for thin in nets)
+    assert any(method._thin(Draw(space, arch, 4, i, 0.0, Random(i))) != space.smallest for i in range(40))
+
+
+@pytest.mark.parametrize("settings", [{"width": 1.0}, {"width": 0.999}, {"width": 1.0, "depth": 0.5}])
+def test_where_nothing_is_thinner_it_is_refused(settings):
+    base = Base(plan_of(inverted("a", 24, 96)))  # without a block that could be left out
     with pytest.raises(BadInput, match="nothing thinner"):
-        GradAug(width=1.0, resolutions=(1.0,))
+        GradAug(**settings, resolutions=(1.0,)).space(base)
 
 
-def test_only_the_full_pass_updates_the_statistics():
-    trainer = trainer_of(GradAug(num_subnet=2, width=0.5))
-    trainer.train_step(*batch_of(trainer))
-    assert {int(n.num_batches_tracked) for n in trainer.net._norms} == {1}
+@pytest.mark.parametrize(
+    "settings", [{"width": 0.5}, {"width": 0.97, "resolutions": (1.0,)}, {"width": 0.5, "depth": 0.5}]
+)
+def test_only_the_full_pass_updates_the_statistics(settings):
+    trainer = trainer_of(GradAug(num_subnet=2, **settings))
+    for number in range(3):
+        trainer.train_step(*batch_of(trainer, number))
+    assert {int(n.num_batches_tracked) for n in trainer.net._norms} == {3}
 
 
 def test_gradaug_of_weight_zero_is_plain_training():

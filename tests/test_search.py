@@ -123,6 +123,23 @@ def test_networks_that_differ_in_skipped_blocks_alone_are_one(tmp_path):
     assert any(shallow)  # some were asked for with choices of a block that is not there
 
 
+def test_choices_that_come_to_one_width_are_one_network(tmp_path):
+    stages = [
+        stage("stem", "conv", width=8, kernel=3, act="relu"),
+        stage("s1", "basic", width=[8, 16], depth=[1, 2], expand=[0.5, 0.75, 1], kernel=3, act="relu", first="project"),
+        stage("pool", "pool"),
+    ]
+    space = made({"divisor": 8, "resolution": [8, 12], "stage": stages})
+    search = search_of(tmp_path / "study", sampler="random", trials=15, budget=Budget(), space=space)
+    found = run(search)
+    asked = set()
+    for _, params, _, _ in recorded(search):
+        choices = tuple(axis.choices[params.get(axis.name, 0)] for axis in space.axes)
+        asked.add(space.canonical(Arch(space.name, choices)))
+    networks = {plan(space, arch, 10) for arch in asked}
+    assert len(asked) > len(networks) == len(found) == len({plan(space, c.arch, 10) for c in found}) == 15
+
+
 def test_where_nothing_is_within_the_budget_it_ends_and_says_so(tmp_path):
     for sampler in SAMPLERS:
         search = search_of(tmp_path / sampler, sampler=sampler, trials=2, budget=Budget(params=100))

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from ..around import below
 from ..errors import BadInput
+from ..plan import plan
 from ..schedule import Constant, Schedule, fixed
 from ..space import Arch, Space
 from .base import Base, Draw
@@ -37,8 +38,6 @@ class GradAug:
             if not 0 < getattr(self, name) <= 1:
                 raise BadInput(f"gradaug.{name} = {getattr(self, name):g} is a share: give above 0, to 1")
         fixed("gradaug.weight", self.weight)
-        if self.width == self.depth == 1 and tuple(self.resolutions) == (1.0,):
-            raise BadInput("gradaug.width = 1, depth = 1 and resolutions = [1.0] leave nothing thinner to draw")
         shares = self.resolutions
         if not shares or not all(0 < s <= 1 for s in shares) or list(shares) != sorted(set(shares)):
             raise BadInput(f"gradaug.resolutions = {list(shares)} must rise, above 0 and up to 1.0, like 0.5, 1.0")
@@ -46,13 +45,18 @@ class GradAug:
     def space(self, base: Base) -> tuple[Space, Arch]:
         widths = tuple(self.width + (1 - self.width) * i / STEPS for i in range(STEPS))
         sizes = tuple(max(1, round(base.plan.resolution * s)) for s in self.resolutions)
-        return below(base.plan, widths, sizes, self.depth < 1)
+        space, arch = below(base.plan, widths, sizes, self.depth < 1)
+        if _same(space, space.smallest, arch, base.plan.classes):
+            given = f"gradaug.width = {self.width:g}, depth = {self.depth:g} and resolutions = {list(self.resolutions)}"
+            raise BadInput(f"{given} leave nothing thinner to draw of this net; lower one of them")
+        return space, arch
 
     def nets(self, draw: Draw) -> list[Arch]:
         return [draw.base, *(self._thin(draw) for _ in range(self.num_subnet))]
 
     def _thin(self, draw: Draw) -> Arch:
-        """Never the full net itself, whose pass would update its norms' statistics with transformed images."""
+        """Never the full net itself, to whose width one near it is rounded: its pass would update its norms'
+        statistics with transformed images."""
         for _ in range(1000):
             arch = draw.sample(low=draw.space.smallest, free=("width", "resolution"))
             stays = (
@@ -60,7 +64,7 @@ class GradAug:
                 for axis, value in zip(draw.space.axes, arch.values, strict=True)
             )
             thin = draw.space.canonical(Arch(arch.space, tuple(stays)))
-            if thin != draw.base:
+            if not _same(draw.space, thin, draw.base, draw.classes):
                 return thin
         return draw.space.smallest
 
@@ -77,3 +81,8 @@ class GradAug:
 
     def on_epoch(self, trainer) -> None:
         pass
+
+
+def _same(space: Space, a: Arch, b: Arch, classes: int) -> bool:
+    """Whether both come to one network, which archs that differ can."""
+    return a == b or plan(space, a, classes) == plan(space, b, classes)
