@@ -68,6 +68,16 @@ def flatten(table: Table, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def differing(begun: Any, asked: Any, aside: Sequence[str] = ()) -> list[str]:
+    """The keys in which two recipes differ, each with both values; without those named `aside`."""
+    one, two = flatten(to_dict(begun)), flatten(to_dict(asked))
+    return [
+        f"{key} (begun with {one.get(key, 'none')}, asked {two.get(key, 'none')})"
+        for key in sorted((one.keys() | two.keys()).difference(aside))
+        if one.get(key) != two.get(key)
+    ]
+
+
 def _plain(value: Any) -> Any:
     if hasattr(value, "to_plain"):
         return value.to_plain()

@@ -73,13 +73,7 @@ class RunDir:
 
     def check_settings(self, settings: Any) -> None:
         """Refuses to resume under another recipe than the run was begun with; names the keys that differ."""
-        begun = recipe.flatten(recipe.to_dict(recipe.load(self.path / "recipe.toml", type(settings))))
-        asked = recipe.flatten(recipe.to_dict(settings))
-        differing = [
-            f"{key} (begun with {begun.get(key, 'none')}, asked {asked.get(key, 'none')})"
-            for key in sorted(begun.keys() | asked.keys())
-            if begun.get(key) != asked.get(key)
-        ]
+        differing = recipe.differing(recipe.load(self.path / "recipe.toml", type(settings)), settings)
         if differing:
             remedy = "resume with what it was begun with, or start a new run"
             raise BadInput(f"{self.path} was begun with other settings: {', '.join(differing)}; {remedy}")

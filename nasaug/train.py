@@ -221,12 +221,14 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
     facts: dict = {}
     per_step = announce(trainer, title, f"{found.name}, {describe(cost(found.plan))}")
     warn_of_curves(recipe, data)
+    if job.inherit:
+        warn_of_overlap(str(job.inherit), checkpoint.read(job.inherit)[1], data)
     if isinstance(job.method, NetAug):
         macs = teacher_macs(found, recipe.teacher) * recipe.teacher_passes
         facts = announce_augmentation(job, per_step, len(data.train), runtime, macs)
     carry_out(trainer, run, title)
     product = trainer.product()
-    save_net(run.path / "model.safetensors", product, **preprocessing(data))
+    save_net(run.path / "model.safetensors", product, **preprocessing(data), val_key=data.val_key)
     replace(found, supernet=None).save(run.path / "arch.json")
     test = data.finish()
     correct = torch.cat(scorer.correct(product, test)).cpu()
@@ -252,6 +254,13 @@ def warn_of_curves(recipe: Recipe, data: Data) -> None:
         if isinstance(view.magnitude, Curve) and view.magnitude.data_key != data.key:
             fitted = f"its curve was fitted on {view.magnitude.data or 'unnamed data'}, these are {data.name}"
             say(f"  warning: views.{name}.magnitude: {fitted}; what suits one need not suit the other")
+
+
+def warn_of_overlap(source: str, facts: dict, data: Data) -> None:
+    """Say where what one starts from or is taught by may have been trained on the images that validate here."""
+    if facts.get("val_key", data.val_key) != data.val_key:
+        seen = "it may have been trained on those that are validated on here"
+        say(f"  warning: {source} had other validation images: {seen}")
 
 
 def job_for(found: ArchFile, recipe: Recipe, runtime: Runtime, images: int) -> Job:
@@ -300,6 +309,7 @@ def teacher_of(found: ArchFile, recipe: Recipe, data: Data, runtime: Runtime, sc
     net, facts = finished_net(config.source)
     if list(facts.get("classes", data.classes)) != list(data.classes):
         raise BadInput(f"teacher.source = {config.source} was trained on other classes than those of {data.name}")
+    warn_of_overlap(f"the teacher {config.source}", facts, data)
     theirs = (tuple(facts.get("mean", data.mean)), tuple(facts.get("std", data.std)))
     return renormalised(net, macs, runtime.device, own, theirs)
 

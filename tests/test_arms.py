@@ -1,5 +1,6 @@
 """What a recipe adds to a method: gradaug's thin nets, netaug's extensions, teachers, noise, averages, lengths."""
 
+import copy
 from dataclasses import replace
 from random import Random
 
@@ -299,6 +300,7 @@ def test_netaugs_extensions_out_of_range_are_refused_by_name(wrong):
 def teacher_for(trainer, seed=5):
     net = Net(trainer.plan, seed)
     net.train().calibrate([torch.randn(16, 3, trainer.plan.resolution, trainer.plan.resolution)])
+    net.train()
     return renormalised(net, 1000, torch.device("cpu"), ((0.5,), (0.1,)), ((0.5,), (0.1,)))
 
 
@@ -311,7 +313,9 @@ def test_a_teachers_soft_output_joins_every_loss_and_costs_one_pass_a_view():
     trainer.task, trainer.teacher, trainer.macs = task, teacher_for(trainer), 0.0
     step = Step(trainer, *batch_of(trainer))
     x, y = step.view("train")
-    logits = trainer.teacher.net(resize(x, trainer.plan.resolution))  # the data are larger
+    net = copy.deepcopy(trainer.teacher.net).eval()
+    logits = net(resize(x, trainer.plan.resolution))  # the data are larger
+    assert same(net.state_dict(), trainer.teacher.net.state_dict())  # its norms learn nothing
     assert x.shape[-1] > trainer.plan.resolution
     assert torch.allclose(y.soft, (logits / 2).softmax(1)) and not y.soft.requires_grad
     out = step.run(x, trainer.base)

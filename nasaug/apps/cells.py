@@ -24,7 +24,7 @@ from ..archfile import ArchFile
 from ..data import Data
 from ..engine import time_steps
 from ..errors import BadInput, RunFault
-from ..recipe import dump, flatten, to_dict
+from ..recipe import differing, dump, flatten, load, to_dict
 from ..rundir import RunDir
 from ..runtime import Runtime, deferred_stop, open_runtime
 from ..settings import Recipe
@@ -54,6 +54,16 @@ class Cell:
     @property
     def finished(self) -> bool:
         return RunDir(self.path).finished
+
+
+def check_begun(cells: list[Cell]) -> None:
+    """Raises BadInput for a folder that was begun with other settings than its cell's, as by a version of nasaug with
+    other defaults, which a key leaves out. A teacher may have been moved."""
+    for cell in cells:
+        if (cell.path / JOB_FILE).is_file():
+            differs = differing(load(cell.path / "recipe.toml", Recipe), cell.recipe, aside=("arm", "teacher.source"))
+            if differs:
+                raise BadInput(f"{cell.path} was trained with {', '.join(differs)}; remove it, or give other --cells")
 
 
 def check_options(asked: Any, common: Any, whose: str) -> None:
@@ -164,6 +174,7 @@ def train_missing(
     """Say how many cells there are and about how long those not there yet take, and train them; those that failed.
 
     Raises RunFault where no cell at all is finished then."""
+    check_begun(cells)
     watch, runtime = watch or Watch(), open_runtime(device)
     left = [cell for cell in cells if not cell.finished and not watch.hopeless(cell)]
     there = sum(cell.finished for cell in cells)

@@ -19,7 +19,18 @@ from ..settings import Recipe
 from ..train import job_for, make_scorer, say, teacher_of
 from . import report
 from .begin import read_job, refuse_existing, refuse_others, run_to_resume, stopping, write_job
-from .cells import Cell, Sets, check_options, digest, folder_name, key_of, read_data, resume_command, train_missing
+from .cells import (
+    Cell,
+    Sets,
+    check_begun,
+    check_options,
+    digest,
+    folder_name,
+    key_of,
+    read_data,
+    resume_command,
+    train_missing,
+)
 from .train import BASE, Request, fitted
 
 DEFAULT = "baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling"
@@ -66,6 +77,8 @@ def command(asked: Asked, common) -> None:
         "arch_data": of_arch, "cells": None if asked.cells is None else str(asked.cells.resolve()),
     }  # fmt: skip
     cells = make_cells(found, setting, common, sets)  # refuses what cannot be, before anything is written
+    if asked.cells:
+        check_begun(cells)
     with RunDir.create("compare", plain, common.run) as run, stopping("compare", run):
         found.save(run.path / BASE)
         write_job(run, "compare", **setting)

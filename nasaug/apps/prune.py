@@ -41,6 +41,7 @@ from ..train import (
     say,
     teacher_macs,
     teacher_of,
+    warn_of_overlap,
 )
 from ..units import format_duration, format_quantity, parse_quantity
 from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
@@ -181,8 +182,7 @@ def command(asked: Asked, common) -> dict:
     data = load_data(recipe, found.plan.resolution)
     if list(facts.get("classes", data.classes)) != list(data.classes):
         raise BadInput(f"{asked.source} was trained on other classes than those of {data.name}; leave --data out")
-    if data.key != found.facts["source"]["data_key"]:
-        say(f"warning: {asked.source} had other data or splits: it may have been trained on what is validated on here")
+    warn_of_overlap(str(asked.source), facts, data)
     with RunDir.create(VERB, recipe, common.run) as run, stopping(VERB, run):
         found.save(run.path / BASE)
         save_net(run.path / TUNED, net, steps=[])
@@ -374,7 +374,7 @@ class Pruning:
             (run.path / passed).unlink(missing_ok=True)
         net = load_net(run.path / TUNED).to(self.runtime.device)
         name, total, zeros = setting.name(self.found), cost(net.plan), prune.sparsity(net)
-        save_net(run.path / MODEL, net, **preprocessing(data))
+        save_net(run.path / MODEL, net, **preprocessing(data), val_key=data.val_key)
         # zeros that a later training need not keep are none for it
         pruned = self._pruned(net.plan, 1.0)
         facts = {"data": self.recipe.data.name, "pruned_from": self.found.name, "pruned": pruned}

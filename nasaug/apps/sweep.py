@@ -30,6 +30,7 @@ from .begin import read_job, refuse_existing, refuse_others, run_to_resume, stop
 from .cells import (
     Cell,
     Sets,
+    check_begun,
     check_options,
     folder_name,
     key_of,
@@ -91,7 +92,9 @@ def command(asked: Asked, common) -> None:
     nets = nets_of(setting, plain)
     setting["nets"] = [f"{net.name}.json" for net in nets]
     _check_policies(setting["policies"])
-    make_cells(nets, setting, common, Path("."), sets)
+    made = make_cells(nets, setting, common, Path("."), sets)
+    if asked.cells:
+        check_begun(made)
     with RunDir.create("sweep", plain, common.run) as run, stopping("sweep", run):
         (run.path / SIZES).mkdir()
         for net, name in zip(nets, setting["nets"], strict=True):

@@ -98,12 +98,22 @@ class Data:
     @cached_property
     def key(self) -> str:
         """Hash of the classes and of the training and validation images (streamed: their names and size)."""
-        digest = hashlib.sha256(repr((self.classes, self.size, self.streamed)).encode())
-        for split in (self.train, self.val):
-            digest.update(split.labels.numpy().tobytes())
-            for chunk in split.content():
-                digest.update(chunk)
-        return digest.hexdigest()[:16]
+        return _digest((self.classes, self.size, self.streamed), self.train, self.val)
+
+    @cached_property
+    def val_key(self) -> str:
+        """Hash of the validation images (streamed: their names): what was trained with the same has seen none of
+        them."""
+        return _digest((self.classes, self.streamed), self.val)
+
+
+def _digest(what: tuple, *splits: Split) -> str:
+    digest = hashlib.sha256(repr(what).encode())
+    for split in splits:
+        digest.update(split.labels.numpy().tobytes())
+        for chunk in split.content():
+            digest.update(chunk)
+    return digest.hexdigest()[:16]
 
 
 def names() -> tuple[str, ...]:

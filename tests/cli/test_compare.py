@@ -371,6 +371,15 @@ def test_cells_in_a_folder_of_their_own_are_used_again(here, monkeypatch):
     assert not any(cell.path.exists() for cell in others)
 
 
+def test_cells_of_a_version_with_other_defaults_are_not_taken_for_these(here):
+    shared = (*COMPARE, "--seeds", "1", "--cells", "cells", "--methods", "baseline")
+    done(*shared)
+    recipe = next(Path("cells").glob("baseline-s0-*/recipe.toml"))
+    recipe.write_text(recipe.read_text().replace("momentum = 0.9", "momentum = 0.8"))  # no part of a key
+    said = refused(*shared, "--run", "other")
+    assert "momentum (begun with 0.8, asked 0.9); remove it, or give other --cells" in said
+
+
 def test_a_report_of_a_comparison_says_what_the_comparison_did(there):
     said = done("report", str(RUN)).out
     assert json.loads(Path("report.json").read_text()) == told() and report.table(told()) in said
@@ -454,7 +463,7 @@ def test_a_cells_key_tells_a_pruned_net_from_its_like():
 SHIPPED = {path.stem: tomllib.loads(path.read_text()) for path in Path(__file__).parents[2].glob("recipes/arms/*.toml")}
 METHODS = ("baseline", "netaug", "gradaug")
 WITH_METHODS = [
-    f"{method}+{arm}" for arm, table in sorted(SHIPPED.items()) for method in METHODS[:2]
+    f"{method}+{arm}" for arm, table in sorted(SHIPPED.items()) for method in METHODS
     if arm not in METHODS and table.get("method", method) == method
 ]  # fmt: skip
 

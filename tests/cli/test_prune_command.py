@@ -278,7 +278,7 @@ def test_a_run_that_is_not_there_whole_is_refused(here):
 def test_other_splits_than_the_nets_own_are_told_of(here):
     command, _ = structured()
     with_others = (*command, "--set", "data.split_seed=1")
-    assert "warning: runs/netaug-train-1 had other data or splits" in done(*with_others).out
+    assert "warning: runs/netaug-train-1 had other validation images" in done(*with_others).out
 
 
 def test_help_shows_examples_that_the_command_line_understands(empty_folder):

@@ -12,6 +12,8 @@ from nasaug import archfile
 from nasaug import search as search_module
 from nasaug.checkpoint import read
 from nasaug.cost import cost
+from nasaug.data import Data, DataConfig, load
+from nasaug.engine import Trainer
 from nasaug.plan import plan
 
 SUPERNET = Path("runs/search-1/supernet.safetensors")
@@ -42,6 +44,54 @@ def test_a_run_holds_recipe_environment_log_and_figures(finished, monkeypatch):
     result = json.loads(Path("runs/netaug-train-1/result.json").read_text())
     assert result["init"] == "inherit" and [row["epoch"] for row in result["val"]] == [1, 2]
     assert {"ladder", "augmented_over_base", "train_macs", "seconds", "test_top1"} <= result.keys()
+
+
+# --- who sees which images --------------------------------------------------------------------------------------
+
+
+def test_a_search_never_reads_the_test_images(laid_out, monkeypatch):
+    def read_early(data):
+        raise AssertionError("the test images were asked for")
+
+    monkeypatch.setattr(Data, "finish", read_early)
+    done(*SEARCH)
+
+
+def test_a_training_reads_the_test_images_once_after_its_last_evaluation(here, monkeypatch):
+    events = []
+
+    def noting(owner, name):
+        original = getattr(owner, name)
+
+        def noted(*args, **kwargs):
+            events.append(name)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    for owner, name in ((Data, "finish"), (Trainer, "end_epoch"), (Trainer, "train_step")):
+        noting(owner, name)
+    done(*TRAIN, "--run", "r")
+    assert events.count("finish") == 1 and events[-1] == "finish" and events.count("end_epoch") == 2
+
+
+@pytest.mark.parametrize(
+    ("arm", "what"),
+    [("baseline:init=inherit", "runs/search-1/supernet.safetensors had"),
+     ("baseline+distill:source=runs/netaug-train-1", "the teacher runs/netaug-train-1 had")],
+)  # fmt: skip
+def test_weights_and_teachers_that_were_trained_with_other_splits_are_told_of(here, arm, what):
+    train = ("train", *QUICK, "--arch", "found.json", "--method", arm)
+    assert "warning" not in done(*train, "--run", "same").out
+    assert f"{what} other validation images" in done(*train, "--set", "data.split_seed=1", "--run", "other").out
+
+
+def test_a_model_says_how_its_images_are_prepared(finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    told = read("runs/netaug-train-1/model.safetensors")[1]
+    data = load(DataConfig(name="digits", train_images=48, val_images=40))
+    assert (told["mean"], told["std"], told["classes"]) == (list(data.mean), list(data.std), list(data.classes))
+    assert min(told["std"]) > 0 and told["classes"] == [str(i) for i in range(10)]
 
 
 def test_moved_together_found_json_and_runs_still_work(here, monkeypatch):
