@@ -19,32 +19,39 @@ from nasaug.recipe import load as load_recipe
 from nasaug.runtime import Pending, Stopped, open_runtime
 from nasaug.settings import Recipe
 from nasaug.spacefile import load
-from nasaug.train import job_for, load_data, make_job, make_scorer, make_trainer, save_net
+from nasaug.train import job_for, load_data, make_job, make_scorer, make_trainer, save_net, teacher_of
 
-METHODS = {
-    "baseline": ("method=baseline",),
-    "netaug, sorted": ("method=netaug", "netaug.ladder=factors", "zero_init_residual=false"),
-    "netaug, inherited": ("method=netaug", "init=inherit"),
-    "sandwich": (),
+ARMS = {
+    "baseline": "baseline",
+    "netaug, sorted": "netaug:ladder=factors,zero_init_residual=false",
+    "netaug, inherited": "netaug:init=inherit",
+    "netaug, a view and a share of its own for what is wide": "strong-wide:ladder=factors,aug_compute=0.5",
+    "netaug, shrinking, until so many MACs": "shrink:stop=macs,train_macs=1.6e8",
+    "gradaug with all that is drawn": "gradaug:depth=0.5+mixup+dropout+stochastic-depth+random-erasing+ema",
+    "driven by a teacher": "baseline+difficulty-drive",
+    "kept by a teacher": "netaug+difficulty-keep",
+    "sandwich": "baseline",
 }
+SUPERNET = Path("supernet")
 
 
 def trainers(name: str) -> Callable[[], Trainer]:
-    """What makes a new trainer of 9 steps in 3 epochs, as the commands do."""
-    recipe = load_recipe("quick.toml", Recipe, ("epochs=3", *METHODS[name]))
+    """What makes a new trainer of about 9 steps in 3 epochs, as the commands do."""
+    recipe = load_recipe("quick.toml", Recipe, ("epochs=3",), (ARMS[name],))
     space, runtime, data = load("tiny.toml", BLOCKS), open_runtime("cpu"), load_data(recipe, 12)
     scorer = make_scorer(recipe, data, runtime)
     largest, middle = plan(space, space.largest, 10), space.sample(Random("middle"))
     found = ArchFile(plan(space, middle, 10), "middle", space, middle)
+    if recipe.init == "inherit" or recipe.teacher.source:
+        save_net(SUPERNET, Net(largest, seed=3))
+        found = replace(found, supernet=SUPERNET)
     if name == "sandwich":
         base, method = Base(largest, space, space.largest), replace(recipe.sandwich, low=2e4, high=1e5)
         job = make_job(recipe, method, base, images=48, runtime=runtime)
-    elif name == "netaug, inherited":
-        save_net(Path("supernet"), Net(largest, seed=3))
-        job = job_for(replace(found, supernet=Path("supernet")), recipe, runtime, 48)
     else:
         job = job_for(found, recipe, runtime, 48)
-    return lambda: make_trainer(job, data, runtime, scorer, keep_best=name != "sandwich")
+    teacher = teacher_of(found, recipe, data, runtime, scorer)
+    return lambda: make_trainer(job, data, runtime, scorer, keep_best=name != "sandwich", teacher=teacher)
 
 
 def train_on(trainer: Trainer, stop: int | None) -> bool:
@@ -70,12 +77,13 @@ def assert_same(one: Trainer, other: Trainer) -> None:
     assert timeless(one.state()) == timeless(other.state())
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ARMS)
 def test_stopped_at_any_step_and_resumed_is_bit_for_bit_the_same(laid_out, name):
     new = trainers(name)
     whole = new()
     train_on(whole, None)
-    within, at_the_end, everywhere = (4,), (6,), tuple(range(1, whole.length.steps))
+    assert whole.step > 6
+    within, at_the_end, everywhere = (4,), (6,), tuple(range(1, whole.step))
     for stops in (within, at_the_end, everywhere):
         Path("c").unlink(missing_ok=True)
         for stop in (*stops, None):
