@@ -356,6 +356,7 @@ def prune(
     target_sparsity: float | None = None,
     lr_scale: float | None = None,
     method: str | None = None,
+    round: Whole = None,
     common: Common = Common(),
 ):
     """Prune a trained network in steps, each followed by fine-tuning under an augmentation of its own strength.
@@ -364,7 +365,7 @@ def prune(
 
       nasaug prune --from runs/train-1 --target-macs 1M
 
-      nasaug prune --from runs/train-1 --target-macs 1M --steps 5 --magnitude 9:2
+      nasaug prune --from runs/train-1 --target-macs 1M --steps 5 --magnitude 9:2 --round 8
 
       nasaug prune --from runs/train-1 --unstructured --target-sparsity 0.9
 
@@ -382,11 +383,12 @@ def prune(
     :param target_sparsity: Share of zeros among the weights of convolutions (not depthwise) and linear layers.
     :param lr_scale: Times the recipe's learning rate; default 0.5.
     :param method: Fine-tune by any arm (nasaug compare); default: baseline.
+    :param round: Where channels go, keep a multiple of so many, like 8, which hardware is fast with; default 1.
     """
     from .apps import prune as app_prune
 
     asked = app_prune.Asked(
-        source, target_macs, target_sparsity, unstructured, steps, magnitude, criterion, lr_scale, method
+        source, target_macs, target_sparsity, unstructured, steps, magnitude, criterion, lr_scale, method, round
     )
     app_prune.command(asked, common)
 

@@ -56,11 +56,13 @@ def with_sizes(plan: Plan, counts: Mapping[Size, int]) -> Plan:
     return from_specs((*specs, plan.blocks[-1].spec), plan.resolution, plan.classes)
 
 
-def least_sizes(plan: Plan) -> dict[Size, int]:
-    """How many channels every group keeps, however small the target: LEAST, or LEAST_SHARE of what `plan` has."""
+def least_sizes(plan: Plan, divisor: int = 1) -> dict[Size, int]:
+    """How many channels every group keeps, however small the target: LEAST, or LEAST_SHARE of what `plan` has, the next
+    multiple of `divisor`."""
     groups = channel_groups(plan)
     have = {size: groups[names[0]].size for size, names in sizes(plan).items()}
-    return {size: min(n, max(LEAST, math.ceil(LEAST_SHARE * n))) for size, n in have.items()}
+    least = {size: max(LEAST, math.ceil(LEAST_SHARE * n)) for size, n in have.items()}
+    return {size: min(n, divisor * math.ceil(least[size] / divisor)) for size, n in have.items()}
 
 
 def targets(start: float, end: float, steps: int) -> list[float]:
@@ -68,10 +70,13 @@ def targets(start: float, end: float, steps: int) -> list[float]:
     return [start * (end / start) ** (i / steps) for i in range(1, steps)] + [end]
 
 
-def smaller(plan: Plan, scores: Mapping[str, Tensor], macs: float, least: Mapping[Size, int]) -> Plan:
+def smaller(
+    plan: Plan, scores: Mapping[str, Tensor], macs: float, least: Mapping[Size, int], divisor: int = 1
+) -> Plan:
     """The largest plan of at most `macs` MACs that keeps just the channels above one score, the same for all groups.
 
-    `scores` as `importance` gives them. Raises BadInput where even `least` of all has more MACs."""
+    A group that loses some keeps a multiple of `divisor`, which hardware is faster with. `scores` as
+    `importance` gives them. Raises BadInput where even `least` of all has more MACs."""
     counted, leaving, have = sizes(plan), [], {}
     for size, names in counted.items():
         # groups that share a number lose their least important channels together
@@ -82,7 +87,9 @@ def smaller(plan: Plan, scores: Mapping[str, Tensor], macs: float, least: Mappin
 
     def without(n: int) -> Plan:
         gone = Counter(size for _, size in leaving[:n])
-        return with_sizes(plan, {size: number - gone[size] for size, number in have.items()})
+        kept = {size: number - gone[size] for size, number in have.items()}
+        rounded = {size: max(least[size], n - n % divisor) if gone[size] else n for size, n in kept.items()}
+        return with_sizes(plan, rounded)
 
     n = bisect_left(range(len(leaving) + 1), -macs, key=lambda n: -cost(without(n)).macs)
     if n > len(leaving):

@@ -22,6 +22,7 @@ from .tasks.classify import top1
 
 BATCH, SMALL_BATCH, SMALL = 256, 512, 32  # images at once, and up to SMALL px
 CACHED = 700_000_000  # bytes of prepared images that a split may hold at one resolution
+CACHED_IN_ALL = 3_000_000_000
 
 
 class Scorer:
@@ -32,13 +33,16 @@ class Scorer:
         self.calibration = data.train.take(calibration, seed)
         self.seen = data.train.take(len(data.val), seed + 1)  # clean training images, to tell over- from under-fitting
         self._cache: dict[tuple[Split, int], list[tuple[Tensor, Tensor]]] = {}
+        self._cached = 0  # bytes
 
     def batches(self, split: Split, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(normalised images, labels) of the whole split at `resolution`; kept where they fit in memory."""
         key = (split, resolution)
         if key not in self._cache:
-            if len(split) * 12 * resolution**2 > CACHED:
+            needed = len(split) * 12 * resolution**2
+            if needed > CACHED or self._cached + needed > CACHED_IN_ALL:
                 return self._prepare(split, resolution)
+            self._cached += needed
             self._cache[key] = list(self._prepare(split, resolution))
         return iter(self._cache[key])
 

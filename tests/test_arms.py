@@ -1,9 +1,11 @@
 """What a recipe adds to a method: gradaug's thin nets, netaug's extensions, teachers, noise, averages, lengths."""
 
 import copy
+import random
 from dataclasses import replace
 from random import Random
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -147,6 +149,33 @@ def test_only_the_full_pass_updates_the_statistics(settings):
     for number in range(3):
         trainer.train_step(*batch_of(trainer, number))
     assert {int(n.num_batches_tracked) for n in trainer.net._norms} == {3}
+
+
+def test_a_step_leaves_the_generators_of_others_alone():
+    """Whoever seeds or draws from them meets neither other images nor other nets, and is not disturbed."""
+    views = {"train": View(policy="randaugment", mixup=0.4, erase=0.5)}
+    method = NetAug(ladder="factors")
+    trainer = trainer_of(method, noise=Noise(dropout=0.2, stochastic_depth=0.2))
+    trainer.views = views
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    trainer.train_step(*batch_of(trainer))
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+
+
+def test_thin_nets_see_the_mixed_images_and_no_labels():
+    trainer = trainer_of(GradAug(num_subnet=1, width=0.5, resolutions=(1.0,)))
+    trainer.views = {"train": View(cutmix=1.0)}
+    seen, run = [], Step.run
+    step = Step(trainer, *batch_of(trainer))
+    step.run = lambda x, arch: seen.append(x) or run(step, x, arch)
+    assert len(list(trainer.method.losses(step))) == 2
+    x, y = Step(trainer, *batch_of(trainer)).view("train")
+    assert all(torch.equal(images, x) for images in seen) and y.labels.shape == (16, 4)  # of mixed classes
+    plain = trainer_of(GradAug())
+    assert not torch.equal(Step(plain, *batch_of(plain)).view("train")[0], x)
 
 
 def test_gradaug_of_weight_zero_is_plain_training():

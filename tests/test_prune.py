@@ -148,6 +148,20 @@ def test_bn_scores_are_of_the_norms_on_the_channel():
     assert prune.importance(net, "bn")["s1.b1.conv1"].argmin() == 5
 
 
+def test_groups_that_lose_channels_keep_a_multiple_of_the_divisor():
+    net = net_of("mobilenetv2-tiny")
+    scores, had = prune.importance(net), {n: group.size for n, group in channel_groups(net.plan).items()}
+    least = prune.least_sizes(net.plan, 8)
+    goals = [cost(net.plan).macs * share for share in (0.8, 0.5)] + [cost(prune.with_sizes(net.plan, least)).macs]
+    for goal in goals:
+        plan = prune.smaller(net.plan, scores, goal, least, 8)
+        kept = {n: group.size for n, group in channel_groups(plan).items()}
+        assert any(size < had[n] for n, size in kept.items()) and cost(plan).macs <= goal
+        assert all(size % 8 == 0 for n, size in kept.items() if size < had[n])
+    odd = channel_groups(prune.smaller(net.plan, scores, goals[1], least))
+    assert any(group.size % 8 for n, group in odd.items() if group.size < had[n])
+
+
 @pytest.mark.parametrize("name", ["mobilenetv2-tiny", "resnet50"])
 def test_every_step_reaches_its_target_and_no_group_loses_all(name):
     net = net_of(name)

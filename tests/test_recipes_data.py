@@ -149,3 +149,9 @@ def test_every_recipe_says_what_it_is_for_and_imagenet_has_its_own_default():
         find_named(arch_of(name), BLOCKS)
     assert default_recipe("imagenet") == "imagenet" and default_recipe("cifar10") == "small"
     assert default_recipe("cifar") == default_recipe("photos/imagenet") == "small"  # folders, whatever they are called
+
+
+def test_cudnn_does_not_tune_itself_for_shapes_that_are_drawn_anew_in_each_step(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    assert open_runtime("cuda").accelerated and not torch.backends.cudnn.benchmark

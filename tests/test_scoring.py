@@ -169,6 +169,13 @@ def test_what_does_not_fit_in_memory_is_prepared_anew_with_the_same_result(prepa
     assert sum(prepared) == 64 + 2 * 65
 
 
+def test_what_all_resolutions_together_hold_is_bounded(prepared, monkeypatch):
+    scorer, of_one = scorer_of(toy_data()), 40 * 3 * 4 * 16**2
+    monkeypatch.setattr(scoring, "CACHED_IN_ALL", of_one + of_one // 2)
+    seen = {px: [x for x, _ in scorer.batches(scorer.data.val, px)] for px in (16, 15, 15, 16)}
+    assert sum(prepared) == 3 * 40 and seen[15][0].shape[-1] == 15  # 15 px twice: no room was left for them
+
+
 def test_splits_are_never_mixed_up_even_when_one_takes_the_place_of_another_in_memory():
     data = toy_data()
     scorer = scorer_of(data)

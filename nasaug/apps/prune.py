@@ -63,6 +63,7 @@ class Asked:
     criterion: str | None = None
     lr_scale: float | None = None
     method: str | None = None
+    round: int | None = None
 
     def setting(self) -> Setting:
         """The same with what is not given put in. Raises BadInput for what is out of range or in conflict."""
@@ -83,6 +84,11 @@ class Asked:
         criterion = self.criterion or known[0]
         if criterion not in known:
             raise unknown("--criterion", criterion, known)
+        divisor = 1 if self.round is None else self.round
+        if divisor < 1:
+            raise BadInput(f"--round {divisor} must be at least 1; 8 suits most hardware")
+        if self.unstructured and self.round is not None:
+            raise BadInput(f"--round {divisor} is of channels, --unstructured of weights; leave one of them out")
         steps = 5 if self.steps is None else self.steps
         if steps < 1:
             raise BadInput(f"--steps {steps} must be at least 1")
@@ -92,7 +98,9 @@ class Asked:
         prune.magnitudes(self.magnitude, steps)
         macs = None if self.target_macs is None else self._macs()
         source = None if self.source is None else str(self.source.resolve())
-        return Setting(source, macs, self.target_sparsity, steps, self.magnitude, criterion, scale, self.method)
+        return Setting(
+            source, macs, self.target_sparsity, steps, self.magnitude, criterion, scale, self.method, divisor
+        )
 
     def _macs(self) -> int:
         try:
@@ -106,7 +114,7 @@ class Asked:
             "from": None if self.source is None else str(self.source.resolve()), "method": self.method,
             "target-macs": None if self.target_macs is None else self._macs(), "magnitude": self.magnitude,
             "target-sparsity": self.target_sparsity, "steps": self.steps, "criterion": self.criterion,
-            "lr-scale": self.lr_scale,
+            "lr-scale": self.lr_scale, "round": self.round,
         }  # fmt: skip
         begun = asdict(setting)
         for option, value in said.items():
@@ -130,6 +138,7 @@ class Setting:
     criterion: str
     lr_scale: float
     method: str | None
+    round: int = 1  # channels that a group keeps are a multiple of it
 
     @property
     def arm(self) -> str:
@@ -139,6 +148,7 @@ class Setting:
         said = {"criterion": self.criterion if self.criterion != usual else None, "magnitude": self.magnitude}
         said |= {"steps": self.steps if self.steps != 5 else None, "method": self.method}
         said |= {"lr-scale": self.lr_scale if self.lr_scale != 0.5 else None}
+        said |= {"round": self.round if self.round != 1 else None}
         return ", ".join([kind, *(f"{name} {value}" for name, value in said.items() if value is not None)])
 
     def name(self, found: ArchFile) -> str:
@@ -194,7 +204,7 @@ def _resume(asked: Asked, common) -> dict:
     path = run_to_resume(VERB, common.run)
     with RunDir.resume(path) as run, stopping(VERB, run):
         job = read_job(path, VERB)
-        setting = Setting(**{key: job[key] for key in Setting.__dataclass_fields__})
+        setting = Setting(**{key: job[key] for key in Setting.__dataclass_fields__ if key in job})
         asked.check_same(setting, path)
         begun = path / "recipe.toml"
         recipe = load(begun, Recipe)
@@ -240,7 +250,8 @@ def _check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime:
         theirs = f"{recipe.data.name} has {classes} classes, {found.name} {net.plan.classes}"
         raise BadInput(f"--data {theirs}; leave --data out, or give data of the same classes")
     if setting.target_macs:
-        start, least = cost(net.plan).macs, cost(prune.with_sizes(net.plan, prune.least_sizes(net.plan))).macs
+        smallest = prune.with_sizes(net.plan, prune.least_sizes(net.plan, setting.round))
+        start, least = cost(net.plan).macs, cost(smallest).macs
         if not least <= setting.target_macs < start:
             rule = f"{found.name} has {start} MACs, and its smallest possible net {least}"
             raise BadInput(f"--target-macs {setting.target_macs}: {rule}; give at least {least}, below {start}")
@@ -282,7 +293,7 @@ class Pruning:
         self.data, self.runtime, self.run = data, runtime, run
         self.scorer: Scorer = make_scorer(recipe, data, runtime)
         self.teacher = teacher_of(found, recipe, data, runtime, self.scorer)
-        self.least = prune.least_sizes(found.plan)
+        self.least = prune.least_sizes(found.plan, setting.round)
         self.magnitudes = prune.magnitudes(setting.magnitude, setting.steps)
         if setting.target_macs:
             self.goals = prune.targets(cost(found.plan).macs, setting.target_macs, setting.steps)
@@ -342,7 +353,8 @@ class Pruning:
         net = load_net(self.run.path / TUNED)
         if self.setting.target_macs:
             scores = prune.importance(net, self.setting.criterion)
-            net = prune.narrowed(net, prune.smaller(net.plan, scores, self.goals[i], self.least), scores)
+            plan = prune.smaller(net.plan, scores, self.goals[i], self.least, self.setting.round)
+            net = prune.narrowed(net, plan, scores)
         else:
             net = prune.sparsify(net, 1 - self.goals[i], self.setting.criterion)
         judged = self.scorer.calibrated(net.to(self.runtime.device), net.plan)
@@ -357,7 +369,9 @@ class Pruning:
         # some net of as many MACs as each step's, which is not known before the weights of the step before are
         scores = {name: torch.arange(group.size) / group.size for name, group in channel_groups(plan).items()}
         for goal, magnitude in zip(self.goals[i:], self.magnitudes[i:], strict=True):
-            then = prune.smaller(plan, scores, goal, self.least) if self.setting.target_macs else plan
+            then = plan
+            if self.setting.target_macs:
+                then = prune.smaller(plan, scores, goal, self.least, self.setting.round)
             recipe = self.setting.step_recipe(self.recipe, magnitude)
             length = _job(recipe, then, self.found, self.runtime, len(self.data.train)).length
             seconds += length.seconds or rate * length.macs

@@ -161,6 +161,7 @@ REFUSED = {
         "--method gradog": "unknown arm 'gradog'; did you mean gradaug",
         "--set method=netaug": "--set method=… says", "--set epoch=2": "unknown key 'epoch'",
         "--set netaug.ladder=supernet --method netaug": "netaug.ladder=factors",
+        "--round 0": "--round 0 must be at least 1", "--round x": "--round.*x",
         "--target-sparsity 0.5": "--target-sparsity 0.5 needs --unstructured",
         "--unstructured": "--target-macs 15k is of channels, --unstructured of weights",
         "--data cifar100": "--data cifar100 has 100 classes, tiny:.* 10", "--data digit": "did you mean digits",
@@ -168,6 +169,7 @@ REFUSED = {
     },
     "prune --from runs/netaug-train-1 --unstructured": {
         "": "--target-sparsity: --unstructured needs the share of weights",
+        "--target-sparsity 0.5 --round 8": "--round 8 is of channels, --unstructured of weights",
         "--target-sparsity 0.5 --criterion bn": "unknown --criterion 'bn'; choices: l1, lamp",
         "--target-sparsity 0": "--target-sparsity 0: .*above 0, below 1", "--target-sparsity 1": "below 1, like 0.9",
         "--target-sparsity=-1": "above 0, below 1", "--target-sparsity nan": "above 0", "--target-sparsity x": "x",
