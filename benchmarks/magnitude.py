@@ -18,6 +18,8 @@ from cells import RESULTS, Cell, interval, write
 from cells import run as run_cells
 
 from nasaug import stats
+from nasaug.apps.report import percent
+from nasaug.apps.sweep import verdict
 from nasaug.units import format_quantity
 
 SIZES, POLICIES, SEEDS = "0.1M,0.25M,0.6M,1.5M,3M", "0,4,9,14", 3
@@ -45,7 +47,7 @@ def page_of_sweep(run: Path) -> None:
         "`python benchmarks/magnitude.py FOLDER`", "",
         "CIFAR-10 (JPEG), 4,000 images, 60 epochs, batch 64, flips alone at magnitude 0; `mobilenetv2` with all its "
         f"widths scaled; {SEEDS} seeds. Mean validation top-1 and its 95 % t interval; the best of each size in bold.",
-        "", *head(policies, "best, over magnitude 0 on the test images"),
+        "", *head(policies, "best: test top-1, over magnitude 0"),
     ]  # fmt: skip
     for row in summary["rows"]:
         best, shown = row["best"], []
@@ -54,7 +56,8 @@ def page_of_sweep(run: Path) -> None:
             text = f"{val['mean']:.2f} ± {val['half']:.2f}"
             shown.append(f"**{text}**" if policy == best["policy"] else text)
         over = best.get("over_none")
-        told = f"{over['difference']:+.2f} [{over['low']:+.2f}, {over['high']:+.2f}]" if over else "0 itself"
+        told = percent(row["policies"][best["policy"]]["test_top1"])
+        told += f", {over['difference']:+.2f} [{over['low']:+.2f}, {over['high']:+.2f}]" if over else ""
         lines.append(f"| {format_quantity(row['macs'], 'macs')} | {' | '.join(shown)} | {best['policy']}: {told} |")
     lines += ["", "Accuracy on clean training images:", "", *head(policies)]
     for row in summary["rows"]:
@@ -62,10 +65,8 @@ def page_of_sweep(run: Path) -> None:
         lines.append(f"| {format_quantity(row['macs'], 'macs')} | {' | '.join(shown)} |")
     for method, curve in summary["curves"].items():
         if curve:
-            said = "differs from" if curve["distinct"] else "cannot be told from"
             slope = f"{curve['slope']:+.2f} ± {curve['slope_half']:.2f} with a factor of ten in MACs"
-            constant = f"(p = {curve['p']:.2g}): it {said} a constant {curve['constant']:.1f}."
-            lines += ["", f"{method}: the best magnitude changes by {slope} {constant}"]
+            lines += ["", f"{method}: the best magnitude changes by {slope} (p = {curve['p']:.2g}): {verdict(curve)}."]
     shutil.copy(run / "sweep.png", RESULTS / "magnitude_sweep.png")
     lines += ["", "![heat map and curve](magnitude_sweep.png)"]
     kept = {key: summary[key] for key in ("data", "data_key", "rows", "curves", "policies")}

@@ -1,4 +1,4 @@
-"""RandAugment of a batch, each image with its own operators: ours as batched operators, others image by image.
+"""RandAugment of a batch, each image with its own operators and magnitude: ours batched, others image by image.
 
     python benchmarks/speed_augment.py [rounds]
 
@@ -19,7 +19,8 @@ from nasaug.augment.policies import randaugment
 
 
 def augmentation(rounds: int) -> list[Row]:
-    """One thread, 128 x 3 x 32 x 32 uint8, two operators an image at magnitude 9."""
+    """One thread, 128 x 3 x 32 x 32 uint8, two operators an image; ours at each image's own magnitude, 0 to 30, the
+    others at 9."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
@@ -27,7 +28,7 @@ def augmentation(rounds: int) -> list[Row]:
     images = torch.randint(0, 256, (BATCH, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
     theirs = RandAugment(num_ops=2, magnitude=9)
     jobs: dict[str, Job] = {
-        "ours": lambda: randaugment(images, generator, 9, 2),
+        "ours": lambda: randaugment(images, generator, 30 * torch.rand(BATCH, generator=generator), 2),
         "torchvision, image by image": lambda: torch.stack([theirs(image) for image in images]),
     }
     if importlib.util.find_spec("kornia"):

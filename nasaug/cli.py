@@ -89,7 +89,7 @@ class Common:
         default = begun or default_recipe(self.data or data or "fashion-mnist")
         recipe = default if self.recipe is None else self.recipe
         arms = () if arm is None else (arm,) if "method" in arm_says(arm, Recipe) else ("baseline", arm)
-        return load(recipe, Recipe, (*options, *self.set), arms, under=_sets({"data.name": data}))
+        return load(recipe, Recipe, self.set, arms, under=_sets({"data.name": data}), options=options)
 
 
 def _sets(values: Mapping[str, object]) -> tuple[str, ...]:
@@ -376,7 +376,8 @@ def prune(
     :param source: A finished run of train or netaug-train.
     :param target_macs: MACs of the result, like 1M; the steps' lie in geometric progression.
     :param steps: How often to prune and fine-tune; default 5.
-    :param magnitude: RandAugment's in each step: 9 (constant), 9:2 (falling), 2:9 (rising); default: the recipe's view.
+    :param magnitude: RandAugment's in each step: 9 (constant), 9:2 (falling), 2:9 (rising), at 0 none; default:
+      the recipe's view.
     :param criterion: What ranks channels: l1 (default: the weights that read them) or bn (their norms' scales); what
       ranks weights: lamp (default: magnitudes within their layer) or l1 (over the whole net, which can empty layers).
     :param unstructured: Zero single weights, those of least magnitude, instead of removing channels.

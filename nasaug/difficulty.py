@@ -16,8 +16,8 @@ from .schedule import STRONGEST
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """The recipe's `[difficulty]` table: what the teacher's judgement of the training view does. Needs a [teacher],
-    whose `soft` may be 0."""
+    """The recipe's `[difficulty]` table: what the teacher's judgement of `[views.train]`, and of no other view, does.
+    Needs a [teacher], whose `soft` may be 0."""
 
     policy: Literal["none", "keep", "weight", "drive"] = "none"
     """keep: of `candidates` versions of each image, the first at or under the batch's `quantile`, else the easiest;

@@ -28,9 +28,9 @@ class Diverged(RunFault):
     """A loss is no number any more."""
 
 
-def unknown(kind: str, value: object, choices: Iterable[str]) -> BadInput:
-    """The error for a name that is not among `choices`, the close ones first."""
+def unknown(kind: str, value: object, choices: Iterable[str], also: str = "") -> BadInput:
+    """The error for a name that is not among `choices`, the close ones first; `also` names what else will do."""
     names = sorted(str(c) for c in choices)
     close = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return BadInput(f"unknown {kind} {str(value)!r}; {hint}choices: {', '.join(names)}")
+    return BadInput(f"unknown {kind} {str(value)!r}; {hint}choices: {', '.join(names)}{also and f', or {also}'}")

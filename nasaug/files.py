@@ -124,8 +124,9 @@ def _read_text(path: str | Path) -> str:
 
 def read_json(path: str | Path, format: str) -> dict[str, Any]:
     """The JSON object in a file whose "format" is `format`, such as "nasaug-arch/1"; else BadInput."""
+    text = _read_text(path)
     try:
-        content = json.loads(_read_text(path))
+        content = json.loads(text)
     except json.JSONDecodeError as error:
         raise BadInput(
             f"{path}, line {error.lineno}: broken or cut-off JSON ({error.msg}); make the file anew"

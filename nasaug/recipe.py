@@ -16,7 +16,7 @@ import operator
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,18 +30,20 @@ Layer = tuple[str, Table]  # where it was written, what it says
 
 def load(
     name: str | Path | None, schema: type[T], sets: Sequence[str] = (), differences: Sequence[str] = (),
-    under: Sequence[str] = (),
+    under: Sequence[str] = (), options: Sequence[str] = (),
 ) -> T:  # fmt: skip
     """The instance of the dataclass `schema` that a recipe describes.
 
     `name` is a path or a shipped recipe (None: the schema's defaults), `differences` are arms, each a path or
     a shipped arm, with values of its own like "netaug:share=0.25,sort=false", or several joined by "+", and `sets` are
-    overrides like "netaug.ladder=factors"; `under` is written like them and holds where nothing else says the key.
+    overrides like "netaug.ladder=factors"; `under` and `options` (of a command) are written like them: the one holds
+    where nothing else says the key, the other over all but `sets`.
     Raises BadInput, one line with the dotted key, for whatever is unknown, of a wrong type or in conflict.
     """
     layers = [("the arch file", _parse_set(item)) for item in under]
     layers += [] if name is None else _file_layers(_find(str(name), "recipe"), ())
-    layers += _arm_layers(differences, [field.name for field in dataclasses.fields(schema)])
+    layers += _arm_layers(differences, schema)
+    layers += [("the command's options", _parse_set(item)) for item in options]
     layers += [("--set", _parse_set(item)) for item in sets]
     return _build(_merged(layers), schema, layers)
 
@@ -97,7 +99,7 @@ def _find(name: str, kind: str) -> Path:
     if os.path.isfile(name) or (name.endswith(".toml") and not os.path.isfile(shipped)):
         return Path(name)
     if not os.path.isfile(shipped):
-        raise unknown(kind, name, [*_shipped(folder, kind), "or the path of a TOML file"])
+        raise unknown(kind, name, _shipped(folder, kind), "the path of a TOML file")
     return shipped
 
 
@@ -142,41 +144,45 @@ def _path_of(pieces: list[str]) -> bool:
 _AT_PLUSES = re.compile(r"\+(?!(?<=\d[eE]\+)\d)")  # but that of a number like 1e+3
 
 
-def _arm_layers(differences: Sequence[str], fields: Sequence[str]) -> list[Layer]:
+def _arm_layers(differences: Sequence[str], schema: type) -> list[Layer]:
     layers: list[Layer] = []
+    keys = flatten(to_dict(schema())) if any(":" in joined for joined in differences) else {}
     for joined in differences:
         for part in split_arm(joined):
             name, _, values = (part, "", "") if Path(part).is_file() else part.partition(":")
             arm = _merged(_file_layers(_find(name, "arm"), ()))
             for item in filter(None, _AT_COMMAS.split(values)):
-                arm = _merge(arm, _parse_set(_arm_key(item, arm, fields, part)))
+                arm = _merge(arm, _parse_set(_arm_key(item, arm, keys, part)))
             for earlier in layers:
                 _refuse_conflict(earlier, (part, arm))
             layers.append((part, arm))
     return layers
 
 
-_AT_COMMAS = re.compile(r",(?![^\[]*\])")  # but those in an array
+_AT_COMMAS = re.compile(r",(?![^\[]*\])(?![^{]*\})")  # but those in an array or a table
 
 
-def _arm_key(item: str, arm: Table, fields: Sequence[str], part: str) -> str:
-    """`key=value` of an arm, the key in full: one that the arm's file has, of its method's table, or the recipe's."""
+def _arm_key(item: str, arm: Table, keys: Iterable[str], part: str) -> str:
+    """`key=value` of an arm, the key in full: one that the arm's file has, of its method's table, of another table that
+    it changes, or the recipe's; `keys` are all of the recipe's."""
     key, equals, value = item.partition("=")
     key = key.strip()
     if not equals or not key:
         raise BadInput(f"arm {part!r}: {item!r} must be key=value, like netaug:share=0.25")
-    leaves = flatten(arm)
-    own = [leaf for leaf in leaves if leaf == key or leaf.endswith(f".{key}")]
-    if len(own) == 1:
-        key = own[0]
-    elif "method" in leaves and key.partition(".")[0] not in fields:
-        key = f"{leaves['method']}.{key}"
-    return f"{key}={value}"
+    leaves, tops = flatten(arm), {known.partition(".")[0] for known in keys}
+    meant = [leaf for leaf in leaves if leaf == key or leaf.endswith(f".{key}")]
+    if not meant and key.partition(".")[0] not in tops:
+        tables = {leaf.rpartition(".")[0] for leaf in leaves}
+        changed = [f"{table}.{key}" for table in sorted(tables) if f"{table}.{key}" in keys]
+        meant = [f"{leaves['method']}.{key}"] if "method" in leaves else changed
+    if len(meant) > 1:
+        raise BadInput(f"arm {part!r}: {key} may be {' or '.join(meant)}; name it in full")
+    return f"{meant[0] if meant else key}={value}"
 
 
 def arm_says(arm: str, schema: type) -> dict[str, Any]:
     """What an arm changes, by dotted key. Raises BadInput as `load` does for its names and conflicts."""
-    return flatten(_merged(_arm_layers([arm], [field.name for field in dataclasses.fields(schema)])))
+    return flatten(_merged(_arm_layers([arm], schema)))
 
 
 def _refuse_conflict(one: Layer, two: Layer) -> None:

@@ -89,12 +89,18 @@ class Recipe(Training):
             raise BadInput('difficulty.policy = "drive" drives RandAugment: give views.train.policy = "randaugment"')
         if "train" not in self.views:
             raise BadInput("the recipe has no [views.train], which every method needs; add that table")
+        if self.method == "netaug" and self.netaug.wide_view not in self.views:
+            named = f"netaug.wide_view = {self.netaug.wide_view} names no view of the recipe"
+            raise BadInput(f"{named}; choices: {', '.join(sorted(self.views))}; or add [views.{self.netaug.wide_view}]")
 
-    @property
-    def teacher_passes(self) -> int:
-        """How often the teacher sees each image of a step."""
+    def teacher_passes(self, method) -> float:
+        """How often the teacher sees each image of a step, on average: to judge `[views.train]`, and once for each view
+        of which its soft output is a target. `method` may be the recipe's own with its cap carried out."""
         judged = self.difficulty.candidates if self.difficulty.policy == "keep" else int(bool(self.difficulty))
-        return judged + (self.teacher.soft > 0)
+        alone, more = 0.0, 0.0  # share of training in which just the wide view is seen; the others' wide views a step
+        if isinstance(method, NetAug) and method.wide_view != "train":
+            alone, more = method.shrink_until, int(method.augmented > 0) / method.every
+        return judged * (1 - alone) + (self.teacher.soft > 0) * (1 + more * (1 - alone))
 
     def chosen_method(self):
         """The training method's own table."""

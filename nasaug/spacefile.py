@@ -223,7 +223,7 @@ def load(name: str, blocks: Mapping) -> Space:
     if path.suffix != ".toml":
         bundled = {p.stem: p for p in files.bundled("search_spaces").glob("*.toml")}
         if name not in bundled:
-            raise unknown("search space", name, (*bundled, "or the path of a .toml file"))
+            raise unknown("search space", name, bundled, "the path of a .toml file")
         path = bundled[name]
     data = files.read_toml(path)
     if data.get("format") != FORMAT:

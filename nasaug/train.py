@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -23,7 +24,7 @@ from .plan import Plan, from_dict, plan
 from .progress import Progress
 from .rundir import RunDir
 from .runtime import Runtime, deferred_stop
-from .schedule import Curve
+from .schedule import Curve, Schedule
 from .scoring import Scorer
 from .settings import Recipe
 from .space import Arch, Space
@@ -62,11 +63,12 @@ def make_job(
     recipe: Recipe, method: Method, base: Base, *, images: int, runtime: Runtime, inherit: Path | None = None,
     teacher: int = 0,
 ) -> Job:  # fmt: skip
-    """`teacher`: the MACs of one image's pass through one, 0 without."""
+    """`teacher`: the MACs of one image's pass through the recipe's, 0 without."""
     space, arch = method.space(base)
     if isinstance(method, NetAug):
         method = method.capped(space, arch, base.plan.classes, min(recipe.batch, images))
-    length = length_of(recipe, method, space, arch, base.plan, images, not runtime.accelerated, teacher)
+    taught = teacher * recipe.teacher_passes(method)
+    length = length_of(recipe, method, space, arch, base.plan, images, not runtime.accelerated, taught)
     return Job(recipe, method, base, space, arch, length, inherit)
 
 
@@ -190,7 +192,7 @@ def announce(trainer: Trainer, title: str, inputs: str) -> float:
     return seconds
 
 
-def announce_augmentation(job: Job, seconds_per_step: float, images: int, runtime: Runtime, teacher: int) -> dict:
+def announce_augmentation(job: Job, seconds_per_step: float, images: int, runtime: Runtime, teacher: float) -> dict:
     """Say how much wider NetAug's nets are than the base, and name the alternative where that is little."""
     method = job.method
     if method.shrink_until:
@@ -220,11 +222,11 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
     trainer = make_trainer(job, data, runtime, scorer, teacher=teacher_of(found, recipe, data, runtime, scorer))
     facts: dict = {}
     per_step = announce(trainer, title, f"{found.name}, {describe(cost(found.plan))}")
-    warn_of_curves(recipe, data)
+    warn_of_curves(magnitudes_of(recipe), lambda: data)
     if job.inherit:
         warn_of_overlap(str(job.inherit), checkpoint.read(job.inherit)[1], data)
     if isinstance(job.method, NetAug):
-        macs = teacher_macs(found, recipe.teacher) * recipe.teacher_passes
+        macs = teacher_macs(found, recipe.teacher) * recipe.teacher_passes(job.method)
         facts = announce_augmentation(job, per_step, len(data.train), runtime, macs)
     carry_out(trainer, run, title)
     product = trainer.product()
@@ -248,12 +250,18 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
     return result
 
 
-def warn_of_curves(recipe: Recipe, data: Data) -> None:
-    """Say where a view's magnitude follows a curve that was fitted on other data."""
-    for name, view in recipe.views.items():
-        if isinstance(view.magnitude, Curve) and view.magnitude.data_key != data.key:
-            fitted = f"its curve was fitted on {view.magnitude.data or 'unnamed data'}, these are {data.name}"
-            say(f"  warning: views.{name}.magnitude: {fitted}; what suits one need not suit the other")
+def warn_of_curves(magnitudes: dict[str, Schedule], read: Callable[[], Data]) -> None:
+    """Say where a magnitude, by the name of its key or option, follows a curve that was fitted on other data."""
+    for name, magnitude in magnitudes.items():
+        if isinstance(magnitude, Curve) and magnitude.data_key != (data := read()).key:
+            fitted, here = magnitude.data or "unnamed data", data.name
+            other = f"{fitted}, these are {here}" if fitted != here else f"other images of {here}, or other splits"
+            say(f"  warning: {name}: its curve was fitted on {other}; what suits one need not suit the other")
+
+
+def magnitudes_of(recipe: Recipe) -> dict[str, Schedule]:
+    """The views' magnitudes by their keys."""
+    return {f"views.{name}.magnitude": view.magnitude for name, view in recipe.views.items()}
 
 
 def warn_of_overlap(source: str, facts: dict, data: Data) -> None:
@@ -272,7 +280,7 @@ def job_for(found: ArchFile, recipe: Recipe, runtime: Runtime, images: int) -> J
     inherit = inherited_from(found, recipe)
     return make_job(
         recipe, recipe.chosen_method(), base, images=images, runtime=runtime, inherit=inherit,
-        teacher=teacher_macs(found, recipe.teacher) * recipe.teacher_passes,
+        teacher=teacher_macs(found, recipe.teacher),
     )  # fmt: skip
 
 
@@ -307,11 +315,24 @@ def teacher_of(found: ArchFile, recipe: Recipe, data: Data, runtime: Runtime, sc
     if config.source.startswith("torchvision:"):
         return torchvision_teacher(config.source, found.plan, data, runtime)
     net, facts = finished_net(config.source)
-    if list(facts.get("classes", data.classes)) != list(data.classes):
-        raise BadInput(f"teacher.source = {config.source} was trained on other classes than those of {data.name}")
+    check_teacher(recipe, lambda: data)
     warn_of_overlap(f"the teacher {config.source}", facts, data)
     theirs = (tuple(facts.get("mean", data.mean)), tuple(facts.get("std", data.std)))
     return renormalised(net, macs, runtime.device, own, theirs)
+
+
+def check_teacher(recipe: Recipe, read: Callable[[], Data]) -> None:
+    """Raises BadInput where the recipe's teacher is a run's net that tells other classes apart; only the data, which
+    are read where that has to be known, say their names."""
+    source = recipe.teacher.source
+    if source in ("", "supernet") or source.startswith("torchvision:"):
+        return
+    data = read()
+    ours, theirs = list(data.classes), list(finished_net(source)[1].get("classes", data.classes))
+    if ours != theirs:
+        one, two = (", ".join(names[:3]) + ", …" * (len(names) > 3) for names in (theirs, ours))
+        what = f"teacher.source = {source} tells the classes {one} apart, {data.name} has {two}"
+        raise BadInput(f"{what}; give a teacher that was trained on the same")
 
 
 def finished_net(source: str) -> tuple[Net, dict]:
@@ -350,7 +371,8 @@ def torchvision_weights(source: str, classes: int):
     weights = torchvision.models.get_model_weights(name).DEFAULT
     theirs = len(weights.meta["categories"])
     if theirs != classes:
-        raise BadInput(f"teacher.source = {source} tells {theirs} classes apart, not the {classes} of these data")
+        rule = f"tells {theirs} classes apart, not the {classes} of these data"
+        raise BadInput(f"teacher.source = {source} {rule}; give the folder of a run that was trained on them")
     return weights
 
 
@@ -363,8 +385,19 @@ def torchvision_teacher(source: str, base: Plan, data: Data, runtime: Runtime) -
     """A model of torchvision's with its default weights, downloaded where they are not there yet."""
     import torchvision
 
-    weights = torchvision_weights(source, base.classes)
-    net = torchvision.models.get_model(source.partition(":")[2], weights=weights)
+    weights, here = torchvision_weights(source, base.classes), f"teacher.source = {source}"
+    try:
+        net = torchvision.models.get_model(source.partition(":")[2], weights=weights).eval()
+    except OSError as error:
+        folder = Path(torch.hub.get_dir(), "checkpoints")
+        remedy = f"put the file into {folder}, or give another teacher"
+        raise BadInput(f"{here}: its weights cannot be downloaded ({error}); {remedy}") from None
+    try:
+        with torch.inference_mode():
+            net(torch.zeros(1, 3, base.resolution, base.resolution))
+    except Exception as error:  # whatever a model of torchvision's says of a size that it is not made for
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"{here} takes no images of {base.resolution} px ({reason}); give another teacher") from None
     ours, theirs = (tuple(data.mean), tuple(data.std)), (datasets.IMAGENET_MEAN, datasets.IMAGENET_STD)
     return renormalised(net, torchvision_macs(weights, base.resolution), runtime.device, ours, theirs)
 

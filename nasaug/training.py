@@ -65,12 +65,14 @@ class Training:
                 raise BadInput(f"{name} = {getattr(self, name):g} must be above 0")
         if not 0 <= self.ema < 1:
             raise BadInput(f"ema = {self.ema:g} is a decay a step: give 0 (none) to below 1, like 0.999")
-        if not 0 <= self.momentum < 1 or not 0 <= self.weight_decay < 1:
-            raise BadInput(
-                f"momentum = {self.momentum} and weight_decay = {self.weight_decay} must be from 0 to below 1"
-            )
-        if not 0 < self.lr or not 0 <= self.warmup < 1 or not 0 <= self.label_smoothing < 1:
-            raise BadInput("lr must be above 0, warmup and label_smoothing from 0 to below 1")
+        for name in ("momentum", "weight_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadInput(f"{name} = {getattr(self, name):g} must be from 0 to below 1")
+        if not 0 < self.lr:
+            raise BadInput(f"lr = {self.lr:g} must be above 0")
+        for name in ("warmup", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadInput(f"{name} = {getattr(self, name):g} is a share: give 0 (none) to below 1")
 
 
 @dataclass(frozen=True, slots=True)

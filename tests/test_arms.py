@@ -4,6 +4,7 @@ import copy
 import random
 from dataclasses import replace
 from random import Random
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from test_methods import base_of, batch_of, gradients, run_to_the_end, same, trainer_of, weights
 from test_plan import inverted, plan_of
-from test_scoring import toy_data
+from test_scoring import CPU, toy_data
 
 from nasaug import archfile
 from nasaug.around import Ladders, around, below
@@ -30,6 +31,7 @@ from nasaug.schedule import Constant, Linear
 from nasaug.settings import Recipe
 from nasaug.tasks import Classify, Target
 from nasaug.teacher import TeacherConfig, renormalised
+from nasaug.train import torchvision_teacher
 from nasaug.training import Training, length_of
 
 NAMES = "mobilenetv2-tiny mcunet mobilenetv3-w0.35 proxylessnas-w0.35 resnet20-cifar resnet50 wideresnet-16-2".split()
@@ -375,6 +377,44 @@ def test_targets_are_cut_together():
     assert Target(torch.arange(6)).first(2).soft is None
 
 
+@pytest.mark.parametrize(
+    ("method", "difficulty"),
+    [
+        (NetAug(ladder="factors"), Difficulty()), (NetAug(ladder="factors", wide_view="strong"), Difficulty()),
+        (NetAug(ladder="factors", wide_view="strong", every=2, augmented=2), Difficulty("keep", candidates=3)),
+        (NetAug(ladder="factors", wide_view="strong", shrink_until=0.5, augmented=0), Difficulty("weight")),
+    ],
+)  # fmt: skip
+def test_as_many_passes_of_a_teacher_are_announced_as_are_made(method, difficulty):
+    """Of the recipe's: 2 epochs of 6 steps."""
+    views = {"train": View(policy="randaugment"), "strong": View()}
+    recipe = Recipe(method="netaug", netaug=method, views=views, teacher=TeacherConfig("t"), difficulty=difficulty)
+    trainer = trainer_of(method, difficulty=difficulty)
+    trainer.views, trainer.task = views, Classify(4, soft_weight=1.0)
+    trainer.teacher, calls = teacher_for(trainer), []
+    trainer.teacher.net.register_forward_hook(lambda *given: calls.append(len(given[1][0])))
+    run_to_the_end(trainer)
+    images = trainer.step * trainer.length.batch
+    assert sum(calls) == images * recipe.teacher_passes(method) > 0
+
+
+def test_a_torchvision_teacher_that_cannot_be_had_or_takes_other_images_is_told(monkeypatch):
+    import torchvision
+
+    data, plan = toy_data(), plan_of(inverted("a", 24, 96))
+    plan = replace(plan, classes=1000)
+
+    def get_model(name, weights):
+        raise URLError("no network")
+
+    monkeypatch.setattr(torchvision.models, "get_model", get_model)
+    with pytest.raises(BadInput, match="torchvision:resnet18: its weights cannot be downloaded .*put the file into"):
+        torchvision_teacher("torchvision:resnet18", plan, data, CPU)
+    monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: torch.nn.Conv2d(3, 8, 99))
+    with pytest.raises(BadInput, match=f"resnet18 takes no images of {plan.resolution} px .*give another teacher"):
+        torchvision_teacher("torchvision:resnet18", plan, data, CPU)
+
+
 # --- noise ----------------------------------------------------------------------------------------------------
 
 RESIDUAL = plan_of(inverted("a", 8, 16), inverted("b", 8, 16, shortcut="identity"))
@@ -641,4 +681,4 @@ def test_a_difficulty_needs_a_teacher_and_one_that_drives_a_randaugment():
     with pytest.raises(BadInput, match="views.train.policy"):
         Recipe(difficulty=Difficulty("drive"), teacher=TeacherConfig("supernet"))
     recipe = Recipe(difficulty=Difficulty("keep", candidates=3), teacher=TeacherConfig("supernet", soft=0.0))
-    assert recipe.teacher_passes == 3 and Recipe().teacher_passes == 1
+    assert recipe.teacher_passes(Baseline()) == 3 and Recipe().teacher_passes(Baseline()) == 1

@@ -1,6 +1,7 @@
 """Operators, policies, erasing and mixing, against torchvision's image by image."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import v2
 
-from nasaug import recipe
-from nasaug.augment import View, evaluation, make_view, mix
+from nasaug import augment, recipe
+from nasaug.augment import View, at_magnitude, evaluation, make_view, mix
 from nasaug.augment.mixing import erase
 from nasaug.augment.ops import GEOMETRIC, OPERATORS, SIGNED, apply
 from nasaug.augment.policies import augmix, autoaugment, randaugment, trivialaugment
@@ -147,6 +148,39 @@ def test_between_whole_magnitudes_values_are_interpolated(monkeypatch):
     bits = torch.tensor([name == "Posterize" for name in names])
     torch.testing.assert_close(middle[~bits], (0.75 * low + 0.25 * high)[~bits])
     assert (middle[bits] == round(8 - 9.25 / 7.5)).all()
+
+
+def test_each_image_may_have_a_magnitude_of_its_own():
+    images = pictures(120, 3, 24, 24)
+    own = torch.arange(120) % 31
+    mixed = randaugment(images, seeded(), own, 2)
+    for magnitude in range(31):
+        alike = randaugment(images, seeded(), magnitude, 2)  # whose operators and signs are the same
+        assert torch.equal(mixed[own == magnitude], alike[own == magnitude])
+    assert not torch.equal(mixed, randaugment(images, seeded(), 15, 2))
+
+
+def test_magnitudes_are_spread_around_the_views_and_cut_at_the_ends(monkeypatch):
+    images, seen = pictures(4000, 1, 4, 4), []
+
+    def noting(images, generator, magnitude, num_ops):
+        seen.append(magnitude)
+        return images
+
+    monkeypatch.setattr(augment, "randaugment", noting)
+    for magnitude, std in ((9, 0.0), (9, 2.0), (29, 2.0)):
+        view = View(policy="randaugment", magnitude=magnitude, magnitude_std=std)
+        make_view(view, images, seeded(), **RAW)
+    alike, spread, cut = seen
+    assert alike == 9 and spread.shape == (4000,)
+    assert spread.mean().item() == pytest.approx(9, abs=0.15) and spread.std().item() == pytest.approx(2, abs=0.1)
+    assert cut.max() == 30 and (cut == 30).double().mean().item() == pytest.approx(0.31, abs=0.04)
+
+
+def test_a_magnitude_of_0_throughout_is_no_policy():
+    view = View(crop=0.2)
+    assert at_magnitude(view, Constant(0.0)) == replace(view, magnitude=Constant(0.0))
+    assert at_magnitude(view, Constant(9.0)).policy == at_magnitude(view, Linear(9.0, 0.0)).policy == "randaugment"
 
 
 def test_trivialaugment_draws_from_torchvisions_wide_bins(monkeypatch):
@@ -316,8 +350,9 @@ def test_without_mixing_images_and_labels_are_returned_as_they_are():
     ("bad", "remedy"),
     [
         ({"policy": "randaugmnet"}, "did you mean randaugment"),
-        ({"magnitude": 31}, "give 0 .none. to 30"),
-        ({"magnitude": Linear(9.0, -1.0)}, "give 0 .none. to 30"),
+        ({"magnitude": 31}, "give 0 to 30"),
+        ({"magnitude": Linear(9.0, -1.0)}, "give 0 to 30"),
+        ({"magnitude_std": -1.0}, "to 30"),
         ({"num_ops": 0}, "give 1 or more"),
         ({"num_ops": 1.5}, "give 1 or more"),
         ({"severity": 0.5}, "give 1 to 10"),
@@ -338,6 +373,7 @@ def test_impossible_views_are_refused_in_one_line(bad, remedy):
     "call",
     [
         lambda images: randaugment(images, seeded(), magnitude=30.5),
+        lambda images: randaugment(images, seeded(), magnitude=torch.tensor([9.0, math.nan])),
         lambda images: augmix(images, seeded(), severity=11),
         lambda images: apply(images, "Rotated", 1.0),
         lambda images: apply(images.float(), "Rotate", 1.0),

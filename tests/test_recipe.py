@@ -227,6 +227,17 @@ def test_arms_that_disagree_are_refused_by_name_and_those_that_agree_are_not(shi
     assert load(None, Recipe, (), ["a+c"]).seed == 4
 
 
+def test_an_arms_values_go_to_the_table_that_is_meant(shipped):
+    shipped(
+        arms__wide="[netaug]\nsort = true", arms__both="[views.a]\nweight = 9\n[views.b]\nweight = 4",
+    )
+    made = load(None, Recipe, (), ['wide:weight={kind="linear", start=1, end=0},lr=2'])
+    assert made.netaug == Aug(sort=True, weight=Linear(1, 0)) and made.lr == 2
+    said = refusal(differences=["both:weight=3"])
+    assert "weight may be views.a.weight or views.b.weight; name it in full" in said
+    assert load(None, Recipe, (), ["both:views.a.weight=3"]).views["a"].weight == Constant(3.0)
+
+
 def test_none_is_left_out_and_a_schedule_written_plainly():
     table = to_dict(Recipe(netaug=Aug(weight=Linear(1, 0))))
     assert "init" not in table and "sort" not in table["netaug"]

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,16 @@ from ..recipe import differing, dump, flatten, load, to_dict
 from ..rundir import RunDir
 from ..runtime import Runtime, deferred_stop, open_runtime
 from ..settings import Recipe
-from ..train import job_for, load_data, make_scorer, make_trainer, say, teacher_of
+from ..train import (
+    job_for,
+    load_data,
+    magnitudes_of,
+    make_scorer,
+    make_trainer,
+    say,
+    teacher_of,
+    warn_of_curves,
+)
 from ..units import format_duration
 from .begin import JOB, JOB_FILE
 
@@ -129,7 +139,7 @@ def estimate(cells: list[Cell], runtime: Runtime, jobs: int, sets: Sets) -> dict
         if cell.kind not in timed:
             found = archfile.read(str(cell.arch))
             timed[cell.kind] = starting
-            with contextlib.suppress(RuntimeError):  # the cell itself will tell, and take no other along
+            with contextlib.suppress(Exception):  # the cell itself will tell, and take no other along
                 data = read_data(cell.recipe, found, sets)
                 timed[cell.kind] += _arm_seconds(found, cell.recipe, data, runtime)
     torch.set_num_threads(threads)
@@ -183,6 +193,8 @@ def train_missing(
     run.log("begin", cells=len(cells), left=len(left))
     if not left:
         return []
+    magnitudes = {key: value for cell in left for key, value in magnitudes_of(cell.recipe).items()}
+    warn_of_curves(magnitudes, partial(read_data, left[0].recipe, archfile.read(str(left[0].arch)), sets))
     jobs = jobs_for(runtime, jobs)
     seconds = estimate(left, runtime, jobs, sets)
     sets.clear()  # each training reads its own

@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from ..archfile import ArchFile
 from ..errors import BadInput, RunFault, unknown
 from ..recipe import arm_says, load
 from ..rundir import RunDir, without_passwords
-from ..runtime import Runtime, open_runtime
+from ..runtime import open_runtime
 from ..settings import Recipe
-from ..train import job_for, make_scorer, say, teacher_of
+from ..train import check_teacher, job_for, say
 from . import report
 from .begin import read_job, refuse_existing, refuse_others, run_to_resume, stopping, write_job
 from .cells import (
@@ -85,7 +86,8 @@ def command(asked: Asked, common) -> None:
         _finish(found, cells, setting, common, run, asked.jobs, sets)
 
 
-_BETWEEN_ARMS = re.compile(r",(?!\s*[\w.-]+\s*=)(?![^\[]*\])")  # not those between an arm's values, or in an array
+# not those between an arm's values, or in an array or a table
+_BETWEEN_ARMS = re.compile(r",(?!\s*[\w.-]+\s*=)(?![^\[]*\])(?![^{]*\})")
 
 
 def arms_of(methods: str) -> list[str]:
@@ -125,7 +127,7 @@ def make_cells(found: ArchFile, setting: dict, common, sets: Sets) -> list[Cell]
             recipe = common.settings(given[arm] | {"seed": seed, "arm": arm}, arm=arm, data=data)
             if seed == 0:
                 job_for(found, recipe, runtime, images)
-                _check_teacher(found, recipe, runtime, sets)
+                check_teacher(recipe, partial(read_data, recipe, found, sets))
             key = key_of(found, supernet, recipe)
             if seen.setdefault(key, arm) != arm:
                 raise BadInput(f"arms {seen[key]!r} and {arm!r} are the same training; leave one of them out")
@@ -137,14 +139,6 @@ def make_cells(found: ArchFile, setting: dict, common, sets: Sets) -> list[Cell]
 def train_images(recipe: Recipe, found: ArchFile, sets: Sets) -> int:
     """How many images an epoch has."""
     return recipe.data.train_images or len(read_data(recipe, found, sets).train)
-
-
-def _check_teacher(found: ArchFile, recipe: Recipe, runtime: Runtime, sets: Sets) -> None:
-    """A run's net must tell the same classes apart: only the data know their names."""
-    source = recipe.teacher.source
-    if source not in ("", "supernet") and not source.startswith("torchvision:"):
-        data = read_data(recipe, found, sets)
-        teacher_of(found, recipe, data, runtime, make_scorer(recipe, data, runtime))
 
 
 def _resumed(asked: Asked, arms: list[str], common, run: RunDir) -> tuple[dict, Any, ArchFile]:

@@ -11,6 +11,7 @@ import torch
 from .. import archfile, checkpoint, prune
 from .. import data as datasets
 from ..archfile import ArchFile
+from ..augment import at_magnitude
 from ..channels import channel_groups
 from ..cost import cost, describe
 from ..data import Data
@@ -31,8 +32,10 @@ from ..train import (
     Job,
     announce,
     carry_out,
+    check_teacher,
     load_data,
     load_net,
+    magnitudes_of,
     make_job,
     make_scorer,
     make_trainer,
@@ -41,6 +44,7 @@ from ..train import (
     say,
     teacher_macs,
     teacher_of,
+    warn_of_curves,
     warn_of_overlap,
 )
 from ..units import format_duration, format_quantity, parse_quantity
@@ -169,7 +173,7 @@ class Setting:
             if train.policy not in ("none", "randaugment"):
                 other = f"the recipe's view has policy {train.policy}, which has none"
                 raise BadInput(f"--magnitude {self.magnitude}: {other}; use --set views.train.policy=randaugment")
-            views = views | {"train": replace(train, policy="randaugment", magnitude=Constant(magnitude))}
+            views = views | {"train": at_magnitude(train, Constant(magnitude))}
         return replace(recipe, times=recipe.times / self.steps, lr=recipe.lr * self.lr_scale, views=views)
 
 
@@ -192,7 +196,9 @@ def command(asked: Asked, common) -> dict:
     data = load_data(recipe, found.plan.resolution)
     if list(facts.get("classes", data.classes)) != list(data.classes):
         raise BadInput(f"{asked.source} was trained on other classes than those of {data.name}; leave --data out")
+    check_teacher(recipe, lambda: data)
     warn_of_overlap(str(asked.source), facts, data)
+    warn_of_curves(magnitudes_of(recipe), lambda: data)
     with RunDir.create(VERB, recipe, common.run) as run, stopping(VERB, run):
         found.save(run.path / BASE)
         save_net(run.path / TUNED, net, steps=[])
@@ -254,7 +260,8 @@ def _check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime:
         start, least = cost(net.plan).macs, cost(smallest).macs
         if not least <= setting.target_macs < start:
             rule = f"{found.name} has {start} MACs, and its smallest possible net {least}"
-            raise BadInput(f"--target-macs {setting.target_macs}: {rule}; give at least {least}, below {start}")
+            remedy = f"give at least {least}, below {start} ({format_quantity(start, 'macs')})"
+            raise BadInput(f"--target-macs {format_quantity(setting.target_macs, 'macs')}: {rule}; {remedy}")
     else:
         zeros = found.facts["source"]["sparsity"]
         if zeros >= setting.target_sparsity:
@@ -273,10 +280,9 @@ def _job(
     start: Path | None = None,
 ) -> Job:  # fmt: skip
     """The fine-tuning of one step."""
-    macs = teacher_macs(found, recipe.teacher) * recipe.teacher_passes
     return make_job(
         recipe, recipe.chosen_method(), Base(plan, pruned=pruned), images=images, runtime=runtime, inherit=start,
-        teacher=macs,
+        teacher=teacher_macs(found, recipe.teacher),
     )  # fmt: skip
 
 
@@ -330,7 +336,7 @@ class Pruning:
         total, view = cost(plan), trainer.views["train"]
         row = {
             "step": i + 1, "macs": total.macs, "params": total.params,
-            "magnitude": view.magnitude(0.0) if view.policy == "randaugment" else None,
+            "magnitude": view.magnitude(0.0) if view.policy == "randaugment" else self.magnitudes[i],
             "sparsity": prune.sparsity(net)["prunable"], "goal": self.goals[i], "val_top1_before": before,
             "val_top1": trainer.best_top1, "train_top1": best["train_top1"],
             "epochs": trainer.step / job.length.steps_per_epoch,

@@ -30,11 +30,13 @@ from ..train import (
     carry_out,
     load_data,
     load_net,
+    magnitudes_of,
     make_job,
     make_scorer,
     make_trainer,
     save_net,
     say,
+    warn_of_curves,
 )
 from ..units import format_duration, parse_quantity
 from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
@@ -94,6 +96,7 @@ def prepare(recipe: Recipe, request: Request, common, *, resumed: bool = False) 
     say(f"space {space.name} at up to {largest.resolution} px, {info.classes} classes:")
     say(report_reach(able, request.budget))
     ready = Ready(recipe, request, runtime, space, load_data(recipe, largest.resolution))
+    warn_of_curves(magnitudes_of(recipe), lambda: ready.data)
     if request.storage is not None:
         check_storage(request.storage, resumed)
     return ready

@@ -8,6 +8,7 @@ import math
 import shlex
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -15,16 +16,17 @@ from typing import Any
 from .. import archfile, files, stats
 from ..archfile import ArchFile
 from ..around import below
+from ..augment import at_magnitude
 from ..cost import cost
 from ..errors import BadInput, RunFault, unknown
 from ..plan import Plan, plan
 from ..recipe import load
 from ..rundir import RunDir, without_passwords
 from ..runtime import open_runtime
-from ..schedule import CURVE, Constant, Schedule, from_ends
+from ..schedule import CURVE, Schedule, from_ends
 from ..settings import Recipe
 from ..space import Arch
-from ..train import job_for, say
+from ..train import check_teacher, job_for, say, warn_of_curves
 from ..units import format_duration, format_quantity, parse_quantity
 from .begin import read_job, refuse_existing, refuse_others, run_to_resume, stopping, write_job
 from .cells import (
@@ -41,6 +43,7 @@ from .cells import (
 )
 from .compare import arms_of
 from .pruners import PRUNERS, Policy, Pruning, saved
+from .report import percent
 from .train import Request, fitted
 
 FORMAT = "nasaug-sweep/1"
@@ -130,7 +133,7 @@ def nets_of(setting: dict, recipe: Recipe) -> list[ArchFile]:
             net = fitted(Request("sweep", item, None, False, px), recipe)
         else:
             scaled = scaled or _scaled(base.plan)
-            net = _of_size(parse_quantity(item, "macs"), item, scaled, base)
+            net = _of_size(item, scaled, base)
         nets.append(replace(net, space=None, arch=None, supernet=None))
     names = [net.name for net in nets]
     if len(nets) < 1 or len(set(names)) < len(names):
@@ -145,22 +148,24 @@ def _scaled(base: Plan) -> dict[int, Plan]:
     return {cost(p).macs: p for p in plans}
 
 
-def _of_size(macs: float, asked: str, scaled: dict[int, Plan], base: ArchFile) -> ArchFile:
+def _of_size(asked: str, scaled: dict[int, Plan], base: ArchFile) -> ArchFile:
+    try:
+        macs = parse_quantity(asked, "macs")
+    except BadInput as error:
+        raise BadInput(f"--sizes: {error}, or the path of an arch file") from None
     nearest = min(scaled, key=lambda m: abs(m - macs))
     if abs(nearest - macs) > NEAR * macs:
-        around = sorted(sorted(scaled, key=lambda m: abs(m - macs))[:2])
-        shown = " and ".join(format_quantity(m, "macs") for m in around)
-        whose = f"no width of {base.name} at {base.plan.resolution} px"
-        raise BadInput(f"--sizes {asked}: {whose} has it; the nearest are {shown}")
+        near = [max((m for m in scaled if m < macs), default=None), min((m for m in scaled if m > macs), default=None)]
+        shown = " and ".join(format_quantity(m, "macs") for m in near if m is not None)
+        whose = f"no width of {base.name} at {base.plan.resolution} px has as many MACs; the nearest: {shown}"
+        raise BadInput(f"--sizes {asked}: {whose}; give that, or another --arch or --resolution")
     return ArchFile(scaled[nearest], f"{base.name}-{asked}")
 
 
 def _check_policies(policies: str) -> list[str]:
     names = [name.strip() for name in policies.split(",") if name.strip()]
-    if not names or len(set(names)) < len(names):
+    if not names or len({magnitude_of(name) for name in names}) < len(names):
         raise BadInput(f"--policies {policies!r}: give one or more, each once, like 0,4,9,0:9")
-    for name in names:
-        magnitude_of(name)
     return names
 
 
@@ -175,8 +180,7 @@ def magnitude_of(policy: str) -> Schedule:
 
 
 def make_cells(nets: list[ArchFile], setting: dict, common, folder: Path, sets: Sets) -> list[Cell]:
-    """All cells, seed by seed. An arm is METHOD@POLICY. At magnitude 0 there is no policy at all: RandAugment has
-    operators without a magnitude."""
+    """All cells, seed by seed. An arm is METHOD@POLICY."""
     runtime, cells = open_runtime(common.device), []
     where = Path(setting["cells"]) if setting["cells"] else folder / CELLS
     for seed in range(setting["seeds"]):
@@ -185,14 +189,12 @@ def make_cells(nets: list[ArchFile], setting: dict, common, folder: Path, sets: 
                 for policy in _check_policies(setting["policies"]):
                     recipe = common.settings({"seed": seed, "arm": f"{method}@{policy}"}, arm=method)
                     magnitude = magnitude_of(policy).of_net(cost(net.plan).macs)
-                    view = replace(
-                        recipe.views["train"], policy="none" if magnitude == Constant(0.0) else "randaugment",
-                        magnitude=magnitude,
-                    )  # fmt: skip
+                    view = at_magnitude(recipe.views["train"], magnitude)
                     recipe = replace(recipe, views=recipe.views | {"train": view})
                     if seed == 0:
                         images = recipe.data.train_images or len(read_data(recipe, net, sets).train)
                         job_for(net, recipe, runtime, images)
+                        check_teacher(recipe, partial(read_data, recipe, net, sets))
                     place = where / folder_name(f"{net.name}_{recipe.arm}", seed, key_of(net, "", recipe))
                     cells.append(Cell(recipe.arm, seed, recipe, folder / SIZES / name, place))
     return cells
@@ -205,6 +207,8 @@ def _finish(nets: list[ArchFile], setting: dict, common, run: RunDir, jobs: int 
     cells = make_cells(nets, setting, common, run.path, sets)
     policies, methods = _check_policies(setting["policies"]), arms_of(setting["methods"])
     grid = f"{len(nets)} sizes x {len(policies)} policies x {len(methods)} methods x {setting['seeds']} seeds"
+    followed = {f"--policies {p}": magnitude_of(p) for p in policies}
+    warn_of_curves(followed, partial(read_data, cells[0].recipe, nets[0], sets))
     pruning = None if setting["pruner"] == "none" else Pruning(setting["pruner"], cells, run.path)
     failed = train_missing(cells, grid, run, common.device, jobs, sets, pruning)
     done, out = [cell for cell in cells if cell.finished], pruning.out if pruning else {}
@@ -281,11 +285,12 @@ def fit(rows: list[dict]) -> dict | None:
 
     None where two sizes, or two magnitudes, are not there; one that was pruned has lost to the others, whatever the
     seed. `p` is of a slope of 0: a curve that is a constant."""
-    points = []
+    points, seen = [], set()
     for row in rows:
         constant = {float(p): r for p, r in row["policies"].items() if p.replace(".", "", 1).isdigit()}
         kept = {m: r for m, r in constant.items() if "pruned" not in r}
         seeds = set.intersection(*(set(r["seeds"]) for r in kept.values())) if kept and len(constant) > 1 else set()
+        seen |= seeds
         for seed in sorted(seeds):
             val = {m: r["val_top1"]["values"][r["seeds"].index(seed)] for m, r in kept.items()}
             points.append((math.log10(row["macs"]), max(val, key=val.__getitem__)))
@@ -299,32 +304,40 @@ def fit(rows: list[dict]) -> dict | None:
     return {
         "slope": line.slope, "intercept": line.intercept, "low": magnitudes[0], "high": magnitudes[-1],
         "slope_half": half, "p": line.pvalue, "points": points, "distinct": bool(abs(line.slope) > half),
+        "seeds": len(seen),
         "constant": fmean(y for _, y in points),
     }  # fmt: skip
 
 
+def verdict(curve: dict) -> str:
+    """Whether the curve can be told from the best constant."""
+    if curve["seeds"] < stats.ENOUGH:
+        return f"{stats.NOT_ENOUGH} ({stats.ENOUGH}) to tell it from a constant {curve['constant']:.1f}"
+    return f"it {'differs from' if curve['distinct'] else 'cannot be told from'} a constant {curve['constant']:.1f}"
+
+
 def table(summary: dict) -> str:
-    """A heat map in letters: validation top-1 of each size and policy, the best of each size starred."""
+    """A heat map in letters: validation top-1 of each size and policy, the best of each size starred and told with its
+    test top-1."""
     policies, lines = summary["policies"], []
     width = 14 if summary["pruned"]["policies"] else 12
     for row in summary["rows"]:
         if not lines or lines[-1][0] != row["method"]:
             lines.append((row["method"], f"{row['method']}, validation top-1 by magnitude"))
             head = "".join(f"{p:>{width}s}" for p in policies)
-            lines.append((row["method"], f"{'size':24s}{'MACs':>8s}{head}  best, over none on the test images"))
+            lines.append((row["method"], f"{'size':24s}{'MACs':>8s}{head}  best: test top-1, over magnitude 0"))
         shown = "".join(f"{_shown(row, policy):>{width}s}" for policy in policies)
-        over = row["best"].get("over_none")
-        told = f"{over['difference']:+.2f} [{over['low']:+.2f}, {over['high']:+.2f}]" if over else "-"
+        best, over = row["best"], row["best"].get("over_none")
+        told = f"{best['policy']}: {percent(row['policies'][best['policy']]['test_top1'])}"
+        told += f", {over['difference']:+.2f} [{over['low']:+.2f}, {over['high']:+.2f}]" if over else ""
         macs = format_quantity(row["macs"], "macs")
-        lines.append((row["method"], f"{row['size']:24s}{macs:>8s}{shown}  {row['best']['policy']}, {told}"))
+        lines.append((row["method"], f"{row['size']:24s}{macs:>8s}{shown}  {told}"))
     for method, curve in summary["curves"].items():
         if curve is None:
             lines.append((method, f"{method}: no curve, which needs two sizes and two constant magnitudes"))
             continue
-        said = "differs from" if curve["distinct"] else "cannot be told from"
         slope = f"{curve['slope']:+.2f} ± {curve['slope_half']:.2f} a factor of ten in MACs"
-        constant = f"p = {curve['p']:.2g}: {said} a constant {curve['constant']:.1f}"
-        lines.append((method, f"{method}: best magnitude {slope}, {constant}"))
+        lines.append((method, f"{method}: best magnitude {slope}, p = {curve['p']:.2g}: {verdict(curve)}"))
     return "\n".join([*(line for _, line in lines), *_pruned_told(summary["pruned"])])
 
 

@@ -13,7 +13,7 @@ from ..recipe import load
 from ..rundir import RunDir
 from ..runtime import open_runtime
 from ..settings import Recipe
-from ..train import inherited_from, job_for, load_data, load_net, run_training, say
+from ..train import check_teacher, inherited_from, job_for, load_data, load_net, run_training, say
 from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
 
 BASE = "base.json"
@@ -52,6 +52,7 @@ def command(request: Request, common) -> dict:
     found = fitted(request, recipe)
     check(found, recipe, runtime)
     data = load_data(recipe, found.plan.resolution)
+    check_teacher(recipe, lambda: data)
     with RunDir.create(request.verb, recipe, common.run) as run, stopping(request.verb, run):
         found.save(run.path / BASE)
         write_job(run, request.verb)

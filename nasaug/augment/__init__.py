@@ -7,7 +7,7 @@ makes anew for each view, so that a CPU and a GPU see the same ones and a resume
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Literal, get_args
 
@@ -21,7 +21,7 @@ from nasaug.augment.policies import augmix, autoaugment, randaugment, trivialaug
 from nasaug.errors import BadInput, unknown
 from nasaug.schedule import STRONGEST, Constant, Schedule
 
-__all__ = ["View", "evaluation", "make_view", "mix", "resize"]
+__all__ = ["View", "at_magnitude", "evaluation", "make_view", "mix", "resize"]
 
 Policy = Literal["none", "randaugment", "autoaugment", "trivialaugment", "augmix"]
 
@@ -43,7 +43,9 @@ class View:
     policy: Policy = "none"
     """Operators drawn for each image, after the crop and before the three above: see nasaug.augment.policies."""
     magnitude: Schedule = Constant(9.0)
-    """RandAugment's, 0 to 30: a number, or a schedule over training."""
+    """RandAugment's, 0 to 30: a number, or a schedule over training. At 0 its operators that have none are left."""
+    magnitude_std: float = 0.0
+    """Each image's own magnitude is normal around it with this standard deviation, within 0 to 30."""
     num_ops: int = 2
     """RandAugment's operators an image."""
     severity: float = 3.0
@@ -70,7 +72,9 @@ class View:
             for percent in range(101):
                 if not -1e-9 <= (value := schedule(percent / 100)) <= STRONGEST + 1e-9:  # a schedule's end is rounded
                     at = f"magnitude = {value} at {percent} % of training"
-                    raise BadInput(f"{at} is out of range: give 0 (none) to 30")
+                    raise BadInput(f"{at} is out of range: give 0 to 30")
+        if not 0 <= self.magnitude_std <= STRONGEST:
+            raise BadInput(f"magnitude_std = {self.magnitude_std} is out of range: give 0 (all alike) to 30")
         if isinstance(self.num_ops, bool) or not isinstance(self.num_ops, int) or self.num_ops < 1:
             raise BadInput(f"num_ops = {self.num_ops} is no count of operators: give 1 or more (none: policy = 'none')")
         if not 1 <= self.severity <= 10:
@@ -80,6 +84,13 @@ class View:
                 raise BadInput(f"{name} = {alpha} is no alpha: give 0 (none) or more")
         if self.mixup and self.cutmix:
             raise BadInput(f"mixup = {self.mixup} and cutmix = {self.cutmix} exclude each other: set one of them to 0")
+
+
+def at_magnitude(view: View, magnitude: Schedule) -> View:
+    """The view under RandAugment at this magnitude; under no policy where that is 0 throughout, since RandAugment has
+    operators without a magnitude."""
+    policy = "none" if magnitude == Constant(0.0) else "randaugment"
+    return replace(view, policy=policy, magnitude=magnitude)
 
 
 def make_view(
@@ -143,7 +154,11 @@ def _shift(images: Tensor, pad: int, flip: bool, generator: torch.Generator) -> 
 def _under_policy(view: View, images: Tensor, generator: torch.Generator, progress: float) -> Tensor:
     match view.policy:
         case "randaugment":
-            magnitude = min(max(view.magnitude(progress), 0.0), STRONGEST)
+            magnitude = view.magnitude(progress)
+            if view.magnitude_std:
+                own = torch.randn(len(images), generator=generator, dtype=torch.float64)
+                magnitude = magnitude + view.magnitude_std * own
+            magnitude = torch.as_tensor(magnitude).clamp(0.0, STRONGEST)
             return randaugment(images, generator, magnitude, view.num_ops)
         case "trivialaugment":
             return trivialaugment(images, generator)

@@ -19,22 +19,28 @@ FINE = 31  # magnitudes of RandAugment and TrivialAugment, 0 to 30
 COARSE = 10  # of AutoAugment and AugMix
 
 
-def randaugment(images: Tensor, generator: torch.Generator, magnitude: float = 9.0, num_ops: int = 2) -> Tensor:
-    """`num_ops` operators an image, each of random sign, at one magnitude (Cubuk et al., NeurIPS 2020).
+def randaugment(
+    images: Tensor, generator: torch.Generator, magnitude: float | Tensor = 9.0, num_ops: int = 2
+) -> Tensor:
+    """`num_ops` operators an image, each of random sign (Cubuk et al., NeurIPS 2020), at one magnitude or at each
+    image's own, a tensor [n] on the CPU.
 
-    A whole magnitude, 0 to 30, means torchvision's bin of that number; values between two bins are interpolated.
+    A whole magnitude, 0 to 30, means torchvision's bin of that number; values between two bins are interpolated. At 0
+    the operators that have none (AutoContrast, Equalize) are left.
     """
-    if not 0 <= magnitude <= FINE - 1:
-        raise BadInput(f"magnitude = {magnitude} is out of range: give 0 to {FINE - 1}")
+    magnitude = torch.as_tensor(magnitude, dtype=torch.float64).expand(len(images))
+    outside = magnitude[~((magnitude >= 0) & (magnitude <= FINE - 1))]
+    if len(outside):
+        raise BadInput(f"magnitude = {outside[0].item():g} is out of range: give 0 to {FINE - 1}")
     shape = (num_ops, len(images))
     chosen = torch.randint(INVERT, shape, generator=generator)  # all but the last
     negative = torch.rand(shape, generator=generator) <= 0.5
-    below = min(int(magnitude), FINE - 2)
-    low, high = _usual(FINE, images)[:, below : below + 2].T
-    ladder = torch.lerp(low, high, magnitude - below)
-    ladder[POSTERIZE].round_()
+    below = magnitude.long().clamp_(max=FINE - 2)
+    ladders = _usual(FINE, images)
     for operators, sign in zip(chosen, negative, strict=True):
-        images = _signed(images, operators, ladder.index_select(0, operators), sign)
+        strengths = torch.lerp(ladders[operators, below], ladders[operators, below + 1], magnitude - below)
+        strengths = torch.where(operators == POSTERIZE, strengths.round(), strengths)
+        images = _signed(images, operators, strengths, sign)
     return images
 
 

@@ -161,7 +161,7 @@ def _folder(config: DataConfig, size: int | None = None) -> Folder:
         return probe(find(path), config.memory_mb * 10**6, size, config.keep_decoded)
     if os.sep in config.name:
         raise BadInput(f"no folder {path!r}: give the path of an image folder, or one of {', '.join(NAMED)}")
-    raise unknown("data set", config.name, [*NAMED, "the path of an image folder"])
+    raise unknown("data set", config.name, NAMED, "the path of an image folder")
 
 
 def _validation(train: Split, config: DataConfig) -> tuple[Split, Split]:

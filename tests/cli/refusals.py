@@ -65,7 +65,7 @@ REFUSED = {
         "epochs=0": "epochs = 0 must be at least 1", "epochs=many": 'epochs = "many": must be.*\'auto\'',
         "epoch=2": "unknown key 'epoch'; did you mean epochs", "netaug.alpha=1": "unknown key 'netaug.alpha'",
         "netaug=1": "netaug = 1: must be a table", "lr=nan": "lr = NaN: must be a finite",
-        "lr=-1": "lr must be", "momentum=-1": "momentum", "momentum=1": "momentum",
+        "lr=-1": "lr = -1 must be above 0", "momentum=-1": "momentum", "momentum=1": "momentum",
         "weight_decay=-1": "weight_decay", "warmup=1": "warmup", "batch=1": "batch = 1 must be at least 2",
         "method=gradog": "'baseline', 'netaug' or 'gradaug'", "seed=-1": "seed = -1",
         "data.train_images=5": "data.train_images = 5, but.*10 to 1397",
@@ -146,7 +146,7 @@ REFUSED = {
     "prune --from runs/netaug-train-1 --target-macs": {
         "25Q": "--target-macs 25Q: .* number of MACs", "0": "--target-macs 0: .*above 0",
         "1": "--target-macs 1: tiny:.* has .* MACs, and its smallest possible net .*; give at least",
-        "1G": "--target-macs 1000000000: tiny:.* has .* MACs.*, below", "": "--target-macs requires an argument",
+        "1G": "--target-macs 1G: tiny:.* has .* MACs.*, below", "": "--target-macs requires an argument",
     },
     "prune --from runs/netaug-train-1 --target-macs 15k": {
         "--steps 0": "--steps 0 must be at least 1", "--steps=-1": "--steps -1 must be",

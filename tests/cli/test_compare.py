@@ -409,7 +409,27 @@ def test_a_teacher_of_other_classes_is_refused_before_anything_is_written(photos
     assert f"{source} tells 10 classes at" in said and "3 classes at" in said
     done("train", *QUICK, *photos, "--arch", "found.json", "--method", "baseline", "--run", "abc")
     os.rename("photos/a", "photos/d")
-    assert "abc was trained on other classes than those of photos" in refused(*args[:-1], args[-1] + "abc", *photos)
+    said = "abc tells the classes a, b, c apart, photos has b, c, d; give a teacher that was trained on the same"
+    assert said in refused(*args[:-1], args[-1] + "abc", *photos)
+    tiny = ("--arch", "found.json", "--run", "r", *photos)
+    assert said in refused("train", *QUICK, "--method", "distill:source=abc", *tiny)
+    sizes = ("--sizes", "found.json", "--policies", "9", "--seeds", "1", "--run", "r", *photos)
+    assert said in refused("sweep", *QUICK, "--methods", "distill:source=abc", *sizes)
+
+
+def test_a_cell_whose_time_cannot_be_told_takes_no_other_along(there, monkeypatch):
+    """As where a teacher cannot be downloaded: the cell itself will say so."""
+    of_arm = cells._arm_seconds
+
+    def not_netaug(found, recipe, *rest):
+        if recipe.method == "netaug":
+            raise OSError("no network")
+        return of_arm(found, recipe, *rest)
+
+    monkeypatch.setattr(cells, "_arm_seconds", not_netaug)
+    shutil.rmtree(RUN)
+    done(*COMPARE, "--methods", "baseline,netaug", "--seeds", "1")
+    assert [(arm["arm"], arm["n"]) for arm in told()["arms"]] == [("baseline", 1), ("netaug", 1)]
 
 
 def test_an_arm_may_not_change_the_data(here):

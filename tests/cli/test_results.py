@@ -6,14 +6,17 @@ from pathlib import Path
 
 import optuna
 import pytest
-from tiny import QUICK, SEARCH, TRAIN, done, refused
+from tiny import QUICK, SEARCH, TRAIN, call, done, refused
 
 from nasaug import archfile
 from nasaug import search as search_module
+from nasaug.apps import cells, sweep
+from nasaug.apps import search as search_command
 from nasaug.checkpoint import read
 from nasaug.cost import cost
 from nasaug.data import Data, DataConfig, load
 from nasaug.engine import Trainer
+from nasaug.errors import BadInput
 from nasaug.plan import plan
 
 SUPERNET = Path("runs/search-1/supernet.safetensors")
@@ -84,6 +87,27 @@ def test_weights_and_teachers_that_were_trained_with_other_splits_are_told_of(he
     train = ("train", *QUICK, "--arch", "found.json", "--method", arm)
     assert "warning" not in done(*train, "--run", "same").out
     assert f"{what} other validation images" in done(*train, "--set", "data.split_seed=1", "--run", "other").out
+
+
+def test_a_curve_that_was_fitted_on_other_data_is_told_of_by_all_that_follow_one(here, monkeypatch):
+    def stop(*args):
+        raise BadInput("enough")
+
+    line = {"intercept": -7.0, "slope": 3.0, "low": 0.0, "high": 30.0, "data": "photos", "data_key": "other"}
+    Path("curve.json").write_text(json.dumps({"format": "nasaug-curve/1", **line}))
+    told = "warning: {}: its curve was fitted on photos, these are digits; what suits one need not suit the other"
+    follow = ("--set", "views.train.policy=randaugment", "--set", "views.train.magnitude=curve.json")
+    by_key = told.format("views.train.magnitude")
+    assert by_key in done("train", *QUICK, "--arch", "found.json", "--method", "baseline", *follow, "--run", "r").out
+    smaller = ("--target-macs", str(cost(archfile.read("r/arch.json").plan).macs - 1), "--steps", "1")
+    assert by_key in done("prune", "--from", "r", *smaller, "--recipe", "quick.toml", *follow).out
+    for owner, verb in ((cells, "estimate"), (sweep, "train_missing"), (search_command, "run_search")):
+        monkeypatch.setattr(owner, verb, stop)
+    compare = ("compare", *QUICK, "--arch", "found.json", "--methods", "baseline,netaug", "--seeds", "1")
+    assert call(*compare, *follow).out.count(by_key) == 1
+    grid = ("sweep", *QUICK, "--sizes", "found.json", "--policies", "9,curve.json", "--seeds", "1")
+    assert told.format("--policies curve.json") in call(*grid).out
+    assert by_key in call(*SEARCH, *follow).out
 
 
 def test_a_model_says_how_its_images_are_prepared(finished, monkeypatch):

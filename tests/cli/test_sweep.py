@@ -88,8 +88,11 @@ def test_a_curve_that_is_there_is_found_and_told_from_a_constant():
         return {"macs": macs, "policies": policies}
 
     curve = sweep.fit([row(1e5, 0), row(3e5, 4), row(1e6, 9), row(3e6, 14)])
+    assert "not enough seeds (5) to tell it from a constant" in sweep.verdict(curve)  # two
+    assert "it differs from a constant" in sweep.verdict(curve | {"seeds": 5})
     assert curve["distinct"] and 8 < curve["slope"] < 11 and curve["p"] < 1e-3
     flat = sweep.fit([row(1e5, 4), row(3e5, 9), row(1e6, 9), row(3e6, 4)])
+    assert "cannot be told from" in sweep.verdict(flat | {"seeds": 5})
     assert not flat["distinct"] and abs(flat["slope"]) < 1
     assert sweep.fit([row(1e5, 4)]) is None
 
@@ -118,7 +121,8 @@ def test_resuming_under_other_options_is_refused_and_the_option_named(swept):
     [
         ("--policies 31", "0 to 30"), ("--policies strong", "0 to 30"), ("--policies 4,4", "each once"),
         ("--policies 1:2:3", "0 to 30"), ("--policies none.json", "cannot read"), ("--seeds 0", "--seeds 0"),
-        ("--sizes 900M", "the nearest are"), ("--sizes 1", "the nearest are"), ("--sizes x", "'x'"),
+        ("--sizes 900M", "give that, or another --arch"), ("--sizes 1", "give that, or another --arch"),
+        ("--sizes x", "--sizes: 'x'"),
         ("--sizes 0.1M,0.1M", "each once"), ("--methods nothing", "unknown arm"), ("--jobs 0", "--jobs 0"),
         ("--seed 3", "say how many with --seeds"), ("--profile", "use nasaug train --profile"),
         ("--pruner medain", "unknown --pruner 'medain'; did you mean median? choices: halving, median, none, wilcoxon"),
