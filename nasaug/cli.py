@@ -238,8 +238,9 @@ def compare(
       nasaug compare --resume
 
     Arms: baseline, netaug, gradaug, distill, dropout, spatial-dropout, dropblock, stochastic-depth, label-smoothing,
-    mixup, cutmix, random-erasing, autoaugment, randaugment, trivialaugment, augmix, ema, longer, aug-constant,
-    aug-rising, aug-falling, or a TOML file of recipe keys; with values (netaug:sort=false), joined by +.
+    mixup, cutmix, random-erasing, autoaugment, randaugment, trivialaugment, augmix, ema, longer, scratch, aug-constant,
+    aug-rising, aug-falling, strong-wide, shrink, difficulty-keep, difficulty-weight, difficulty-drive, or a TOML file
+    of recipe keys; with values (netaug:sort=false), joined by +.
 
     :param arch: An arch file (found.json) or a named architecture.
     :param methods: The arms, separated by commas; default: baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling.

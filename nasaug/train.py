@@ -133,6 +133,7 @@ def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint: str = CHECK
     run.rewind(title, step=trainer.step)
     begun, started = trainer.step, time.perf_counter()
     trainer.stages.seconds.clear()  # of the steps that were timed beforehand
+    before = _decoded(trainer.data)
     scalars = _tensorboard(run.path, trainer.step)
 
     def on_epoch(row: dict) -> None:
@@ -161,6 +162,15 @@ def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint: str = CHECK
     if trainer.stages.on:
         say(f"{title}, where the time went ({length.batch} images a step):")
         say(trainer.stages.table((trainer.step - begun) * length.batch, time.perf_counter() - started))
+        images, seconds = (now - then for now, then in zip(_decoded(trainer.data), before, strict=True))
+        if seconds:
+            rate = f"{images / seconds:,.0f} a second and worker"
+            say(f"decoding: {images:,} images, {rate}; load is the waiting for them")
+
+
+def _decoded(data: Data) -> tuple[int, float]:
+    """Training images that were decoded from files so far, and the seconds that all workers together took for them."""
+    return (data.train.decoded, data.train.decoding) if data.streamed else (0, 0.0)
 
 
 def _tensorboard(path: Path, step: int):

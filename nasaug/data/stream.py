@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -44,6 +45,7 @@ class StreamSplit(Split):
         page by page, as they count its references); `workers`: decoding processes, 0 for none."""
         super().__init__(labels, size)
         self._root, self._files, self._workers = root, files, workers
+        self.decoded, self.decoding = 0, 0.0  # images so far, and the seconds that all workers together took for them
 
     def subset(self, index: Tensor) -> StreamSplit:
         files = self._files[index.numpy()]
@@ -60,9 +62,11 @@ class StreamSplit(Split):
             num_workers=self._workers,
             generator=torch.Generator(),  # else it advances the global one
         )
-        for images in _alive(iter(loader)):
-            if isinstance(images, BadInput):
-                raise images
+        for made in _alive(iter(loader)):
+            if isinstance(made, BadInput):
+                raise made
+            images, seconds = made
+            self.decoded, self.decoding = self.decoded + len(images), self.decoding + seconds
             yield images
 
 
@@ -70,22 +74,24 @@ def _alive(batches: Iterator) -> Iterator:
     """The loader's batches; a worker that was killed (no memory, no shared memory) is a fault in one line."""
     while True:
         try:
-            images = next(batches)
+            made = next(batches)
         except StopIteration:
             return
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise RunFault(f"a decoding process failed ({reason}); try --set data.workers=0") from error
-        yield images
+        yield made
 
 
 class _Decoder(Dataset):
-    """Maps places, int64 [n], to images, uint8 [n, 3, size, size]; or to the BadInput naming a bad file."""
+    """Maps places, int64 [n], to images, uint8 [n, 3, size, size], and the seconds they took; or to the BadInput naming
+    a bad file."""
 
     def __init__(self, root: str, files: np.ndarray, size: int, crop: tuple[int, int] | None):
         self.root, self.files, self.size, self.crop = root, files, size, crop
 
-    def __getitem__(self, index: Tensor) -> Tensor | BadInput:
+    def __getitem__(self, index: Tensor) -> tuple[Tensor, float] | BadInput:
+        begun = time.perf_counter()
         images = torch.empty(len(index), 3, self.size, self.size, dtype=torch.uint8)
         for slot, place in enumerate(index.tolist()):
             path = os.path.join(self.root, os.fsdecode(self.files[place]))
@@ -93,7 +99,7 @@ class _Decoder(Dataset):
                 images[slot] = self._cut(decoded(path), place)
             except UNREADABLE as error:
                 return BadInput(f"cannot read the image {path!r} ({error}); repair or remove it")
-        return images
+        return images, time.perf_counter() - begun
 
     def _cut(self, image: Tensor, place: int) -> Tensor:
         if self.crop is not None:

@@ -10,6 +10,7 @@ import pytest
 from tiny import done
 
 from nasaug import cli
+from nasaug.files import bundled
 
 VERBS = ("search", "netaug-train", "train", "compare", "sweep", "prune", "report", "profile")
 
@@ -47,3 +48,9 @@ def test_bad_input_of_a_process_is_one_line_and_code_2(empty_folder):
     assert re.fullmatch("nasaug: --mac-budget 25Q[^\n]*\n", ended.stderr)
     command[1:1] = ["-X", "importtime"]  # refused before torch is loaded
     assert not re.search(r"\| +torch$", subprocess.run(command, capture_output=True, text=True).stderr, re.M)
+
+
+def test_every_shipped_arm_is_named_where_arms_are_asked_for(empty_folder):
+    shown = done("compare", "--help").out
+    arms = [path.stem for path in bundled("recipes").joinpath("arms").iterdir() if path.suffix == ".toml"]
+    assert len(arms) > 20 and [arm for arm in arms if not re.search(rf"(?<![\w-]){arm}(?![\w-])", shown)] == []

@@ -2,11 +2,12 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import optuna
 import pytest
-from tiny import QUICK, SEARCH, TRAIN, call, done, refused
+from tiny import QUICK, SEARCH, TRAIN, call, done, refused, timeless
 
 from nasaug import archfile
 from nasaug import search as search_module
@@ -211,6 +212,19 @@ def test_a_run_keeps_no_password_of_its_storage(here, monkeypatch):
     assert "keeps no passwords: give its --storage again" in refused("search", "--resume", "--run", "r")
     done("search", "--resume", "--run", "r", "--storage", address)
     assert Path("r/result.json").is_file()
+
+
+def test_streamed_images_are_trained_and_judged_like_those_in_memory(photos):
+    """Decoded by workers: calibration, training and evaluation at the net's resolution; --profile tells their rate."""
+    train = ("train", *QUICK, *photos, "--method", "netaug", "--arch", "found.json", "--set", "data.memory_mb=0")
+    shown = done(*train, "--profile", "--run", "r").out
+    images, rate = re.search(r"decoding: ([\d,]+) images, ([\d,]+) a second and worker", shown).groups()
+    result = json.loads(Path("r/result.json").read_text())
+    assert int(images.replace(",", "")) == 2 * 4 * 16 and int(rate.replace(",", "")) > 0
+    assert result["mean"] == pytest.approx([0.485, 0.456, 0.406]) and 0 < result["test_top1"] <= 100
+    done(*train, "--run", "again")
+    again = json.loads(Path("again/result.json").read_text())
+    assert timeless(again) == timeless(result)
 
 
 def test_profile_shows_the_rate_of_each_stage(here):
