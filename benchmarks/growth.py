@@ -1,4 +1,4 @@
-"""How cost grows: a step's time with MACs, a search's with its trials; and what ImageNet would take at that rate.
+"""How cost grows: a step's time with MACs and with images, a search's with its trials; and what ImageNet would take.
 
     python benchmarks/growth.py [--threads 2] [--rounds 5]
 
@@ -36,6 +36,7 @@ from nasaug.settings import SearchConfig  # noqa: E402
 from nasaug.tasks import Classify  # noqa: E402
 
 WIDER = (1.0, 1.4, 1.8, 2.2, 2.6)
+BATCHES = (8, 32, 128)
 TRIALS = (25, 50, 100, 200)
 IMAGENET, EPOCHS = 1_271_167, 155  # its training images less 10,000 for validation; the published length
 
@@ -65,6 +66,31 @@ def step_by_macs(rounds: int) -> tuple[list[str], dict]:
         f"The line: {start:.1f} ms and {each:.1f} ms for every million MACs of one image (R² {r2:.3f}).", "",
     ]  # fmt: skip
     return text, {"macs": macs, "ms": ms, "overhead_ms": start, "ms_per_million": each, "r2": r2}
+
+
+def step_by_batch(rounds: int) -> tuple[list[str], dict]:
+    """What a step costs before its first image: Python, slices, the optimiser."""
+    images, rows, figures = made_up(1024), [], {}
+    jobs = {
+        (name, batch): our_step(method, images, None, batch)
+        for name, method in (
+            ("plain", Baseline()), ("NetAug", NetAug(ladder="factors", sort=False, width_until=1.0))
+        )
+        for batch in BATCHES
+    }  # fmt: skip
+    times = alternate(jobs, rounds, 4)
+    for name in ("plain", "NetAug"):
+        ms = [1000 * median(times[name, batch]) for batch in BATCHES]
+        start, each, r2 = line(BATCHES, ms)
+        rows.append(f"| {name} | {' | '.join(f'{t:.1f}' for t in ms)} | {start:.1f} | {each:.3f} | {r2:.3f} |")
+        figures[name] = {"batches": BATCHES, "ms": ms, "overhead_ms": start, "ms_an_image": each, "r2": r2}
+    text = [
+        f"A step on fewer images, {TINY} at {SIZE} px, ms; the line through them tells what a step costs whatever its "
+        "images, and what each adds:", "",
+        f"| training | {' | '.join(f'{batch} images' for batch in BATCHES)} | fixed | an image | R² |",
+        "| --- | --- | --- | --- | --- | --- | --- |", *rows, "",
+    ]  # fmt: skip
+    return text, figures
 
 
 def search_by_trials() -> tuple[list[str], dict]:
@@ -132,9 +158,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     o = parser.parse_args()
     torch.set_num_threads(o.threads)
-    parts = step_by_macs(o.rounds), search_by_trials(), imagenet(o.rounds, o.threads)
+    parts = step_by_macs(o.rounds), step_by_batch(o.rounds), search_by_trials(), imagenet(o.rounds, o.threads)
     head = ["`python benchmarks/growth.py`", "", f"{processor()}, {o.threads} threads.", ""]
-    figures = dict(zip(("steps", "search", "imagenet"), (f for _, f in parts), strict=True))
+    figures = dict(zip(("steps", "batches", "search", "imagenet"), (f for _, f in parts), strict=True))
     write("growth", "How cost grows", [*head, *(text for lines, _ in parts for text in lines)], figures)
 
 

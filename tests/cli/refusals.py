@@ -128,6 +128,7 @@ REFUSED = {
         "--methods distill:source=runs/netaug-train-1 --resolution 16": "10 classes at .* px, tiny.* at 16 px",
         "--seeds 0": "--seeds 0 must be at least 1", "--seeds=-1": "--seeds -1 must be", "--seeds x": "whole number",
         "--jobs 0": "--jobs 0 must be at least 1", "--match epoch": "unknown --match 'epoch'; did you mean epochs",
+        "--match compute --set epochs=3": "--set epochs=3: with --match compute trainings end by train_macs",
         "--match ''": "choices: compute, epochs, seconds", "--seed 3": "--seed 3: .*how many with --seeds",
         "--profile": "--profile: a comparison has many trainings, each with a log.*; use nasaug train --profile",
         "--run runs/search-1": "--run runs/search-1 exists", "--device gpu": "unknown --device",
