@@ -9,6 +9,7 @@ from test_space import SPACES
 
 from nasaug import train
 from nasaug.apps.finalists import LEAST, PlayOff
+from nasaug.apps.results import agreement
 from nasaug.cost import Budget, cost_of
 from nasaug.errors import Diverged
 from nasaug.net import Net
@@ -101,3 +102,14 @@ def test_a_finalist_is_trained_from_the_supernets_weights_and_judged_on_the_whol
         assert c.trained_top1 == scorer.top1(scorer.calibrated(net, plan(SPACE, c.arch, 4)), last.data.val)
     assert not any(name.startswith("finalist-") for name in left) and "finalists.json" in left
     assert {event["stage"] for event in events} == {"finalist 1 of 2", "finalist 2 of 2"}
+
+
+def test_the_supernets_ranking_of_the_finalists_is_told_as_kendalls_tau():
+    def judged(*pairs):
+        return [Candidate(SPACE.largest, cost_of(SPACE, SPACE.largest, 4), 0.0, *pair) for pair in pairs]
+
+    agreed = agreement(judged((80, 85), (81, 86), (82, 87), (83, 88)))
+    assert agreed == {"n": 4, "tau": 1.0, "p": pytest.approx(2 / 24)}
+    assert agreement(judged((80, 88), (81, 87), (82, 86)))["tau"] == -1.0
+    assert agreement(judged((80, 88), (81, 87), (82, None))) is None
+    assert agreement(judged((80, 88), (80, 87), (80, 86))) is None

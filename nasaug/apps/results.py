@@ -38,11 +38,31 @@ def write_results(
     files.write_json(run.path / "pareto.json", {"format": "nasaug-pareto/1", "front": front})
     plot_pareto(run.path / "pareto.png", ranked, search.budget, best)
     say(table(space, finalists))
+    ranks = agreement(finalists)
+    if ranks:
+        say(
+            f"the supernet ranks these {ranks['n']} as their own training does with Kendall's tau "
+            f"{ranks['tau']:+.2f} (p = {ranks['p']:.2g})"
+        )
     return {
         "found": found.name, "val_top1": best.full_top1, **best.cost._asdict(), "candidates": len(ranked),
-        "finalists": [_row(space, c) for c in finalists], "search_seconds": round(seconds, 1),
+        "finalists": [_row(space, c) for c in finalists], "ranks": ranks, "search_seconds": round(seconds, 1),
         "budget": search.budget.limits, "data": recipe.data.name, "seed": recipe.seed,
     }  # fmt: skip
+
+
+def agreement(finalists: list[Candidate]) -> dict | None:
+    """Kendall's tau of the supernet's scores (whole validation split) and of the finalists' own short training, and
+    its p value; None for fewer than three that were trained, or where one of both is the same for all.
+
+    Of so few nets, and the best ones, it says little: docs/results/ranking.md has nets of all sizes."""
+    both = [(c.full_top1, c.trained_top1) for c in finalists if c.trained_top1 is not None]
+    if len(both) < 3 or any(len(set(column)) == 1 for column in zip(*both, strict=True)):
+        return None
+    from scipy.stats import kendalltau
+
+    found = kendalltau(*zip(*both, strict=True))
+    return {"n": len(both), "tau": float(found.statistic), "p": float(found.pvalue)}
 
 
 def _row(space: Space, c: Candidate) -> dict:
