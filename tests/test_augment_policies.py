@@ -293,6 +293,13 @@ def test_a_schedule_moves_the_magnitude_with_the_progress():
     assert start > middle > end
 
 
+def test_a_view_takes_a_magnitude_between_two_as_exactly_as_it_is_said():
+    """In single precision 9.3 is another number, which an image in a few shows."""
+    images = pictures(2000, 3, 16, 16)
+    seen = make_view(View(policy="randaugment", magnitude=9.3, flip=False, crop=0), images, seeded(), **RAW)
+    assert torch.equal(seen, evaluation(randaugment(images, seeded(), 9.3, 2), **RAW))
+
+
 @pytest.mark.parametrize("probability", [0.0, 0.4, 1.0])
 def test_rectangles_are_erased_as_torchvision_draws_them(probability):
     n, size = 2000, 32

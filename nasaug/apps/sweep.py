@@ -285,12 +285,12 @@ def fit(rows: list[dict]) -> dict | None:
 
     None where two sizes, or two magnitudes, are not there; one that was pruned has lost to the others, whatever the
     seed. `p` is of a slope of 0: a curve that is a constant."""
-    points, seen = [], set()
+    points, judged = [], []
     for row in rows:
         constant = {float(p): r for p, r in row["policies"].items() if p.replace(".", "", 1).isdigit()}
         kept = {m: r for m, r in constant.items() if "pruned" not in r}
         seeds = set.intersection(*(set(r["seeds"]) for r in kept.values())) if kept and len(constant) > 1 else set()
-        seen |= seeds
+        judged += [len(seeds)] * bool(seeds)
         for seed in sorted(seeds):
             val = {m: r["val_top1"]["values"][r["seeds"].index(seed)] for m, r in kept.items()}
             points.append((math.log10(row["macs"]), max(val, key=val.__getitem__)))
@@ -298,13 +298,16 @@ def fit(rows: list[dict]) -> dict | None:
         return None
     from scipy.stats import linregress, t
 
-    line = linregress([x for x, _ in points], [y for _, y in points])
-    half = t.ppf(0.975, len(points) - 2) * line.stderr if len(points) > 2 else math.inf
     magnitudes = sorted({y for _, y in points})
+    if len(magnitudes) > 1:
+        line = linregress([x for x, _ in points], [y for _, y in points])
+        slope, intercept, p = line.slope, line.intercept, line.pvalue
+        half = t.ppf(0.975, len(points) - 2) * line.stderr
+    else:  # all want the same: a constant, of whose slope scipy gives neither spread nor p value
+        slope, intercept, p, half = 0.0, magnitudes[0], 1.0, 0.0
     return {
-        "slope": line.slope, "intercept": line.intercept, "low": magnitudes[0], "high": magnitudes[-1],
-        "slope_half": half, "p": line.pvalue, "points": points, "distinct": bool(abs(line.slope) > half),
-        "seeds": len(seen),
+        "slope": slope, "intercept": intercept, "low": magnitudes[0], "high": magnitudes[-1], "slope_half": half,
+        "p": p, "points": points, "distinct": bool(abs(slope) > half), "seeds": min(judged),
         "constant": fmean(y for _, y in points),
     }  # fmt: skip
 

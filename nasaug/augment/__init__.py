@@ -158,7 +158,7 @@ def _under_policy(view: View, images: Tensor, generator: torch.Generator, progre
             if view.magnitude_std:
                 own = torch.randn(len(images), generator=generator, dtype=torch.float64)
                 magnitude = magnitude + view.magnitude_std * own
-            magnitude = torch.as_tensor(magnitude).clamp(0.0, STRONGEST)
+            magnitude = torch.as_tensor(magnitude, dtype=torch.float64).clamp(0.0, STRONGEST)
             return randaugment(images, generator, magnitude, view.num_ops)
         case "trivialaugment":
             return trivialaugment(images, generator)

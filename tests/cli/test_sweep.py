@@ -1,6 +1,7 @@
 """`sweep`: a grid of sizes and magnitudes, its table, curve and pictures; what it refuses; how it goes on."""
 
 import json
+import math
 import re
 import shutil
 from dataclasses import replace
@@ -94,6 +95,9 @@ def test_a_curve_that_is_there_is_found_and_told_from_a_constant():
     flat = sweep.fit([row(1e5, 4), row(3e5, 9), row(1e6, 9), row(3e6, 4)])
     assert "cannot be told from" in sweep.verdict(flat | {"seeds": 5})
     assert not flat["distinct"] and abs(flat["slope"]) < 1
+    alike = sweep.fit([row(1e5, 9), row(3e5, 9), row(1e6, 9)])
+    assert not alike["distinct"] and (alike["slope"], alike["intercept"], alike["low"], alike["high"]) == (0, 9, 9, 9)
+    assert all(math.isfinite(alike[key]) for key in ("p", "slope_half", "constant"))
     assert sweep.fit([row(1e5, 4)]) is None
 
 
