@@ -23,14 +23,20 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], state: Mapping) -> No
     write_whole(path, save(plain, {STATE: to_json(state)}))
 
 
-def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """(tensors, state). Raises BadInput where the file is missing, truncated or not one of nasaug's."""
+def facts(path: str | Path) -> dict:
+    """The state alone: no tensor is read."""
+    return read(path, wanted=False)[1]
+
+
+def read(path: str | Path, *, wanted: bool = True) -> tuple[dict[str, Tensor], dict]:
+    """(tensors, state); no tensors unless `wanted`. Raises BadInput where the file is missing, truncated or not one of
+    nasaug's."""
     if not os.path.isfile(path):
         raise BadInput(f"no checkpoint at {path}; give the path of one that nasaug wrote")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in (file.keys() if wanted else ())}
     except (SafetensorError, OSError, ValueError) as error:
         reason = f"{path} is truncated or no safetensors file ({error})"
         raise BadInput(f"{reason}; train again, or restore it") from error

@@ -171,10 +171,14 @@ def _arm_key(item: str, arm: Table, keys: Iterable[str], part: str) -> str:
         raise BadInput(f"arm {part!r}: {item!r} must be key=value, like netaug:share=0.25")
     leaves, tops = flatten(arm), {known.partition(".")[0] for known in keys}
     meant = [leaf for leaf in leaves if leaf == key or leaf.endswith(f".{key}")]
-    if not meant and key.partition(".")[0] not in tops:
-        tables = {leaf.rpartition(".")[0] for leaf in leaves}
-        changed = [f"{table}.{key}" for table in sorted(tables) if f"{table}.{key}" in keys]
-        meant = [f"{leaves['method']}.{key}"] if "method" in leaves else changed
+    if key in leaves:
+        meant = [key]
+    elif not meant and key.partition(".")[0] not in tops:
+        tables = sorted({leaf.rpartition(".")[0] for leaf in leaves})
+        alike = {table: re.sub(r"^views\.[^.]+", "views.train", table) for table in tables}  # every view has its keys
+        meant = [f"{table}.{key}" for table in tables if f"{alike[table]}.{key}" in keys]
+        if "method" in leaves and (not meant or f"{leaves['method']}.{key}" in keys):
+            meant = [f"{leaves['method']}.{key}"]
     if len(meant) > 1:
         raise BadInput(f"arm {part!r}: {key} may be {' or '.join(meant)}; name it in full")
     return f"{meant[0] if meant else key}={value}"

@@ -160,6 +160,9 @@ class Curve(Schedule):
         missing = [field.name for field in dataclasses.fields(Curve) if field.name not in table]
         if missing:
             raise BadInput(f"{path}: {missing[0]} is missing; write the curve anew with nasaug sweep")
+        for name in ("data", "data_key"):
+            if not isinstance(table[name], str):
+                raise BadInput(f"{path}: {name} must be a text, not {table[name]!r}; write the curve anew")
         return Curve(*(table[field.name] for field in dataclasses.fields(Curve)))
 
     def __call__(self, progress: float) -> float:
@@ -204,4 +207,4 @@ def from_ends(text: str) -> Constant | Linear:
         ends = []
     if len(ends) not in (1, 2) or not all(0 <= end <= STRONGEST for end in ends):
         raise BadInput(f"{text!r} must be a number from 0 to 30, or two as in 9:2, from the one to the other")
-    return Constant(ends[0]) if len(ends) == 1 else Linear(*ends)
+    return Constant(ends[0]) if len(set(ends)) == 1 else Linear(*ends)

@@ -86,7 +86,7 @@ class Recipe(Training):
         if self.difficulty and not self.teacher.source:
             raise BadInput("difficulty.policy needs a teacher: give teacher.source, a run's folder or supernet")
         if self.difficulty.policy == "drive" and "train" in self.views and self.views["train"].policy != "randaugment":
-            raise BadInput('difficulty.policy = "drive" drives RandAugment: give views.train.policy = "randaugment"')
+            raise BadInput('difficulty.policy = "drive" needs RandAugment above 0: views.train.policy = "randaugment"')
         if "train" not in self.views:
             raise BadInput("the recipe has no [views.train], which every method needs; add that table")
         if self.method == "netaug" and self.netaug.wide_view not in self.views:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -34,6 +34,7 @@ from .teacher import Teacher, TeacherConfig, renormalised
 from .training import Length, length_of
 from .units import format_duration, format_quantity
 
+SEVERAL = "several"  # the val_key of what was trained with one split after another
 CHECKPOINT, TEST = "checkpoint.safetensors", "test.safetensors"
 
 
@@ -232,15 +233,16 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
     trainer = make_trainer(job, data, runtime, scorer, teacher=teacher_of(found, recipe, data, runtime, scorer))
     facts: dict = {}
     per_step = announce(trainer, title, f"{found.name}, {describe(cost(found.plan))}")
-    warn_of_curves(magnitudes_of(recipe), lambda: data)
-    if job.inherit:
-        warn_of_overlap(str(job.inherit), checkpoint.read(job.inherit)[1], data)
+    warn_of_curves(curves_of(recipe), lambda: data)
+    others = of_other_splits(found, recipe, data)
+    warn_of_other_splits(others)
     if isinstance(job.method, NetAug):
         macs = teacher_macs(found, recipe.teacher) * recipe.teacher_passes(job.method)
         facts = announce_augmentation(job, per_step, len(data.train), runtime, macs)
     carry_out(trainer, run, title)
     product = trainer.product()
-    save_net(run.path / "model.safetensors", product, **preprocessing(data), val_key=data.val_key)
+    val_key = SEVERAL if others else data.val_key
+    save_net(run.path / "model.safetensors", product, **preprocessing(data), val_key=val_key)
     replace(found, supernet=None).save(run.path / "arch.json")
     test = data.finish()
     correct = torch.cat(scorer.correct(product, test)).cpu()
@@ -260,23 +262,41 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
     return result
 
 
-def warn_of_curves(magnitudes: dict[str, Schedule], read: Callable[[], Data]) -> None:
-    """Say where a magnitude, by the name of its key or option, follows a curve that was fitted on other data."""
-    for name, magnitude in magnitudes.items():
-        if isinstance(magnitude, Curve) and magnitude.data_key != (data := read()).key:
-            fitted, here = magnitude.data or "unnamed data", data.name
+def curves_of(recipe: Recipe) -> list[tuple[str, Schedule]]:
+    """The views' magnitudes that follow a curve, each with its key."""
+    views = recipe.views.items()
+    return [(f"views.{name}.magnitude", v.magnitude) for name, v in views if isinstance(v.magnitude, Curve)]
+
+
+def warn_of_curves(curves: Iterable[tuple[str, Schedule]], read: Callable[[], Data]) -> None:
+    """Say where a curve, by the name of its key or option, was fitted on other data."""
+    for name, curve in curves:
+        if curve.data_key != (data := read()).key:
+            fitted, here = curve.data or "unnamed data", data.name
             other = f"{fitted}, these are {here}" if fitted != here else f"other images of {here}, or other splits"
             say(f"  warning: {name}: its curve was fitted on {other}; what suits one need not suit the other")
 
 
-def magnitudes_of(recipe: Recipe) -> dict[str, Schedule]:
-    """The views' magnitudes by their keys."""
-    return {f"views.{name}.magnitude": view.magnitude for name, view in recipe.views.items()}
+def of_other_splits(found: ArchFile, recipe: Recipe, data: Data) -> list[str]:
+    """What the training starts from or is taught by that had other validation images, or learnt from what had: it may
+    have been trained on those that are validated on here."""
+    sources, teacher = {}, recipe.teacher.source
+    if (inherited := inherited_from(found, recipe)) is not None:
+        sources[str(inherited)] = inherited
+    if teacher == "supernet" and found.supernet is not None:
+        sources[f"the teacher {found.supernet}"] = found.supernet
+    elif teacher and not teacher.startswith("torchvision:"):
+        sources[f"the teacher {teacher}"] = model_file(teacher)
+    return [what for what, path in sources.items() if other_split(checkpoint.facts(path), data)]
 
 
-def warn_of_overlap(source: str, facts: dict, data: Data) -> None:
-    """Say where what one starts from or is taught by may have been trained on the images that validate here."""
-    if facts.get("val_key", data.val_key) != data.val_key:
+def other_split(facts: dict, data: Data) -> bool:
+    """Whether a model's file says that it had other validation images than these."""
+    return facts.get("val_key", data.val_key) != data.val_key
+
+
+def warn_of_other_splits(sources: list[str]) -> None:
+    for source in sources:
         seen = "it may have been trained on those that are validated on here"
         say(f"  warning: {source} had other validation images: {seen}")
 
@@ -326,7 +346,6 @@ def teacher_of(found: ArchFile, recipe: Recipe, data: Data, runtime: Runtime, sc
         return torchvision_teacher(config.source, found.plan, data, runtime)
     net, facts = finished_net(config.source)
     check_teacher(recipe, lambda: data)
-    warn_of_overlap(f"the teacher {config.source}", facts, data)
     theirs = (tuple(facts.get("mean", data.mean)), tuple(facts.get("std", data.std)))
     return renormalised(net, macs, runtime.device, own, theirs)
 
@@ -338,7 +357,7 @@ def check_teacher(recipe: Recipe, read: Callable[[], Data]) -> None:
     if source in ("", "supernet") or source.startswith("torchvision:"):
         return
     data = read()
-    ours, theirs = list(data.classes), list(finished_net(source)[1].get("classes", data.classes))
+    ours, theirs = list(data.classes), list(checkpoint.facts(model_file(source)).get("classes", data.classes))
     if ours != theirs:
         one, two = (", ".join(names[:3]) + ", …" * (len(names) > 3) for names in (theirs, ours))
         what = f"teacher.source = {source} tells the classes {one} apart, {data.name} has {two}"
@@ -347,12 +366,18 @@ def check_teacher(recipe: Recipe, read: Callable[[], Data]) -> None:
 
 def finished_net(source: str) -> tuple[Net, dict]:
     """The net of a run's folder or of a model's file, and what is said of its images. Raises BadInput."""
+    path = model_file(source)
+    return load_net(path), checkpoint.facts(path)
+
+
+def model_file(source: str) -> Path:
+    """Where the model of a run's folder lies, or the file itself. Raises BadInput where there is none."""
     path = Path(source)
     path = path / "model.safetensors" if path.is_dir() else path
     if not path.is_file():
         choices = "a finished run's folder, supernet, or torchvision:NAME"
         raise BadInput(f"teacher.source = {source}: there is no {path}; give {choices}")
-    return load_net(path), checkpoint.read(path)[1]
+    return path
 
 
 def larger_subnet(found: ArchFile, macs: float) -> Plan:
@@ -398,18 +423,22 @@ def torchvision_teacher(source: str, base: Plan, data: Data, runtime: Runtime) -
     weights, here = torchvision_weights(source, base.classes), f"teacher.source = {source}"
     try:
         net = torchvision.models.get_model(source.partition(":")[2], weights=weights).eval()
-    except OSError as error:
-        folder = Path(torch.hub.get_dir(), "checkpoints")
-        remedy = f"put the file into {folder}, or give another teacher"
-        raise BadInput(f"{here}: its weights cannot be downloaded ({error}); {remedy}") from None
+    except Exception as error:  # no network, or a damaged file: torch has a kind of error for each
+        folder, reason = Path(torch.hub.get_dir(), "checkpoints"), _reason(error)
+        remedy = f"put {weights.url} into {folder}, or give another teacher"
+        raise BadInput(f"{here}: its weights cannot be had ({reason}); {remedy}") from None
     try:
         with torch.inference_mode():
             net(torch.zeros(1, 3, base.resolution, base.resolution))
     except Exception as error:  # whatever a model of torchvision's says of a size that it is not made for
-        reason = str(error).splitlines()[0]
-        raise BadInput(f"{here} takes no images of {base.resolution} px ({reason}); give another teacher") from None
+        told = f"{here} takes no images of {base.resolution} px ({_reason(error)})"
+        raise BadInput(f"{told}; give another teacher") from None
     ours, theirs = (tuple(data.mean), tuple(data.std)), (datasets.IMAGENET_MEAN, datasets.IMAGENET_STD)
     return renormalised(net, torchvision_macs(weights, base.resolution), runtime.device, ours, theirs)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def inherited_from(found: ArchFile, recipe: Recipe) -> Path | None:

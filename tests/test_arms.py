@@ -408,7 +408,7 @@ def test_a_torchvision_teacher_that_cannot_be_had_or_takes_other_images_is_told(
         raise URLError("no network")
 
     monkeypatch.setattr(torchvision.models, "get_model", get_model)
-    with pytest.raises(BadInput, match="torchvision:resnet18: its weights cannot be downloaded .*put the file into"):
+    with pytest.raises(BadInput, match="torchvision:resnet18: its weights cannot be had .*put https.*resnet18.* into"):
         torchvision_teacher("torchvision:resnet18", plan, data, CPU)
     monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: torch.nn.Conv2d(3, 8, 99))
     with pytest.raises(BadInput, match=f"resnet18 takes no images of {plan.resolution} px .*give another teacher"):

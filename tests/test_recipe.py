@@ -235,6 +235,8 @@ def test_an_arms_values_go_to_the_table_that_is_meant(shipped):
     assert made.netaug == Aug(sort=True, weight=Linear(1, 0)) and made.lr == 2
     said = refusal(differences=["both:weight=3"])
     assert "weight may be views.a.weight or views.b.weight; name it in full" in said
+    shipped(arms__two="lr = 1\n[views.a]\nsort = true", arms__method="method = 'netaug'\n[views.a]\nsort = true")
+    assert load(None, Recipe, (), ["two:lr=2"]).lr == 2
     assert load(None, Recipe, (), ["both:views.a.weight=3"]).views["a"].weight == Constant(3.0)
 
 

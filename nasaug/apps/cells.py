@@ -30,9 +30,9 @@ from ..rundir import RunDir
 from ..runtime import Runtime, deferred_stop, open_runtime
 from ..settings import Recipe
 from ..train import (
+    curves_of,
     job_for,
     load_data,
-    magnitudes_of,
     make_scorer,
     make_trainer,
     say,
@@ -73,7 +73,8 @@ def check_begun(cells: list[Cell]) -> None:
         if (cell.path / JOB_FILE).is_file():
             differs = differing(load(cell.path / "recipe.toml", Recipe), cell.recipe, aside=("arm", "teacher.source"))
             if differs:
-                raise BadInput(f"{cell.path} was trained with {', '.join(differs)}; remove it, or give other --cells")
+                remedy = "remove it, or start anew with other --cells"
+                raise BadInput(f"{cell.path} was trained with {', '.join(differs)}; {remedy}")
 
 
 def check_options(asked: Any, common: Any, whose: str) -> None:
@@ -109,6 +110,8 @@ def key_of(found: ArchFile, supernet: str, recipe: Recipe) -> str:
     teacher = digest(source / "model.safetensors" if source.is_dir() else source)
     if teacher:
         table["teacher.source"] = teacher
+    if found.supernet is None:  # fresh weights, said or not
+        table.pop("init", None)
     what = [table, found.plan.to_dict(), supernet, *([found.pruned] if found.pruned else [])]
     text = json.dumps(what, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -139,9 +142,12 @@ def estimate(cells: list[Cell], runtime: Runtime, jobs: int, sets: Sets) -> dict
         if cell.kind not in timed:
             found = archfile.read(str(cell.arch))
             timed[cell.kind] = starting
-            with contextlib.suppress(Exception):  # the cell itself will tell, and take no other along
+            try:
                 data = read_data(cell.recipe, found, sets)
                 timed[cell.kind] += _arm_seconds(found, cell.recipe, data, runtime)
+            except Exception as error:  # the cell itself will fail, and take no other along
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                say(f"{cell.kind}: how long it takes cannot be told ({reason})")
     torch.set_num_threads(threads)
     return {cell.path: timed[cell.kind] for cell in cells}
 
@@ -193,8 +199,8 @@ def train_missing(
     run.log("begin", cells=len(cells), left=len(left))
     if not left:
         return []
-    magnitudes = {key: value for cell in left for key, value in magnitudes_of(cell.recipe).items()}
-    warn_of_curves(magnitudes, partial(read_data, left[0].recipe, archfile.read(str(left[0].arch)), sets))
+    curves = dict.fromkeys(curve for cell in left for curve in curves_of(cell.recipe))
+    warn_of_curves(curves, partial(read_data, left[0].recipe, archfile.read(str(left[0].arch)), sets))
     jobs = jobs_for(runtime, jobs)
     seconds = estimate(left, runtime, jobs, sets)
     sets.clear()  # each training reads its own

@@ -59,7 +59,8 @@ def command(asked: Asked, common) -> None:
     check_options(asked, common, "a comparison")
     if asked.match is not None and asked.match not in STOPS:
         raise unknown("--match", asked.match, STOPS)
-    if asked.match not in (None, MATCH) and (said := [item for item in common.set if item.startswith("epochs=")]):
+    said = [item for item in common.set if item.partition("=")[0].strip() == "epochs"]
+    if asked.match not in (None, MATCH) and said:
         ends = {"compute": "train_macs", "seconds": "max_seconds"}[asked.match]
         raise BadInput(f"--set {said[0]}: with --match {asked.match} trainings end by {ends}; give that instead")
     arms, sets = arms_of(DEFAULT if asked.methods is None else asked.methods), {}

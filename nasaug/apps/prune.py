@@ -28,24 +28,26 @@ from ..settings import Recipe
 from ..tasks.classify import top1
 from ..train import (
     CHECKPOINT,
+    SEVERAL,
     TEST,
     Job,
     announce,
     carry_out,
     check_teacher,
+    curves_of,
     load_data,
     load_net,
-    magnitudes_of,
     make_job,
     make_scorer,
     make_trainer,
+    of_other_splits,
     preprocessing,
     save_net,
     say,
     teacher_macs,
     teacher_of,
     warn_of_curves,
-    warn_of_overlap,
+    warn_of_other_splits,
 )
 from ..units import format_duration, format_quantity, parse_quantity
 from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
@@ -142,7 +144,7 @@ class Setting:
     criterion: str
     lr_scale: float
     method: str | None
-    round: int = 1  # channels that a group keeps are a multiple of it
+    round: int = 1  # a group that loses channels keeps a multiple of it
 
     @property
     def arm(self) -> str:
@@ -197,8 +199,8 @@ def command(asked: Asked, common) -> dict:
     if list(facts.get("classes", data.classes)) != list(data.classes):
         raise BadInput(f"{asked.source} was trained on other classes than those of {data.name}; leave --data out")
     check_teacher(recipe, lambda: data)
-    warn_of_overlap(str(asked.source), facts, data)
-    warn_of_curves(magnitudes_of(recipe), lambda: data)
+    warn_of_other_splits(_of_other_splits(found, str(asked.source), recipe, data))
+    warn_of_curves(curves_of(setting.step_recipe(recipe, prune.magnitudes(setting.magnitude, 2)[0])), lambda: data)
     with RunDir.create(VERB, recipe, common.run) as run, stopping(VERB, run):
         found.save(run.path / BASE)
         save_net(run.path / TUNED, net, steps=[])
@@ -244,9 +246,17 @@ def finished_run(path: Path) -> tuple[ArchFile, Net, dict]:
         raise BadInput(f"--from {path}: {ARCH} and {MODEL} are not of the same net; restore them, or train again")
     result = RunDir(path).result()
     kept = {key: result.get(key) for key in ("val_top1", "test_top1", "train_macs", "data_key")}
-    kept["sparsity"] = prune.sparsity(net)["prunable"]
+    kept["sparsity"], told = prune.sparsity(net)["prunable"], checkpoint.facts(path / MODEL)
+    kept["val_key"] = told.get("val_key", "")
     facts = {"source": kept, "pruned": found.pruned}
-    return ArchFile(found.plan, found.name, facts=facts), net, checkpoint.read(path / MODEL)[1]
+    return ArchFile(found.plan, found.name, facts=facts), net, told
+
+
+def _of_other_splits(found: ArchFile, source: str, recipe: Recipe, data: Data) -> list[str]:
+    """The net that is pruned, and a teacher, where they had other validation images."""
+    others, had = of_other_splits(found, replace(recipe, init="scratch"), data), found.facts["source"]
+    known = had["val_key"] == data.val_key if had.get("val_key") else had["data_key"] == data.key
+    return others if known else [source, *others]
 
 
 def _check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: Runtime) -> None:
@@ -271,8 +281,14 @@ def _check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime:
             )
         if recipe.method == "netaug":
             raise BadInput("--method netaug reorders channels, which --unstructured cannot follow; leave it out")
+    last = net.plan
+    if setting.target_macs:  # one of as many MACs, which a method must have room for too
+        scores = {name: torch.arange(group.size) / group.size for name, group in channel_groups(net.plan).items()}
+        least_sizes = prune.least_sizes(net.plan, setting.round)
+        last = prune.smaller(net.plan, scores, setting.target_macs, least_sizes, setting.round)
     for magnitude in prune.magnitudes(setting.magnitude, setting.steps):
-        _job(setting.step_recipe(recipe, magnitude), net.plan, found, runtime, recipe.batch)
+        for plan in (net.plan, last):
+            _job(setting.step_recipe(recipe, magnitude), plan, found, runtime, recipe.batch)
 
 
 def _job(
@@ -394,7 +410,8 @@ class Pruning:
             (run.path / passed).unlink(missing_ok=True)
         net = load_net(run.path / TUNED).to(self.runtime.device)
         name, total, zeros = setting.name(self.found), cost(net.plan), prune.sparsity(net)
-        save_net(run.path / MODEL, net, **preprocessing(data), val_key=data.val_key)
+        others = _of_other_splits(self.found, "", self.recipe, data)
+        save_net(run.path / MODEL, net, **preprocessing(data), val_key=SEVERAL if others else data.val_key)
         # zeros that a later training need not keep are none for it
         pruned = self._pruned(net.plan, 1.0)
         facts = {"data": self.recipe.data.name, "pruned_from": self.found.name, "pruned": pruned}

@@ -56,7 +56,7 @@ def agreement(finalists: list[Candidate]) -> dict | None:
     its p value; None for fewer than three that were trained, or where one of both is the same for all.
 
     Of so few nets, and the best ones, it says little: docs/results/ranking.md has nets of all sizes."""
-    both = [(c.full_top1, c.trained_top1) for c in finalists if c.trained_top1 is not None]
+    both = [(c.full_top1, c.trained_top1) for c in finalists if c.trained_top1]  # 0: its training diverged
     if len(both) < 3 or any(len(set(column)) == 1 for column in zip(*both, strict=True)):
         return None
     from scipy.stats import kendalltau

@@ -28,9 +28,9 @@ from ..train import (
     Job,
     announce,
     carry_out,
+    curves_of,
     load_data,
     load_net,
-    magnitudes_of,
     make_job,
     make_scorer,
     make_trainer,
@@ -96,7 +96,7 @@ def prepare(recipe: Recipe, request: Request, common, *, resumed: bool = False) 
     say(f"space {space.name} at up to {largest.resolution} px, {info.classes} classes:")
     say(report_reach(able, request.budget))
     ready = Ready(recipe, request, runtime, space, load_data(recipe, largest.resolution))
-    warn_of_curves(magnitudes_of(recipe), lambda: ready.data)
+    warn_of_curves(curves_of(recipe), lambda: ready.data)
     if request.storage is not None:
         check_storage(request.storage, resumed)
     return ready
@@ -120,8 +120,8 @@ def run_search(ready: Ready, run: RunDir) -> dict:
     )  # fmt: skip
     search.net = supernet(ready, search, run).to(ready.runtime.device)
     finalists = begun_with(run)
-    if finalists:  # stage 2 is over, whatever time a resumed run has
-        search.config = replace(search.config, trials=finalists["candidates"])
+    if finalists:  # stage 2 is over, whatever time a resumed run has, and however its candidates were counted
+        search.config = replace(search.config, trials=1)
     with deferred_stop() as pending, storage_faults(search.storage):
         ranked = search.run(pending, lambda arch, top1: run.log("candidate", arch=arch, val_top1=top1))
     begun = time.perf_counter()

@@ -207,7 +207,7 @@ def _finish(nets: list[ArchFile], setting: dict, common, run: RunDir, jobs: int 
     cells = make_cells(nets, setting, common, run.path, sets)
     policies, methods = _check_policies(setting["policies"]), arms_of(setting["methods"])
     grid = f"{len(nets)} sizes x {len(policies)} policies x {len(methods)} methods x {setting['seeds']} seeds"
-    followed = {f"--policies {p}": magnitude_of(p) for p in policies}
+    followed = [(f"--policies {p}", magnitude_of(p)) for p in policies if p.endswith(".json")]
     warn_of_curves(followed, partial(read_data, cells[0].recipe, nets[0], sets))
     pruning = None if setting["pruner"] == "none" else Pruning(setting["pruner"], cells, run.path)
     failed = train_missing(cells, grid, run, common.device, jobs, sets, pruning)

@@ -87,8 +87,8 @@ class View:
 
 
 def at_magnitude(view: View, magnitude: Schedule) -> View:
-    """The view under RandAugment at this magnitude; under no policy where that is 0 throughout, since RandAugment has
-    operators without a magnitude."""
+    """The view under RandAugment at this magnitude, its `magnitude_std` around it; under no policy where it is 0
+    throughout, since RandAugment has operators without a magnitude."""
     policy = "none" if magnitude == Constant(0.0) else "randaugment"
     return replace(view, policy=policy, magnitude=magnitude)
 

@@ -377,7 +377,7 @@ def test_cells_of_a_version_with_other_defaults_are_not_taken_for_these(here):
     recipe = next(Path("cells").glob("baseline-s0-*/recipe.toml"))
     recipe.write_text(recipe.read_text().replace("momentum = 0.9", "momentum = 0.8"))  # no part of a key
     said = refused(*shared, "--run", "other")
-    assert "momentum (begun with 0.8, asked 0.9); remove it, or give other --cells" in said
+    assert "momentum (begun with 0.8, asked 0.9); remove it, or start anew" in said
 
 
 def test_a_report_of_a_comparison_says_what_the_comparison_did(there):
@@ -430,6 +430,11 @@ def test_a_cell_whose_time_cannot_be_told_takes_no_other_along(there, monkeypatc
     shutil.rmtree(RUN)
     done(*COMPARE, "--methods", "baseline,netaug", "--seeds", "1")
     assert [(arm["arm"], arm["n"]) for arm in told()["arms"]] == [("baseline", 1), ("netaug", 1)]
+
+
+def test_fresh_weights_are_what_a_net_without_a_supernet_has_anyway(here):
+    args = ("compare", *QUICK, "--arch", "mobilenetv2-tiny", "--methods", "baseline,scratch", "--seeds", "1")
+    assert "arms 'baseline' and 'scratch' are the same training" in refused(*args)
 
 
 def test_an_arm_may_not_change_the_data(here):

@@ -82,12 +82,16 @@ def test_a_training_reads_the_test_images_once_after_its_last_evaluation(here, m
 @pytest.mark.parametrize(
     ("arm", "what"),
     [("baseline:init=inherit", "runs/search-1/supernet.safetensors had"),
-     ("baseline+distill:source=runs/netaug-train-1", "the teacher runs/netaug-train-1 had")],
+     ("baseline+distill:source=runs/netaug-train-1", "the teacher runs/netaug-train-1 had"),
+     ("baseline+scratch+distill", "the teacher runs/search-1/supernet.safetensors had")],
 )  # fmt: skip
 def test_weights_and_teachers_that_were_trained_with_other_splits_are_told_of(here, arm, what):
     train = ("train", *QUICK, "--arch", "found.json", "--method", arm)
     assert "warning" not in done(*train, "--run", "same").out
-    assert f"{what} other validation images" in done(*train, "--set", "data.split_seed=1", "--run", "other").out
+    other = ("--set", "data.split_seed=1")
+    assert f"{what} other validation images" in done(*train, *other, "--run", "other").out
+    again = ("train", *QUICK, "--arch", "other/arch.json", "--method", "distill:source=other", *other, "--run", "again")
+    assert "the teacher other had other validation images" in done(*again).out  # learnt from what had
 
 
 def test_a_curve_that_was_fitted_on_other_data_is_told_of_by_all_that_follow_one(here, monkeypatch):
@@ -104,8 +108,10 @@ def test_a_curve_that_was_fitted_on_other_data_is_told_of_by_all_that_follow_one
     assert by_key in done("prune", "--from", "r", *smaller, "--recipe", "quick.toml", *follow).out
     for owner, verb in ((cells, "estimate"), (sweep, "train_missing"), (search_command, "run_search")):
         monkeypatch.setattr(owner, verb, stop)
-    compare = ("compare", *QUICK, "--arch", "found.json", "--methods", "baseline,netaug", "--seeds", "1")
-    assert call(*compare, *follow).out.count(by_key) == 1
+    Path("follow.toml").write_text('views.train.policy = "randaugment"\nviews.train.magnitude = "curve.json"\n')
+    arms = "baseline+follow.toml,netaug+follow.toml,gradaug"  # the last follows none
+    compare = ("compare", *QUICK, "--arch", "found.json", "--methods", arms, "--seeds", "1")
+    assert call(*compare).out.count(by_key) == 1
     grid = ("sweep", *QUICK, "--sizes", "found.json", "--policies", "9,curve.json", "--seeds", "1")
     assert told.format("--policies curve.json") in call(*grid).out
     assert by_key in call(*SEARCH, *follow).out

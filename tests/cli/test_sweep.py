@@ -98,6 +98,10 @@ def test_a_curve_that_is_there_is_found_and_told_from_a_constant():
     alike = sweep.fit([row(1e5, 9), row(3e5, 9), row(1e6, 9)])
     assert not alike["distinct"] and (alike["slope"], alike["intercept"], alike["low"], alike["high"]) == (0, 9, 9, 9)
     assert all(math.isfinite(alike[key]) for key in ("p", "slope_half", "constant"))
+    rows = [row(1e5, 0), row(3e5, 4), row(1e6, 9)]
+    for cell in rows[0]["policies"].values():
+        cell["seeds"], cell["val_top1"]["values"] = [0], cell["val_top1"]["values"][:1]
+    assert sweep.fit(rows)["seeds"] == 1  # as many as all sizes have
     assert sweep.fit([row(1e5, 4)]) is None
 
 
@@ -124,6 +128,7 @@ def test_resuming_under_other_options_is_refused_and_the_option_named(swept):
     ("words", "said"),
     [
         ("--policies 31", "0 to 30"), ("--policies strong", "0 to 30"), ("--policies 4,4", "each once"),
+        ("--policies 4,4.0", "each once"), ("--policies 9:9,9", "each once"),
         ("--policies 1:2:3", "0 to 30"), ("--policies none.json", "cannot read"), ("--seeds 0", "--seeds 0"),
         ("--sizes 900M", "give that, or another --arch"), ("--sizes 1", "give that, or another --arch"),
         ("--sizes x", "--sizes: 'x'"),
