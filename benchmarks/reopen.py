@@ -9,12 +9,13 @@ from nasaug import archfile
 from nasaug.cost import Budget
 from nasaug.data import Data
 from nasaug.files import read_json
+from nasaug.models import load_net
 from nasaug.plan import plan
 from nasaug.recipe import load
 from nasaug.runtime import open_runtime
 from nasaug.search import Search
 from nasaug.settings import Recipe
-from nasaug.train import load_data, load_net, make_scorer
+from nasaug.train import load_data, make_scorer
 
 
 @dataclass(frozen=True)

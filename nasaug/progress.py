@@ -15,6 +15,11 @@ _LINE_EVERY_S = 10.0
 Item = TypeVar("Item")
 
 
+def say(text: str) -> None:
+    """A line for whoever reads along: to stdout, at once."""
+    print(text, flush=True)
+
+
 class Progress:
     """A context manager around a job of `total` steps; `update` tells of it, with figures to show.
 

@@ -4,42 +4,37 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from random import Random
 
 import torch
 
 from . import checkpoint
 from . import data as datasets
 from .archfile import ArchFile
-from .cost import cost, cost_of, describe, sample_near
+from .caveats import SEVERAL, curves_of, of_other_splits, warn_of_curves, warn_of_other_splits
+from .cost import cost, describe
 from .data import Data
 from .engine import Trainer, fit, time_steps
-from .errors import BadInput, unknown
+from .errors import BadInput
 from .methods import Base, Method, NetAug
+from .models import inherited_from, load_net, save_net
 from .net import Net
-from .plan import Plan, from_dict, plan
-from .progress import Progress
+from .plan import Plan, plan
+from .progress import Progress, say
 from .rundir import RunDir
 from .runtime import Runtime, deferred_stop
-from .schedule import Curve, Schedule
 from .scoring import Scorer
 from .settings import Recipe
 from .space import Arch, Space
 from .tasks import Classify
 from .tasks.classify import top1
-from .teacher import Teacher, TeacherConfig, renormalised
+from .teacher import Teacher
+from .teaching import teacher_macs, teacher_of
 from .training import Length, length_of
 from .units import format_duration, format_quantity
 
-SEVERAL = "several"  # the val_key of what was trained with one split after another
 CHECKPOINT, TEST = "checkpoint.safetensors", "test.safetensors"
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
 
 
 @dataclass(frozen=True)
@@ -86,24 +81,6 @@ def start_net(job: Job) -> Net:
     if not supernet.plan.holds(job.base.plan):
         raise BadInput(f"{job.inherit} does not contain the arch to be trained; use --from-scratch")
     return supernet.narrow(job.base.plan).grow(job.plan, job.recipe.seed)
-
-
-def save_net(path: Path, net: Net, **facts) -> None:
-    """A network with its plan in one safetensors file."""
-    checkpoint.write(path, net.state_dict(), {"plan": net.plan.to_dict(), **facts})
-
-
-def load_net(path: Path) -> Net:
-    """The inverse of `save_net`, in evaluation mode. Raises BadInput for a file that is no such network."""
-    tensors, state = checkpoint.read(path)
-    if "plan" not in state:
-        raise BadInput(f"{path} holds no plan; give a model or supernet that nasaug wrote")
-    net = Net(from_dict(state["plan"], str(path)))
-    expected = {name: t.shape for name, t in net.state_dict().items()}
-    if expected != {name: t.shape for name, t in tensors.items()}:
-        raise BadInput(f"{path}: its tensors do not fit its plan; the file was altered: train again, or restore it")
-    net.load_state_dict(tensors)
-    return net.eval()
 
 
 def make_trainer(
@@ -262,195 +239,17 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
     return result
 
 
-def curves_of(recipe: Recipe) -> list[tuple[str, Schedule]]:
-    """The views' magnitudes that follow a curve, each with its key."""
-    views = recipe.views.items()
-    return [(f"views.{name}.magnitude", v.magnitude) for name, v in views if isinstance(v.magnitude, Curve)]
-
-
-def warn_of_curves(curves: Iterable[tuple[str, Schedule]], read: Callable[[], Data]) -> None:
-    """Say where a curve, by the name of its key or option, was fitted on other data."""
-    for name, curve in curves:
-        if curve.data_key != (data := read()).key:
-            fitted, here = curve.data or "unnamed data", data.name
-            other = f"{fitted}, these are {here}" if fitted != here else f"other images of {here}, or other splits"
-            say(f"  warning: {name}: its curve was fitted on {other}; what suits one need not suit the other")
-
-
-def of_other_splits(found: ArchFile, recipe: Recipe, data: Data) -> list[str]:
-    """What the training starts from or is taught by that had other validation images, or learnt from what had: it may
-    have been trained on those that are validated on here."""
-    sources, teacher = {}, recipe.teacher.source
-    if (inherited := inherited_from(found, recipe)) is not None:
-        sources[str(inherited)] = inherited
-    if teacher == "supernet" and found.supernet is not None:
-        sources[f"the teacher {found.supernet}"] = found.supernet
-    elif teacher and not teacher.startswith("torchvision:"):
-        sources[f"the teacher {teacher}"] = model_file(teacher)
-    return [what for what, path in sources.items() if other_split(checkpoint.facts(path), data)]
-
-
-def other_split(facts: dict, data: Data) -> bool:
-    """Whether a model's file says that it had other validation images than these."""
-    return facts.get("val_key", data.val_key) != data.val_key
-
-
-def warn_of_other_splits(sources: list[str]) -> None:
-    for source in sources:
-        seen = "it may have been trained on those that are validated on here"
-        say(f"  warning: {source} had other validation images: {seen}")
-
-
 def job_for(found: ArchFile, recipe: Recipe, runtime: Runtime, images: int) -> Job:
     """The training that a recipe asks for of one arch file. Raises BadInput for what does not fit it."""
     # where no supernet is named, "auto" leaves the space that the arch was found in aside
     spacious = found.supernet is not None or recipe.netaug.ladder == "supernet"
     base = Base(found.plan, pruned=found.pruned)
     base = replace(base, space=found.space, arch=found.arch) if spacious else base
-    inherit = inherited_from(found, recipe)
+    inherit = inherited_from(found, recipe.init)
     return make_job(
         recipe, recipe.chosen_method(), base, images=images, runtime=runtime, inherit=inherit,
         teacher=teacher_macs(found, recipe.teacher),
     )  # fmt: skip
-
-
-def teacher_macs(found: ArchFile, config: TeacherConfig) -> int:
-    """MACs of one image's pass through the recipe's teacher, 0 without one. Raises BadInput for one that is absent or
-    does not fit, as far as can be told without the data."""
-    here = f"teacher.source = {config.source}"
-    if not config.source:
-        return 0
-    if config.source == "supernet":
-        if found.supernet is None or found.space is None or not found.supernet.is_file():
-            raise BadInput(f"{here}: {found.name} names no supernet that is there; give a finished run's folder")
-        return cost(larger_subnet(found, config.macs)).macs
-    if config.source.startswith("torchvision:"):
-        return torchvision_macs(torchvision_weights(config.source, found.plan.classes), found.plan.resolution)
-    net, _ = finished_net(config.source)
-    theirs, ours = (f"{p.classes} classes at {p.resolution} px" for p in (net.plan, found.plan))
-    if theirs != ours:
-        raise BadInput(f"{here} tells {theirs}, {found.name} {ours}; give a teacher of the same")
-    return cost(net.plan).macs
-
-
-def teacher_of(found: ArchFile, recipe: Recipe, data: Data, runtime: Runtime, scorer: Scorer) -> Teacher | None:
-    """The recipe's teacher, ready; None where it names none. Raises BadInput where it does not fit."""
-    config, own = recipe.teacher, (tuple(data.mean), tuple(data.std))
-    macs = teacher_macs(found, config)
-    if not config.source:
-        return None
-    if config.source == "supernet":
-        net = scorer.calibrated(load_net(found.supernet).to(runtime.device), larger_subnet(found, config.macs))
-        return renormalised(net, macs, runtime.device, own, own)
-    if config.source.startswith("torchvision:"):
-        return torchvision_teacher(config.source, found.plan, data, runtime)
-    net, facts = finished_net(config.source)
-    check_teacher(recipe, lambda: data)
-    theirs = (tuple(facts.get("mean", data.mean)), tuple(facts.get("std", data.std)))
-    return renormalised(net, macs, runtime.device, own, theirs)
-
-
-def check_teacher(recipe: Recipe, read: Callable[[], Data]) -> None:
-    """Raises BadInput where the recipe's teacher is a run's net that tells other classes apart; only the data, which
-    are read where that has to be known, say their names."""
-    source = recipe.teacher.source
-    if source in ("", "supernet") or source.startswith("torchvision:"):
-        return
-    data = read()
-    ours, theirs = list(data.classes), list(checkpoint.facts(model_file(source)).get("classes", data.classes))
-    if ours != theirs:
-        one, two = (", ".join(names[:3]) + ", …" * (len(names) > 3) for names in (theirs, ours))
-        what = f"teacher.source = {source} tells the classes {one} apart, {data.name} has {two}"
-        raise BadInput(f"{what}; give a teacher that was trained on the same")
-
-
-def finished_net(source: str) -> tuple[Net, dict]:
-    """The net of a run's folder or of a model's file, and what is said of its images. Raises BadInput."""
-    path = model_file(source)
-    return load_net(path), checkpoint.facts(path)
-
-
-def model_file(source: str) -> Path:
-    """Where the model of a run's folder lies, or the file itself. Raises BadInput where there is none."""
-    path = Path(source)
-    path = path / "model.safetensors" if path.is_dir() else path
-    if not path.is_file():
-        choices = "a finished run's folder, supernet, or torchvision:NAME"
-        raise BadInput(f"teacher.source = {source}: there is no {path}; give {choices}")
-    return path
-
-
-def larger_subnet(found: ArchFile, macs: float) -> Plan:
-    """The largest net of a found net's space, at its resolution; where `macs` is given, the largest drawn within."""
-    space, classes, px = found.space, found.plan.classes, found.plan.resolution
-    if "resolution" in space.index:
-        space = space.trimmed({"resolution": (px,)})
-    if not macs:
-        return plan(space, space.largest, classes)
-    rng = Random("teacher")
-    drawn = (sample_near(space, rng, 0.8 * macs, macs, classes) for _ in range(200))
-    fits = [arch for arch in drawn if cost_of(space, arch, classes).macs <= macs]
-    if not fits:
-        raise BadInput(f"teacher.macs = {macs:g}: no net of space {space.name} at {px} px has as few; give more, or 0")
-    return plan(space, max(fits, key=lambda arch: cost_of(space, arch, classes).macs), classes)
-
-
-def torchvision_weights(source: str, classes: int):
-    """The default weights of torchvision:NAME. Raises BadInput where there are none, or for other classes."""
-    import torchvision
-
-    name = source.partition(":")[2]
-    known = torchvision.models.list_models(torchvision.models)
-    if name not in known:
-        raise unknown("torchvision model", name, known)
-    weights = torchvision.models.get_model_weights(name).DEFAULT
-    theirs = len(weights.meta["categories"])
-    if theirs != classes:
-        rule = f"tells {theirs} classes apart, not the {classes} of these data"
-        raise BadInput(f"teacher.source = {source} {rule}; give the folder of a run that was trained on them")
-    return weights
-
-
-def torchvision_macs(weights, resolution: int) -> int:
-    """What torchvision counted at the weights' own resolution, in proportion to the pixels."""
-    return round(1e9 * weights.meta["_ops"] * (resolution / weights.transforms().crop_size[0]) ** 2)
-
-
-def torchvision_teacher(source: str, base: Plan, data: Data, runtime: Runtime) -> Teacher:
-    """A model of torchvision's with its default weights, downloaded where they are not there yet."""
-    import torchvision
-
-    weights, here = torchvision_weights(source, base.classes), f"teacher.source = {source}"
-    try:
-        net = torchvision.models.get_model(source.partition(":")[2], weights=weights).eval()
-    except Exception as error:  # no network, or a damaged file: torch has a kind of error for each
-        folder, reason = Path(torch.hub.get_dir(), "checkpoints"), _reason(error)
-        remedy = f"put {weights.url} into {folder}, or give another teacher"
-        raise BadInput(f"{here}: its weights cannot be had ({reason}); {remedy}") from None
-    try:
-        with torch.inference_mode():
-            net(torch.zeros(1, 3, base.resolution, base.resolution))
-    except Exception as error:  # whatever a model of torchvision's says of a size that it is not made for
-        told = f"{here} takes no images of {base.resolution} px ({_reason(error)})"
-        raise BadInput(f"{told}; give another teacher") from None
-    ours, theirs = (tuple(data.mean), tuple(data.std)), (datasets.IMAGENET_MEAN, datasets.IMAGENET_STD)
-    return renormalised(net, torchvision_macs(weights, base.resolution), runtime.device, ours, theirs)
-
-
-def _reason(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def inherited_from(found: ArchFile, recipe: Recipe) -> Path | None:
-    """The supernet to start from, or None for fresh weights. Raises BadInput where it is asked for and absent."""
-    if recipe.init == "scratch" or (recipe.init == "auto" and found.supernet is None):
-        return None
-    if found.supernet is None:
-        raise BadInput(f"init = inherit: the arch {found.name} names no supernet; use --from-scratch")
-    if not found.supernet.is_file():
-        missing = f"the supernet {found.supernet} that the arch file names is missing"
-        raise BadInput(f"{missing}; restore it, or use --from-scratch")
-    return found.supernet
 
 
 def preprocessing(data: Data) -> dict:

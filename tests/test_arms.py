@@ -31,7 +31,7 @@ from nasaug.schedule import Constant, Linear
 from nasaug.settings import Recipe
 from nasaug.tasks import Classify, Target
 from nasaug.teacher import TeacherConfig, renormalised
-from nasaug.train import torchvision_teacher
+from nasaug.teaching import torchvision_teacher
 from nasaug.training import Training, length_of
 
 NAMES = "mobilenetv2-tiny mcunet mobilenetv3-w0.35 proxylessnas-w0.35 resnet20-cifar resnet50 wideresnet-16-2".split()

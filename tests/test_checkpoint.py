@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from nasaug import archfile, checkpoint
 from nasaug.errors import BadInput, RunFault
+from nasaug.models import load_net, save_net
 from nasaug.net import Net
-from nasaug.train import load_net, save_net
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
 TENSORS = {

@@ -12,8 +12,11 @@ PURE = (
     "errors units files schedule stats space spacefile plan around channels cost archfile recipe rundir progress"
     .split()
 )
-NETWORKS = "native kernels elastic noise net checkpoint prune".split()
-LEARNING = "runtime data augment tasks teacher difficulty methods scoring training engine settings train search".split()
+NETWORKS = "native kernels elastic noise net checkpoint models prune".split()
+LEARNING = (
+    "runtime data augment tasks teacher difficulty methods scoring training engine settings teaching caveats train "
+    "search".split()
+)
 ORDER = [*PURE, *NETWORKS, *LEARNING, "apps", "cli", "__main__"]
 MUST_NOT_KNOW = {
     "plan": {"files", "recipe", "rundir"},

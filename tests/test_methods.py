@@ -22,6 +22,7 @@ from nasaug.engine import Step, Trainer, fit, time_steps
 from nasaug.errors import BadInput, RunFault
 from nasaug.methods import Base, Baseline, Draw, NetAug, Sandwich
 from nasaug.methods.netaug import sort_channels
+from nasaug.models import save_net
 from nasaug.net import Net
 from nasaug.plan import BLOCKS, plan
 from nasaug.runtime import Pending
@@ -29,7 +30,7 @@ from nasaug.schedule import Constant, Linear
 from nasaug.settings import Recipe
 from nasaug.spacefile import load
 from nasaug.tasks import Classify, Target
-from nasaug.train import make_job, save_net, start_net
+from nasaug.train import make_job, start_net
 from nasaug.training import Length, Training, evaluate_every, length_of
 
 SPACE = SPACES["squeeze"]

@@ -22,23 +22,17 @@ import torch
 
 from .. import archfile, files
 from ..archfile import ArchFile
+from ..caveats import curves_of, warn_of_curves
 from ..data import Data
 from ..engine import time_steps
 from ..errors import BadInput, RunFault
+from ..progress import say
 from ..recipe import differing, dump, flatten, load, to_dict
 from ..rundir import RunDir
 from ..runtime import Runtime, deferred_stop, open_runtime
 from ..settings import Recipe
-from ..train import (
-    curves_of,
-    job_for,
-    load_data,
-    make_scorer,
-    make_trainer,
-    say,
-    teacher_of,
-    warn_of_curves,
-)
+from ..teaching import teacher_of
+from ..train import job_for, load_data, make_scorer, make_trainer
 from ..units import format_duration
 from .begin import JOB, JOB_FILE
 

@@ -13,11 +13,13 @@ from typing import Any
 from .. import archfile, files
 from ..archfile import ArchFile
 from ..errors import BadInput, RunFault, unknown
+from ..progress import say
 from ..recipe import arm_says, load
 from ..rundir import RunDir, without_passwords
 from ..runtime import open_runtime
 from ..settings import Recipe
-from ..train import check_teacher, job_for, say
+from ..teaching import check_teacher
+from ..train import job_for
 from . import report
 from .begin import read_job, refuse_existing, refuse_others, run_to_resume, stopping, write_job
 from .cells import (

@@ -15,11 +15,12 @@ from ..data import Data
 from ..errors import Diverged
 from ..methods import Base, Baseline
 from ..plan import plan
+from ..progress import say
 from ..rundir import RunDir
 from ..runtime import Runtime
 from ..search import Candidate, Search, macs_range
 from ..settings import Recipe
-from ..train import carry_out, make_job, make_trainer, say
+from ..train import carry_out, make_job, make_trainer
 from ..training import Length
 from ..units import format_duration, format_quantity
 

@@ -12,13 +12,16 @@ from .. import archfile, checkpoint, prune
 from .. import data as datasets
 from ..archfile import ArchFile
 from ..augment import at_magnitude
+from ..caveats import SEVERAL, curves_of, of_other_splits, warn_of_curves, warn_of_other_splits
 from ..channels import channel_groups
 from ..cost import cost, describe
 from ..data import Data
 from ..errors import BadInput, unknown
 from ..methods import Base
+from ..models import load_net, save_net
 from ..net import Net
 from ..plan import Plan
+from ..progress import say
 from ..recipe import load
 from ..rundir import RunDir
 from ..runtime import Runtime, open_runtime
@@ -26,28 +29,18 @@ from ..schedule import Constant
 from ..scoring import Scorer
 from ..settings import Recipe
 from ..tasks.classify import top1
+from ..teaching import check_teacher, teacher_macs, teacher_of
 from ..train import (
     CHECKPOINT,
-    SEVERAL,
     TEST,
     Job,
     announce,
     carry_out,
-    check_teacher,
-    curves_of,
     load_data,
-    load_net,
     make_job,
     make_scorer,
     make_trainer,
-    of_other_splits,
     preprocessing,
-    save_net,
-    say,
-    teacher_macs,
-    teacher_of,
-    warn_of_curves,
-    warn_of_other_splits,
 )
 from ..units import format_duration, format_quantity, parse_quantity
 from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job

@@ -6,11 +6,11 @@ from .. import files
 from ..archfile import ArchFile
 from ..cost import UNITS
 from ..plan import plan
+from ..progress import say
 from ..rundir import RunDir
 from ..search import Candidate, Search, pareto, plot_pareto
 from ..settings import Recipe
 from ..space import Space, resolve
-from ..train import say
 from ..units import format_quantity
 
 SUPERNET, FOUND = "supernet.safetensors", "found.json"

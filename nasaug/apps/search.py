@@ -10,13 +10,16 @@ from random import Random
 
 from .. import archfile
 from .. import data as datasets
+from ..caveats import curves_of, warn_of_curves
 from ..cost import Budget, cost, crop, describe, reach, sample_near
 from ..data import Data, Info
 from ..engine import Trainer
 from ..errors import BadInput
 from ..methods import Base
+from ..models import load_net, save_net
 from ..net import Net
 from ..plan import BLOCKS, Plan, plan
+from ..progress import say
 from ..recipe import load as load_recipe
 from ..rundir import HIDDEN, RunDir, without_passwords
 from ..runtime import Runtime, deferred_stop, open_runtime
@@ -24,20 +27,7 @@ from ..search import Search, macs_range, report_reach
 from ..settings import Recipe
 from ..space import Space
 from ..spacefile import load
-from ..train import (
-    Job,
-    announce,
-    carry_out,
-    curves_of,
-    load_data,
-    load_net,
-    make_job,
-    make_scorer,
-    make_trainer,
-    save_net,
-    say,
-    warn_of_curves,
-)
+from ..train import Job, announce, carry_out, load_data, make_job, make_scorer, make_trainer
 from ..units import format_duration, parse_quantity
 from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
 from .finalists import PlayOff, begun_with

@@ -17,16 +17,19 @@ from .. import archfile, files, stats
 from ..archfile import ArchFile
 from ..around import below
 from ..augment import at_magnitude
+from ..caveats import warn_of_curves
 from ..cost import cost
 from ..errors import BadInput, RunFault, unknown
 from ..plan import Plan, plan
+from ..progress import say
 from ..recipe import load
 from ..rundir import RunDir, without_passwords
 from ..runtime import open_runtime
 from ..schedule import CURVE, Schedule, from_ends
 from ..settings import Recipe
 from ..space import Arch
-from ..train import check_teacher, job_for, say, warn_of_curves
+from ..teaching import check_teacher
+from ..train import job_for
 from ..units import format_duration, format_quantity, parse_quantity
 from .begin import read_job, refuse_existing, refuse_others, run_to_resume, stopping, write_job
 from .cells import (

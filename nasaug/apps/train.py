@@ -9,11 +9,14 @@ from .. import archfile
 from .. import data as datasets
 from ..archfile import ArchFile
 from ..errors import BadInput
+from ..models import inherited_from, load_net
+from ..progress import say
 from ..recipe import load
 from ..rundir import RunDir
 from ..runtime import open_runtime
 from ..settings import Recipe
-from ..train import check_teacher, inherited_from, job_for, load_data, load_net, run_training, say
+from ..teaching import check_teacher
+from ..train import job_for, load_data, run_training
 from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
 
 BASE = "base.json"
@@ -69,7 +72,7 @@ def fitted(request: Request, recipe: Recipe) -> ArchFile:
 
 def check(found: ArchFile, recipe: Recipe, runtime) -> None:
     """What can be refused before the data are read: the method's space, and the supernet to inherit from."""
-    supernet = inherited_from(found, recipe)
+    supernet = inherited_from(found, recipe.init)
     if supernet is not None and not load_net(supernet).plan.holds(found.plan):
         raise BadInput(f"{supernet} does not hold {found.name}; restore the right one, or use --from-scratch")
     job_for(found, recipe, runtime, recipe.batch)

@@ -28,7 +28,8 @@ from nasaug.errors import BadInput
 from nasaug.recipe import load, split_arm, to_dict
 from nasaug.runtime import open_runtime
 from nasaug.settings import Recipe
-from nasaug.train import job_for, load_data, make_scorer, make_trainer, teacher_of
+from nasaug.teaching import teacher_of
+from nasaug.train import job_for, load_data, make_scorer, make_trainer
 
 COMPARE = ("compare", *QUICK, "--arch", "found.json", "--jobs", "2")
 NETAUG = "netaug:share=0.5,sort=false"

@@ -17,9 +17,9 @@ from nasaug.apps.prune import Pruning
 from nasaug.cost import cost
 from nasaug.data import Data
 from nasaug.engine import Trainer
+from nasaug.models import load_net
 from nasaug.rundir import RunDir
 from nasaug.runtime import Stopped
-from nasaug.train import load_net
 
 SOURCE = Path("runs/netaug-train-1")
 STEPS = 2

@@ -13,13 +13,15 @@ from tiny import timeless
 from nasaug.archfile import ArchFile
 from nasaug.engine import Trainer, fit, time_steps
 from nasaug.methods import Base
+from nasaug.models import save_net
 from nasaug.net import Net
 from nasaug.plan import BLOCKS, plan
 from nasaug.recipe import load as load_recipe
 from nasaug.runtime import Pending, Stopped, open_runtime
 from nasaug.settings import Recipe
 from nasaug.spacefile import load
-from nasaug.train import job_for, load_data, make_job, make_scorer, make_trainer, save_net, teacher_of
+from nasaug.teaching import teacher_of
+from nasaug.train import job_for, load_data, make_job, make_scorer, make_trainer
 
 ARMS = {
     "baseline": "baseline",

@@ -1,0 +1,51 @@
+"""Nets in files: what a run wrote, and what a training starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import checkpoint
+from .archfile import ArchFile
+from .errors import BadInput
+from .net import Net
+from .plan import from_dict
+
+
+def save_net(path: Path, net: Net, **facts) -> None:
+    """A network with its plan in one safetensors file."""
+    checkpoint.write(path, net.state_dict(), {"plan": net.plan.to_dict(), **facts})
+
+
+def load_net(path: Path) -> Net:
+    """The inverse of `save_net`, in evaluation mode. Raises BadInput for a file that is no such network."""
+    tensors, state = checkpoint.read(path)
+    if "plan" not in state:
+        raise BadInput(f"{path} holds no plan; give a model or supernet that nasaug wrote")
+    net = Net(from_dict(state["plan"], str(path)))
+    expected = {name: t.shape for name, t in net.state_dict().items()}
+    if expected != {name: t.shape for name, t in tensors.items()}:
+        raise BadInput(f"{path}: its tensors do not fit its plan; the file was altered: train again, or restore it")
+    net.load_state_dict(tensors)
+    return net.eval()
+
+
+def model_file(source: str) -> Path:
+    """Where the model of a run's folder lies, or the file itself. Raises BadInput where there is none."""
+    path = Path(source)
+    path = path / "model.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        choices = "a finished run's folder, supernet, or torchvision:NAME"
+        raise BadInput(f"teacher.source = {source}: there is no {path}; give {choices}")
+    return path
+
+
+def inherited_from(found: ArchFile, init: str) -> Path | None:
+    """The supernet to start from, or None for fresh weights. Raises BadInput where it is asked for and absent."""
+    if init == "scratch" or (init == "auto" and found.supernet is None):
+        return None
+    if found.supernet is None:
+        raise BadInput(f"init = inherit: the arch {found.name} names no supernet; use --from-scratch")
+    if not found.supernet.is_file():
+        missing = f"the supernet {found.supernet} that the arch file names is missing"
+        raise BadInput(f"{missing}; restore it, or use --from-scratch")
+    return found.supernet

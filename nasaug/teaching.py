@@ -1,0 +1,140 @@
+"""The teacher that a recipe names: a run's net, the largest net of a supernet, or a model of torchvision's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import torch
+
+from . import checkpoint
+from . import data as datasets
+from .archfile import ArchFile
+from .cost import cost, cost_of, sample_near
+from .data import Data
+from .errors import BadInput, unknown
+from .models import load_net, model_file
+from .net import Net
+from .plan import Plan, plan
+from .runtime import Runtime
+from .scoring import Scorer
+from .settings import Recipe
+from .teacher import Teacher, TeacherConfig, renormalised
+
+
+def teacher_macs(found: ArchFile, config: TeacherConfig) -> int:
+    """MACs of one image's pass through the recipe's teacher, 0 without one. Raises BadInput for one that is absent or
+    does not fit, as far as can be told without the data."""
+    here = f"teacher.source = {config.source}"
+    if not config.source:
+        return 0
+    if config.source == "supernet":
+        if found.supernet is None or found.space is None or not found.supernet.is_file():
+            raise BadInput(f"{here}: {found.name} names no supernet that is there; give a finished run's folder")
+        return cost(larger_subnet(found, config.macs)).macs
+    if config.source.startswith("torchvision:"):
+        return torchvision_macs(torchvision_weights(config.source, found.plan.classes), found.plan.resolution)
+    net, _ = finished_net(config.source)
+    theirs, ours = (f"{p.classes} classes at {p.resolution} px" for p in (net.plan, found.plan))
+    if theirs != ours:
+        raise BadInput(f"{here} tells {theirs}, {found.name} {ours}; give a teacher of the same")
+    return cost(net.plan).macs
+
+
+def teacher_of(found: ArchFile, recipe: Recipe, data: Data, runtime: Runtime, scorer: Scorer) -> Teacher | None:
+    """The recipe's teacher, ready; None where it names none. Raises BadInput where it does not fit."""
+    config, own = recipe.teacher, (tuple(data.mean), tuple(data.std))
+    macs = teacher_macs(found, config)
+    if not config.source:
+        return None
+    if config.source == "supernet":
+        net = scorer.calibrated(load_net(found.supernet).to(runtime.device), larger_subnet(found, config.macs))
+        return renormalised(net, macs, runtime.device, own, own)
+    if config.source.startswith("torchvision:"):
+        return torchvision_teacher(config.source, found.plan, data, runtime)
+    net, facts = finished_net(config.source)
+    check_teacher(recipe, lambda: data)
+    theirs = (tuple(facts.get("mean", data.mean)), tuple(facts.get("std", data.std)))
+    return renormalised(net, macs, runtime.device, own, theirs)
+
+
+def check_teacher(recipe: Recipe, read: Callable[[], Data]) -> None:
+    """Raises BadInput where the recipe's teacher is a run's net that tells other classes apart; only the data, which
+    are read where that has to be known, say their names."""
+    source = recipe.teacher.source
+    if source in ("", "supernet") or source.startswith("torchvision:"):
+        return
+    data = read()
+    ours, theirs = list(data.classes), list(checkpoint.facts(model_file(source)).get("classes", data.classes))
+    if ours != theirs:
+        one, two = (", ".join(names[:3]) + ", …" * (len(names) > 3) for names in (theirs, ours))
+        what = f"teacher.source = {source} tells the classes {one} apart, {data.name} has {two}"
+        raise BadInput(f"{what}; give a teacher that was trained on the same")
+
+
+def finished_net(source: str) -> tuple[Net, dict]:
+    """The net of a run's folder or of a model's file, and what is said of its images. Raises BadInput."""
+    path = model_file(source)
+    return load_net(path), checkpoint.facts(path)
+
+
+def larger_subnet(found: ArchFile, macs: float) -> Plan:
+    """The largest net of a found net's space, at its resolution; where `macs` is given, the largest drawn within."""
+    space, classes, px = found.space, found.plan.classes, found.plan.resolution
+    if "resolution" in space.index:
+        space = space.trimmed({"resolution": (px,)})
+    if not macs:
+        return plan(space, space.largest, classes)
+    rng = Random("teacher")
+    drawn = (sample_near(space, rng, 0.8 * macs, macs, classes) for _ in range(200))
+    fits = [arch for arch in drawn if cost_of(space, arch, classes).macs <= macs]
+    if not fits:
+        raise BadInput(f"teacher.macs = {macs:g}: no net of space {space.name} at {px} px has as few; give more, or 0")
+    return plan(space, max(fits, key=lambda arch: cost_of(space, arch, classes).macs), classes)
+
+
+def torchvision_weights(source: str, classes: int):
+    """The default weights of torchvision:NAME. Raises BadInput where there are none, or for other classes."""
+    import torchvision
+
+    name = source.partition(":")[2]
+    known = torchvision.models.list_models(torchvision.models)
+    if name not in known:
+        raise unknown("torchvision model", name, known)
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    theirs = len(weights.meta["categories"])
+    if theirs != classes:
+        rule = f"tells {theirs} classes apart, not the {classes} of these data"
+        raise BadInput(f"teacher.source = {source} {rule}; give the folder of a run that was trained on them")
+    return weights
+
+
+def torchvision_macs(weights, resolution: int) -> int:
+    """What torchvision counted at the weights' own resolution, in proportion to the pixels."""
+    return round(1e9 * weights.meta["_ops"] * (resolution / weights.transforms().crop_size[0]) ** 2)
+
+
+def torchvision_teacher(source: str, base: Plan, data: Data, runtime: Runtime) -> Teacher:
+    """A model of torchvision's with its default weights, downloaded where they are not there yet."""
+    import torchvision
+
+    weights, here = torchvision_weights(source, base.classes), f"teacher.source = {source}"
+    try:
+        net = torchvision.models.get_model(source.partition(":")[2], weights=weights).eval()
+    except Exception as error:  # no network, or a damaged file: torch has a kind of error for each
+        folder, reason = Path(torch.hub.get_dir(), "checkpoints"), _reason(error)
+        remedy = f"put {weights.url} into {folder}, or give another teacher"
+        raise BadInput(f"{here}: its weights cannot be had ({reason}); {remedy}") from None
+    try:
+        with torch.inference_mode():
+            net(torch.zeros(1, 3, base.resolution, base.resolution))
+    except Exception as error:  # whatever a model of torchvision's says of a size that it is not made for
+        told = f"{here} takes no images of {base.resolution} px ({_reason(error)})"
+        raise BadInput(f"{told}; give another teacher") from None
+    ours, theirs = (tuple(data.mean), tuple(data.std)), (datasets.IMAGENET_MEAN, datasets.IMAGENET_STD)
+    return renormalised(net, torchvision_macs(weights, base.resolution), runtime.device, ours, theirs)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
