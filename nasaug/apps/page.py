@@ -160,7 +160,7 @@ def _table(
 
 def _breakable(name: str) -> str:
     """A name, escaped, that may be broken after what joins its parts."""
-    return re.sub(r"(?<=[+_,])(?=\w)", "<wbr>", escape(name))
+    return re.sub(r"(?<=[+_,/=])(?=\w)", "<wbr>", escape(name))
 
 
 def _minus(text: str) -> str:
