@@ -340,7 +340,8 @@ def table(summary: dict) -> str:
         lines.append((row["method"], f"{row['size']:24s}{macs:>8s}{shown}  {told}"))
     for method, curve in summary["curves"].items():
         if curve is None:
-            lines.append((method, f"{method}: no curve, which needs two sizes and two constant magnitudes"))
+            needed = "two sizes, three points (sizes x seeds) and two constant magnitudes"
+            lines.append((method, f"{method}: no curve, which needs {needed}"))
             continue
         slope = f"{curve['slope']:+.2f} ± {curve['slope_half']:.2f} a factor of ten in MACs"
         lines.append((method, f"{method}: best magnitude {slope}, p = {curve['p']:.2g}: {verdict(curve)}"))
