@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Child, call, done, refused, timeless, tree
+from tiny import Child, call, calls_of, done, refused, timeless, tree
 
 from nasaug import archfile, checkpoint, cli, prune
 from nasaug.apps.prune import Pruning
@@ -126,19 +126,7 @@ def test_a_recipes_magnitude_follows_what_was_pruned_here_and_in_later_trainings
 
 
 def test_the_test_images_are_read_once_at_the_end(here, monkeypatch):
-    events = []
-
-    def noting(owner, name):
-        original = getattr(owner, name)
-
-        def noted(*args, **kwargs):
-            events.append(name)
-            return original(*args, **kwargs)
-
-        monkeypatch.setattr(owner, name, noted)
-
-    for owner, name in ((Data, "finish"), (Pruning, "_step"), (Trainer, "end_epoch")):
-        noting(owner, name)
+    events = calls_of(monkeypatch, (Data, "finish"), (Pruning, "_step"), (Trainer, "end_epoch"))
     done(*structured()[0])
     assert events.count("finish") == 1 and events[-1] == "finish" and events.count("_step") == STEPS
 

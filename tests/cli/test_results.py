@@ -7,7 +7,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from tiny import QUICK, SEARCH, TRAIN, call, done, refused, timeless
+from tiny import QUICK, SEARCH, TRAIN, call, calls_of, done, refused, timeless
 
 from nasaug import archfile
 from nasaug import search as search_module
@@ -62,19 +62,7 @@ def test_a_search_never_reads_the_test_images(laid_out, monkeypatch):
 
 
 def test_a_training_reads_the_test_images_once_after_its_last_evaluation(here, monkeypatch):
-    events = []
-
-    def noting(owner, name):
-        original = getattr(owner, name)
-
-        def noted(*args, **kwargs):
-            events.append(name)
-            return original(*args, **kwargs)
-
-        monkeypatch.setattr(owner, name, noted)
-
-    for owner, name in ((Data, "finish"), (Trainer, "end_epoch"), (Trainer, "train_step")):
-        noting(owner, name)
+    events = calls_of(monkeypatch, (Data, "finish"), (Trainer, "end_epoch"), (Trainer, "train_step"))
     done(*TRAIN, "--run", "r")
     assert events.count("finish") == 1 and events[-1] == "finish" and events.count("end_epoch") == 2
 

@@ -133,6 +133,24 @@ def faulty(called: Called) -> str:
     return lines[-1]
 
 
+def calls_of(monkeypatch, *methods: tuple[type, str]) -> list[str]:
+    """The names of these methods, (class, name) each, as they are called from now on."""
+    events: list[str] = []
+
+    def note(owner: type, name: str) -> None:
+        original = getattr(owner, name)
+
+        def noted(*args, **kwargs):
+            events.append(name)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    for owner, name in methods:
+        note(owner, name)
+    return events
+
+
 VARYING = ("seconds", "search_seconds", "time", "peak_memory")
 
 
