@@ -28,6 +28,11 @@ class Diverged(RunFault):
     """A loss is no number any more."""
 
 
+def told_by(error: Exception) -> str:
+    """What a library's error says, in one line; its kind where it says nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 def unknown(kind: str, value: object, choices: Iterable[str], also: str = "") -> BadInput:
     """The error for a name that is not among `choices`, the close ones first; `also` names what else will do."""
     names = sorted(str(c) for c in choices)

@@ -33,16 +33,14 @@ class Scorer:
         self.calibration = data.train.take(calibration, seed)
         self.seen = data.train.take(len(data.val), seed + 1)  # clean training images, to tell over- from under-fitting
         self._cache: dict[tuple[Split, int], list[tuple[Tensor, Tensor]]] = {}
-        self._cached = 0  # bytes
 
     def batches(self, split: Split, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(normalised images, labels) of the whole split at `resolution`; kept where they fit in memory."""
         key = (split, resolution)
         if key not in self._cache:
-            needed = len(split) * 12 * resolution**2
-            if needed > CACHED or self._cached + needed > CACHED_IN_ALL:
+            needed, held = _bytes(split, resolution), sum(_bytes(*there) for there in self._cache)
+            if needed > CACHED or held + needed > CACHED_IN_ALL:
                 return self._prepare(split, resolution)
-            self._cached += needed
             self._cache[key] = list(self._prepare(split, resolution))
         return iter(self._cache[key])
 
@@ -69,3 +67,8 @@ class Scorer:
         """Bool [N] per batch: whether each image is right, in the split's order."""
         batches = self.batches(split, net.plan.resolution)
         return [self.task.correct(net(x), labels) for x, labels in batches]
+
+
+def _bytes(split: Split, resolution: int) -> int:
+    """Of a split's images once they are prepared."""
+    return len(split) * 12 * resolution**2

@@ -13,7 +13,7 @@ from . import data as datasets
 from .archfile import ArchFile
 from .cost import cost, cost_of, sample_near
 from .data import Data
-from .errors import BadInput, unknown
+from .errors import BadInput, told_by, unknown
 from .models import load_net, model_file
 from .net import Net
 from .plan import Plan, plan
@@ -123,18 +123,14 @@ def torchvision_teacher(source: str, base: Plan, data: Data, runtime: Runtime) -
     try:
         net = torchvision.models.get_model(source.partition(":")[2], weights=weights).eval()
     except Exception as error:  # no network, or a damaged file: torch has a kind of error for each
-        folder, reason = Path(torch.hub.get_dir(), "checkpoints"), _reason(error)
+        folder = Path(torch.hub.get_dir(), "checkpoints")
         remedy = f"put {weights.url} into {folder}, or give another teacher"
-        raise BadInput(f"{here}: its weights cannot be had ({reason}); {remedy}") from None
+        raise BadInput(f"{here}: its weights cannot be had ({told_by(error)}); {remedy}") from None
     try:
         with torch.inference_mode():
             net(torch.zeros(1, 3, base.resolution, base.resolution))
     except Exception as error:  # whatever a model of torchvision's says of a size that it is not made for
-        told = f"{here} takes no images of {base.resolution} px ({_reason(error)})"
+        told = f"{here} takes no images of {base.resolution} px ({told_by(error)})"
         raise BadInput(f"{told}; give another teacher") from None
     ours, theirs = (tuple(data.mean), tuple(data.std)), (datasets.IMAGENET_MEAN, datasets.IMAGENET_STD)
     return renormalised(net, torchvision_macs(weights, base.resolution), runtime.device, ours, theirs)
-
-
-def _reason(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

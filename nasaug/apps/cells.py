@@ -25,7 +25,7 @@ from ..archfile import ArchFile
 from ..caveats import curves_of, warn_of_curves
 from ..data import Data
 from ..engine import time_steps
-from ..errors import BadInput, RunFault
+from ..errors import BadInput, RunFault, told_by
 from ..progress import say
 from ..recipe import differing, dump, flatten, load, to_dict
 from ..rundir import RunDir
@@ -140,8 +140,7 @@ def estimate(cells: list[Cell], runtime: Runtime, jobs: int, sets: Sets) -> dict
                 data = read_data(cell.recipe, found, sets)
                 timed[cell.kind] += _arm_seconds(found, cell.recipe, data, runtime)
             except Exception as error:  # the cell itself will fail, and take no other along
-                reason = (str(error) or type(error).__name__).splitlines()[0]
-                say(f"{cell.kind}: how long it takes cannot be told ({reason})")
+                say(f"{cell.kind}: how long it takes cannot be told ({told_by(error)})")
     torch.set_num_threads(threads)
     return {cell.path: timed[cell.kind] for cell in cells}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -276,12 +277,16 @@ def _check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime:
             raise BadInput("--method netaug reorders channels, which --unstructured cannot follow; leave it out")
     last = net.plan
     if setting.target_macs:  # one of as many MACs, which a method must have room for too
-        scores = {name: torch.arange(group.size) / group.size for name, group in channel_groups(net.plan).items()}
-        least_sizes = prune.least_sizes(net.plan, setting.round)
-        last = prune.smaller(net.plan, scores, setting.target_macs, least_sizes, setting.round)
+        last = _some_plan(net.plan, setting.target_macs, setting.round)
     for magnitude in prune.magnitudes(setting.magnitude, setting.steps):
         for plan in (net.plan, last):
             _job(setting.step_recipe(recipe, magnitude), plan, found, runtime, recipe.batch)
+
+
+def _some_plan(plan: Plan, macs: float, divisor: int, least: Mapping | None = None) -> Plan:
+    """One of as many MACs as a step will have, which is not known before the weights of the step before are."""
+    scores = {name: torch.arange(group.size) / group.size for name, group in channel_groups(plan).items()}
+    return prune.smaller(plan, scores, macs, least or prune.least_sizes(plan, divisor), divisor)
 
 
 def _job(
@@ -381,12 +386,8 @@ class Pruning:
         """Say how long all steps that are left take, at the rate of forward MACs of the one at hand."""
         left, plan = self.setting.steps - i, job.base.plan
         rate, seconds = per_step / (job.length.batch * job.length.macs_per_image), 0.0
-        # some net of as many MACs as each step's, which is not known before the weights of the step before are
-        scores = {name: torch.arange(group.size) / group.size for name, group in channel_groups(plan).items()}
         for goal, magnitude in zip(self.goals[i:], self.magnitudes[i:], strict=True):
-            then = plan
-            if self.setting.target_macs:
-                then = prune.smaller(plan, scores, goal, self.least, self.setting.round)
+            then = _some_plan(plan, goal, self.setting.round, self.least) if self.setting.target_macs else plan
             recipe = self.setting.step_recipe(self.recipe, magnitude)
             length = _job(recipe, then, self.found, self.runtime, len(self.data.train)).length
             seconds += length.seconds or rate * length.macs
