@@ -43,7 +43,8 @@ def comparisons(found: str, root: Path) -> dict[str, Comparison]:
     tiny, on_folder = "mobilenetv2-tiny", (FLIPS_ALONE,)
     distill = f"distill:source={teacher}"
     claim_b = "baseline,aug-constant,strong-wide,netaug+aug-constant,netaug,shrink"
-    judged = f"difficulty-keep:source={teacher},difficulty-drive:source={teacher}"
+    judged = f"difficulty-keep:source={teacher},difficulty-weight:source={teacher}"
+    drives = f"difficulty-drive:source={teacher}"
     return {
         "methods_found": Comparison(
             "Six ways to train the net found for 1M MACs", "Fashion-MNIST, the supernet's weights to start from.",
@@ -79,19 +80,20 @@ def comparisons(found: str, root: Path) -> dict[str, Comparison]:
         "guided": Comparison(
             "Augmentation guided by a teacher, against the same magnitude unguided",
             "CIFAR-10 (JPEG), 8 epochs (Yu, Zhang, Ma 2023, claim C). `keep`: two versions of an image, magnitude 9.",
-            tiny, f"aug-constant,baseline,{judged}", 3, (*on_folder, "epochs=8"), 28),
+            tiny, f"aug-constant,baseline,{judged},{drives}", 3, (*on_folder, "epochs=8"), 28),
         "guided_drive": Comparison(
             "A magnitude driven by a teacher, against its mean throughout",
             "CIFAR-10 (JPEG), 8 epochs (Yu, Zhang, Ma 2023, claim C). The mean is that of the driven trainings.",
-            tiny, f"aug-constant:magnitude={driven(root / 'cells'):.2f},{judged.partition(',')[2]}", 3,
+            tiny, f"aug-constant:magnitude={driven(root / 'cells'):.2f},{drives}", 3,
             (*on_folder, "epochs=8"), 28),
     }  # fmt: skip
 
 
 def driven(cells: Path) -> float:
-    """The mean magnitude of the trainings of `guided` whose teacher drove it; not a number before there are any."""
+    """The mean magnitude, over steps and trainings, of those of `guided` whose teacher drove it; not a number before
+    there are any."""
     results = [json.loads(path.read_text()) for path in cells.glob("difficulty-drive*/result.json")]
-    return mean([mean(row["magnitude"] for row in result["val"]) for result in results]) if results else math.nan
+    return mean(result["val"][-1]["mean_magnitude"] for result in results) if results else math.nan
 
 
 def cell(name: str, c: Comparison, folder: str, cells: Path, jobs: int) -> Cell:

@@ -14,7 +14,7 @@ import torch
 from plain import PlainNet
 from timing import BATCH, SIZE, TINY, Job, Row, alternate, made_up, ratio
 
-from nasaug import archfile, cost, native, plan, spacefile
+from nasaug import archfile, compiled, cost, native, plan, spacefile
 from nasaug.augment import View
 from nasaug.data import Data
 from nasaug.elastic import BatchStats
@@ -173,7 +173,7 @@ def _torchs(p: plan.Plan) -> Callable[[], None]:
 
 def kernels_by_shape(rounds: int) -> list[Row]:
     """A compiled block, forward and back, against the same by layers, by shape: how many times as fast."""
-    if native.library() is None:
+    if compiled.library() is None:
         return []
     rows = []
     for size, cin, hidden, out, kernel, stride in (

@@ -82,6 +82,7 @@ class Step(Draw):
             scores = how.of(self._taught(x), self._labels)
             if how.policy == "weight":
                 return x, how.weights(scores)
+            t.magnitudes += t.magnitude
             t.magnitude = how.driven(t.magnitude, scores.mean().item())
             return x, None
         several = torch.stack([make() for _ in range(how.candidates)])
@@ -138,6 +139,7 @@ class Trainer:
         self.noise, self.teacher, self.transforms = noise, teacher, transforms or {}
         self.difficulty = difficulty or Difficulty()
         self.magnitude = self.views["train"].magnitude(0.0)  # RandAugment's, where the difficulty drives it
+        self.magnitudes = 0.0  # their sum over the steps so far
         self.keep_best, self.stages = keep_best, Stages(runtime.profile, runtime.synchronize)
         self.plan: Plan = plan(space, base, task.classes)
         self.step, self.macs, self.seconds = 0, 0.0, 0.0
@@ -251,7 +253,7 @@ class Trainer:
             "train_macs": self.macs, "seconds": round(self.seconds, 3), **{f"loss_{k}": v for k, v in losses.items()},
         }  # fmt: skip
         if self.drives:
-            row["magnitude"] = self.magnitude
+            row |= {"magnitude": self.magnitude, "mean_magnitude": self.magnitudes / max(1, self.step)}
         self.history.append(row)
         return row
 
@@ -316,7 +318,7 @@ def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
     return {name: t.shape for name, t in tensors.items() if not name.startswith("best.")}
 
 
-_STATE = ("step", "macs", "seconds", "history", "best_top1", "magnitude")
+_STATE = ("step", "macs", "seconds", "history", "best_top1", "magnitude", "magnitudes")
 
 
 def _optimizer(net: Net, training: Training) -> torch.optim.SGD:

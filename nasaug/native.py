@@ -1,33 +1,25 @@
-"""Parts of a training step in C (csrc/): compiled once, where the machine has a C compiler.
+"""Parts of a training step in C (csrc/), where compiled.py has them.
 
 A tiny network's step is bound by its passes over memory, and these take fewer: a whole inverted block (csrc/block.c),
-else a norm with its activation (csrc/norm.c) and depthwise gradients (csrc/depthwise.c). Without a compiler, or with
-NASAUG_KERNELS=off, `serves` is false and kernels.py does the same with torch. NASAUG_KERNELS=FOLDER says where the
-compiled file is kept, else it is the user's cache.
+else a norm with its activation (csrc/norm.c) and depthwise gradients (csrc/depthwise.c). Where `serves` is false
+kernels.py does the same with torch.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from .files import cache_folder
+from . import compiled
+from .compiled import call
 from .plan import Block, Layer
 
-SOURCES = Path(__file__).with_name("csrc")
 NONE, CLIP, HSWISH = range(3)
 ACTS = {"": (NONE, 0.0), "relu": (CLIP, float("inf")), "relu6": (CLIP, 6.0), "hswish": (HSWISH, 0.0)}
 BLOCKS = ("inverted", "separable")
@@ -36,14 +28,6 @@ MANY_PIXELS = 12 * 12
 MAX_PIXELS = 128 * 128  # a canvas of sixteen channels of one image has to stay in a core's cache
 
 _P, _L, _F, _I = ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_int
-_SIGNATURES = {
-    "norm_act": [_P, _P, _L, _L, _P, _P, _F, _I, _F, _P, _P, _P, _P, _F, _I],
-    "norm_act_back": [_P, _P, _P, _L, _L, _P, _P, _I, _F, _P, _P, _P, _P, _I],
-    "depthwise_back": [_P, _P, _P, _P, _P, _P, _P, *[_L] * 8, _I],
-    "inverted": [_P] * 6 + [_I],
-    "inverted_back": [_P] * 7 + [_I],
-    "inverted_eval": [_P] * 3 + [_I],
-}
 
 
 class Conv(ctypes.Structure):
@@ -68,7 +52,7 @@ class Inverted(ctypes.Structure):
 def serves(*tensors: Tensor) -> bool:
     """Whether these run here: float32 on the CPU, and compiled, while nobody watches torch's operations or traces."""
     return (
-        all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors) and library() is not None
+        all(t.dtype == torch.float32 for t in tensors) and compiled.serves(*tensors)
         and _get_current_dispatch_mode() is None and not torch.compiler.is_compiling()
     )  # fmt: skip
 
@@ -87,7 +71,7 @@ def norm_act(y: Tensor, layer: Layer, scale: Tensor, shift: Tensor, running, eps
     out = torch.empty_like(y)
     mean, rstd = y.new_empty(2, y.shape[1]).unbind()
     known, spread, momentum = running
-    _call("norm_act", y, out, *_rows(y), scale, shift, eps, *ACTS[layer.act], mean, rstd, known, spread, momentum)
+    call("norm_act", y, out, *_rows(y), scale, shift, eps, *ACTS[layer.act], mean, rstd, known, spread, momentum)
     return out, mean, rstd
 
 
@@ -96,7 +80,7 @@ def norm_act_back(
 ) -> Tensor:
     """The gradient of `norm_act`'s y; those of scale and shift are added to the tensors `to`."""
     back = torch.empty_like(y)
-    _call("norm_act_back", grad, y, back, *_rows(y), scale, shift, *ACTS[layer.act], mean, rstd, *to)
+    call("norm_act_back", grad, y, back, *_rows(y), scale, shift, *ACTS[layer.act], mean, rstd, *to)
     return back
 
 
@@ -104,7 +88,7 @@ def depthwise_back(grad: Tensor, x: Tensor, weight: Tensor, layer: Layer, to: Te
     """The gradient of a depthwise convolution's x [N, C, H, W], channels-last, where `wanted`; that of the weight, any
     slice of a parameter, is added to the tensor `to`."""
     back = torch.empty_like(x) if wanted else None
-    _call("depthwise_back", grad, x, weight, _strides(weight), back, to, _strides(to), *_sizes(x, layer))
+    call("depthwise_back", grad, x, weight, _strides(weight), back, to, _strides(to), *_sizes(x, layer))
     return back
 
 
@@ -155,7 +139,7 @@ def inverted(x: Tensor, block: Block, convs: Sequence[Parameters], eps: float) -
     mapped, shrunk, out = (x.new_empty(*after, c) for c in (hidden, last.out, last.out))
     statistics = x.new_empty(2, sum(layer.out for layer in block.layers))
     given = _block(x, block, convs, statistics, eps)
-    _call("inverted", ctypes.byref(given), x, expanded, mapped, shrunk, out)
+    call("inverted", ctypes.byref(given), x, expanded, mapped, shrunk, out)
     return out.permute(0, 3, 1, 2), Kept(given, x, expanded, mapped, shrunk, statistics)
 
 
@@ -168,7 +152,7 @@ def inverted_back(grad: Tensor, kept: Kept, gradients: Sequence[Sequence[Tensor]
     for (place, kernel), (weight, scale, shift) in zip(places, gradients, strict=True):
         place.for_w = weight.data_ptr() + _centre(weight, kernel)
         place.for_scale, place.for_shift = scale.data_ptr(), shift.data_ptr()
-    _call("inverted_back", ctypes.byref(given), kept.x, kept.expanded, kept.mapped, kept.shrunk, grad, back)
+    call("inverted_back", ctypes.byref(given), kept.x, kept.expanded, kept.mapped, kept.shrunk, grad, back)
     return back
 
 
@@ -176,7 +160,7 @@ def inverted_eval(x: Tensor, block: Block, convs: Sequence[Parameters], eps: flo
     """A block's output for x [N, C, H, W], channels-last, with the norms' running statistics."""
     last = block.layers[-1]
     out = x.new_empty(len(x), last.height, last.width, last.out)
-    _call("inverted_eval", ctypes.byref(_block(x, block, convs, None, eps)), x, out)
+    call("inverted_eval", ctypes.byref(_block(x, block, convs, None, eps)), x, out)
     return out.permute(0, 3, 1, 2)
 
 
@@ -236,57 +220,3 @@ _Three = ctypes.c_long * 3
 def _strides(weight: Tensor):
     channel, _, row, column = weight.stride()
     return _Three(channel, row, column)
-
-
-def _call(name: str, *given) -> None:
-    values = [g.data_ptr() if isinstance(g, Tensor) else g for g in given]
-    if getattr(library(), name)(*values, torch.get_num_threads()):
-        raise MemoryError(f"{name}: no memory for its working space")
-
-
-# --- compiling -----------------------------------------------------------------------------------------------
-
-
-@cache
-def library() -> ctypes.CDLL | None:
-    """csrc compiled for this machine, from the cache if it is there; None where that cannot be had."""
-    where = os.environ.get("NASAUG_KERNELS", "")
-    command = _command()
-    if where == "off" or command is None:
-        return None
-    try:
-        path = Path(where or cache_folder() / "kernels") / f"{_key(command)}.so"
-        if not path.is_file():
-            _compile(command, path)
-        found = ctypes.CDLL(str(path))
-        for name, types in _SIGNATURES.items():
-            getattr(found, name).argtypes = types
-    except (OSError, RuntimeError, subprocess.SubprocessError, AttributeError):  # RuntimeError: there is no home
-        return None  # torch's operations do the same
-    return found
-
-
-def _command() -> list[str] | None:
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None or platform.system() != "Linux":
-        return None
-    wide = ["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []
-    return [*compiler.split(), "-O3", "-march=native", *wide, "-fopenmp", "-shared", "-fPIC"]
-
-
-def _key(command: list[str]) -> str:
-    """What the compiled code depends on: the sources, the command and the processor, since it is made for that."""
-    processor = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
-    flags = sorted(line for line in processor.splitlines() if line.startswith(("model", "flags", "Features")))
-    sources = [path.read_text() for path in sorted(SOURCES.iterdir())]
-    text = "\n".join([*sources, *command, platform.machine(), *flags])
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def _compile(command: list[str], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as folder:
-        made = Path(folder, path.name)
-        units = sorted(map(str, SOURCES.glob("*.c")))
-        subprocess.run([*command, *units, "-o", str(made), "-lm"], check=True, capture_output=True, timeout=120)
-        made.replace(path)

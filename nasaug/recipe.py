@@ -2,7 +2,8 @@
 
 A recipe is built in layers, each laid over the last: what its `base` says, the file, the differences
 ("arms") and `--set` overrides. Tables merge key by key, but a table that names its `kind` is one value and
-replaces what was there. This module knows no key but `base`.
+replaces what was there. A table's `base` is another beside it, which says what the table leaves out. This module
+knows no key but `base`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def load(
     layers += _arm_layers(differences, schema)
     layers += [("the command's options", _parse_set(item)) for item in options]
     layers += [("--set", _parse_set(item)) for item in sets]
-    return _build(_merged(layers), schema, layers)
+    return _build(_filled(_merged(layers), (), layers), schema, layers)
 
 
 def to_dict(instance: Any) -> Table:
@@ -209,6 +210,20 @@ def _merge(low: Table, high: Table) -> Table:
         deeper = isinstance(value, dict) and "kind" not in value and isinstance(low.get(key), dict)
         merged[key] = _merge(low[key], value) if deeper else value
     return merged
+
+
+def _filled(table: Table, keys: tuple, layers: list[Layer]) -> Table:
+    """The table with those inside it that name a sibling as their `base` laid over that one."""
+    inner = {key: _filled(value, (*keys, key), layers) for key, value in table.items() if isinstance(value, dict)}
+    filled = {**table, **inner}
+    for key, value in inner.items():
+        if keys and "base" in value:
+            others = [name for name, other in inner.items() if name != key and "base" not in other]
+            if value["base"] not in others:
+                rule = f"must be a table beside it, without a base of its own: {', '.join(others) or 'there is none'}"
+                raise _wrong((*keys, key, "base"), value["base"], rule, layers)
+            filled[key] = _merge(inner[value["base"]], {name: said for name, said in value.items() if name != "base"})
+    return filled
 
 
 def _parse_set(item: str) -> Table:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from . import native
+from . import compiled
 from .errors import BadInput, unknown
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -57,7 +57,7 @@ class Runtime:
         if self.accelerated:
             return torch.cuda.get_device_name(self.device)
         threads = torch.get_num_threads()
-        without = "" if native.library() else ", without compiled kernels"
+        without = "" if compiled.library() else ", without compiled kernels"
         return f"CPU, {threads} thread{'s' if threads > 1 else ''}{without}"
 
 

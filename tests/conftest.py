@@ -20,3 +20,16 @@ def empty_folder(tmp_path, monkeypatch):
     """A new working folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(params=["compiled", "by torch"])
+def either(request, monkeypatch):
+    """The same in C and in torch."""
+    from nasaug import compiled
+
+    if request.param == "by torch":
+        monkeypatch.setattr(compiled, "library", lambda: None)
+    elif compiled._command() is None:
+        pytest.skip("no C compiler, or NASAUG_KERNELS is off")
+    else:
+        assert compiled.library() is not None

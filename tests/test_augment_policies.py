@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 from nasaug import augment, recipe
 from nasaug.augment import View, at_magnitude, evaluation, make_view, mix
 from nasaug.augment.mixing import erase
-from nasaug.augment.ops import GEOMETRIC, OPERATORS, SIGNED, apply
+from nasaug.augment.ops import GEOMETRIC, OPERATORS, SIGNED, _by_torch, apply
 from nasaug.augment.policies import augmix, autoaugment, randaugment, trivialaugment
 from nasaug.errors import BadInput
 from nasaug.schedule import Constant, Linear
@@ -62,7 +62,7 @@ def share_that_differs(images, names, values, out):
 
 @pytest.mark.parametrize("name", OPERATORS)
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 13, 21), (1, 2, 5)])
-def test_each_operator_is_torchvisions_image_by_image(name, shape):
+def test_each_operator_is_torchvisions_image_by_image(name, shape, either):
     n = 80
     images = pictures(n, *shape)
     values = torch.linspace(*RANGES[name], n)
@@ -73,7 +73,7 @@ def test_each_operator_is_torchvisions_image_by_image(name, shape):
 
 
 @settings(max_examples=30, deadline=None)
-@given(data=st.data(), channels=st.sampled_from([1, 3]), height=st.integers(3, 20), width=st.integers(3, 20))
+@given(data=st.data(), channels=st.sampled_from([1, 3]), height=st.integers(1, 20), width=st.integers(1, 20))
 def test_a_batch_may_mix_operators_and_values(data, channels, height, width):
     operators = data.draw(st.lists(st.integers(0, len(OPERATORS) - 1), min_size=1, max_size=12))
     names = [OPERATORS[operator] for operator in operators]
@@ -81,13 +81,16 @@ def test_a_batch_may_mix_operators_and_values(data, channels, height, width):
     images = pictures(len(names), channels, height, width, seed=height)
     before = images.clone()
     out = apply(images, torch.tensor(operators), values)
-    assert torch.equal(images, before) and out.dtype == torch.uint8
-    for image, name, value, result in zip(images, names, values, out, strict=True):
-        differs = (theirs(image, name, value) != result).float().mean()
-        assert differs <= (1 / min(height, width) if name in GEOMETRIC else 0)  # a line where a tie went the other way
+    other = _by_torch(images, torch.tensor(operators), values.double())
+    assert torch.equal(images, before) and out.dtype == other.dtype == torch.uint8
+    for image, name, value, *results in zip(images, names, values, out, other, strict=True):
+        for result in results:
+            differs = (theirs(image, name, value) != result).float().mean()
+            # a line where a tie went the other way
+            assert differs <= (1 / min(height, width) if name in GEOMETRIC else 0)
 
 
-def test_big_images_and_an_empty_batch():
+def test_big_images_and_an_empty_batch(either):
     images = pictures(2, 3, 224, 224)
     for name in OPERATORS:
         value = RANGES[name][1] / 3
@@ -96,6 +99,20 @@ def test_big_images_and_an_empty_batch():
     assert apply(empty, "Rotate", 3.0).shape == empty.shape
     for policy, _ in POLICIES.values():
         assert policy(empty, seeded()).shape == empty.shape
+
+
+def test_views_of_images_and_threads_are_as_good_as_copies(either, monkeypatch):
+    """Every second image, its rows and columns exchanged, its channels one plane, in as many threads as one likes."""
+    n = 600  # enough for a second thread
+    images = pictures(n, 3, 12, 20)
+    operators, values = torch.arange(n) % len(OPERATORS), torch.rand(n, generator=seeded())
+    expected = apply(images, operators, values)
+    layouts = images.transpose(2, 3).contiguous().transpose(2, 3), images.contiguous(memory_format=torch.channels_last)
+    for laid_out in layouts:
+        assert not laid_out.is_contiguous() and torch.equal(apply(laid_out, operators, values), expected)
+    assert torch.equal(apply(images[::2], operators[::2], values[::2]), expected[::2])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert torch.equal(apply(images, operators, values), expected)
 
 
 def test_values_differ_from_image_to_image():

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.flop_counter import FlopCounterMode
 
-from nasaug import archfile, kernels, native
+from nasaug import archfile, compiled, kernels, native
 from nasaug.cost import cost
 from nasaug.net import Net
 from nasaug.plan import Layer, Spec, lower
 
 # Asked of the compiler, not of what it made: a source that no longer compiles must fail here, not be left out.
-WITHOUT = native._command() is None or os.environ["NASAUG_KERNELS"] == "off"
-compiled = pytest.mark.skipif(WITHOUT, reason="this machine has no C compiler, or NASAUG_KERNELS is off")
+WITHOUT = compiled._command() is None
+needs_compiler = pytest.mark.skipif(WITHOUT, reason="this machine has no C compiler, or NASAUG_KERNELS is off")
 EPS = 1e-5
 
 
@@ -53,12 +53,12 @@ def torchs(y, scale, shift, act, grad, running):
     return [out.detach(), *(t.grad for t in leaves), *running[:2]], bool(near)
 
 
-@compiled
+@needs_compiler
 def test_the_source_compiles():
-    assert native.library() is not None
+    assert compiled.library() is not None
 
 
-@compiled
+@needs_compiler
 @given(
     n=st.integers(1, 9), c=st.integers(1, 70), h=st.integers(1, 9), w=st.integers(1, 9),
     act=st.sampled_from(list(ACTS)), offset=st.sampled_from([0.0, 3.0, -40.0]),
@@ -90,7 +90,7 @@ def test_norm_and_activation_are_as_exact_as_torchs(n, c, h, w, act, offset):
         assert error <= 3 * allowed + 1e-5 * (1 + right.abs().max()), what
 
 
-@compiled
+@needs_compiler
 @pytest.mark.parametrize("act", list(ACTS))
 @pytest.mark.parametrize("shape", [(7, 37, 29, 31), (64, 1, 32, 33), (9, 600, 5, 5)])
 def test_many_blocks_of_rows_are_merged(act, shape):
@@ -110,7 +110,7 @@ def test_many_blocks_of_rows_are_merged(act, shape):
     assert close(to[0], leaves[1].grad) and close(to[1], leaves[2].grad)
 
 
-@compiled
+@needs_compiler
 def test_many_rows_far_from_zero_keep_their_variance():
     """Sums of squares would cancel: the mean is 1,000 deviations away."""
     y, layer = image_batch(64, 5, 32, 32, scale=0.1, shift=100.0), conv_layer(5)
@@ -134,7 +134,7 @@ def test_a_layer_under_autocast_is_not_taken_for_single_precision(groups, k):
     assert (out.float() - expected).abs().max() < 0.05
 
 
-@compiled
+@needs_compiler
 @pytest.mark.parametrize("act", list(ACTS))
 def test_what_is_no_number_stays_none(act):
     y = image_batch(2, 20, 3, 3)
@@ -143,7 +143,7 @@ def test_what_is_no_number_stays_none(act):
     assert out[:, 3].isnan().all() and not out[:, :3].isnan().any() and not out[:, 4:].isnan().any()
 
 
-@compiled
+@needs_compiler
 @given(
     n=st.integers(1, 20), c=st.integers(1, 40), h=st.integers(1, 9), w=st.integers(1, 9),
     k=st.sampled_from([1, 3, 5, 7]), stride=st.integers(1, 2), spare=st.integers(0, 1), wanted=st.booleans(),
@@ -207,7 +207,7 @@ def by_layers(x, block, parameters, running):
     return (x + source if block.shortcut == "identity" else x), near
 
 
-@compiled
+@needs_compiler
 @settings(max_examples=150, deadline=None)
 @given(
     kind=st.sampled_from(["inverted", "separable"]), n=st.integers(1, 18), cin=st.integers(1, 20),
@@ -242,7 +242,7 @@ def test_a_whole_block_is_its_layers(kind, n, cin, hidden, out, k, stride, act, 
     assert not wanted or close(mine.grad, right.grad, 1e-3)
 
 
-@compiled
+@needs_compiler
 @pytest.mark.parametrize("act", list(ACTS))
 @pytest.mark.parametrize("k", [1, 3, 5, 7])
 @pytest.mark.parametrize(("side", "stride"), [(1, 1), (1, 2), (2, 1), (2, 2)])
@@ -265,7 +265,7 @@ def test_a_block_on_the_smallest_images_is_its_layers(side, stride, k, act):
             assert (t.grad - exactly.grad).abs().max() <= allowed * size
 
 
-@compiled
+@needs_compiler
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the other branch is the only one here")
 def test_without_the_widest_vectors_the_kernels_do_the_same(tmp_path):
     """Compiled for a processor without AVX-512, in a process of its own."""
@@ -273,13 +273,13 @@ def test_without_the_widest_vectors_the_kernels_do_the_same(tmp_path):
     told = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__, "-k", chosen],
         capture_output=True, text=True,
-        env=os.environ | {"CC": f"{native._command()[0]} -mno-avx512f", "NASAUG_KERNELS": str(tmp_path)},
+        env=os.environ | {"CC": f"{compiled._command()[0]} -mno-avx512f", "NASAUG_KERNELS": str(tmp_path)},
     )  # fmt: skip
     assert told.returncode == 0, told.stdout[-2000:]
     assert " passed" in told.stdout and len(list(tmp_path.glob("*.so"))) == 1
 
 
-@compiled
+@needs_compiler
 @pytest.mark.parametrize("act", ["relu6", "hswish"])
 @pytest.mark.parametrize("sizes", [(64, 14, 170, 14, 3, 1, 12), (40, 8, 48, 24, 5, 2, 17), (33, 56, 336, 56, 3, 1, 1)])
 def test_a_block_of_many_rows_is_as_exact_as_its_layers(sizes, act):
@@ -303,7 +303,7 @@ def test_a_block_of_many_rows_is_as_exact_as_its_layers(sizes, act):
         assert error <= 3 * allowed + 1e-6 * right.abs().max()
 
 
-@compiled
+@needs_compiler
 @settings(max_examples=60, deadline=None)
 @given(
     kind=st.sampled_from(["inverted", "separable"]), n=st.integers(1, 18), cin=st.integers(1, 20),
@@ -326,7 +326,7 @@ def test_a_block_with_running_statistics_is_its_layers(kind, n, cin, hidden, k, 
     assert close(computed, expected, 2e-5)
 
 
-@compiled
+@needs_compiler
 @pytest.mark.parametrize("name", ["mobilenetv2-tiny", "mobilenetv3-w0.35"])
 def test_a_net_is_calibrated_and_evaluated_as_by_its_layers(name):
     net = Net(archfile.read(name, resolution=32, classes=10).plan, 1).train()
@@ -340,7 +340,7 @@ def test_a_net_is_calibrated_and_evaluated_as_by_its_layers(name):
         assert (mine - other).abs().max() <= 1e-4 * other.abs().max() + 1e-6  # after a norm a mean can be 0
 
 
-@compiled
+@needs_compiler
 def test_whoever_counts_or_watches_sees_every_layer():
     """Torch's operations under a counter, and layers with a hook."""
     net = Net(archfile.read("mobilenetv2-tiny", resolution=32, classes=10).plan, 1).train()
@@ -360,7 +360,7 @@ def test_whoever_counts_or_watches_sees_every_layer():
     assert {net.get_submodule(layer.name) for layer in net.plan.layers} <= set(seen)
 
 
-@compiled
+@needs_compiler
 def test_a_block_hands_on_what_is_no_number():
     block = made_block("inverted", 4, 20, 4, 3, 1, "relu6", 5, 5, True)
     x = image_batch(2, 4, 5, 5)
@@ -370,7 +370,7 @@ def test_a_block_hands_on_what_is_no_number():
     assert out.isnan().all()
 
 
-@compiled
+@needs_compiler
 def test_which_blocks_are_served():
     def served(kind="inverted", *, se=0, order="post", shortcut="none", kernel=3, size=6, given=None):
         block = lower(Spec("it", kind, 8, 16, kernel, 1, "relu6", se, shortcut, order), 8, size, size)
@@ -399,13 +399,13 @@ def test_the_gradient_of_depthwise_weights_without_a_compiler_is_torchs(size, st
     assert torch.allclose(kernels.depthwise_gradient(grad, x, layer), expected)
 
 
-@compiled
+@needs_compiler
 def test_threads_do_not_change_a_result():
     """Sums are taken over fixed blocks. In processes of their own: tests run with one thread."""
     program = """
 import sys, torch, zlib
 torch.set_num_threads(int(sys.argv[1]))
-from nasaug import native
+from nasaug import compiled
 from nasaug.plan import Layer
 torch.manual_seed(0)
 x = torch.randn(32, 37, 16, 16).to(memory_format=torch.channels_last)
@@ -437,10 +437,10 @@ def test_without_them_torch_does_the_same(missing, tmp_path):
     """A training step with and without, in processes of their own; nothing is printed and nothing left."""
     program = """
 import sys, torch
-from nasaug import native
+from nasaug import compiled
 from nasaug.plan import Layer
 from nasaug.kernels import conv_norm_act
-assert (native.library() is None) == (sys.argv[1] == "without")
+assert (compiled.library() is None) == (sys.argv[1] == "without")
 g = torch.Generator().manual_seed(0)
 x = torch.randn(4, 6, 5, 5, generator=g, requires_grad=True)
 layer = Layer("it", "conv", 6, 6, 5, 5, 3, 1, 6, act="relu6")

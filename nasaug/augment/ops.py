@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nasaug import compiled
 from nasaug.errors import BadInput, unknown
 
 # torchvision's names; what one batched call computes stands together, and Invert, the rarest, last
@@ -44,9 +45,20 @@ def apply(images: Tensor, operators: Tensor | str, values: Tensor | float) -> Te
             raise unknown("operator", operators, OPERATORS)
         operators = torch.full((n,), OPERATORS.index(operators))
 
+    operators, values = operators.long(), torch.as_tensor(values, dtype=torch.float64).expand(n)
+    if compiled.serves(images):
+        out = torch.empty_like(images, memory_format=torch.contiguous_format)
+        given = (images, out, operators, values)
+        compiled.call("operators", *(tensor.contiguous() for tensor in given), *images.shape)
+        return out
+    return _by_torch(images, operators, values)
+
+
+def _by_torch(images: Tensor, operators: Tensor, values: Tensor) -> Tensor:
+    """`apply` for any device: images of one operator stand together, and each kind is one batched transform."""
     order = operators.argsort(stable=True)
     ordered = images.index_select(0, order.to(images.device))
-    values = torch.as_tensor(values, dtype=torch.float64).expand(n).index_select(0, order)
+    values = values.index_select(0, order)
     counts = torch.bincount(operators, minlength=len(OPERATORS)).tolist()
     done, begun = [], 0
     for size, transform in _GROUPS:

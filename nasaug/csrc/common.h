@@ -1,6 +1,6 @@
 // What the compiled kernels share: sizes, vectors of sixteen channels, activations over tiles of rows.
 //
-// nasaug/native.py compiles this folder where the machine has a C compiler, and nasaug/kernels.py has the same in
+// nasaug/compiled.py compiles this folder where the machine has a C compiler, and nasaug/kernels.py has the same in
 // torch for where it has not. An image batch is [rows, c], channels last: one row of channels for every pixel.
 // Loops over it run flat, over a tile of some rows at a time, with per-channel factors repeated to the tile's
 // length, so odd channel counts cost nothing. Sums are taken over fixed blocks and merged in their order: the
