@@ -38,6 +38,9 @@ class Difficulty:
         for name in ("target", "rate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise BadInput(f"difficulty.{name} = {getattr(self, name):g} must be above 0")
+        if self.policy == "drive" and self.by == "confidence" and self.target >= 1:
+            rule = "is out of reach: by confidence a difficulty is below 1"
+            raise BadInput(f"difficulty.target = {self.target:g} {rule}; give 0.5, say, or difficulty.by = loss")
 
     def __bool__(self) -> bool:
         return self.policy != "none"
@@ -53,7 +56,7 @@ class Difficulty:
         return torch.where(fits.any(0), fits.float().argmax(0), scores.argmin(0))
 
     def weights(self, scores: Tensor) -> Tensor:
-        """[n], their mean 1: exp(-difficulty / its mean), so that twice the mean counts for a third of none."""
+        """[n], their mean 1: exp(-difficulty / its mean), so that twice the mean counts for a seventh of none."""
         weights = torch.exp(-scores / scores.mean().clamp(min=1e-6))
         return weights / weights.mean()
 

@@ -37,11 +37,11 @@ class Schedule:
         if isinstance(value, str) and value.endswith(".json"):
             return Curve.read(value)
         if not isinstance(value, dict):
-            rule = f"a number or a table with kind = {' | '.join(_KINDS)}"
+            rule = f"a number, a table with kind = {' | '.join(_KINDS)}, or the path of a curve, ending in .json"
             return Constant(_number("a schedule", value, rule))
         fields = dict(value)
         kind = fields.pop("kind", None)
-        if kind not in _KINDS:
+        if not isinstance(kind, str) or kind not in _KINDS:
             raise unknown("kind of schedule", kind, _KINDS)
         names = [field.name for field in dataclasses.fields(_KINDS[kind])]
         if sorted(fields) != sorted(names):
@@ -150,6 +150,9 @@ class Curve(Schedule):
     def __post_init__(self):
         for name in ("intercept", "slope", "low", "high"):
             object.__setattr__(self, name, _number(name, getattr(self, name)))
+        for name in ("data", "data_key"):
+            if not isinstance(value := getattr(self, name), str):
+                raise BadInput(f"a curve's {name} must be a text, not {value!r}; write it anew with nasaug sweep")
         if not self.low <= self.high:
             raise BadInput(f"a curve's low = {self.low:g} is above its high = {self.high:g}")
 
@@ -160,10 +163,10 @@ class Curve(Schedule):
         missing = [field.name for field in dataclasses.fields(Curve) if field.name not in table]
         if missing:
             raise BadInput(f"{path}: {missing[0]} is missing; write the curve anew with nasaug sweep")
-        for name in ("data", "data_key"):
-            if not isinstance(table[name], str):
-                raise BadInput(f"{path}: {name} must be a text, not {table[name]!r}; write the curve anew")
-        return Curve(*(table[field.name] for field in dataclasses.fields(Curve)))
+        try:
+            return Curve(*(table[field.name] for field in dataclasses.fields(Curve)))
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}") from None
 
     def __call__(self, progress: float) -> float:
         return (self.low + self.high) / 2
@@ -191,10 +194,13 @@ _KINDS = {
 }  # fmt: skip
 
 
-def fixed(name: str, schedule: Schedule) -> None:
-    """Raises BadInput for a schedule that depends on the network, where that is not looked at."""
+def weight(name: str, schedule: Schedule) -> None:
+    """Raises BadInput for a loss's weight that is below 0 somewhere, or depends on the network, which none looks at."""
     if schedule.of_net(1.0) is not schedule:
         raise BadInput(f"{name} cannot follow from the network; give a number, or a schedule over training")
+    least = min((*(schedule(percent / 100) for percent in range(101)), *getattr(schedule, "values", ())))
+    if least < 0:
+        raise BadInput(f"{name} = {schedule.to_plain()} reaches {least:g}; give at least 0")
 
 
 def from_ends(text: str) -> Constant | Linear:

@@ -14,6 +14,7 @@ from .difficulty import Difficulty
 from .errors import BadInput
 from .methods import METHODS, GradAug, NetAug, Sandwich
 from .noise import Noise
+from .schedule import Constant
 from .teacher import TeacherConfig
 from .training import Training
 
@@ -83,15 +84,26 @@ class Recipe(Training):
         super().__post_init__()
         if self.seed < 0:
             raise BadInput(f"seed = {self.seed} must be at least 0")
-        if self.difficulty and not self.teacher.source:
-            raise BadInput("difficulty.policy needs a teacher: give teacher.source, a run's folder or supernet")
-        if self.difficulty.policy == "drive" and "train" in self.views and self.views["train"].policy != "randaugment":
-            raise BadInput('difficulty.policy = "drive" needs RandAugment above 0: views.train.policy = "randaugment"')
         if "train" not in self.views:
             raise BadInput("the recipe has no [views.train], which every method needs; add that table")
+        self._check_difficulty(self.difficulty.policy, self.views["train"])
         if self.method == "netaug" and self.netaug.wide_view not in self.views:
             named = f"netaug.wide_view = {self.netaug.wide_view} names no view of the recipe"
             raise BadInput(f"{named}; choices: {', '.join(sorted(self.views))}; or add [views.{self.netaug.wide_view}]")
+
+    def _check_difficulty(self, policy: str, view: View) -> None:
+        how = f"difficulty.policy = {policy}"
+        if policy != "none" and not self.teacher.source:
+            raise BadInput(f"{how} needs a teacher: give teacher.source, a run's folder or supernet")
+        if policy == "drive" and (view.policy != "randaugment" or not isinstance(view.magnitude, Constant)):
+            seen = f"{view.magnitude.to_plain()} of policy {view.policy}"
+            remedy = 'give views.train.policy = "randaugment", and a number as views.train.magnitude'
+            raise BadInput(f"{how} moves RandAugment's magnitude from a number on, not {seen}; {remedy}")
+        if policy == "weight" and (view.mixup or view.cutmix):
+            mixed = "mixup" if view.mixup else "cutmix"
+            raise BadInput(f"{how} says what each image counts, and {mixed} makes one of two; leave one of them out")
+        if policy == "keep" and not view.varies:
+            raise BadInput(f"{how} chooses among versions of an image, and views.train makes all alike; vary them")
 
     def teacher_passes(self, method) -> float:
         """How often the teacher sees each image of a step, on average: to judge `[views.train]`, and once for each view

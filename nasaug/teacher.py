@@ -31,6 +31,9 @@ class TeacherConfig:
         for name in ("hard", "soft", "macs"):
             if getattr(self, name) < 0:
                 raise BadInput(f"teacher.{name} = {getattr(self, name):g} must be at least 0")
+        if self.macs and self.source != "supernet":
+            rule = f'is of teacher.source = "supernet", not of {self.source!r}; leave it out'
+            raise BadInput(f"teacher.macs = {self.macs:g} {rule}")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from . import checkpoint
 from . import data as datasets
 from .archfile import ArchFile
+from .augment import at_magnitude
 from .caveats import SEVERAL, curves_of, of_other_splits, warn_of_curves, warn_of_other_splits
 from .cost import cost, describe
 from .data import Data
@@ -87,7 +88,11 @@ def make_trainer(
     job: Job, data: Data, runtime: Runtime, scorer: Scorer, *, keep_best: bool = True, teacher: Teacher | None = None
 ) -> Trainer:
     recipe, of_net = job.recipe, (cost(job.base.plan).macs, job.base.pruned)
-    views = {name: replace(view, magnitude=view.magnitude.of_net(*of_net)) for name, view in recipe.views.items()}
+    views = dict(recipe.views)
+    for name, view in recipe.views.items():
+        driven = name == "train" and recipe.difficulty.policy == "drive"  # from a magnitude that may be 0
+        if view.policy == "randaugment" and not driven:
+            views[name] = at_magnitude(view, view.magnitude.of_net(*of_net))
     return Trainer(
         start_net(job), job.method, job.space, job.arch, task=scorer.task, data=data, views=views,
         training=recipe, length=job.length, runtime=runtime, scorer=scorer, seed=recipe.seed,

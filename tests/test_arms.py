@@ -647,6 +647,11 @@ def test_easy_images_count_for_more():
     out = step.run(x, trainer.base)
     each = F.cross_entropy(out, y.labels, label_smoothing=0.1, reduction="none")
     assert step.loss(out, y).item() == pytest.approx((each * y.weight).mean().item(), rel=1e-5)
+    soft = torch.randn_like(out).softmax(1)
+    task = Classify(out.shape[1], temperature=2.0, hard=0.5, soft_weight=0.3)
+    apart = [task.loss(out[i : i + 1], Target(y.labels[i : i + 1], soft[i : i + 1])) for i in range(len(out))]
+    whole = task.loss(out, Target(y.labels, soft, y.weight))
+    assert whole.item() == pytest.approx((torch.stack(apart) * y.weight).mean().item(), rel=1e-4)
 
 
 @pytest.mark.parametrize(("target", "rises"), [(100.0, True), (1e-3, False)])
@@ -675,10 +680,26 @@ def test_difficulties_out_of_range_are_refused(wrong):
         Difficulty(**wrong)
 
 
+def test_only_a_supernet_as_teacher_has_a_bound_of_macs():
+    assert TeacherConfig("supernet", macs=1e6)
+    with pytest.raises(BadInput, match="teacher.macs = 1e[+]06 is of teacher.source"):
+        TeacherConfig("runs/train-1", macs=1e6)
+
+
 def test_a_difficulty_needs_a_teacher_and_one_that_drives_a_randaugment():
     with pytest.raises(BadInput, match="teacher.source"):
         Recipe(difficulty=Difficulty("keep"))
-    with pytest.raises(BadInput, match="views.train.policy"):
-        Recipe(difficulty=Difficulty("drive"), teacher=TeacherConfig("supernet"))
+    taught = {"teacher": TeacherConfig("supernet")}
+    for view in (View(), View(policy="randaugment", magnitude=Linear(18.0, 0.0))):
+        with pytest.raises(BadInput, match="views.train.policy.*a number"):
+            Recipe(difficulty=Difficulty("drive"), views={"train": view}, **taught)
+    with pytest.raises(BadInput, match="by confidence.*below 1"):
+        Difficulty("drive", by="confidence")
+    assert Difficulty("drive", by="confidence", target=0.5)
+    for mixed in ("mixup", "cutmix"):
+        with pytest.raises(BadInput, match=f"weight.*{mixed}"):
+            Recipe(difficulty=Difficulty("weight"), views={"train": View(**{mixed: 0.2})}, **taught)
+    with pytest.raises(BadInput, match="keep.*all alike"):
+        Recipe(difficulty=Difficulty("keep"), views={"train": View(flip=False, crop=0, mixup=0.2)}, **taught)
     recipe = Recipe(difficulty=Difficulty("keep", candidates=3), teacher=TeacherConfig("supernet", soft=0.0))
     assert recipe.teacher_passes(Baseline()) == 3 and Recipe().teacher_passes(Baseline()) == 1

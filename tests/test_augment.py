@@ -155,6 +155,7 @@ def test_resize_is_the_identity_at_the_same_size_and_antialiased_when_shrinking(
         {"magnitude": {"kind": "linear", "start": 0, "end": 31}},
         {"magnitude": {"kind": "pruned", "start": 9, "end": 31}},
         {"magnitude": Curve(0.0, 1.0, 0.0, 40.0)},
+        {"magnitude": {"kind": "steps", "at": [0.001, 0.005], "values": [9, 99, 9]}},
     ],
     ids=str,
 )  # fmt: skip

@@ -115,6 +115,11 @@ def test_views_of_images_and_threads_are_as_good_as_copies(either, monkeypatch):
     assert torch.equal(apply(images, operators, values), expected)
 
 
+def test_operators_may_be_integers_of_any_size(either):
+    images, which = pictures(30, 3, 6, 6), torch.arange(30) % len(OPERATORS)
+    assert torch.equal(apply(images, which.to(torch.int32), 0.5), apply(images, which, 0.5))
+
+
 def test_values_differ_from_image_to_image():
     images = torch.full((5, 1, 4, 4), 100, dtype=torch.uint8)
     out = apply(images, "Brightness", torch.linspace(-0.5, 0.5, 5))
@@ -197,6 +202,10 @@ def test_magnitudes_are_spread_around_the_views_and_cut_at_the_ends(monkeypatch)
 def test_a_magnitude_of_0_throughout_is_no_policy():
     view = View(crop=0.2)
     assert at_magnitude(view, Constant(0.0)) == replace(view, magnitude=Constant(0.0))
+    spread = View(policy="randaugment", magnitude_std=2.0)
+    assert at_magnitude(spread, Constant(0.0)) == View(magnitude=Constant(0.0))
+    with pytest.raises(BadInput, match="policy augmix"):
+        at_magnitude(View(policy="augmix"), Constant(4.0))
     assert at_magnitude(view, Constant(9.0)).policy == at_magnitude(view, Linear(9.0, 0.0)).policy == "randaugment"
 
 
@@ -377,6 +386,9 @@ def test_without_mixing_images_and_labels_are_returned_as_they_are():
         ({"magnitude": 31}, "give 0 to 30"),
         ({"magnitude": Linear(9.0, -1.0)}, "give 0 to 30"),
         ({"magnitude_std": -1.0}, "to 30"),
+        ({"magnitude_std": 2.0}, "RandAugment's.*policy = \"randaugment\""),
+        ({"magnitude": 5.0, "policy": "trivialaugment"}, "RandAugment's.*policy = \"randaugment\""),
+        ({"magnitude": Linear(9.0, 0.0)}, "RandAugment's.*policy = \"randaugment\""),
         ({"num_ops": 0}, "give 1 or more"),
         ({"num_ops": 1.5}, "give 1 or more"),
         ({"severity": 0.5}, "give 1 to 10"),
@@ -400,6 +412,7 @@ def test_impossible_views_are_refused_in_one_line(bad, remedy):
         lambda images: randaugment(images, seeded(), magnitude=torch.tensor([9.0, math.nan])),
         lambda images: augmix(images, seeded(), severity=11),
         lambda images: apply(images, "Rotated", 1.0),
+        lambda images: apply(images, torch.tensor([4]), 1.0),
         lambda images: apply(images.float(), "Rotate", 1.0),
         lambda images: apply(images.expand(-1, 2, -1, -1), "Rotate", 1.0),
     ],

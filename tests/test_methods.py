@@ -20,13 +20,13 @@ from nasaug.channels import channel_groups
 from nasaug.cost import cost, cost_of
 from nasaug.engine import Step, Trainer, fit, time_steps
 from nasaug.errors import BadInput, RunFault
-from nasaug.methods import Base, Baseline, Draw, NetAug, Sandwich
+from nasaug.methods import Base, Baseline, Draw, GradAug, NetAug, Sandwich
 from nasaug.methods.netaug import sort_channels
 from nasaug.models import save_net
 from nasaug.net import Net
 from nasaug.plan import BLOCKS, plan
 from nasaug.runtime import Pending
-from nasaug.schedule import Constant, Linear
+from nasaug.schedule import Constant, Linear, Steps
 from nasaug.settings import Recipe
 from nasaug.spacefile import load
 from nasaug.tasks import Classify, Target
@@ -127,6 +127,13 @@ def test_the_base_slices_gradients_are_those_of_the_plain_small_net():
         gradient = trainer.net.get_parameter(name).grad
         inside = gradient[place(gradient.shape, parameter.shape)]
         assert torch.allclose(inside, parameter.grad, rtol=1e-3, atol=1e-5), name
+
+
+@pytest.mark.parametrize("method", [NetAug, GradAug])
+@pytest.mark.parametrize("weight", [Constant(-1.0), Linear(1.0, -0.5), Steps((0.001, 0.005), (1.0, -1.0, 1.0))])
+def test_a_weight_below_0_is_refused(method, weight):
+    with pytest.raises(BadInput, match=r"weight = .* reaches -.*at least 0"):
+        method(weight=weight)
 
 
 def test_weight_scales_the_wide_loss_alone_and_follows_its_schedule():

@@ -138,7 +138,7 @@ def test_sets_take_bare_strings_and_toml_values_and_the_last_one_counts():
         ("netaug.factors=[1,'a']", 'netaug.factors.1 = "a": must be a valid number'),
         ("netaug.factors=[1,2,3,4]", "--set: [netaug] at most 3 factors"),
         ("netaug.weight={kind='linaer',start=1,end=0}", "--set: [netaug.weight] unknown kind of schedule"),
-        ("netaug.weight=x", '--set: netaug.weight = "x": a schedule must be a number or a table'),
+        ("netaug.weight=x", '--set: netaug.weight = "x": a schedule must be a number, a table'),
         ("netaug.ladde=x", "--set: unknown key 'netaug.ladde'; did you mean netaug.ladder"),
         ("netaug.losses=1", "unknown key 'netaug.losses'"),
         ("sed=1", "unknown key 'sed'; did you mean seed or size? choices: data, init, lr"),

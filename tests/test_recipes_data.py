@@ -1,5 +1,6 @@
 """Law 8: every shipped recipe and space takes a training step; the published settings are as published."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from nasaug.methods import Base, Sandwich
 from nasaug.plan import BLOCKS, plan
 from nasaug.recipe import load
 from nasaug.runtime import open_runtime
+from nasaug.schedule import Constant
 from nasaug.settings import Recipe, default_recipe
 from nasaug.spacefile import bundled_names, find_named
 from nasaug.spacefile import load as load_space
@@ -155,3 +157,20 @@ def test_cudnn_does_not_tune_itself_for_shapes_that_are_drawn_anew_in_each_step(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     assert open_runtime("cuda").accelerated and not torch.backends.cudnn.benchmark
+
+
+def test_a_magnitude_of_0_throughout_is_no_policy_in_a_training_whether_said_or_from_a_curve(tmp_path):
+    (tmp_path / "curve.json").write_text(
+        '{"format": "nasaug-curve/1", "intercept": -6, "slope": 1, "low": 0, "high": 9, "data": "", "data_key": ""}'
+    )
+    base = Base(shrunk_plan("mobilenetv2-tiny"))
+    seen = {}
+    for magnitude in ("0", "4", f"'{tmp_path}/curve.json'", "{kind = 'linear', start = 9, end = 0}"):
+        recipe = load("small", Recipe, [f"views.train.magnitude={magnitude}"], ["randaugment"])
+        seen[magnitude] = [make(recipe, Base(p)).views["train"] for p in (base.plan, base.plan.at(16))]
+    (zero, _), (four, _), curve, (falling, _) = seen.values()
+    assert zero.policy == "none" and (four.policy, four.magnitude) == ("randaugment", Constant(4.0))
+    assert falling.policy == "randaugment"  # its last operators too
+    sizes = [cost(p).macs for p in (base.plan, base.plan.at(16))]
+    assert sizes[0] > 1e6 > sizes[1] and curve[1].policy == "none"
+    assert curve[0].policy == "randaugment" and curve[0].magnitude(0) == pytest.approx(math.log10(sizes[0]) - 6)

@@ -46,9 +46,12 @@ def test_steps_change_where_they_say():
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("fast", "a number or a table"),
-        (True, "a number or a table"),
-        (float("nan"), "a number or a table"),
+        ("fast", "a number, a table"),
+        ("9:0", "the path of a curve, ending in .json"),
+        ({"kind": ["linear"], "start": 9, "end": 0}, "kind of schedule"),
+        ({"kind": "curve", "intercept": 0, "slope": 1, "low": 0, "high": 9, "data": "", "data_key": [1]}, "data_key"),
+        (True, "a number, a table"),
+        (float("nan"), "a number, a table"),
         ({"kind": "linaer", "start": 1, "end": 0}, "did you mean linear"),
         ({"start": 1, "end": 0}, "choices: constant, cosine, curve, linear, pruned, steps"),
         ({"kind": "linear", "start": 1}, "takes start, end; given: start"),

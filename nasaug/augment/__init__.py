@@ -25,6 +25,8 @@ from nasaug.schedule import STRONGEST, Constant, Schedule
 
 __all__ = ["View", "at_magnitude", "evaluation", "make_view", "mix", "resize"]
 
+USUAL = Constant(9.0)
+NONE = Constant(0.0)
 Policy = Literal["none", "randaugment", "autoaugment", "trivialaugment", "augmix"]
 
 
@@ -44,8 +46,9 @@ class View:
     """Likewise, blending with the image in grey."""
     policy: Policy = "none"
     """Operators drawn for each image, after the crop and before the three above: see nasaug.augment.policies."""
-    magnitude: Schedule = Constant(9.0)
-    """RandAugment's, 0 to 30: a number, or a schedule over training. At 0 its operators that have none are left."""
+    magnitude: Schedule = USUAL
+    """RandAugment's, 0 to 30: a number, or a schedule over training. Where that reaches 0, the operators that have none
+    are left; 0 throughout is no policy."""
     magnitude_std: float = 0.0
     """Each image's own magnitude is normal around it with this standard deviation, within 0 to 30."""
     num_ops: int = 2
@@ -71,12 +74,17 @@ class View:
         # at its ends, where it follows from the net
         nets = (self.magnitude.of_net(1e-300, 0.0), self.magnitude.of_net(1e300, 1.0))
         for schedule in dict.fromkeys((self.magnitude, *nets)):
-            for percent in range(101):
-                if not -1e-9 <= (value := schedule(percent / 100)) <= STRONGEST + 1e-9:  # a schedule's end is rounded
-                    at = f"magnitude = {value} at {percent} % of training"
-                    raise BadInput(f"{at} is out of range: give 0 to 30")
+            for value in (*(schedule(percent / 100) for percent in range(101)), *getattr(schedule, "values", ())):
+                if not -1e-9 <= value <= STRONGEST + 1e-9:  # a schedule's end is rounded
+                    raise BadInput(f"magnitude = {self.magnitude.to_plain()} reaches {value:g}: give 0 to 30")
         if not 0 <= self.magnitude_std <= STRONGEST:
             raise BadInput(f"magnitude_std = {self.magnitude_std} is out of range: give 0 (all alike) to 30")
+        if self.policy != "randaugment":
+            for name, unsaid in (("magnitude", (USUAL, NONE)), ("magnitude_std", (0.0,))):
+                if (value := getattr(self, name)) not in unsaid:
+                    shown = value.to_plain() if isinstance(value, Schedule) else value
+                    rule = f"is RandAugment's, and policy = {self.policy!r}"
+                    raise BadInput(f'{name} = {shown} {rule}: give policy = "randaugment" too, or leave it out')
         if isinstance(self.num_ops, bool) or not isinstance(self.num_ops, int) or self.num_ops < 1:
             raise BadInput(f"num_ops = {self.num_ops} is no count of operators: give 1 or more (none: policy = 'none')")
         if not 1 <= self.severity <= 10:
@@ -87,12 +95,21 @@ class View:
         if self.mixup and self.cutmix:
             raise BadInput(f"mixup = {self.mixup} and cutmix = {self.cutmix} exclude each other: set one of them to 0")
 
+    @property
+    def varies(self) -> bool:
+        """Whether it makes different versions of an image, before it is mixed with another."""
+        ways = (self.flip, self.crop, self.brightness, self.contrast, self.saturation, self.erase)
+        return any(ways) or self.policy != "none"
+
 
 def at_magnitude(view: View, magnitude: Schedule) -> View:
     """The view under RandAugment at this magnitude, its `magnitude_std` around it; under no policy where it is 0
-    throughout, since RandAugment has operators without a magnitude."""
-    policy = "none" if magnitude == Constant(0.0) else "randaugment"
-    return replace(view, policy=policy, magnitude=magnitude)
+    throughout, since RandAugment has operators without a magnitude. Raises BadInput for a view of another policy."""
+    if view.policy not in ("none", "randaugment"):
+        raise BadInput(f"a magnitude is RandAugment's, and the training view has policy {view.policy}: leave one out")
+    if magnitude == NONE:
+        return replace(view, policy="none", magnitude=NONE, magnitude_std=0.0)
+    return replace(view, policy="randaugment", magnitude=magnitude)
 
 
 def make_view(

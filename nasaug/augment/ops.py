@@ -40,6 +40,8 @@ def apply(images: Tensor, operators: Tensor | str, values: Tensor | float) -> Te
     n = len(images)
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
         raise BadInput(f"images are {images.dtype} {list(images.shape)}: give uint8 [n, 1 or 3, h, w]")
+    if isinstance(operators, Tensor) and operators.shape != (n,):
+        raise BadInput(f"operators are {list(operators.shape)} for {n} images: give one for each")
     if isinstance(operators, str):
         if operators not in OPERATORS:
             raise unknown("operator", operators, OPERATORS)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ..around import below
 from ..errors import BadInput
 from ..plan import plan
-from ..schedule import Constant, Schedule, fixed
+from ..schedule import Constant, Schedule, weight
 from ..space import Arch, Space
 from .base import Base, Draw
 
@@ -37,7 +37,7 @@ class GradAug:
         for name in ("width", "depth"):
             if not 0 < getattr(self, name) <= 1:
                 raise BadInput(f"gradaug.{name} = {getattr(self, name):g} is a share: give above 0, to 1")
-        fixed("gradaug.weight", self.weight)
+        weight("gradaug.weight", self.weight)
         shares = self.resolutions
         if not shares or not all(0 < s <= 1 for s in shares) or list(shares) != sorted(set(shares)):
             raise BadInput(f"gradaug.resolutions = {list(shares)} must rise, above 0 and up to 1.0, like 0.5, 1.0")

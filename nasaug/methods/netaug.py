@@ -12,7 +12,7 @@ from ..channels import channel_groups
 from ..cost import cost_of
 from ..errors import BadInput
 from ..plan import Plan, plan
-from ..schedule import Constant, Schedule, fixed
+from ..schedule import Constant, Schedule, weight
 from ..space import Arch, Space
 from .base import Base, Draw
 
@@ -84,7 +84,7 @@ class NetAug:
             raise BadInput(f"netaug.aug_compute = {self.aug_compute:g} {rule}; leave one out")
         if not self.augmented and (self.teach or self.every > 1 or self.share < 1):
             raise BadInput("netaug.augmented = 0 leaves nothing for netaug.teach, every and share; leave those out")
-        fixed("netaug.weight", self.weight)
+        weight("netaug.weight", self.weight)
         for name in ("aug_compute", "teach"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise BadInput(f"netaug.{name} = {getattr(self, name):g} must be at least 0")

@@ -44,15 +44,18 @@ class Classify:
         if target.soft is None:
             return loss
         t = self.temperature
-        return self.hard * loss + self.soft_weight * t * t * self.match(out / t, target.soft)
+        return self.hard * loss + self.soft_weight * t * t * self.match(out / t, target.soft, target.weight)
 
     def soft(self, out: Tensor, temperature: float = 1.0) -> Tensor:
         """Detached probabilities, to be matched by another net."""
         return (out.detach().float() / temperature).softmax(1)
 
-    def match(self, out: Tensor, soft: Tensor) -> Tensor:
-        """KL(soft || softmax(out)), mean over the batch. The soft target is never smoothed."""
-        return F.kl_div(F.log_softmax(out.float(), 1), soft, reduction="batchmean")
+    def match(self, out: Tensor, soft: Tensor, weight: Tensor | None = None) -> Tensor:
+        """KL(soft || softmax(out)), mean over the batch by each image's weight. The soft target is never smoothed."""
+        if weight is None:
+            return F.kl_div(F.log_softmax(out.float(), 1), soft, reduction="batchmean")
+        each = F.kl_div(F.log_softmax(out.float(), 1), soft, reduction="none").sum(1)
+        return (each * weight).mean()
 
     def correct(self, out: Tensor, labels: Tensor) -> Tensor:
         """Bool [N]: top-1 is right."""
