@@ -19,7 +19,7 @@ from cells import run as run_cells
 
 from nasaug import stats
 from nasaug.apps.report import percent
-from nasaug.apps.sweep import verdict
+from nasaug.apps.swept import verdict
 from nasaug.units import format_quantity
 
 SIZES, POLICIES, SEEDS = "0.1M,0.25M,0.6M,1.5M,3M", "0,4,9,14", 3

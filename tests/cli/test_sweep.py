@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from test_compare import FORKING
-from tiny import QUICK, done, lay_out, refused
+from tiny import QUICK, call, done, lay_out, refused
 
 from nasaug import archfile
-from nasaug.apps import cells, pruners, sweep
+from nasaug.apps import cells, pruners, sweep, swept
 from nasaug.apps.cells import Cell, Watch
 from nasaug.apps.pruners import Pruning
 from nasaug.cost import cost
@@ -37,14 +37,14 @@ def once_swept(tmp_path_factory):
 
 
 @pytest.fixture
-def swept(once_swept, tmp_path, monkeypatch):
+def finished(once_swept, tmp_path, monkeypatch):
     """In a copy of it, the working folder."""
     monkeypatch.chdir(shutil.copytree(once_swept[0], tmp_path / "swept"))
     return once_swept[1]
 
 
-def test_a_sweep_shows_the_grid_and_keeps_its_figures_curve_and_pictures(swept):
-    assert "2 sizes x 3 policies x 1 methods x 2 seeds: 12 cells, 0 there already" in swept
+def test_a_sweep_shows_the_grid_and_keeps_its_figures_curve_and_pictures(finished):
+    assert "2 sizes x 3 policies x 1 methods x 2 seeds: 12 cells, 0 there already" in finished
     told = json.loads((RUN / "sweep.json").read_text())
     assert [row["size"] for row in told["rows"]] == ["mobilenetv2-0.02M", "mobilenetv2-0.1M"]
     for row in told["rows"]:
@@ -88,21 +88,80 @@ def test_a_curve_that_is_there_is_found_and_told_from_a_constant():
             policies[str(magnitude)] = {"seeds": [0, 1], "val_top1": {"values": values}}
         return {"macs": macs, "policies": policies}
 
-    curve = sweep.fit([row(1e5, 0), row(3e5, 4), row(1e6, 9), row(3e6, 14)])
-    assert "not enough seeds (5) to tell it from a constant" in sweep.verdict(curve)  # two
-    assert "it differs from a constant" in sweep.verdict(curve | {"seeds": 5})
+    curve = swept.fit([row(1e5, 0), row(3e5, 4), row(1e6, 9), row(3e6, 14)])
+    assert "not enough seeds (5) to tell it from a constant" in swept.verdict(curve)  # two
+    assert "it differs from a constant" in swept.verdict(curve | {"seeds": 5})
     assert curve["distinct"] and 8 < curve["slope"] < 11 and curve["p"] < 1e-3
-    flat = sweep.fit([row(1e5, 4), row(3e5, 9), row(1e6, 9), row(3e6, 4)])
-    assert "cannot be told from" in sweep.verdict(flat | {"seeds": 5})
+    flat = swept.fit([row(1e5, 4), row(3e5, 9), row(1e6, 9), row(3e6, 4)])
+    assert "cannot be told from" in swept.verdict(flat | {"seeds": 5})
     assert not flat["distinct"] and abs(flat["slope"]) < 1
-    alike = sweep.fit([row(1e5, 9), row(3e5, 9), row(1e6, 9)])
+    alike = swept.fit([row(1e5, 9), row(3e5, 9), row(1e6, 9)])
     assert not alike["distinct"] and (alike["slope"], alike["intercept"], alike["low"], alike["high"]) == (0, 9, 9, 9)
     assert all(math.isfinite(alike[key]) for key in ("p", "slope_half", "constant"))
     rows = [row(1e5, 0), row(3e5, 4), row(1e6, 9)]
     for cell in rows[0]["policies"].values():
         cell["seeds"], cell["val_top1"]["values"] = [0], cell["val_top1"]["values"][:1]
-    assert sweep.fit(rows)["seeds"] == 1  # as many as all sizes have
-    assert sweep.fit([row(1e5, 4)]) is None
+    assert swept.fit(rows)["seeds"] == 1  # as many as all sizes have
+    assert swept.fit([row(1e5, 4)]) is None
+
+
+def test_a_constant_is_one_however_it_is_written_and_a_tie_goes_to_the_lowest():
+    assert swept.constants(["9", "+4", "1e1", "0:0", "9:9", "0:9", "x.json"]) == {
+        "9": 9.0, "+4": 4.0, "1e1": 10.0, "0:0": 0.0, "9:9": 9.0,
+    }  # fmt: skip
+
+    def row(macs, top1s):
+        cells = {p: {"seeds": [0, 1], "val_top1": {"values": [top1, top1]}} for p, top1 in top1s.items()}
+        return {"macs": macs, "policies": cells}
+
+    both = [row(macs, {"4": 55.0, "1e1": 60.0, "0.0": 50.0}) for macs in (1e5, 1e6)]
+    assert swept.fit(both)["constant"] == 10.0
+    for order in (("9", "4", "0"), ("0", "4", "9")):
+        assert swept.fit([row(macs, dict.fromkeys(order, 50.0)) for macs in (1e5, 1e6)])["constant"] == 0.0
+
+
+def test_the_best_policy_is_judged_and_compared_by_the_seeds_that_are_shared():
+    def cell(seeds, val, test):
+        told = {"val_top1": val, "test_top1": test}
+        return {"seeds": seeds, **{k: {"values": v, "mean": sum(v) / len(v)} for k, v in told.items()}}
+
+    four, nine = cell([0, 1, 2], [50, 61, 51], [40.0, 42.0, 47.0]), cell([1], [60], [50.0])
+    plain = cell([0, 1, 2], [40, 40, 40], [39.0, 39.0, 39.0])
+    best = swept._best({"9": nine, "4": four, "0.0": plain})
+    assert best["policy"] == "4"
+    over = best["over_none"]
+    assert over["difference"] == 4.0
+    half = 4.302653 * math.sqrt(13) / math.sqrt(3)  # t of two degrees; 1, 3 and 8 apart
+    assert (over["low"], over["high"]) == pytest.approx((4 - half, 4 + half), abs=1e-4)
+    assert "over_none" not in swept._best({"9": nine, "0": plain})  # one seed in common
+    assert swept._shown({"policies": {"9": nine, "4": four}, "best": best}, "9") == "60.00 (1)"
+
+
+def test_names_of_arch_files_that_are_no_names_of_files_are_made_such(laid_out):
+    sizes = []
+    for i, name in enumerate(("", "mine/net")):
+        replace(archfile.read("mobilenetv2-tiny", resolution=8 + 2 * i, classes=10), name=name).save(f"{i}.json")
+        sizes.append(f"{i}.json")
+    setting = sweep.DEFAULTS | {"sizes": ",".join(sizes), "resolution": None}
+    recipe = Recipe(data=replace(Recipe().data, name="digits"))
+    assert [net.name for net in sweep.nets_of(setting, recipe)] == ["net", "mine_net"]
+
+
+def test_cells_of_other_images_are_told_apart(finished):
+    (cell,) = RUN.glob("cells/mobilenetv2-0.1M_baseline_9-s1-*/result.json")
+    cell.write_text(json.dumps(json.loads(cell.read_text()) | {"data_key": "another"}))
+    called = call("sweep", "--resume", "--run", str(RUN))
+    assert called.code == 2 and re.search("has other images of digits than .* remove the older", called.err)
+
+
+def test_a_curve_must_stay_as_it_was_when_the_sweep_began(laid_out, monkeypatch):
+    monkeypatch.setattr(sweep, "_finish", lambda *given: None)
+    line = {"intercept": 9.0, "slope": 0.0, "low": 9.0, "high": 9.0, "data": "d", "data_key": "k"}
+    Path("by-size.json").write_text(json.dumps({"format": "nasaug-curve/1", **line}))
+    done(*SWEEP, "--policies", "0,by-size.json")
+    done("sweep", "--resume", "--run", str(RUN))
+    Path("by-size.json").write_text(json.dumps({"format": "nasaug-curve/1", **line, "low": 8.0}))
+    assert "by-size.json is another than when" in refused("sweep", "--resume", "--run", str(RUN))
 
 
 OTHERS = {
@@ -115,7 +174,7 @@ OTHERS = {
 }  # fmt: skip
 
 
-def test_resuming_under_other_options_is_refused_and_the_option_named(swept):
+def test_resuming_under_other_options_is_refused_and_the_option_named(finished):
     for line, said in OTHERS.items():
         assert re.search(said, refused("sweep", "--resume", "--run", str(RUN), *line.split())), line
     given = ("--arch", "mobilenetv2", "--data", "digits", "--pruner", "none")
@@ -136,9 +195,27 @@ def test_resuming_under_other_options_is_refused_and_the_option_named(swept):
         ("--seed 3", "say how many with --seeds"), ("--profile", "use nasaug train --profile"),
         ("--pruner medain", "unknown --pruner 'medain'; did you mean median? choices: halving, median, none, wilcoxon"),
         ("--cells quick.toml", "--cells quick.toml is not a folder"),
+        ("--methods trivialaugment", "trivialaugment@0: a magnitude is RandAugment's"),
+        ("--set views.train.policy=augmix", "has policy augmix: leave one out"),
+        ("--methods baseline,aug-rising", "--methods aug-rising: the training view has magnitude {'kind': 'linear'"),
+        ("--methods randaugment:magnitude=5", "magnitude 5.0, and a sweep's policies set it"),
+        ("--methods netaug,baseline,randaugment", "baseline and randaugment are the same training at magnitude 0"),
+        ("--methods difficulty-drive:source=x", "its teacher decides on the magnitude; use compare"),
+        ("--methods baseline,fewer.toml", "--methods fewer.toml: it changes the data; do that for all"),
+        ("--sizes 0.1M,100k", "--sizes 100k: that is the same net as mobilenetv2-0.1M"),
+        ("--sizes tiny.json,again/tiny.json", "two nets are named tiny"), ("--policies a@b/c.json", "has no @"),
+        ("--pruner median --policies 0,9", "when 2 others have ended, and --policies names 2; give more"),
+        ("--sizes tiny.json", "--arch mobilenetv2: all --sizes are arch files"),
+        ("--policies 0,high.json", "baseline@high.json: magnitude = 31.0 reaches 31"),
     ],
 )  # fmt: skip
 def test_what_no_sweep_can_be_is_refused_before_anything_is_written(laid_out, words, said):
+    Path("fewer.toml").write_text("data.train_images = 40")
+    Path("again").mkdir()
+    for path, px in (("tiny.json", 8), ("again/tiny.json", 12)):
+        replace(archfile.read("mobilenetv2-tiny", resolution=px, classes=10), name="tiny").save(path)
+    line = {"intercept": 31.0, "slope": 0.0, "low": 31.0, "high": 31.0, "data": "", "data_key": ""}
+    Path("high.json").write_text(json.dumps({"format": "nasaug-curve/1", **line}))
     assert said in refused("sweep", *QUICK, "--arch", "mobilenetv2", *words.split())
 
 
@@ -262,18 +339,18 @@ def test_a_pruned_policy_is_neither_best_nor_on_the_curve_but_shown(empty_folder
             policies[str(magnitude)] = {"seeds": [0, 1], "val_top1": spread, "test_top1": spread}
         policies["14"] = {"seeds": [], "pruned": {"val_top1": 99.25, "epoch": 6}}
         found = {"method": "baseline", "size": f"{macs:g}", "macs": macs, "policies": policies}
-        return found | {"best": sweep._best(sweep._running(policies))}
+        return found | {"best": swept._best(swept._running(policies))}
 
     rows = [row(1e5, 0), row(1e6, 9), row(3e6, 9)]
     assert [row["best"]["policy"] for row in rows] == ["0", "9", "9"]
-    assert len(sweep.fit(rows)["points"]) == 6
+    assert len(swept.fit(rows)["points"]) == 6
     alone = {"9": rows[0]["policies"]["9"], "14": rows[0]["policies"]["14"]}
-    assert sweep.fit([rows[1], rows[0] | {"policies": alone}])["points"] == [(6.0, 9.0)] * 2 + [(5.0, 9.0)] * 2
+    assert swept.fit([rows[1], rows[0] | {"policies": alone}])["points"] == [(6.0, 9.0)] * 2 + [(5.0, 9.0)] * 2
     pruned = {"pruner": "median", "policies": 3, "cells": 6, "of": 18, "seconds": 90.0}
-    summary = {"rows": rows, "policies": ["0", "9", "14"], "curves": {"baseline": sweep.fit(rows)}, "pruned": pruned}
-    told = sweep.table(summary)
+    summary = {"rows": rows, "policies": ["0", "9", "14"], "curves": {"baseline": swept.fit(rows)}, "pruned": pruned}
+    told = swept.table(summary)
     assert told.count("99.25 pruned") == 3 and "6 of 18 trainings were left out or cut short" in told
-    sweep.plot(Path("sweep.png"), summary)
+    swept.plot(Path("sweep.png"), summary)
 
 
 class Ending(Watch):
@@ -344,8 +421,8 @@ def test_a_method_of_which_nothing_is_there_and_one_with_a_slash_in_its_name_can
         cells = {str(m): {"seeds": [0, 1], "val_top1": {"values": v, "mean": v[0]}} for m, v in tops.items()}
         line = {"method": odd, "size": f"net-{macs:g}", "macs": macs, "policies": cells}
         rows.append(line | {"best": {"policy": str(best)}})
-    curves = {"baseline": None, odd: sweep.fit(rows)}
+    curves = {"baseline": None, odd: swept.fit(rows)}
     summary = {"rows": rows, "curves": curves, "policies": ["0", "4", "9"], "data": "d", "data_key": "k"}
-    sweep.write(tmp_path, summary, [])
+    swept.write(tmp_path, summary, [])
     there = {"curve-distill_source=runs_x.json", "sweep.json", "sweep.png", "sweep.csv"}
     assert {path.name for path in tmp_path.iterdir()} == there
