@@ -12,7 +12,9 @@ import argparse
 import csv
 import json
 import shutil
+from collections import defaultdict
 from pathlib import Path
+from statistics import mean
 
 from cells import RESULTS, Cell, interval, write
 from cells import run as run_cells
@@ -59,10 +61,14 @@ def page_of_sweep(run: Path) -> None:
         told = percent(row["policies"][best["policy"]]["test_top1"])
         told += f", {over['difference']:+.2f} [{over['low']:+.2f}, {over['high']:+.2f}]" if over else ""
         lines.append(f"| {format_quantity(row['macs'], 'macs')} | {' | '.join(shown)} | {best['policy']}: {told} |")
-    lines += ["", "Accuracy on clean training images:", "", *head(policies)]
+    lines += ["", "Accuracy on clean training images after the last epoch (at the one best on validation):", ""]
+    lines += head(policies)
+    ends = last_epochs(run)
     for row in summary["rows"]:
-        shown = (f"{row['policies'][p]['train_top1']['mean']:.1f}" for p in policies)
+        best = (row["policies"][p]["train_top1"]["mean"] for p in policies)
+        shown = (f"{mean(ends[row['size'], p]):.1f} ({at:.1f})" for p, at in zip(policies, best, strict=True))
         lines.append(f"| {format_quantity(row['macs'], 'macs')} | {' | '.join(shown)} |")
+    lines += ["", "The intervals over magnitude 0 are of one comparison each, the curve's of one line."]
     for method, curve in summary["curves"].items():
         if curve:
             slope = f"{curve['slope']:+.2f} ± {curve['slope_half']:.2f} with a factor of ten in MACs"
@@ -71,6 +77,16 @@ def page_of_sweep(run: Path) -> None:
     lines += ["", "![heat map and curve](magnitude_sweep.png)"]
     kept = {key: summary[key] for key in ("data", "data_key", "rows", "curves", "policies")}
     write("magnitude_sweep", "What magnitude a net of some size wants", lines, kept)
+
+
+def last_epochs(run: Path) -> dict[tuple[str, str], list[float]]:
+    """(size, policy) to the accuracy on clean training images of each seed after the last epoch."""
+    found = defaultdict(list)
+    with open(run / "sweep.csv") as file:
+        for row in csv.DictReader(file):
+            result = json.loads((run / row["path"] / "result.json").read_text())
+            found[row["size"], row["arm"].rpartition("@")[2]].append(result["val"][-1]["train_top1"])
+    return found
 
 
 def largest(run: Path) -> dict[int, str]:
