@@ -372,7 +372,8 @@ def prune(
 
       nasaug prune --resume
 
-    The recipe is that of the run, its length split over the steps, plain training unless --method says else.
+    The recipe is that of the run, its length split over the steps; its method is plain training unless --method says
+    else, while a teacher, regularisers and mixing of the run's stay.
 
     :param source: A finished run of train or netaug-train.
     :param target_macs: MACs of the result, like 1M; the steps' lie in geometric progression.

@@ -166,6 +166,8 @@ class Setting:
         views = recipe.views
         if magnitude is not None:
             train = views["train"]
+            if recipe.difficulty.policy == "drive":
+                raise BadInput(f"--magnitude {self.magnitude}: difficulty.policy = drive decides on it; leave one out")
             if train.policy not in ("none", "randaugment"):
                 other = f"the recipe's view has policy {train.policy}, which has none"
                 raise BadInput(f"--magnitude {self.magnitude}: {other}; use --set views.train.policy=randaugment")
@@ -255,6 +257,10 @@ def _of_other_splits(found: ArchFile, source: str, recipe: Recipe, data: Data) -
 
 def _check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: Runtime) -> None:
     """What can be refused before the data are read."""
+    if recipe.teacher.source == "supernet":
+        remedy = "give --set teacher.source=RUN, or none: --set teacher.source='' --set difficulty.policy=none"
+        rule = "was taught by its supernet, which a pruned net is no part of"
+        raise BadInput(f"--from {setting.source} {rule}; {remedy}")
     classes = datasets.describe(recipe.data).classes
     if classes != net.plan.classes:
         theirs = f"{recipe.data.name} has {classes} classes, {found.name} {net.plan.classes}"
@@ -262,8 +268,11 @@ def _check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime:
     if setting.target_macs:
         smallest = prune.with_sizes(net.plan, prune.least_sizes(net.plan, setting.round))
         start, least = cost(net.plan).macs, cost(smallest).macs
+        multiples = f" with channels in multiples of {setting.round} (--round)" if setting.round > 1 else ""
+        if least >= start:
+            raise BadInput(f"--round {setting.round}: {found.name} can lose nothing{multiples}; give less, like 8")
         if not least <= setting.target_macs < start:
-            rule = f"{found.name} has {start} MACs, and its smallest possible net {least}"
+            rule = f"{found.name} has {start} MACs, and its smallest possible net{multiples} {least}"
             remedy = f"give at least {least}, below {start} ({format_quantity(start, 'macs')})"
             raise BadInput(f"--target-macs {format_quantity(setting.target_macs, 'macs')}: {rule}; {remedy}")
     else:
