@@ -10,19 +10,49 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from unittest.mock import patch
 
 import torch
 from timing import BATCH, SIZE, Job, Row, alternate, ratio
 from torchvision.transforms.v2 import RandAugment
 
+from nasaug import compiled
+from nasaug.augment import View, make_view
 from nasaug.augment.policies import randaugment
 
 
 def augmentation(rounds: int) -> list[Row]:
-    """One thread, 128 x 3 x 32 x 32 uint8, two operators an image; ours at each image's own magnitude, 0 to 30, the
-    others at 9."""
+    """RandAugment against others', and a whole view against the same by torch's operations; one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    rows = [*policy(rounds), *whole_view(rounds)]
+    torch.set_num_threads(threads)
+    return rows
+
+
+def whole_view(rounds: int) -> list[Row]:
+    """Crops, mirrors, RandAugment and the way into floats of 128 x 3 x 32 x 32 uint8, compiled and not."""
+    if compiled.library() is None:
+        return []
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (BATCH, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
+    view = View(policy="randaugment")
+
+    def ours() -> None:
+        make_view(view, images, generator, mean=(0.5,) * 3, std=(0.25,) * 3)
+
+    def torchs() -> None:
+        with patch.object(compiled, "library", lambda: None):
+            ours()
+
+    times = alternate({"compiled": ours, "torch": torchs}, rounds, calls=10)
+    faster = ratio(times, "torch", "compiled")
+    return [Row("a view with RandAugment, by torch's operations over compiled", faster, reach=1)]
+
+
+def policy(rounds: int) -> list[Row]:
+    """One thread, 128 x 3 x 32 x 32 uint8, two operators an image; ours at each image's own magnitude, 0 to 30, the
+    others at 9."""
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     images = torch.randint(0, 256, (BATCH, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
@@ -40,7 +70,6 @@ def augmentation(rounds: int) -> list[Row]:
     else:
         print("kornia is not installed: not compared")
     times = alternate(jobs, rounds, calls=10)
-    torch.set_num_threads(threads)
     for name, seconds in times.items():
         print(f"{name:30} {1000 * sorted(seconds)[len(seconds) // 2]:8.2f} ms a batch")
     return [
