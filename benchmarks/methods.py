@@ -106,7 +106,8 @@ def cell(name: str, c: Comparison, folder: str, cells: Path, jobs: int) -> Cell:
 
 def page(name: str, c: Comparison, run: Path) -> None:
     """docs/results/NAME.md and .json from what the comparison wrote."""
-    summary = json.loads((run / "comparison.json").read_text())
+    text = (run / "comparison.json").read_text()
+    summary = json.loads(text.replace(f"{run.parent}/", ""))  # a teacher's place here says nothing elsewhere
     head, *rows = report.cells(summary)
     fits = [
         (report.percent(a["train_top1"]), report.percent(a["val_top1"]), f"{a['epochs']:.3g}") for a in summary["arms"]
