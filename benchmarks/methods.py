@@ -9,6 +9,7 @@ Resumable; cells that two comparisons have in common are trained once.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import math
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from statistics import mean
 from cells import Cell, train, write
 from cells import run as run_cells
 
+from nasaug import stats
 from nasaug.apps import report
 
 FLIPS_ALONE = "views.train.crop=0"
@@ -36,6 +38,7 @@ class Comparison:
     sets: tuple[str, ...]
     resolution: int | None = None
     match: str = "epochs"
+    against: str = ""  # an arm to which the page compares the others too, beside plain training
 
 
 def comparisons(found: str, root: Path) -> dict[str, Comparison]:
@@ -80,7 +83,7 @@ def comparisons(found: str, root: Path) -> dict[str, Comparison]:
         "guided": Comparison(
             "Augmentation guided by a teacher, against the same magnitude unguided",
             "CIFAR-10 (JPEG), 8 epochs (Yu, Zhang, Ma 2023, claim C). `keep`: two versions of an image, magnitude 9.",
-            tiny, f"aug-constant,baseline,{judged},{drives}", 3, (*on_folder, "epochs=8"), 28),
+            tiny, f"aug-constant,baseline,{judged},{drives}", 3, (*on_folder, "epochs=8"), 28, against="aug-constant"),
         "guided_drive": Comparison(
             "A magnitude driven by a teacher, against its mean throughout",
             "CIFAR-10 (JPEG), 8 epochs (Yu, Zhang, Ma 2023, claim C). The mean is that of the driven trainings.",
@@ -104,6 +107,17 @@ def cell(name: str, c: Comparison, folder: str, cells: Path, jobs: int) -> Cell:
     return Cell(name, "compare", (*options, *(word for item in c.sets for word in ("--set", item))))
 
 
+def over(run: Path, arm: str, other: str) -> str:
+    """The difference of test top-1 between two arms, paired over seeds, with the interval of this one comparison."""
+    with open(run / "comparison.csv") as file:
+        rows = [(row["arm"].replace(f"{run.parent}/", ""), row) for row in csv.DictReader(file)]
+    one, two = ({row["seed"]: float(row["test_top1"]) for name, row in rows if name == which} for which in (arm, other))
+    if arm == other or len(seeds := sorted(one.keys() & two.keys())) < 2:
+        return "-"
+    p = stats.paired([one[seed] for seed in seeds], [two[seed] for seed in seeds])
+    return f"{p.difference:+.2f} [{p.low:+.2f}, {p.high:+.2f}]"
+
+
 def page(name: str, c: Comparison, run: Path) -> None:
     """docs/results/NAME.md and .json from what the comparison wrote."""
     text = (run / "comparison.json").read_text()
@@ -113,6 +127,9 @@ def page(name: str, c: Comparison, run: Path) -> None:
         (report.percent(a["train_top1"]), report.percent(a["val_top1"]), f"{a['epochs']:.3g}") for a in summary["arms"]
     ]
     head += ["train top-1", "validation top-1", "epochs"]
+    if c.against:
+        head.append(f"over {c.against}")
+        fits = [(*fit, over(run, a["arm"], c.against)) for fit, a in zip(fits, summary["arms"], strict=True)]
     lines = [
         f"`python benchmarks/methods.py FOLDER FOUND --only {name}`", "",
         f"{c.question}{' Flips, no crops.' * (FLIPS_ALONE in c.sets)} `{'`, `'.join(summary['archs'])}`; "
