@@ -12,7 +12,7 @@ from .errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class TeacherConfig:
-    """The recipe's `[teacher]` table (Hinton et al. 2015)."""
+    """The recipe's `[teacher]` table (Hinton et al. 2015). A search takes none."""
 
     source: str = ""
     """A run's folder or a model that nasaug wrote; "supernet": the largest net of the arch's supernet;

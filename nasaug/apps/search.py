@@ -77,6 +77,9 @@ def open_space(recipe: Recipe, info: Info, budget: Budget) -> Space:
 
 def prepare(recipe: Recipe, request: Request, common, *, resumed: bool = False) -> Ready:
     """Check everything before a run folder exists, and say what the space can do. Raises BadInput."""
+    if recipe.teacher.source:  # which a [difficulty] needs
+        rule = "a search trains without a teacher, so without [difficulty] too"
+        raise BadInput(f"teacher.source = {recipe.teacher.source}: {rule}; give both to the training that follows")
     _check_target(Path(FOUND))
     runtime = open_runtime(common.device, recipe.bf16, common.profile)
     info = datasets.describe(recipe.data)

@@ -74,6 +74,8 @@ REFUSED = {
         "views.train.crop=9": "crop = 9.0 is not.*0.5",
         "netaug.width_factors=[2.0,1.0]": "netaug.width_factors.*rise from 1.0",
         "search.lr=0": "search.lr = 0 must be above 0",
+        "teacher.source=t": "source = t: a search trains without a teacher.*; give both to the training that follows",
+        "teacher.source=t --set difficulty.policy=keep": "a search trains without a teacher",
     },
     "search --recipe small --set": {"lr=0.2": "gives the supernet a learning rate of its own; use --set search.lr="},
     "search --trials 3 --set": {
