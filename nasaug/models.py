@@ -8,7 +8,7 @@ from . import checkpoint
 from .archfile import ArchFile
 from .errors import BadInput
 from .net import Net
-from .plan import from_dict
+from .plan import Plan, from_dict
 
 
 def save_net(path: Path, net: Net, **facts) -> None:
@@ -19,14 +19,23 @@ def save_net(path: Path, net: Net, **facts) -> None:
 def load_net(path: Path) -> Net:
     """The inverse of `save_net`, in evaluation mode. Raises BadInput for a file that is no such network."""
     tensors, state = checkpoint.read(path)
-    if "plan" not in state:
-        raise BadInput(f"{path} holds no plan; give a model or supernet that nasaug wrote")
-    net = Net(from_dict(state["plan"], str(path)))
+    net = Net(_plan_in(state, path))
     expected = {name: t.shape for name, t in net.state_dict().items()}
     if expected != {name: t.shape for name, t in tensors.items()}:
         raise BadInput(f"{path}: its tensors do not fit its plan; the file was altered: train again, or restore it")
     net.load_state_dict(tensors)
     return net.eval()
+
+
+def load_plan(path: Path) -> Plan:
+    """The plan of what `save_net` wrote: no tensor is read. Raises BadInput for a file that holds none."""
+    return _plan_in(checkpoint.facts(path), path)
+
+
+def _plan_in(state: dict, path: Path) -> Plan:
+    if "plan" not in state:
+        raise BadInput(f"{path} holds no plan; give a model or supernet that nasaug wrote")
+    return from_dict(state["plan"], str(path))
 
 
 def model_file(source: str) -> Path:

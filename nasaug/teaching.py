@@ -14,7 +14,7 @@ from .archfile import ArchFile
 from .cost import cost, cost_of, sample_near
 from .data import Data
 from .errors import BadInput, told_by, unknown
-from .models import load_net, model_file
+from .models import load_net, load_plan, model_file
 from .net import Net
 from .plan import Plan, plan
 from .runtime import Runtime
@@ -30,9 +30,7 @@ def teacher_macs(found: ArchFile, config: TeacherConfig) -> int:
     if not config.source:
         return 0
     if config.source == "supernet":
-        if found.supernet is None or found.space is None or not found.supernet.is_file():
-            raise BadInput(f"{here}: {found.name} names no supernet that is there; give a finished run's folder")
-        return cost(larger_subnet(found, config.macs)).macs
+        return cost(checked_subnet(found, config)).macs
     if config.source.startswith("torchvision:"):
         return torchvision_macs(torchvision_weights(config.source, found.plan.classes), found.plan.resolution)
     net, _ = finished_net(config.source)
@@ -77,6 +75,21 @@ def finished_net(source: str) -> tuple[Net, dict]:
     """The net of a run's folder or of a model's file, and what is said of its images. Raises BadInput."""
     path = model_file(source)
     return load_net(path), checkpoint.facts(path)
+
+
+def checked_subnet(found: ArchFile, config: TeacherConfig) -> Plan:
+    """The `larger_subnet` that teaches. Raises BadInput where its supernet is absent, broken or of other nets."""
+    here, px = f"teacher.source = {config.source}", found.plan.resolution
+    if found.supernet is None or not found.supernet.is_file():
+        raise BadInput(f"{here}: {found.name} names no supernet that is there; give a finished run's folder")
+    if found.space is None:
+        rule = f"{found.name} at {px} px has no place in the space that it was found in"
+        raise BadInput(f"{here}: {rule}; leave --resolution out, or give the folder of a run at {px} px")
+    larger = larger_subnet(found, config.macs)
+    if not load_plan(found.supernet).holds(larger):
+        rule = f"{found.supernet} does not hold the nets of the space that {found.name} was found in"
+        raise BadInput(f"{here}: {rule}; restore the right one, or give a finished run's folder")
+    return larger
 
 
 def larger_subnet(found: ArchFile, macs: float) -> Plan:

@@ -113,6 +113,7 @@ REFUSED = {
         "distill:source=torchvision:resnet18": "1000 classes apart, not the", "longer:times=0": "times = 0",
         "dropout:dropout=1": "noise.dropout", "randaugment:magnitude=31": "magnitude", "ema:ema=1": "ema = 1",
         "netag": "did you mean netaug", "baseline --aug-compute 0.17": "and the method is baseline; leave it out",
+        "difficulty-keep --resolution 10": "at 10 px has no place in the space.*; leave --resolution out, or .* 10 px",
     },
     "compare": {
         "": "compare needs --arch: an arch file", "--arch none.json": "cannot read none.json",

@@ -126,6 +126,21 @@ def test_a_supernet_too_small_is_refused(here):
     assert f"{SUPERNET} does not hold tiny:" in refused(*TRAIN)
 
 
+def test_a_supernet_that_cannot_teach_is_refused(here):
+    """Though the training itself does not start from it."""
+    taught = ("train", *QUICK, "--arch", "found.json", "--from-scratch", "--run", "r", "--method", "difficulty-keep")
+    whole = SUPERNET.read_bytes()
+    SUPERNET.write_bytes(Path("runs/netaug-train-1/model.safetensors").read_bytes())
+    said = refused(*taught)
+    assert f"teacher.source = supernet: {SUPERNET} does not hold the nets of the space that tiny:" in said
+    SUPERNET.write_bytes(whole[: len(whole) // 2])
+    assert f"{SUPERNET} is truncated" in refused(*taught)
+    SUPERNET.write_bytes(Path("runs/netaug-train-1/checkpoint.safetensors").read_bytes())
+    assert f"{SUPERNET} holds no plan" in refused(*taught)
+    os.remove(SUPERNET)
+    assert "names no supernet that is there; give a finished run's folder" in refused(*taught)
+
+
 def with_a_narrow_stem():
     found = archfile.read("found.json")
     specs = [block.spec for block in found.plan.blocks]
