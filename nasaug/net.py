@@ -85,8 +85,13 @@ class Net(nn.Module):
         stats = _RUNNING if not self.training else _TRACK if own else _BATCH
         return self._run(x, self.plan if own else plan, stats, noise if self.training else None)
 
+    @property
+    def has_statistics(self) -> bool:
+        """Whether it can be evaluated as it is: its norms' statistics are set, or it has no norms."""
+        return not self._norms or int(self._norms[0].num_batches_tracked) > 0
+
     def _check_statistics(self) -> None:
-        if self._norms and int(self._norms[0].num_batches_tracked) == 0:
+        if not self.has_statistics:
             raise RuntimeError("the norms' statistics are not set: calibrate the net before evaluating it")
 
     def _run(self, x: Tensor, plan: Plan, stats: Stats, noise: Noise | None = None) -> Tensor:

@@ -53,6 +53,8 @@ def teacher_of(found: ArchFile, recipe: Recipe, data: Data, runtime: Runtime, sc
         return torchvision_teacher(config.source, found.plan, data, runtime)
     net, facts = finished_net(config.source)
     check_teacher(recipe, lambda: data)
+    if not net.has_statistics:  # a supernet of averaged weights
+        net = scorer.calibrated(net.to(runtime.device), net.plan)
     theirs = (tuple(facts.get("mean", data.mean)), tuple(facts.get("std", data.std)))
     return renormalised(net, macs, runtime.device, own, theirs)
 

@@ -24,6 +24,7 @@ from nasaug.difficulty import Difficulty
 from nasaug.engine import Step
 from nasaug.errors import BadInput
 from nasaug.methods import Base, Baseline, Draw, GradAug, NetAug
+from nasaug.models import save_net
 from nasaug.net import Net, _place
 from nasaug.noise import Noise
 from nasaug.plan import plan
@@ -31,7 +32,7 @@ from nasaug.schedule import Constant, Linear
 from nasaug.settings import Recipe
 from nasaug.tasks import Classify, Target
 from nasaug.teacher import TeacherConfig, renormalised
-from nasaug.teaching import torchvision_teacher
+from nasaug.teaching import teacher_of, torchvision_teacher
 from nasaug.training import Training, length_of
 
 NAMES = "mobilenetv2-tiny mcunet mobilenetv3-w0.35 proxylessnas-w0.35 resnet20-cifar resnet50 wideresnet-16-2".split()
@@ -396,6 +397,22 @@ def test_as_many_passes_of_a_teacher_are_announced_as_are_made(method, difficult
     run_to_the_end(trainer)
     images = trainer.step * trainer.length.batch
     assert sum(calls) == images * recipe.teacher_passes(method) > 0
+
+
+def test_a_teacher_without_statistics_is_calibrated_on_training_images(tmp_path):
+    """As is a supernet whose averaged weights were kept."""
+    trainer, path = trainer_of(Baseline(), data=toy_data(size=12)), tmp_path / "supernet.safetensors"
+    net, recipe = Net(trainer.plan, 3), Recipe(teacher=TeacherConfig(str(path)))
+
+    def teacher():
+        save_net(path, net)
+        return teacher_of(archfile.ArchFile(trainer.plan, "mine"), recipe, trainer.data, CPU, trainer.scorer).net
+
+    assert not net.has_statistics
+    expected = trainer.scorer.calibrated(net, net.plan)
+    assert same(teacher().state_dict(), expected.state_dict()) and not teacher().training
+    net.calibrate([torch.randn(16, 3, 12, 12)])
+    assert same(teacher().state_dict(), net.state_dict())  # as it was, where it has its own
 
 
 def test_a_torchvision_teacher_that_cannot_be_had_or_takes_other_images_is_told(monkeypatch):
