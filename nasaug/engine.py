@@ -61,9 +61,12 @@ class Step(Draw):
             with t.stages("augment"):
                 return augment.make_view(view, self._images, generator, **look)
 
-        x, weight = self._guided(make) if guided else (make(), None)
-        x, labels = augment.mix(view, x, self._labels, self.classes, generator)
-        soft = t.task.soft(self._taught(x), t.task.temperature) if t.teacher and t.task.soft_weight else None
+        seen, weight, judged = self._guided(make) if guided else (make(), None, None)
+        x, labels = augment.mix(view, seen, self._labels, self.classes, generator)
+        soft = None
+        if t.teacher and t.task.soft_weight:
+            known = judged is not None and x is seen  # mixed images are others than those that were judged
+            soft = t.task.soft(judged if known else self._taught(x), t.task.temperature)
         return x, Target(labels, soft, weight)
 
     def _taught(self, x: Tensor) -> Tensor:
@@ -73,22 +76,27 @@ class Step(Draw):
         with t.stages("teacher"), t.runtime.autocast():
             return t.teacher(augment.resize(x, t.plan.resolution))
 
-    def _guided(self, make: Callable[[], Tensor]) -> tuple[Tensor, Tensor | None]:
-        """The training view as the recipe's [difficulty] wants it, and what each image counts."""
-        t = self._trainer
-        how = t.difficulty
-        if how.policy != "keep":
-            x = make()
-            scores = how.of(self._taught(x), self._labels)
-            if how.policy == "weight":
-                return x, how.weights(scores)
-            t.magnitudes += t.magnitude
-            t.magnitude = how.driven(t.magnitude, scores.mean().item())
-            return x, None
-        several = torch.stack([make() for _ in range(how.candidates)])
-        scores = torch.stack([how.of(self._taught(x), self._labels) for x in several])
-        chosen = several[how.chosen(scores), torch.arange(len(self._labels), device=several.device)]
-        return chosen.contiguous(memory_format=torch.channels_last), None
+    def _guided(self, make: Callable[[], Tensor]) -> tuple[Tensor, Tensor | None, Tensor]:
+        """The training view as the recipe's [difficulty] wants it, what each image counts, and the teacher's logits.
+
+        Raises Diverged where these are no numbers, of which a magnitude of 0 or any image would be made."""
+        t, how = self._trainer, self._trainer.difficulty
+        versions = [make() for _ in range(how.candidates if how.policy == "keep" else 1)]
+        logits = torch.stack([self._taught(x) for x in versions])
+        scores = torch.stack([how.of(each, self._labels) for each in logits])
+        mean_score = scores.mean().item()
+        if not math.isfinite(mean_score):
+            remedy = "the teacher gives no numbers: give another teacher.source, or train that one again"
+            raise Diverged(f"the images' mean difficulty is {mean_score} at step {t.step}; {remedy}")
+        if how.policy == "keep":
+            chosen = how.chosen(scores), torch.arange(len(self._labels), device=scores.device)
+            x = torch.stack(versions)[chosen].contiguous(memory_format=torch.channels_last)
+            return x, None, logits[chosen]
+        if how.policy == "weight":
+            return versions[0], how.weights(scores[0]), logits[0]
+        t.magnitudes += t.magnitude
+        t.magnitude = how.driven(t.magnitude, mean_score)
+        return versions[0], None, logits[0]
 
     def transform(self, name: str, x: Tensor) -> Tensor:
         """The recipe's `[transforms.NAME]` of a view's images, drawn anew for every pass; x itself without one."""

@@ -107,12 +107,15 @@ class Recipe(Training):
 
     def teacher_passes(self, method) -> float:
         """How often the teacher sees each image of a step, on average: to judge `[views.train]`, and once for each view
-        of which its soft output is a target. `method` may be the recipe's own with its cap carried out."""
+        of which its soft output is a target, unless it has judged just these images: those of a view that mixes are
+        mixed later. `method` may be the recipe's own with its cap carried out."""
         judged = self.difficulty.candidates if self.difficulty.policy == "keep" else int(bool(self.difficulty))
+        train, soft = self.views["train"], int(self.teacher.soft > 0)
+        again = soft * int(not judged or train.mixup > 0 or train.cutmix > 0)
         alone, more = 0.0, 0.0  # share of training in which just the wide view is seen; the others' wide views a step
         if isinstance(method, NetAug) and method.wide_view != "train":
             alone, more = method.shrink_until, int(method.augmented > 0) / method.every
-        return judged * (1 - alone) + (self.teacher.soft > 0) * (1 + more * (1 - alone))
+        return alone * soft + (1 - alone) * (judged + again + more * soft)
 
     def chosen_method(self):
         """The training method's own table."""

@@ -19,10 +19,10 @@ from nasaug.around import Ladders, around, below
 from nasaug.augment import View, make_view, resize
 from nasaug.augment.transform import Transform, transform
 from nasaug.channels import channel_groups
-from nasaug.cost import cost, cost_of
+from nasaug.cost import cost, cost_of, sample_near
 from nasaug.difficulty import Difficulty
 from nasaug.engine import Step
-from nasaug.errors import BadInput
+from nasaug.errors import BadInput, Diverged
 from nasaug.methods import Base, Baseline, Draw, GradAug, NetAug
 from nasaug.models import save_net
 from nasaug.net import Net, _place
@@ -32,7 +32,7 @@ from nasaug.schedule import Constant, Linear
 from nasaug.settings import Recipe
 from nasaug.tasks import Classify, Target
 from nasaug.teacher import TeacherConfig, renormalised
-from nasaug.teaching import teacher_of, torchvision_teacher
+from nasaug.teaching import larger_subnet, teacher_macs, teacher_of, torchvision_teacher
 from nasaug.training import Training, length_of
 
 NAMES = "mobilenetv2-tiny mcunet mobilenetv3-w0.35 proxylessnas-w0.35 resnet20-cifar resnet50 wideresnet-16-2".split()
@@ -384,11 +384,13 @@ def test_targets_are_cut_together():
         (NetAug(ladder="factors"), Difficulty()), (NetAug(ladder="factors", wide_view="strong"), Difficulty()),
         (NetAug(ladder="factors", wide_view="strong", every=2, augmented=2), Difficulty("keep", candidates=3)),
         (NetAug(ladder="factors", wide_view="strong", shrink_until=0.5, augmented=0), Difficulty("weight")),
+        (NetAug(ladder="factors"), Difficulty("drive")),
     ],
 )  # fmt: skip
-def test_as_many_passes_of_a_teacher_are_announced_as_are_made(method, difficulty):
+@pytest.mark.parametrize("mixes", [{}, {"mixup": 0.4}, {"cutmix": 1.0}], ids=str)
+def test_as_many_passes_of_a_teacher_are_announced_as_are_made(method, difficulty, mixes):
     """Of the recipe's: 2 epochs of 6 steps."""
-    views = {"train": View(policy="randaugment"), "strong": View()}
+    views = {"train": View(policy="randaugment", **mixes), "strong": View()}
     recipe = Recipe(method="netaug", netaug=method, views=views, teacher=TeacherConfig("t"), difficulty=difficulty)
     trainer = trainer_of(method, difficulty=difficulty)
     trainer.views, trainer.task = views, Classify(4, soft_weight=1.0)
@@ -413,6 +415,23 @@ def test_a_teacher_without_statistics_is_calibrated_on_training_images(tmp_path)
     assert same(teacher().state_dict(), expected.state_dict()) and not teacher().training
     net.calibrate([torch.randn(16, 3, 12, 12)])
     assert same(teacher().state_dict(), net.state_dict())  # as it was, where it has its own
+
+
+def test_a_supernets_teacher_is_the_largest_net_that_was_drawn_within_its_macs(tmp_path):
+    base, save = base_of(), tmp_path / "supernet.safetensors"
+    save_net(save, Net(plan(base.space, base.space.largest, 4), 3))
+    found = archfile.ArchFile(base.plan, "mine", base.space, base.arch, save)
+    here = base.space.trimmed({"resolution": (base.plan.resolution,)})  # at its own, of the space's two
+    least, most = (cost_of(here, arch, 4).macs for arch in (here.smallest, here.largest))
+    assert larger_subnet(found, 0) == plan(here, here.largest, 4)
+    for bound in ((least * most) ** 0.5, most / 2, 1.1 * most):
+        rng = Random("teacher")
+        drawn = (cost_of(here, sample_near(here, rng, 0.8 * bound, bound, 4), 4).macs for _ in range(200))
+        chosen, config = larger_subnet(found, bound), TeacherConfig("supernet", macs=bound)
+        assert 0.8 * min(bound, most) < cost(chosen).macs <= bound and chosen.resolution == base.plan.resolution
+        assert cost(chosen).macs == max(macs for macs in drawn if macs <= bound) == teacher_macs(found, config)
+    with pytest.raises(BadInput, match="teacher.macs = 10: no net of space squeeze at 12 px has as few; give more, or"):
+        teacher_macs(found, TeacherConfig("supernet", macs=10))
 
 
 def test_a_torchvision_teacher_that_cannot_be_had_or_takes_other_images_is_told(monkeypatch):
@@ -669,6 +688,79 @@ def test_easy_images_count_for_more():
     apart = [task.loss(out[i : i + 1], Target(y.labels[i : i + 1], soft[i : i + 1])) for i in range(len(out))]
     whole = task.loss(out, Target(y.labels, soft, y.weight))
     assert whole.item() == pytest.approx((torch.stack(apart) * y.weight).mean().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(("policy", "judges"), [("keep", 3), ("weight", 1), ("drive", 1)])
+def test_a_teacher_judges_images_and_gives_their_soft_targets_in_one_pass_unless_they_are_mixed(policy, judges):
+    for mixup in (0.0, 0.4):
+        trainer = judged(policy, View(policy="randaugment", mixup=mixup), candidates=3)
+        trainer.task = Classify(4, temperature=2.0, soft_weight=1.0)
+        x, y = Step(trainer, *batch_of(trainer)).view("train")
+        expected = (trainer.teacher(resize(x, trainer.plan.resolution)) / 2).softmax(1)
+        assert torch.allclose(y.soft, expected, atol=1e-5)
+        assert trainer.macs == 1000 * 16 * (judges + (mixup > 0))
+        recipe = Recipe(views=trainer.views, teacher=TeacherConfig("t"), difficulty=trainer.difficulty)
+        assert recipe.teacher_passes(Baseline()) == judges + (mixup > 0)
+
+
+@pytest.mark.parametrize("policy", ["keep", "weight", "drive"])
+def test_a_teacher_that_gives_no_numbers_is_a_fault(policy):
+    trainer = judged(policy)
+    with torch.no_grad():
+        next(trainer.teacher.net.parameters()).fill_(float("nan"))
+    magnitude = trainer.magnitude
+    with pytest.raises(Diverged, match="mean difficulty is nan at step 0; .*give another teacher.source"):
+        trainer.train_step(*batch_of(trainer))
+    assert trainer.magnitude == magnitude
+
+
+def test_images_are_augmented_at_the_magnitude_that_the_difficulty_drives():
+    trainer = judged("drive", target=5.0, rate=1.0)
+    batch, look = batch_of(trainer), {"mean": trainer.data.mean, "std": trainer.data.std}
+
+    def at(magnitude):
+        generator = torch.Generator().manual_seed(Random("0/0/train").getrandbits(62))
+        return make_view(replace(trainer.views["train"], magnitude=Constant(magnitude)), batch[0], generator, **look)
+
+    for _ in range(3):
+        magnitude = trainer.magnitude
+        x, _ = Step(trainer, *batch).view("train")
+        assert torch.equal(x, at(magnitude))
+    assert not torch.equal(x, at(9.0))  # the view's own
+
+
+def test_the_magnitude_is_driven_by_what_the_difficulty_lacks_and_comes_to_rest_at_its_target():
+    difficulty = Difficulty("drive", target=1.2, rate=0.5)
+    assert difficulty.driven(9.0, 0.4) == pytest.approx(9.4) and difficulty.driven(9.0, 2.2) == pytest.approx(8.5)
+    assert difficulty.driven(29.9, 0.2) == 30 and difficulty.driven(0.3, 2.2) == 0
+    for magnitude in (0.0, 30.0):
+        for _ in range(200):
+            magnitude = difficulty.driven(magnitude, 0.2 + magnitude / 10)  # harder the stronger
+        assert magnitude == pytest.approx(10.0, abs=0.01)
+
+
+def test_the_history_tells_the_magnitude_and_its_mean_over_all_steps_also_of_a_resumed_training(tmp_path):
+    def trained(trainer, steps):
+        used = []
+        for _ in range(steps):
+            used.append(trainer.magnitude)
+            trainer.train_step(*batch_of(trainer, trainer.step % 6))
+        return used
+
+    trainer = judged("drive", target=5.0)
+    used = trained(trainer, 4)
+    trainer.save(tmp_path / "c.safetensors")
+    used += trained(trainer, 5)
+    row = trainer.end_epoch()
+    assert len(set(used)) == 9 and row["magnitude"] == trainer.magnitude
+    assert row["mean_magnitude"] == pytest.approx(sum(used) / 9)
+    again = judged("drive", target=5.0)
+    again.teacher = trainer.teacher
+    trained(again, 1)
+    again.load(tmp_path / "c.safetensors")
+    trained(again, 5)
+    assert again.end_epoch()["mean_magnitude"] == row["mean_magnitude"]
+    assert "magnitude" not in run_to_the_end(judged("weight")).history[0]
 
 
 @pytest.mark.parametrize(("target", "rises"), [(100.0, True), (1e-3, False)])
