@@ -240,6 +240,56 @@ def test_an_arms_values_go_to_the_table_that_is_meant(shipped):
     assert load(None, Recipe, (), ["both:views.a.weight=3"]).views["a"].weight == Constant(3.0)
 
 
+def test_a_table_takes_what_it_leaves_out_from_its_base(shipped):
+    shipped(
+        r="[views.weak]\nladder = 'factors'\nsort = true\nweight = {kind = 'linear', start = 9, end = 0}\n"
+        "[views.strong]\nbase = 'weak'\nsort = false\n[views.other]\nbase = 'weak'\nweight = 3",
+    )
+    weak = Aug("factors", sort=True, weight=Linear(9, 0))
+    strong, other = Aug("factors", sort=False, weight=Linear(9, 0)), Aug("factors", sort=True, weight=Constant(3.0))
+    assert load("r", Recipe).views == {"weak": weak, "strong": strong, "other": other}
+    shipped(child="base = 'r.toml'\n[views.weak]\nfactors = [1, 3]\n[views.strong]\nladder = 'supernet'")
+    views = load("child", Recipe).views  # the base as it is in the end
+    assert views["strong"] == Aug("supernet", (1.0, 3.0), Linear(9, 0), False) and views["other"].factors == (1.0, 3.0)
+
+
+def test_what_is_set_of_a_base_reaches_its_heirs_but_not_their_own_keys(shipped):
+    shipped(r="seed = 1", arms__heir="[views.a]\n[views.b]\nbase = 'a'\nsort = true")
+    sets = ("views.a.ladder=factors", "views.a.sort=false")
+    assert load("r", Recipe, sets, ["heir"]).views == {"a": Aug("factors", sort=False), "b": Aug("factors", sort=True)}
+    assert load("r", Recipe, ("views.b.base=a", "views.a.sort=true")).views["b"].sort is True
+
+
+def test_a_recipe_with_a_base_comes_back_as_it_was_dumped(shipped, tmp_path):
+    shipped(r="[views.a]\nladder = 'factors'\n[views.b]\nbase = 'a'\nsort = true")
+    made = load("r", Recipe)
+    (tmp_path / "dumped.toml").write_text(dump(made))
+    assert load(tmp_path / "dumped.toml", Recipe) == made
+    assert load(tmp_path / "dumped.toml", Recipe, ["views.a.ladder=supernet"]).views["b"].ladder == "factors"
+
+
+BESIDE = "must be a table beside it, without a base of its own: "
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[views.a]\n[views.b]\n[views.c]\nbase = 'd'", f'views.c.base = "d": {BESIDE}a, b'),
+        ("[views.a]\nbase = 'a'", f'views.a.base = "a": {BESIDE}there is none'),
+        ("[views.a]\nbase = 'b'\n[views.b]\nbase = 'c'\n[views.c]", f'views.a.base = "b": {BESIDE}c'),
+        ("[views.a]\nbase = 'b'\n[views.b]\nbase = 'a'", f'views.a.base = "b": {BESIDE}there is none'),
+        ("[views.a]\n[views.b]\nbase = 3", f"views.b.base = 3: {BESIDE}a"),
+        ("[views.a]\n[views.b]\nbase = ['a']", f"{BESIDE}a"),
+        ("[netaug]\nladder = 'factors'\n[netaug.weight]\nbase = 'ladder'", f'"ladder": {BESIDE}there is none'),
+        ("[netaug]\nbase = 'views'\n[views.a]", "unknown key 'netaug.base'"),  # one table is never like another
+    ],
+)
+def test_a_base_that_is_no_table_of_its_own_beside_it_is_refused(shipped, text, told):
+    folder = shipped(r=text)
+    said = refusal("r")
+    assert said.startswith(f"{folder / 'r.toml'}: ") and told in said
+
+
 def test_none_is_left_out_and_a_schedule_written_plainly():
     table = to_dict(Recipe(netaug=Aug(weight=Linear(1, 0))))
     assert "init" not in table and "sort" not in table["netaug"]

@@ -142,6 +142,15 @@ def test_the_cifar_baselines_are_trained_as_published(name, decay):
     assert (view.flip, view.crop * 32, view.brightness, view.saturation) == (True, 4, 0, 0)
 
 
+@pytest.mark.parametrize("arm", ["strong-wide", "shrink"])
+def test_the_strong_view_of_an_arm_is_the_training_view_under_randaugment(arm):
+    for recipe, sets in (("small", ()), ("small", ("views.train.crop=0", "views.train.flip=false")), ("imagenet", ())):
+        views = load(recipe, Recipe, sets, [arm]).views
+        assert views["strong"] == replace(views["train"], policy="randaugment", magnitude=9, num_ops=2)
+        assert views["train"] == load(recipe, Recipe, sets).views["train"]
+    assert load("small", Recipe, ("views.train.crop=0",), [arm]).views["strong"].crop == 0
+
+
 def test_every_recipe_says_what_it_is_for_and_imagenet_has_its_own_default():
     for name in RECIPES:
         first = (bundled("recipes") / f"{name}.toml").read_text().splitlines()[0]
