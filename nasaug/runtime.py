@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import resource
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -106,20 +107,36 @@ class Pending:
             raise Stopped(self.signum)
 
 
+def stop_signals() -> list[signal.Signals]:
+    """Those that ask a run to end: Ctrl-C, SIGTERM, and a hang-up (a lost ssh connection) unless ignored (nohup)."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]
+
+
+def mute_unheard() -> None:
+    """Let what is told to a terminal that hung up, or into a pipe that nobody reads, be lost and be no fault."""
+    for stream in (1, 2):
+        poll = select.poll()
+        poll.register(stream, 0)  # tells of errors alone
+        if poll.poll(0):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+
+
 @contextlib.contextmanager
 def deferred_stop() -> Iterator[Pending]:
-    """Ctrl-C and SIGTERM wait for `check`; a second one of them ends the process at once."""
+    """Stop signals wait for `check`; a second one ends the process at once, but for a hang-up, which can come twice."""
     pending = Pending()
     if threading.current_thread() is not threading.main_thread():
         yield pending
         return
 
     def note(signum, frame):
-        if pending.signum is not None:
+        mute_unheard()
+        if pending.signum is not None and signum != signal.SIGHUP:
             os._exit(128 + signum)
-        pending.signum = signum
+        pending.signum = pending.signum or signum
 
-    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, note) for s in stop_signals()}
     try:
         yield pending
     finally:

@@ -16,7 +16,7 @@ import torch
 from .. import files
 from ..errors import BadInput, RunFault
 from ..rundir import RunDir
-from ..runtime import Stopped
+from ..runtime import Stopped, mute_unheard, stop_signals
 
 JOB, JOB_FILE = "nasaug-job/1", "job.json"
 
@@ -71,10 +71,11 @@ def stopping(verb: str, run: RunDir) -> Iterator[None]:
     """A signal ends the command with 128 + its number and one line that says how to go on.
 
     Raises RunFault where memory runs out, which torch tells by its own kinds of error."""
-    before = {s: signal.signal(s, _stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, _stop) for s in stop_signals()}
     try:
         yield
     except Stopped as stop:
+        mute_unheard()
         resume = f"python -m nasaug {verb} --resume --run {shlex.quote(str(run.path))}"
         print(f"stopped; go on with: {resume}", file=sys.stderr)
         sys.exit(128 + stop.signum)
@@ -88,4 +89,5 @@ def stopping(verb: str, run: RunDir) -> Iterator[None]:
 
 
 def _stop(signum: int, frame: object) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the shell and the kernel may both send one
     raise Stopped(signum)

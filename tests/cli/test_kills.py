@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pty
 import re
 import shlex
 import shutil
@@ -16,6 +17,7 @@ import torch
 from tiny import SEARCH, TRAIN, Child, call, done, lay_out, timeless, tree
 
 from nasaug import checkpoint
+from nasaug.apps.begin import stopping
 from nasaug.rundir import RunDir
 from nasaug.runtime import Stopped, deferred_stop
 from nasaug.search import Search
@@ -162,6 +164,7 @@ SIGNALS = {
     "search, SIGTERM": ("search", signal.SIGTERM, "log.jsonl", "candidate"),
     "training, Ctrl-C": ("netaug-train", signal.SIGINT, "log.jsonl", '"epoch": 3'),
     "training, SIGTERM": ("netaug-train", signal.SIGTERM, "checkpoint.safetensors", "net"),
+    "training, hang-up": ("netaug-train", signal.SIGHUP, "checkpoint.safetensors", "net"),
 }
 
 
@@ -185,14 +188,26 @@ def test_a_signal_ends_it_with_a_line_that_resumes_it(uninterrupted, begun, tmp_
     assert_same_run(finished_run(folder, verb), finished_run(uninterrupted, verb))
 
 
-@pytest.mark.parametrize("where", ["search.announce", "search.write_results", "train.run_training"])
-def test_a_signal_between_the_long_parts_ends_it_too(laid_out, monkeypatch, where):
+@pytest.fixture
+def no_nohup():
+    """A hang-up is heard, whatever the tests were started by."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [("search.announce", signal.SIGTERM), ("search.write_results", signal.SIGHUP),
+     ("train.run_training", signal.SIGHUP)],
+)  # fmt: skip
+def test_a_signal_between_the_long_parts_ends_it_too(laid_out, monkeypatch, no_nohup, where, number):
     done(*SEARCH)
     verb, command = ("search", SEARCH) if where.startswith("search") else ("netaug-train", TRAIN)
     with monkeypatch.context() as patched:
-        patched.setattr(f"nasaug.apps.{where}", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGTERM))
+        patched.setattr(f"nasaug.apps.{where}", lambda *args, **kwargs: os.kill(os.getpid(), number))
         called = call(*command, "--run", "my run")
-    assert called.code == 143
+    assert called.code == 128 + number
     assert f"stopped; go on with: python -m nasaug {verb} --resume --run 'my run'\n" in called.err
     done(verb, "--resume", "--run", "my run")
 
@@ -202,6 +217,41 @@ def test_a_signal_that_comes_last_is_not_forgotten():
         with deferred_stop():
             os.kill(os.getpid(), signal.SIGTERM)
     assert stopped.value.signum == signal.SIGTERM
+
+
+def test_a_second_hang_up_cuts_no_saving_off(no_nohup):
+    """As the shell and the kernel may both send one."""
+    saved = False
+    with pytest.raises(Stopped, match="SIGTERM"):
+        with deferred_stop():
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGHUP):
+                os.kill(os.getpid(), number)
+            saved = True
+    assert saved
+
+
+def test_under_nohup_a_hang_up_goes_unheard(tmp_path, no_nohup):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with stopping("train", RunDir(tmp_path)), deferred_stop():
+        os.kill(os.getpid(), signal.SIGHUP)
+
+
+@pytest.mark.parametrize("gone", ["a terminal", "a pipe"])
+def test_last_words_to_a_reader_that_is_gone_are_no_fault(tmp_path, no_nohup, gone):
+    reader, writer = pty.openpty() if gone == "a terminal" else os.pipe()
+    kept = os.dup(2)
+    os.dup2(writer, 2)
+    os.close(writer)
+    try:
+        with pytest.raises(SystemExit) as ended, stopping("train", RunDir(tmp_path)), deferred_stop():
+            os.close(reader)
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.write(2, b"step 5\n")
+        os.write(2, b"the end\n")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+    assert ended.value.code == 129
 
 
 def test_a_signal_before_the_run_has_begun_leaves_nothing(laid_out, monkeypatch):

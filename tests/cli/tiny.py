@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import re
 import resource
+import signal
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -197,6 +198,7 @@ def _run(folder: Path, told: Connection, args: tuple, save_every: float, largest
     told.close()
     if largest is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # heard, whatever the tests were started by
     sys.argv = ["nasaug", *args]
     train.fit = partial(train.fit, save_every=save_every)
     cli.main()
