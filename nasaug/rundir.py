@@ -5,6 +5,7 @@ A run without `result.json` is unfinished. Only one process at a time can hold a
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.metadata
 import json
@@ -23,11 +24,12 @@ from nasaug.errors import BadInput, RunFault
 from nasaug.files import read_json, to_json, write_error, write_json, write_whole
 
 RESULT_FORMAT = "nasaug-result/1"
+LOCK = ".lock"
 _PACKAGES = "torch torchvision optuna numpy scipy thop safetensors pydantic cyclopts nasaug".split()
 
 
 class RunDir:
-    """The folder of a run. Those that `create` and `resume` give are held by this process until closed."""
+    """The folder of a run. Those that `create`, `resume` and `hold` give are held by this process until closed."""
 
     def __init__(self, path: str | Path, lock: IO[str] | None = None):
         self.path = Path(path)
@@ -45,9 +47,10 @@ class RunDir:
             write_json(path / "env.json", {"format": "nasaug-env/1"} | describe_environment())
             write_whole(path / "recipe.toml", recipe.dump(settings))
         except RunFault:
-            for name in (".lock", "env.json"):
+            for name in (LOCK, "env.json"):
                 (path / name).unlink(missing_ok=True)
-            path.rmdir()
+            with contextlib.suppress(OSError):  # there may be hidden files
+                path.rmdir()
             raise
         return cls(path, lock)
 
@@ -63,6 +66,11 @@ class RunDir:
             leftover.unlink()
         resumed.rewind()
         return resumed
+
+    @classmethod
+    def hold(cls, path: Path) -> RunDir:
+        """The folder, whatever is in it. Raises BadInput, with the process, where another one holds it."""
+        return cls(path, _hold(path))
 
     def __enter__(self) -> RunDir:
         return self
@@ -135,18 +143,24 @@ def _next_free(folder: Path, verb: str) -> Path:
 def _named(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        begun = any(not item.name.startswith(".") for item in path.iterdir())
+        check_new(path)
     except OSError as error:
         raise write_error(path, error) from error
-    if begun:
-        raise BadInput(f"{path} exists and is not empty; give --resume to go on with it, or another --run")
     return path
+
+
+def check_new(path: Path) -> None:
+    """Raises BadInput for a folder with more in it than hidden files, such as the lock of a run that never began."""
+    if any(not item.name.startswith(".") for item in path.iterdir()):
+        if (path / LOCK).is_file():
+            _hold(path).close()  # which tells of a process that is at work in it
+        raise BadInput(f"--run {path} exists and is not empty; give --resume to go on with it, or another --run")
 
 
 def _hold(path: Path) -> IO[str]:
     """The run's lock file, locked: the kernel frees it however the process ends, so none is ever stale."""
     try:
-        lock = open(path / ".lock", "a+")
+        lock = open(path / LOCK, "a+")
     except OSError as error:
         raise write_error(path, error) from error
     try:

@@ -125,6 +125,18 @@ def test_two_processes_cannot_hold_one_run():
     RunDir.resume("r").__exit__()
 
 
+def test_a_new_run_where_one_is_at_work_names_the_process_and_a_lock_alone_is_no_run():
+    process = in_another_process("print('ready', flush=True); input()")
+    with pytest.raises(BadInput, match=f"r is in use by process {process.pid}"):
+        RunDir.create("train", Settings(), "r")
+    process.communicate("\n")
+    with pytest.raises(BadInput, match="r exists and is not empty; give --resume"):
+        RunDir.create("train", Settings(), "r")
+    for name in ("env.json", "recipe.toml"):
+        os.unlink(f"r/{name}")
+    RunDir.create("train", Settings(), "r").__exit__()
+
+
 def test_a_killed_run_can_be_resumed_though_its_workers_live_on():
     process = in_another_process(
         "import pathlib, time\n"

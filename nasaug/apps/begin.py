@@ -15,7 +15,7 @@ import torch
 
 from .. import files
 from ..errors import BadInput, RunFault
-from ..rundir import RunDir
+from ..rundir import RunDir, check_new
 from ..runtime import Stopped, mute_unheard, stop_signals
 
 JOB, JOB_FILE = "nasaug-job/1", "job.json"
@@ -34,8 +34,10 @@ def run_to_resume(verb: str, run: Path | None) -> Path:
 
 def refuse_existing(run: Path | None) -> None:
     """An explicit --run that exists is refused before anything is loaded."""
-    if run is not None and os.path.exists(run) and (not run.is_dir() or any(run.iterdir())):
-        raise BadInput(f"--run {run} exists and is not empty; give --resume to go on, or another --run")
+    if run is not None and os.path.exists(run):
+        if not run.is_dir():
+            raise BadInput(f"--run {run} exists and is no folder; give another --run")
+        check_new(run)
 
 
 def write_job(run: RunDir, verb: str, **what: Any) -> None:

@@ -28,7 +28,7 @@ from ..engine import time_steps
 from ..errors import BadInput, RunFault, told_by
 from ..progress import say
 from ..recipe import differing, dump, flatten, load, to_dict
-from ..rundir import RunDir
+from ..rundir import LOCK, RunDir
 from ..runtime import Runtime, deferred_stop, open_runtime
 from ..settings import Recipe
 from ..teaching import teacher_of
@@ -37,6 +37,7 @@ from ..units import format_duration
 from .begin import JOB, JOB_FILE
 
 KILL_AFTER_S = 120.0
+FAILED = "nasaug: "  # begins the line that a command fails with
 Sets = dict[str, Data]  # the data read so far, by their settings: each is read once
 
 
@@ -216,7 +217,8 @@ def carry_out(cells: list[Cell], device: str, jobs: int, seconds: dict[Path, flo
 
     A stop is handed on to all that run, which save what they have; raises Stopped then. `watch` may end a cell like
     that too, which is no failure."""
-    waiting, running, failed, pruned = list(cells), [], [], {}
+    waiting, failed, pruned = list(cells), [], {}
+    running: list[_Running] = []
     taken = expected = 0.0
     try:
         while waiting or running:
@@ -224,44 +226,56 @@ def carry_out(cells: list[Cell], device: str, jobs: int, seconds: dict[Path, flo
             while waiting and len(running) < jobs:
                 with deferred_stop():  # a process that was started is one that will be stopped
                     cell = waiting.pop(0)
-                    running.append((cell, _start(cell, device, jobs), time.monotonic()))
+                    said = _log(cell).stat().st_size if _log(cell).exists() else 0
+                    running.append(_Running(cell, _start(cell, device, jobs), time.monotonic(), said))
             time.sleep(0.1)
             now = time.monotonic()
             _end_hopeless(running, pruned, watch)
-            for cell, process, begun in [one for one in running if one[1].poll() is not None]:
-                running.remove((cell, process, begun))
+            for one in [one for one in running if one.process.poll() is not None]:
+                running.remove(one)
+                cell = one.cell
                 watch.ended(cell)
                 if cell.path in pruned:
                     told = pruned[cell.path]
                 else:
-                    taken, expected = taken + now - begun, expected + seconds[cell.path]
-                    error = _why(cell, process.returncode) if process.returncode or not cell.finished else None
+                    taken, expected = taken + now - one.begun, expected + seconds[cell.path]
+                    error = _why(one) if one.process.returncode or not cell.finished else None
                     failed += [{"arm": cell.arm, "seed": cell.seed, "error": error}] if error else []
                     told = f"failed: {error}" if error else f"validation {RunDir(cell.path).result()['val_top1']:.2f} %"
                 slower = taken / expected if expected else 1.0
-                ahead = [(c, now - since) for c, _, since in running] + [(c, 0.0) for c in waiting]
+                ahead = [(r.cell, now - r.begun) for r in running] + [(c, 0.0) for c in waiting]
                 left = together([max(0.0, seconds[c.path] * slower - past) for c, past in ahead], jobs)
                 told += f"; about {format_duration(left)} left" if ahead else ""
                 say(f"{cell.kind}, seed {cell.seed}: {told}")
     finally:
         with deferred_stop():  # a second stop is heard when all have ended, a third one at once
-            for _, process, _ in running:
-                process.send_signal(signal.SIGTERM)
-            for _, process, _ in running:
+            for one in running:
+                one.process.send_signal(signal.SIGTERM)
+            for one in running:
                 try:
-                    process.wait(KILL_AFTER_S)
+                    one.process.wait(KILL_AFTER_S)
                 except subprocess.TimeoutExpired:
-                    process.kill()
+                    one.process.kill()
     return failed
 
 
-def _end_hopeless(running: list[tuple], pruned: dict[Path, str], watch: Watch) -> None:
+@dataclass(frozen=True, eq=False)
+class _Running:
+    """A cell's process, begun at that second of the monotonic clock, and the bytes that its log held before."""
+
+    cell: Cell
+    process: subprocess.Popen
+    begun: float
+    said: int
+
+
+def _end_hopeless(running: list[_Running], pruned: dict[Path, str], watch: Watch) -> None:
     """Stop the processes of cells that are out, and note why."""
-    for cell, process, _ in running:
-        reason = None if cell.path in pruned else watch.hopeless(cell)
-        if reason and process.poll() is None:
-            pruned[cell.path] = reason
-            process.send_signal(signal.SIGTERM)
+    for one in running:
+        reason = None if one.cell.path in pruned else watch.hopeless(one.cell)
+        if reason and one.process.poll() is None:
+            pruned[one.cell.path] = reason
+            one.process.send_signal(signal.SIGTERM)
 
 
 def _without_hopeless(waiting: list[Cell], watch: Watch) -> list[Cell]:
@@ -296,15 +310,19 @@ def _start(cell: Cell, device: str, jobs: int) -> subprocess.Popen:
 
 def _clear(path: Path) -> None:
     """Remove what is left of a training that was cut off before it had begun, but none that another process begins."""
-    if (path / "recipe.toml").is_file():
-        with contextlib.suppress(BadInput), RunDir.resume(path):
-            shutil.rmtree(path)
-    else:
-        shutil.rmtree(path, ignore_errors=True)
+    if path.is_dir():
+        with contextlib.suppress(BadInput), RunDir.hold(path):
+            for left in path.iterdir():
+                if left.name != LOCK:  # who has just opened that must not come to hold one that is gone
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
-def _why(cell: Cell, code: int) -> str:
-    """Why a cell failed: the last line it told, and the signal if one ended it."""
-    lines = _log(cell).read_text(errors="replace").split("\n")
-    last = next((line for line in reversed(lines) if line.strip()), "it told nothing").removeprefix("nasaug: ")
+def _why(one: _Running) -> str:
+    """Why a cell failed: the error that its process told, else the last line, and the signal if one ended it.
+
+    A process that an earlier command left behind may tell of its progress in the same log."""
+    told = _log(one.cell).read_bytes()[one.said :].decode(errors="replace").split("\n")
+    told = [line for line in told if line.strip()] or ["it told nothing"]
+    last = ([line for line in told if line.startswith(FAILED)] or told)[-1].removeprefix(FAILED)
+    code = one.process.returncode
     return f"killed by {signal.Signals(-code).name}; before that: {last}" if code < 0 else last

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,14 @@ def here(finished, tmp_path, monkeypatch):
     folder = shutil.copytree(finished, tmp_path / "here")
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def no_nohup():
+    """A hang-up is heard, whatever the tests were started by."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 Cells are forked from a process that has imported everything, but where real ones are what is checked."""
 
+import contextlib
 import csv
 import json
 import multiprocessing
@@ -309,23 +310,82 @@ def test_a_cell_that_is_killed_is_told_with_the_signal_and_can_go_on(there, monk
     assert results() == whole
 
 
+@contextlib.contextmanager
+def at_work_in(folder, log):
+    """A process that an earlier command left behind: it holds the folder and tells of its progress. Yields its id."""
+    code = (
+        "import fcntl, os, sys, time\n"
+        "lock = open(sys.argv[1] + '/.lock', 'w')\n"
+        "fcntl.lockf(lock, fcntl.LOCK_EX)\n"
+        "print(os.getpid(), file=lock, end='', flush=True)\n"
+        "print('ready', flush=True)\n"
+        "while True:\n"
+        "    print('epoch 3 of 9', file=open(sys.argv[2], 'a'))\n"
+        "    time.sleep(0.01)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, folder, log], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def test_a_cell_that_another_process_is_at_is_told_with_that_process(there):
+    """Whatever that process tells meanwhile."""
+    (RUN / "result.json").unlink()
+    one, *rest = (path.parent for path in written())
+    (one / "result.json").unlink()
+    with at_work_in(one, f"{one}.log") as process:
+        faulty(call("compare", "--resume"))
+    (failed,) = told()["failed"]
+    assert re.match(rf"\S+ is in use by process {process};", failed["error"])
+    assert "5 there already" in done("compare", "--resume").out
+
+
+def test_a_cell_that_told_nothing_is_not_told_with_what_an_earlier_process_did(there, monkeypatch):
+    (RUN / "result.json").unlink()
+    one = next(iter(written())).parent
+    (one / "result.json").unlink()
+    Path(f"{one}.log").write_text("nasaug: no space\nepoch 3 of 9\n")
+    monkeypatch.setattr(Forked, "__init__", _killed)
+    faulty(call("compare", "--resume"))
+    assert [f["error"] for f in told()["failed"]] == ["killed by SIGKILL; before that: it told nothing"]
+
+
+def _killed(self, *_, **__):
+    self._process = SimpleNamespace(exitcode=-signal.SIGKILL)
+
+
+def test_what_a_cut_off_training_left_is_cleared_but_not_what_another_begins(empty_folder):
+    for name in ("env.json", "recipe.toml"):  # written in this order
+        Path("cell").mkdir(exist_ok=True)
+        Path("cell", name).touch()
+        with at_work_in("cell", "log"):
+            cells._clear(Path("cell"))
+        assert Path("cell", name).exists()
+    cells._clear(Path("cell"))
+    assert os.listdir("cell") == [".lock"]
+
+
 # --- signals ----------------------------------------------------------------------------------------------
 
 
-def test_a_stop_while_cells_start_reaches_them_all_and_they_go_on_the_same(there, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_while_cells_start_reaches_them_all_and_they_go_on_the_same(there, monkeypatch, no_nohup, number):
     whole, start, started = results_of_two(), cells._start, []
 
     def start_and_stop(*args):
         started.append(start(*args))
         if len(started) == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         return started[-1]
 
     shutil.rmtree(RUN)
     with monkeypatch.context() as patched:
         patched.setattr(cells, "_start", start_and_stop)
         called = call(*COMPARE, *TWO)
-    assert called.code == 143 and len(started) == 2
+    assert called.code == 128 + number and len(started) == 2
     assert called.err == f"stopped; go on with: python -m nasaug compare --resume --run {RUN}\n"
     assert all(process.poll() is not None for process in started)
     done("compare", "--resume")

@@ -188,14 +188,6 @@ def test_a_signal_ends_it_with_a_line_that_resumes_it(uninterrupted, begun, tmp_
     assert_same_run(finished_run(folder, verb), finished_run(uninterrupted, verb))
 
 
-@pytest.fixture
-def no_nohup():
-    """A hang-up is heard, whatever the tests were started by."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
 @pytest.mark.parametrize(
     ("where", "number"),
     [("search.announce", signal.SIGTERM), ("search.write_results", signal.SIGHUP),
