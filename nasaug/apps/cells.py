@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,7 @@ from .begin import JOB, JOB_FILE
 
 KILL_AFTER_S = 120.0
 FAILED = "nasaug: "  # begins the line that a command fails with
+LONGEST = 60  # characters of an arm in a file's name
 Sets = dict[str, Data]  # the data read so far, by their settings: each is read once
 
 
@@ -112,9 +114,16 @@ def key_of(found: ArchFile, supernet: str, recipe: Recipe) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def plain_name(arm: str) -> str:
-    """An arm as a part of a file's name."""
-    return re.sub(r"[^A-Za-z0-9.=_-]+", "_", arm)[:60]
+def plain_name(arm: str, among: Iterable[str] = ()) -> str:
+    """An arm as a part of a file's name; with a hash where it is cut short, or where another `among` these has it."""
+    name = _replaced(arm)
+    if len(name) <= LONGEST and all(other == arm or _replaced(other) != name for other in among):
+        return name
+    return f"{name[:LONGEST]}-{hashlib.sha256(arm.encode()).hexdigest()[:8]}"
+
+
+def _replaced(arm: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.=_-]+", "_", arm)
 
 
 def folder_name(arm: str, seed: int, key: str) -> str:
@@ -183,8 +192,10 @@ def train_missing(
 ) -> list[dict]:
     """Say how many cells there are and about how long those not there yet take, and train them; those that failed.
 
-    Raises RunFault where no cell at all is finished then."""
+    Cells of one folder, which differ in their arms' names alone, are one training. Raises RunFault where no cell at all
+    is finished then."""
     check_begun(cells)
+    cells = list({cell.path: cell for cell in reversed(cells)}.values())[::-1]  # the first of each folder
     watch, runtime = watch or Watch(), open_runtime(device)
     left = [cell for cell in cells if not cell.finished and not watch.hopeless(cell)]
     there = sum(cell.finished for cell in cells)

@@ -230,7 +230,8 @@ def write(folder: Path, summary: dict, cells: list[Cell]) -> None:
         if curve is not None:
             kept = {key: curve[key] for key in LINE}
             facts = {"data": summary["data"], "data_key": summary["data_key"]}
-            files.write_json(folder / f"curve-{plain_name(method)}.json", {"format": CURVE, **kept, **facts})
+            name = plain_name(method, summary["curves"])
+            files.write_json(folder / f"curve-{name}.json", {"format": CURVE, **kept, **facts})
     plot(folder / "sweep.png", summary)
 
 

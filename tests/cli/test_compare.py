@@ -539,6 +539,18 @@ def test_a_plus_in_a_number_or_in_a_files_name_joins_no_arms(empty_folder):
     assert split_arm("netaug+mixup") == ["netaug", "mixup"]
 
 
+def test_arms_with_long_names_or_names_alike_get_file_names_of_their_own():
+    """Cells that are there are found by the others' names, which are as they ever were."""
+    assert cells.plain_name("netaug:sort=false+distill:source=runs/x") == "netaug_sort=false_distill_source=runs_x"
+    assert cells.folder_name("a" * 60, 1, "0123456789abcdef") == f"{'a' * 60}-s1-01234567"
+    one, other = f"distill:source={'x' * 60}/1", f"distill:source={'x' * 60}/2"
+    assert len({cells.plain_name(arm) for arm in (one, other, one[:60])}) == 3
+    assert len(cells.plain_name(one + other)) < 70
+    alike = ["netaug+x.toml", "netaug_x.toml"]
+    assert len({cells.plain_name(arm, alike) for arm in alike}) == 2
+    assert cells.plain_name(alike[0], [alike[0], "baseline"]) == "netaug_x.toml"
+
+
 def test_a_cells_key_tells_a_pruned_net_from_its_like():
     found = archfile.read("mobilenetv2-tiny")
     pruned = [replace(found, facts={"pruned": share}) for share in (0.0, 0.5, 0.6)]

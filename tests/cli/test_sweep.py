@@ -386,6 +386,20 @@ def test_a_hopeless_cell_is_ended_with_its_checkpoint_saved_and_is_no_failure(la
     assert "baseline@9, seed 0: of no use" in said and "baseline@14, seed 0: left out; of no use" in said
 
 
+def test_cells_of_one_folder_are_one_training(laid_out, monkeypatch):
+    """Though their arms are written in two ways."""
+    caught, start, started = [], cells._start, []
+    monkeypatch.setattr(cells, "subprocess", FORKING)
+    monkeypatch.setattr(cells, "_start", lambda *args: started.append(args[0].arm) or start(*args))
+    with monkeypatch.context() as patched:
+        patched.setattr(sweep, "_finish", lambda *given: caught.append(given))
+        done(*SWEEP, "--policies", "0", "--seeds", "1", "--methods", "netaug:sort=false,netaug: sort=false")
+    sweep._finish(*caught[0])
+    assert started == ["netaug:sort=false@0"] * 2  # sizes
+    rows = {row["method"]: row["policies"]["0"] for row in json.loads((RUN / "sweep.json").read_text())["rows"]}
+    assert rows["netaug:sort=false"] == rows["netaug: sort=false"]
+
+
 def test_a_sweep_prunes_leaves_out_the_other_seeds_and_keeps_to_it(laid_out, monkeypatch):
     """A policy that is behind when the sweep goes on."""
     monkeypatch.setattr(cells, "subprocess", FORKING)
@@ -426,3 +440,5 @@ def test_a_method_of_which_nothing_is_there_and_one_with_a_slash_in_its_name_can
     swept.write(tmp_path, summary, [])
     there = {"curve-distill_source=runs_x.json", "sweep.json", "sweep.png", "sweep.csv"}
     assert {path.name for path in tmp_path.iterdir()} == there
+    sweep.write(tmp_path, summary | {"curves": curves | {"distill_source=runs:x": curves[odd]}}, [])
+    assert len(set(tmp_path.glob("curve-distill_source=runs_x-*.json"))) == 2
