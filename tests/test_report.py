@@ -173,7 +173,7 @@ def test_better_worse_and_no_difference(tmp_path):
         "baseline": None, "up": "better", "down": "worse", "same": "no difference shown",
     }  # fmt: skip
     for v in (found["up"], found["down"], found["same"]):
-        assert v["low"] < v["difference"] < v["high"] and v["p"] < v["p_holm"] or v["p_holm"] in (v["p"], 1)
+        assert v["low"] < v["difference"] < v["high"] and (v["p"] < v["p_holm"] or v["p_holm"] in (v["p"], 1))
 
 
 def test_under_five_seeds_there_is_no_verdict(tmp_path):
