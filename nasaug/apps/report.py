@@ -27,6 +27,7 @@ LEVEL = 0.95
 EQUAL_COMPUTE = 0.005  # a difference in training compute too small to divide by
 RESULT, CORRECT = "result.json", "test.safetensors"
 ELSEWHERE = "trainings"  # the fact that names a comparison's runs where they are not in its folder
+SWEPT = "sweep.csv"  # a sweep's trainings, with their paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +98,28 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 def _finished_below(path: Path) -> list[Path]:
     if not path.is_dir():
         raise BadInput(f"{path} is not the folder of a run; give run folders, like runs/train-1")
-    # a comparison is a run too, finished or not, with its cells below it
+    # a comparison or sweep is a run too, finished or not, with its cells below it
     below = [result.parent for result in sorted(path.rglob(RESULT)) if "test_top1" in RunDir(result.parent).result()]
-    below = below or [run for run in map(Path, _told(path).get("facts", {}).get(ELSEWHERE, ())) if run.is_dir()]
+    elsewhere = [] if below else _elsewhere(path)
+    below = below or [run for run in elsewhere if run.is_dir()]
     if below:
         return below
+    if elsewhere:
+        gone = f"the trainings of {path} are gone, {elsewhere[0]} for one"
+        raise BadInput(f"{gone}; put them back, or give the folder that they were moved to")
     if (path / RESULT).is_file():
         raise BadInput(f"{path / RESULT} has no test_top1: no training run; give the folders of train or netaug-train")
     if (path / "recipe.toml").is_file():
         raise BadInput(f"{path} is not finished (it has no {RESULT}); go on with it by --resume, or leave it out")
     raise BadInput(f"{path} holds no finished training run (no {RESULT} in it or below); give run folders")
+
+
+def _elsewhere(path: Path) -> list[Path]:
+    """The trainings that a comparison or a sweep names."""
+    if (path / SWEPT).is_file():
+        with open(path / SWEPT, newline="") as file:
+            return [Path(row["path"]) for row in csv.DictReader(file)]
+    return [Path(run) for run in _told(path).get("facts", {}).get(ELSEWHERE, ())]
 
 
 _TEXT, _COUNT, _FIGURE = (str,), (int,), (int, float)

@@ -19,7 +19,7 @@ from ..schedule import CURVE, Constant, Curve, Schedule, from_ends
 from ..units import format_duration, format_quantity
 from .cells import Cell, plain_name
 from .pruners import Policy, parts
-from .report import percent
+from .report import SWEPT, percent
 
 FORMAT = "nasaug-sweep/1"
 LINE = ("intercept", "slope", "low", "high")  # what a curve's file says of it
@@ -225,7 +225,7 @@ def write(folder: Path, summary: dict, cells: list[Cell]) -> None:
         figures = (r[key] for key in ("macs", "val_top1", "test_top1", "train_top1", "seconds"))
         epoch = pruned.get((cell.arch.stem, cell.arm))
         rows.writerow([cell.arch.stem, cell.arm, cell.seed, *figures, cell.path, epoch])
-    files.write_whole(folder / "sweep.csv", text.getvalue())
+    files.write_whole(folder / SWEPT, text.getvalue())
     for method, curve in summary["curves"].items():
         if curve is not None:
             kept = {key: curve[key] for key in LINE}

@@ -62,6 +62,15 @@ def test_a_sweep_shows_the_grid_and_keeps_its_figures_curve_and_pictures(finishe
     assert "is finished" in again.out or "12 there already" in again.out
 
 
+def test_a_report_finds_the_trainings_of_a_sweep_that_lie_elsewhere(swept):
+    RUN.joinpath("cells").rename("cells")
+    assert "12 there already" in done(*SWEEP, "--policies", "0,9,0:9", "--seeds", "2", "--cells", "cells").out
+    done("report", "runs/sweep-2")
+    assert [arm["n"] for arm in json.loads(Path("report.json").read_text())["arms"]] == [2] * 6
+    shutil.rmtree("cells")
+    assert "the trainings of runs/sweep-2 are gone, " in refused("report", "runs/sweep-2")
+
+
 def test_a_cell_is_trained_at_its_magnitude_and_at_0_without_a_policy(laid_out, monkeypatch):
     caught = []
     monkeypatch.setattr(sweep, "_finish", lambda *given: caught.append(given[:3]))
