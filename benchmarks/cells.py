@@ -1,13 +1,15 @@
 """Cells of an experiment: each one `nasaug` run in a folder of its own, resumable, some at a time.
 
-A finished cell is read, an interrupted one resumed. Cells run side by side with one torch thread each: on two
-cores that does more work an hour than one cell with two threads.
+A finished cell is read, an interrupted one resumed, one that was begun with other options refused. Cells run side by
+side with one torch thread each: on two cores that does more work an hour than one cell with two threads.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -35,8 +37,24 @@ def train(name: str, arch: str | Path, *options: str, method: str = "baseline", 
 def run(root: Path, cells: list[Cell], jobs: int = 2) -> dict[str, dict]:
     """Name to result.json of every cell; a cell that failed raises after the others have ended."""
     root.mkdir(parents=True, exist_ok=True)
+    for cell in cells:
+        _keep_options(root, cell)
     with ThreadPoolExecutor(jobs) as pool:
         return dict(zip((c.name for c in cells), pool.map(lambda c: _run(root, c), cells), strict=True))
+
+
+def _keep_options(root: Path, cell: Cell) -> None:
+    """Note beside a cell what it is begun with; exits where it was begun with something else, as far as is noted."""
+    path, note = root / cell.name, root / f"{cell.name}.options"
+    options = re.split(r" (?=--)", shlex.join(cell.options))
+    asked = [option for option in options if not option.startswith("--jobs ")]  # how many at a time changes nothing
+    if not any((path / name).is_file() for name in ("job.json", "result.json")):
+        note.write_text("".join(f"{option}\n" for option in asked))
+    elif note.is_file():
+        begun = note.read_text().splitlines()
+        was, now = (" ".join(o for o in a if o not in b) or "none" for a, b in ((begun, asked), (asked, begun)))
+        if was != now:
+            raise SystemExit(f"{path} was begun with {was} where now is asked {now}; remove that folder to start anew")
 
 
 def _run(root: Path, cell: Cell) -> dict:

@@ -41,7 +41,8 @@ class Comparison:
     against: str = ""  # an arm to which the page compares the others too, beside plain training
 
 
-def comparisons(found: str, root: Path) -> dict[str, Comparison]:
+def comparisons(found: str, root: Path, mean_magnitude: float = math.nan) -> dict[str, Comparison]:
+    """By name; `mean_magnitude` is what `driven` gives, which guided_drive alone asks for."""
     teacher = str(root / "teacher")
     tiny, on_folder = "mobilenetv2-tiny", (FLIPS_ALONE,)
     distill = f"distill:source={teacher}"
@@ -87,16 +88,23 @@ def comparisons(found: str, root: Path) -> dict[str, Comparison]:
         "guided_drive": Comparison(
             "A magnitude driven by a teacher, against its mean throughout",
             "CIFAR-10 (JPEG), 8 epochs (Yu, Zhang, Ma 2023, claim C). The mean is that of the driven trainings.",
-            tiny, f"aug-constant:magnitude={driven(root / 'cells'):.2f},{drives}", 3,
+            tiny, f"aug-constant:magnitude={mean_magnitude:.2f},{drives}", 3,
             (*on_folder, "epochs=8"), 28),
     }  # fmt: skip
 
 
 def driven(cells: Path) -> float:
-    """The mean magnitude, over steps and trainings, of those of `guided` whose teacher drove it; not a number before
-    there are any."""
-    results = [json.loads(path.read_text()) for path in cells.glob("difficulty-drive*/result.json")]
-    return mean(result["val"][-1]["mean_magnitude"] for result in results) if results else math.nan
+    """The mean magnitude, over steps and trainings, of those of `guided` whose teacher drove it. Exits where there are
+    none, or only the means of an older version, which left out the beginning."""
+    results = sorted(cells.glob("difficulty-drive*/result.json"))
+    last = {path.parent: json.loads(path.read_text())["val"][-1] for path in results}
+    if not last:
+        raise SystemExit("guided_drive needs the trainings of guided: run that first")
+    old = [str(path) for path, row in last.items() if "mean_magnitude" not in row]
+    if old:
+        anew = f"remove them and {cells.parent / 'guided'}, and train guided again"
+        raise SystemExit(f"an older version kept no mean_magnitude in {', '.join(old)}; {anew}")
+    return mean(row["mean_magnitude"] for row in last.values())
 
 
 def cell(name: str, c: Comparison, folder: str, cells: Path, jobs: int) -> Cell:
@@ -160,9 +168,8 @@ def main() -> None:
     for name in o.only.split(",") if o.only else comparisons(*told):
         if name not in comparisons(*told):
             raise SystemExit(f"no comparison {name}; there are {', '.join(comparisons(*told))}")
-        if name == "guided_drive" and math.isnan(driven(root / "cells")):
-            raise SystemExit("guided_drive needs the trainings of guided: run that first")
-        c = comparisons(*told)[name]  # the last of them follows from what another has found
+        follows = name == "guided_drive" and not o.pages  # from what another has found
+        c = comparisons(*told, *([driven(root / "cells")] if follows else []))[name]
         c = replace(c, seeds=o.seeds or c.seeds)
         if not o.pages:
             if str(root / "teacher") in c.methods:
