@@ -62,7 +62,7 @@ def test_a_sweep_shows_the_grid_and_keeps_its_figures_curve_and_pictures(finishe
     assert "is finished" in again.out or "12 there already" in again.out
 
 
-def test_a_report_finds_the_trainings_of_a_sweep_that_lie_elsewhere(swept):
+def test_a_report_finds_the_trainings_of_a_sweep_that_lie_elsewhere(finished):
     RUN.joinpath("cells").rename("cells")
     assert "12 there already" in done(*SWEEP, "--policies", "0,9,0:9", "--seeds", "2", "--cells", "cells").out
     done("report", "runs/sweep-2")
@@ -449,5 +449,5 @@ def test_a_method_of_which_nothing_is_there_and_one_with_a_slash_in_its_name_can
     swept.write(tmp_path, summary, [])
     there = {"curve-distill_source=runs_x.json", "sweep.json", "sweep.png", "sweep.csv"}
     assert {path.name for path in tmp_path.iterdir()} == there
-    sweep.write(tmp_path, summary | {"curves": curves | {"distill_source=runs:x": curves[odd]}}, [])
+    swept.write(tmp_path, summary | {"curves": curves | {"distill_source=runs:x": curves[odd]}}, [])
     assert len(set(tmp_path.glob("curve-distill_source=runs_x-*.json"))) == 2
