@@ -205,7 +205,7 @@ def _curves(policies: list[str]) -> dict[str, Any]:
 
 def make_cells(nets: list[ArchFile], setting: dict, common, folder: Path, sets: Sets) -> list[Cell]:
     """All cells, seed by seed. An arm is METHOD@POLICY."""
-    runtime, cells, seen = open_runtime(common.device), [], {}
+    runtime, cells, seen, places = open_runtime(common.device), [], {}, {}
     where = Path(setting["cells"]) if setting["cells"] else folder / CELLS
     methods, policies = arms_of(setting["methods"]), _check_policies(setting["policies"])
     plain = {method: _plain(method, setting, common) for method in methods}
@@ -223,7 +223,8 @@ def make_cells(nets: list[ArchFile], setting: dict, common, folder: Path, sets: 
                 if seen.setdefault(key, method) != method:
                     alike = f"--methods: {seen[key]} and {method} are the same training at magnitude {policy}"
                     raise BadInput(f"{alike}; leave one of them out")
-                place = where / folder_name(f"{net.name}_{recipe.arm}", seed, key)
+                # a curve may give this net what another policy does: one training serves both
+                place = places.setdefault(key, where / folder_name(f"{net.name}_{recipe.arm}", seed, key))
                 cells.append(Cell(recipe.arm, seed, recipe, folder / SIZES / name, place))
     return cells
 

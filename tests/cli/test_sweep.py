@@ -395,18 +395,16 @@ def test_a_hopeless_cell_is_ended_with_its_checkpoint_saved_and_is_no_failure(la
     assert "baseline@9, seed 0: of no use" in said and "baseline@14, seed 0: left out; of no use" in said
 
 
-def test_cells_of_one_folder_are_one_training(laid_out, monkeypatch):
-    """Though their arms are written in two ways."""
-    caught, start, started = [], cells._start, []
+def test_policies_that_are_alike_for_a_net_are_one_training(laid_out, monkeypatch):
+    start, started = cells._start, []
     monkeypatch.setattr(cells, "subprocess", FORKING)
     monkeypatch.setattr(cells, "_start", lambda *args: started.append(args[0].arm) or start(*args))
-    with monkeypatch.context() as patched:
-        patched.setattr(sweep, "_finish", lambda *given: caught.append(given))
-        done(*SWEEP, "--policies", "0", "--seeds", "1", "--methods", "netaug:sort=false,netaug: sort=false")
-    sweep._finish(*caught[0])
-    assert started == ["netaug:sort=false@0"] * 2  # sizes
-    rows = {row["method"]: row["policies"]["0"] for row in json.loads((RUN / "sweep.json").read_text())["rows"]}
-    assert rows["netaug:sort=false"] == rows["netaug: sort=false"]
+    line = {"intercept": 9.0, "slope": 0.0, "low": 9.0, "high": 9.0, "data": "d", "data_key": "k"}
+    Path("nine.json").write_text(json.dumps({"format": "nasaug-curve/1", **line}))
+    assert "2 cells, 0 there already" in done(*SWEEP, "--policies", "9,nine.json", "--seeds", "1").out
+    assert started == ["baseline@9"] * 2  # sizes
+    for row in json.loads((RUN / "sweep.json").read_text())["rows"]:
+        assert row["policies"]["9"] == row["policies"]["nine.json"]
 
 
 def test_a_sweep_prunes_leaves_out_the_other_seeds_and_keeps_to_it(laid_out, monkeypatch):
