@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -270,8 +271,10 @@ def test_a_block_on_the_smallest_images_is_its_layers(side, stride, k, act):
 def test_without_the_widest_vectors_the_kernels_do_the_same(tmp_path):
     """Compiled for a processor without AVX-512, in a process of its own."""
     chosen = "whole_block or running_statistics or smallest_images or depthwise_gradients"
+    chosen += " or bit_for_bit or each_operator"  # of views
+    files = (__file__, *(str(Path(__file__).with_name(f"test_augment{name}.py")) for name in ("", "_policies")))
     told = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__, "-k", chosen],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files, "-k", chosen],
         capture_output=True, text=True,
         env=os.environ | {"CC": f"{compiled._command()[0]} -mno-avx512f", "NASAUG_KERNELS": str(tmp_path)},
     )  # fmt: skip
@@ -405,7 +408,7 @@ def test_threads_do_not_change_a_result():
     program = """
 import sys, torch, zlib
 torch.set_num_threads(int(sys.argv[1]))
-from nasaug import compiled
+from nasaug import native
 from nasaug.plan import Layer
 torch.manual_seed(0)
 x = torch.randn(32, 37, 16, 16).to(memory_format=torch.channels_last)
