@@ -287,4 +287,5 @@ def _plot_curve(axes: Any, curve: dict | None) -> None:
     fitted = Curve(*(curve[key] for key in LINE))
     along = [10 ** (min(xs) + (max(xs) - min(xs)) * i / 100) for i in range(101)]
     axes.plot(along, [fitted.of_net(macs)(0.0) for macs in along], "-")
+    axes.set_ylim(-1, max(y for _, y in curve["points"]) + 1)
     axes.set_title(f"slope {curve['slope']:+.2f} ± {curve['slope_half']:.2f}, p = {curve['p']:.2g}")
