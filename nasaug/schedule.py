@@ -29,6 +29,10 @@ class Schedule:
         depends on one of them."""
         return self
 
+    def sampled(self) -> tuple[float, ...]:
+        """Values that it takes in the course of training, close enough to tell what it reaches."""
+        return tuple(self(percent / 100) for percent in range(101))
+
     @staticmethod
     def parse(value: Any) -> Schedule:
         """The schedule written as `value`: a number or a table; BadInput where it is neither."""
@@ -130,6 +134,9 @@ class Steps(Schedule):
     def __call__(self, progress: float) -> float:
         return self.values[sum(progress >= edge for edge in self.at)]
 
+    def sampled(self) -> tuple[float, ...]:
+        return self.values
+
 
 CURVE = "nasaug-curve/1"
 STRONGEST = 30.0  # RandAugment's magnitude
@@ -198,8 +205,7 @@ def weight(name: str, schedule: Schedule) -> None:
     """Raises BadInput for a loss's weight that is below 0 somewhere, or depends on the network, which none looks at."""
     if schedule.of_net(1.0) is not schedule:
         raise BadInput(f"{name} cannot follow from the network; give a number, or a schedule over training")
-    least = min((*(schedule(percent / 100) for percent in range(101)), *getattr(schedule, "values", ())))
-    if least < 0:
+    if (least := min(schedule.sampled())) < 0:
         raise BadInput(f"{name} = {schedule.to_plain()} reaches {least:g}; give at least 0")
 
 

@@ -46,8 +46,9 @@ def test_each_image_is_one_crop_of_its_own_reflect_padded_self(channels):
     assert {down for down, _, _ in seen} == {right for _, right, _ in seen} == set(range(5))
 
 
+@pytest.mark.parametrize("either", ["compiled"], indirect=True)
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 9, 24), (3, 5, 2), (1, 1, 1)])
-def test_compiled_views_are_torchs_bit_for_bit(shape, monkeypatch):
+def test_compiled_views_are_torchs_bit_for_bit(shape, either, monkeypatch):
     images = torch.randint(0, 256, (300, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     ways = {"mean": (0.1, 0.5, 0.7), "std": (0.2, 0.3, 0.4)}
     laid_out = images.transpose(2, 3).contiguous().transpose(2, 3)

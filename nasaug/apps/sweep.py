@@ -205,26 +205,28 @@ def _curves(policies: list[str]) -> dict[str, Any]:
 
 def make_cells(nets: list[ArchFile], setting: dict, common, folder: Path, sets: Sets) -> list[Cell]:
     """All cells, seed by seed. An arm is METHOD@POLICY."""
-    runtime, cells, seen, places = open_runtime(common.device), [], {}, {}
+    runtime, cells, known = open_runtime(common.device), [], {}
     where = Path(setting["cells"]) if setting["cells"] else folder / CELLS
     methods, policies = arms_of(setting["methods"]), _check_policies(setting["policies"])
     plain = {method: _plain(method, setting, common) for method in methods}
+    for method, recipe in plain.items():
+        if recipe.data != plain[methods[0]].data:
+            raise BadInput(f"--methods {method}: it changes the data; do that for all, by --data or --set")
     for seed in range(setting["seeds"]):
         for net, name in zip(nets, setting["nets"], strict=True):
             for method, policy in product(methods, policies):
                 recipe = _at(replace(plain[method], seed=seed, arm=f"{method}@{policy}"), policy, cost(net.plan).macs)
-                if recipe.data != plain[methods[0]].data:
-                    raise BadInput(f"--methods {method}: it changes the data; do that for all, by --data or --set")
                 if seed == 0:
                     images = recipe.data.train_images or len(read_data(recipe, net, sets).train)
                     job_for(net, recipe, runtime, images)
                     check_teacher(recipe, partial(read_data, recipe, net, sets))
                 key = key_of(net, "", recipe)
-                if seen.setdefault(key, method) != method:
-                    alike = f"--methods: {seen[key]} and {method} are the same training at magnitude {policy}"
-                    raise BadInput(f"{alike}; leave one of them out")
                 # a curve may give this net what another policy does: one training serves both
-                place = places.setdefault(key, where / folder_name(f"{net.name}_{recipe.arm}", seed, key))
+                place = where / folder_name(f"{net.name}_{recipe.arm}", seed, key)
+                first, place = known.setdefault(key, (method, place))
+                if first != method:
+                    alike = f"--methods: {first} and {method} are the same training at magnitude {policy}"
+                    raise BadInput(f"{alike}; leave one of them out")
                 cells.append(Cell(recipe.arm, seed, recipe, folder / SIZES / name, place))
     return cells
 

@@ -74,7 +74,7 @@ class View:
         # at its ends, where it follows from the net
         nets = (self.magnitude.of_net(1e-300, 0.0), self.magnitude.of_net(1e300, 1.0))
         for schedule in dict.fromkeys((self.magnitude, *nets)):
-            for value in (*(schedule(percent / 100) for percent in range(101)), *getattr(schedule, "values", ())):
+            for value in schedule.sampled():
                 if not -1e-9 <= value <= STRONGEST + 1e-9:  # a schedule's end is rounded
                     raise BadInput(f"magnitude = {self.magnitude.to_plain()} reaches {value:g}: give 0 to 30")
         if not 0 <= self.magnitude_std <= STRONGEST:
