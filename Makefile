@@ -6,10 +6,14 @@ READY := $(VENV)/.ready
 FASHION := /usr/share/datasets/fashion-mnist
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nasaug
 
-.PHONY: test demo bench bench-quick lint data browser setup
+.PHONY: test test-full arm demo bench bench-quick lint data browser setup
 
 test: setup data browser
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 tests
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --ignore tests/full tests
+
+# What takes longer, or needs an emulator.
+test-full: test arm
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q tests/full
 
 demo: setup data
 	$(RUN) benchmarks/demo.py
@@ -46,3 +50,12 @@ browser:
 	     && apt-get update -qq \
 	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
 	|| echo "Chromium is not on this machine: the tests that open a page in it are skipped"
+
+# A cross compiler and an emulator, by which the kernels' NEON code is tested; without them that is left out.
+arm:
+	@{ command -v aarch64-linux-gnu-gcc && command -v qemu-aarch64; } >/dev/null \
+	|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	     && apt-get update -qq \
+	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	        gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user; } \
+	|| echo "A cross compiler for ARM or qemu is not on this machine: the tests of the NEON kernels are skipped"

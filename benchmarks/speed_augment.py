@@ -16,9 +16,9 @@ import torch
 from timing import BATCH, SIZE, Job, Row, alternate, ratio
 from torchvision.transforms.v2 import RandAugment
 
-from nasaug import compiled
 from nasaug.augment import View, make_view
 from nasaug.augment.policies import randaugment
+from nasaug.kernels import build as compiled
 
 
 def augmentation(rounds: int) -> list[Row]:

@@ -14,11 +14,13 @@ import torch
 from plain import PlainNet
 from timing import BATCH, SIZE, TINY, Job, Row, alternate, made_up, ratio
 
-from nasaug import archfile, compiled, cost, native, plan, spacefile
+from nasaug import archfile, cost, plan, spacefile
 from nasaug.augment import View
 from nasaug.data import Data
 from nasaug.elastic import BatchStats
 from nasaug.engine import Step, Trainer
+from nasaug.kernels import build as compiled
+from nasaug.kernels import native
 from nasaug.methods import Base, Baseline, Draw, GradAug, Method, NetAug, Sandwich
 from nasaug.net import Net
 from nasaug.runtime import open_runtime

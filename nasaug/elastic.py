@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from . import native
-from .kernels import ACTIVATIONS, conv_norm_act, convolve, fusible, inverted, inverted_eval, part
+from .kernels import native
+from .kernels.choice import select, select_node
+from .kernels.fused import ACTIVATIONS, conv_norm_act, convolve, inverted, inverted_eval, part
 from .plan import Block, Layer
 
 
@@ -144,7 +145,7 @@ class Conv(nn.Conv2d):
     def forward(self, x: Tensor, layer: Layer, stats: Stats) -> Tensor:
         if not layer.pre and self.norm is not None:
             norm = self.norm
-            if not stats.folds and fusible(x, layer, self.weight, norm.weight, norm.bias):
+            if not stats.folds and select_node(x, layer, self.weight, norm.weight, norm.bias):
                 return conv_norm_act(x, layer, self.weight, norm.weight, norm.bias, stats.updated(norm), norm.eps)
         weight, bias = self._slice(layer)
         if layer.pre or self.norm is None:
@@ -168,7 +169,7 @@ def _watched(module: nn.Module) -> bool:
 
 def fused_block(convs: Sequence[Conv], x: Tensor, block: Block, stats: Stats) -> Tensor | None:
     """The output of a whole block as one compiled node, or None where its layers are to run one after the other."""
-    if not native.serves_block(x, block) or any(map(_watched, convs)):
+    if not select(block, x) or any(map(_watched, convs)):
         return None
     norms = [conv.norm for conv in convs]
     parameters = [
@@ -177,7 +178,7 @@ def fused_block(convs: Sequence[Conv], x: Tensor, block: Block, stats: Stats) ->
     ]
     if stats.folds:
         return None if torch.is_grad_enabled() else inverted_eval(x, block, parameters, norms[0].eps)
-    if torch.is_grad_enabled() and not fusible(x, block.layers[0], *(p for conv in parameters for p in conv[:3])):
+    if torch.is_grad_enabled() and not select_node(x, block.layers[0], *(p for conv in parameters for p in conv[:3])):
         return None
     out = inverted(x, block, parameters, norms[0].eps)
     for norm, layer, conv in zip(norms, block.layers, parameters, strict=True):

@@ -25,6 +25,7 @@ from .cost import cost
 from .data import Data
 from .difficulty import Difficulty
 from .errors import BadInput, Diverged
+from .kernels.fused import summed_in_place
 from .methods import Draw, Method
 from .net import Net
 from .noise import Noise
@@ -164,7 +165,7 @@ class Trainer:
         """Every parameter's gradient is a view of one buffer: zeroed, and later reduced, in one operation.
 
         Zero where unused, never absent: an absent one would skip decay and momentum."""
-        parameters = list(self.net.parameters())
+        self._parameters = parameters = list(self.net.parameters())
         self._gradients = torch.zeros(sum(p.numel() for p in parameters), device=self.runtime.device)
         start = 0
         for p in parameters:
@@ -212,7 +213,7 @@ class Trainer:
         with self.stages("copy"):
             step = Step(self, images.to(device, non_blocking=True), labels.to(device, non_blocking=True))
         for name, loss in self.method.losses(step):
-            with self.stages("backward"):
+            with self.stages("backward"), summed_in_place(self._parameters):
                 loss.backward()
             self._note(name, loss.detach())
         for group in self.optimizer.param_groups:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .channels import Group
 from .elastic import LAYERS, BatchStats, CollectStats, Norm, RunningStats, Stats, TrackStats, fused_block
-from .kernels import ACTIVATIONS, window
+from .kernels.fused import ACTIVATIONS, window
 from .noise import Noise
 from .plan import Block, Plan
 

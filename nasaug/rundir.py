@@ -79,6 +79,15 @@ class RunDir:
         if self._lock:
             self._lock.close()
 
+    def environment(self) -> dict[str, Any]:
+        """What env.json holds; nothing where there is none."""
+        path = self.path / "env.json"
+        return read_json(path, "nasaug-env/1") if path.is_file() else {"format": "nasaug-env/1"}
+
+    def note(self, **facts: Any) -> None:
+        """Adds to env.json what is known only once a run has begun."""
+        write_json(self.path / "env.json", self.environment() | facts)
+
     def check_settings(self, settings: Any) -> None:
         """Refuses to resume under another recipe than the run was begun with; names the keys that differ."""
         differing = recipe.differing(recipe.load(self.path / "recipe.toml", type(settings)), settings)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import torch
 
-from . import compiled
 from .errors import BadInput, unknown
+from .kernels import choice
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -58,8 +58,7 @@ class Runtime:
         if self.accelerated:
             return torch.cuda.get_device_name(self.device)
         threads = torch.get_num_threads()
-        without = "" if compiled.library() else ", without compiled kernels"
-        return f"CPU, {threads} thread{'s' if threads > 1 else ''}{without}"
+        return f"CPU, {threads} thread{'s' if threads > 1 else ''}, {choice.described()}"
 
 
 def open_runtime(name: str = "auto", bf16: bool = False, profile: bool = False) -> Runtime:

@@ -18,6 +18,7 @@ from .cost import cost, describe
 from .data import Data
 from .engine import Trainer, fit, time_steps
 from .errors import BadInput
+from .kernels import choice
 from .methods import Base, Method, NetAug
 from .models import inherited_from, load_net, save_net
 from .net import Net
@@ -143,6 +144,7 @@ def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint: str = CHECK
     if scalars:
         scalars.close()
     if trainer.stages.on:
+        say(choice.told())
         say(f"{title}, where the time went ({length.batch} images a step):")
         say(trainer.stages.table((trainer.step - begun) * length.batch, time.perf_counter() - started))
         images, seconds = (now - then for now, then in zip(_decoded(trainer.data), before, strict=True))

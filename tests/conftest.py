@@ -23,13 +23,12 @@ def empty_folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture(params=["compiled", "by torch"])
-def either(request, monkeypatch):
+def either(request):
     """The same in C and in torch."""
-    from nasaug import compiled
+    from nasaug.kernels import build, choice
 
-    if request.param == "by torch":
-        monkeypatch.setattr(compiled, "library", lambda: None)
-    elif compiled._command() is None:
+    if request.param == "compiled" and build._unsupported():
         pytest.skip("no C compiler, or NASAUG_KERNELS is off")
-    else:
-        assert compiled.library() is not None
+    assert request.param == "by torch" or build.library() is not None
+    with choice.forced(request.param == "compiled"):
+        yield

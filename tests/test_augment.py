@@ -7,7 +7,6 @@ from nasaug.augment import View, evaluation, make_view, resize
 from nasaug.errors import BadInput
 from nasaug.schedule import Curve
 
-pytestmark = pytest.mark.usefixtures("either")
 RAW = {"mean": (0.0,) * 3, "std": (1.0,) * 3}  # leaves pixels in [0, 1]
 
 
@@ -44,21 +43,6 @@ def test_each_image_is_one_crop_of_its_own_reflect_padded_self(channels):
         seen.add(same[0])
     assert len(seen) > 20  # of 50: drawn per image
     assert {down for down, _, _ in seen} == {right for _, right, _ in seen} == set(range(5))
-
-
-@pytest.mark.parametrize("either", ["compiled"], indirect=True)
-@pytest.mark.parametrize("shape", [(1, 16, 16), (3, 9, 24), (3, 5, 2), (1, 1, 1)])
-def test_compiled_views_are_torchs_bit_for_bit(shape, either, monkeypatch):
-    images = torch.randint(0, 256, (300, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    ways = {"mean": (0.1, 0.5, 0.7), "std": (0.2, 0.3, 0.4)}
-    laid_out = images.transpose(2, 3).contiguous().transpose(2, 3)
-    found = [draw(View(crop=0.5), given, **ways) for given in (images, laid_out)]
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    found.append(draw(View(crop=0.5), images, **ways))
-    monkeypatch.setattr(augment.compiled, "library", lambda: None)
-    expected = draw(View(crop=0.5), images, **ways)
-    for x in found:
-        assert torch.equal(x, expected) and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_half_of_the_images_are_mirrored_where_the_data_allow_it():

@@ -2,9 +2,11 @@
 
 import copy
 import os
-import platform
+import re
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from unittest.mock import patch
 
@@ -16,13 +18,14 @@ from hypothesis import strategies as st
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.flop_counter import FlopCounterMode
 
-from nasaug import archfile, compiled, kernels, native
+from nasaug import archfile
 from nasaug.cost import cost
+from nasaug.kernels import build, choice, fused, native
 from nasaug.net import Net
 from nasaug.plan import Layer, Spec, lower
 
 # Asked of the compiler, not of what it made: a source that no longer compiles must fail here, not be left out.
-WITHOUT = compiled._command() is None
+WITHOUT = bool(build._unsupported())
 needs_compiler = pytest.mark.skipif(WITHOUT, reason="this machine has no C compiler, or NASAUG_KERNELS is off")
 EPS = 1e-5
 
@@ -56,7 +59,7 @@ def torchs(y, scale, shift, act, grad, running):
 
 @needs_compiler
 def test_the_source_compiles():
-    assert compiled.library() is not None
+    assert build.library() is not None
 
 
 @needs_compiler
@@ -129,9 +132,9 @@ def test_a_layer_under_autocast_is_not_taken_for_single_precision(groups, k):
     w, one, zero = torch.randn(16, 16 // groups, k, k), torch.ones(16), torch.zeros(16)
     for t in (w, one, zero):
         t.requires_grad_().grad = torch.zeros_like(t)
-    expected = kernels.conv_norm_act(x, layer, w, one, zero, (None, None, 0.0), EPS)
+    expected = fused.conv_norm_act(x, layer, w, one, zero, (None, None, 0.0), EPS)
     with torch.autocast("cpu", torch.bfloat16):
-        out = kernels.conv_norm_act(x, layer, w, one, zero, (None, None, 0.0), EPS)
+        out = fused.conv_norm_act(x, layer, w, one, zero, (None, None, 0.0), EPS)
     assert (out.float() - expected).abs().max() < 0.05
 
 
@@ -153,14 +156,14 @@ def test_depthwise_gradients_are_torchs(n, c, h, w, k, stride, spare, wanted):
     """Also where the weight is the centre of a larger kernel and the first channels of more."""
     x, layer = image_batch(n, c, h, w), conv_layer(c, k, stride, c)
     whole = image_batch(c + spare, 1, k + 2 * spare, k + 2 * spare, seed=1)
-    weight = kernels.window(whole, (c, 1, k, k))
+    weight = fused.window(whole, (c, 1, k, k))
     twins = [t.double().requires_grad_() for t in (x, weight)]
     out = F.conv2d(*twins, None, stride, k // 2, 1, c)
     grad = image_batch(*out.shape, seed=2)
     out.backward(grad.double())
     to = torch.full_like(whole, 3.0)
-    back = native.depthwise_back(grad, x, weight, layer, kernels.window(to, (c, 1, k, k)), wanted)
-    assert close(kernels.window(to, (c, 1, k, k)) - 3.0, twins[1].grad)
+    back = native.depthwise_back(grad, x, weight, layer, fused.window(to, (c, 1, k, k)), wanted)
+    assert close(fused.window(to, (c, 1, k, k)) - 3.0, twins[1].grad)
     assert (to != 3.0).sum() <= weight.numel()  # nothing beside the slice
     assert close(back, twins[0].grad) if wanted else back is None
 
@@ -199,7 +202,7 @@ def by_layers(x, block, parameters, running):
     source, near = x, False
     for layer, (weight, scale, shift), (mean, var, momentum) in zip(block.layers, parameters, running, strict=True):
         k = layer.kernel
-        w = kernels.window(weight, (layer.out, layer.cin // layer.groups, k, k))
+        w = fused.window(weight, (layer.out, layer.cin // layer.groups, k, k))
         y = F.conv2d(x, w, None, layer.stride, k // 2, 1, layer.groups)
         z = F.batch_norm(y, mean, var, scale[: layer.out], shift[: layer.out], True, momentum, EPS)
         edges = {"": (), "relu": (0.0,), "relu6": (0.0, 6.0), "hswish": (-3.0, 3.0)}[layer.act]
@@ -221,13 +224,13 @@ def test_a_whole_block_is_its_layers(kind, n, cin, hidden, out, k, stride, act, 
     block = made_block(kind, cin, hidden, cin if residual else out, k, stride, act, h, w, residual)
     assume(n * block.out_size[0] * block.out_size[1] > 3)
     x = image_batch(n, cin, h, w, seed=seed, shift=0.5)
-    assert native.serves_block(x, block)
+    assert choice.select(block, x)
     running = [[torch.randn(layer.out), torch.rand(layer.out), 0.1] for layer in block.layers]
     exact = [[mean.double(), var.double(), 0.1] for mean, var, _ in running]
     ours, theirs = parameters_of(block, spare, torch.float32), parameters_of(block, spare, torch.float64)
     mine, right = x.clone().requires_grad_(wanted), x.double().requires_grad_(wanted)
     expected, near_a_kink = by_layers(right, block, theirs, exact)
-    computed = kernels.inverted(mine, block, joined(ours, running), EPS)
+    computed = fused.inverted(mine, block, joined(ours, running), EPS)
     assert close(computed, expected, 2e-4)
     for (mean, var, _), (other_mean, other_var, _) in zip(running, exact, strict=True):
         assert close(mean, other_mean, 1e-4) and close(var, other_var, 1e-4)
@@ -254,7 +257,7 @@ def test_a_block_on_the_smallest_images_is_its_layers(side, stride, k, act):
     ours, theirs = parameters_of(block, 1, torch.float32), parameters_of(block, 1, torch.float64)
     mine, right = x.clone().requires_grad_(), x.double().requires_grad_()
     expected, near_a_kink = by_layers(right, block, theirs, none)
-    computed = kernels.inverted(mine, block, joined(ours, none), EPS)
+    computed = fused.inverted(mine, block, joined(ours, none), EPS)
     assert close(computed, expected, 1e-4)
     grad = image_batch(*expected.shape, seed=9)
     expected.backward(grad.double())
@@ -264,22 +267,6 @@ def test_a_block_on_the_smallest_images_is_its_layers(side, stride, k, act):
     for three, other in zip(ours, theirs, strict=True):
         for t, exactly in zip(three, other, strict=True):
             assert (t.grad - exactly.grad).abs().max() <= allowed * size
-
-
-@needs_compiler
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="the other branch is the only one here")
-def test_without_the_widest_vectors_the_kernels_do_the_same(tmp_path):
-    """Compiled for a processor without AVX-512, in a process of its own."""
-    chosen = "whole_block or running_statistics or smallest_images or depthwise_gradients"
-    chosen += " or bit_for_bit or each_operator"  # of views
-    files = (__file__, *(str(Path(__file__).with_name(f"test_augment{name}.py")) for name in ("", "_policies")))
-    told = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files, "-k", chosen],
-        capture_output=True, text=True,
-        env=os.environ | {"CC": f"{compiled._command()[0]} -mno-avx512f", "NASAUG_KERNELS": str(tmp_path)},
-    )  # fmt: skip
-    assert told.returncode == 0, told.stdout[-2000:]
-    assert " passed" in told.stdout and len(list(tmp_path.glob("*.so"))) == 1
 
 
 @needs_compiler
@@ -300,7 +287,7 @@ def test_a_block_of_many_rows_is_as_exact_as_its_layers(sizes, act):
 
     exact = gradients(torch.float64, lambda x, p: by_layers(x, block, p, none)[0])
     theirs = gradients(torch.float32, lambda x, p: by_layers(x, block, p, none)[0])
-    mine = gradients(torch.float32, lambda x, p: kernels.inverted(x, block, joined(p, none), EPS))
+    mine = gradients(torch.float32, lambda x, p: fused.inverted(x, block, joined(p, none), EPS))
     for one, other, right in zip(mine, theirs, exact, strict=True):
         error, allowed = ((t.double() - right).square().mean().sqrt() for t in (one, other))
         assert error <= 3 * allowed + 1e-6 * right.abs().max()
@@ -318,10 +305,10 @@ def test_a_block_with_running_statistics_is_its_layers(kind, n, cin, hidden, k, 
     x, given_ = image_batch(n, cin, h, w, shift=0.5), parameters_of(block, 1, torch.float32)
     running = [(torch.randn(layer.out), torch.rand(layer.out) + 0.1, 0.0) for layer in block.layers]
     with torch.no_grad():
-        computed, expected = kernels.inverted_eval(x, block, joined(given_, running), EPS), x.double()
+        computed, expected = fused.inverted_eval(x, block, joined(given_, running), EPS), x.double()
         for layer, (weight, scale, shift), (mean, var, _) in zip(block.layers, given_, running, strict=True):
             k = layer.kernel
-            w = kernels.window(weight, (layer.out, layer.cin // layer.groups, k, k)).double()
+            w = fused.window(weight, (layer.out, layer.cin // layer.groups, k, k)).double()
             expected = F.conv2d(expected, w, None, layer.stride, k // 2, 1, layer.groups)
             known = (mean.double(), var.double(), scale[: layer.out].double(), shift[: layer.out].double())
             expected = ACTS[layer.act](F.batch_norm(expected, *known, False, 0.0, EPS))
@@ -337,7 +324,7 @@ def test_a_net_is_calibrated_and_evaluated_as_by_its_layers(name):
     twin = copy.deepcopy(net)
     with torch.no_grad(), patch("nasaug.net.fused_block", lambda *given: None):
         expected = twin.calibrate(batches).eval()(batches[0])
-    with torch.no_grad(), patch("nasaug.elastic.inverted_eval", wraps=kernels.inverted_eval) as whole:
+    with torch.no_grad(), patch("nasaug.elastic.inverted_eval", wraps=fused.inverted_eval) as whole:
         assert close(net.calibrate(batches).eval()(batches[0]), expected, 1e-3) and whole.called
     for mine, other in zip(net.buffers(), twin.buffers(), strict=True):
         assert (mine - other).abs().max() <= 1e-4 * other.abs().max() + 1e-6  # after a norm a mean can be 0
@@ -369,7 +356,7 @@ def test_a_block_hands_on_what_is_no_number():
     x = image_batch(2, 4, 5, 5)
     x[0, 1, 2, 2] = float("nan")
     parameters = joined(parameters_of(block, 0, torch.float32), [(None, None, 0.0)] * 3)
-    out = kernels.inverted(x, block, parameters, EPS)
+    out = fused.inverted(x, block, parameters, EPS)
     assert out.isnan().all()
 
 
@@ -377,15 +364,15 @@ def test_a_block_hands_on_what_is_no_number():
 def test_which_blocks_are_served():
     def served(kind="inverted", *, se=0, order="post", shortcut="none", kernel=3, size=6, given=None):
         block = lower(Spec("it", kind, 8, 16, kernel, 1, "relu6", se, shortcut, order), 8, size, size)
-        return native.serves_block(image_batch(2, 8, *(given or (size, size))), block)
+        return choice.select(block, image_batch(2, 8, *(given or (size, size))))
 
     assert served() and served("separable") and served(shortcut="identity") and served(kernel=7)
     assert not served(se=4) and not served("basic") and not served("bottleneck", order="pre")
     assert not served("basic") and not served("bottleneck") and not served(kernel=9)
     assert not served(given=(5, 6))  # not as it was planned
     block = lower(Spec("it", "inverted", 8, 16, 3, 1, "relu6"), 8, 1, 1)
-    assert not native.serves_block(image_batch(1, 8, 1, 1), block)  # no variance
-    assert not native.serves_block(image_batch(2, 8, 1, 1).double(), block)
+    assert not choice.select(block, image_batch(1, 8, 1, 1))  # no variance
+    assert not choice.select(block, image_batch(2, 8, 1, 1).double())
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 8, 11])
@@ -399,7 +386,7 @@ def test_the_gradient_of_depthwise_weights_without_a_compiler_is_torchs(size, st
     grad = torch.randn(out.shape, generator=g, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
     (expected,) = torch.autograd.grad(out, weight, grad)
     layer = Layer("dw", "conv", 6, 6, *out.shape[2:], kernel, stride, 6)
-    assert torch.allclose(kernels.depthwise_gradient(grad, x, layer), expected)
+    assert torch.allclose(fused.depthwise_gradient(grad, x, layer), expected)
 
 
 @needs_compiler
@@ -408,7 +395,7 @@ def test_threads_do_not_change_a_result():
     program = """
 import sys, torch, zlib
 torch.set_num_threads(int(sys.argv[1]))
-from nasaug import native
+from nasaug.kernels import native
 from nasaug.plan import Layer
 torch.manual_seed(0)
 x = torch.randn(32, 37, 16, 16).to(memory_format=torch.channels_last)
@@ -433,17 +420,13 @@ print([zlib.crc32(t.contiguous().numpy().tobytes()) for t in (out, mean, rstd, b
     assert runs[0].stdout.startswith("[") and runs[0].stdout == runs[1].stdout == runs[2].stdout
 
 
-@pytest.mark.parametrize(
-    "missing", ["switched off", "no compiler", "a compiler that fails", "nowhere to keep it", "no home"]
-)
-def test_without_them_torch_does_the_same(missing, tmp_path):
-    """A training step with and without, in processes of their own; nothing is printed and nothing left."""
-    program = """
+PROGRAM = """
 import sys, torch
-from nasaug import compiled
+from nasaug.kernels import build, choice
 from nasaug.plan import Layer
-from nasaug.kernels import conv_norm_act
-assert (compiled.library() is None) == (sys.argv[1] == "without")
+from nasaug.kernels.fused import conv_norm_act
+assert (build.library() is None) == (sys.argv[1] == "without"), build.why_not()
+assert bool(build.why_not()) == (sys.argv[1] == "without")
 g = torch.Generator().manual_seed(0)
 x = torch.randn(4, 6, 5, 5, generator=g, requires_grad=True)
 layer = Layer("it", "conv", 6, 6, 5, 5, 3, 1, 6, act="relu6")
@@ -453,20 +436,271 @@ for t in (w, one, zero):
 conv_norm_act(x, layer, w, one, zero, (None, None, 0.0), 1e-5).square().sum().backward()
 print([round(t.grad.abs().sum().item(), 3) for t in (x, w, one, zero)])
 """
+
+
+def told_with(which, **changes):
+    """What PROGRAM printed with such an environment; `which` says whether it has compiled kernels."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, which], capture_output=True, text=True, env=os.environ | changes, timeout=200
+    )
+    assert done.stdout.startswith("["), done.stderr
+    return done
+
+
+def script(path, text):
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize("missing", ["switched off", "no compiler"])
+def test_without_them_torch_does_the_same(missing, tmp_path):
+    """A training step with and without, in processes of their own; nothing is printed and nothing left."""
     changes = {
         "switched off": {"NASAUG_KERNELS": "off"}, "no compiler": {"PATH": str(tmp_path / "bin"), "CC": ""},
-        "a compiler that fails": {"CC": "false"}, "nowhere to keep it": {"NASAUG_KERNELS": "/proc/nowhere"},
-        "no home": {"NASAUG_KERNELS": "", "XDG_CACHE_HOME": "", "HOME": "~nobody-at-all"},
     }[missing]  # fmt: skip
     empty = tmp_path / "kept"
-    runs = [
-        subprocess.run(
-            [sys.executable, "-c", program, "without" if extra else "with"], capture_output=True, text=True,
-            env=os.environ | extra,
-        )
-        for extra in ({"NASAUG_KERNELS": str(empty)} | changes, *([] if WITHOUT else [{}]))
-    ]  # fmt: skip
-    for run in runs:
-        assert run.stderr == "" and run.stdout.startswith("["), run.stderr
+    runs = [told_with("without", **{"NASAUG_KERNELS": str(empty)} | changes)]
+    if not WITHOUT:
+        runs.append(told_with("with"))
+    assert [run.stderr for run in runs] == [""] * len(runs)
     assert len({run.stdout for run in runs}) == 1
     assert not empty.exists() or not any(empty.iterdir())
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"CC": "false"}, "false failed"),
+        ({"CC": "{tmp}/says-why"}, "says-why failed: error: no such target"),
+        ({"CC": "{tmp}/makes-nothing"}, "makes-nothing made no file"),
+        ({"CC": "{tmp}/makes-text"}, "what .*makes-text made does not run on this machine"),
+        ({"NASAUG_KERNELS": "/proc/nowhere"}, "No such file or directory: '?/proc/nowhere.*NASAUG_KERNELS=FOLDER"),
+        ({"NASAUG_KERNELS": "{tmp}/file"}, "(File exists|Not a directory).*{tmp}/file.*NASAUG_KERNELS=FOLDER"),
+        ({"NASAUG_KERNELS": "", "XDG_CACHE_HOME": "", "HOME": "~nobody-at-all"}, "no home folder.*NASAUG_KERNELS"),
+        ({"NASAUG_MARCH": "no-such-processor"}, "no-such-processor"),
+    ],
+    ids=lambda given: given if isinstance(given, str) else "",
+)
+def test_what_cannot_be_compiled_is_told_in_a_line_and_done_by_torch(changes, told, tmp_path):
+    script(tmp_path / "says-why", "echo 'error: no such target' >&2; exit 1")
+    script(tmp_path / "makes-nothing", "exit 0")
+    made = 'while [ "$1" != -o ]; do shift; done; echo "no library" > "$2"'
+    script(tmp_path / "makes-text", made)
+    (tmp_path / "file").write_text("kept")
+    filled = {name: value.replace("{tmp}", str(tmp_path)) for name, value in changes.items()}
+    done = told_with("without", **{"NASAUG_KERNELS": str(tmp_path / "kept")} | filled)
+    why = told.replace("{tmp}", str(tmp_path))
+    line = f"nasaug: warning: no compiled kernels [(].*{why}.*[)]; torch's operations.*"
+    assert re.fullmatch(f"{line}\n", done.stderr), done.stderr
+    assert done.stdout == told_with("without", NASAUG_KERNELS="off").stdout
+    assert (tmp_path / "file").read_text() == "kept"
+    left = list((tmp_path / "kept").iterdir()) if (tmp_path / "kept").exists() else []
+    assert left == []
+
+
+@needs_compiler
+def test_a_compiler_that_hangs_is_ended_with_all_that_it_began(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "HANGS_AFTER_S", 0.5)
+    pid = tmp_path / "pid"
+    hangs = script(tmp_path / "hangs", f"sleep 100 & echo $! > {pid}; wait")
+    with pytest.raises(subprocess.TimeoutExpired):
+        build._run([hangs])
+    for _ in range(50):
+        if not Path(f"/proc/{pid.read_text().strip()}").exists():
+            break
+        time.sleep(0.1)
+    else:
+        state = Path(f"/proc/{pid.read_text().strip()}/stat").read_text()
+        assert ") Z" in state  # ended, and not yet collected by whoever inherits it
+
+
+@needs_compiler
+@pytest.mark.parametrize("damage", ["cut off", "changed", "gone", "another's", "no notes", "notes cut off"])
+def test_a_cached_library_that_is_damaged_is_made_anew(damage, tmp_path, monkeypatch):
+    """Copied, so that only what the damage calls for is compiled."""
+    source = build.library()
+    notes = Path(shutil.copy(source.notes, tmp_path))
+    path = Path(shutil.copy(source.functions._name, tmp_path))
+    whole, compiled = path.read_bytes(), []
+    monkeypatch.setenv("NASAUG_KERNELS", str(tmp_path))
+
+    def compile_again(command, into):
+        compiled.append(command)
+        path.write_bytes(whole)
+        into.write_bytes(source.notes.read_bytes())
+
+    monkeypatch.setattr(build, "_compile", compile_again)
+    assert build._from_cache_or_compiled(build._command()).notes == notes and not compiled
+    path.unlink()  # what is loaded must not change
+    path.write_bytes(whole)
+    {
+        "cut off": lambda: path.write_bytes(whole[:5000]), "changed": lambda: path.write_bytes(whole[:-9] + b"x" * 9),
+        "gone": path.unlink, "another's": lambda: path.write_bytes(b"not a library"), "no notes": notes.unlink,
+        "notes cut off": lambda: notes.write_bytes(notes.read_bytes()[:9]),
+    }[damage]()  # fmt: skip
+    assert build._from_cache_or_compiled(build._command()).unit == source.unit and len(compiled) == 1
+
+
+@needs_compiler
+def test_a_library_of_a_unit_that_the_processor_has_not_is_refused(monkeypatch):
+    monkeypatch.setattr(build, "_features", lambda: frozenset({"sse2"}))
+    with pytest.raises(build._Unfit, match="which this processor has not"):
+        build._load(build.library().notes)
+    assert "neither AVX2" in build._unsupported()
+
+
+def test_other_systems_are_left_to_torch(monkeypatch):
+    monkeypatch.setattr(build.platform, "system", lambda: "Darwin")
+    assert build._unsupported() in ("they are not written for Darwin", "NASAUG_KERNELS=off")
+
+
+# --- never silently wrong ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["compiled", "by torch"])
+def either_way(request):
+    if request.param == "compiled" and WITHOUT:
+        pytest.skip("no compiled kernels here")
+    with choice.forced(request.param == "compiled"):
+        yield
+
+
+def net_with_buffers():
+    net = Net(archfile.read("mobilenetv2-tiny", resolution=32, classes=10).plan, 1).train()
+    for p in net.parameters():
+        p.grad = torch.zeros_like(p)
+    return net, image_batch(4, 3, 32, 32)
+
+
+@pytest.mark.parametrize("changed", ["s2.b1.dw.weight", "s2.b1.expand.norm.weight", "stem.weight"])
+def test_a_weight_changed_between_forward_and_backward_is_an_error_as_in_torch(changed, either_way):
+    net, x = net_with_buffers()
+    loss = net(x).square().sum()
+    with torch.no_grad():
+        net.get_parameter(changed).mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_gradients_are_had_by_autograd_grad_and_hooks_see_them(either_way):
+    """Whether or not a trainer adds them in place; autograd.grad writes to nobody's .grad."""
+    net, x = net_with_buffers()
+    net(x).square().sum().backward()
+    right = [p.grad.clone() for p in net.parameters()]
+    net.zero_grad(set_to_none=False)
+    assert any(t.any() for t in right)
+    given = torch.autograd.grad(net(x).square().sum(), list(net.parameters()))
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(given, right, strict=True))
+    assert not any(p.grad.any() for p in net.parameters())
+    seen = {}
+    for name in ("s2.b1.dw.weight", "stem.weight", "classifier.weight"):
+        net.get_parameter(name).register_hook(lambda grad, name=name: seen.setdefault(name, grad.clone()))
+    loss = net(x).square().sum()
+    with fused.summed_in_place(net.parameters()):
+        loss.backward()
+    for (name, p), grad in zip(net.named_parameters(), right, strict=True):
+        assert torch.allclose(p.grad, grad, rtol=1e-4, atol=1e-5), name
+        assert name not in seen or torch.allclose(seen.pop(name), grad, rtol=1e-4, atol=1e-5)
+    assert not seen
+
+
+def test_a_second_derivative_is_refused(either_way):
+    net, x = net_with_buffers()
+    (first,) = torch.autograd.grad(net(x).square().sum(), [net.get_parameter("stem.weight")], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.square().sum().backward()
+
+
+# --- what is chosen ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("results", "ratios", "chosen"),
+    [
+        ("alike", [2.0, 2.1, 1.9], True), ("alike", [0.8, 0.85, 0.82], False), ("other", [2.0, 2.1, 1.9], False),
+        ("alike", [2.0, 1.0, 3.0] * 3, None), ("alike", [2.0, 1.0, 3.0, 1.5, 1.6, 1.5], True),
+    ],
+)  # fmt: skip
+def test_a_kernel_is_used_where_it_is_right_and_no_slower(results, ratios, chosen, monkeypatch):
+    """And where rounds disagree nothing is decided."""
+    out = iter([torch.ones(3), torch.ones(3) + (results == "other")])
+    monkeypatch.setattr(choice, "_job", lambda kind: lambda: [next(out)])
+    left = iter(ratios)
+    monkeypatch.setattr(choice, "_ratio", lambda torchs, ours: next(left))
+    assert choice._tested("norm and activation") is chosen
+
+
+@needs_compiler
+def test_what_was_chosen_is_kept_beside_the_library_and_what_was_not_is_tested_again(tmp_path, monkeypatch):
+    source = build.library()
+    library = source._replace(notes=Path(shutil.copy(source.notes, tmp_path)))
+    monkeypatch.setattr(build, "library", lambda: library)
+    asked = []
+
+    def test(threads, kinds):
+        asked.append((threads, kinds))
+        return {kind: kind.startswith("block") for kind in kinds if kind != "norm and activation"}
+
+    monkeypatch.setattr(choice, "self_test", test)
+    fresh = choice.table.__wrapped__
+    first = fresh(7)
+    assert first["norm and activation"] and not first["depthwise gradient, larger"]
+    assert fresh(7) == first and fresh(8) == first
+    assert asked == [(7, list(choice.KINDS)), (7, ["norm and activation"]), (8, list(choice.KINDS))]
+
+
+@needs_compiler
+def test_the_self_test_finds_these_kernels_right(monkeypatch):
+    """Each kind; how fast they are is for benchmarks to say."""
+    import nasaug.augment.ops  # noqa: F401 (its sample)
+
+    monkeypatch.setattr(choice, "_ratio", lambda torchs, ours: 1.5)
+    monkeypatch.setattr(choice, "ENOUGH_S", 100.0)
+    assert choice.self_test(1, list(choice.KINDS)) == dict.fromkeys(choice.KINDS, True)
+
+
+@needs_compiler
+def test_a_run_goes_on_with_what_it_chose(monkeypatch):
+    recorded = choice.record()
+    recorded["compiled"] = ["norm and activation"]
+    monkeypatch.setattr(choice, "_adopted", None)
+    assert choice.adopt(recorded) == ""
+    assert choice._table() == {kind: kind == "norm and activation" for kind in choice.KINDS}
+    assert "threads 99 then" in choice.adopt(recorded | {"threads": 99})
+    monkeypatch.setattr(choice, "_adopted", None)
+    assert "kernels for NEON then" in choice.adopt(recorded | {"unit": "NEON"}) and choice._adopted is None
+    assert choice.adopt(None) == ""
+
+
+# --- threads -------------------------------------------------------------------------------------------------
+
+
+@needs_compiler
+def test_threads_serve_several_callers_and_forked_processes():
+    program = """
+import os, threading, torch
+torch.set_num_threads(2)
+from nasaug.kernels import choice, native
+from nasaug.plan import Layer
+layer = Layer("it", "conv", 40, 40, 16, 16, act="relu6")
+x = torch.randn(32, 40, 16, 16).contiguous(memory_format=torch.channels_last)
+one, zero = torch.ones(40), torch.zeros(40)
+def run():
+    return native.norm_act(x, layer, one, zero, (None, None, 0.0), 1e-5)[0]
+right, wrong = run(), []
+def again():
+    wrong.extend(1 for _ in range(100) if not torch.equal(run(), right))
+callers = [threading.Thread(target=again) for _ in range(3)]
+for caller in callers: caller.start()
+for caller in callers: caller.join()
+expected = right.permute(0, 2, 3, 1).numpy().tobytes()
+child = os.fork()
+if child == 0:  # where torch's own threads would hang
+    os._exit(0 if run().permute(0, 2, 3, 1).numpy().tobytes() == expected else 1)
+_, status = os.waitpid(child, 0)
+print(len(wrong), status)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert done.stdout == "0 0\n", done.stderr

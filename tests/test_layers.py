@@ -12,7 +12,7 @@ PURE = (
     "errors units files schedule stats space spacefile plan around channels cost archfile recipe rundir progress"
     .split()
 )
-NETWORKS = "compiled native kernels elastic noise net checkpoint models prune".split()
+NETWORKS = "kernels elastic noise net checkpoint models prune".split()
 LEARNING = (
     "runtime data augment tasks teacher difficulty methods scoring training engine settings teaching caveats train "
     "search".split()
@@ -22,9 +22,7 @@ MUST_NOT_KNOW = {
     "plan": {"files", "recipe", "rundir"},
     "cost": {"files", "recipe", "rundir"},
     "rundir": {"space", "plan", "cost"},
-    "compiled": {"space", "plan", "recipe", "rundir"},
-    "native": {"space", "recipe", "rundir", "files"},
-    "kernels": {"space", "recipe", "rundir", "files"},
+    "kernels": {"space", "recipe", "rundir"},
     "elastic": {"space", "recipe", "rundir", "files"},
     "net": {"space", "recipe", "rundir", "files"},
     "runtime": {"space", "plan", "recipe", "rundir", "elastic", "net"},

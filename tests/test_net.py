@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_space import SPACES, archs_of, bounds_of, every_space
 
 from nasaug.channels import channel_groups
-from nasaug.kernels import conv_norm_act
+from nasaug.kernels.fused import conv_norm_act
 from nasaug.net import Net
 from nasaug.plan import Spec, from_specs, plan
 

@@ -45,7 +45,7 @@ def test_an_installed_wheel_finds_its_spaces_and_recipes(built, tmp_path):
 
 def test_a_wheel_has_the_source_of_the_compiled_kernels(built):
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
-        assert {"nasaug/csrc/block.c", "nasaug/csrc/common.h"} <= set(wheel.namelist())
+        assert {"nasaug/kernels/csrc/block.c", "nasaug/kernels/csrc/vec.h"} <= set(wheel.namelist())
 
 
 def test_a_wheel_has_no_folder_of_its_own_beside_the_package(built):

@@ -15,6 +15,8 @@ import torch
 
 from .. import files
 from ..errors import BadInput, RunFault
+from ..kernels import choice
+from ..progress import say
 from ..rundir import RunDir, check_new
 from ..runtime import Stopped, mute_unheard, stop_signals
 
@@ -41,18 +43,24 @@ def refuse_existing(run: Path | None) -> None:
 
 
 def write_job(run: RunDir, verb: str, **what: Any) -> None:
-    """What the command was asked beside its recipe, for --resume; written last: with it a run has begun."""
+    """What the command was asked beside its recipe, for --resume; written last: with it a run has begun.
+
+    The environment's record is told which kernels it runs with, so that it goes on with the same."""
+    run.note(kernels=choice.record())
     files.write_json(run.path / JOB_FILE, {"format": JOB, "verb": verb, **what})
 
 
 def read_job(path: Path, verb: str) -> dict:
-    """What `write_job` wrote. Raises BadInput for a run of another verb."""
+    """What `write_job` wrote; the kernels are chosen as they were then. Raises BadInput for a run of another verb."""
     if not (path / JOB_FILE).is_file():
         raise BadInput(f"{path} was cut off before it had begun; remove it and start anew, without --resume")
     job = files.read_json(path / JOB_FILE, JOB)
     if job["verb"] != verb:
         remedy = f"resume it with: nasaug {job['verb']} --resume --run {path}"
         raise BadInput(f"{path} is a run of {job['verb']}, not of {verb}; {remedy}")
+    other = choice.adopt(RunDir(path).environment().get("kernels"))
+    if other:
+        say(f"warning: {path}: {other}")
     return job
 
 

@@ -27,6 +27,7 @@ from ..caveats import curves_of, warn_of_curves
 from ..data import Data
 from ..engine import time_steps
 from ..errors import BadInput, RunFault, told_by
+from ..kernels import choice
 from ..progress import say
 from ..recipe import differing, dump, flatten, load, to_dict
 from ..rundir import LOCK, RunDir
@@ -210,11 +211,19 @@ def train_missing(
     seconds = estimate(left, runtime, jobs, sets)
     sets.clear()  # each training reads its own
     say(f"about {format_duration(together(list(seconds.values()), jobs))}, {min(jobs, len(left))} at a time")
-    failed = carry_out(left, device, jobs, seconds, watch)
+    failed = carry_out(left, device, jobs, seconds, watch, _choices(run, 1 if jobs > 1 else torch.get_num_threads()))
     if not any(cell.finished for cell in cells):
         said = f"no cell was finished; the first failed with: {failed[0]['error']}"
         raise RunFault(f"{said}; try again with {resume_command(run)}")
     return failed
+
+
+def _choices(run: RunDir, threads: int) -> dict[str, str]:
+    """The environment by which all cells with so many threads compute alike, those of a resumed command too."""
+    noted = run.environment().get("cells", {})
+    if str(threads) not in noted:
+        run.note(cells=noted | {str(threads): choice.for_cells(threads)})
+    return run.environment()["cells"][str(threads)]
 
 
 def resume_command(run: RunDir) -> str:
@@ -223,7 +232,9 @@ def resume_command(run: RunDir) -> str:
     return f"nasaug {verb} --resume --run {shlex.quote(str(run.path))}"
 
 
-def carry_out(cells: list[Cell], device: str, jobs: int, seconds: dict[Path, float], watch: Watch) -> list[dict]:
+def carry_out(
+    cells: list[Cell], device: str, jobs: int, seconds: dict[Path, float], watch: Watch, environment: dict[str, str]
+) -> list[dict]:
     """Train the cells in processes of their own, `jobs` at a time; those that failed, each with the reason.
 
     A stop is handed on to all that run, which save what they have; raises Stopped then. `watch` may end a cell like
@@ -238,7 +249,7 @@ def carry_out(cells: list[Cell], device: str, jobs: int, seconds: dict[Path, flo
                 with deferred_stop():  # a process that was started is one that will be stopped
                     cell = waiting.pop(0)
                     said = _log(cell).stat().st_size if _log(cell).exists() else 0
-                    running.append(_Running(cell, _start(cell, device, jobs), time.monotonic(), said))
+                    running.append(_Running(cell, _start(cell, device, jobs, environment), time.monotonic(), said))
             time.sleep(0.1)
             now = time.monotonic()
             _end_hopeless(running, pruned, watch)
@@ -301,7 +312,7 @@ def _log(cell: Cell) -> Path:
     return cell.path.with_suffix(cell.path.suffix + ".log")
 
 
-def _start(cell: Cell, device: str, jobs: int) -> subprocess.Popen:
+def _start(cell: Cell, device: str, jobs: int, environment: dict[str, str]) -> subprocess.Popen:
     """A session of its own: what the terminal sends is handed on once, by `carry_out`."""
     cell.path.parent.mkdir(parents=True, exist_ok=True)
     told = ["--resume"]
@@ -314,7 +325,7 @@ def _start(cell: Cell, device: str, jobs: int) -> subprocess.Popen:
     with open(_log(cell), "a") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "nasaug", "train", *told, "--run", str(cell.path), "--device", device],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=os.environ | one,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=os.environ | environment | one,
             start_new_session=True,
         )  # fmt: skip
 

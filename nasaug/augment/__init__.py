@@ -6,7 +6,6 @@ makes anew for each view, so that a CPU and a GPU see the same ones and a resume
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -16,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nasaug import compiled
 from nasaug.augment.mixing import erase, mix
 from nasaug.augment.ops import GREY
 from nasaug.augment.policies import augmix, autoaugment, randaugment, trivialaugment
@@ -160,10 +158,6 @@ def _shift(images: Tensor, pad: int, flip: bool, generator: torch.Generator) -> 
         return images
     down, right = torch.randint(-pad, pad + 1, (2, n, 1), generator=generator)
     mirrored = torch.rand(n, 1, generator=generator) < (0.5 if flip else 0.0)
-    if compiled.serves(images):
-        out = torch.empty_like(images, memory_format=torch.contiguous_format)
-        compiled.call("shift", images.contiguous(), out, down, right, mirrored, *images.shape)
-        return out
     columns = torch.arange(width)
     columns = torch.where(mirrored, width - 1 - columns, columns)
     rows = _reflect(torch.arange(height) + down, height)
@@ -227,18 +221,6 @@ def _grey(pixels: Tensor) -> Tensor:
 
 def _normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float], scale: float) -> Tensor:
     """(pixels / scale - mean) / std in three channels, float32, channels last."""
-    if pixels.dtype == torch.uint8 and compiled.serves(pixels):
-        n, _, height, width = pixels.shape
-        out = torch.empty(n, height, width, 3)
-        compiled.call("to_float", pixels.contiguous(), out, _table(tuple(mean), tuple(std), scale), *pixels.shape)
-        return out.permute(0, 3, 1, 2)
     constants = [[1 / (scale * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]]
     factor, offset = torch.tensor(constants).view(2, 1, 3, 1, 1).to(pixels.device)
     return torch.addcmul(offset, pixels, factor).contiguous(memory_format=torch.channels_last)
-
-
-@functools.lru_cache(maxsize=64)
-def _table(mean: tuple[float, ...], std: tuple[float, ...], scale: float) -> Tensor:
-    """What `_normalise` makes of each of the 256 levels, float32 [3, 256]."""
-    levels = torch.arange(256.0).view(1, 1, 1, 256)
-    return _normalise(levels, mean, std, scale).reshape(3, 256).contiguous()

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nasaug import compiled
 from nasaug.errors import BadInput, unknown
+from nasaug.kernels import build
+from nasaug.kernels.choice import SAMPLES, select_operators
 
 # torchvision's names; what one batched call computes stands together, and Invert, the rarest, last
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
@@ -48,10 +49,10 @@ def apply(images: Tensor, operators: Tensor | str, values: Tensor | float) -> Te
         operators = torch.full((n,), OPERATORS.index(operators))
 
     operators, values = operators.long(), torch.as_tensor(values, dtype=torch.float64).expand(n)
-    if compiled.serves(images):
+    if select_operators(images):
         out = torch.empty_like(images, memory_format=torch.contiguous_format)
         given = (images, out, operators, values)
-        compiled.call("operators", *(tensor.contiguous() for tensor in given), *images.shape)
+        build.call("operators", *(tensor.contiguous() for tensor in given), *images.shape)
         return out
     return _by_torch(images, operators, values)
 
@@ -223,3 +224,13 @@ _GROUPS: tuple[tuple[int, _Transform], ...] = (
     (1, _sharpness),
     (len(TABLED), _tabled),
 )  # how many of `OPERATORS`, in its order, each serves
+
+
+def _sample(generator: torch.Generator) -> Callable[[], list[Tensor]]:
+    """A batch, each image under an operator of its own: work for the self-test of kernels/choice.py."""
+    images = torch.randint(0, 256, (30, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    which = torch.arange(len(images)) % len(OPERATORS)
+    return lambda: [apply(images, which, 0.3)]
+
+
+SAMPLES["augmentation"] = _sample

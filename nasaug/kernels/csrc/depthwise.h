@@ -1,5 +1,5 @@
-// Depthwise convolutions of one image, sixteen channels at a time, in a zero-padded canvas that stays in the cache.
-// Fewer channels than sixteen fill their vector with zeros. Strips of four output pixels share what they load.
+// Depthwise convolutions of one image, a vector of channels at a time, in a zero-padded canvas that stays in the cache.
+// Channels fewer than its lanes fill a vector with zeros. Strips of four output pixels share what they load.
 
 #pragma once
 

@@ -1,12 +1,12 @@
 // The norms of a compiled block: statistics of parts of a batch, and what is made of rows of channels with them.
 //
-// Loops over rows go through sixteen channels at a time, all rows of them, so that what belongs to a channel stays in
+// Loops over rows go through a vector of channels at a time, all rows of them, so that what belongs to a channel stays in
 // registers. Statistics are summed within some rows or an image in single precision and across them in double, in
 // their order.
 
 #pragma once
 
-#include "common.h"
+#include "arena.h"
 
 // One convolution with its norm: the slice of its parameters that is used, and what belongs to it.
 typedef struct {
@@ -24,9 +24,8 @@ typedef struct {
     float *a, *b, *mean, *p, *q;
 } Affine;
 
-static Affine affine(long c) {
-    float *all = calloc(5 * c, sizeof(float));
-    return (Affine){c, all, all + c, all + 2 * c, all + 3 * c, all + 4 * c};
+static Affine affine(Arena *a, long c) {
+    return (Affine){c, carve(a, c, 4), carve(a, c, 4), carve(a, c, 4), carve(a, c, 4), carve(a, c, 4)};
 }
 
 // What follows for channels `from` to `to` is for one thread's share of them.
@@ -52,17 +51,14 @@ static long from_of(long part, long parts, long rows) { return part * rows / par
 // Two sums a channel for each part; `pivot` is what was taken from the values before they were squared.
 typedef struct { double *one, *two; float *pivot; } Sums;
 
-static Sums sums_of(long parts, long c) {
-    double *all = malloc(parts * c * 2 * sizeof(double));
-    return (Sums){all, all ? all + parts * c : NULL, malloc(parts * c * sizeof(float))};
+static Sums sums_of(Arena *a, long parts, long c) {
+    return (Sums){carve(a, parts * c, sizeof(double)), carve(a, parts * c, sizeof(double)), carve(a, parts * c, 4)};
 }
 
 static void begin_sums(Sums s, long part, long c) {
     memset(s.one + part * c, 0, c * sizeof(double));
     memset(s.two + part * c, 0, c * sizeof(double));
 }
-
-static void drop(Sums s) { free(s.one); free(s.pivot); }
 
 // Where a part begins, its pivot: the mean of four rows spread over those given.
 static void set_pivot(float *pivot, const float *y, long rows, long c) {

@@ -1,20 +1,23 @@
 """Slices of parameters, and the operations of a training step in as few passes and graph nodes as torch allows.
 
 A step of a tiny network is bound by overhead, not by arithmetic: a convolution, its norm and its activation
-are one node here, whose backward adds the parameters' gradients straight into their place.
+are one node here. Gradients of parameters are handed to autograd as torch's own operations do, so hooks see them and
+`torch.autograd.grad` gives them; within `summed_in_place` they are added straight to their place instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from ..plan import Block, Layer
 from . import native
-from .plan import Block, Layer
+from .choice import select_gradient, select_norm
 
 aten = torch.ops.aten
 
@@ -30,6 +33,46 @@ def window(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     return tensor
 
 
+# --- where gradients go ---------------------------------------------------------------------------------------
+
+_in_place: frozenset[int] = frozenset()  # ids of the parameters of `summed_in_place`
+
+
+@contextlib.contextmanager
+def summed_in_place(parameters: Iterable[Tensor]) -> Iterator[None]:
+    """Within it `backward` adds the gradients of these parameters to their `.grad` past autograd: no copy of a slice's
+    gradient in the size of the whole. For a trainer that runs `backward` and nothing else in it.
+
+    A parameter with a hook has its gradient handed to autograd all the same."""
+    global _in_place
+    before, _in_place = _in_place, frozenset(map(id, parameters))
+    try:
+        yield
+    finally:
+        _in_place = before
+
+
+def _is_in_place(parameter: Tensor) -> bool:
+    return (
+        id(parameter) in _in_place and parameter.requires_grad
+        and not parameter._backward_hooks and not parameter._post_accumulate_grad_hooks
+    )  # fmt: skip
+
+
+def _place_of(parameter: Tensor) -> Tensor:
+    """Where the gradient of a whole parameter is added up: its own, or zeros that are handed to autograd."""
+    if not _is_in_place(parameter):
+        return torch.zeros_like(parameter)
+    if parameter.grad is None:  # dropped since the forward pass
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
+def _handed_on(parameters: Sequence[Tensor], places: Sequence[Tensor]) -> list[Tensor | None]:
+    """What a node's backward returns for its parameters."""
+    return [None if place is p.grad else place for p, place in zip(parameters, places, strict=True)]
+
+
 class _Window(torch.autograd.Function):
     """A slice of a parameter whose gradient is added to its place in the parameter's own, without a full-size copy."""
 
@@ -39,18 +82,15 @@ class _Window(torch.autograd.Function):
         return window(parameter.detach(), shape)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, None]:
-        if ctx.parameter.grad is None:  # dropped since the forward pass
-            full = torch.zeros_like(ctx.parameter)
-            window(full, grad.shape).copy_(grad)
-            return full, None
-        window(ctx.parameter.grad, grad.shape).add_(grad)
-        return None, None
+        place = _place_of(ctx.parameter)
+        window(place, grad.shape).add_(grad)
+        return *_handed_on([ctx.parameter], [place]), None
 
 
 def part(parameter: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """`window` of a parameter. Where the parameter has a gradient buffer, backward adds to that in place, so
-    gradients are had by `backward`, not by `torch.autograd.grad`."""
+    """`window` of a parameter, whose gradient can be `summed_in_place` where the parameter has a buffer for it."""
     if tuple(parameter.shape) == shape:
         return parameter
     if parameter.grad is None or not torch.is_grad_enabled():
@@ -86,51 +126,61 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
-    """Convolution in channels-last; 1x1 with stride 1 as a matrix product."""
+    """Convolution in channels-last; 1x1 as a matrix product, of every other pixel where it has a stride.
+
+    Not for speed alone: oneDNN 3.12 on AVX2 writes past its memory, or gives wrong gradients, in the weights' gradient
+    of strided 1x1 convolutions with fewer than 8 input channels (uxlfoundation/oneDNN#6035; docs/performance.md)."""
     if pointwise(layer):
-        return F.linear(x.permute(0, 2, 3, 1), weight[:, :, 0, 0], bias).permute(0, 3, 1, 2)
+        return F.linear(seen(x, layer).permute(0, 2, 3, 1), weight[:, :, 0, 0], bias).permute(0, 3, 1, 2)
     return F.conv2d(x, weight, bias, layer.stride, layer.kernel // 2, 1, layer.groups)
 
 
 def pointwise(layer: Layer) -> bool:
     """Whether a convolution is one matrix product on the (pixels x channels) view."""
-    return layer.kernel == 1 and layer.stride == 1 and layer.groups == 1
+    return layer.kernel == 1 and layer.groups == 1
+
+
+def seen(x: Tensor, layer: Layer) -> Tensor:
+    """The pixels [N, C, H', W'] of x that a 1x1 convolution reads."""
+    return x if layer.stride == 1 else x[:, :, :: layer.stride, :: layer.stride]
+
+
+def folded_conv(
+    x: Tensor, layer: Layer, weight: Tensor, scale: Tensor, shift: Tensor, running: tuple, eps: float
+) -> Tensor:
+    """A convolution with its norm folded into it, running statistics (mean, var, _), and its activation."""
+    mean, var, _ = running
+    factor = scale * torch.rsqrt(var + eps)
+    return ACTIVATIONS[layer.act](convolve(x, weight * factor.view(-1, 1, 1, 1), shift - mean * factor, layer))
 
 
 # --- convolution, norm and activation as one node ------------------------------------------------------------
-
-
-def fusible(x: Tensor, layer: Layer, *parameters: Tensor) -> bool:
-    """Whether `conv_norm_act` may run: in training on the CPU, where every parameter has a gradient buffer."""
-    return (
-        x.device.type == "cpu" and torch.is_grad_enabled() and not layer.bias
-        and all(p.grad is not None for p in parameters)
-    )  # fmt: skip
 
 
 def conv_norm_act(x: Tensor, layer: Layer, conv: Tensor, scale: Tensor, shift: Tensor, running, eps: float) -> Tensor:
     """What `convolve`, batch norm with the batch's own statistics and the activation do, for a leading slice.
 
     `conv`, `scale` and `shift` are the whole parameters. `running` is (mean, var, momentum) to be updated, or
-    (None, None, 0.0). Backward adds to the parameters' `.grad`."""
+    (None, None, 0.0)."""
     return _ConvNormAct.apply(x, conv, scale, shift, layer, running, eps)
 
 
 class _ConvNormAct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, conv, scale, shift, layer: Layer, running, eps: float):
-        x = x.contiguous(memory_format=torch.channels_last)
-        c = layer.out
+        c, ctx.size = layer.out, x.shape
         weight = window(conv.detach(), (c, layer.cin // layer.groups, layer.kernel, layer.kernel))
         small, move = scale.detach()[:c], shift.detach()[:c]
         if pointwise(layer):
+            x = seen(x, layer).contiguous(memory_format=torch.channels_last)
             n, cin, h, w = x.shape
             y = torch.mm(_rows(x), weight.view(c, cin).t()).view(n, h, w, c).permute(0, 3, 1, 2)
         else:
+            x = x.contiguous(memory_format=torch.channels_last)
             y = aten.convolution(x, weight, None, *geometry(layer))
         if y.numel() == c:
             raise ValueError(f"{layer.name}: a batch norm in training needs more than one value per channel")
-        kept, ctx.compiled = None, native.serves(x, y, conv)  # under autocast x and y are of two types
+        kept, ctx.compiled = None, select_norm(x, y, conv)  # under autocast x and y are of two types
         if ctx.compiled:
             y = y.contiguous(memory_format=torch.channels_last)
             out, center, spread = native.norm_act(y, layer, small, move, running, eps)
@@ -141,30 +191,45 @@ class _ConvNormAct(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         x, y, kept, weight, small, move, center, spread = ctx.saved_tensors
-        (conv, scale, shift), layer = ctx.parameters, ctx.layer
+        layer, places = ctx.layer, [_place_of(p) for p in ctx.parameters]
         c, wanted = layer.out, ctx.needs_input_grad[0]
         grad = grad.contiguous(memory_format=torch.channels_last)
-        to = _gradient(scale)[:c], _gradient(shift)[:c]
+        to = places[1][:c], places[2][:c]
         if ctx.compiled:
             grad = native.norm_act_back(grad, y, layer, small, move, center, spread, to)
         else:
             grad = torch_norm_act_back(grad, y, kept, layer, small, center, spread, ctx.eps, to)
-        place = window(_gradient(conv), weight.shape)
+        place = window(places[0], weight.shape)
         if pointwise(layer):
-            rows = _rows(grad)
-            place.select(3, 0).select(2, 0).addmm_(rows.t(), _rows(x))
-            back = torch.mm(rows, weight.view(c, -1)).view(*_last(x)).permute(0, 3, 1, 2) if wanted else None
-        elif ctx.compiled and native.serves_depthwise(x, layer):
-            back = native.depthwise_back(grad, x, weight, layer, place, wanted)
+            back = _pointwise_back(grad, x, weight, ctx.size, layer) if wanted else None
+            place.select(3, 0).select(2, 0).addmm_(_rows(grad).t(), _rows(x))
         else:
-            slow = layer.depthwise and not _well_served(x, grad, layer)
-            back, for_weight, _ = aten.convolution_backward(
-                grad, x, weight, None, *geometry(layer), (wanted, not slow, False)
-            )
-            place.add_(depthwise_gradient(grad, x, layer) if slow else for_weight)
-        return back, None, None, None, None, None, None
+            back = _conv_back(grad, x, weight, place, layer, wanted)
+        return back, *_handed_on(ctx.parameters, places), None, None, None
+
+
+def _pointwise_back(grad: Tensor, x: Tensor, weight: Tensor, size, layer: Layer) -> Tensor:
+    """The gradient of the input [size] of a 1x1 convolution that saw x of it: zero for what it did not see."""
+    back = torch.mm(_rows(grad), weight.view(layer.out, -1)).view(*_last(x)).permute(0, 3, 1, 2)
+    if layer.stride == 1:
+        return back
+    whole = torch.zeros(size, dtype=back.dtype).contiguous(memory_format=torch.channels_last)
+    seen(whole, layer).copy_(back)
+    return whole
+
+
+def _conv_back(grad: Tensor, x: Tensor, weight: Tensor, place: Tensor, layer: Layer, wanted: bool) -> Tensor | None:
+    """The gradient of a convolution's input, where `wanted`; that of its weight is added to `place`."""
+    how = select_gradient(x, grad, layer)
+    if how == "compiled":
+        return native.depthwise_back(grad, x, weight, layer, place, wanted)
+    asked = wanted, how == "torch", False
+    back, for_weight, _ = aten.convolution_backward(grad, x, weight, None, *geometry(layer), asked)
+    place.add_(for_weight if how == "torch" else depthwise_gradient(grad, x, layer))
+    return back
 
 
 def torch_norm_act(y, layer: Layer, scale, shift, running, eps: float) -> tuple[Tensor, ...]:
@@ -194,7 +259,7 @@ def torch_norm_act_back(grad, y, kept, layer: Layer, scale, mean, rstd, eps: flo
 
 
 def inverted(x: Tensor, block: Block, convs: Sequence[native.Parameters], eps: float) -> Tensor:
-    """A depthwise-separable block with the batch's statistics, where `native.serves_block`: what its layers do."""
+    """A depthwise-separable block with the batch's statistics, where `choice.select` says so: what its layers do."""
     return _Inverted.apply(x, block, convs, eps, *(p for conv in convs for p in conv[:3]))
 
 
@@ -209,24 +274,25 @@ class _Inverted(torch.autograd.Function):
         out, kept = native.inverted(x.contiguous(memory_format=torch.channels_last), block, convs, eps)
         given, *tensors = kept
         ctx.save_for_backward(*tensors)
-        ctx.given, ctx.parameters = given, [conv[:3] for conv in convs]
+        ctx.given, ctx.parameters = given, [p for conv in convs for p in conv[:3]]
+        ctx.versions = [p._version for p in ctx.parameters]
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
+        # C reads the parameters where they are, so autograd, which does this for tensors that are saved, cannot
+        if any(p._version != v for p, v in zip(ctx.parameters, ctx.versions, strict=True)):
+            raise RuntimeError(
+                "a parameter needed for gradient computation has been modified by an inplace operation since the "
+                "forward pass; run backward first, or the forward pass again"
+            )
         grad = grad.contiguous(memory_format=torch.channels_last)
         kept = native.Kept(ctx.given, *ctx.saved_tensors)
-        into = [[_gradient(p) for p in three] for three in ctx.parameters]
+        places = [_place_of(p) for p in ctx.parameters]
+        into = [places[i : i + 3] for i in range(0, len(places), 3)]
         back = native.inverted_back(grad, kept, into, ctx.needs_input_grad[0])
-        return back, *[None] * (3 + 3 * len(into))
-
-
-def _gradient(parameter: Tensor) -> Tensor:
-    """Its gradient buffer; a new one where that was dropped since the forward pass."""
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
+        return back, None, None, None, *_handed_on(ctx.parameters, places)
 
 
 def _last(x: Tensor) -> tuple[int, int, int, int]:
@@ -248,23 +314,12 @@ def geometry(layer: Layer) -> tuple:
 # --- gradients of depthwise weights --------------------------------------------------------------------------
 
 
-def _well_served(x: Tensor, grad: Tensor, layer: Layer) -> bool:
-    """Whether oneDNN's own gradient of depthwise weights is the faster: it has a kernel for 3 x 3 on images of
-    3 px and more, and a slow way for everything else, which on many pixels still wins (docs/performance.md)."""
-    if layer.kernel <= 3:
-        return min(x.shape[2:]) >= 3
-    return grad.shape[2] * grad.shape[3] > MANY_PIXELS
-
-
-MANY_PIXELS = 64
-
-
 def depthwise_gradient(grad: Tensor, x: Tensor, layer: Layer) -> Tensor:
     """[C, 1, k, k]: the gradient of a depthwise convolution's weights, for few pixels or large kernels.
 
     Tap (i, j) of a channel is the sum over images of x, moved by (i, j), times grad: a convolution of x with
     grad as its kernel, one group for every image and channel, dilated by the stride. Mostly the faster where
-    `_well_served` says no (docs/performance.md has the figures)."""
+    `choice.select_gradient` says so (docs/performance.md has the figures)."""
     (n, c, h, w), k, p = grad.shape, layer.kernel, layer.kernel // 2
     if h == w == 1:  # one output pixel sees one window
         out = grad.new_zeros(c, 1, k, k)

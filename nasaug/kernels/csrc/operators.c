@@ -1,10 +1,11 @@
-// Views of uint8 images [n, c, h, w], c 1 or 3: crops and mirrors, the operators of RandAugment and its kin, and their
-// way into floats: what nasaug/augment has in torch, bit for bit.
+// The operators of RandAugment and its kin on uint8 images [n, c, h, w], c 1 or 3: what nasaug/augment/ops.py has in
+// torch, bit for bit.
 //
 // Where torch rounds a product before it adds, the product is kept in memory or cast, so that no compiler makes one
 // rounding of the two; where torch rounds once, it is fmaf.
 
 #include "common.h"
+#include "pool.h"
 
 typedef unsigned char byte;
 typedef struct { long c, h, w; } Size;
@@ -163,84 +164,36 @@ static void by_tables(const byte *restrict from, byte *restrict into, Size s, in
     }
 }
 
+// What one call is given.
+typedef struct { const byte *images; byte *into; const long *which; const double *values; Size s; float *rooms; } Job;
+
+static void operate(const void *job, long i, int thread) {
+    const Job *j = job;
+    Size s = j->s;
+    long size = s.c * s.h * s.w;
+    const byte *from = j->images + i * size;
+    byte *to = j->into + i * size;
+    int operator = (int)j->which[i];
+    if (operator >= SHEAR_X && operator <= ROTATE) {
+        float map[6];
+        affine(operator, j->values[i], s, map);
+        sample(from, to, s, map, j->rooms + thread * 3 * (s.w + s.h));
+    }
+    else if (operator == COLOR && s.c == 3) color(from, to, s, j->values[i]);
+    else if (operator == SHARPNESS && s.h > 2 && s.w > 2) sharpness(from, to, s, j->values[i]);
+    else if (operator >= BRIGHTNESS) by_tables(from, to, s, operator, j->values[i]);
+    else memcpy(to, from, size);
+}
+
 // into [n, c, h, w] of images as large, each under its own operator at its own value (in ops.py's units), c 1 or 3.
 // Returns 0, or 1 where memory ran out.
 int operators(const byte *images, byte *into, const long *which, const double *values, long n, long c, long h, long w,
               int threads) {
-    Size s = {c, h, w};
-    long size = c * h * w;
-    int failed = 0;
-    #pragma omp parallel num_threads(n * size < ALONE ? 1 : threads)
-    {
-        float *room = malloc(3 * (w + h) * sizeof(float));
-        if (!room) failed = 1;
-        #pragma omp for schedule(dynamic, 8)
-        for (long i = 0; i < n; i++) {
-            const byte *from = images + i * size;
-            byte *to = into + i * size;
-            int operator = (int)which[i];
-            if (failed) continue;
-            if (operator >= SHEAR_X && operator <= ROTATE) {
-                float map[6];
-                affine(operator, values[i], s, map);
-                sample(from, to, s, map, room);
-            }
-            else if (operator == COLOR && c == 3) color(from, to, s, values[i]);
-            else if (operator == SHARPNESS && h > 2 && w > 2) sharpness(from, to, s, values[i]);
-            else if (operator >= BRIGHTNESS) by_tables(from, to, s, operator, values[i]);
-            else memcpy(to, from, size);
-        }
-        free(room);
-    }
-    return failed;
-}
-
-// --- before and after the operators --------------------------------------------------------------------------
-
-static inline int reflected(long at, long size) {
-    at = at < 0 ? -at : at;
-    return (int)at_most(at, 2 * (size - 1) - at);
-}
-
-// into [n, c, h, w]: crops of the reflect-padded images, down[i] and right[i] px off, mirrored where mirror[i].
-// Returns 0, or 1 where memory ran out.
-int shift(const byte *images, byte *into, const long *down, const long *right, const byte *mirror, long n, long c,
-          long h, long w, int threads) {
-    int failed = 0;
-    #pragma omp parallel num_threads(n * c * h * w < ALONE ? 1 : threads)
-    {
-        int *columns = malloc(w * sizeof(int));
-        if (!columns) failed = 1;
-        #pragma omp for schedule(static)
-        for (long i = 0; i < n; i++) {
-            if (failed) continue;
-            int moved = right[i] || mirror[i];
-            for (long x = 0; x < w; x++) columns[x] = reflected((mirror[i] ? w - 1 - x : x) + right[i], w);
-            for (long row = 0; row < c * h; row++) {
-                const byte *restrict from = images + ((i * c + row / h) * h + reflected(row % h + down[i], h)) * w;
-                byte *restrict to = into + (i * c * h + row) * w;
-                if (moved)
-                    for (long x = 0; x < w; x++) to[x] = from[columns[x]];
-                else memcpy(to, from, w);
-            }
-        }
-        free(columns);
-    }
-    return failed;
-}
-
-// into [n, h, w, 3]: the float that `table` [3, 256] has for each level of each channel; a grey image's for all three.
-int to_float(const byte *images, float *into, const float *table, long n, long c, long h, long w, int threads) {
-    long area = h * w, next = c == 1 ? 0 : area;
-    #pragma omp parallel for schedule(static) num_threads(n * c * area < ALONE ? 1 : threads)
-    for (long i = 0; i < n; i++) {
-        const byte *red = images + i * c * area, *green = red + next, *blue = green + next;
-        float *restrict to = into + i * area * 3;
-        for (long at = 0; at < area; at++, to += 3) {
-            to[0] = table[red[at]];
-            to[1] = table[256 + green[at]];
-            to[2] = table[512 + blue[at]];
-        }
-    }
+    Job j = {images, into, which, values, {c, h, w}, NULL};
+    threads = n * c * h * w < ALONE ? 1 : threads;
+    j.rooms = malloc(threads * 3 * (w + h) * sizeof(float));
+    if (!j.rooms) return 1;
+    share(operate, &j, n, threads);
+    free(j.rooms);
     return 0;
 }

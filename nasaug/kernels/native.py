@@ -1,31 +1,25 @@
-"""Parts of a training step in C (csrc/), where compiled.py has them.
+"""Parts of a training step in C (csrc/), where choice.py says that they are to be used: a whole inverted block
+(csrc/block.c), a norm with its activation (csrc/norm.c), depthwise gradients (csrc/depthwise.c).
 
-A tiny network's step is bound by its passes over memory, and these take fewer: a whole inverted block (csrc/block.c),
-else a norm with its activation (csrc/norm.c) and depthwise gradients (csrc/depthwise.c). Where `serves` is false
-kernels.py does the same with torch.
+A tiny network's step is bound by its passes over memory, and these take fewer. fused.py does the same with torch.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from . import compiled
-from .compiled import call
-from .plan import Block, Layer
+from ..plan import Block, Layer
+from .build import call
 
 NONE, CLIP, HSWISH = range(3)
 ACTS = {"": (NONE, 0.0), "relu": (CLIP, float("inf")), "relu6": (CLIP, 6.0), "hswish": (HSWISH, 0.0)}
-BLOCKS = ("inverted", "separable")
 MAX_KERNEL = 7
-MANY_PIXELS = 12 * 12
-MAX_PIXELS = 128 * 128  # a canvas of sixteen channels of one image has to stay in a core's cache
+MAX_PIXELS = 128 * 128  # a canvas of one image's channels, a vector of them, has to stay in a core's cache
 
 _P, _L, _F, _I = ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_int
 
@@ -47,21 +41,6 @@ class Inverted(ctypes.Structure):
         *((name, _I) for name in ("expands", "residual", "act")), ("top", _F), ("eps", _F),
         ("expand", Conv), ("depthwise", Conv), ("project", Conv),
     ]  # fmt: skip
-
-
-def serves(*tensors: Tensor) -> bool:
-    """Whether these run here: float32 on the CPU, and compiled, while nobody watches torch's operations or traces."""
-    return (
-        all(t.dtype == torch.float32 for t in tensors) and compiled.serves(*tensors)
-        and _get_current_dispatch_mode() is None and not torch.compiler.is_compiling()
-    )  # fmt: skip
-
-
-def serves_depthwise(x: Tensor, layer: Layer) -> bool:
-    """Whether `depthwise_back` can, and is not the slower: oneDNN's 3 x 3 on large maps is hard to beat."""
-    pixels = x.shape[2] * x.shape[3]
-    large = MANY_PIXELS if layer.kernel <= 3 else MAX_PIXELS
-    return layer.depthwise and layer.kernel <= MAX_KERNEL and pixels <= large
 
 
 def norm_act(y: Tensor, layer: Layer, scale: Tensor, shift: Tensor, running, eps: float) -> tuple[Tensor, ...]:
@@ -90,23 +69,6 @@ def depthwise_back(grad: Tensor, x: Tensor, weight: Tensor, layer: Layer, to: Te
     back = torch.empty_like(x) if wanted else None
     call("depthwise_back", grad, x, weight, _strides(weight), back, to, _strides(to), *_sizes(x, layer))
     return back
-
-
-def serves_block(x: Tensor, block: Block) -> bool:
-    """Whether `inverted` computes this block of x: more than one value per channel in a norm, as it was planned."""
-    if not _planned(block) or tuple(x.shape[2:]) != block.in_size or not serves(x):
-        return False
-    h, w = block.out_size
-    return len(x) * h * w > 1
-
-
-@cache
-def _planned(block: Block) -> bool:
-    """Depthwise-separable, with an expansion or without, no squeeze-excite; its canvas fits a core's cache."""
-    if block.spec.block not in BLOCKS or block.spec.se or block.spec.order != "post" or block.shortcut == "project":
-        return False
-    h, w = block.in_size
-    return block.spec.kernel <= MAX_KERNEL and h * w <= MAX_PIXELS
 
 
 class Parameters(NamedTuple):

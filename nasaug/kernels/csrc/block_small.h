@@ -1,5 +1,5 @@
 // The depthwise convolution of a compiled block on images of one or two pixels a side: the last blocks of a network on
-// small images. No canvas: an image's sixteen channels, and the nine taps that can meet them, stay in registers while
+// small images. No canvas: a vector of an image's channels, and the nine taps that can meet them, stay in registers while
 // the images of a part go by.
 
 #pragma once

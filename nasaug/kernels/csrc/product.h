@@ -5,11 +5,6 @@
 #include "common.h"
 
 #define PANEL (2 * LANES)   // columns that the inner loop takes at once
-#ifdef __AVX512F__
-#define ROWS 12             // rows that it takes at once: with a panel's two vectors, as many sums as registers hold
-#else
-#define ROWS 3
-#endif
 
 static inline long panels(long n) { return (n + PANEL - 1) / PANEL; }
 

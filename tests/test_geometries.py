@@ -1,0 +1,79 @@
+"""Every convolution that a space can draw, forward and back, where a write past the end of memory ends the process.
+
+oneDNN 3.12 does that on AVX2 in strided 1x1 convolutions of few channels (uxlfoundation/oneDNN#6035), which nets of
+usual width never have. Each kind of layer runs in a process of its own, held to AVX2, with glibc's checking allocator."""
+
+import ctypes.util
+import os
+import subprocess
+import sys
+from itertools import product
+
+import pytest
+
+from nasaug import spacefile
+from nasaug.files import bundled
+from nasaug.kernels.build import HELD_TO
+from nasaug.plan import BLOCKS, plan
+
+CHECKER = "libc_malloc_debug.so.0"  # of glibc 2.34 and newer; older ones check by themselves
+PROGRAM = """
+import sys, torch
+from torch.nn import functional as F
+from nasaug.kernels import choice
+from nasaug.kernels.fused import conv_norm_act, convolve
+from nasaug.plan import Layer
+kernel, stride, depthwise = map(int, sys.argv[1:4])
+torch.set_num_threads(1)
+for cin in (1, 2, 4, 7, 8, 17):
+    for out in (cin,) if depthwise else (1, 8):
+        for side in (1, 3, 8):
+            end = (side - 1) // stride + 1
+            layer = Layer("it", "conv", cin, out, end, end, kernel, stride, cin if depthwise else 1, act="relu6")
+            print(f"{cin} to {out} channels at {side} px", flush=True)
+            x = torch.randn(12, cin, side, side).contiguous(memory_format=torch.channels_last).requires_grad_()
+            w = torch.randn(out, 1 if depthwise else cin, kernel, kernel, requires_grad=True)
+            one, zero = torch.ones(out, requires_grad=True), torch.zeros(out, requires_grad=True)
+            for use in (True, False):
+                with choice.forced(use):
+                    for _ in range(5):
+                        for t in (w, one, zero):
+                            t.grad = torch.zeros_like(t)
+                        conv_norm_act(x, layer, w, one, zero, (None, None, 0.0), 1e-5).square().sum().backward()
+            for _ in range(5):
+                convolve(x, w, None, layer).square().sum().backward()
+            x.grad = w.grad = None
+            convolve(x, w, None, layer).square().sum().backward()
+            twins = [t.detach().double().requires_grad_() for t in (x, w)]
+            F.conv2d(*twins, None, stride, kernel // 2, 1, layer.groups).square().sum().backward()
+            for ours, right in zip((x, w), twins):
+                assert (ours.grad - right.grad).abs().max() <= 1e-4 * right.grad.abs().max(), "wrong gradient"
+print("ended well")
+"""
+
+
+def drawn():
+    """(kernel, stride, depthwise) of every convolution of every shipped space."""
+    found = set()
+    for path in sorted(bundled("search_spaces").glob("*.toml")):
+        space = spacefile.load(path.stem, BLOCKS)
+        for arch in (space.smallest, space.largest):
+            for block in plan(space, arch, 10).blocks:
+                layers = [*block.layers, *([block.project] if block.project else [])]
+                found |= {(x.kernel, x.stride, x.groups > 1) for x in layers if x.op == "conv"}
+    return found
+
+
+DRAWN = sorted(drawn() | set(product((1, 3, 5, 7), (1, 2), (True,))) | {(1, 2, False)})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the checking allocator is glibc's")
+@pytest.mark.parametrize(("kernel", "stride", "depthwise"), DRAWN)
+def test_a_convolution_stays_within_its_memory_and_its_gradients_are_right(kernel, stride, depthwise):
+    checked = {"LD_PRELOAD": CHECKER, "MALLOC_CHECK_": "3"} if ctypes.util.find_library("c") else {}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(kernel), str(stride), str(int(depthwise))], capture_output=True, text=True,
+        env=os.environ | HELD_TO["AVX2"] | checked,
+    )  # fmt: skip
+    last = (done.stdout.splitlines() or ["before the first"])[-1]
+    assert last == "ended well" and done.returncode == 0, f"{last}: exit code {done.returncode}, {done.stderr[-300:]}"
