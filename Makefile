@@ -20,6 +20,7 @@ demo: setup data
 
 bench: setup
 	$(RUN) benchmarks/bench.py --keep
+	$(RUN) benchmarks/bench.py --levels
 	$(RUN) benchmarks/growth.py
 
 bench-quick: setup

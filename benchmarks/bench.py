@@ -2,7 +2,10 @@
 docs/results/speed.json.
 
     python benchmarks/bench.py [--threads 2] [--rounds 5] [--only steps,supernet,…]      (make bench)
-    python benchmarks/bench.py --quick           the ratios kept for this processor still hold, within 20 %
+    python benchmarks/bench.py --quick           the ratios kept for this processor still hold, within 20 %, and no
+                                                 compiled step is slower than by torch's operations
+    python benchmarks/bench.py --levels          steps with torch and the kernels held to AVX2, and to AVX-512 where
+                                                 this processor has it, side by side
 
 Rounds of the things compared alternate, so that a drift of the machine's speed meets them alike.
 """
@@ -10,9 +13,12 @@ Rounds of the things compared alternate, so that a drift of the machine's speed 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -24,7 +30,10 @@ import speed_process  # noqa: E402
 import speed_search  # noqa: E402
 import speed_steps  # noqa: E402
 import torch  # noqa: E402
+from speed_steps import AS_TORCH  # noqa: E402
 from timing import Row  # noqa: E402
+
+from nasaug.kernels import build, choice  # noqa: E402
 
 KEPT = Path(__file__).resolve().parent.parent / "docs" / "results" / "speed.json"
 SECTIONS = {
@@ -81,6 +90,26 @@ def guarded(names: list[str], before: dict[str, float]) -> tuple[list[Row], list
     return rows, worse
 
 
+def lost(rows: list[Row]) -> list[str]:
+    """Steps that are slower with compiled kernels than by torch's operations."""
+    return [f"{row.path}: {row.value:.2f}" for row in rows if row.path.endswith(AS_TORCH) and row.value < 1]
+
+
+def levels(o: argparse.Namespace) -> None:
+    """A process for each level, all kernels on; their ratios side by side."""
+    found: dict[str, dict[str, float]] = {}
+    for level, held in build.HELD_TO.items():
+        if build._NEEDS[level] <= build._features():
+            with tempfile.NamedTemporaryFile(suffix=".json") as file:
+                command = [sys.executable, __file__, "--only", "steps", "--json", file.name]
+                command += ["--threads", str(o.threads), "--rounds", str(o.rounds)]
+                subprocess.run(command, check=True, env=os.environ | held, stdout=subprocess.DEVNULL)
+                found[level] = json.loads(Path(file.name).read_text())
+    print(f"{'':86s}" + "".join(f"{level:>12s}" for level in found))
+    for path in next(iter(found.values())):
+        print(f"{path:86s}" + "".join(f"{rows[path]:12.2f}" for rows in found.values()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
@@ -88,15 +117,23 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--keep", action="store_true", help=f"write the figures to {KEPT.name}")
+    parser.add_argument("--levels", action="store_true", help="steps held to each vector unit, side by side")
+    parser.add_argument("--json", default="", help="a file for the figures")
     o = parser.parse_args()
+    if o.levels:
+        return levels(o)
     torch.set_num_threads(o.threads)
     begun, names = time.monotonic(), o.only.split(",") if o.only else QUICK if o.quick else list(SECTIONS)
     where = f"{processor()}, {o.threads} threads"
     before = kept().get(where, {})
     if o.quick:
         rows, worse = guarded(names, before)
+        worse += lost(rows)
     else:
-        rows, worse = [row for name in names for row in SECTIONS[name](o.rounds)], []
+        with choice.forced(True) if o.json else contextlib.nullcontext():
+            rows, worse = [row for name in names for row in SECTIONS[name](o.rounds)], []
+    if o.json:
+        Path(o.json).write_text(json.dumps({row.path: row.value for row in rows}))
     print(f"{where}\n{table(rows)}\ntook {(time.monotonic() - begun) / 60:.1f} minutes")
     if o.keep:
         figures = kept()
@@ -105,7 +142,7 @@ def main() -> None:
     if o.quick and not before:
         print("no ratios are kept for this processor and number of threads: nothing to compare with")
     if worse:
-        sys.exit("slower by more than 20 %, measured twice:\n" + "\n".join(worse))
+        sys.exit("slower by more than 20 %, measured twice, or than torch's operations:\n" + "\n".join(worse))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from unittest.mock import patch
 
 import torch
 from timing import BATCH, SIZE, Job, Row, alternate, ratio
@@ -18,7 +17,7 @@ from torchvision.transforms.v2 import RandAugment
 
 from nasaug.augment import View, make_view
 from nasaug.augment.policies import randaugment
-from nasaug.kernels import build as compiled
+from nasaug.kernels import build, choice
 
 
 def augmentation(rounds: int) -> list[Row]:
@@ -32,7 +31,7 @@ def augmentation(rounds: int) -> list[Row]:
 
 def whole_view(rounds: int) -> list[Row]:
     """Crops, mirrors, RandAugment and the way into floats of 128 x 3 x 32 x 32 uint8, compiled and not."""
-    if compiled.library() is None:
+    if build.library() is None:
         return []
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (BATCH, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
@@ -42,7 +41,7 @@ def whole_view(rounds: int) -> list[Row]:
         make_view(view, images, generator, mean=(0.5,) * 3, std=(0.25,) * 3)
 
     def torchs() -> None:
-        with patch.object(compiled, "library", lambda: None):
+        with choice.forced(False):
             ours()
 
     times = alternate({"a view, compiled": ours, "a view, by torch's operations": torchs}, rounds, calls=10)

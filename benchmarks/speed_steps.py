@@ -19,14 +19,15 @@ from nasaug.augment import View
 from nasaug.data import Data
 from nasaug.elastic import BatchStats
 from nasaug.engine import Step, Trainer
-from nasaug.kernels import build as compiled
-from nasaug.kernels import native
+from nasaug.kernels import build, choice
 from nasaug.methods import Base, Baseline, Draw, GradAug, Method, NetAug, Sandwich
 from nasaug.net import Net
 from nasaug.runtime import open_runtime
 from nasaug.scoring import Scorer
 from nasaug.tasks import Classify
 from nasaug.training import Training, length_of
+
+AS_TORCH = ", times as fast as torch's operations"
 
 
 def tiny(resolution: int = SIZE) -> plan.Plan:
@@ -63,6 +64,16 @@ def published_steps() -> dict[str, Job]:
     }
 
 
+def by_torch(job: Job) -> Job:
+    """The same with torch's operations in the place of every compiled kernel."""
+
+    def run() -> None:
+        with choice.forced(False):
+            job()
+
+    return run
+
+
 def steps(rounds: int) -> list[Row]:
     images = made_up(1024)
     method = partial(NetAug, ladder="factors", sort=False)
@@ -70,6 +81,8 @@ def steps(rounds: int) -> list[Row]:
         "baseline": our_step(Baseline(), images),
         "NetAug": our_step(method(width_until=1.0), images),
         "NetAug, expand ratios alone": our_step(method(width_until=0.0), images),
+        "baseline by torch's operations": by_torch(our_step(Baseline(), images)),
+        "NetAug by torch's operations": by_torch(our_step(method(width_until=1.0), images)),
     }
     times = alternate(jobs, rounds, 4)
     rows = [Row(f"{name}, {TINY} at {SIZE} px", BATCH / median(t), "images/s") for name, t in times.items()]
@@ -80,6 +93,8 @@ def steps(rounds: int) -> list[Row]:
             reach=3, goal=4),
         Row("baseline step, times as fast as torch eager in NCHW", ratio(times, "published baseline", "baseline"),
             reach=3),
+        Row(f"NetAug step{AS_TORCH}", ratio(times, "NetAug by torch's operations", "NetAug"), reach=1.7),
+        Row(f"baseline step{AS_TORCH}", ratio(times, "baseline by torch's operations", "baseline"), reach=1.5),
         Row("NetAug over baseline in time, widths augmented", wide, reach=4.0, goal=3.0, most=True),
         Row("NetAug over baseline in time, over a run", (wide + expand) / 2, reach=2.9, goal=2.3, most=True),
     ]  # fmt: skip
@@ -175,7 +190,7 @@ def _torchs(p: plan.Plan) -> Callable[[], None]:
 
 def kernels_by_shape(rounds: int) -> list[Row]:
     """A compiled block, forward and back, against the same by layers, by shape: how many times as fast."""
-    if compiled.library() is None:
+    if build.library() is None:
         return []
     rows = []
     for size, cin, hidden, out, kernel, stride in (
@@ -200,11 +215,7 @@ def kernels_by_shape(rounds: int) -> list[Row]:
             with patch("nasaug.net.fused_block", lambda *given: None):
                 whole()
 
-        def by_torch(whole=whole) -> None:
-            with patch("nasaug.net.fused_block", lambda *given: None), patch.object(native, "serves", lambda *t: False):
-                whole()
-
-        times = alternate({"whole": whole, "layers": by_layers, "torch": by_torch}, rounds, 10)
+        times = alternate({"whole": whole, "layers": by_layers, "torch": by_torch(whole)}, rounds, 10)
         shape = f"block {cin} -> {hidden} -> {out}, {kernel} x {kernel}, {size} px, stride {stride}"
         rows += [
             Row(f"{shape}: times as fast as compiled layers", ratio(times, "layers", "whole")),

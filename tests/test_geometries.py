@@ -1,7 +1,8 @@
 """Every convolution that a space can draw, forward and back, where a write past the end of memory ends the process.
 
 oneDNN 3.12 does that on AVX2 in strided 1x1 convolutions of few channels (uxlfoundation/oneDNN#6035), which nets of
-usual width never have. Each kind of layer runs in a process of its own, held to AVX2, with glibc's checking allocator."""
+usual width never have. Each kind of layer runs in a process of its own, held to AVX2, with glibc's checking allocator.
+"""
 
 import ctypes.util
 import os

@@ -1,12 +1,11 @@
-"""The kernels' NEON code computes what torch does, tried without an ARM machine.
+"""The kernels computed outside of Python: for ARM under an emulator, and on this machine under sanitizers.
 
-They are cross-compiled and run under qemu by neon_driver.c, on inputs and expected outputs that are written here. What
-is expected is computed by torch's plain functions in double precision. This says nothing of the speed on a real
-processor: it is unknown.
+They are compiled with kernel_driver.c, which runs them on inputs and expected outputs that are written here, by torch's
+plain functions in double precision. NEON is cross-compiled and run under qemu, without an ARM machine; this says
+nothing of the speed on a real processor, which is unknown. AddressSanitizer and UBSan see AVX2 and what all units share.
 """
 
 import itertools
-import os
 import random
 import shutil
 import struct
@@ -19,18 +18,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nasaug.kernels import build
+
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 LIBRARIES = "/usr/aarch64-linux-gnu"  # where Debian's cross compiler has ARM's
-FLAGS = ["-O3", "-march=armv8-a", "-fopenmp", "-pthread"]
+FLAGS = {
+    "NEON": [COMPILER, "-O3", "-march=armv8-a", "-pthread"],
+    "AVX2": ["gcc", "-O1", "-g", "-march=x86-64-v3", "-pthread", "-fsanitize=address,undefined",
+             "-fno-sanitize-recover=undefined"],
+}  # fmt: skip
+RUN = {"NEON": [EMULATOR, "-L", LIBRARIES], "AVX2": []}
 STRICT = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"]
 HERE = Path(__file__).parent
 SOURCES = HERE.parents[1] / "nasaug" / "kernels" / "csrc"
 
-MISSING = [name for name in (COMPILER, EMULATOR) if shutil.which(name) is None]
-pytestmark = pytest.mark.skipif(
-    bool(MISSING),
-    reason=f"not on this machine: {' and '.join(MISSING)} (Debian's gcc-aarch64-linux-gnu and qemu-user)",
-)
+
+def need(unit: str) -> None:
+    """Skips where this machine cannot compile for the unit or run it."""
+    missing = [name for name in {"NEON": (COMPILER, EMULATOR), "AVX2": ("gcc",)}[unit] if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"not on this machine: {' and '.join(missing)} (Debian's gcc-aarch64-linux-gnu and qemu-user)")
+    if unit == "AVX2" and not build._NEEDS[unit] <= build._features():
+        pytest.skip("this processor has no AVX2")
+
 
 EPS = 1e-5
 KERNELS, STRIDES = (1, 3, 5, 7), (1, 2)
@@ -51,7 +61,7 @@ class Case(NamedTuple):
 
 
 def packed(case: Case) -> bytes:
-    """As neon_driver.c reads it."""
+    """As kernel_driver.c reads it."""
     counts = [len(part) for part in (case.numbers, case.inputs, case.outputs)]
     parts = [struct.pack("<16s112s3q", case.function.encode(), case.name.encode(), *counts)]
     parts.append(struct.pack(f"<{len(case.numbers)}d", *case.numbers))
@@ -70,28 +80,28 @@ def channels_last(images: Tensor) -> Tensor:
 NOTHING = torch.empty(0)  # becomes a null pointer
 
 
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
+@pytest.fixture(scope="module", params=list(FLAGS))
+def driver(request, tmp_path_factory):
     """Runs cases; gives whether all were right, and what was printed."""
-    program = tmp_path_factory.mktemp("neon") / "driver"
-    units = [HERE / "neon_driver.c", *(path for path in SOURCES.glob("*.c") if path.name != "block.c")]
-    compiled([*map(str, units), f"-I{SOURCES}", "-o", str(program), "-lm"])
+    need(request.param)
+    program = tmp_path_factory.mktemp("driven") / "driver"
+    units = [HERE / "kernel_driver.c", *(path for path in SOURCES.glob("*.c") if path.name != "block.c")]
+    compiled(request.param, [*map(str, units), f"-I{SOURCES}", "-o", str(program), "-lm"])
 
     def run(cases: list[Case]) -> tuple[bool, str]:
         file = program.with_name("cases")
         file.write_bytes(b"".join(map(packed, cases)))
         told = subprocess.run(
-            [EMULATOR, "-L", LIBRARIES, str(program), str(file)], capture_output=True, text=True,
-            env=os.environ | {"OMP_WAIT_POLICY": "passive"},  # waiting threads that spin are slow under an emulator
+            [*RUN[request.param], str(program), str(file)], capture_output=True, text=True,
         )  # fmt: skip
-        assert told.stdout.startswith("unit NEON\n"), told.stdout[:500] + told.stderr[:500]
+        assert told.stdout.startswith(f"unit {request.param}\n"), told.stdout[:500] + told.stderr[:500]
         return told.returncode == 0, told.stdout + told.stderr
 
     return run
 
 
-def compiled(arguments: list[str]) -> None:
-    told = subprocess.run([COMPILER, *FLAGS, *arguments], capture_output=True, text=True)
+def compiled(unit: str, arguments: list[str]) -> None:
+    told = subprocess.run([*FLAGS[unit], *arguments], capture_output=True, text=True)
     assert told.returncode == 0, told.stderr[:5000]
 
 
@@ -369,9 +379,11 @@ def back_case(shape: Shape, edge: tuple[int, float] | None = None) -> Case:
 
 
 @pytest.mark.parametrize("source", sorted(SOURCES.glob("*.c")), ids=lambda path: path.name)
-def test_every_source_compiles_without_a_warning(source, tmp_path):
+@pytest.mark.parametrize("unit", FLAGS)
+def test_every_source_compiles_without_a_warning(unit, source, tmp_path):
     """All of them, since they are compiled together: where one fails, none is used."""
-    compiled([*STRICT, "-fPIC", "-c", str(source), "-o", str(tmp_path / "it.o")])
+    need(unit)
+    compiled(unit, [*STRICT, "-fPIC", "-c", str(source), "-o", str(tmp_path / "it.o")])
 
 
 def test_norms_with_activations(driver):
