@@ -652,13 +652,35 @@ def test_what_was_chosen_is_kept_beside_the_library_and_what_was_not_is_tested_a
 
 
 @needs_compiler
-def test_the_self_test_finds_these_kernels_right(monkeypatch):
-    """Each kind; how fast they are is for benchmarks to say."""
+@pytest.mark.parametrize("within", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_the_self_test_finds_these_kernels_right(within, monkeypatch):
+    """Each kind, wherever it is called for; how fast they are is for benchmarks to say."""
     import nasaug.augment.ops  # noqa: F401 (its sample)
 
     monkeypatch.setattr(choice, "_ratio", lambda torchs, ours: 1.5)
     monkeypatch.setattr(choice, "ENOUGH_S", 100.0)
-    assert choice.self_test(1, list(choice.KINDS)) == dict.fromkeys(choice.KINDS, True)
+    with within():
+        assert choice.self_test(1, list(choice.KINDS)) == dict.fromkeys(choice.KINDS, True)
+
+
+@needs_compiler
+def test_a_kernel_may_be_asked_for_first_in_a_forward_pass():
+    """In a process of its own, where nothing is chosen yet."""
+    program = """
+import torch
+from nasaug.kernels import choice
+choice._kept = lambda *given: {}
+from nasaug.kernels.fused import conv_norm_act
+from nasaug.plan import Layer
+x, w, one, zero = torch.randn(4, 6, 5, 5), torch.randn(6, 1, 3, 3), torch.ones(6), torch.zeros(6)
+for t in (w, one, zero):
+    t.requires_grad_().grad = torch.zeros_like(t)
+layer = Layer("it", "conv", 6, 6, 5, 5, 3, 1, 6, act="relu6")
+conv_norm_act(x, layer, w, one, zero, (None, None, 0.0), 1e-5).sum().backward()
+print(len(choice.table(1)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == f"{len(choice.KINDS)}\n", done.stderr
 
 
 @needs_compiler

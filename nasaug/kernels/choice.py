@@ -241,10 +241,12 @@ def self_test(threads: int, kinds: list[str]) -> Table:
 
 
 def _tested(kind: str) -> bool | None:
-    job = _job(kind)
+    with torch.inference_mode(False):
+        job = _job(kind)
 
     def run(use: bool) -> list[Tensor]:
-        with forced(use):
+        # it may be called for in the middle of anything: a forward pass, an evaluation, autocast
+        with forced(use), torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
             return job()
 
     if not _alike(run(True), run(False)):

@@ -2,7 +2,7 @@
 
 They are compiled with kernel_driver.c, which runs them on inputs and expected outputs that are written here, by torch's
 plain functions in double precision. NEON is cross-compiled and run under qemu, without an ARM machine; this says
-nothing of the speed on a real processor, which is unknown. AddressSanitizer and UBSan see AVX2 and what all units share.
+nothing of the speed on a real processor: it is unknown. AddressSanitizer and UBSan see AVX2 and what all units share.
 """
 
 import itertools

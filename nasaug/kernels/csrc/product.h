@@ -84,7 +84,7 @@ static void product(const float *a, const Vec *panels, float *c, long rows, long
 }
 
 // c [m, n] (+)= a^T b with a [rows, m] and b [rows, n].
-static void outer(const float *a, const float *b, float *c, long rows, long m, long n, int add) {
+static __attribute__((unused)) void outer(const float *a, const float *b, float *c, long rows, long m, long n, int add) {
     for (long i = 0; i < m; i += ROWS)
         for (long j = 0; j < n; j += PANEL) {
             long columns = at_most(PANEL, n - j), here = at_most(ROWS, m - i);
