@@ -99,7 +99,7 @@ def levels(o: argparse.Namespace) -> None:
     """A process for each level, all kernels on; their ratios side by side."""
     found: dict[str, dict[str, float]] = {}
     for level, held in build.HELD_TO.items():
-        if build._NEEDS[level] <= build._features():
+        if build.has(level):
             with tempfile.NamedTemporaryFile(suffix=".json") as file:
                 command = [sys.executable, __file__, "--only", "steps", "--json", file.name]
                 command += ["--threads", str(o.threads), "--rounds", str(o.rounds)]

@@ -18,7 +18,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from .kernels import native
 from .kernels.choice import select, select_node
-from .kernels.fused import ACTIVATIONS, conv_norm_act, convolve, inverted, inverted_eval, part
+from .kernels.fused import ACTIVATIONS, conv_norm_act, convolve, folded_conv, inverted, inverted_eval, part
 from .plan import Block, Layer
 
 
@@ -120,11 +120,6 @@ class Norm(nn.BatchNorm2d):
     def scale_shift(self, channels: int) -> tuple[Tensor, Tensor]:
         return part(self.weight, (channels,)), part(self.bias, (channels,))
 
-    def fold(self) -> tuple[Tensor, Tensor]:
-        """Scale and shift per channel that equal this norm with its running statistics."""
-        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
-        return scale, self.bias - self.running_mean * scale
-
 
 class Conv(nn.Conv2d):
     """Convolution with its norm and activation; the norm comes first where `layer.pre` is set."""
@@ -152,8 +147,8 @@ class Conv(nn.Conv2d):
             x = convolve(x, weight, bias, layer)
             return x if layer.pre else ACTIVATIONS[layer.act](x)
         if stats.folds:
-            scale, shift = self.norm.fold()
-            return ACTIVATIONS[layer.act](convolve(x, weight * scale.view(-1, 1, 1, 1), shift, layer))
+            known = self.norm.running_mean, self.norm.running_var, 0.0
+            return folded_conv(x, layer, weight, self.norm.weight, self.norm.bias, known, self.norm.eps)
         return ACTIVATIONS[layer.act](stats.norm(self.norm, convolve(x, weight, bias, layer), layer.out))
 
     def _slice(self, layer: Layer) -> tuple[Tensor, Tensor | None]:

@@ -6,7 +6,6 @@ A run without `result.json` is unfinished. Only one process at a time can hold a
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -80,7 +79,7 @@ class RunDir:
             self._lock.close()
 
     def environment(self) -> dict[str, Any]:
-        """What env.json holds; nothing where there is none."""
+        """What env.json holds, but for its format nothing where there is none."""
         path = self.path / "env.json"
         return read_json(path, "nasaug-env/1") if path.is_file() else {"format": "nasaug-env/1"}
 
@@ -173,8 +172,7 @@ def _hold(path: Path) -> IO[str]:
     except OSError as error:
         raise write_error(path, error) from error
     try:
-        # record locks, unlike flock, are not passed on to forked loader workers, which may outlive a kill
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(lock)
     except (BlockingIOError, PermissionError) as error:
         lock.seek(0)
         holder = lock.read()
@@ -189,6 +187,25 @@ def _hold(path: Path) -> IO[str]:
     return lock
 
 
+def _lock(file: IO[str]) -> None:
+    """Locks it for this process. Raises BlockingIOError or PermissionError where another one has."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where the locked byte cannot be read by others: one far beyond what is written
+        import msvcrt
+
+        file.seek(2**30)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        return
+    # record locks, unlike flock, are not passed on to forked loader workers, which may outlive a kill
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def describe_environment() -> dict[str, Any]:
     """Versions, machine, commit and command line, read without importing any of the packages."""
     versions = {}
@@ -201,7 +218,7 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions,
         "platform": platform.platform(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "commit": _commit(),
         "command": without_passwords(shlex.join(sys.orig_argv)),
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import resource
 import select
 import signal
 import threading
@@ -48,10 +47,15 @@ class Runtime:
             torch.manual_seed(seed)
             yield
 
-    def peak_memory(self) -> int:
-        """Bytes: the most that was held at once, on an accelerator by tensors, else by the whole process."""
+    def peak_memory(self) -> int | None:
+        """Bytes: the most that was held at once, on an accelerator by tensors, else by the whole process; None where
+        the system does not tell (Windows)."""
         if self.accelerated:
             return torch.cuda.max_memory_allocated(self.device)
+        try:
+            import resource
+        except ImportError:
+            return None
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def describe(self) -> str:
@@ -106,15 +110,18 @@ class Pending:
             raise Stopped(self.signum)
 
 
+HANG_UP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # Windows has none
+
+
 def stop_signals() -> list[signal.Signals]:
     """Those that ask a run to end: Ctrl-C, SIGTERM, and a hang-up (a lost ssh connection) unless ignored (nohup)."""
-    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]
+    hang_up = [s for s in HANG_UP if signal.getsignal(s) is not signal.SIG_IGN]
+    return [signal.SIGINT, signal.SIGTERM, *hang_up]
 
 
 def mute_unheard() -> None:
     """Let what is told to a terminal that hung up, or into a pipe that nobody reads, be lost and be no fault."""
-    for stream in (1, 2):
+    for stream in (1, 2) if hasattr(select, "poll") else ():
         poll = select.poll()
         poll.register(stream, 0)  # tells of errors alone
         if poll.poll(0):
@@ -131,7 +138,7 @@ def deferred_stop() -> Iterator[Pending]:
 
     def note(signum, frame):
         mute_unheard()
-        if pending.signum is not None and signum != signal.SIGHUP:
+        if pending.signum is not None and signum not in HANG_UP:
             os._exit(128 + signum)
         pending.signum = pending.signum or signum
 

@@ -27,7 +27,7 @@ def either(request):
     """The same in C and in torch."""
     from nasaug.kernels import build, choice
 
-    if request.param == "compiled" and build._unsupported():
+    if request.param == "compiled" and build.unsupported():
         pytest.skip("no C compiler, or NASAUG_KERNELS is off")
     assert request.param == "by torch" or build.library() is not None
     with choice.forced(request.param == "compiled"):

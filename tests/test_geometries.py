@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from itertools import product
+from random import Random
 
 import pytest
 
@@ -58,7 +59,7 @@ def drawn():
     found = set()
     for path in sorted(bundled("search_spaces").glob("*.toml")):
         space = spacefile.load(path.stem, BLOCKS)
-        for arch in (space.smallest, space.largest):
+        for arch in (space.smallest, space.largest, *(space.sample(Random(seed)) for seed in range(20))):
             for block in plan(space, arch, 10).blocks:
                 layers = [*block.layers, *([block.project] if block.project else [])]
                 found |= {(x.kernel, x.stride, x.groups > 1) for x in layers if x.op == "conv"}

@@ -1,13 +1,8 @@
-"""A training step's own operations compute what torch's do; compiled ones are done without where they cannot be had."""
+"""A training step's own operations compute what torch's do, and are never silently wrong."""
 
 import copy
-import os
-import re
-import shutil
 import subprocess
 import sys
-import time
-from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -25,7 +20,7 @@ from nasaug.net import Net
 from nasaug.plan import Layer, Spec, lower
 
 # Asked of the compiler, not of what it made: a source that no longer compiles must fail here, not be left out.
-WITHOUT = bool(build._unsupported())
+WITHOUT = bool(build.unsupported())
 needs_compiler = pytest.mark.skipif(WITHOUT, reason="this machine has no C compiler, or NASAUG_KERNELS is off")
 EPS = 1e-5
 
@@ -112,6 +107,21 @@ def test_many_blocks_of_rows_are_merged(act, shape):
     back = native.norm_act_back(grad, y, layer, scale, shift, mean, rstd, to)
     assert close(out, expected) and close(back, leaves[0].grad)
     assert close(to[0], leaves[1].grad) and close(to[1], leaves[2].grad)
+
+
+@needs_compiler
+@pytest.mark.parametrize("edge", [-3.0, 3.0])
+def test_the_slope_of_hswish_at_its_kinks_is_torchs(edge):
+    """Values that are all alike become their norm's shift exactly."""
+    y, grad, scale, shift = torch.ones(2, 5, 4, 4), image_batch(2, 5, 4, 4), torch.ones(5), torch.full((5,), edge)
+    y = y.contiguous(memory_format=torch.channels_last)
+    layer = conv_layer(5, act="hswish")
+    _, mean, rstd = native.norm_act(y, layer, scale, shift, (None, None, 0.0), EPS)
+    to = torch.zeros(5), torch.zeros(5)
+    native.norm_act_back(grad, y, layer, scale, shift, mean, rstd, to)
+    z = torch.full_like(y, edge).requires_grad_()
+    F.hardswish(z).backward(grad)
+    assert close(to[1], z.grad.sum((0, 2, 3)))
 
 
 @needs_compiler
@@ -420,151 +430,7 @@ print([zlib.crc32(t.contiguous().numpy().tobytes()) for t in (out, mean, rstd, b
     assert runs[0].stdout.startswith("[") and runs[0].stdout == runs[1].stdout == runs[2].stdout
 
 
-PROGRAM = """
-import sys, torch
-from nasaug.kernels import build, choice
-from nasaug.plan import Layer
-from nasaug.kernels.fused import conv_norm_act
-assert (build.library() is None) == (sys.argv[1] == "without"), build.why_not()
-assert bool(build.why_not()) == (sys.argv[1] == "without")
-g = torch.Generator().manual_seed(0)
-x = torch.randn(4, 6, 5, 5, generator=g, requires_grad=True)
-layer = Layer("it", "conv", 6, 6, 5, 5, 3, 1, 6, act="relu6")
-w, one, zero = torch.randn(6, 1, 3, 3, generator=g), torch.ones(6), torch.zeros(6)
-for t in (w, one, zero):
-    t.requires_grad_().grad = torch.zeros_like(t)
-conv_norm_act(x, layer, w, one, zero, (None, None, 0.0), 1e-5).square().sum().backward()
-print([round(t.grad.abs().sum().item(), 3) for t in (x, w, one, zero)])
-"""
-
-
-def told_with(which, **changes):
-    """What PROGRAM printed with such an environment; `which` says whether it has compiled kernels."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, which], capture_output=True, text=True, env=os.environ | changes, timeout=200
-    )
-    assert done.stdout.startswith("["), done.stderr
-    return done
-
-
-def script(path, text):
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return str(path)
-
-
-@pytest.mark.parametrize("missing", ["switched off", "no compiler"])
-def test_without_them_torch_does_the_same(missing, tmp_path):
-    """A training step with and without, in processes of their own; nothing is printed and nothing left."""
-    changes = {
-        "switched off": {"NASAUG_KERNELS": "off"}, "no compiler": {"PATH": str(tmp_path / "bin"), "CC": ""},
-    }[missing]  # fmt: skip
-    empty = tmp_path / "kept"
-    runs = [told_with("without", **{"NASAUG_KERNELS": str(empty)} | changes)]
-    if not WITHOUT:
-        runs.append(told_with("with"))
-    assert [run.stderr for run in runs] == [""] * len(runs)
-    assert len({run.stdout for run in runs}) == 1
-    assert not empty.exists() or not any(empty.iterdir())
-
-
-@needs_compiler
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"CC": "false"}, "false failed"),
-        ({"CC": "{tmp}/says-why"}, "says-why failed: error: no such target"),
-        ({"CC": "{tmp}/makes-nothing"}, "makes-nothing made no file"),
-        ({"CC": "{tmp}/makes-text"}, "what .*makes-text made does not run on this machine"),
-        ({"NASAUG_KERNELS": "/proc/nowhere"}, "No such file or directory: '?/proc/nowhere.*NASAUG_KERNELS=FOLDER"),
-        ({"NASAUG_KERNELS": "{tmp}/file"}, "(File exists|Not a directory).*{tmp}/file.*NASAUG_KERNELS=FOLDER"),
-        ({"NASAUG_KERNELS": "", "XDG_CACHE_HOME": "", "HOME": "~nobody-at-all"}, "no home folder.*NASAUG_KERNELS"),
-        ({"NASAUG_MARCH": "no-such-processor"}, "no-such-processor"),
-    ],
-    ids=lambda given: given if isinstance(given, str) else "",
-)
-def test_what_cannot_be_compiled_is_told_in_a_line_and_done_by_torch(changes, told, tmp_path):
-    script(tmp_path / "says-why", "echo 'error: no such target' >&2; exit 1")
-    script(tmp_path / "makes-nothing", "exit 0")
-    made = 'while [ "$1" != -o ]; do shift; done; echo "no library" > "$2"'
-    script(tmp_path / "makes-text", made)
-    (tmp_path / "file").write_text("kept")
-    filled = {name: value.replace("{tmp}", str(tmp_path)) for name, value in changes.items()}
-    done = told_with("without", **{"NASAUG_KERNELS": str(tmp_path / "kept")} | filled)
-    why = told.replace("{tmp}", str(tmp_path))
-    line = f"nasaug: warning: no compiled kernels [(].*{why}.*[)]; torch's operations.*"
-    assert re.fullmatch(f"{line}\n", done.stderr), done.stderr
-    assert done.stdout == told_with("without", NASAUG_KERNELS="off").stdout
-    assert (tmp_path / "file").read_text() == "kept"
-    left = list((tmp_path / "kept").iterdir()) if (tmp_path / "kept").exists() else []
-    assert left == []
-
-
-@needs_compiler
-def test_a_compiler_that_hangs_is_ended_with_all_that_it_began(tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "HANGS_AFTER_S", 0.5)
-    pid = tmp_path / "pid"
-    hangs = script(tmp_path / "hangs", f"sleep 100 & echo $! > {pid}; wait")
-    with pytest.raises(subprocess.TimeoutExpired):
-        build._run([hangs])
-    for _ in range(50):
-        if not Path(f"/proc/{pid.read_text().strip()}").exists():
-            break
-        time.sleep(0.1)
-    else:
-        state = Path(f"/proc/{pid.read_text().strip()}/stat").read_text()
-        assert ") Z" in state  # ended, and not yet collected by whoever inherits it
-
-
-@needs_compiler
-@pytest.mark.parametrize("damage", ["cut off", "changed", "gone", "another's", "no notes", "notes cut off"])
-def test_a_cached_library_that_is_damaged_is_made_anew(damage, tmp_path, monkeypatch):
-    """Copied, so that only what the damage calls for is compiled."""
-    source = build.library()
-    notes = Path(shutil.copy(source.notes, tmp_path))
-    path = Path(shutil.copy(source.functions._name, tmp_path))
-    whole, compiled = path.read_bytes(), []
-    monkeypatch.setenv("NASAUG_KERNELS", str(tmp_path))
-
-    def compile_again(command, into):
-        compiled.append(command)
-        path.write_bytes(whole)
-        into.write_bytes(source.notes.read_bytes())
-
-    monkeypatch.setattr(build, "_compile", compile_again)
-    assert build._from_cache_or_compiled(build._command()).notes == notes and not compiled
-    path.unlink()  # what is loaded must not change
-    path.write_bytes(whole)
-    {
-        "cut off": lambda: path.write_bytes(whole[:5000]), "changed": lambda: path.write_bytes(whole[:-9] + b"x" * 9),
-        "gone": path.unlink, "another's": lambda: path.write_bytes(b"not a library"), "no notes": notes.unlink,
-        "notes cut off": lambda: notes.write_bytes(notes.read_bytes()[:9]),
-    }[damage]()  # fmt: skip
-    assert build._from_cache_or_compiled(build._command()).unit == source.unit and len(compiled) == 1
-
-
-@needs_compiler
-def test_a_library_of_a_unit_that_the_processor_has_not_is_refused(monkeypatch):
-    monkeypatch.setattr(build, "_features", lambda: frozenset({"sse2"}))
-    with pytest.raises(build._Unfit, match="which this processor has not"):
-        build._load(build.library().notes)
-    assert "neither AVX2" in build._unsupported()
-
-
-def test_other_systems_are_left_to_torch(monkeypatch):
-    monkeypatch.setattr(build.platform, "system", lambda: "Darwin")
-    assert build._unsupported() in ("they are not written for Darwin", "NASAUG_KERNELS=off")
-
-
 # --- never silently wrong ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["compiled", "by torch"])
-def either_way(request):
-    if request.param == "compiled" and WITHOUT:
-        pytest.skip("no compiled kernels here")
-    with choice.forced(request.param == "compiled"):
-        yield
 
 
 def net_with_buffers():
@@ -575,7 +441,7 @@ def net_with_buffers():
 
 
 @pytest.mark.parametrize("changed", ["s2.b1.dw.weight", "s2.b1.expand.norm.weight", "stem.weight"])
-def test_a_weight_changed_between_forward_and_backward_is_an_error_as_in_torch(changed, either_way):
+def test_a_weight_changed_between_forward_and_backward_is_an_error_as_in_torch(changed, either):
     net, x = net_with_buffers()
     loss = net(x).square().sum()
     with torch.no_grad():
@@ -584,7 +450,7 @@ def test_a_weight_changed_between_forward_and_backward_is_an_error_as_in_torch(c
         loss.backward()
 
 
-def test_gradients_are_had_by_autograd_grad_and_hooks_see_them(either_way):
+def test_gradients_are_had_by_autograd_grad_and_hooks_see_them(either):
     """Whether or not a trainer adds them in place; autograd.grad writes to nobody's .grad."""
     net, x = net_with_buffers()
     net(x).square().sum().backward()
@@ -606,94 +472,11 @@ def test_gradients_are_had_by_autograd_grad_and_hooks_see_them(either_way):
     assert not seen
 
 
-def test_a_second_derivative_is_refused(either_way):
+def test_a_second_derivative_is_refused(either):
     net, x = net_with_buffers()
     (first,) = torch.autograd.grad(net(x).square().sum(), [net.get_parameter("stem.weight")], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.square().sum().backward()
-
-
-# --- what is chosen ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("results", "ratios", "chosen"),
-    [
-        ("alike", [2.0, 2.1, 1.9], True), ("alike", [0.8, 0.85, 0.82], False), ("other", [2.0, 2.1, 1.9], False),
-        ("alike", [2.0, 1.0, 3.0] * 3, None), ("alike", [2.0, 1.0, 3.0, 1.5, 1.6, 1.5], True),
-    ],
-)  # fmt: skip
-def test_a_kernel_is_used_where_it_is_right_and_no_slower(results, ratios, chosen, monkeypatch):
-    """And where rounds disagree nothing is decided."""
-    out = iter([torch.ones(3), torch.ones(3) + (results == "other")])
-    monkeypatch.setattr(choice, "_job", lambda kind: lambda: [next(out)])
-    left = iter(ratios)
-    monkeypatch.setattr(choice, "_ratio", lambda torchs, ours: next(left))
-    assert choice._tested("norm and activation") is chosen
-
-
-@needs_compiler
-def test_what_was_chosen_is_kept_beside_the_library_and_what_was_not_is_tested_again(tmp_path, monkeypatch):
-    source = build.library()
-    library = source._replace(notes=Path(shutil.copy(source.notes, tmp_path)))
-    monkeypatch.setattr(build, "library", lambda: library)
-    asked = []
-
-    def test(threads, kinds):
-        asked.append((threads, kinds))
-        return {kind: kind.startswith("block") for kind in kinds if kind != "norm and activation"}
-
-    monkeypatch.setattr(choice, "self_test", test)
-    fresh = choice.table.__wrapped__
-    first = fresh(7)
-    assert first["norm and activation"] and not first["depthwise gradient, larger"]
-    assert fresh(7) == first and fresh(8) == first
-    assert asked == [(7, list(choice.KINDS)), (7, ["norm and activation"]), (8, list(choice.KINDS))]
-
-
-@needs_compiler
-@pytest.mark.parametrize("within", [torch.enable_grad, torch.no_grad, torch.inference_mode])
-def test_the_self_test_finds_these_kernels_right(within, monkeypatch):
-    """Each kind, wherever it is called for; how fast they are is for benchmarks to say."""
-    import nasaug.augment.ops  # noqa: F401 (its sample)
-
-    monkeypatch.setattr(choice, "_ratio", lambda torchs, ours: 1.5)
-    monkeypatch.setattr(choice, "ENOUGH_S", 100.0)
-    with within():
-        assert choice.self_test(1, list(choice.KINDS)) == dict.fromkeys(choice.KINDS, True)
-
-
-@needs_compiler
-def test_a_kernel_may_be_asked_for_first_in_a_forward_pass():
-    """In a process of its own, where nothing is chosen yet."""
-    program = """
-import torch
-from nasaug.kernels import choice
-choice._kept = lambda *given: {}
-from nasaug.kernels.fused import conv_norm_act
-from nasaug.plan import Layer
-x, w, one, zero = torch.randn(4, 6, 5, 5), torch.randn(6, 1, 3, 3), torch.ones(6), torch.zeros(6)
-for t in (w, one, zero):
-    t.requires_grad_().grad = torch.zeros_like(t)
-layer = Layer("it", "conv", 6, 6, 5, 5, 3, 1, 6, act="relu6")
-conv_norm_act(x, layer, w, one, zero, (None, None, 0.0), 1e-5).sum().backward()
-print(len(choice.table(1)))
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout == f"{len(choice.KINDS)}\n", done.stderr
-
-
-@needs_compiler
-def test_a_run_goes_on_with_what_it_chose(monkeypatch):
-    recorded = choice.record()
-    recorded["compiled"] = ["norm and activation"]
-    monkeypatch.setattr(choice, "_adopted", None)
-    assert choice.adopt(recorded) == ""
-    assert choice._table() == {kind: kind == "norm and activation" for kind in choice.KINDS}
-    assert "threads 99 then" in choice.adopt(recorded | {"threads": 99})
-    monkeypatch.setattr(choice, "_adopted", None)
-    assert "kernels for NEON then" in choice.adopt(recorded | {"unit": "NEON"}) and choice._adopted is None
-    assert choice.adopt(None) == ""
 
 
 # --- threads -------------------------------------------------------------------------------------------------

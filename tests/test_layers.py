@@ -101,3 +101,22 @@ def code_of(path):
 def test_cuda_is_named_in_one_place():
     named = {name_of(path) for path in modules if "cuda" in code_of(path).lower()}
     assert named <= {"nasaug.runtime"}
+
+
+def test_no_module_needs_what_windows_has_not_to_be_imported():
+    names = [name_of(path).removesuffix(".__init__") for path in modules if path.stem != "__main__"]
+    code = f"""
+import importlib, os, select, signal, sys
+import torch, torchvision  # which look for some of it themselves
+for name in ("fcntl", "resource", "termios", "pwd", "grp"):
+    sys.modules[name] = None
+del os.sched_getaffinity, select.poll, signal.SIGHUP
+for name in {names}:
+    importlib.import_module(name)
+from nasaug.rundir import cores
+from nasaug.runtime import mute_unheard, open_runtime, stop_signals
+mute_unheard()
+print(cores() >= 1, len(stop_signals()), open_runtime("cpu").peak_memory())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "True 2 None\n", done.stderr

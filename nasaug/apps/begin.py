@@ -18,7 +18,7 @@ from ..errors import BadInput, RunFault
 from ..kernels import choice
 from ..progress import say
 from ..rundir import RunDir, check_new
-from ..runtime import Stopped, mute_unheard, stop_signals
+from ..runtime import HANG_UP, Stopped, mute_unheard, stop_signals
 
 JOB, JOB_FILE = "nasaug-job/1", "job.json"
 
@@ -46,6 +46,7 @@ def write_job(run: RunDir, verb: str, **what: Any) -> None:
     """What the command was asked beside its recipe, for --resume; written last: with it a run has begun.
 
     The environment's record is told which kernels it runs with, so that it goes on with the same."""
+    choice.adopt({})
     run.note(kernels=choice.record())
     files.write_json(run.path / JOB_FILE, {"format": JOB, "verb": verb, **what})
 
@@ -58,7 +59,7 @@ def read_job(path: Path, verb: str) -> dict:
     if job["verb"] != verb:
         remedy = f"resume it with: nasaug {job['verb']} --resume --run {path}"
         raise BadInput(f"{path} is a run of {job['verb']}, not of {verb}; {remedy}")
-    other = choice.adopt(RunDir(path).environment().get("kernels"))
+    other = choice.adopt(RunDir(path).environment().get("kernels", {}))
     if other:
         say(f"warning: {path}: {other}")
     return job
@@ -99,5 +100,6 @@ def stopping(verb: str, run: RunDir) -> Iterator[None]:
 
 
 def _stop(signum: int, frame: object) -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the shell and the kernel may both send one
+    for hang_up in HANG_UP:
+        signal.signal(hang_up, signal.SIG_IGN)  # the shell and the kernel may both send one
     raise Stopped(signum)

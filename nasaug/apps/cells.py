@@ -30,7 +30,7 @@ from ..errors import BadInput, RunFault, told_by
 from ..kernels import choice
 from ..progress import say
 from ..recipe import differing, dump, flatten, load, to_dict
-from ..rundir import LOCK, RunDir
+from ..rundir import LOCK, RunDir, cores
 from ..runtime import Runtime, deferred_stop, open_runtime
 from ..settings import Recipe
 from ..teaching import teacher_of
@@ -134,7 +134,7 @@ def folder_name(arm: str, seed: int, key: str) -> str:
 
 def jobs_for(runtime: Runtime, asked: int | None) -> int:
     """How many run at a time: one a core, or one on an accelerator, unless told."""
-    return asked or (1 if runtime.accelerated else max(1, len(os.sched_getaffinity(0))))
+    return asked or (1 if runtime.accelerated else cores())
 
 
 def estimate(cells: list[Cell], runtime: Runtime, jobs: int, sets: Sets) -> dict[Path, float]:

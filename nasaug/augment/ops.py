@@ -227,7 +227,7 @@ _GROUPS: tuple[tuple[int, _Transform], ...] = (
 
 
 def _sample(generator: torch.Generator) -> Callable[[], list[Tensor]]:
-    """A batch, each image under an operator of its own: work for the self-test of kernels/choice.py."""
+    """A batch, each image under an operator of its own: what the self-test of kernels/choice.py tries them on."""
     images = torch.randint(0, 256, (30, 3, 32, 32), dtype=torch.uint8, generator=generator)
     which = torch.arange(len(images)) % len(OPERATORS)
     return lambda: [apply(images, which, 0.3)]

@@ -91,7 +91,7 @@ class _Unfit(Exception):
 
 @cache
 def _loaded() -> tuple[Library | None, str]:
-    reason = _unsupported()
+    reason = unsupported()
     if reason:
         return None, reason
     try:
@@ -115,15 +115,20 @@ def _loaded() -> tuple[Library | None, str]:
     return None, reason
 
 
-def _unsupported() -> str:
+def unsupported() -> str:
     """Why nothing is to be compiled here, in a few words; empty where it is to be tried."""
     if os.environ.get("NASAUG_KERNELS") == "off":
         return "NASAUG_KERNELS=off"
     if platform.system() != "Linux":
         return f"they are not written for {platform.system()}"
-    if not any(needed <= _features() for needed in _NEEDS.values()):
+    if not any(map(has, _NEEDS)):
         return "this processor has neither AVX2 with FMA nor NEON"
     return "" if _compiler() else "no C compiler"
+
+
+def has(unit: str) -> bool:
+    """Whether this processor has a vector unit: "AVX-512", "AVX2" or "NEON"."""
+    return _NEEDS[unit] <= _features()
 
 
 @cache
@@ -219,7 +224,7 @@ def _load(notes: Path) -> Library:
     functions = ctypes.CDLL(str(path))
     functions.unit.restype = ctypes.c_char_p
     unit = functions.unit().decode()
-    if not _NEEDS[unit] <= _features():
+    if not has(unit):
         raise _Unfit(f"{path} is for {unit}, which this processor has not")
     for name, types in _SIGNATURES.items():
         getattr(functions, name).argtypes = types

@@ -27,19 +27,21 @@ from ..plan import Block, Layer
 from . import build, native
 
 BLOCKS = ("inverted", "separable")
-# What is chosen for, with the side in px of the map that stands for it. A block's map decides what bounds it: memory on
-# large ones, arithmetic on small ones.
-SIDES = {"large": 16, "middle": 6, "small": 2}
+# What is chosen for. A block's map decides what bounds it: memory on large ones, arithmetic on small ones.
 KINDS = (
-    *(f"block, {use}, {size} maps" for use in ("training", "evaluation") for size in SIDES),
+    *(f"block, {use}, {size} maps" for use in ("training", "evaluation") for size in ("large", "middle", "small")),
     "norm and activation", "depthwise gradient, 3 x 3", "depthwise gradient, larger", "augmentation",
 )  # fmt: skip
 ROUNDS, TURNS, TRIES = 3, 5, 3
 AGREE = 1.2  # rounds that differ by more than a fifth decide nothing
-ENOUGH_S = 0.8
-SAMPLES: dict[str, Callable[[torch.Generator], Callable[[], list[Tensor]]]] = {}  # of rooms above: they add theirs
-TOLERANCE = 1e-3  # of the largest value: a wrong kernel is off by far more, another order of sums by far less
+ENOUGH_S = 0.8  # that a self-test may take, but for the kind that it is at then
+TOLERANCE = 1e-3  # of the norm of all values: a wrong kernel is off by far more, another order of sums by far less
+MANY_PIXELS = 12 * 12  # of a map from which on oneDNN's gradient of a 3 x 3 depthwise convolution is hard to beat
 CHOSEN = "NASAUG_CHOICES"  # a table as JSON, by which a command has its cells choose alike
+
+# Work of each kind for the self-test, from made-up numbers: a call does it once and gives its results. Who has such
+# work adds it here.
+SAMPLES: dict[str, Callable[[torch.Generator], Callable[[], list[Tensor]]]] = {}
 
 Table = dict[str, bool]  # kind to whether the compiled kernel is used
 
@@ -73,21 +75,18 @@ def select_norm(*tensors: Tensor) -> bool:
 
 
 def select_gradient(x: Tensor, grad: Tensor, layer: Layer) -> str:
-    """What gives the gradient of a convolution of x, compiled norm or not: "compiled" (depthwise), "taps" (its weights'
-    by `fused.depthwise_gradient`, which oneDNN has but a slow way for) or "torch"."""
+    """What computes the gradient of a convolution of x: "torch", "compiled" (depthwise alone), or "taps", where oneDNN
+    is slow: the weights' by `fused.depthwise_gradient`, the rest by torch."""
     if not layer.depthwise:
         return "torch"
     small = layer.kernel <= 3
     pixels = x.shape[2] * x.shape[3]
-    # oneDNN's 3 x 3 on large maps is hard to beat; a larger kernel's canvas has to stay in a core's cache
+    # a larger kernel's canvas has to stay in a core's cache
     fits = layer.kernel <= native.MAX_KERNEL and pixels <= (MANY_PIXELS if small else native.MAX_PIXELS)
     if fits and _open_to_c(x, grad) and _table()[f"depthwise gradient, {'3 x 3' if small else 'larger'}"]:
         return "compiled"
     fast = min(x.shape[2:]) >= 3 if small else grad.shape[2] * grad.shape[3] > 64
     return "torch" if fast else "taps"
-
-
-MANY_PIXELS = 12 * 12
 
 
 def select_operators(images: Tensor) -> bool:
@@ -129,9 +128,8 @@ def _table() -> Table:
 @cache
 def table(threads: int) -> Table:
     """What is chosen with so many threads: what a command chose for its cells, what was kept, or by a self-test."""
-    told = os.environ.get(CHOSEN)
-    if told:
-        return _complete(json.loads(told))
+    if os.environ.get(CHOSEN):
+        return _chosen_for_cells()
     library = build.library()
     if library is None:
         return dict.fromkeys(KINDS, False)
@@ -141,6 +139,14 @@ def table(threads: int) -> Table:
     found = kept | self_test(threads, [kind for kind in KINDS if kind not in kept])
     _keep(library, threads, found)
     return _complete(found)
+
+
+def _chosen_for_cells() -> Table:
+    text = os.environ[CHOSEN]
+    try:
+        return _complete(json.loads(text))
+    except (ValueError, AttributeError) as error:
+        raise BadInput(f"{CHOSEN}={text!r:.60} is no table; commands set it for what they run: unset it") from error
 
 
 def _complete(chosen: Table) -> Table:
@@ -185,20 +191,19 @@ def record() -> dict:
     }  # fmt: skip
 
 
-def adopt(recorded: dict | None) -> str:
+def adopt(recorded: dict) -> str:
     """Choose as the run did that `recorded` this; what differs, so that its result will too, in a line, or nothing.
 
-    A run of another machine, or begun before runs recorded this, chooses anew."""
+    A new run, one of another machine, and one that began before runs recorded this choose anew."""
     global _adopted
+    _adopted, library = None, build.library()
+    unit = library.unit if library else None
     if not recorded:
         return ""
-    now = record()
-    differs = [
-        f"{name} {recorded.get(key)} then, {now[key]} now"
-        for key, name in (("unit", "kernels for"), ("threads", "threads")) if recorded.get(key) != now[key]
-    ]  # fmt: skip
-    if now["unit"] == recorded.get("unit"):
+    if unit == recorded.get("unit"):
         _adopted = {kind: kind in recorded.get("compiled", ()) for kind in KINDS}
+    now = {"kernels for": ("unit", unit), "threads": ("threads", torch.get_num_threads())}
+    differs = [f"{name} {recorded.get(k)} then, {v} now" for name, (k, v) in now.items() if recorded.get(k) != v]
     return f"the machine differs ({'; '.join(differs)}): the same seed may end with other digits" if differs else ""
 
 
@@ -231,8 +236,7 @@ def self_test(threads: int, kinds: list[str]) -> Table:
     until = time.perf_counter() + ENOUGH_S
     try:
         for kind in kinds:
-            known = kind in SAMPLES or kind != "augmentation"
-            if known and time.perf_counter() < until:
+            if kind in SAMPLES and time.perf_counter() < until:
                 verdict = _tested(kind)
                 found |= {} if verdict is None else {kind: verdict}
     finally:
@@ -242,7 +246,7 @@ def self_test(threads: int, kinds: list[str]) -> Table:
 
 def _tested(kind: str) -> bool | None:
     with torch.inference_mode(False):
-        job = _job(kind)
+        job = SAMPLES[kind](torch.Generator().manual_seed(Random(kind).getrandbits(32)))
 
     def run(use: bool) -> list[Tensor]:
         # it may be called for in the middle of anything: a forward pass, an evaluation, autocast
@@ -275,16 +279,3 @@ def _alike(ours: list[Tensor], theirs: list[Tensor]) -> bool:
         (a.double() - b.double()).norm() <= TOLERANCE * b.double().norm() + 1e-6
         for a, b in zip(ours, theirs, strict=True)
     )
-
-
-def _job(kind: str) -> Callable[[], list[Tensor]]:
-    """Work of that kind, as a step has it: a call does it once and gives its results."""
-    from . import samples
-
-    g = torch.Generator().manual_seed(Random(kind).getrandbits(32))
-    if kind.startswith("block"):
-        _, use, size = kind.split(", ")
-        return samples.block(SIDES[size.removesuffix(" maps")], use == "training", g)
-    if kind in SAMPLES:
-        return SAMPLES[kind](g)
-    return samples.layer(1 if kind.startswith("norm") else 3 if kind.endswith("3 x 3") else 5, g)

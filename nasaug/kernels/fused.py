@@ -131,7 +131,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Te
     Not for speed alone: oneDNN 3.12 on AVX2 writes past its memory, or gives wrong gradients, in the weights' gradient
     of strided 1x1 convolutions with fewer than 8 input channels (uxlfoundation/oneDNN#6035; docs/performance.md)."""
     if pointwise(layer):
-        return F.linear(seen(x, layer).permute(0, 2, 3, 1), weight[:, :, 0, 0], bias).permute(0, 3, 1, 2)
+        return F.linear(pixels_read(x, layer).permute(0, 2, 3, 1), weight[:, :, 0, 0], bias).permute(0, 3, 1, 2)
     return F.conv2d(x, weight, bias, layer.stride, layer.kernel // 2, 1, layer.groups)
 
 
@@ -140,7 +140,7 @@ def pointwise(layer: Layer) -> bool:
     return layer.kernel == 1 and layer.groups == 1
 
 
-def seen(x: Tensor, layer: Layer) -> Tensor:
+def pixels_read(x: Tensor, layer: Layer) -> Tensor:
     """The pixels [N, C, H', W'] of x that a 1x1 convolution reads."""
     return x if layer.stride == 1 else x[:, :, :: layer.stride, :: layer.stride]
 
@@ -172,7 +172,7 @@ class _ConvNormAct(torch.autograd.Function):
         weight = window(conv.detach(), (c, layer.cin // layer.groups, layer.kernel, layer.kernel))
         small, move = scale.detach()[:c], shift.detach()[:c]
         if pointwise(layer):
-            x = seen(x, layer).contiguous(memory_format=torch.channels_last)
+            x = pixels_read(x, layer).contiguous(memory_format=torch.channels_last)
             n, cin, h, w = x.shape
             y = torch.mm(_rows(x), weight.view(c, cin).t()).view(n, h, w, c).permute(0, 3, 1, 2)
         else:
@@ -212,12 +212,12 @@ class _ConvNormAct(torch.autograd.Function):
 
 
 def _pointwise_back(grad: Tensor, x: Tensor, weight: Tensor, size, layer: Layer) -> Tensor:
-    """The gradient of the input [size] of a 1x1 convolution that saw x of it: zero for what it did not see."""
+    """The gradient of the input [size] of a 1x1 convolution that read x of it: zero for what it did not read."""
     back = torch.mm(_rows(grad), weight.view(layer.out, -1)).view(*_last(x)).permute(0, 3, 1, 2)
     if layer.stride == 1:
         return back
     whole = torch.zeros(size, dtype=back.dtype).contiguous(memory_format=torch.channels_last)
-    seen(whole, layer).copy_(back)
+    pixels_read(whole, layer).copy_(back)
     return whole
 
 

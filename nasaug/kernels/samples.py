@@ -1,19 +1,21 @@
-"""Small pieces of a training step on made-up numbers, for the self-test of choice.py: each does its work once a call
-and gives its results."""
+"""Small pieces of a training step on made-up numbers: the work of these kernels for the self-test of choice.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ..plan import Block, Layer, Spec, lower
+from ..plan import Layer, Spec, lower
 from . import native
+from .choice import SAMPLES, select
 from .fused import conv_norm_act, folded_conv, inverted, inverted_eval, summed_in_place
 
 BATCH, EPS = 16, 1e-5
 NO_RUNNING = (None, None, 0.0)
+SIDES = {"large": 16, "middle": 6, "small": 2}  # px of the map that stands for its kind
 Work = Callable[[], list[Tensor]]
 
 
@@ -23,38 +25,25 @@ def block(side: int, training: bool, g: torch.Generator) -> Work:
     made = lower(Spec("it", "inverted", cin, hidden, 3, 1, "relu6", 0, "identity"), cin, side, side)
     x, grad = (_images(BATCH, cin, side, g) for _ in range(2))
     convs = [_parameters(layer, g, training) for layer in made.layers]
+    whole, single = (inverted, conv_norm_act) if training else (inverted_eval, folded_conv)
+
+    def forward(x: Tensor) -> Tensor:
+        if select(made, x):
+            return whole(x, made, convs, EPS)
+        out = x
+        for layer, conv in zip(made.layers, convs, strict=True):
+            out = single(out, layer, *conv, EPS)
+        return out + x
 
     def evaluate() -> list[Tensor]:
         with torch.no_grad():
-            return [_evaluated(x, made, convs)]
+            return [forward(x)]
 
     def train() -> list[Tensor]:
         given = x.detach().requires_grad_()
-        return _back(_trained(given, made, convs), grad, given, [p for conv in convs for p in conv[:3]])
+        return _back(forward(given), grad, given, [p for conv in convs for p in conv[:3]])
 
     return train if training else evaluate
-
-
-def _trained(x: Tensor, made: Block, convs: list[native.Parameters]) -> Tensor:
-    from .choice import select
-
-    if select(made, x):
-        return inverted(x, made, convs, EPS)
-    out = x
-    for layer, conv in zip(made.layers, convs, strict=True):
-        out = conv_norm_act(out, layer, *conv[:3], NO_RUNNING, EPS)
-    return out + x
-
-
-def _evaluated(x: Tensor, made: Block, convs: list[native.Parameters]) -> Tensor:
-    from .choice import select
-
-    if select(made, x):
-        return inverted_eval(x, made, convs, EPS)
-    out = x
-    for layer, conv in zip(made.layers, convs, strict=True):
-        out = folded_conv(out, layer, *conv, EPS)
-    return out + x
 
 
 def layer(kernel: int, g: torch.Generator) -> Work:
@@ -67,7 +56,7 @@ def layer(kernel: int, g: torch.Generator) -> Work:
 
     def work() -> list[Tensor]:
         given = x.detach().requires_grad_()
-        return _back(conv_norm_act(given, made, *conv[:3], NO_RUNNING, EPS), grad, given, list(conv[:3]))
+        return _back(conv_norm_act(given, made, *conv, EPS), grad, given, list(conv[:3]))
 
     return work
 
@@ -93,3 +82,11 @@ def _parameters(layer: Layer, g: torch.Generator, training: bool) -> native.Para
         p.requires_grad_().grad = torch.zeros_like(p)
     known = NO_RUNNING if training else (torch.zeros(layer.out), torch.ones(layer.out), 0.0)
     return native.Parameters(weight, scale, shift, known)
+
+
+for _size, _side in SIDES.items():
+    for _use in ("training", "evaluation"):
+        SAMPLES[f"block, {_use}, {_size} maps"] = partial(block, _side, _use == "training")
+SAMPLES["norm and activation"] = partial(layer, 1)
+SAMPLES["depthwise gradient, 3 x 3"] = partial(layer, 3)
+SAMPLES["depthwise gradient, larger"] = partial(layer, 5)

@@ -26,6 +26,7 @@ from nasaug import archfile, cli
 from nasaug.apps import cells, compare, report
 from nasaug.checkpoint import read
 from nasaug.errors import BadInput
+from nasaug.kernels import build, choice
 from nasaug.recipe import load, split_arm, to_dict
 from nasaug.runtime import open_runtime
 from nasaug.settings import Recipe
@@ -155,6 +156,17 @@ def test_cells_differ_in_seed_and_in_what_their_arm_says_alone(compared, monkeyp
     assert {arm: {r["epochs"] for (a, _), r in results().items() if a == arm} for arm in ARMS} == {
         "baseline": {2}, NETAUG: {2}, "longer": {8},
     }  # fmt: skip
+
+
+def test_all_cells_compute_with_the_kernels_that_the_comparison_noted(compared, monkeypatch):
+    monkeypatch.chdir(compared[0])
+    noted = json.loads((RUN / "env.json").read_text())["cells"]
+    folders = [path.parent for path in RUN.rglob("result.json") if path.parent != RUN]
+    assert set(noted) == {"1"} and len(folders) == 2 * len(ARMS)
+    table = json.loads(noted["1"][choice.CHOSEN])
+    for folder in folders:
+        kernels = json.loads((folder / "env.json").read_text())["kernels"]
+        assert kernels["compiled"] == sorted(kind for kind in table if table[kind] and build.library())
 
 
 def test_a_cell_is_the_training_that_train_alone_would_do(there):

@@ -8,11 +8,13 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 from tiny import QUICK, SEARCH, TRAIN, call, done, faulty, lay_out, refused, tree
 
 from nasaug import checkpoint
 from nasaug.apps.finalists import PlayOff
 from nasaug.engine import Trainer
+from nasaug.kernels import build, choice
 from nasaug.runtime import Stopped
 from nasaug.search import Search
 
@@ -61,6 +63,20 @@ def test_without_a_name_the_last_unfinished_run_of_the_verb_is_resumed(stopped_h
 def test_resuming_under_the_same_options_is_no_difference(stopped_here):
     done(*TRAIN, "--resume", "--seed", "0", "--data", "digits")
     done(*SEARCH, "--resume", "--trials", "4", "--timeout", "1h")
+
+
+def test_a_run_goes_on_with_the_kernels_that_it_was_begun_with(stopped_here):
+    path = Path("runs/train-1/env.json")
+    env = json.loads(path.read_text())
+    assert env["kernels"]["threads"] == torch.get_num_threads() and "compiled" in env["kernels"]
+    env["kernels"]["compiled"] = []
+    path.write_text(json.dumps(env))
+    said = done("train", "--resume", "--run", "runs/train-1", "--profile").out
+    assert build.library() is None or f"; by torch: {', '.join(choice.KINDS)}" in said
+    assert "the machine differs" not in said
+    env["kernels"]["unit"] = "another"
+    Path("runs/netaug-train-1/env.json").write_text(json.dumps(env))
+    assert "the machine differs (kernels for another then" in done("netaug-train", "--resume").out
 
 
 def test_a_finished_run_says_so_and_stays_as_it_is(stopped_here):
