@@ -77,22 +77,24 @@ def slower(rows: list[Row], before: dict[str, float]) -> list[str]:
     return found
 
 
+def lost(rows: list[Row]) -> list[str]:
+    """Steps that are slower with compiled kernels than by torch's operations."""
+    return [f"{row.path}: {row.value:.2f}, by torch 1" for row in rows if row.path.endswith(AS_TORCH) and row.value < 1]
+
+
 def guarded(names: list[str], before: dict[str, float]) -> tuple[list[Row], list[str]]:
-    """Two rounds of these sections, and what of them is slower than before. A section that looks slower is measured
-    once more, longer: on a shared machine most of what looks so is noise, and a regression stays."""
+    """Two rounds of these sections, and what of them is slower than before, or than by torch's operations.
+
+    A section that looks slower is measured once more, longer: on a shared machine most of what looks so is noise, and a
+    regression stays."""
     rows, worse = [], []
     for name in names:
         section = SECTIONS[name](2)
-        if slower(section, before):
+        if slower(section, before) + lost(section):
             section = SECTIONS[name](5)
         rows += section
-        worse += slower(section, before)
+        worse += slower(section, before) + lost(section)
     return rows, worse
-
-
-def lost(rows: list[Row]) -> list[str]:
-    """Steps that are slower with compiled kernels than by torch's operations."""
-    return [f"{row.path}: {row.value:.2f}" for row in rows if row.path.endswith(AS_TORCH) and row.value < 1]
 
 
 def levels(o: argparse.Namespace) -> None:
@@ -101,7 +103,7 @@ def levels(o: argparse.Namespace) -> None:
     for level, held in build.HELD_TO.items():
         if build.has(level):
             with tempfile.NamedTemporaryFile(suffix=".json") as file:
-                command = [sys.executable, __file__, "--only", "steps", "--json", file.name]
+                command = [sys.executable, __file__, "--only", "steps", "--force", "--json", file.name]
                 command += ["--threads", str(o.threads), "--rounds", str(o.rounds)]
                 subprocess.run(command, check=True, env=os.environ | held, stdout=subprocess.DEVNULL)
                 found[level] = json.loads(Path(file.name).read_text())
@@ -118,6 +120,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--keep", action="store_true", help=f"write the figures to {KEPT.name}")
     parser.add_argument("--levels", action="store_true", help="steps held to each vector unit, side by side")
+    parser.add_argument("--force", action="store_true", help="all kernels, whatever the self-test found")
     parser.add_argument("--json", default="", help="a file for the figures")
     o = parser.parse_args()
     if o.levels:
@@ -128,9 +131,8 @@ def main() -> None:
     before = kept().get(where, {})
     if o.quick:
         rows, worse = guarded(names, before)
-        worse += lost(rows)
     else:
-        with choice.forced(True) if o.json else contextlib.nullcontext():
+        with choice.forced(True) if o.force else contextlib.nullcontext():
             rows, worse = [row for name in names for row in SECTIONS[name](o.rounds)], []
     if o.json:
         Path(o.json).write_text(json.dumps({row.path: row.value for row in rows}))

@@ -1,6 +1,7 @@
 """RandAugment of a batch, each image with its own operators and magnitude: ours batched, others image by image.
 
     python benchmarks/speed_augment.py [rounds]
+    python benchmarks/speed_augment.py epoch [rounds]     what compiled operators give a whole epoch of a small net
 
 kornia, where it is installed, is compared in both of its ways: image by image, and with the same operators for a whole
 batch, which is less than what is asked for.
@@ -10,12 +11,14 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from unittest.mock import patch
 
 import torch
-from timing import BATCH, SIZE, Job, Row, alternate, ratio
+from timing import BATCH, SIZE, Job, Row, alternate, made_up, ratio
 from torchvision.transforms.v2 import RandAugment
 
-from nasaug.augment import View, make_view
+from nasaug import archfile
+from nasaug.augment import View, make_view, ops
 from nasaug.augment.policies import randaugment
 from nasaug.kernels import build, choice
 
@@ -86,7 +89,43 @@ def policy(rounds: int) -> list[Row]:
     ]
 
 
-if __name__ == "__main__":
-    for row in augmentation(int(sys.argv[1]) if len(sys.argv) > 1 else 10):
+def epoch(rounds: int) -> list[Row]:
+    """A plain epoch of 2,560 images at 28 px by a net of 0.25M MACs under RandAugment: by torch over compiled."""
+    from speed_steps import trainer_of
+
+    from nasaug.apps.sweep import _scaled
+    from nasaug.methods import Base, Baseline
+    from nasaug.plan import Plan
+
+    images = made_up(2560, size=28)
+    nets: dict[int, Plan] = _scaled(archfile.read("mobilenetv2", resolution=28, classes=10).plan)
+    trainer = trainer_of(Baseline(), images, Base(nets[min(nets, key=lambda macs: abs(macs - 250_000))]))
+    trainer.views = {"train": View(policy="randaugment")}
+
+    def ours() -> None:
+        for x, y, _ in images.train.batches(BATCH, seed=0, epoch=0):
+            trainer.train_step(x, y)
+
+    def torchs() -> None:
+        with patch.object(ops, "select_operators", lambda images: False):
+            ours()
+
+    times = alternate({"ours": ours, "torch": torchs}, rounds, calls=1)
+    name = "an epoch of a net of 0.25M MACs under RandAugment, its operators by torch over compiled"
+    return [Row(f"{name}, {torch.get_num_threads()} threads", ratio(times, "torch", "ours"), reach=1.1)]
+
+
+def main() -> None:
+    asked = sys.argv[1:]
+    rounds = int(asked.pop()) if asked and asked[-1].isdecimal() else 10
+    rows = [] if asked else augmentation(rounds)
+    for threads in (1, 2) if asked == ["epoch"] else ():
+        torch.set_num_threads(threads)
+        rows += epoch(rounds)
+    for row in rows:
         bounds = (f"; {bound:g}: {row.meets(bound)}" for bound in (row.reach, row.goal) if bound is not None)
         print(f"{row.path}: {row.shown()}{''.join(bounds)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 // Calls compiled kernels with inputs from a file and compares what they give with what the file expects of them.
-// test_neon.py compiles this for 64-bit ARM, writes the file with torch, and runs the program under qemu: a whole
-// torch for ARM would be slow there, and hard to come by.
+// test_driven_kernels.py compiles this, writes the file with torch and runs the program: for 64-bit ARM under qemu, where
+// a whole torch would be slow and hard to come by, and for this machine with sanitizers, which torch does not stand.
 //
 // The file is a row of cases, each of (little-endian)
 //     char function[16], name[112]                   filled up with zeros
@@ -292,7 +292,7 @@ int main(int argc, char **argv) {
     }
     #endif
     if (argc != 2 || !(file = fopen(argv[1], "rb"))) {
-        printf("FAIL: neon_driver FILE\n");
+        printf("FAIL: kernel_driver FILE\n");
         return 2;
     }
     while (read_case()) {
@@ -301,6 +301,7 @@ int main(int argc, char **argv) {
         failed += wrong;
         if (!wrong) printf("ok %s\n", now.name);
         fflush(stdout);  // so that the lines before a crash are seen
+        for (int i = 0; i < now.outputs; i++) free(now.output[i].expected);
     }
     printf("%ld cases, %ld failed\n", cases, failed);
     return failed || !cases;

@@ -116,8 +116,7 @@ static void carve_common(Arena *a, Job *j, long grow_rows, long grow_columns, lo
     j->grow = carve(a, v->expands ? panels(grow_columns) * grow_rows * 2 : 0, sizeof(Vec));
     j->shrink = carve(a, panels(shrink_columns) * shrink_rows * 2, sizeof(Vec));
     j->taps = carve(a, j->z.parts * j->z.kk, sizeof(Vec));
-    j->canvas = carve(a, j->threads * j->z.canvas, sizeof(Vec));
-    if (a->base) memset(j->canvas, 0, j->threads * j->z.canvas * sizeof(Vec));
+    j->canvas = carve_zeros(a, j->threads * j->z.canvas, sizeof(Vec));
 }
 
 static void carve_sums(Arena *a, Job *j) {
@@ -125,17 +124,6 @@ static void carve_sums(Arena *a, Job *j) {
     j->second = sums_of(a, j->z.groups, j->v->hidden);
     j->third = sums_of(a, j->z.groups, j->v->out);
     j->scratch = carve(a, j->threads * j->z.scratch, sizeof(float));
-}
-
-// Lays out a job's working space in one piece of memory: 0, or 1 where there is none. It begins at `a->base`.
-static int set_up(Arena *a, Job *j, void (*lay_out)(Arena *, Job *)) {
-    *a = (Arena){0};
-    lay_out(a, j);
-    void *base = NULL;
-    if (posix_memalign(&base, 64, a->used)) return 1;
-    *a = (Arena){base, 0};
-    lay_out(a, j);
-    return 0;
 }
 
 // Threads that a block is worth.
@@ -256,7 +244,8 @@ static void put_out(const void *job, long g, int thread) {
 
 static long vectors_of(long c) { return (c + LANES - 1) / LANES; }
 
-static void lay_out_forward(Arena *a, Job *j) {
+static void lay_out_forward(Arena *a, void *job) {
+    Job *j = job;
     carve_common(a, j, j->v->in, j->v->hidden, j->v->hidden, j->v->out);
     carve_sums(a, j);
 }
@@ -446,7 +435,8 @@ static void add_expansion(const void *job, long p, int thread) {
                 end_of(p, hidden));
 }
 
-static void lay_out_back(Arena *a, Job *j) {
+static void lay_out_back(Arena *a, void *job) {
+    Job *j = job;
     const Inverted *v = j->v;
     Sizes z = j->z;
     carve_common(a, j, v->hidden, v->in, v->out, v->hidden);
@@ -454,8 +444,7 @@ static void lay_out_back(Arena *a, Job *j) {
     j->turned = carve(a, z.parts * z.kk, sizeof(Vec));
     j->for_taps = carve(a, z.groups * z.parts * z.kk, sizeof(Vec));
     j->gradient = carve(a, j->threads * v->oh * v->ow, sizeof(Vec));
-    j->spread = carve(a, j->threads * z.spread, sizeof(Vec));
-    if (a->base) memset(j->spread, 0, j->threads * z.spread * sizeof(Vec));
+    j->spread = carve_zeros(a, j->threads * z.spread, sizeof(Vec));
     j->d1 = carve(a, v->expands ? z.before * v->hidden : 0, sizeof(float));
     j->d2 = carve(a, z.after * v->hidden, sizeof(float));
     j->partial = carve(a, z.groups * v->hidden * at_least(v->in, v->out), sizeof(float));
@@ -518,7 +507,8 @@ static void evaluate(const void *job, long chunk, int thread) {
         for (long i = 0; i < here * after * outs; i++) into[i] += inputs[i];
 }
 
-static void lay_out_evaluation(Arena *a, Job *j) {
+static void lay_out_evaluation(Arena *a, void *job) {
+    Job *j = job;
     carve_common(a, j, j->v->in, j->v->hidden, j->v->hidden, j->v->out);
     j->scratch = carve(a, j->threads * j->z.scratch, sizeof(float));
 }

@@ -7,7 +7,7 @@
 typedef struct {
     const float *dy, *x;
     float *dx;
-    long n, h, w, c, k, s, oh, ow, parts, groups, canvas, spread;
+    long n, h, w, c, k, s, oh, ow, parts, groups, canvas, spread, threads;
     Vec *taps, *turned, *partial;
     Vec *canvases, *spreads;  // what follows each thread has of its own
     float *images;            // written in steps of c, which memory would be slow at
@@ -32,6 +32,17 @@ static void gradients(const void *job, long g, int thread) {
     }
 }
 
+static void lay_out(Arena *a, void *job) {
+    Job *j = job;
+    long kk = j->k * j->k;
+    j->partial = carve_zeros(a, j->groups * j->parts * kk, sizeof(Vec));
+    j->canvases = carve_zeros(a, j->threads * j->canvas, sizeof(Vec));
+    j->spreads = carve_zeros(a, j->threads * j->spread, sizeof(Vec));
+    j->taps = carve(a, j->parts * kk, sizeof(Vec));
+    j->turned = carve(a, j->parts * kk, sizeof(Vec));
+    j->images = carve(a, j->threads * j->h * j->w * j->c, sizeof(float));
+}
+
 // dx [n, h, w, c] (unless null) from dy [n, oh, ow, c] and x; adds the gradient of w to for_w, whose strides are
 // given as w's: of channel, row and column, in floats. Padding k / 2; k at most 7.
 // Returns 0, or 1 where memory ran out.
@@ -44,21 +55,9 @@ int depthwise_back(const float *dy, const float *x, const float *w, const long *
     j.groups = at_most(n, GROUPS);
     j.canvas = (h + k - 1) * (wd + k - 1);
     j.spread = gradient_canvas(h, wd, oh, ow, k, s);
-    threads = n * h * wd * c < ALONE ? 1 : threads;
-    Arena a = {0};
-    for (int laid_out = 0; laid_out < 2; laid_out++) {
-        j.partial = carve(&a, j.groups * j.parts * kk, sizeof(Vec));
-        j.canvases = carve(&a, threads * j.canvas, sizeof(Vec));
-        j.spreads = carve(&a, threads * j.spread, sizeof(Vec));
-        long zeros = a.used;
-        j.taps = carve(&a, j.parts * kk, sizeof(Vec));
-        j.turned = carve(&a, j.parts * kk, sizeof(Vec));
-        j.images = carve(&a, threads * h * wd * c, sizeof(float));
-        void *memory = a.base;
-        if (!laid_out && posix_memalign(&memory, 64, a.used)) return 1;
-        if (!laid_out) memset(memory, 0, zeros);
-        a = (Arena){memory, 0};
-    }
+    j.threads = threads = n * h * wd * c < ALONE ? 1 : threads;
+    Arena a;
+    if (set_up(&a, &j, lay_out)) return 1;
     for (long p = 0; p < j.parts; p++) {
         taps_of(j.taps + p * kk, w, w_stride, p * LANES, lanes_of(p, c), k, 0);
         taps_of(j.turned + p * kk, w, w_stride, p * LANES, lanes_of(p, c), k, 1);

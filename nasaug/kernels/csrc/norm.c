@@ -37,7 +37,7 @@ typedef struct {
     Shape s;
     const float *y, *g;
     float *out;                         // or the gradient of y
-    int act;
+    int act, threads;
     float top;
     double *partial;                    // two sums a channel for each block
     float *scratch;                     // two tiles for each thread
@@ -45,23 +45,17 @@ typedef struct {
     float *tile_a, *tile_b, *tile_pivot, *tile_p, *tile_q;
 } Job;
 
-// 0, or 1 where memory ran out; then there is nothing to free.
-static int set_up(Job *j, int threads, void **memory) {
+static void lay_out(Arena *a, void *job) {
+    Job *j = job;
     long c = j->s.c, span = j->s.tile * c;
-    Arena a = {0};
-    for (int laid_out = 0; laid_out < 2; laid_out++) {
-        j->partial = carve(&a, 2 * j->s.blocks * c, sizeof(double));
-        j->scratch = carve(&a, 2 * threads * span, sizeof(float));
-        float **channels[] = {&j->a, &j->b, &j->pivot, &j->p, &j->q};
-        float **tiles[] = {&j->tile_a, &j->tile_b, &j->tile_pivot, &j->tile_p, &j->tile_q};
-        for (int i = 0; i < 5; i++) {
-            *channels[i] = carve(&a, c, sizeof(float));
-            *tiles[i] = carve(&a, span, sizeof(float));
-        }
-        if (!laid_out && posix_memalign(memory, 64, a.used)) return 1;
-        a = (Arena){*memory, 0};
+    j->partial = carve(a, 2 * j->s.blocks * c, sizeof(double));
+    j->scratch = carve(a, 2 * j->threads * span, sizeof(float));
+    float **channels[] = {&j->a, &j->b, &j->pivot, &j->p, &j->q};
+    float **tiles[] = {&j->tile_a, &j->tile_b, &j->tile_pivot, &j->tile_p, &j->tile_q};
+    for (int i = 0; i < 5; i++) {
+        *channels[i] = carve(a, c, sizeof(float));
+        *tiles[i] = carve(a, span, sizeof(float));
     }
-    return 0;
 }
 
 static int threads_for(Shape s, int threads) { return s.rows * s.c < ALONE ? 1 : threads; }
@@ -94,9 +88,9 @@ int norm_act(const float *y, float *out, long rows, long c, const float *scale, 
              int act, float top, float *mean, float *rstd, float *running_mean, float *running_var, float momentum,
              int threads) {
     Job j = {.s = shape_of(rows, c), .y = y, .out = out, .act = act, .top = top};
-    void *memory;
-    threads = threads_for(j.s, threads);
-    if (set_up(&j, threads, &memory)) return 1;
+    Arena a;
+    j.threads = threads = threads_for(j.s, threads);
+    if (set_up(&a, &j, lay_out)) return 1;
 
     // The sums are of differences from a pivot near the mean, or their squares would cancel: the mean of some rows.
     long few = at_most(rows, at_least(4096 / c, 1));
@@ -123,7 +117,7 @@ int norm_act(const float *y, float *out, long rows, long c, const float *scale, 
     repeat(j.tile_a, j.a, c, j.s.tile);
     repeat(j.tile_b, j.b, c, j.s.tile);
     share(apply_block, &j, j.s.blocks, threads);
-    free(memory);
+    free(a.base);
     return 0;
 }
 
@@ -182,9 +176,9 @@ int norm_act_back(const float *g, const float *y, float *dy, long rows, long c, 
                   const float *shift, int act, float top, const float *mean, const float *rstd, float *for_scale,
                   float *for_shift, int threads) {
     Job j = {.s = shape_of(rows, c), .y = y, .g = g, .out = dy, .act = act, .top = top};
-    void *memory;
-    threads = threads_for(j.s, threads);
-    if (set_up(&j, threads, &memory)) return 1;
+    Arena a;
+    j.threads = threads = threads_for(j.s, threads);
+    if (set_up(&a, &j, lay_out)) return 1;
     for (long i = 0; i < c; i++) {
         j.a[i] = scale[i] * rstd[i];
         j.b[i] = shift[i] - mean[i] * j.a[i];
@@ -205,6 +199,6 @@ int norm_act_back(const float *g, const float *y, float *dy, long rows, long c, 
     repeat(j.tile_p, j.p, c, j.s.tile);
     repeat(j.tile_q, j.q, c, j.s.tile);
     share(apply_back, &j, j.s.blocks, threads);
-    free(memory);
+    free(a.base);
     return 0;
 }

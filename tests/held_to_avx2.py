@@ -1,0 +1,28 @@
+"""The tests of kernels and nets with torch, its libraries and the kernels held to AVX2, as most processors have it.
+
+    python tests/held_to_avx2.py [--always]      (a part of make test)
+
+Where the processor has no more than AVX2 all tests ran so already: nothing is run, unless --always."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from nasaug.kernels import build
+
+FILES = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("kernels", "kernel_choice", "net")]
+
+
+def main() -> None:
+    if build.unsupported() or not build.has("AVX2"):
+        print(f"the tests are not held to AVX2: {build.unsupported() or 'this processor has none'}")
+    elif not build.has("AVX-512") and "--always" not in sys.argv:
+        print("the tests are not held to AVX2: this processor has no more")
+    else:
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "2", *FILES]
+        sys.exit(subprocess.run(command, env=os.environ | build.HELD_TO["AVX2"]).returncode)
+
+
+if __name__ == "__main__":
+    main()
