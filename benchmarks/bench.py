@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as `python -m nasaug` does
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as `python -m nasaug` does
 sys.path.insert(0, str(Path(__file__).parent))
 
 import speed_augment  # noqa: E402

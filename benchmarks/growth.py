@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np  # noqa: E402

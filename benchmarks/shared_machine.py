@@ -13,7 +13,7 @@ import sys
 import time
 from statistics import median
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as `python -m nasaug` does
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as `python -m nasaug` does
 
 import torch  # noqa: E402
 from speed_steps import by_torch, our_step  # noqa: E402

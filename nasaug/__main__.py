@@ -2,10 +2,10 @@
 
 import os
 
-# How long OpenMP's threads spin before they sleep, read when torch is loaded, so it is set before anything else.
-# libgomp's own 300,000 halves the speed on a machine shared with other processes, 0 halves it on a quiet one
+# How long the threads of torch's OpenMP spin before they sleep, read when torch is loaded, so it is set before anything
+# else. More makes a training several times slower beside another busy process, less makes it slower on a quiet machine
 # (docs/performance.md). The user's own value wins.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 from .cli import main  # noqa: E402
 
