@@ -1,5 +1,6 @@
 """A compiled kernel is used where it is right and no slower, and a run goes on with what it chose."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,7 @@ def test_a_kernel_is_used_where_it_is_right_and_no_slower(results, ratios, chose
 
 @needs_compiler
 def test_what_was_chosen_is_kept_beside_the_library_and_what_was_not_is_tested_again(tmp_path, monkeypatch):
+    monkeypatch.delenv(choice.CHOSEN)
     source = build.library()
     library = source._replace(notes=Path(shutil.copy(source.notes, tmp_path)))
     monkeypatch.setattr(build, "library", lambda: library)
@@ -77,7 +79,8 @@ layer = Layer("it", "conv", 6, 6, 5, 5, 3, 1, 6, act="relu6")
 conv_norm_act(x, layer, w, one, zero, (None, None, 0.0), 1e-5).sum().backward()
 print(len(choice.table(1)))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    free = {name: value for name, value in os.environ.items() if name != choice.CHOSEN}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=free)
     assert done.stdout == f"{len(choice.KINDS)}\n", done.stderr
 
 
