@@ -384,7 +384,7 @@ def test_a_hopeless_cell_is_ended_with_its_checkpoint_saved_and_is_no_failure(la
     made = sweep.make_cells(*caught[0], RUN, {})
     made[1] = replace(made[1], recipe=replace(made[1].recipe, epochs=20000))
     watch = Ending("baseline@9", "baseline@14")
-    assert cells.carry_out(made, "cpu", 2, {cell.path: 1.0 for cell in made}, watch) == []
+    assert cells.carry_out(made, "cpu", 2, {cell.path: 1.0 for cell in made}, watch, {}) == []
     assert sorted(watch.told) == ["baseline@0", "baseline@9"] and [cell.finished for cell in made] == [
         True,
         False,
