@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from . import checkpoint
 from .archfile import ArchFile
-from .data import Data
+from .data import Data, DataConfig, Like, Record
+from .errors import BadInput
 from .models import inherited_from, model_file
 from .progress import say
+from .recipe import load as load_recipe
 from .schedule import Curve, Schedule
 from .settings import Recipe
 
@@ -30,9 +33,8 @@ def warn_of_curves(curves: Iterable[tuple[str, Schedule]], read: Callable[[], Da
             say(f"  warning: {name}: its curve was fitted on {other}; what suits one need not suit the other")
 
 
-def of_other_splits(found: ArchFile, recipe: Recipe, data: Data) -> list[str]:
-    """What the training starts from or is taught by that had other validation images, or learnt from what had: it may
-    have been trained on those that are validated on here."""
+def sources_of(found: ArchFile, recipe: Recipe) -> dict[str, Path]:
+    """The files of weights that a training starts from or is taught by, by what they are called."""
     sources, teacher = {}, recipe.teacher.source
     if (inherited := inherited_from(found, recipe.init)) is not None:
         sources[str(inherited)] = inherited
@@ -40,12 +42,42 @@ def of_other_splits(found: ArchFile, recipe: Recipe, data: Data) -> list[str]:
         sources[f"the teacher {found.supernet}"] = found.supernet
     elif teacher and not teacher.startswith("torchvision:"):
         sources[f"the teacher {teacher}"] = model_file(teacher)
-    return [what for what, path in sources.items() if other_split(checkpoint.facts(path), data)]
+    return sources
 
 
-def other_split(facts: dict, data: Data) -> bool:
-    """Whether a model's file says that it had other validation images than these."""
-    return facts.get("val_key", data.val_key) != data.val_key
+def like_sources(sources: Iterable[Path], config: DataConfig) -> Like | None:
+    """What the first run of these weights that has one recorded of its images; None without."""
+    for path in sources:
+        begun = path.parent / "recipe.toml"
+        record = Record.of_run(path.parent)
+        if record is not None and len(record.files) and begun.is_file():
+            theirs = load_recipe(begun, Recipe).data
+            return Like(record, all(getattr(theirs, key) == getattr(config, key) for key in SPLIT_BY))
+    return None
+
+
+SPLIT_BY = ("val_images", "train_images", "split_seed")
+
+
+def of_other_splits(found: ArchFile, recipe: Recipe, data: Data) -> list[str]:
+    """What a training starts from or is taught by that may have been trained on images that are validated on here.
+
+    Raises BadInput where it was trained on test images."""
+    return [what for what, path in sources_of(found, recipe).items() if other_split(what, path, data)]
+
+
+def other_split(what: str, path: Path, data: Data) -> bool:
+    """Whether the run of these weights, or what that one learnt from, may have been trained on images that are
+    validated on here. Raises BadInput where it was trained on test images."""
+    record, here = Record.of_run(path.parent), data.record
+    told = checkpoint.facts(path).get("val_key", data.val_key)
+    if record is None or not len(record.files) or not len(here.files):
+        return told != data.val_key
+    seen = here.trained_on_in("test", record)
+    if seen:
+        many = f"{seen} of the {len(here.places('test'))} test images of {data.name} are training images of {what}"
+        raise BadInput(f"{many}; use --from-scratch and another teacher, or its own images")
+    return told == SEVERAL or here.trained_on_in("val", record) > 0
 
 
 def warn_of_other_splits(sources: list[str]) -> None:

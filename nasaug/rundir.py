@@ -89,7 +89,8 @@ class RunDir:
 
     def check_settings(self, settings: Any) -> None:
         """Refuses to resume under another recipe than the run was begun with; names the keys that differ."""
-        differing = recipe.differing(recipe.load(self.path / "recipe.toml", type(settings)), settings)
+        begun = recipe.load(self.path / "recipe.toml", type(settings))
+        differing = recipe.differing(begun, settings, aside=("data.name",))  # the images themselves are compared
         if differing:
             remedy = "resume with what it was begun with, or start a new run"
             raise BadInput(f"{self.path} was begun with other settings: {', '.join(differing)}; {remedy}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from . import checkpoint
 from . import data as datasets
 from .archfile import ArchFile
 from .augment import at_magnitude
-from .caveats import SEVERAL, curves_of, of_other_splits, warn_of_curves, warn_of_other_splits
+from .caveats import SEVERAL, curves_of, like_sources, of_other_splits, warn_of_curves, warn_of_other_splits
 from .cost import cost, describe
-from .data import Data
+from .data import Data, Record
 from .engine import Trainer, fit, time_steps
 from .errors import BadInput
 from .kernels import choice
@@ -264,6 +265,12 @@ def preprocessing(data: Data) -> dict:
     return {"mean": list(data.mean), "std": list(data.std), "classes": list(data.classes)}
 
 
-def load_data(recipe: Recipe, resolution: int) -> Data:
-    """The recipe's data, streamed images at `resolution`."""
-    return datasets.load(recipe.data, size=resolution)
+def load_data(recipe: Recipe, resolution: int, begun: Record | None = None, sources: Iterable[Path] = ()) -> Data:
+    """The recipe's data, streamed images at `resolution`; told in a line.
+
+    They are in the splits that a run has `begun` with, or as far as they can be in those of the weights that a training
+    takes over (`sources`), so that none which was trained on is judged on."""
+    like = None if begun else like_sources(sources, recipe.data)
+    data = datasets.load(recipe.data, size=resolution, begun=begun, like=like)
+    say(data.told())
+    return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shlex
 import signal
@@ -14,11 +15,13 @@ from typing import Any
 import torch
 
 from .. import files
+from ..data import Record
 from ..errors import BadInput, RunFault
 from ..kernels import choice
 from ..progress import say
 from ..rundir import RunDir, check_new
 from ..runtime import HANG_UP, Stopped, mute_unheard, stop_signals
+from ..settings import Recipe
 
 JOB, JOB_FILE = "nasaug-job/1", "job.json"
 
@@ -42,13 +45,60 @@ def refuse_existing(run: Path | None) -> None:
         check_new(run)
 
 
-def write_job(run: RunDir, verb: str, **what: Any) -> None:
-    """What the command was asked beside its recipe, for --resume; written last: with it a run has begun.
+def write_job(run: RunDir, verb: str, data: Record, **what: Any) -> None:
+    """What the command was asked beside its recipe, and where; for --resume. Written last: with it a run has begun.
 
-    The environment's record is told which kernels it runs with, so that it goes on with the same."""
+    The environment's record is told which kernels it runs with, so that it goes on with the same; and which image is
+    in which split is written down beside it."""
     choice.adopt({})
     run.note(kernels=choice.record())
-    files.write_json(run.path / JOB_FILE, {"format": JOB, "verb": verb, **what})
+    data.save(run.path)
+    here = Path.cwd()
+    where = {"folder": str(here), "from_run": os.path.relpath(here, run.path.resolve())}
+    files.write_json(run.path / JOB_FILE, {"format": JOB, "verb": verb, "where": where, **what})
+
+
+@contextlib.contextmanager
+def resumed(verb: str, common: Any, asked: Any) -> Iterator[tuple[RunDir, dict, Any, Any]]:
+    """The run to go on with, held; its job; and the options, whose paths are absolute where that is needed.
+
+    What the run remembers of paths is meant from the folder that it was begun in, so that is the working folder within
+    (where it is there still; of a project that was moved as a whole, the folder that lies as it lay from the run)."""
+    path, here = run_to_resume(verb, common.run), Path.cwd()
+    with RunDir.resume(path) as run, stopping(verb, run):
+        job = read_job(path, verb)
+        where = job.pop("where", {})
+        places = (Path(where.get("folder", here)), path.resolve() / where.get("from_run", here))
+        begun = next((place for place in places if place.is_dir()), here)
+        if begun.resolve() == here.resolve():
+            yield run, job, common, asked
+            return
+        run.path = path.resolve()
+        common, asked = absolute(common), absolute(asked)
+        try:
+            os.chdir(begun)
+            yield run, job, common, asked
+        finally:
+            os.chdir(here)
+
+
+def at_path(recipe: Recipe, data: str | None) -> Recipe:
+    """The recipe of a run that goes on, its data at another path if one is given. Loading them checks that they are
+    the images that the run began with."""
+    return recipe if data is None else dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, name=data))
+
+
+def absolute(options: Any) -> Any:
+    """The options with each path that is there made absolute."""
+    paths = {}
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if field.name in PATHS and value is not None and os.path.exists(value):
+            paths[field.name] = type(value)(os.path.abspath(value))
+    return dataclasses.replace(options, **paths)
+
+
+PATHS = ("arch", "cells", "data", "recipe", "run", "source")
 
 
 def read_job(path: Path, verb: str) -> dict:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ import torch
 
 from .. import archfile, files
 from ..archfile import ArchFile
-from ..caveats import curves_of, warn_of_curves
-from ..data import Data
+from ..caveats import curves_of, sources_of, warn_of_curves
+from ..data import Data, Record
 from ..engine import time_steps
 from ..errors import BadInput, RunFault, told_by
 from ..kernels import choice
@@ -41,7 +41,20 @@ from .begin import JOB, JOB_FILE
 KILL_AFTER_S = 120.0
 FAILED = "nasaug: "  # begins the line that a command fails with
 LONGEST = 60  # characters of an arm in a file's name
-Sets = dict[str, Data]  # the data read so far, by their settings: each is read once
+PARENT = "NASAUG_DATA_OF"  # the environment's variable by which cells are told whose images they train on
+
+
+@dataclass
+class Sets:
+    """The data read so far, by their settings: each is read once. `begun`: what a run that goes on recorded of them."""
+
+    begun: Record | None = None
+    read: dict[str, Data] = field(default_factory=dict)
+
+
+def of_parent() -> Record | None:
+    """What the command that this training is a cell of recorded of its data; None where it is no cell."""
+    return Record.of_run(Path(os.environ[PARENT])) if PARENT in os.environ else None
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,8 @@ def check_begun(cells: list[Cell]) -> None:
     other defaults, which a key leaves out. A teacher may have been moved."""
     for cell in cells:
         if (cell.path / JOB_FILE).is_file():
-            differs = differing(load(cell.path / "recipe.toml", Recipe), cell.recipe, aside=("arm", "teacher.source"))
+            aside = ("arm", "teacher.source", "data.name")  # of the last two the key has what they hold
+            differs = differing(load(cell.path / "recipe.toml", Recipe), cell.recipe, aside)
             if differs:
                 remedy = "remove it, or start anew with other --cells"
                 raise BadInput(f"{cell.path} was trained with {', '.join(differs)}; {remedy}")
@@ -90,20 +104,22 @@ def check_options(asked: Any, common: Any, whose: str) -> None:
 
 def read_data(recipe: Recipe, found: ArchFile, sets: Sets) -> Data:
     key = repr(recipe.data)
-    if key not in sets:
-        sets[key] = load_data(recipe, found.plan.resolution)
-    return sets[key]
+    if key not in sets.read:
+        sets.read[key] = load_data(recipe, found.plan.resolution, sets.begun, sources_of(found, recipe).values())
+    return sets.read[key]
 
 
 def digest(path: Path | None) -> str:
     return hashlib.sha256(files.read_bytes(path)).hexdigest() if path and path.is_file() else ""
 
 
-def key_of(found: ArchFile, supernet: str, recipe: Recipe) -> str:
-    """Hash of all that a cell's result depends on, but for its arm's name; of a supernet and a teacher what they hold,
-    since files move and change."""
+def key_of(found: ArchFile, supernet: str, recipe: Recipe, data: Data) -> str:
+    """Hash of all that a cell's result depends on, but for its arm's name; of a supernet, a teacher and an image folder
+    what they hold, since files move and change."""
     usual = flatten(to_dict(Recipe()))  # left out, so that a key which a later version adds changes nothing
     table = {key: value for key, value in flatten(to_dict(recipe)).items() if key != "arm" and value != usual.get(key)}
+    if len(data.record.files):
+        table["data.name"] = data.record.whole_key
     source = Path(recipe.teacher.source or "?")
     teacher = digest(source / "model.safetensors" if source.is_dir() else source)
     if teacher:
@@ -209,9 +225,10 @@ def train_missing(
     warn_of_curves(curves, partial(read_data, left[0].recipe, archfile.read(str(left[0].arch)), sets))
     jobs = jobs_for(runtime, jobs)
     seconds = estimate(left, runtime, jobs, sets)
-    sets.clear()  # each training reads its own
+    sets.read.clear()  # each training reads its own
     say(f"about {format_duration(together(list(seconds.values()), jobs))}, {min(jobs, len(left))} at a time")
-    failed = carry_out(left, device, jobs, seconds, watch, _choices(run, 1 if jobs > 1 else torch.get_num_threads()))
+    environment = _choices(run, 1 if jobs > 1 else torch.get_num_threads()) | {PARENT: str(run.path.resolve())}
+    failed = carry_out(left, device, jobs, seconds, watch, environment)
     if not any(cell.finished for cell in cells):
         said = f"no cell was finished; the first failed with: {failed[0]['error']}"
         raise RunFault(f"{said}; try again with {resume_command(run)}")
@@ -315,7 +332,7 @@ def _log(cell: Cell) -> Path:
 def _start(cell: Cell, device: str, jobs: int, environment: dict[str, str]) -> subprocess.Popen:
     """A session of its own: what the terminal sends is handed on once, by `carry_out`."""
     cell.path.parent.mkdir(parents=True, exist_ok=True)
-    told = ["--resume"]
+    told = ["--resume", "--data", cell.recipe.data.name]  # which may lie elsewhere now
     if not (cell.path / JOB_FILE).is_file():
         _clear(cell.path)
         recipe = cell.path.with_suffix(cell.path.suffix + ".toml")

@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import archfile, files
 from ..archfile import ArchFile
+from ..data import Record
 from ..errors import BadInput, RunFault, unknown
 from ..progress import say
 from ..recipe import arm_says, load
@@ -21,7 +22,7 @@ from ..settings import Recipe
 from ..teaching import check_teacher
 from ..train import job_for
 from . import report
-from .begin import read_job, refuse_existing, refuse_others, run_to_resume, stopping, write_job
+from .begin import refuse_existing, refuse_others, resumed, stopping, write_job
 from .cells import (
     Cell,
     Sets,
@@ -65,11 +66,11 @@ def command(asked: Asked, common) -> None:
     if asked.match not in (None, MATCH) and said:
         ends = {"compute": "train_macs", "seconds": "max_seconds"}[asked.match]
         raise BadInput(f"--set {said[0]}: with --match {asked.match} trainings end by {ends}; give that instead")
-    arms, sets = arms_of(DEFAULT if asked.methods is None else asked.methods), {}
+    arms, sets = arms_of(DEFAULT if asked.methods is None else asked.methods), Sets()
     if common.resume:
-        path = run_to_resume("compare", common.run)
-        with RunDir.resume(path) as run, stopping("compare", run):
-            setting, common, found = _resumed(asked, arms, common, run)
+        with resumed("compare", common, asked) as (run, job, common, asked):
+            sets.begun = Record.of_run(run.path)
+            setting, common, found = _resumed(asked, arms, common, run, job)
             cells = make_cells(found, setting, common, sets)
             return _finish(found, cells, setting, common, run, asked.jobs, sets)
     if asked.arch is None:
@@ -88,7 +89,7 @@ def command(asked: Asked, common) -> None:
         check_begun(cells)
     with RunDir.create("compare", plain, common.run) as run, stopping("compare", run):
         found.save(run.path / BASE)
-        write_job(run, "compare", **setting)
+        write_job(run, "compare", read_data(plain, found, sets).record, **setting)
         _finish(found, cells, setting, common, run, asked.jobs, sets)
 
 
@@ -114,12 +115,13 @@ def make_cells(found: ArchFile, setting: dict, common, sets: Sets) -> list[Cell]
     Raises BadInput for what cannot be compared, as far as can be told before a training."""
     runtime = open_runtime(common.device)
     init = {"init": "scratch"} if setting["from_scratch"] else {}
-    arms, data = setting["arms"], setting.get("arch_data")
-    plain = {arm: common.settings(init, arm=arm, data=data) for arm in arms}
+    arms, of_arch = setting["arms"], setting.get("arch_data")
+    plain = {arm: common.settings(init, arm=arm, data=of_arch) for arm in arms}
     for arm in arms[1:]:
         if plain[arm].data != plain[arms[0]].data:
             raise BadInput(f"arms {arms[0]!r} and {arm!r} use different data; change those for all, by --data or --set")
-    images = train_images(plain[arms[0]], found, sets)
+    data = read_data(plain[arms[0]], found, sets)
+    images = len(data.train)
     given = {arm: init | {"stop": STOPS[setting["match"]]} for arm in arms}
     if setting["match"] == "epochs":
         auto = {arm: replace(r, times=1.0) for arm, r in plain.items() if r.epochs == "auto"}
@@ -130,11 +132,11 @@ def make_cells(found: ArchFile, setting: dict, common, sets: Sets) -> list[Cell]
     cells, seen, supernet = [], {}, digest(found.supernet)
     for seed in range(setting["seeds"]):
         for arm in arms:
-            recipe = common.settings(given[arm] | {"seed": seed, "arm": arm}, arm=arm, data=data)
+            recipe = common.settings(given[arm] | {"seed": seed, "arm": arm}, arm=arm, data=of_arch)
             if seed == 0:
                 job_for(found, recipe, runtime, images)
                 check_teacher(recipe, partial(read_data, recipe, found, sets))
-            key = key_of(found, supernet, recipe)
+            key = key_of(found, supernet, recipe, data)
             if seen.setdefault(key, arm) != arm:
                 raise BadInput(f"arms {seen[key]!r} and {arm!r} are the same training; leave one of them out")
             where = Path(setting["cells"]) if setting["cells"] else CELLS
@@ -142,23 +144,18 @@ def make_cells(found: ArchFile, setting: dict, common, sets: Sets) -> list[Cell]
     return cells
 
 
-def train_images(recipe: Recipe, found: ArchFile, sets: Sets) -> int:
-    """How many images an epoch has."""
-    return recipe.data.train_images or len(read_data(recipe, found, sets).train)
-
-
-def _resumed(asked: Asked, arms: list[str], common, run: RunDir) -> tuple[dict, Any, ArchFile]:
+def _resumed(asked: Asked, arms: list[str], common, run: RunDir, setting: dict) -> tuple[dict, Any, ArchFile]:
     """The settings that a comparison was begun with, the options that say them, and its network. Raises BadInput,
     naming what differs, for others."""
-    setting, begun = read_job(run.path, "compare"), load(run.path / "recipe.toml", Recipe)
+    begun = load(run.path / "recipe.toml", Recipe)
     now = {
         "methods": None if asked.methods is None else arms, "seeds": asked.seeds, "match": asked.match,
         "from-scratch": asked.from_scratch or None, "set": list(common.set) or None, "recipe": common.recipe,
-        "data": None if common.data == begun.data.name else common.data,
         "cells": None if asked.cells is None else str(asked.cells.resolve()),
     }  # fmt: skip
     refuse_others(run.path, setting | {"methods": setting["arms"], "from-scratch": setting["from_scratch"]}, now)
-    common = replace(common, set=tuple(setting["set"]), recipe=setting["recipe"], data=setting["data"])
+    data = setting["data"] if common.data is None else common.data  # loading them checks that they are the same
+    common = replace(common, set=tuple(setting["set"]), recipe=setting["recipe"], data=data)
     # of a recipe edited since, say
     run.check_settings(common.settings({}, arm="baseline", data=setting.get("arch_data")))
     base = run.path / BASE

@@ -13,10 +13,10 @@ from .. import archfile, checkpoint, prune
 from .. import data as datasets
 from ..archfile import ArchFile
 from ..augment import at_magnitude
-from ..caveats import SEVERAL, curves_of, of_other_splits, warn_of_curves, warn_of_other_splits
+from ..caveats import SEVERAL, curves_of, of_other_splits, other_split, warn_of_curves, warn_of_other_splits
 from ..channels import channel_groups
 from ..cost import cost, describe
-from ..data import Data
+from ..data import Data, Record
 from ..errors import BadInput, unknown
 from ..methods import Base
 from ..models import load_net, save_net
@@ -44,7 +44,7 @@ from ..train import (
     preprocessing,
 )
 from ..units import format_duration, format_quantity, parse_quantity
-from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
+from .begin import at_path, refuse_existing, resumed, stopping, write_job
 
 VERB, BASE, MODEL, ARCH = "prune", "base.json", "model.safetensors", "arch.json"
 TUNED, CUT = "tuned.safetensors", "cut.safetensors"  # the net after the last step that is over; that at hand, untrained
@@ -191,23 +191,23 @@ def command(asked: Asked, common) -> dict:
     recipe = setting.recipe(common, begun, load(begun, Recipe).data.name)
     runtime = open_runtime(common.device, recipe.bf16, common.profile)
     _check(setting, recipe, net, found, runtime)
-    data = load_data(recipe, found.plan.resolution)
+    data = load_data(recipe, found.plan.resolution, sources=(asked.source / MODEL,))
     if list(facts.get("classes", data.classes)) != list(data.classes):
         raise BadInput(f"{asked.source} was trained on other classes than those of {data.name}; leave --data out")
     check_teacher(recipe, lambda: data)
+    other_split(str(asked.source), asked.source / MODEL, data)  # refuses one that was trained on test images
     warn_of_other_splits(_of_other_splits(found, str(asked.source), recipe, data))
     warn_of_curves(curves_of(setting.step_recipe(recipe, prune.magnitudes(setting.magnitude, 2)[0])), lambda: data)
     with RunDir.create(VERB, recipe, common.run) as run, stopping(VERB, run):
         found.save(run.path / BASE)
         save_net(run.path / TUNED, net, steps=[])
-        write_job(run, VERB, **asdict(setting))
+        write_job(run, VERB, data.record, **asdict(setting))
         return Pruning(found, setting, recipe, data, runtime, run).carry_through()
 
 
 def _resume(asked: Asked, common) -> dict:
-    path = run_to_resume(VERB, common.run)
-    with RunDir.resume(path) as run, stopping(VERB, run):
-        job = read_job(path, VERB)
+    with resumed(VERB, common, asked) as (run, job, common, asked):
+        path = run.path
         setting = Setting(**{key: job[key] for key in Setting.__dataclass_fields__ if key in job})
         asked.check_same(setting, path)
         begun = path / "recipe.toml"
@@ -221,7 +221,8 @@ def _resume(asked: Asked, common) -> dict:
             say(f"{path} is finished already")
             return run.result()
         found, runtime = archfile.read(str(path / BASE)), open_runtime(common.device, recipe.bf16, common.profile)
-        data = load_data(recipe, found.plan.resolution)
+        recipe = at_path(recipe, common.data)
+        data = load_data(recipe, found.plan.resolution, Record.of_run(path))
         return Pruning(found, setting, recipe, data, runtime, run).carry_through()
 
 

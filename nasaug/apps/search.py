@@ -12,7 +12,7 @@ from .. import archfile
 from .. import data as datasets
 from ..caveats import curves_of, warn_of_curves
 from ..cost import Budget, cost, crop, describe, reach, sample_near
-from ..data import Data, Info
+from ..data import Data, Info, Record
 from ..engine import Trainer
 from ..errors import BadInput
 from ..methods import Base
@@ -29,10 +29,10 @@ from ..space import Space
 from ..spacefile import load
 from ..train import Job, announce, carry_out, load_data, make_job, make_scorer, make_trainer
 from ..units import format_duration, parse_quantity
-from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
+from .begin import at_path, refuse_existing, resumed, stopping, write_job
 from .finalists import PlayOff, begun_with
 from .results import FOUND, SUPERNET, write_results
-from .storage import check_storage, own_storage, storage_faults
+from .storage import absolute_storage, check_storage, own_storage, storage_faults
 
 SMALL = 64  # px up to which mobilenetv2-small is the default space
 
@@ -75,7 +75,7 @@ def open_space(recipe: Recipe, info: Info, budget: Budget) -> Space:
     return crop(space, budget, recipe.search.headroom, info.classes)
 
 
-def prepare(recipe: Recipe, request: Request, common, *, resumed: bool = False) -> Ready:
+def prepare(recipe: Recipe, request: Request, common, *, begun: Record | None = None, resumed: bool = False) -> Ready:
     """Check everything before a run folder exists, and say what the space can do. Raises BadInput."""
     if recipe.teacher.source:  # which a [difficulty] needs
         rule = "a search trains without a teacher, so without [difficulty] too"
@@ -88,7 +88,7 @@ def prepare(recipe: Recipe, request: Request, common, *, resumed: bool = False) 
     largest = plan(space, space.largest, info.classes)
     say(f"space {space.name} at up to {largest.resolution} px, {info.classes} classes:")
     say(report_reach(able, request.budget))
-    ready = Ready(recipe, request, runtime, space, load_data(recipe, largest.resolution))
+    ready = Ready(recipe, request, runtime, space, load_data(recipe, largest.resolution, begun))
     warn_of_curves(curves_of(recipe), lambda: ready.data)
     if request.storage is not None:
         check_storage(request.storage, resumed)
@@ -173,7 +173,7 @@ def command(common, given: dict, budget: Budget, timeout: str | None, storage: s
     """Check everything, open the run (or the one to resume), search, and write found.json.
 
     `given` holds what the options say of the recipe, by key; None: not given."""
-    request = Request(budget, storage, _seconds(timeout))
+    request = Request(budget, storage and absolute_storage(storage), _seconds(timeout))
     if common.resume:
         return _resume(common, given, request)
     refuse_existing(common.run)
@@ -183,8 +183,9 @@ def command(common, given: dict, budget: Budget, timeout: str | None, storage: s
         raise BadInput("--set lr=…: the recipe gives the supernet a learning rate of its own; use --set search.lr=…")
     ready = prepare(recipe, request, common)
     with RunDir.create("search", recipe, common.run) as run, stopping("search", run):
-        shown = storage and without_passwords(storage)
-        write_job(run, "search", budget=request.budget.limits, storage=shown, timeout=request.timeout)
+        shown = request.storage and without_passwords(request.storage)
+        asked = {"budget": request.budget.limits, "storage": shown, "timeout": request.timeout}
+        write_job(run, "search", ready.data.record, **asked)
         _finish(ready, run)
 
 
@@ -196,16 +197,16 @@ def _seconds(timeout: str | None) -> float | None:
 
 
 def _resume(common, given: dict, request: Request) -> None:
-    path = run_to_resume("search", common.run)
-    with RunDir.resume(path) as run, stopping("search", run):
-        job, begun = read_job(path, "search"), path / "recipe.toml"
+    with resumed("search", common, request) as (run, job, common, request):
+        path, begun = run.path, run.path / "recipe.toml"
         recipe = load_recipe(begun, Recipe)
         run.check_settings(common.settings(given, data=recipe.data.name, begun=begun))
         request = _resumed(request, Request(Budget(**job["budget"]), job["storage"], job["timeout"]), path)
         if run.finished:
             say(f"{path} is finished already; what it found is in {path / FOUND}")
         else:
-            _finish(prepare(recipe, request, common, resumed=True), run)
+            recipe, record = at_path(recipe, common.data), Record.of_run(path)
+            _finish(prepare(recipe, request, common, begun=record, resumed=True), run)
 
 
 def _resumed(asked: Request, begun: Request, path: Path) -> Request:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import BadInput, RunFault
 from ..rundir import without_passwords
 from ..search import STUDY, open_storage
+
+
+def absolute_storage(url: str) -> str:
+    """The URL, in which a file's path is absolute: a run that goes on from another folder means the same file."""
+    for scheme in ("sqlite:///", "journal:"):
+        path = url.removeprefix(scheme)
+        if path != url and path and not path.startswith(":"):
+            return scheme + os.path.abspath(path)
+    return url
 
 
 def check_storage(url: str, resumed: bool) -> None:

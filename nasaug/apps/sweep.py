@@ -16,10 +16,10 @@ from ..around import below
 from ..augment import USUAL, at_magnitude
 from ..caveats import warn_of_curves
 from ..cost import cost
+from ..data import Record
 from ..errors import BadInput, RunFault, unknown
 from ..plan import Plan, plan
 from ..progress import say
-from ..recipe import load
 from ..rundir import RunDir, without_passwords
 from ..runtime import open_runtime
 from ..settings import Recipe
@@ -27,7 +27,7 @@ from ..space import Arch
 from ..teaching import check_teacher
 from ..train import job_for
 from ..units import format_quantity, parse_quantity
-from .begin import read_job, refuse_existing, refuse_others, run_to_resume, stopping, write_job
+from .begin import refuse_existing, refuse_others, resumed, stopping, write_job
 from .cells import (
     Cell,
     Sets,
@@ -77,14 +77,14 @@ def command(asked: Asked, common) -> None:
     check_options(asked, common, "a sweep")
     if asked.pruner is not None and asked.pruner not in PRUNERS:
         raise unknown("--pruner", asked.pruner, PRUNERS)
-    sets: Sets = {}
+    sets = Sets()
     cells = None if asked.cells is None else str(asked.cells.resolve())
     given = {name: getattr(asked, name, None) for name in DEFAULTS} | {"cells": cells}
     if common.resume:
-        path = run_to_resume("sweep", common.run)
-        with RunDir.resume(path) as run, stopping("sweep", run):
-            setting, common = _resumed(given, common, run)
-            nets = [archfile.read(str(path / SIZES / name)) for name in setting["nets"]]
+        with resumed("sweep", common, asked) as (run, job, common, _):
+            sets.begun = Record.of_run(run.path)
+            setting, common = _resumed(given, common, run, job)
+            nets = [archfile.read(str(run.path / SIZES / name)) for name in setting["nets"]]
             return _finish(nets, setting, common, run, asked.jobs, sets)
     refuse_existing(common.run)
     setting = DEFAULTS | {name: value for name, value in given.items() if value is not None} | {
@@ -106,17 +106,17 @@ def command(asked: Asked, common) -> None:
         (run.path / SIZES).mkdir()
         for net, name in zip(nets, setting["nets"], strict=True):
             net.save(run.path / SIZES / name)
-        write_job(run, "sweep", **setting)
+        write_job(run, "sweep", read_data(plain, nets[0], sets).record, **setting)
         _finish(nets, setting, common, run, asked.jobs, sets)
 
 
-def _resumed(given: dict, common, run: RunDir) -> tuple[dict, Any]:
+def _resumed(given: dict, common, run: RunDir, job: dict) -> tuple[dict, Any]:
     """The settings that a sweep was begun with, and the options that say them. Raises BadInput, naming what differs,
     for others."""
-    setting, begun = DEFAULTS | read_job(run.path, "sweep"), load(run.path / "recipe.toml", Recipe)
-    data = None if common.data == begun.data.name else common.data
-    refuse_others(run.path, setting, given | {"set": list(common.set) or None, "recipe": common.recipe, "data": data})
-    common = replace(common, set=tuple(setting["set"]), recipe=setting["recipe"], data=setting["data"])
+    setting = DEFAULTS | job
+    refuse_others(run.path, setting, given | {"set": list(common.set) or None, "recipe": common.recipe})
+    data = setting["data"] if common.data is None else common.data  # loading them checks that they are the same
+    common = replace(common, set=tuple(setting["set"]), recipe=setting["recipe"], data=data)
     # of a recipe edited since, say
     run.check_settings(common.settings({}, arm="baseline", data=setting["nets_data"]))
     for path_, curve in _curves(_check_policies(setting["policies"])).items():
@@ -212,15 +212,15 @@ def make_cells(nets: list[ArchFile], setting: dict, common, folder: Path, sets: 
     for method, recipe in plain.items():
         if recipe.data != plain[methods[0]].data:
             raise BadInput(f"--methods {method}: it changes the data; do that for all, by --data or --set")
+    data = read_data(plain[methods[0]], nets[0], sets)
     for seed in range(setting["seeds"]):
         for net, name in zip(nets, setting["nets"], strict=True):
             for method, policy in product(methods, policies):
                 recipe = _at(replace(plain[method], seed=seed, arm=f"{method}@{policy}"), policy, cost(net.plan).macs)
                 if seed == 0:
-                    images = recipe.data.train_images or len(read_data(recipe, net, sets).train)
-                    job_for(net, recipe, runtime, images)
+                    job_for(net, recipe, runtime, len(data.train))
                     check_teacher(recipe, partial(read_data, recipe, net, sets))
-                key = key_of(net, "", recipe)
+                key = key_of(net, "", recipe, data)
                 # a curve may give this net what another policy does: one training serves both
                 place = where / folder_name(f"{net.name}_{recipe.arm}", seed, key)
                 first, place = known.setdefault(key, (method, place))

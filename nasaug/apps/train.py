@@ -8,6 +8,8 @@ from pathlib import Path
 from .. import archfile
 from .. import data as datasets
 from ..archfile import ArchFile
+from ..caveats import sources_of
+from ..data import Record
 from ..errors import BadInput
 from ..models import inherited_from, load_net
 from ..progress import say
@@ -17,7 +19,8 @@ from ..runtime import open_runtime
 from ..settings import Recipe
 from ..teaching import check_teacher
 from ..train import job_for, load_data, run_training
-from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
+from .begin import at_path, refuse_existing, resumed, stopping, write_job
+from .cells import of_parent
 
 BASE = "base.json"
 
@@ -54,11 +57,11 @@ def command(request: Request, common) -> dict:
     runtime = open_runtime(common.device, recipe.bf16, common.profile)
     found = fitted(request, recipe)
     check(found, recipe, runtime)
-    data = load_data(recipe, found.plan.resolution)
+    data = load_data(recipe, found.plan.resolution, of_parent(), sources_of(found, recipe).values())
     check_teacher(recipe, lambda: data)
     with RunDir.create(request.verb, recipe, common.run) as run, stopping(request.verb, run):
         found.save(run.path / BASE)
-        write_job(run, request.verb)
+        write_job(run, request.verb, data.record)
         return _finish(found, recipe, runtime, run, data, request.verb)
 
 
@@ -79,9 +82,8 @@ def check(found: ArchFile, recipe: Recipe, runtime) -> None:
 
 
 def _resume(request: Request, common) -> dict:
-    path = run_to_resume(request.verb, common.run)
-    with RunDir.resume(path) as run, stopping(request.verb, run):
-        read_job(path, request.verb)
+    with resumed(request.verb, common, request) as (run, _, common, request):
+        path = run.path
         found, begun = archfile.read(str(path / BASE)), path / "recipe.toml"
         recipe = load(begun, Recipe)
         run.check_settings(common.settings(request.sets, arm=request.method, data=recipe.data.name, begun=begun))
@@ -92,7 +94,9 @@ def _resume(request: Request, common) -> dict:
             say(f"{path} is finished already")
             return run.result()
         runtime = open_runtime(common.device, recipe.bf16, common.profile)
-        return _finish(found, recipe, runtime, run, load_data(recipe, found.plan.resolution), request.verb)
+        recipe = at_path(recipe, common.data)
+        data = load_data(recipe, found.plan.resolution, Record.of_run(path))
+        return _finish(found, recipe, runtime, run, data, request.verb)
 
 
 def _asked_again(request: Request, base: Path, found: ArchFile, recipe: Recipe) -> ArchFile:

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from nasaug.data.folder import Folder, find, probe
-from nasaug.data.named import NAMED
+from nasaug.data.folder import Folder, probe
+from nasaug.data.layout import Listing, find, some
+from nasaug.data.named import NAMED, Named
+from nasaug.data.picture import check_background
+from nasaug.data.record import SPLITS, WORDS, Like, Record, check_train_images, draw, resume
 from nasaug.data.split import MemorySplit, Split, hold_out
 from nasaug.errors import BadInput, unknown
 
-__all__ = ["Data", "DataConfig", "Info", "Split", "describe", "load", "names"]
+__all__ = ["Data", "DataConfig", "Info", "Like", "Record", "Split", "describe", "load", "names"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's
 MEASURED = 10_000  # images from which mean and std are taken
+LOOKED_AT, FLAT = 16, 0.01  # images whose pixels are looked at, and the std (of 1) below which they are of one colour
 LEAST = {"val_images": 1, "train_images": 0, "split_seed": 0, "workers": 0, "memory_mb": 0}
 
 
@@ -40,9 +45,13 @@ class DataConfig:
     memory_mb: int = 2000
     """Folders whose uint8 pixels take at most this many MB live in memory; larger ones are streamed."""
     keep_decoded: bool = True
-    """Keep the decoded images of such folders, where they are many, in the user's cache folder for the next run."""
+    """Keep what was found out about a folder's images (and small images themselves, where they are many) in the user's
+    cache folder for the next run."""
+    background: str = "white"
+    """The colour under transparent images: a name, #rrggbb or rgb(r,g,b)."""
 
     def __post_init__(self) -> None:
+        check_background(self.background)
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise BadInput(f"data.{name} = {getattr(self, name)} is too small: give at least {least}")
@@ -69,12 +78,17 @@ class Data:
         streamed: whether training batches are random crops already.
         mean, std: of the three channels of training pixels in [0, 1] (streamed: ImageNet's).
         train, val: the splits to train on, and to choose by.
+        record: which image is in which split.
+        notes: what a user should know of the images before they are trained on, a line each.
     """
 
     def __init__(
-        self, name: str, classes: tuple[str, ...], *, flip: bool, train: Split, val: Split, test: Split
-    ):
+        self, name: str, classes: tuple[str, ...], *, flip: bool, train: Split, val: Split, test: Split,
+        record: Record | None = None, notes: tuple[str, ...] = (),
+    ):  # fmt: skip
         self.name, self.classes, self.flip = name, classes, flip
+        self.notes = notes
+        self.record = record or _whole_record(name, classes, {"train": train, "val": val, "test": test})
         self.train, self.val, self._test = train, val, test
         self._finished = False
         self.streamed = not isinstance(train, MemorySplit)
@@ -97,23 +111,35 @@ class Data:
 
     @cached_property
     def key(self) -> str:
-        """Hash of the classes and of the training and validation images (streamed: their names and size)."""
-        return _digest((self.classes, self.size, self.streamed), self.train, self.val)
+        """Hash of the classes, of how images are served, and of the training and validation images."""
+        return _digest(self.record.key("train", "val"), self.size, self.streamed)
 
     @cached_property
     def val_key(self) -> str:
-        """Hash of the validation images (streamed: their names): what was trained with the same has seen none of
-        them."""
-        return _digest((self.classes, self.streamed), self.val)
+        """Hash of the validation images: what was trained with the same has seen none of them."""
+        return _digest(self.record.key("val"), self.streamed)
+
+    def told(self) -> str:
+        """What the data are, in a line, with a line more for each thing that a user should know of them."""
+        counts = {"training": self.train, "validation": self.val, "test": self._test}
+        images = ", ".join(f"{len(split):,} {what}" for what, split in counts.items())
+        line = f"data {self.name}: {len(self.classes)} classes ({some(self.classes)}); {images} images"
+        return "\n  ".join((line, *self.notes))
 
 
-def _digest(what: tuple, *splits: Split) -> str:
-    digest = hashlib.sha256(repr(what).encode())
-    for split in splits:
-        digest.update(split.labels.numpy().tobytes())
-        for chunk in split.content():
+def _digest(*what: object) -> str:
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+
+
+def _whole_record(name: str, classes: tuple[str, ...], splits: dict[str, Split]) -> Record:
+    """The record of images that lie in memory and in no folder."""
+    whole = {}
+    for split, images in splits.items():
+        digest = hashlib.sha256(images.labels.numpy().tobytes())
+        for chunk in images.content():
             digest.update(chunk)
-    return digest.hexdigest()[:16]
+        whole[split] = digest.hexdigest()[:16]
+    return Record(name, classes, whole)
 
 
 def names() -> tuple[str, ...]:
@@ -130,38 +156,91 @@ def describe(config: DataConfig) -> Info:
     return Info(config.name, len(folder.listing.classes), folder.size, folder.mode is None)
 
 
-def load(config: DataConfig, *, size: int | None = None) -> Data:
+def load(
+    config: DataConfig, *, size: int | None = None, begun: Record | None = None, like: Like | None = None
+) -> Data:
     """Read a data set and hold out its validation split.
 
     Args:
         size: px of streamed images (default: 224, or what is usual where they are smaller); images in memory
             keep their own.
+        begun: what a run that is resumed recorded; each image stays in the split that it was in.
+        like: a run whose weights are taken over; so does each image that is the same there.
 
     Raises:
-        BadInput: unknown, missing or damaged data; too few images for the splits asked for.
+        BadInput: unknown, missing or damaged data; too few images for the splits asked for; others than `begun`.
     """
     known = NAMED.get(config.name)
-    if known:
-        classes, train, val, test = known.read(size or known.size, config.workers)
-        if len(classes) != known.classes or (train.size != known.size and not known.streamed):
-            found = f"{len(classes)} classes at {train.size} px"
-            raise BadInput(f"this is not {config.name}: it has {found}; give an image folder by its path")
+    if known and not known.streamed:
+        data = _named(known, config)
+        if begun:
+            resume(begun, data.record)  # which refuses other images
+        return data
+    folder = _folder(config, size)
+    images, record = folder.read(config.name, config.workers)
+    gone: dict[str, int] = {}
+    if begun:
+        resumed = resume(begun, record)
+        places, gone, record = resumed.places, resumed.gone, begun
     else:
-        folder = _folder(config, size)
-        classes, (train, val, test) = folder.listing.classes, folder.read(config.workers)
-    if val is None:
-        train, val = _validation(train, config)
-    flip = known.flip if known else True
-    return Data(config.name, classes, flip=flip, train=_fewer(train, config), val=val, test=test)
+        given, counts = folder.listing.given, (config.val_images, config.train_images, config.split_seed)
+        record = draw(record, given, *counts, like)
+        places = {split: record.places(split) for split in SPLITS}
+    if known and len(record.classes) != known.classes:
+        found = f"{len(record.classes)} classes"
+        raise BadInput(f"this is not {config.name}: it has {found}; give an image folder by its path")
+    splits = {split: images.subset(index) for split, index in places.items() if split != "spare"}
+    notes = (*_of_listing(folder.listing), *_of_record(record), *_of_gone(gone), *_of_pixels(splits["train"]))
+    return Data(config.name, record.classes, flip=True, **splits, record=record, notes=notes)
+
+
+def _named(known: Named, config: DataConfig) -> Data:
+    classes, train, test = known.read()
+    if len(classes) != known.classes or train.size != known.size:
+        found = f"{len(classes)} classes at {train.size} px"
+        raise BadInput(f"this is not {config.name}: it has {found}; give an image folder by its path")
+    train, val = _validation(train, config)
+    return Data(config.name, classes, flip=known.flip, train=_fewer(train, config), val=val, test=test)
 
 
 def _folder(config: DataConfig, size: int | None = None) -> Folder:
-    path = os.path.expanduser(config.name)
+    known = NAMED.get(config.name)
+    path = known.folder() if known else os.path.expanduser(config.name)
+    size = size or (known.size if known else None)
     if os.path.isdir(path):
-        return probe(find(path), config.memory_mb * 10**6, size, config.keep_decoded)
+        return probe(find(path), 0 if known else config.memory_mb * 10**6, size, config.keep_decoded, config.background)
+    if os.path.lexists(path):
+        raise BadInput(f"{path!r} is no folder: give the path of an image folder, or one of {', '.join(NAMED)}")
     if os.sep in config.name:
         raise BadInput(f"no folder {path!r}: give the path of an image folder, or one of {', '.join(NAMED)}")
     raise unknown("data set", config.name, NAMED, "the path of an image folder")
+
+
+def _of_listing(listing: Listing) -> Iterator[str]:
+    if listing.left_out:
+        yield f"left out: {'; '.join(listing.left_out)}"
+
+
+def _of_record(record: Record) -> Iterator[str]:
+    for (one, two), count in record.seen_again().items():
+        yield f"warning: {count} {WORDS[two]} images are {WORDS[one]} images too, byte for byte"
+    for label, name in enumerate(record.classes):
+        digests = record.digests[(record.labels == label) & record.known]
+        if len(digests) > 1 and not (digests != digests[0]).any():
+            yield f"warning: all {len(digests)} images of class {name!r} are the same"
+
+
+def _of_gone(gone: dict[str, int]) -> Iterator[str]:
+    if gone:
+        counts = ", ".join(f"{count} {WORDS[split]}" for split, count in gone.items())
+        filled = "; others of their classes take the places of the training images" if "train" in gone else ""
+        yield f"warning: images that the run began with are gone ({counts}); all others stay in their splits{filled}"
+
+
+def _of_pixels(train: Split) -> Iterator[str]:
+    images, _ = next(train.take(LOOKED_AT, seed=0).ordered(LOOKED_AT))
+    if images.float().std() < FLAT * 255:
+        yield f"warning: the {len(images)} training images that were looked at are nearly of one colour"
 
 
 def _validation(train: Split, config: DataConfig) -> tuple[Split, Split]:
@@ -177,12 +256,8 @@ def _fewer(train: Split, config: DataConfig) -> Split:
     """The part of `train` that `train_images` asks for, seeded and stratified."""
     if not config.train_images:
         return train
-    least, most = len(train.labels.unique()), len(train)
-    if not least <= config.train_images <= most:
-        rule = f"{config.name!r} has {most} images to train on, in {least} classes"
-        asked = f"data.train_images = {config.train_images}"
-        raise BadInput(f"{asked}, but {rule}: give {least} to {most}, or 0 for all")
-    return train.subset(hold_out(train.labels, most - config.train_images, config.split_seed)[0])
+    check_train_images(config.name, config.train_images, len(train.labels.unique()), len(train))
+    return train.subset(hold_out(train.labels, len(train) - config.train_images, config.split_seed)[0])
 
 
 def _statistics(train: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:

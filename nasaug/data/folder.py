@@ -1,57 +1,37 @@
-"""Folders of images, one sub-folder a class: checked, then read into memory or streamed."""
+"""Folders of images, one sub-folder a class: every image is looked at once, then read into memory or streamed."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from torchvision.datasets import ImageFolder
 
-from nasaug.data import decoded
-from nasaug.data.split import MemorySplit, Split, hold_out
-from nasaug.data.stream import UNREADABLE, StreamSplit
+from nasaug.data import decoded, picture
+from nasaug.data.layout import Listing
+from nasaug.data.picture import Unreadable
+from nasaug.data.record import DIGEST, Record
+from nasaug.data.split import MemorySplit, Split
+from nasaug.data.stream import StreamSplit
 from nasaug.errors import BadInput
+from nasaug.progress import Progress
 
 LARGEST = 224  # px: larger images are streamed, in crops of this size
 PROBED = 100_000  # headers read; where there are more images, an even sample of them
-TEST_SHARE, TEST_SEED = 0.2, 0  # of a folder without a test split; never another, whatever the recipe says
+ALL_DECODED = 50_000  # streamed images up to which each is decoded once before training; of more, one in SAMPLED is
+SAMPLED = 100
+NAMED = 20  # bad images that an error names
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Part:
-    """One split: paths below the root, as bytes [n], and labels, int64 [n]."""
-
-    files: np.ndarray
-    labels: Tensor
-
-    def subset(self, index: Tensor) -> Part:
-        return Part(self.files[index.numpy()], self.labels[index])
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The files of an image folder, by split."""
-
-    root: str
-    classes: tuple[str, ...]
-    train: Part
-    val: Part | None
-    test: Part
-
-    @property
-    def parts(self) -> dict[str, Part]:
-        there = {"train": self.train, "val": self.val, "test": self.test}
-        return {name: part for name, part in there.items() if part}
 
 
 @dataclass(frozen=True)
@@ -61,179 +41,173 @@ class Folder:
     Attributes:
         size: px; the images' own in memory, that of the crops where they are streamed.
         mode: Pillow's mode of images in memory, "L" (grey) or "RGB"; None where they are streamed.
-        kept: where their decoded pixels are kept, or are to be; None: nowhere.
-        pixels: of each part, where they were kept.
+        background: the colour that lies under transparent images.
+        stats: int64 [n, 3] of the files: bytes, and the times of content and of inode.
+        place: where what is found out is kept for the next run, or is to be; None: nowhere.
+        kept: what is there.
     """
 
     listing: Listing
     size: int
     mode: str | None
-    kept: Path | None = None
-    pixels: Mapping[str, Tensor] | None = None
+    background: str
+    stats: np.ndarray
+    place: Path | None
+    kept: decoded.Kept | None
 
-    def read(self, workers: int) -> tuple[Split, Split | None, Split]:
-        """(train, val or None, test); BadInput where images for memory cannot be read."""
-        found, parts = self.listing, self.listing.parts
+    def read(self, name: str, workers: int) -> tuple[Split, Record]:
+        """(all images as one split, their record, which splits none yet).
+
+        Raises BadInput that names the images which cannot be read."""
+        found, kept = self.listing, self.kept
         if self.mode is None:
-            splits: dict[str, Split] = {
-                name: StreamSplit(found.root, part.files, part.labels, size=self.size, workers=workers)
-                for name, part in parts.items()
-            }
+            digests = kept.digests if kept else self._checked()
+            split: Split = StreamSplit(
+                found.root, found.files, found.labels, size=self.size, workers=workers, background=self.background
+            )
         else:
-            pixels = self.pixels or self._decoded()
-            splits = {name: MemorySplit(pixels[name], part.labels) for name, part in parts.items()}
-        return splits["train"], splits.get("val"), splits["test"]
+            pixels, digests = (kept.pixels, kept.digests) if kept else self._decoded()
+            split = MemorySplit(pixels, found.labels)
+        sizes = torch.from_numpy(self.stats[:, 0].copy())
+        record = Record(name, found.classes, {}, found.files, found.labels, sizes=sizes, digests=digests)
+        return split, record
 
-    def _decoded(self) -> dict[str, Tensor]:
-        root = self.listing.root
-        log.info("reading the images of %s", root)
-        parts = self.listing.parts.items()
-        pixels = {name: _decode(root, part.files, self.size, self.mode) for name, part in parts}
-        if self.kept:
-            decoded.write(self.kept, pixels)
-        return pixels
+    def _decoded(self) -> tuple[Tensor, Tensor]:
+        """uint8 [n, 1 or 3, size, size], and the files' digests [n, 16]."""
+        count, channels = len(self.listing.files), len(self.mode)
+        pixels = np.empty((count, self.size, self.size, channels), dtype=np.uint8)
+        digests = np.zeros((count, DIGEST), dtype=np.uint8)
 
+        def work(i: int, content: bytes) -> None:
+            digests[i] = _digest(content)
+            pixels[i] = picture.pixels(content, self.mode, self.background).reshape(self.size, self.size, channels)
 
-def probe(listing: Listing, memory: int, size: int | None = None, keep: bool = True) -> Folder:
-    """What a folder holds: from the pixels that an earlier run kept, else from the headers of its files.
+        # in one thread: with small images most of the time is Python's own, and threads made it twice as long
+        _each(self.listing, range(count), work, threads=1)
+        tensors = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(digests)
+        if self.place and decoded.worth(count):
+            decoded.write(self.place, decoded.Kept(tensors[1], *tensors[:1]))
+        return tensors
 
-    `keep`: use such pixels, and keep those that will be decoded. Else as `_probe`."""
-    files = {name: part.files for name, part in listing.parts.items()}
-    kept = decoded.place(listing.root, files) if keep else None
-    pixels = decoded.read(kept, files) if kept else None
-    if pixels is not None and sum(t.numel() for t in pixels.values()) <= memory:
-        channels, side = pixels["train"].shape[1:3]
-        return Folder(listing, side, "L" if channels == 1 else "RGB", kept, pixels)
-    return replace(_probe(listing, memory, size), kept=kept)
+    def _checked(self) -> Tensor:
+        """The files' digests [n, 16] after each image, or of many a sample, was decoded."""
+        digests = np.zeros((len(self.listing.files), DIGEST), dtype=np.uint8)
 
+        def work(i: int, content: bytes) -> None:
+            digests[i] = _digest(content)
+            picture.check(content)
 
-def _probe(listing: Listing, memory: int, size: int | None) -> Folder:
-    """Decide from the images' headers whether they go into memory.
+        begun = time.monotonic()
+        _each(self.listing, self._to_decode(), work, threads=os.cpu_count() or 1)
+        found = torch.from_numpy(digests)
+        if self.place and time.monotonic() - begun > decoded.WORTH_SECONDS:
+            decoded.write(self.place, decoded.Kept(found))
+        return found
 
-    They do if all have one square size, at most 224 px, and their pixels take at most `memory` bytes. Others
-    are streamed, at `size` px (default: 224, or what is usual where the images are smaller).
-
-    Raises:
-        BadInput: images that are damaged, or of more than 8 bits.
-    """
-    files = np.concatenate([part.files for part in listing.parts.values()])
-    sizes, modes = _headers(listing.root, files[:: -(-len(files) // PROBED)])
-    if len(files) > PROBED and _fits(sizes, modes, len(files), memory):
-        sizes, modes = _headers(listing.root, files)
-    if _fits(sizes, modes, len(files), memory):
-        return Folder(listing, sizes[0][0], _mode(modes))
-    usual = int(statistics.median(min(sides) for sides in sizes))
-    return Folder(listing, size or min(LARGEST, usual), None)
-
-
-def _fits(sizes: list[tuple[int, int]], modes: set[str], count: int, memory: int) -> bool:
-    side = sizes[0][0]
-    one_square = set(sizes) == {(side, side)}
-    return one_square and side <= LARGEST and count * side**2 * len(_mode(modes)) <= memory
-
-
-def _mode(modes: set[str]) -> str:
-    return "L" if modes <= {"1", "L"} else "RGB"
+    def _to_decode(self) -> np.ndarray:
+        """Places of the images that are decoded before training: all, or of many all of small splits and a sample of
+        the others."""
+        count = len(self.listing.files)
+        if count <= ALL_DECODED:
+            return np.arange(count)
+        chosen = np.zeros(count, dtype=bool)
+        chosen[::SAMPLED] = True
+        for split, places in self.listing.given.items():
+            if split != "train" and len(places) <= ALL_DECODED:  # else a bad test image ends a run at its very end
+                chosen[places.numpy()] = True
+        return np.flatnonzero(chosen)
 
 
-def find(root: str) -> Listing:
-    """List the images of a folder and split them.
-
-    `root` has train/ and test/ (the untouched test split; a val/ beside it is for validation), or train/ and
-    val/ (then that is the test split), or the classes themselves: then a fifth of each is the test split.
-
-    Raises:
-        BadInput: no images, empty or differing classes, a missing split.
-    """
-    root = os.path.abspath(root)
-    there = [name for name in ("train", "val", "test") if os.path.isdir(os.path.join(root, name))]
-    if not there:
-        classes, everything = _list(root)
-        count = len(everything.labels)
-        kept, held = hold_out(everything.labels, round(TEST_SHARE * count), TEST_SEED)
-        if not len(held):
-            many = f"{count} images in {len(classes)} classes"
-            raise BadInput(f"{root!r} has {many}, too few to split: add images")
-        return Listing(root, classes, everything.subset(kept), None, everything.subset(held))
-    if "train" not in there or len(there) == 1:
-        raise BadInput(
-            f"{root!r} has only {'/ and '.join(there)}/: give a folder with train/ and test/ (or val/), "
-            "or one whose sub-folders are the classes"
-        )
-    classes, parts = list_splits(root, there)
-    test = parts.pop("test") if "test" in parts else parts.pop("val")
-    return Listing(root, classes, parts["train"], parts.get("val"), test)
+def _digest(content: bytes) -> np.ndarray:
+    return np.frombuffer(hashlib.blake2b(content, digest_size=DIGEST).digest(), dtype=np.uint8)
 
 
-def list_splits(root: str, names: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Part]]:
-    """The classes of `root`'s splits, which must be the same, and each split's images."""
-    listed = {name: _list(root, name) for name in names}
-    classes = listed["train"][0]
-    for name, (found, _) in listed.items():
-        odd = sorted(set(found) ^ set(classes))
-        if odd:
-            raise BadInput(f"{root!r}: only one of train/ and {name}/ has {_some(odd)}: make them alike")
-    return classes, {name: part for name, (_, part) in listed.items()}
+def probe(
+    listing: Listing, memory: int, size: int | None = None, keep: bool = True, background: str = "white"
+) -> Folder:
+    """What a folder holds: from what an earlier run kept, else from the headers of its files.
+
+    Images go into memory if all have one square size, at most 224 px, and their pixels take at most `memory` bytes.
+    Others are streamed, at `size` px (default: 224, or what is usual where the images are smaller). `keep`: use what
+    an earlier run kept, and keep what is found out.
+
+    Raises BadInput for images that are damaged, or of more than 8 bits."""
+    stats = _stats(listing)
+    place = decoded.place(listing.root, background, listing.files, stats) if keep else None
+    kept = decoded.read(place, len(listing.files)) if place else None
+    if kept is not None and kept.pixels is not None and kept.pixels.numel() <= memory:
+        channels, side = kept.pixels.shape[1:3]
+        return Folder(listing, side, "L" if channels == 1 else "RGB", background, stats, place, kept)
+    many = len(listing.files)
+    headers = _headers(listing, range(0, many, -(-many // PROBED)))
+    if len(headers) < many and _fits(headers, many, memory):
+        headers = _headers(listing, range(many))
+    if _fits(headers, many, memory):
+        return Folder(listing, headers[0][0], _mode(headers), background, stats, place, None)
+    usual = int(statistics.median(min(width, height) for width, height, _ in headers))
+    return Folder(listing, size or min(LARGEST, usual), None, background, stats, place, kept)
 
 
-def _list(root: str, split: str = "") -> tuple[tuple[str, ...], Part]:
-    """The classes (sorted sub-folders) and images of a split, the paths relative to `root`."""
-    folder = os.path.join(root, split) if split else root
-    try:
-        found = ImageFolder(folder, allow_empty=True)
-    except OSError as error:
-        raise BadInput(f"no class folders in {folder!r} ({error}): give each class one") from error
-    labels = torch.tensor(found.targets, dtype=torch.int64)
-    counts = torch.bincount(labels, minlength=len(found.classes)).tolist()
-    empty = [name for name, count in zip(found.classes, counts, strict=True) if not count]
-    if empty:
-        raise BadInput(f"{folder!r} has no images in {_some(empty)}: fill or remove these class folders")
-    if len(found.classes) < 2:
-        raise BadInput(f"{folder!r} has one class, {found.classes[0]!r}: give at least two class folders")
-    files = np.array([os.fsencode(path[len(root) + 1 :]) for path, _ in found.samples])
-    return tuple(found.classes), Part(files, labels)
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first few of `names`, and how many more there are."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _headers(root: str, files: np.ndarray) -> tuple[list[tuple[int, int]], set[str]]:
-    """The (width, height) of each image, and all their Pillow modes."""
-    found = _each(root, files, lambda image: (image.size, image.mode))
-    deep = sorted({mode for _, mode in found if mode.startswith(("I", "F"))})
-    if deep:
-        raise BadInput(f"{root!r} has images of more than 8 bits (mode {_some(deep)}): convert them")
-    return [size for size, _ in found], {mode for _, mode in found}
-
-
-def _decode(root: str, files: np.ndarray, size: int, mode: str) -> Tensor:
-    """uint8 [n, 1 or 3, size, size]."""
-    pixels = np.empty((len(files), size, size, len(mode)), dtype=np.uint8)
-    rows = iter(pixels)
-
-    def read(image: Image.Image) -> None:
-        next(rows)[:] = np.asarray(image.convert(mode)).reshape(size, size, -1)
-
-    _each(root, files, read)
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-
-
-def _each(root: str, files: np.ndarray, work: Callable[[Image.Image], object]) -> list:
-    """`work` of every image; BadInput naming the first that fails and how many do.
-
-    In one thread: with small images most of the time is Python's own, and threads made it twice as long.
-    """
-    done, bad = [], []
-    for name in files:
-        path = os.path.join(root, os.fsdecode(name))
+def _stats(listing: Listing) -> np.ndarray:
+    root, rows = os.fsencode(listing.root), np.zeros((len(listing.files), 3), dtype=np.int64)
+    for i, file in enumerate(listing.files.tolist()):
         try:
-            with Image.open(path) as image:
-                done.append(work(image))
-        except UNREADABLE as error:
-            bad.append(f"{path!r} ({error})")
+            stat = os.stat(os.path.join(root, file))
+        except OSError:  # a link to nothing, say; reading it will tell
+            continue
+        rows[i] = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns  # what unpacks sets the former back
+    return rows
+
+
+def _fits(headers: list[tuple[int, int, str]], count: int, memory: int) -> bool:
+    side = headers[0][0]
+    one_square = all(header[:2] == (side, side) for header in headers)
+    return one_square and side <= LARGEST and count * side**2 * len(_mode(headers)) <= memory
+
+
+def _mode(headers: list[tuple[int, int, str]]) -> str:
+    return "L" if all(mode == "L" for *_, mode in headers) else "RGB"
+
+
+def _headers(listing: Listing, places: Iterable[int]) -> list[tuple[int, int, str]]:
+    found = []
+    _each(listing, places, lambda i, path: found.append(picture.header(path)), threads=1, whole=False)
+    deep = sorted({mode for *_, mode in found if mode not in ("L", "RGB")})
+    if deep:
+        raise BadInput(f"{listing.root!r} has images of more than 8 bits (mode {', '.join(deep)}): convert them")
+    return found
+
+
+def _each(listing: Listing, places: Iterable[int], work: Callable, *, threads: int, whole: bool = True) -> None:
+    """`work(place, content)` of each image, or `work(place, path)` unless `whole`; BadInput names all that fail."""
+    root, places = os.fsencode(listing.root), list(places)
+    bad: dict[int, str] = {}
+
+    def one(i: int) -> None:
+        path = os.path.join(root, listing.files[i])
+        try:
+            if whole:
+                with open(path, "rb") as file:
+                    work(i, file.read())
+            else:
+                work(i, path)
+        except (Unreadable, OSError, MemoryError) as error:
+            bad[i] = error.strerror or str(error) if isinstance(error, OSError) else str(error) or "too large"
+
+    title = "images looked at" if whole else "images listed"
+    with Progress(title, len(places), unit="images", quiet=len(places) < 2000) as bar:
+        if threads == 1:
+            for done, i in enumerate(places, 1):
+                one(i)
+                if not done % 100:
+                    bar.update(done)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                for done, _ in enumerate(pool.map(one, places), 1):
+                    bar.update(done)
+        bar.update(len(places))
     if bad:
-        many = f"{len(bad)} of {len(files)} images"
-        raise BadInput(f"{many} cannot be read, such as {bad[0]}: repair or remove them")
-    return done
+        names = [f"{os.fsdecode(listing.files[i])!r} ({bad[i]})" for i in sorted(bad)]
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        told = f"{len(bad)} of {len(places)} images in {listing.root!r} cannot be read"
+        raise BadInput(f"{told}, {', '.join(names[:NAMED])}{more}: repair or remove them")

@@ -18,7 +18,7 @@ import torch
 import torchvision.datasets as tv
 from torch import Tensor
 
-from nasaug.data.folder import LARGEST, Folder, Listing, list_splits
+from nasaug.data.folder import LARGEST
 from nasaug.data.split import MemorySplit, Split, hold_out, resize_uint8
 from nasaug.errors import BadInput, MissingExtra
 from nasaug.files import cache_folder
@@ -26,18 +26,23 @@ from nasaug.files import cache_folder
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
 DIGITS_PX, DIGITS_TEST, DIGITS_SEED = 28, 360, 0
 
-Read = tuple[tuple[str, ...], Split, Split | None, Split]  # classes, train, val or None, test
+Read = tuple[tuple[str, ...], Split, Split]  # classes, train, test
 
 
 @dataclass(frozen=True)
 class Named:
-    """A known data set: what it is, without opening a file, and the function that reads it."""
+    """A known data set: what it is, without opening a file, and the function that reads it into memory, or that tells
+    the image folder to stream it from."""
 
     classes: int
     size: int
-    read: Callable[[int, int], Read]  # (px, decoding processes): used by streamed sets only
+    read: Callable[[], Read] | None = None
     flip: bool = True
-    streamed: bool = False
+    folder: Callable[[], str] | None = None
+
+    @property
+    def streamed(self) -> bool:
+        return self.folder is not None
 
 
 def _places(*below: str) -> Iterator[Path]:
@@ -75,10 +80,10 @@ def _download(name: str, make: Callable[[str], object], ways: str) -> Path:
 # Fashion-MNIST: four files in the idx format
 
 
-def _fashion_mnist(size: int, workers: int) -> Read:
+def _fashion_mnist() -> Read:
     place = _find_fashion_mnist()
     train, test = _idx_split(place, "train"), _idx_split(place, "t10k")
-    return tuple(tv.FashionMNIST.classes), train, None, test
+    return tuple(tv.FashionMNIST.classes), train, test
 
 
 def _find_fashion_mnist() -> Path:
@@ -122,8 +127,8 @@ def _idx(place: Path, name: str) -> Tensor:
 # CIFAR and ImageNet: torchvision's formats
 
 
-def _cifar(kind: type[tv.CIFAR10], name: str) -> Callable[[int, int], Read]:
-    def read(size: int, workers: int) -> Read:
+def _cifar(kind: type[tv.CIFAR10], name: str) -> Callable[[], Read]:
+    def read() -> Read:
         place = next((p for p in _places(".", name) if (p / kind.base_folder).is_dir()), None)
         if place is None:
             ways = f" (unpacked, as {kind.base_folder}/)"
@@ -132,7 +137,7 @@ def _cifar(kind: type[tv.CIFAR10], name: str) -> Callable[[int, int], Read]:
             train, test = (kind(str(place), train=which) for which in (True, False))
         except (RuntimeError, OSError, EOFError) as error:
             raise BadInput(f"{name} in {str(place)!r} is damaged ({error}): replace or remove it") from error
-        return tuple(train.classes), _from_arrays(train), None, _from_arrays(test)
+        return tuple(train.classes), _from_arrays(train), _from_arrays(test)
 
     return read
 
@@ -142,14 +147,12 @@ def _from_arrays(data: tv.CIFAR10) -> Split:
     return MemorySplit(pixels, torch.tensor(data.targets, dtype=torch.int64))
 
 
-def _imagenet(size: int, workers: int) -> Read:
+def _imagenet() -> str:
     for place in _places("imagenet"):
         if (place / "ILSVRC2012_devkit_t12.tar.gz").is_file():
             _unpack_imagenet(place)
         if (place / "train").is_dir() and (place / "val").is_dir():
-            classes, parts = list_splits(str(place), ("train", "val"))
-            listing = Listing(str(place), classes, parts["train"], None, parts["val"])
-            return classes, *Folder(listing, size, None).read(workers)
+            return str(place)
     raise _missing("imagenet", ", fetched by hand: as train/ and val/, or as its three ILSVRC2012 archives")
 
 
@@ -165,7 +168,7 @@ def _unpack_imagenet(place: Path) -> None:
 # scikit-learn's digits
 
 
-def _digits(size: int, workers: int) -> Read:
+def _digits() -> Read:
     try:
         datasets = importlib.import_module("sklearn.datasets")
     except ModuleNotFoundError as error:
@@ -175,13 +178,13 @@ def _digits(size: int, workers: int) -> Read:
     pixels = (torch.from_numpy(digits.images)[:, None] * (255 / 16)).round().to(torch.uint8)
     everything = MemorySplit(resize_uint8(pixels, DIGITS_PX), labels)
     kept, held = hold_out(labels, DIGITS_TEST, DIGITS_SEED)
-    return tuple("0123456789"), everything.subset(kept), None, everything.subset(held)
+    return tuple("0123456789"), everything.subset(kept), everything.subset(held)
 
 
 NAMED = {
     "fashion-mnist": Named(10, 28, _fashion_mnist),
     "cifar10": Named(10, 32, _cifar(tv.CIFAR10, "cifar10")),
     "cifar100": Named(100, 32, _cifar(tv.CIFAR100, "cifar100")),
-    "imagenet": Named(1000, LARGEST, _imagenet, streamed=True),
+    "imagenet": Named(1000, LARGEST, folder=_imagenet),
     "digits": Named(10, DIGITS_PX, _digits, flip=False),
 }

@@ -40,9 +40,7 @@ class Split(ABC):
         """A permutation of the images, int64 [len(self)], from (seed, epoch) alone."""
         return torch.from_numpy(random(ORDER, seed, epoch).permutation(len(self)))
 
-    def batches(
-        self, batch: int, *, seed: int, epoch: int, start: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def batches(self, batch: int, *, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """One epoch of training batches, shuffled, from batch number `start` on.
 
         Yields images uint8 [batch, channels, size, size], labels int64 [batch] and the images' places in this
@@ -119,10 +117,14 @@ def hold_out(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
         labels: int64 [n].
         count: less than n.
     """
+    return held_in_order(labels, count, random(HOLD_OUT, seed).permutation(len(labels)))
+
+
+def held_in_order(labels: Tensor, count: int, order: np.ndarray) -> tuple[Tensor, Tensor]:
+    """`hold_out` of those that come first in `order`, a permutation, among their class."""
     sizes = np.bincount(labels.numpy())
     quota = _quotas(sizes, count)
-    shuffled = random(HOLD_OUT, seed).permutation(len(labels))
-    by_class = shuffled[np.argsort(labels.numpy()[shuffled], kind="stable")]
+    by_class = order[np.argsort(labels.numpy()[order], kind="stable")]
     rank = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within the class
     held = rank < np.repeat(quota, sizes)
     return torch.from_numpy(np.sort(by_class[~held])), torch.from_numpy(np.sort(by_class[held]))

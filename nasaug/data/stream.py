@@ -6,32 +6,24 @@ resumed epoch, give the same batches.
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
 
+from nasaug.data.picture import Unreadable, decoded
 from nasaug.data.split import CROP, Split, random
 from nasaug.errors import BadInput, RunFault
 
-try:
-    from torchvision.io import decode_jpeg
-except ImportError:  # torchvision 0.29 says that a later one will not have it
-    decode_jpeg = None
-
-# what Pillow raises on damaged files
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of random crops: Szegedy et al., CVPR 2015, as in torchvision
 CENTRE = 0.875  # the evaluated centre's share of the shorter side: 224 of 256 px
+LONGEST = 3  # times the shorter side: what is longer is cut before it is resized, since a strip would fill the memory
 
 
 class StreamSplit(Split):
@@ -40,23 +32,27 @@ class StreamSplit(Split):
     Training batches hold random resized crops, ordered ones the centre of each image.
     """
 
-    def __init__(self, root: str, files: np.ndarray, labels: Tensor, *, size: int, workers: int):
+    def __init__(
+        self, root: str, files: np.ndarray, labels: Tensor, *, size: int, workers: int, background: str = "white"
+    ):
         """`files`: paths below `root`, bytes [n] (one block: worker processes would copy a list of strings,
-        page by page, as they count its references); `workers`: decoding processes, 0 for none."""
+        page by page, as they count its references); `workers`: decoding processes, 0 for none; `background`: the
+        colour under transparent images."""
         super().__init__(labels, size)
-        self._root, self._files, self._workers = root, files, workers
+        self._root, self._files, self._workers, self._background = root, files, workers, background
         self.decoded, self.decoding = 0, 0.0  # images so far, and the seconds that all workers together took for them
 
     def subset(self, index: Tensor) -> StreamSplit:
         files = self._files[index.numpy()]
-        return StreamSplit(self._root, files, self.labels[index], size=self.size, workers=self._workers)
+        size, workers, background = self.size, self._workers, self._background
+        return StreamSplit(self._root, files, self.labels[index], size=size, workers=workers, background=background)
 
     def content(self) -> Iterator[bytes]:
         yield self._files.tobytes()
 
     def _images(self, chosen, *, size=None, crop=None):
         loader = DataLoader(
-            _Decoder(self._root, self._files, size or self.size, crop),
+            _Decoder(self._root, self._files, size or self.size, crop, self._background),
             batch_size=None,
             sampler=chosen,
             num_workers=self._workers,
@@ -87,8 +83,8 @@ class _Decoder(Dataset):
     """Maps places, int64 [n], to images, uint8 [n, 3, size, size], and the seconds they took; or to the BadInput naming
     a bad file."""
 
-    def __init__(self, root: str, files: np.ndarray, size: int, crop: tuple[int, int] | None):
-        self.root, self.files, self.size, self.crop = root, files, size, crop
+    def __init__(self, root: str, files: np.ndarray, size: int, crop: tuple[int, int] | None, background: str):
+        self.root, self.files, self.size, self.crop, self.background = root, files, size, crop, background
 
     def __getitem__(self, index: Tensor) -> tuple[Tensor, float] | BadInput:
         begun = time.perf_counter()
@@ -96,29 +92,19 @@ class _Decoder(Dataset):
         for slot, place in enumerate(index.tolist()):
             path = os.path.join(self.root, os.fsdecode(self.files[place]))
             try:
-                images[slot] = self._cut(decoded(path), place)
-            except UNREADABLE as error:
-                return BadInput(f"cannot read the image {path!r} ({error}); repair or remove it")
+                images[slot] = self._cut(decoded(np.fromfile(path, dtype=np.uint8), self.background), place)
+            except (Unreadable, OSError, MemoryError) as error:
+                return BadInput(f"cannot read the image {path!r} ({error}); remove it, and go on with --resume")
         return images, time.perf_counter() - begun
 
     def _cut(self, image: Tensor, place: int) -> Tensor:
         if self.crop is not None:
             box = crop_box(*image.shape[1:], random(CROP, *self.crop, place))
             return TF.resized_crop(image, *box, [self.size, self.size], antialias=True)
+        height, width = image.shape[1:]
+        longest = LONGEST * min(height, width)
+        image = TF.center_crop(image, [min(height, longest), min(width, longest)])
         return TF.center_crop(TF.resize(image, [math.ceil(self.size / CENTRE)], antialias=True), [self.size])
-
-
-def decoded(path: str) -> Tensor:
-    """The image of a file, uint8 [3, height, width]. Raises one of UNREADABLE.
-
-    JPEG by torchvision's decoder, which gives Pillow's pixels sooner; another format, and what it cannot read, by
-    Pillow, which tells why, and which refuses images that would fill the memory."""
-    content = np.fromfile(path, dtype=np.uint8)
-    with Image.open(io.BytesIO(content)) as image:
-        if decode_jpeg and image.format == "JPEG":
-            with suppress(RuntimeError):
-                return decode_jpeg(torch.from_numpy(content), mode="RGB")
-        return TF.pil_to_tensor(image.convert("RGB"))
 
 
 def crop_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:

@@ -12,6 +12,7 @@ from nasaug.data import decoded, describe, folder, load
 def pets(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(decoded, "WORTH", 1)
+    monkeypatch.setattr(decoded, "SETTLED_NS", -(10**18))  # these files are new
     return write_folder(tmp_path / "pets", each=50)
 
 
@@ -20,7 +21,7 @@ def kept(pets):
 
 
 def unread(monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise AssertionError("a file was opened")
 
     monkeypatch.setattr(folder, "_each", refuse)

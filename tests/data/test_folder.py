@@ -94,7 +94,7 @@ def test_truncated_images_are_found_when_read_into_memory(tmp_path):
         write_folder(tmp_path / name, each=10, size=(64, 64))
     file = tmp_path / "test" / "dog" / "002.png"
     file.write_bytes(file.read_bytes()[:2000])
-    with pytest.raises(BadInput, match=r"1 of 20 images.*002\.png"):
+    with pytest.raises(BadInput, match=r"1 of 40 images in .*test/dog/002\.png"):
         load(config(tmp_path))
 
 
@@ -116,8 +116,9 @@ def differing(folder):
         (lambda f: write_folder(f, classes=("cat",)), "one class, 'cat'"),
         (lambda f: write_folder(f, each=1), "too few to split"),
         (lambda f: write_folder(f, each=5), "no tenth can be held out"),
-        (lambda f: write_folder(f / "train"), "only train/"),
-        (lambda f: (write_folder(f / "test"), write_folder(f / "val")), "only val/ and test/"),
+        (lambda f: write_folder(f / "test"), "only test/"),
+        (lambda f: (write_folder(f / "train"), write_folder(f / "Training", seed=1)), "both for training"),
+        (lambda f: (write_folder(f / "test"), write_folder(f / "val")), "only test/ and val/"),
         (differing, "only one of train/ and test/ has c, d"),
         (deep_images, "more than 8 bits .mode I"),
     ],

@@ -8,7 +8,8 @@ from made_up import config, same, stream_split, write_folder
 from PIL import Image
 from torchvision import transforms
 
-from nasaug.data import load
+from nasaug.data import folder as folders
+from nasaug.data import load, picture
 from nasaug.data import stream as streaming
 from nasaug.data.stream import crop_box
 from nasaug.errors import BadInput, RunFault
@@ -82,14 +83,14 @@ def test_training_crops_are_the_boxes_drawn(tmp_path):
 @pytest.mark.parametrize("decoder", [True, False])
 def test_jpeg_files_have_pillows_pixels(tmp_path, monkeypatch, mode, decoder):
     if not decoder:
-        monkeypatch.setattr(streaming, "decode_jpeg", None)
+        monkeypatch.setattr(picture, "decode_jpeg", None)
     rng, path = np.random.default_rng(0), tmp_path / "image.jpg"
     Image.fromarray(rng.integers(0, 256, (33, 47, 3), dtype=np.uint8)).convert(mode).save(path, quality=80)
     expected = transforms.functional.pil_to_tensor(Image.open(path).convert("RGB"))
-    assert torch.equal(streaming.decoded(str(path)), expected)
+    assert torch.equal(picture.decoded(np.fromfile(path, dtype=np.uint8), "white"), expected)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(OSError, match="truncated"):
-        streaming.decoded(str(path))
+    with pytest.raises(picture.Unreadable, match="truncated"):
+        picture.decoded(np.fromfile(path, dtype=np.uint8), "white")
 
 
 def test_a_killed_worker_is_a_fault_in_one_line(tmp_path, monkeypatch):
@@ -103,12 +104,31 @@ def test_a_killed_worker_is_a_fault_in_one_line(tmp_path, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_truncated_images_are_found_when_streamed(tmp_path, workers):
+def test_streamed_images_are_decoded_once_before_training_and_all_bad_ones_are_named(tmp_path):
     folder = write_folder(tmp_path / "data", each=10, size=(64, 64))
-    for file in folder.rglob("*.png"):
+    for name in ("cat/003.png", "dog/007.png"):
+        (folder / name).write_bytes((folder / name).read_bytes()[:2000])
+    with pytest.raises(BadInput, match=r"2 of 20 images in .*cat/003\.png.*dog/007\.png.*repair or remove") as error:
+        load(config(folder, memory_mb=0))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_of_many_streamed_images_a_sample_and_all_test_images_are_decoded_before(tmp_path, monkeypatch, workers):
+    monkeypatch.setattr(folders, "ALL_DECODED", 20)
+    monkeypatch.setattr(folders, "SAMPLED", 7)
+    for split, each in (("train", 30), ("test", 10)):
+        write_folder(tmp_path / split, each=each, size=(64, 64), seed=each)
+    bad = [tmp_path / name for name in ("test/dog/007.png", "train/cat/007.png", "train/cat/008.png")]
+    good = [file.read_bytes() for file in bad]
+    for file in bad:
         file.write_bytes(file.read_bytes()[:2000])
-    data = load(config(folder, memory_mb=0, workers=workers))
-    with pytest.raises(BadInput, match=r"cannot read the image '.*\.png'.*repair or remove") as error:
-        next(data.train.batches(4, seed=0, epoch=0))
+    with pytest.raises(BadInput, match=r"2 of 29 images .*train/cat/007\.png.*test/dog/007\.png"):
+        load(config(tmp_path, memory_mb=0))
+    for file, content in zip(bad[:2], good[:2], strict=True):
+        file.write_bytes(content)
+    with pytest.raises(BadInput, match=r"cannot read the image '.*cat/008\.png'.*remove it, and.*--resume") as error:
+        data = load(config(tmp_path, memory_mb=0, workers=workers))
+        for split in (data.train, data.val):  # whichever it is in
+            list(split.ordered(4))
     assert "\n" not in str(error.value)

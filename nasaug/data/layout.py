@@ -1,0 +1,308 @@
+"""What an image folder holds: which sub-folders are splits, which are classes, and which belong to neither.
+
+The rules meet the layouts that people have: torchvision's and timm's (`train/CLASS/…` beside `val/` or `validation/`),
+Roboflow's (`train/ valid/ test/`), Kaggle's (`archive/seg_train/seg_train/CLASS/…`, an unlabelled `test/`), and plain
+folders of class folders. docs/robustness-of-input.md lists them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nasaug.errors import BadInput
+
+SUFFIXES = frozenset(
+    ".apng .avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
+)
+ROLES = {
+    "train": "train", "training": "train", "trn": "train", "val": "val", "valid": "val", "validation": "val",
+    "dev": "val", "eval": "val", "test": "test", "testing": "test", "tst": "test",
+}  # fmt: skip
+JUNK = frozenset(("__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"))
+OWN = ("recipe.toml", "env.json")  # what every run folder of nasaug has
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a folder.
+
+    Attributes:
+        root: below which the files lie; deeper than the folder that was named where that holds nothing else.
+        classes: their names, by label.
+        files: paths below the root, bytes [n].
+        labels: int64 [n].
+        given: places in `files` of the splits that folders make, ascending; without "test" nasaug splits itself.
+        left_out: what was not taken, in words.
+    """
+
+    root: str
+    classes: tuple[str, ...]
+    files: np.ndarray
+    labels: Tensor
+    given: Mapping[str, Tensor]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass
+class _Node:
+    """A folder: its images by name, its sub-folders, and how many files of other suffixes there are."""
+
+    path: str  # below the root; "" for the root itself
+    images: list[str] = field(default_factory=list)
+    folders: dict[str, _Node] = field(default_factory=dict)
+    others: Counter = field(default_factory=Counter)
+    own: bool = False  # a run folder of nasaug
+
+    def all_images(self) -> Iterator[str]:
+        """Paths below the root, of sub-folders too, in order."""
+        for node in sorted(self.nodes(), key=lambda node: node.path):
+            yield from (os.path.join(node.path, name) for name in sorted(node.images))
+
+    def nodes(self) -> Iterator[_Node]:
+        yield self
+        for folder in self.folders.values():
+            yield from folder.nodes()
+
+    @property
+    def filled(self) -> bool:
+        return any(node.images for node in self.nodes())
+
+    @property
+    def only_own(self) -> bool:
+        """Whether it holds runs of nasaug and nothing else, as ./runs does."""
+        whole = list(self.nodes())
+        return any(node.own for node in whole) and not any(node.images for node in whole)
+
+    @property
+    def classes(self) -> dict[str, _Node]:
+        """The sub-folders with images."""
+        return {name: folder for name, folder in self.folders.items() if folder.filled}
+
+
+def find(root: str) -> Listing:
+    """List the images of a folder. Raises BadInput where they cannot be told apart into classes."""
+    root = os.path.abspath(root)
+    top = _walk(root, "", ())
+    node = top
+    while inner := _wrapped(node, lambda role: role not in ("val", "test")):
+        node = inner
+    splits, left = _splits(root, node)
+    if not splits:
+        return _listing(root, {"train": node}, {}, top, left)
+    for role, folder in splits.items():
+        while inner := _wrapped(folder, lambda name, role=role: name == role):
+            folder = inner
+        splits[role] = folder
+    return _listing(root, splits, splits, top, left)
+
+
+def _walk(root: str, path: str, above: tuple[tuple[int, int], ...]) -> _Node:
+    """The tree below. Links are followed, but for those that lead back to a folder that they lie in."""
+    node, where = _Node(path), os.path.join(root, path)
+    try:
+        entries = sorted(os.scandir(where), key=lambda entry: entry.name)
+        facts = os.stat(where)
+    except OSError as error:
+        raise BadInput(f"cannot list {where!r} ({error.strerror}): make it readable, or move it away") from error
+    here = (facts.st_dev, facts.st_ino)
+    if here in above and os.name == "posix":
+        return node
+    names = {entry.name for entry in entries}
+    if path and names.issuperset(OWN):
+        node.own = True
+        return node
+    for entry in entries:
+        below = os.path.join(path, entry.name)
+        if entry.name.startswith(".") or entry.name in JUNK:
+            continue
+        if entry.is_dir():
+            node.folders[entry.name] = _walk(root, below, (*above, here))
+        elif _suffix(entry.name) in SUFFIXES and _readable(entry):
+            node.images.append(entry.name)
+        else:
+            node.others[_suffix(entry.name)] += 1
+    return node
+
+
+def _readable(entry: os.DirEntry) -> bool:
+    """Whether it is no pipe or device, which would wait for ever; links to nothing are images that cannot be read."""
+    try:
+        return stat.S_ISREG(entry.stat().st_mode)
+    except OSError:
+        return True
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _wrapped(node: _Node, taken: Callable[[str | None], bool]) -> _Node | None:
+    """The folder that a folder is only the wrapping of, as unpacked archives are (photos/photos/cat), if its name's
+    role is to be `taken`; else None."""
+    if node.images or len(node.classes) != 1:
+        return None
+    ((name, only),) = node.classes.items()
+    return only if only.classes and not only.images and taken(_role(name)[0]) else None
+
+
+def _role(name: str) -> tuple[str | None, str]:
+    """(the split that a folder's name means or None, the rest of the name): seg_train is (train, seg)."""
+    words = re.findall(r"[a-z]+", name.lower())
+    roles = [(ROLES[word], i) for i, word in enumerate(words) if word in ROLES]
+    if len(roles) != 1:
+        return None, ""
+    (role, place) = roles[0]
+    return role, " ".join(words[:place] + words[place + 1 :])
+
+
+def _splits(root: str, node: _Node) -> tuple[dict[str, _Node], list[str]]:
+    """(the folders of the splits by role, what is left out in words); no folders where the sub-folders are classes.
+
+    Folders are splits where one is named for training and another, named alike, for validation or test, and they
+    hold class folders: train_station/ and test_tube/ are classes, and so is train/ with images beside car/."""
+    where = os.path.join(root, node.path) if node.path else root
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for name, folder in node.folders.items():
+        role, rest = _role(name)
+        if role and (folder.filled or not rest):
+            alike.setdefault(rest, []).append((role, name))
+    groups = [group for group in alike.values() if len(group) > 1 or {role for role, _ in group} & {"val", "test"}]
+    groups = [g for g in groups if any(role == "train" for role, _ in g)] or groups
+    rest_of = {name for name, folder in node.folders.items() if folder.filled}
+    for group in groups:
+        named = {name for _, name in group}
+        others = sorted(rest_of - named)
+        labelled = [name for _, name in group if node.folders[name].classes]
+        if not labelled and others:
+            continue  # classes that happen to have such names
+        if "train" not in {role for role, _ in group}:
+            if others:
+                continue
+            shown = "/ and ".join(sorted(named))
+            raise BadInput(
+                f"{where!r} has only {shown}/: give a folder with train/ and test/ (or val/), "
+                "or one whose sub-folders are the classes"
+            )
+        if not labelled:
+            shown = "/ and ".join(sorted(named))
+            raise BadInput(
+                f"{where!r} has images in {shown}/ but no class folders there: give each class one, "
+                "or rename these folders where they are the classes"
+            )
+        return _of_group(where, node, group, others)
+    return {}, []
+
+
+def _of_group(
+    where: str, node: _Node, group: list[tuple[str, str]], others: list[str]
+) -> tuple[dict[str, _Node], list[str]]:
+    splits: dict[str, _Node] = {}
+    names: dict[str, str] = {}
+    left = []
+    for role, name in group:
+        folder = node.folders[name]
+        if not folder.classes and role != "train":
+            what = "images without classes" if folder.images else "no images"
+            left.append(f"{name}/ ({what})")
+            continue
+        if role in splits:
+            raise BadInput(
+                f"{where!r} has {names[role]}/ and {name}/, both for {_PURPOSE[role]}: move one of them away"
+            )
+        splits[role], names[role] = folder, name
+    for name in others:
+        if node.folders[name].classes:
+            shown = "/ and ".join(names.values())
+            raise BadInput(
+                f"{where!r} has {name}/ beside {shown}/, which are splits: move it away, or into one of them"
+            )
+        left.append(f"{name}/ (images without classes)")
+    return {role: splits[role] for role in _PURPOSE if role in splits}, left
+
+
+_PURPOSE = {"train": "training", "val": "validation", "test": "test"}
+
+
+def _listing(
+    root: str, nodes: Mapping[str, _Node], splits: Mapping[str, _Node], top: _Node, left: list[str]
+) -> Listing:
+    train = nodes["train"]
+    inner = os.path.join(root, train.path) if train.path and not splits else root
+    classes = _class_folders(root, train)
+    for node in nodes.values():
+        odd = sorted(set(_class_folders(root, node)) ^ set(classes))
+        if odd:
+            pair = f"{os.path.basename(train.path)}/ and {os.path.basename(node.path)}/"
+            raise BadInput(f"{root!r}: only one of {pair} has {some(odd)}: make them alike")
+    names, labels, given, begun = [], [], {}, 0
+    for role, node in nodes.items():
+        for label, folder in enumerate(node.folders[name] for name in classes):
+            found = list(folder.all_images())
+            names += found
+            labels += [label] * len(found)
+        given[role] = torch.arange(begun, len(names))
+        begun = len(names)
+    if "test" not in given and "val" in given:  # then that is the untouched one
+        given["test"] = given.pop("val")
+    cut = len(train.path) + 1 if inner != root else 0
+    files = np.array([os.fsencode(name[cut:]) for name in names])
+    left_out = (*left, *_left_out(top, nodes))
+    return Listing(inner, tuple(classes), files, torch.tensor(labels, dtype=torch.int64), given, left_out)
+
+
+def _class_folders(root: str, node: _Node) -> list[str]:
+    """The classes' names, sorted. Raises BadInput for fewer than two, and for one without images."""
+    where = os.path.join(root, node.path) if node.path else root
+    folders = {name: folder for name, folder in node.folders.items() if not folder.only_own and not folder.own}
+    if not folders:
+        many = f" but {len(node.images)} images" if node.images else ""
+        raise BadInput(f"no class folders in {where!r}{many}: give each class one")
+    empty = sorted(name for name, folder in folders.items() if not folder.filled)
+    if empty:
+        suffixes = sum((below.others for name in empty for below in folders[name].nodes()), Counter())
+        kinds = f" but files of other kinds ({_kinds(suffixes)})" if suffixes else ""
+        remedy = f"convert them to {', '.join(('.jpg', '.png'))} or" if suffixes else "fill or"
+        raise BadInput(f"{where!r} has no images in {some(empty)}{kinds}: {remedy} remove these class folders")
+    if len(folders) < 2:
+        raise BadInput(f"{where!r} has one class, {next(iter(folders))!r}: give at least two class folders")
+    return sorted(folders)
+
+
+def _left_out(top: _Node, nodes: Mapping[str, _Node]) -> Iterator[str]:
+    for node in top.nodes():
+        if (node.own or node.only_own) and node.path:
+            if not any(node.path.startswith(told + os.sep) for told in _told(top)):
+                yield f"{node.path}/ (runs of nasaug)"
+    others = Counter()
+    for split in nodes.values():
+        for folder in split.folders.values():
+            for below in folder.nodes():
+                others += below.others
+    if others:
+        yield f"{sum(others.values())} files that are no images ({_kinds(others)})"
+    loose = sum(len(node.images) for node in nodes.values())
+    if loose:
+        yield f"{loose} images outside the class folders"
+
+
+def _told(top: _Node) -> list[str]:
+    """The outermost folders that hold runs of nasaug and nothing else."""
+    return [node.path for node in top.nodes() if node.path and (node.own or node.only_own)]
+
+
+def _kinds(suffixes: Counter) -> str:
+    return some([f"{count} {suffix or 'without suffix'}" for suffix, count in suffixes.most_common()])
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few of `names`, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,107 @@
+"""One image file, decoded as people see it: turned as its EXIF tag says, transparency laid on a background."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from contextlib import suppress
+
+import numpy as np
+import torch
+from PIL import Image, ImageColor, ImageOps
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+from nasaug.errors import BadInput
+
+try:
+    from torchvision.io import decode_jpeg
+except ImportError:  # torchvision 0.29 says that a later one will not have it
+    decode_jpeg = None
+
+# Pillow refuses images of twice as many pixels; at these its warning would be a stray line.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+ORIENTATION = 0x0112  # the EXIF tag
+
+
+class Unreadable(Exception):
+    """A file that is no image, or a damaged one; its text says why.
+
+    Pillow's decoders raise whatever their code stumbles over on damaged files (struct.error, IndexError, zlib.error,
+    RuntimeError, a decompression bomb's own), so everything that they raise becomes this."""
+
+
+def check_background(colour: str) -> None:
+    """Raises BadInput for a colour that Pillow does not know."""
+    try:
+        ImageColor.getrgb(colour)
+    except ValueError:
+        raise BadInput(f"data.background = {colour!r} is no colour: give white, black, #rrggbb or rgb(r,g,b)") from None
+
+
+def header(path: bytes) -> tuple[int, int, str]:
+    """(width, height, mode) of an image file, of which the pixels are not decoded. Raises Unreadable.
+
+    The mode is that of `pixels`: "L" (grey) or "RGB", or one of more than 8 bits."""
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+            if not mode.startswith(("I", "F")):
+                mode = "L" if mode in ("1", "L") and not image.has_transparency_data else "RGB"
+            return *image.size, mode
+    except Exception as error:
+        raise Unreadable(_reason(error)) from error
+
+
+def check(content: bytes) -> None:
+    """Decode an image and throw it away. Raises Unreadable where that fails.
+
+    JPEG files are decoded at an eighth of their size, which reads all of them and is sooner done."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.draft("RGB", (1, 1))
+            image.load()
+    except Exception as error:
+        raise Unreadable(_reason(error)) from error
+
+
+def pixels(content: bytes, mode: str, background: str) -> np.ndarray:
+    """uint8 [height, width] of mode "L", [height, width, 3] of "RGB". Raises Unreadable."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return np.asarray(_seen(image, mode, background))
+    except Exception as error:
+        raise Unreadable(_reason(error)) from error
+
+
+def decoded(content: np.ndarray, background: str) -> Tensor:
+    """The image of a file's bytes, uint8 [3, height, width]. Raises Unreadable.
+
+    JPEG by torchvision's decoder, which gives Pillow's pixels sooner; another format, and what it cannot read, by
+    Pillow, which tells why, and which refuses images that would fill the memory."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if decode_jpeg and image.format == "JPEG" and image.getexif().get(ORIENTATION, 1) == 1:
+                with suppress(RuntimeError):
+                    return decode_jpeg(torch.from_numpy(content), mode="RGB")
+            return TF.pil_to_tensor(_seen(image, "RGB", background))
+    except Exception as error:
+        raise Unreadable(_reason(error)) from error
+
+
+def _seen(image: Image.Image, mode: str, background: str) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        whole = image.convert("RGBA")
+        under = Image.new("RGBA", whole.size, (*ImageColor.getrgb(background)[:3], 255))
+        return Image.alpha_composite(under, whole).convert(mode)
+    return image.convert(mode)
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return (
+        lines[0]
+        if lines and isinstance(error, (OSError, ValueError, SyntaxError))
+        else f"{type(error).__name__}: {error}"
+    )

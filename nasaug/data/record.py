@@ -1,0 +1,271 @@
+"""Which image is in which split: drawn from the images' names, written into each run, and checked wherever a run, its
+weights or its cells are used again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nasaug import checkpoint
+from nasaug.data.layout import some
+from nasaug.data.split import held_in_order
+from nasaug.errors import BadInput
+
+FILE = "data.safetensors"
+FORMAT = "nasaug-data/1"
+SPLITS = ("train", "val", "test", "spare")  # spare: what data.train_images leaves out
+DIGEST = 16  # bytes of a file's hash
+
+
+@dataclass(frozen=True)
+class Record:
+    """The images of a data set by split.
+
+    Attributes:
+        name: what --data named.
+        classes: by label.
+        whole: a hash of each split, of sets that are no folders; else empty.
+        files: paths below the data's root, bytes [n].
+        labels: int64 [n]; splits: uint8 [n], places in SPLITS.
+        sizes: int64 [n], bytes.
+        digests: uint8 [n, 16], of the files' content; zeros where it was not read (see `nasaug.data.folder`).
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    whole: dict[str, str] = field(default_factory=dict)
+    files: np.ndarray = field(default_factory=lambda: np.array([], dtype="S1"))
+    labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    splits: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.uint8))
+    sizes: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    digests: Tensor = field(default_factory=lambda: torch.zeros(0, DIGEST, dtype=torch.uint8))
+
+    def places(self, split: str) -> Tensor:
+        """Those of a split's images in `files`, ascending."""
+        return torch.nonzero(self.splits == SPLITS.index(split)).flatten()
+
+    def key(self, *splits: str) -> str:
+        """A hash of the classes and of the images of these splits. Where the images lie does not change it."""
+        digest = hashlib.sha256(repr(self.classes).encode(errors="surrogateescape"))
+        for split in splits:
+            digest.update(f"{split} {self.whole.get(split, '')}".encode())
+            places = self.places(split)
+            read = self.known[places]
+            labels = self.labels[places].numpy().astype(">i8")
+            content = np.concatenate([labels.view(np.uint8).reshape(-1, 8), self.digests[places].numpy()], axis=1)
+            for row in sorted(row.tobytes() for row in content[read.numpy()]):
+                digest.update(row)
+            for i in places[~read].tolist():  # in the order of their names
+                digest.update(self.files[i] + f" {self.sizes[i]} {self.labels[i]}".encode())
+        return digest.hexdigest()[:16]
+
+    @property
+    def known(self) -> Tensor:
+        """Which files' content was read, bool [n]."""
+        return (self.digests != 0).any(1)
+
+    @cached_property
+    def whole_key(self) -> str:
+        """Of all images, the test images too."""
+        return self.key(*SPLITS)
+
+    def trained_on_in(self, split: str, other: Record) -> int:
+        """How many images of this record's `split` are training images of `other`, byte for byte."""
+        return len(self._contents(split) & other._contents("train"))
+
+    def _contents(self, split: str) -> set[bytes]:
+        places = self.places(split)
+        return {row.tobytes() for row in self.digests[places[self.known[places]]].numpy()}
+
+    def seen_again(self) -> dict[tuple[str, str], int]:
+        """How many images of one split are in another one too, byte for byte."""
+        of = {split: self._contents(split) for split in SPLITS[:3]}
+        pairs = (("train", "val"), ("train", "test"), ("val", "test"))
+        return {(a, b): len(of[a] & of[b]) for a, b in pairs if of[a] & of[b]}
+
+    def save(self, folder: Path) -> None:
+        """Write it into a run's folder."""
+        checkpoint.write(
+            folder / FILE,
+            {
+                "names": torch.frombuffer(bytearray(b"\0".join(self.files.tolist()) + b"\0"), dtype=torch.uint8),
+                "labels": self.labels, "splits": self.splits, "sizes": self.sizes, "digests": self.digests,
+            },
+            {"format": FORMAT, "name": os.fsencode(self.name).hex(), "whole": self.whole,
+             "classes": [os.fsencode(name).hex() for name in self.classes]},
+        )  # fmt: skip
+
+    @classmethod
+    def of_run(cls, folder: Path) -> Record | None:
+        """What a run recorded; None where there is no record, as in runs of before there were any."""
+        path = folder / FILE
+        if not path.is_file():
+            return None
+        tensors, state = checkpoint.read(path)
+        try:
+            if state["format"] != FORMAT:
+                raise KeyError(state["format"])
+            names = bytes(tensors["names"].numpy()).split(b"\0")[:-1]
+            rows = {name: tensors[name] for name in ("labels", "splits", "sizes", "digests")}
+            if {len(t) for t in rows.values()} != {len(names) if tensors["names"].numel() > 1 else 0}:
+                raise KeyError("rows")
+            name, *classes = (os.fsdecode(bytes.fromhex(text)) for text in (state["name"], *state["classes"]))
+        except (KeyError, ValueError, TypeError) as error:
+            raise BadInput(f"{path} is no record of a run's data ({error}); restore it, or start anew") from error
+        files = np.array(names if len(rows["labels"]) else [], dtype=None if len(rows["labels"]) else "S1")
+        return cls(name, tuple(classes), state["whole"], files, **rows)
+
+
+TEST_SHARE, TEST_SEED = 0.2, 0  # of a folder without a test split; never another, whatever the recipe says
+
+
+@dataclass(frozen=True)
+class Like:
+    """A run whose weights are taken over: what it recorded, and whether it held out and left out as many images, by the
+    same seed, as are asked for now. Else only which are test images is taken from it."""
+
+    record: Record
+    whole: bool
+
+
+def draw(
+    record: Record, given: Mapping[str, Tensor], val_images: int, train_images: int, split_seed: int,
+    like: Like | None = None,
+) -> Record:  # fmt: skip
+    """The record with its splits: those that folders make, and for each that is missing a part drawn by name.
+
+    Which images are held out follows from a hash of each image's name among those of its class. So a few images more
+    or less move few others, and the same images elsewhere are split alike. Images that are `like` others stay in the
+    splits that they have there, and only the rest is drawn."""
+    train, test = SPLITS.index("train"), SPLITS.index("test")
+    splits = torch.full((len(record.files),), train, dtype=torch.uint8)
+    known = torch.zeros(len(splits), dtype=torch.bool)
+    kept = like is not None and like.whole
+    if like is not None and like.record.classes == record.classes:
+        found, same = _matched(like.record, record)
+        theirs = like.record.splits[same]
+        splits[found[same]] = theirs if kept else torch.where(theirs == test, test, train).to(torch.uint8)
+        known[found[same]] = True
+    for split, places in given.items():
+        if split != "train":
+            splits[places] = SPLITS.index(split)
+        else:  # what was a test image elsewhere is one for training where the folder says so
+            splits[places] = torch.where(splits[places] == test, train, splits[places]).to(torch.uint8)
+
+    def hold_out(split: str, count: int, seed: int, fixed: torch.Tensor) -> int:
+        """Of the training images that are not `fixed` their part of `count`; how many the split has then."""
+        code = SPLITS.index(split)
+        places = torch.nonzero((splits == train) & ~fixed).flatten()
+        pool = int(((splits == train) | (splits == code)).sum())
+        wanted = round(count * len(places) / pool)
+        if wanted:
+            order = np.argsort([_rank(record.files[i], split, seed) for i in places.tolist()], kind="stable")
+            splits[places[held_in_order(record.labels[places], wanted, order)[1]]] = code
+        return int((splits == code).sum())
+
+    if "test" not in given and not hold_out("test", round(TEST_SHARE * len(splits)), TEST_SEED, known):
+        many = f"{len(splits)} images in {len(record.classes)} classes"
+        raise BadInput(f"{record.name!r} has {many}, too few to split: add images")
+    fixed = known if kept else torch.zeros_like(known)
+    pool = int((splits == train).sum())
+    if "val" not in given and not hold_out("val", min(val_images, pool // 10), split_seed, fixed):
+        found = f"{pool} training images in {len(record.classes)} classes"
+        raise BadInput(f"{record.name!r} has {found}: no tenth can be held out for validation; add images")
+    if train_images and not kept:
+        most = int((splits == train).sum())
+        check_train_images(record.name, train_images, len(record.classes), most)
+        hold_out("spare", most - train_images, split_seed, fixed)
+    return replace(record, splits=splits)
+
+
+def _matched(one: Record, two: Record) -> tuple[Tensor, Tensor]:
+    """(for each file of `one` its place in `two` or -1, whether it is there with the same content and class)."""
+    here = {file: i for i, file in enumerate(two.files.tolist())}
+    found = torch.tensor([here.get(file, -1) for file in one.files.tolist()], dtype=torch.int64)
+    same = found >= 0
+    there, places = same.clone(), found[same]
+    both = one.known[there] & two.known[places]
+    equal = (one.sizes[there] == two.sizes[places]) & (one.labels[there] == two.labels[places])
+    same[there] = equal & ~(both & (one.digests[there] != two.digests[places]).any(1))
+    return found, same
+
+
+def check_train_images(name: str, asked: int, least: int, most: int) -> None:
+    """Raises BadInput for a number of training images that cannot be had; `least`: the classes, one image each."""
+    if not least <= asked <= most:
+        rule = f"{name!r} has {most} images to train on, in {least} classes"
+        raise BadInput(f"data.train_images = {asked}, but {rule}: give {least} to {most}, or 0 for all")
+
+
+def _rank(file: bytes, split: str, seed: int) -> int:
+    content = f"{split} {seed} ".encode() + file
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big") >> 1
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The splits that a run began with, on the images that are there now.
+
+    `places`: of each split, int64, in the run's order. The place of a training image that is gone is taken by another
+    of its class, so that batches and steps stay as they were. `gone`: how many images of each split are not there."""
+
+    places: dict[str, Tensor]
+    gone: dict[str, int]
+
+
+def resume(begun: Record, now: Record) -> Resumed:
+    """Find a run's images among those that are there now, which may be at another path and fewer.
+
+    Raises BadInput where there are others, or where a class or a split is gone."""
+    other = "give --data with the images that it began with, or start a new run"
+    if begun.classes != now.classes:
+        had, has = (some(record.classes) for record in (begun, now))
+        raise BadInput(f"{now.name!r} has the classes {has}, and the run began with {had}; {other}")
+    if begun.whole != now.whole or bool(len(begun.files)) != bool(len(now.files)):
+        raise BadInput(f"{now.name!r} has other images than the run began with; {other}")
+    found, same = _matched(begun, now)
+    there = found >= 0
+    changed = there & ~same
+    new = sorted(set(now.files.tolist()) - set(begun.files.tolist()))
+    if changed.any() or new:
+        counts = [f"{int(changed.sum())} changed"] * bool(changed.any()) + [f"{len(new)} new"] * bool(new)
+        names = [*new, *begun.files[changed.numpy()].tolist()]
+        such = os.fsdecode(names[0])
+        raise BadInput(
+            f"{now.name!r} has other images than the run began with ({', '.join(counts)}, such as {such}); {other}"
+        )
+    places, gone = {}, {}
+    for split in SPLITS:
+        meant = begun.places(split)
+        missing = meant[~there[meant]]
+        if len(missing):
+            gone[split] = len(missing)
+        if split == "train":
+            found = _filled(found, begun.labels, meant, other)
+        places[split] = found[meant][found[meant] >= 0]
+        if len(meant) and not len(places[split]) and split != "spare":
+            raise BadInput(f"{now.name!r} has none of the {len(meant)} {WORDS[split]} images left; {other}")
+    return Resumed(places, gone)
+
+
+WORDS = {"train": "training", "val": "validation", "test": "test", "spare": "spare"}
+
+
+def _filled(found: Tensor, labels: Tensor, meant: Tensor, remedy: str) -> Tensor:
+    """`found`, with images of the same class in the places of training images that are gone."""
+    found = found.clone()
+    for label in labels[meant[found[meant] < 0]].unique().tolist():
+        of_class = meant[labels[meant] == label]
+        left, lost = of_class[found[of_class] >= 0], of_class[found[of_class] < 0]
+        if not len(left):
+            raise BadInput(f"all training images of a class are gone; {remedy}")
+        found[lost] = found[left][torch.arange(len(lost)) % len(left)]
+    return found
