@@ -44,15 +44,29 @@ class ArchFile:
         return self.facts.get("pruned", 0.0)
 
     def save(self, path: str | Path) -> None:
-        """Write the file whole; the supernet's path is kept relative to the file's folder, links resolved."""
+        """Write the file whole; the supernet's path, and that of an image folder as data, are kept relative to the
+        file's folder, links resolved."""
         path = Path(path)
         plan, total = self.plan.to_dict(), cost(self.plan)._asdict()
         data = {"format": FORMAT, "name": self.name, "plan": plan, "cost": total}
         if self.space is not None:
             data |= {"choices": self.space.choices(self.arch), "space": self.space.to_dict()}
         if self.supernet is not None:
-            data["supernet"] = os.path.relpath(self.supernet.resolve(), path.parent.resolve())
-        files.write_json(path, data | dict(self.facts))
+            data["supernet"] = _from(path, self.supernet)
+        facts = dict(self.facts)
+        if is_folder(facts.get("data")):
+            facts["data"] = _from(path, os.path.expanduser(facts["data"]))
+        files.write_json(path, data | facts)
+
+
+def is_folder(data: object) -> bool:
+    """Whether an arch file's data are an image folder that is there, not a set that has a name."""
+    return isinstance(data, str) and data not in files.DATA_SETS and os.path.isdir(os.path.expanduser(data))
+
+
+def _from(file: Path, path: str | Path) -> str:
+    """The path as it is written down in `file`."""
+    return os.path.relpath(Path(path).resolve(), file.parent.resolve())
 
 
 def _read(path: Path) -> ArchFile:
@@ -70,6 +84,8 @@ def _read(path: Path) -> ArchFile:
         raise BadInput(f"{path}: pruned = {pruned!r:.60} must be a share from 0 to below 1; make the file anew")
     supernet = path.parent / data["supernet"] if "supernet" in data else None
     facts = {key: value for key, value in data.items() if key not in KINDS}
+    if is_folder(there := os.path.join(path.parent, str(facts.get("data")))) and facts["data"] not in files.DATA_SETS:
+        facts["data"] = os.path.normpath(there)
     return ArchFile(p, data.get("name", path.stem), space, arch, supernet, facts)
 
 

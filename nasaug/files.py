@@ -26,6 +26,9 @@ _REMEDY = {
 }
 
 
+DATA_SETS = ("fashion-mnist", "cifar10", "cifar100", "imagenet", "digits")  # what --data takes beside a folder's path
+
+
 def bundled(kind: str) -> Path:
     """The folder of shipped data files, `search_spaces` or `recipes`: in the wheel, else in the checkout."""
     package = Path(__file__).resolve().parent

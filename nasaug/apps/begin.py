@@ -45,16 +45,15 @@ def refuse_existing(run: Path | None) -> None:
         check_new(run)
 
 
-def write_job(run: RunDir, verb: str, data: Record, **what: Any) -> None:
+def write_job(run: RunDir, verb: str, record: Record, **what: Any) -> None:
     """What the command was asked beside its recipe, and where; for --resume. Written last: with it a run has begun.
 
     The environment's record is told which kernels it runs with, so that it goes on with the same; and which image is
     in which split is written down beside it."""
     choice.adopt({})
     run.note(kernels=choice.record())
-    data.save(run.path)
-    here = Path.cwd()
-    where = {"folder": str(here), "from_run": os.path.relpath(here, run.path.resolve())}
+    record.save(run.path)
+    where = {"folder": os.getcwd(), "run": str(run.path.resolve())}
     files.write_json(run.path / JOB_FILE, {"format": JOB, "verb": verb, "where": where, **what})
 
 
@@ -62,15 +61,13 @@ def write_job(run: RunDir, verb: str, data: Record, **what: Any) -> None:
 def resumed(verb: str, common: Any, asked: Any) -> Iterator[tuple[RunDir, dict, Any, Any]]:
     """The run to go on with, held; its job; and the options, whose paths are absolute where that is needed.
 
-    What the run remembers of paths is meant from the folder that it was begun in, so that is the working folder within
-    (where it is there still; of a project that was moved as a whole, the folder that lies as it lay from the run)."""
+    What the run remembers of paths is meant from the folder that it was begun in, so that is the working folder within,
+    where it is there still. Of a project that was moved or copied as a whole it is the folder in the same place."""
     path, here = run_to_resume(verb, common.run), Path.cwd()
     with RunDir.resume(path) as run, stopping(verb, run):
         job = read_job(path, verb)
-        where = job.pop("where", {})
-        places = (Path(where.get("folder", here)), path.resolve() / where.get("from_run", here))
-        begun = next((place for place in places if place.is_dir()), here)
-        if begun.resolve() == here.resolve():
+        begun = _begun_in(job.pop("where", {}), path.resolve(), here)
+        if begun == here:
             yield run, job, common, asked
             return
         run.path = path.resolve()
@@ -80,6 +77,14 @@ def resumed(verb: str, common: Any, asked: Any) -> Iterator[tuple[RunDir, dict, 
             yield run, job, common, asked
         finally:
             os.chdir(here)
+
+
+def _begun_in(where: dict, run: Path, here: Path) -> Path:
+    folder = where.get("folder", str(here))
+    moved = Path(os.path.normpath(run / os.path.relpath(folder, where.get("run", str(run)))))
+    if run != Path(where.get("run", run)) and moved == here.resolve():
+        return here
+    return Path(folder) if os.path.isdir(folder) and Path(folder).resolve() != here.resolve() else here
 
 
 def at_path(recipe: Recipe, data: str | None) -> Recipe:

@@ -156,9 +156,7 @@ def describe(config: DataConfig) -> Info:
     return Info(config.name, len(folder.listing.classes), folder.size, folder.mode is None)
 
 
-def load(
-    config: DataConfig, *, size: int | None = None, begun: Record | None = None, like: Like | None = None
-) -> Data:
+def load(config: DataConfig, *, size: int | None = None, begun: Record | None = None, like: Like | None = None) -> Data:
     """Read a data set and hold out its validation split.
 
     Args:
@@ -223,7 +221,8 @@ def _of_listing(listing: Listing) -> Iterator[str]:
 
 def _of_record(record: Record) -> Iterator[str]:
     for (one, two), count in record.seen_again().items():
-        yield f"warning: {count} {WORDS[two]} images are {WORDS[one]} images too, byte for byte"
+        many = f"{count} of the {len(record.places(two))} {WORDS[two]} images"
+        yield f"warning: {many} are {WORDS[one]} images too, byte for byte"
     for label, name in enumerate(record.classes):
         digests = record.digests[(record.labels == label) & record.known]
         if len(digests) > 1 and not (digests != digests[0]).any():

@@ -187,19 +187,24 @@ def _splits(root: str, node: _Node) -> tuple[dict[str, _Node], list[str]]:
         if "train" not in {role for role, _ in group}:
             if others:
                 continue
-            shown = "/ and ".join(sorted(named))
+            shown = _shown(group)
             raise BadInput(
                 f"{where!r} has only {shown}/: give a folder with train/ and test/ (or val/), "
                 "or one whose sub-folders are the classes"
             )
         if not labelled:
-            shown = "/ and ".join(sorted(named))
+            shown = _shown(group)
             raise BadInput(
                 f"{where!r} has images in {shown}/ but no class folders there: give each class one, "
                 "or rename these folders where they are the classes"
             )
         return _of_group(where, node, group, others)
     return {}, []
+
+
+def _shown(group: list[tuple[str, str]]) -> str:
+    """The folders' names, that for training first."""
+    return "/ and ".join(name for _, name in sorted(group, key=lambda item: list(_PURPOSE).index(item[0])))
 
 
 def _of_group(
@@ -221,7 +226,7 @@ def _of_group(
         splits[role], names[role] = folder, name
     for name in others:
         if node.folders[name].classes:
-            shown = "/ and ".join(names.values())
+            shown = _shown([item for item in group if item[1] in names.values()])
             raise BadInput(
                 f"{where!r} has {name}/ beside {shown}/, which are splits: move it away, or into one of them"
             )
@@ -239,7 +244,7 @@ def _listing(
     inner = os.path.join(root, train.path) if train.path and not splits else root
     classes = _class_folders(root, train)
     for node in nodes.values():
-        odd = sorted(set(_class_folders(root, node)) ^ set(classes))
+        odd = sorted(set(_class_folders(root, node, least=1)) ^ set(classes))
         if odd:
             pair = f"{os.path.basename(train.path)}/ and {os.path.basename(node.path)}/"
             raise BadInput(f"{root!r}: only one of {pair} has {some(odd)}: make them alike")
@@ -259,8 +264,8 @@ def _listing(
     return Listing(inner, tuple(classes), files, torch.tensor(labels, dtype=torch.int64), given, left_out)
 
 
-def _class_folders(root: str, node: _Node) -> list[str]:
-    """The classes' names, sorted. Raises BadInput for fewer than two, and for one without images."""
+def _class_folders(root: str, node: _Node, least: int = 2) -> list[str]:
+    """The classes' names, sorted. Raises BadInput for fewer than `least`, and for one without images."""
     where = os.path.join(root, node.path) if node.path else root
     folders = {name: folder for name, folder in node.folders.items() if not folder.only_own and not folder.own}
     if not folders:
@@ -272,7 +277,7 @@ def _class_folders(root: str, node: _Node) -> list[str]:
         kinds = f" but files of other kinds ({_kinds(suffixes)})" if suffixes else ""
         remedy = f"convert them to {', '.join(('.jpg', '.png'))} or" if suffixes else "fill or"
         raise BadInput(f"{where!r} has no images in {some(empty)}{kinds}: {remedy} remove these class folders")
-    if len(folders) < 2:
+    if len(folders) < least:
         raise BadInput(f"{where!r} has one class, {next(iter(folders))!r}: give at least two class folders")
     return sorted(folders)
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import numpy as np
 import torch
-from PIL import Image, ImageColor, ImageOps
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
@@ -99,9 +99,10 @@ def _seen(image: Image.Image, mode: str, background: str) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return (
-        lines[0]
-        if lines and isinstance(error, (OSError, ValueError, SyntaxError))
-        else f"{type(error).__name__}: {error}"
-    )
+    if isinstance(error, UnidentifiedImageError):  # which names the file, or where its bytes lie in memory
+        return "no image, or a damaged one"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    line = (str(error).splitlines() or [""])[0]
+    known = line and isinstance(error, (OSError, ValueError, SyntaxError))
+    return line if known else f"{type(error).__name__}: {line}"

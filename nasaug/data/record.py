@@ -79,17 +79,19 @@ class Record:
 
     def trained_on_in(self, split: str, other: Record) -> int:
         """How many images of this record's `split` are training images of `other`, byte for byte."""
-        return len(self._contents(split) & other._contents("train"))
+        theirs = set(other._contents("train"))
+        return sum(content in theirs for content in self._contents(split))
 
-    def _contents(self, split: str) -> set[bytes]:
+    def _contents(self, split: str) -> list[bytes]:
         places = self.places(split)
-        return {row.tobytes() for row in self.digests[places[self.known[places]]].numpy()}
+        return [row.tobytes() for row in self.digests[places[self.known[places]]].numpy()]
 
     def seen_again(self) -> dict[tuple[str, str], int]:
-        """How many images of one split are in another one too, byte for byte."""
+        """How many images of the second split are in the first one too, byte for byte."""
         of = {split: self._contents(split) for split in SPLITS[:3]}
         pairs = (("train", "val"), ("train", "test"), ("val", "test"))
-        return {(a, b): len(of[a] & of[b]) for a, b in pairs if of[a] & of[b]}
+        counts = {(a, b): sum(content in of[a] for content in of[b]) for a, b in pairs if set(of[a]) & set(of[b])}
+        return counts
 
     def save(self, folder: Path) -> None:
         """Write it into a run's folder."""
@@ -157,32 +159,31 @@ def draw(
     for split, places in given.items():
         if split != "train":
             splits[places] = SPLITS.index(split)
-        else:  # what was a test image elsewhere is one for training where the folder says so
+        elif "test" in given:  # what was a test image elsewhere is one for training where the folder says so
             splits[places] = torch.where(splits[places] == test, train, splits[places]).to(torch.uint8)
 
-    def hold_out(split: str, count: int, seed: int, fixed: torch.Tensor) -> int:
-        """Of the training images that are not `fixed` their part of `count`; how many the split has then."""
+    def hold_out(split: str, count: int, pool: int, seed: int, fixed: torch.Tensor) -> int:
+        """Of the training images that are not `fixed` their part of `count` in `pool`; how many the split has then."""
         code = SPLITS.index(split)
         places = torch.nonzero((splits == train) & ~fixed).flatten()
-        pool = int(((splits == train) | (splits == code)).sum())
         wanted = round(count * len(places) / pool)
         if wanted:
             order = np.argsort([_rank(record.files[i], split, seed) for i in places.tolist()], kind="stable")
             splits[places[held_in_order(record.labels[places], wanted, order)[1]]] = code
         return int((splits == code).sum())
 
-    if "test" not in given and not hold_out("test", round(TEST_SHARE * len(splits)), TEST_SEED, known):
+    if "test" not in given and not hold_out("test", round(TEST_SHARE * len(splits)), len(splits), TEST_SEED, known):
         many = f"{len(splits)} images in {len(record.classes)} classes"
         raise BadInput(f"{record.name!r} has {many}, too few to split: add images")
     fixed = known if kept else torch.zeros_like(known)
-    pool = int((splits == train).sum())
-    if "val" not in given and not hold_out("val", min(val_images, pool // 10), split_seed, fixed):
+    pool = int(((splits == train) | (splits == SPLITS.index("val"))).sum())
+    if "val" not in given and not hold_out("val", min(val_images, pool // 10), pool, split_seed, fixed):
         found = f"{pool} training images in {len(record.classes)} classes"
         raise BadInput(f"{record.name!r} has {found}: no tenth can be held out for validation; add images")
     if train_images and not kept:
         most = int((splits == train).sum())
         check_train_images(record.name, train_images, len(record.classes), most)
-        hold_out("spare", most - train_images, split_seed, fixed)
+        hold_out("spare", most - train_images, most, split_seed, fixed)
     return replace(record, splits=splits)
 
 

@@ -566,7 +566,8 @@ def test_arms_with_long_names_or_names_alike_get_file_names_of_their_own():
 def test_a_cells_key_tells_a_pruned_net_from_its_like():
     found = archfile.read("mobilenetv2-tiny")
     pruned = [replace(found, facts={"pruned": share}) for share in (0.0, 0.5, 0.6)]
-    keys = [cells.key_of(net, "", Recipe()) for net in (found, *pruned)]
+    data = SimpleNamespace(record=Record("digits", ("0", "1")))
+    keys = [cells.key_of(net, "", Recipe(), data) for net in (found, *pruned)]
     assert keys[0] == keys[1] and len(set(keys)) == 3
 
 

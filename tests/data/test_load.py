@@ -7,6 +7,7 @@ import torch
 from made_up import config, numbers, write_folder
 from PIL import Image
 
+from nasaug import files
 from nasaug.data import DataConfig, describe, load, names
 from nasaug.data.stream import StreamSplit
 from nasaug.errors import BadInput
@@ -51,7 +52,7 @@ def test_the_test_split_is_read_once_and_at_the_end(fashion):
 
 
 def test_the_names_are_the_documented_ones():
-    assert set(names()) == {"fashion-mnist", "cifar10", "cifar100", "imagenet", "digits"}
+    assert set(names()) == {"fashion-mnist", "cifar10", "cifar100", "imagenet", "digits"} == set(files.DATA_SETS)
 
 
 @pytest.mark.parametrize("ask", [load, describe])
