@@ -89,7 +89,10 @@ def _begun_in(where: dict, run: Path, here: Path) -> Path:
 
 def at_path(recipe: Recipe, data: str | None) -> Recipe:
     """The recipe of a run that goes on, its data at another path if one is given. Loading them checks that they are
-    the images that the run began with."""
+    the images that the run began with. Raises BadInput where they left their path and no other is given."""
+    name = recipe.data.name
+    if data is None and name not in files.DATA_SETS and not os.path.isdir(os.path.expanduser(name)):
+        raise BadInput(f"the images of {name!r} that the run began with are not there; say with --data where they are")
     return recipe if data is None else dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, name=data))
 
 

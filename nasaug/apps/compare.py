@@ -22,7 +22,7 @@ from ..settings import Recipe
 from ..teaching import check_teacher
 from ..train import job_for
 from . import report
-from .begin import refuse_existing, refuse_others, resumed, stopping, write_job
+from .begin import at_path, refuse_existing, refuse_others, resumed, stopping, write_job
 from .cells import (
     Cell,
     Sets,
@@ -147,7 +147,7 @@ def make_cells(found: ArchFile, setting: dict, common, sets: Sets) -> list[Cell]
 def _resumed(asked: Asked, arms: list[str], common, run: RunDir, setting: dict) -> tuple[dict, Any, ArchFile]:
     """The settings that a comparison was begun with, the options that say them, and its network. Raises BadInput,
     naming what differs, for others."""
-    begun = load(run.path / "recipe.toml", Recipe)
+    begun = at_path(load(run.path / "recipe.toml", Recipe), common.data)
     now = {
         "methods": None if asked.methods is None else arms, "seeds": asked.seeds, "match": asked.match,
         "from-scratch": asked.from_scratch or None, "set": list(common.set) or None, "recipe": common.recipe,

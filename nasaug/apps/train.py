@@ -87,6 +87,7 @@ def _resume(request: Request, common) -> dict:
         found, begun = archfile.read(str(path / BASE)), path / "recipe.toml"
         recipe = load(begun, Recipe)
         run.check_settings(common.settings(request.sets, arm=request.method, data=recipe.data.name, begun=begun))
+        recipe = recipe if run.finished else at_path(recipe, common.data)
         if _asked_again(request, path / BASE, found, recipe).plan != found.plan:
             trained = f"{path} trains {found.name} at {found.plan.resolution} px"
             raise BadInput(f"{trained}, not what is asked; leave --arch and --resolution out, or start anew")
@@ -94,7 +95,6 @@ def _resume(request: Request, common) -> dict:
             say(f"{path} is finished already")
             return run.result()
         runtime = open_runtime(common.device, recipe.bf16, common.profile)
-        recipe = at_path(recipe, common.data)
         data = load_data(recipe, found.plan.resolution, Record.of_run(path))
         return _finish(found, recipe, runtime, run, data, request.verb)
 

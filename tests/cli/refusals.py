@@ -10,7 +10,8 @@ REFUSED = {
     "search --data": {
         "fashion": "unknown data set 'fashion'; did you mean fashion-mnist.*digits.*image folder",
         "/no/such": "no folder '/no/such': give the path.*digits", "''": "unknown data set ''",
-        "quick.toml": "'quick.toml' is no folder: give the path of an image folder", "runs": "'.*runs' has no images in|class folders",
+        "quick.toml": "'quick.toml' is no folder: give the path of an image folder",
+        "runs": "'.*runs' has no images in|class folders",
         "'a\nb'": "unknown data set",
     },
     "search --recipe": {

@@ -25,6 +25,7 @@ from tiny import QUICK, call, done, faulty, refused, timeless
 from nasaug import archfile, cli
 from nasaug.apps import cells, compare, report
 from nasaug.checkpoint import read
+from nasaug.data import Record
 from nasaug.errors import BadInput
 from nasaug.kernels import build, choice
 from nasaug.recipe import load, split_arm, to_dict

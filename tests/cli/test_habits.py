@@ -1,0 +1,151 @@
+"""What people do to the images and folders of a run between its beginning and its end."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from test_resume import stop_in_the_second
+from tiny import QUICK, SEARCH, call, done, refused
+
+from nasaug.data import Record
+from nasaug.engine import Trainer
+from nasaug.search import Search
+
+TRAIN = ("train", *QUICK, "--method", "baseline", "--arch", "found.json")
+STREAMED = ("--set", "data.memory_mb=0", "--set", "data.workers=0")
+
+
+def splits(run):
+    record = Record.of_run(Path(run))
+    return {split: {record.files[i] for i in record.places(split).tolist()} for split in ("train", "val", "test")}
+
+
+def result(run):
+    return json.loads(Path(run, "result.json").read_text())
+
+
+@pytest.fixture(params=[(), STREAMED], ids=["memory", "streamed"])
+def stopped(request, photos, monkeypatch):
+    """A training on photos, stopped half way; its options for the data."""
+    options = (*photos, *request.param)
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "end_epoch", stop_in_the_second(Trainer.end_epoch))
+        assert call(*TRAIN, *options, "--run", "r").code == 143
+    return options
+
+
+RESUME = ("train", "--resume", "--run", "r")
+
+
+def test_images_that_are_removed_meanwhile_move_no_other(stopped):
+    before = splits("r")
+    for split in ("train", "test"):
+        Path("photos", os.fsdecode(min(before[split]))).unlink()
+    said = done(*RESUME).out
+    assert "are gone (1 training, 1 test); all others stay in their splits" in said
+    assert "resumed train at step" in said and splits("r") == before
+    assert result("r")["test_images"] == len(before["test"]) - 1
+
+
+def test_a_run_goes_on_where_its_images_lie_now(stopped):
+    shutil.move("photos", "elsewhere")
+    assert "the images of 'photos' that the run began with are not there; say with --data" in refused(*RESUME)
+    said = done(*RESUME, "--data", "elsewhere").out
+    assert "data elsewhere: 3 classes (a, b, c)" in said and "gone" not in said
+    assert not Path("photos").exists()
+
+
+def test_a_run_does_not_go_on_with_other_images_of_the_same_names(stopped):
+    for image in Path("photos").rglob("*.png"):
+        Image.effect_noise((12, 12), 200).save(image)
+    assert "has other images than the run began with (90 changed, such as " in refused(*RESUME)
+    for name, other in zip("abc", ("car", "tram", "bus"), strict=True):
+        shutil.move(f"photos/{name}", f"photos/{other}")
+    assert "has the classes bus, car, tram, and the run began with a, b, c" in refused(*RESUME)
+
+
+def test_a_search_and_what_follows_keep_their_splits_when_images_go(photos, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(Search, "run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        call(*SEARCH, *photos, "--run", "s")
+    before = splits("s")
+    for image in sorted(before["test"])[:5]:
+        Path("photos", os.fsdecode(image)).unlink()
+    assert "are gone (5 test)" in done("search", "--resume", "--run", "s").out
+    assert splits("s") == before
+    said = done(*TRAIN, *photos, "--run", "t").out
+    assert "had other validation images" not in said
+    now = splits("t")
+    assert now["train"] == before["train"] and now["val"] == before["val"] and now["test"] < before["test"]
+    done("prune", "--from", "t", "--target-macs", "15k", "--steps", "1", "--run", "p")
+    assert splits("p") == now
+
+
+def test_weights_that_were_trained_on_test_images_are_refused(photos):
+    """As where somebody makes a test folder of what nasaug had drawn its own test images from."""
+    done(*TRAIN, *photos, "--run", "t")
+    for name in "abc":
+        os.makedirs(f"photos/train/{name}")
+        os.makedirs(f"photos/test/{name}")
+        for i, image in enumerate(sorted(Path("photos", name).iterdir())):
+            shutil.move(image, f"photos/{'test' if i < 6 else 'train'}/{name}")
+        os.rmdir(f"photos/{name}")
+    said = refused("prune", "--from", "t", "--target-macs", "15k", "--steps", "1", "--run", "p")
+    assert "of the 18 test images of photos are training images of t" in said
+    taught = ("--set", "teacher.source=t", "--set", "epochs=1")
+    assert "training images of the teacher t" in refused(*TRAIN, *photos, "--run", "u", *taught)
+
+
+def test_cells_of_other_test_images_are_no_cells_of_these(photos):
+    for name in "abc":
+        for i, image in enumerate(sorted(Path("photos", name).iterdir())):
+            where = Path("split", "test" if i < 8 else "train", name)
+            where.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, where)
+    compare = ("compare", *QUICK, "--arch", "found.json", "--data", "split", "--set", "data.train_images=0",
+               "--cells", "cells", "--seeds", "1", "--set", "epochs=1")  # fmt: skip
+    done(*compare, "--methods", "baseline")
+    assert "1 cells, 1 there already" in done(*compare, "--methods", "baseline").out
+    for image in Path("split/test").rglob("*.png"):
+        Image.effect_noise((12, 12), 200).save(image)
+    assert "2 cells, 0 there already" in done(*compare, "--methods", "baseline,longer").out
+    shutil.move("split", "moved")
+    moved = [option.replace("split", "moved") for option in compare]
+    assert "2 cells, 2 there already" in done(*moved, "--methods", "baseline,longer").out
+
+
+def test_runs_below_the_images_are_no_class(here, photos, monkeypatch):
+    for name in ("tiny.toml", "quick.toml"):
+        shutil.copy(name, "photos")
+    monkeypatch.chdir("photos")
+    local = (*photos[:1], ".", *photos[2:])
+    done(*SEARCH, *local)
+    said = done(*TRAIN, *local).out
+    assert "3 classes (a, b, c)" in said and "left out: runs/ (runs of nasaug)" in said
+    assert result("runs/train-1")["classes"] == ["a", "b", "c"] and result("runs/train-1")["init"] != "scratch"
+
+
+def test_a_run_means_its_paths_from_where_it_was_begun(here, photos, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(Search, "run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        call(*SEARCH, *photos, "--run", "s", "--storage", "sqlite:///mine.db")
+    Path("found.json").unlink()
+    os.mkdir("deep")
+    monkeypatch.chdir("deep")
+    said = done("search", "--resume", "--run", "../s", "--storage", "sqlite:///../mine.db").out
+    assert f"found.json written; supernet, candidates and Pareto front (pareto.png) in {here / 's'}" in said
+    assert os.listdir(".") == [] and (here / "found.json").exists()
+    (here / "elsewhere").mkdir()
+    said = done("train", "--arch", "../found.json", "--set", "epochs=1", "--run", "t").out  # the file's own data
+    assert "3 classes (a, b, c)" in said
+
+
+def test_a_project_that_was_copied_goes_on_in_the_copy(stopped, here, monkeypatch):
+    copy = shutil.copytree(here, here.parent / "copy")
+    monkeypatch.chdir(copy)
+    before = sorted(here.rglob("*"))
+    done(*RESUME)
+    assert sorted(here.rglob("*")) == before and (copy / "r/result.json").exists()
