@@ -34,8 +34,8 @@ def of_other_splits(found: ArchFile, recipe: Recipe, data: Data) -> list[str]:
     """What the training starts from or is taught by that had other validation images, or learnt from what had: it may
     have been trained on those that are validated on here."""
     sources, teacher = {}, recipe.teacher.source
-    if (inherited := inherited_from(found, recipe.init)) is not None:
-        sources[str(inherited)] = inherited
+    if (start := inherited_from(found, recipe.init)) is not None:
+        sources[str(start)] = start
     if teacher == "supernet" and found.supernet is not None:
         sources[f"the teacher {found.supernet}"] = found.supernet
     elif teacher and not teacher.startswith("torchvision:"):

@@ -63,7 +63,8 @@ class Recipe(Training):
     """What a comparison calls this training; empty: the method's name."""
     method: Literal["baseline", "netaug", "gradaug"] = "netaug"
     init: Literal["auto", "inherit", "scratch"] = "auto"
-    """Start from the supernet's weights, or fresh; auto: inherit where the arch file names a supernet."""
+    """Start from the weights that the arch file names (a supernet's, a trained or a pruned net's), or fresh; auto:
+    inherit where it names some."""
     space: str = "auto"
     """A search space's name or path; auto: mobilenetv2-small up to 64 px, else mobilenetv2."""
     bf16: bool = False

@@ -99,18 +99,18 @@ def digest(path: Path | None) -> str:
     return hashlib.sha256(files.read_bytes(path)).hexdigest() if path and path.is_file() else ""
 
 
-def key_of(found: ArchFile, supernet: str, recipe: Recipe) -> str:
-    """Hash of all that a cell's result depends on, but for its arm's name; of a supernet and a teacher what they hold,
-    since files move and change."""
+def key_of(found: ArchFile, start: str, recipe: Recipe) -> str:
+    """Hash of all that a cell's result depends on, but for its arm's name; of the weights to start from (`start`
+    is their digest) and of a teacher what they hold, since files move and change."""
     usual = flatten(to_dict(Recipe()))  # left out, so that a key which a later version adds changes nothing
     table = {key: value for key, value in flatten(to_dict(recipe)).items() if key != "arm" and value != usual.get(key)}
     source = Path(recipe.teacher.source or "?")
     teacher = digest(source / "model.safetensors" if source.is_dir() else source)
     if teacher:
         table["teacher.source"] = teacher
-    if found.supernet is None:  # fresh weights, said or not
+    if found.start is None:  # fresh weights, said or not
         table.pop("init", None)
-    what = [table, found.plan.to_dict(), supernet, *([found.pruned] if found.pruned else [])]
+    what = [table, found.plan.to_dict(), start, *([found.pruned] if found.pruned else [])]
     text = json.dumps(what, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -127,14 +127,14 @@ def make_cells(found: ArchFile, setting: dict, common, sets: Sets) -> list[Cell]
         given |= {arm: given[arm] | {"epochs": fewest} for arm in auto}
     elif setting["match"] == "compute" and runtime.accelerated and plain[arms[0]].train_macs == "auto":
         raise BadInput("--match compute needs to know how much: give --set train_macs=1e15, say")
-    cells, seen, supernet = [], {}, digest(found.supernet)
+    cells, seen, start = [], {}, digest(found.start)
     for seed in range(setting["seeds"]):
         for arm in arms:
             recipe = common.settings(given[arm] | {"seed": seed, "arm": arm}, arm=arm, data=data)
             if seed == 0:
                 job_for(found, recipe, runtime, images)
-                check_teacher(recipe, partial(read_data, recipe, found, sets))
-            key = key_of(found, supernet, recipe)
+                check_teacher(found, recipe, partial(read_data, recipe, found, sets))
+            key = key_of(found, start, recipe)
             if seen.setdefault(key, arm) != arm:
                 raise BadInput(f"arms {seen[key]!r} and {arm!r} are the same training; leave one of them out")
             where = Path(setting["cells"]) if setting["cells"] else CELLS

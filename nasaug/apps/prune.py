@@ -194,7 +194,7 @@ def command(asked: Asked, common) -> dict:
     data = load_data(recipe, found.plan.resolution)
     if list(facts.get("classes", data.classes)) != list(data.classes):
         raise BadInput(f"{asked.source} was trained on other classes than those of {data.name}; leave --data out")
-    check_teacher(recipe, lambda: data)
+    check_teacher(found, recipe, lambda: data)
     warn_of_other_splits(_of_other_splits(found, str(asked.source), recipe, data))
     warn_of_curves(curves_of(setting.step_recipe(recipe, prune.magnitudes(setting.magnitude, 2)[0])), lambda: data)
     with RunDir.create(VERB, recipe, common.run) as run, stopping(VERB, run):
@@ -418,7 +418,7 @@ class Pruning:
         # zeros that a later training need not keep are none for it
         pruned = self._pruned(net.plan, 1.0)
         facts = {"data": self.recipe.data.name, "pruned_from": self.found.name, "pruned": pruned}
-        ArchFile(net.plan, name, facts=facts).save(run.path / ARCH)
+        ArchFile(net.plan, name, weights=run.path / MODEL, facts=facts).save(run.path / ARCH)
         test = data.finish()
         correct = torch.cat(self.scorer.correct(net, test)).cpu()
         checkpoint.write(run.path / TEST, {"correct": correct.to(torch.uint8)}, {})

@@ -132,7 +132,7 @@ def supernet(ready: Ready, search: Search, run: RunDir) -> Net:
         per_mac = per_step / (trainer.length.batch * trainer.length.macs_per_image)
         say(f"  {play_off(ready, search, run).estimate(per_mac)}")
         carry_out(trainer, run, "supernet")
-        save_net(path, trainer.average or trainer.net, data=data.name, val_key=data.val_key)
+        save_net(path, trainer.average or trainer.net, data=data.name, classes=list(data.classes), val_key=data.val_key)
     net = load_net(path)
     if net.plan != largest:
         raise BadInput(f"{path} is the supernet of another search; restore the right one, or start a new run")

@@ -159,7 +159,7 @@ def nets_of(setting: dict, recipe: Recipe, arch: str | None = None) -> list[Arch
                 raise BadInput(f"--sizes {item}: that is the same net as {other.name}; give each once")
             if other.name == name:
                 raise BadInput(f"--sizes {item}: two nets are named {name}; give one another name in its arch file")
-        nets.append(replace(net, name=name, space=None, arch=None, supernet=None))
+        nets.append(replace(net, name=name, space=None, arch=None, supernet=None, weights=None))
     if not nets:
         raise BadInput(f"--sizes {sizes!r}: give one or more, like 0.1M,0.6M,3M")
     if arch is not None and scaled is None:
@@ -219,7 +219,7 @@ def make_cells(nets: list[ArchFile], setting: dict, common, folder: Path, sets: 
                 if seed == 0:
                     images = recipe.data.train_images or len(read_data(recipe, net, sets).train)
                     job_for(net, recipe, runtime, images)
-                    check_teacher(recipe, partial(read_data, recipe, net, sets))
+                    check_teacher(net, recipe, partial(read_data, recipe, net, sets))
                 key = key_of(net, "", recipe)
                 # a curve may give this net what another policy does: one training serves both
                 place = where / folder_name(f"{net.name}_{recipe.arm}", seed, key)

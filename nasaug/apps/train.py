@@ -9,7 +9,7 @@ from .. import archfile
 from .. import data as datasets
 from ..archfile import ArchFile
 from ..errors import BadInput
-from ..models import inherited_from, load_net
+from ..models import inherited_from, load_plan
 from ..progress import say
 from ..recipe import load
 from ..rundir import RunDir
@@ -55,7 +55,7 @@ def command(request: Request, common) -> dict:
     found = fitted(request, recipe)
     check(found, recipe, runtime)
     data = load_data(recipe, found.plan.resolution)
-    check_teacher(recipe, lambda: data)
+    check_teacher(found, recipe, lambda: data)
     with RunDir.create(request.verb, recipe, common.run) as run, stopping(request.verb, run):
         found.save(run.path / BASE)
         write_job(run, request.verb)
@@ -71,10 +71,10 @@ def fitted(request: Request, recipe: Recipe) -> ArchFile:
 
 
 def check(found: ArchFile, recipe: Recipe, runtime) -> None:
-    """What can be refused before the data are read: the method's space, and the supernet to inherit from."""
-    supernet = inherited_from(found, recipe.init)
-    if supernet is not None and not load_net(supernet).plan.holds(found.plan):
-        raise BadInput(f"{supernet} does not hold {found.name}; restore the right one, or use --from-scratch")
+    """What can be refused before the data are read: the method's space, and the weights to start from."""
+    start = inherited_from(found, recipe.init)
+    if start is not None and not load_plan(start).of_classes(found.plan.classes).holds(found.plan):
+        raise BadInput(f"{start} does not hold {found.name}; restore the right one, or use --from-scratch")
     job_for(found, recipe, runtime, recipe.batch)
 
 

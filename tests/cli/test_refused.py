@@ -108,7 +108,7 @@ def test_a_missing_or_damaged_supernet_is_refused(here):
     whole = SUPERNET.read_bytes()
     os.remove(SUPERNET)
     said = refused(*TRAIN)
-    assert f"the supernet {SUPERNET} that the arch file names is missing; restore it, or use --from" in said
+    assert f"the supernet {SUPERNET} that the arch file names is missing; restore it, or --from-scratch" in said
     SUPERNET.write_bytes(whole[: len(whole) // 2])
     assert f"{SUPERNET} is truncated" in refused(*TRAIN)
     SUPERNET.write_bytes(Path("runs/netaug-train-1/checkpoint.safetensors").read_bytes())
@@ -138,7 +138,7 @@ def test_a_supernet_that_cannot_teach_is_refused(here):
     SUPERNET.write_bytes(Path("runs/netaug-train-1/checkpoint.safetensors").read_bytes())
     assert f"{SUPERNET} holds no plan" in refused(*taught)
     os.remove(SUPERNET)
-    assert "names no supernet that is there; give a finished run's folder" in refused(*taught)
+    assert f"the supernet {SUPERNET} that tiny:" in refused(*taught)
 
 
 def with_a_narrow_stem():
