@@ -55,10 +55,10 @@ def inherited_from(found: ArchFile, init: str, begun: bool = False) -> Path | No
     if init == "scratch" or (init == "auto" and found.start is None):
         return None
     if found.start is None:
-        raise BadInput(f"init = inherit: the arch {found.name} names no weights; leave it out, or --set init=scratch")
+        raise BadInput(f"init = inherit: the arch {found.name} names no weights; leave it out, or give init=scratch")
     if not begun and not found.start.is_file():
-        what = "weights" if found.weights else "supernet"
-        raise BadInput(f"the {what} {found.start} that the arch file names is missing; restore it, or --from-scratch")
+        what = f"the model {found.weights}" if found.weights else f"the supernet {found.supernet}"
+        raise BadInput(f"{what} that the arch file names is missing; restore it, or use --from-scratch")
     return found.start
 
 

@@ -15,6 +15,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -87,12 +88,18 @@ class RunDir:
         """Adds to env.json what is known only once a run has begun."""
         write_json(self.path / "env.json", self.environment() | facts)
 
-    def check_settings(self, settings: Any) -> None:
-        """Refuses to resume under another recipe than the run was begun with; names the keys that differ."""
-        differing = recipe.differing(recipe.load(self.path / "recipe.toml", type(settings)), settings)
+    def check_settings(self, settings: Any, aside: Sequence[str] = ()) -> None:
+        """Refuses to resume under another recipe than the run was begun with; names the keys that differ, but those
+        `aside`, which may."""
+        differing = recipe.differing(recipe.load(self.path / "recipe.toml", type(settings)), settings, aside)
         if differing:
             remedy = "resume with what it was begun with, or start a new run"
             raise BadInput(f"{self.path} was begun with other settings: {', '.join(differing)}; {remedy}")
+
+    def go_on_with(self, settings: Any) -> None:
+        """Keeps the recipe that `check_settings` let pass, so that resuming once more is under the same."""
+        if recipe.differing(recipe.load(self.path / "recipe.toml", type(settings)), settings):
+            write_whole(self.path / "recipe.toml", recipe.dump(settings))
 
     def log(self, event: str, **figures: Any) -> None:
         """Adds a line to log.jsonl: the time in seconds since 1970, the event and its figures."""

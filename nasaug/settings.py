@@ -54,6 +54,12 @@ class SearchConfig:
             raise BadInput(f"search.headroom = {self.headroom:g} must be 0 (do not crop the space) or at least 1")
 
 
+# What a resumed run may do otherwise than it was begun with, and cells of other values have in common: how images are
+# read, which an order and crops drawn by (seed, epoch, place) do not depend on. Not data.memory_mb: streamed images are
+# cropped otherwise than those in memory.
+CHANGE_NOTHING = ("data.workers", "data.keep_decoded")
+
+
 @dataclass(frozen=True)
 class Recipe(Training):
     """Everything a run needs, resolved. The optimiser's keys are at the top level."""

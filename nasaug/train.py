@@ -87,7 +87,7 @@ def start_net(job: Job, classes: Sequence[str] | None = None) -> Net:
     if source.plan.holds(job.plan):
         return source.narrow(job.plan)
     if not source.plan.holds(job.base.plan):
-        raise BadInput(f"{job.inherit} does not hold the arch to be trained; restore the right one, or --from-scratch")
+        raise BadInput(f"{job.inherit} does not hold the net that is trained; restore it, or use --from-scratch")
     return source.narrow(job.base.plan).grow(job.plan, recipe.seed, recipe.zero_init_residual)
 
 

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from ..progress import say
 from ..recipe import differing, dump, flatten, load, to_dict
 from ..rundir import LOCK, RunDir, cores
 from ..runtime import Runtime, deferred_stop, open_runtime
-from ..settings import Recipe
+from ..settings import CHANGE_NOTHING, Recipe
 from ..teaching import teacher_of
 from ..train import job_for, load_data, make_scorer, make_trainer
 from ..units import format_duration
@@ -41,6 +41,7 @@ from .begin import JOB, JOB_FILE
 KILL_AFTER_S = 120.0
 FAILED = "nasaug: "  # begins the line that a command fails with
 LONGEST = 60  # characters of an arm in a file's name
+MAY_DIFFER = ("arm", "teacher.source", *CHANGE_NOTHING)  # of a cell begun; a teacher may have been moved
 Sets = dict[str, Data]  # the data read so far, by their settings: each is read once
 
 
@@ -66,10 +67,10 @@ class Cell:
 
 def check_begun(cells: list[Cell]) -> None:
     """Raises BadInput for a folder that was begun with other settings than its cell's, as by a version of nasaug with
-    other defaults, which a key leaves out. A teacher may have been moved."""
+    other defaults, which a key leaves out."""
     for cell in cells:
         if (cell.path / JOB_FILE).is_file():
-            differs = differing(load(cell.path / "recipe.toml", Recipe), cell.recipe, aside=("arm", "teacher.source"))
+            differs = differing(load(cell.path / "recipe.toml", Recipe), cell.recipe, aside=MAY_DIFFER)
             if differs:
                 remedy = "remove it, or start anew with other --cells"
                 raise BadInput(f"{cell.path} was trained with {', '.join(differs)}; {remedy}")
@@ -88,6 +89,11 @@ def check_options(asked: Any, common: Any, whose: str) -> None:
         raise BadInput(f"--cells {asked.cells} is not a folder; give one, or a new name")
 
 
+def held(sets: Sequence[str]) -> list[str]:
+    """Those of --set that resuming must share with the beginning."""
+    return [item for item in sets if item.partition("=")[0].strip() not in CHANGE_NOTHING]
+
+
 def read_data(recipe: Recipe, found: ArchFile, sets: Sets) -> Data:
     key = repr(recipe.data)
     if key not in sets:
@@ -103,7 +109,8 @@ def key_of(found: ArchFile, start: str, recipe: Recipe) -> str:
     """Hash of all that a cell's result depends on, but for its arm's name; of the weights to start from (`start`
     is their digest) and of a teacher what they hold, since files move and change."""
     usual = flatten(to_dict(Recipe()))  # left out, so that a key which a later version adds changes nothing
-    table = {key: value for key, value in flatten(to_dict(recipe)).items() if key != "arm" and value != usual.get(key)}
+    said, aside = flatten(to_dict(recipe)), ("arm", *CHANGE_NOTHING)
+    table = {key: value for key, value in said.items() if key not in aside and value != usual.get(key)}
     source = Path(recipe.teacher.source or "?")
     teacher = digest(source / "model.safetensors" if source.is_dir() else source)
     if teacher:
@@ -315,7 +322,8 @@ def _log(cell: Cell) -> Path:
 def _start(cell: Cell, device: str, jobs: int, environment: dict[str, str]) -> subprocess.Popen:
     """A session of its own: what the terminal sends is handed on once, by `carry_out`."""
     cell.path.parent.mkdir(parents=True, exist_ok=True)
-    told = ["--resume"]
+    said = flatten(to_dict(cell.recipe))
+    told = ["--resume", *(f"--set={key}={json.dumps(said[key])}" for key in CHANGE_NOTHING)]
     if not (cell.path / JOB_FILE).is_file():
         _clear(cell.path)
         recipe = cell.path.with_suffix(cell.path.suffix + ".toml")

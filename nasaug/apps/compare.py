@@ -17,7 +17,7 @@ from ..progress import say
 from ..recipe import arm_says, load
 from ..rundir import RunDir, without_passwords
 from ..runtime import open_runtime
-from ..settings import Recipe
+from ..settings import CHANGE_NOTHING, Recipe
 from ..teaching import check_teacher
 from ..train import job_for
 from . import report
@@ -29,6 +29,7 @@ from .cells import (
     check_options,
     digest,
     folder_name,
+    held,
     key_of,
     read_data,
     resume_command,
@@ -153,14 +154,15 @@ def _resumed(asked: Asked, arms: list[str], common, run: RunDir) -> tuple[dict, 
     setting, begun = read_job(run.path, "compare"), load(run.path / "recipe.toml", Recipe)
     now = {
         "methods": None if asked.methods is None else arms, "seeds": asked.seeds, "match": asked.match,
-        "from-scratch": asked.from_scratch or None, "set": list(common.set) or None, "recipe": common.recipe,
+        "from-scratch": asked.from_scratch or None, "set": held(common.set) or None, "recipe": common.recipe,
         "data": None if common.data == begun.data.name else common.data,
         "cells": None if asked.cells is None else str(asked.cells.resolve()),
     }  # fmt: skip
-    refuse_others(run.path, setting | {"methods": setting["arms"], "from-scratch": setting["from_scratch"]}, now)
-    common = replace(common, set=tuple(setting["set"]), recipe=setting["recipe"], data=setting["data"])
+    said = {"methods": setting["arms"], "from-scratch": setting["from_scratch"], "set": held(setting["set"])}
+    refuse_others(run.path, setting | said, now)
+    common = replace(common, set=(*setting["set"], *common.set), recipe=setting["recipe"], data=setting["data"])
     # of a recipe edited since, say
-    run.check_settings(common.settings({}, arm="baseline", data=setting.get("arch_data")))
+    run.check_settings(common.settings({}, arm="baseline", data=setting.get("arch_data")), CHANGE_NOTHING)
     base = run.path / BASE
     found = archfile.read(str(base))
     px = found.plan.resolution if asked.resolution is None else asked.resolution

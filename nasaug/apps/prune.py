@@ -28,7 +28,7 @@ from ..rundir import RunDir
 from ..runtime import Runtime, open_runtime
 from ..schedule import Constant
 from ..scoring import Scorer
-from ..settings import Recipe
+from ..settings import CHANGE_NOTHING, Recipe
 from ..tasks.classify import top1
 from ..teaching import check_teacher, teacher_macs, teacher_of
 from ..train import (
@@ -214,14 +214,16 @@ def _resume(asked: Asked, common) -> dict:
         recipe = load(begun, Recipe)
         data = recipe.data.name
         if common.recipe is None:  # what the run was begun with has the arm in it
-            run.check_settings(common.settings({}, begun=begun, data=data))
+            recipe = common.settings({}, begun=begun, data=data)
         else:
-            run.check_settings(setting.recipe(common, begun, data))
+            recipe = setting.recipe(common, begun, data)
+        run.check_settings(recipe, CHANGE_NOTHING)
         if run.finished:
             say(f"{path} is finished already")
             return run.result()
         found, runtime = archfile.read(str(path / BASE)), open_runtime(common.device, recipe.bf16, common.profile)
         data = load_data(recipe, found.plan.resolution)
+        run.go_on_with(recipe)
         return Pruning(found, setting, recipe, data, runtime, run).carry_through()
 
 

@@ -24,7 +24,7 @@ from ..recipe import load as load_recipe
 from ..rundir import HIDDEN, RunDir, without_passwords
 from ..runtime import Runtime, deferred_stop, open_runtime
 from ..search import Search, macs_range, report_reach
-from ..settings import Recipe
+from ..settings import CHANGE_NOTHING, Recipe
 from ..space import Space
 from ..spacefile import load
 from ..train import Job, announce, carry_out, load_data, make_job, make_scorer, make_trainer
@@ -199,13 +199,15 @@ def _resume(common, given: dict, request: Request) -> None:
     path = run_to_resume("search", common.run)
     with RunDir.resume(path) as run, stopping("search", run):
         job, begun = read_job(path, "search"), path / "recipe.toml"
-        recipe = load_recipe(begun, Recipe)
-        run.check_settings(common.settings(given, data=recipe.data.name, begun=begun))
+        recipe = common.settings(given, data=load_recipe(begun, Recipe).data.name, begun=begun)
+        run.check_settings(recipe, CHANGE_NOTHING)
         request = _resumed(request, Request(Budget(**job["budget"]), job["storage"], job["timeout"]), path)
         if run.finished:
             say(f"{path} is finished already; what it found is in {path / FOUND}")
         else:
-            _finish(prepare(recipe, request, common, resumed=True), run)
+            ready = prepare(recipe, request, common, resumed=True)
+            run.go_on_with(recipe)
+            _finish(ready, run)
 
 
 def _resumed(asked: Request, begun: Request, path: Path) -> Request:

@@ -22,7 +22,7 @@ from ..progress import say
 from ..recipe import load
 from ..rundir import RunDir, without_passwords
 from ..runtime import open_runtime
-from ..settings import Recipe
+from ..settings import CHANGE_NOTHING, Recipe
 from ..space import Arch
 from ..teaching import check_teacher
 from ..train import job_for
@@ -34,6 +34,7 @@ from .cells import (
     check_begun,
     check_options,
     folder_name,
+    held,
     key_of,
     plain_name,
     read_data,
@@ -115,10 +116,11 @@ def _resumed(given: dict, common, run: RunDir) -> tuple[dict, Any]:
     for others."""
     setting, begun = DEFAULTS | read_job(run.path, "sweep"), load(run.path / "recipe.toml", Recipe)
     data = None if common.data == begun.data.name else common.data
-    refuse_others(run.path, setting, given | {"set": list(common.set) or None, "recipe": common.recipe, "data": data})
-    common = replace(common, set=tuple(setting["set"]), recipe=setting["recipe"], data=setting["data"])
+    now = given | {"set": held(common.set) or None, "recipe": common.recipe, "data": data}
+    refuse_others(run.path, setting | {"set": held(setting["set"])}, now)
+    common = replace(common, set=(*setting["set"], *common.set), recipe=setting["recipe"], data=setting["data"])
     # of a recipe edited since, say
-    run.check_settings(common.settings({}, arm="baseline", data=setting["nets_data"]))
+    run.check_settings(common.settings({}, arm="baseline", data=setting["nets_data"]), CHANGE_NOTHING)
     for path_, curve in _curves(_check_policies(setting["policies"])).items():
         if setting["curves"] and setting["curves"].get(path_) != curve:
             raise BadInput(f"the curve {path_} is another than when {run.path} began; restore it, or start anew")

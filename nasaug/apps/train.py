@@ -14,9 +14,9 @@ from ..progress import say
 from ..recipe import load
 from ..rundir import RunDir
 from ..runtime import open_runtime
-from ..settings import Recipe
+from ..settings import CHANGE_NOTHING, Recipe
 from ..teaching import check_teacher
-from ..train import job_for, load_data, run_training
+from ..train import CHECKPOINT, job_for, load_data, run_training
 from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
 
 BASE = "base.json"
@@ -84,7 +84,10 @@ def _resume(request: Request, common) -> dict:
         read_job(path, request.verb)
         found, begun = archfile.read(str(path / BASE)), path / "recipe.toml"
         recipe = load(begun, Recipe)
-        run.check_settings(common.settings(request.sets, arm=request.method, data=recipe.data.name, begun=begun))
+        recipe = common.settings(request.sets, arm=request.method, data=recipe.data.name, begun=begun)
+        # before anything was trained, fresh weights are as good a start as those that may be missing now
+        aside = CHANGE_NOTHING if (path / CHECKPOINT).is_file() or run.finished else (*CHANGE_NOTHING, "init")
+        run.check_settings(recipe, aside)
         if _asked_again(request, path / BASE, found, recipe).plan != found.plan:
             trained = f"{path} trains {found.name} at {found.plan.resolution} px"
             raise BadInput(f"{trained}, not what is asked; leave --arch and --resolution out, or start anew")
@@ -92,7 +95,9 @@ def _resume(request: Request, common) -> dict:
             say(f"{path} is finished already")
             return run.result()
         runtime = open_runtime(common.device, recipe.bf16, common.profile)
-        return _finish(found, recipe, runtime, run, load_data(recipe, found.plan.resolution), request.verb)
+        data = load_data(recipe, found.plan.resolution)
+        run.go_on_with(recipe)
+        return _finish(found, recipe, runtime, run, data, request.verb)
 
 
 def _asked_again(request: Request, base: Path, found: ArchFile, recipe: Recipe) -> ArchFile:

@@ -108,7 +108,7 @@ def test_a_missing_or_damaged_supernet_is_refused(here):
     whole = SUPERNET.read_bytes()
     os.remove(SUPERNET)
     said = refused(*TRAIN)
-    assert f"the supernet {SUPERNET} that the arch file names is missing; restore it, or --from-scratch" in said
+    assert f"the supernet {SUPERNET} that the arch file names is missing; restore it, or use --from" in said
     SUPERNET.write_bytes(whole[: len(whole) // 2])
     assert f"{SUPERNET} is truncated" in refused(*TRAIN)
     SUPERNET.write_bytes(Path("runs/netaug-train-1/checkpoint.safetensors").read_bytes())
