@@ -91,17 +91,16 @@ def start_net(job: Job, classes: Sequence[str] | None = None) -> Net:
     return source.narrow(job.base.plan).grow(job.plan, recipe.seed, recipe.zero_init_residual)
 
 
-def start_of(found: ArchFile, job: Job, data: Data) -> dict:
-    """What result.json calls the weights that a training starts from; says what they are, and what is not taken."""
+def start_of(found: ArchFile, job: Job, data: Data) -> tuple[str, str]:
+    """What result.json calls the weights that a training starts from, and a line on what is taken and what is not."""
     if job.inherit is None:
-        say(f"  weights: fresh, from seed {job.recipe.seed}")
-        return {"init": "scratch"}
+        return "scratch", "weights: fresh"
     whose = "the supernet" if job.inherit == found.supernet else "the net"
-    say(f"  weights: those of {whose} in {job.inherit}")
+    told = f"weights: those of {whose} in {job.inherit}"
     reason = other_classes(job.inherit, data.classes, whose)
     if reason:
-        say(f"  classifier: fresh weights, since {reason}")
-    return {"init": "inherit trunk" if reason else "inherit"}
+        return "inherit trunk", f"{told}; classifier: fresh weights, since {reason}"
+    return "inherit", told
 
 
 def make_trainer(
@@ -240,7 +239,9 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
     per_step = announce(trainer, title, f"{found.name}, {describe(cost(found.plan))}")
     warn_of_curves(curves_of(recipe), lambda: data)
     if start is None:
-        start = start_of(found, job, data) | {"other_splits": of_other_splits(found, recipe, data)}
+        init, told = start_of(found, job, data)
+        say(f"  {told}")
+        start = {"init": init, "other_splits": of_other_splits(found, recipe, data)}
         run.note(start=start)
     others = start["other_splits"]
     warn_of_other_splits(others)

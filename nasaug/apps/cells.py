@@ -34,7 +34,7 @@ from ..rundir import LOCK, RunDir, cores
 from ..runtime import Runtime, deferred_stop, open_runtime
 from ..settings import CHANGE_NOTHING, Recipe
 from ..teaching import teacher_of
-from ..train import job_for, load_data, make_scorer, make_trainer
+from ..train import Job, job_for, load_data, make_scorer, make_trainer, start_of
 from ..units import format_duration
 from .begin import JOB, JOB_FILE
 
@@ -146,7 +146,7 @@ def jobs_for(runtime: Runtime, asked: int | None) -> int:
 
 def estimate(cells: list[Cell], runtime: Runtime, jobs: int, sets: Sets) -> dict[Path, float]:
     """Seconds that each cell will take, from a few timed steps of each arm, one thread where several run at once."""
-    threads, timed = torch.get_num_threads(), {}
+    threads, timed, told = torch.get_num_threads(), {}, set()
     starting = time.process_time()  # what this process needed so far, each cell's will need
     if jobs > 1:
         torch.set_num_threads(1)
@@ -156,16 +156,21 @@ def estimate(cells: list[Cell], runtime: Runtime, jobs: int, sets: Sets) -> dict
             timed[cell.kind] = starting
             try:
                 data = read_data(cell.recipe, found, sets)
-                timed[cell.kind] += _arm_seconds(found, cell.recipe, data, runtime)
+                job = job_for(found, cell.recipe, runtime, len(data.train))
+                _, start = start_of(found, job, data)
+                if start not in told:
+                    told.add(start)
+                    say(f"  {cell.kind}: {start}")
+                timed[cell.kind] += _arm_seconds(found, job, data, runtime)
             except Exception as error:  # the cell itself will fail, and take no other along
                 say(f"{cell.kind}: how long it takes cannot be told ({told_by(error)})")
     torch.set_num_threads(threads)
     return {cell.path: timed[cell.kind] for cell in cells}
 
 
-def _arm_seconds(found: ArchFile, recipe: Recipe, data: Data, runtime: Runtime) -> float:
+def _arm_seconds(found: ArchFile, job: Job, data: Data, runtime: Runtime) -> float:
+    recipe = job.recipe
     scorer = make_scorer(recipe, data, runtime)
-    job = job_for(found, recipe, runtime, len(data.train))
     trainer = make_trainer(job, data, runtime, scorer, teacher=teacher_of(found, recipe, data, runtime, scorer))
     begun = time.perf_counter()
     trainer.end_epoch()

@@ -161,6 +161,8 @@ def nets_of(setting: dict, recipe: Recipe, arch: str | None = None) -> list[Arch
                 raise BadInput(f"--sizes {item}: that is the same net as {other.name}; give each once")
             if other.name == name:
                 raise BadInput(f"--sizes {item}: two nets are named {name}; give one another name in its arch file")
+        if net.start is not None:
+            say(f"{name}: fresh weights, as all nets of a sweep have; those in {net.start} are left aside")
         nets.append(replace(net, name=name, space=None, arch=None, supernet=None, weights=None))
     if not nets:
         raise BadInput(f"--sizes {sizes!r}: give one or more, like 0.1M,0.6M,3M")
