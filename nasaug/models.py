@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import checkpoint
+from . import checkpoint, files
 from .archfile import ArchFile
 from .errors import BadInput
 from .net import Net
@@ -47,6 +48,17 @@ def model_file(source: str) -> Path:
         choices = "a finished run's folder, supernet, or torchvision:NAME"
         raise BadInput(f"teacher.source = {source}: there is no {path}; give {choices}")
     return path
+
+
+def digest(path: Path | None) -> str:
+    """Of what a file holds, wherever it lies; empty where there is none."""
+    return hashlib.sha256(files.read_bytes(path)).hexdigest() if path and path.is_file() else ""
+
+
+def teacher_digest(source: str) -> str:
+    """That of the model of a run's folder, or of the file itself; empty for another teacher, or none."""
+    path = Path(source or "?")
+    return digest(path / "model.safetensors" if path.is_dir() else path)
 
 
 def inherited_from(found: ArchFile, init: str, begun: bool = False) -> Path | None:

@@ -169,7 +169,8 @@ def check_new(path: Path) -> None:
     if any(not item.name.startswith(".") for item in path.iterdir()):
         if (path / LOCK).is_file():
             _hold(path).close()  # which tells of a process that is at work in it
-        raise BadInput(f"--run {path} exists and is not empty; give --resume to go on with it, or another --run")
+        remedy = "--resume to go on with it, or another --run" if (path / "recipe.toml").is_file() else "another --run"
+        raise BadInput(f"--run {path} exists and is not empty; give {remedy}")
 
 
 def _hold(path: Path) -> IO[str]:

@@ -14,7 +14,7 @@ from .archfile import ArchFile
 from .cost import cost, cost_of, sample_near
 from .data import Data
 from .errors import BadInput, told_by, unknown
-from .models import listed, load_net, load_plan, model_file, other_classes
+from .models import listed, load_net, load_plan, model_file, other_classes, teacher_digest
 from .net import Net
 from .plan import Plan, plan
 from .runtime import Runtime
@@ -76,6 +76,11 @@ def finished_net(source: str) -> tuple[Net, dict]:
     """The net of a run's folder or of a model's file, and what is said of its images. Raises BadInput."""
     path = model_file(source)
     return load_net(path), checkpoint.facts(path)
+
+
+def moved_teacher(noted: str | None, recipe: Recipe) -> tuple[str, ...]:
+    """The key by which a resumed run may name its teacher anew: where that is the same, by the digest noted of it."""
+    return ("teacher.source",) if noted and noted == teacher_digest(recipe.teacher.source) else ()
 
 
 def checked_subnet(found: ArchFile, config: TeacherConfig) -> Plan:

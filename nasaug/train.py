@@ -201,7 +201,8 @@ def announce(trainer: Trainer, title: str, inputs: str) -> float:
     t = trainer.training
     if length.epochs < t.max_epochs and t.epochs == "auto" and t.stop == "epochs" and t.times == 1:
         most = t.max_epochs
-        say(f"  {most} epochs would take {format_duration(whole * most / length.epochs)}: --set epochs={most}")
+        longer = format_duration(whole * most / length.epochs)
+        say(f"  {most} epochs would take {longer}: begin with --set epochs={most}")
     return seconds
 
 
@@ -221,9 +222,9 @@ def announce_augmentation(job: Job, seconds_per_step: float, images: int, runtim
         other = make_job(job.recipe, replace(job.method, ladder="factors"), job.base, images=images, runtime=runtime)
         taken = seconds_per_step / (job.length.batch * job.length.macs_per_image) * other.length.macs
         say(
-            "  that is little to augment with: --set netaug.ladder=factors would widen it "
+            "  that is little to augment with: begun with --set netaug.ladder=factors it would be "
             f"{(other.length.macs_per_image / base - 1) / thinned / job.method.augmented:.2f} x "
-            f"and take about {format_duration(taken)}"
+            f"and would take about {format_duration(taken)}"
         )
     return {"ladder": ladder, "augmented_macs": wide, "augmented_over_base": wide / base}
 

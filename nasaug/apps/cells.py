@@ -28,6 +28,7 @@ from ..data import Data
 from ..engine import time_steps
 from ..errors import BadInput, RunFault, told_by
 from ..kernels import choice
+from ..models import teacher_digest
 from ..progress import say
 from ..recipe import differing, dump, flatten, load, to_dict
 from ..rundir import LOCK, RunDir, cores
@@ -101,19 +102,13 @@ def read_data(recipe: Recipe, found: ArchFile, sets: Sets) -> Data:
     return sets[key]
 
 
-def digest(path: Path | None) -> str:
-    return hashlib.sha256(files.read_bytes(path)).hexdigest() if path and path.is_file() else ""
-
-
 def key_of(found: ArchFile, start: str, recipe: Recipe) -> str:
     """Hash of all that a cell's result depends on, but for its arm's name; of the weights to start from (`start`
     is their digest) and of a teacher what they hold, since files move and change."""
     usual = flatten(to_dict(Recipe()))  # left out, so that a key which a later version adds changes nothing
     said, aside = flatten(to_dict(recipe)), ("arm", *CHANGE_NOTHING)
     table = {key: value for key, value in said.items() if key not in aside and value != usual.get(key)}
-    source = Path(recipe.teacher.source or "?")
-    teacher = digest(source / "model.safetensors" if source.is_dir() else source)
-    if teacher:
+    if teacher := teacher_digest(recipe.teacher.source):
         table["teacher.source"] = teacher
     if found.start is None:  # fresh weights, said or not
         table.pop("init", None)
@@ -328,7 +323,8 @@ def _start(cell: Cell, device: str, jobs: int, environment: dict[str, str]) -> s
     """A session of its own: what the terminal sends is handed on once, by `carry_out`."""
     cell.path.parent.mkdir(parents=True, exist_ok=True)
     said = flatten(to_dict(cell.recipe))
-    told = ["--resume", *(f"--set={key}={json.dumps(said[key])}" for key in CHANGE_NOTHING)]
+    named = ("teacher.source",) if teacher_digest(cell.recipe.teacher.source) else ()
+    told = ["--resume", *(f"--set={key}={json.dumps(said[key])}" for key in (*CHANGE_NOTHING, *named))]
     if not (cell.path / JOB_FILE).is_file():
         _clear(cell.path)
         recipe = cell.path.with_suffix(cell.path.suffix + ".toml")

@@ -13,6 +13,7 @@ from typing import Any
 from .. import archfile, files
 from ..archfile import ArchFile
 from ..errors import BadInput, RunFault, unknown
+from ..models import digest
 from ..progress import say
 from ..recipe import arm_says, load
 from ..rundir import RunDir, without_passwords
@@ -27,7 +28,6 @@ from .cells import (
     Sets,
     check_begun,
     check_options,
-    digest,
     folder_name,
     held,
     key_of,
@@ -165,6 +165,9 @@ def _resumed(asked: Asked, arms: list[str], common, run: RunDir) -> tuple[dict, 
     run.check_settings(common.settings({}, arm="baseline", data=setting.get("arch_data")), CHANGE_NOTHING)
     base = run.path / BASE
     found = archfile.read(str(base))
+    if found.start is not None and not found.start.is_file() and not setting["from_scratch"]:
+        gone = f"{found.start} is missing, from which the trainings of {run.path} start"
+        raise BadInput(f"{gone}; restore it, or start anew with --from-scratch")
     px = found.plan.resolution if asked.resolution is None else asked.resolution
     again = Request("compare", str(base) if asked.arch is None else asked.arch, None, asked.from_scratch, px)
     if fitted(again, begun).plan != found.plan:

@@ -9,13 +9,13 @@ from .. import archfile
 from .. import data as datasets
 from ..archfile import ArchFile
 from ..errors import BadInput
-from ..models import inherited_from, load_plan
+from ..models import inherited_from, load_plan, teacher_digest
 from ..progress import say
 from ..recipe import load
 from ..rundir import RunDir
 from ..runtime import open_runtime
 from ..settings import CHANGE_NOTHING, Recipe
-from ..teaching import check_teacher
+from ..teaching import check_teacher, moved_teacher
 from ..train import CHECKPOINT, job_for, load_data, run_training
 from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
 
@@ -58,6 +58,7 @@ def command(request: Request, common) -> dict:
     check_teacher(found, recipe, lambda: data)
     with RunDir.create(request.verb, recipe, common.run) as run, stopping(request.verb, run):
         found.save(run.path / BASE)
+        run.note(teacher=teacher_digest(recipe.teacher.source))
         write_job(run, request.verb)
         return _finish(found, recipe, runtime, run, data, request.verb)
 
@@ -86,8 +87,9 @@ def _resume(request: Request, common) -> dict:
         recipe = load(begun, Recipe)
         recipe = common.settings(request.sets, arm=request.method, data=recipe.data.name, begun=begun)
         # before anything was trained, fresh weights are as good a start as those that may be missing now
-        aside = CHANGE_NOTHING if (path / CHECKPOINT).is_file() or run.finished else (*CHANGE_NOTHING, "init")
-        run.check_settings(recipe, aside)
+        start = () if (path / CHECKPOINT).is_file() or run.finished else ("init",)
+        teacher = moved_teacher(run.environment().get("teacher"), recipe)
+        run.check_settings(recipe, (*CHANGE_NOTHING, *start, *teacher))
         if _asked_again(request, path / BASE, found, recipe).plan != found.plan:
             trained = f"{path} trains {found.name} at {found.plan.resolution} px"
             raise BadInput(f"{trained}, not what is asked; leave --arch and --resolution out, or start anew")

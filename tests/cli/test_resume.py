@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 import shutil
 import signal
 import tomllib
@@ -180,6 +181,26 @@ def test_before_a_checkpoint_a_missing_supernet_is_asked_for_or_done_without(sto
 
 def test_once_there_is_a_checkpoint_fresh_weights_are_another_training(stopped_here):
     assert "init (begun with auto, asked scratch)" in refused("netaug-train", "--resume", "--from-scratch")
+
+
+def test_a_teacher_that_was_moved_is_named_anew_and_another_is_not(stopped_here):
+    shutil.copytree("whole", "teacher")
+    done("train", *QUICK, "--method", "baseline", "--arch", "whole/found.json", "--run", "teaches")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Trainer, "end_epoch", stop_in_the_second(Trainer.end_epoch))
+        assert call(*TRAIN, "--set", "teacher.source=teaches", "--run", "taught").code == 143
+    os.rename("teaches", "moved")
+    resumed = ("netaug-train", "--resume", "--run", "taught")
+    assert "teacher.source = teaches: there is no teaches" in refused(*resumed)
+    done("train", *QUICK, "--method", "baseline", "--arch", "whole/found.json", "--seed", "1", "--run", "other")
+    assert "teacher.source (begun with teaches, asked other)" in refused(*resumed, "--set", "teacher.source=other")
+    done(*resumed, "--set", "teacher.source=moved")
+
+
+def test_the_command_that_resumes_a_run_of_another_verb_can_be_pasted(stopped_here):
+    os.rename("runs/netaug-train-1", "my run")
+    said = refused("train", "--resume", "--run", "my run")
+    done(*shlex.split(said.partition("resume it with: nasaug ")[2]))
 
 
 # --- what is damaged ----------------------------------------------------------------------------------------------
