@@ -96,7 +96,8 @@ class Recipe(Training):
         self._check_difficulty(self.difficulty.policy, self.views["train"])
         if self.method == "netaug" and self.netaug.wide_view not in self.views:
             named = f"netaug.wide_view = {self.netaug.wide_view} names no view of the recipe"
-            raise BadInput(f"{named}; choices: {', '.join(sorted(self.views))}; or add [views.{self.netaug.wide_view}]")
+            remedy = f"or have [views.{self.netaug.wide_view}] beside [views.train]"
+            raise BadInput(f"{named}; choices: {', '.join(sorted(self.views))}; {remedy}")
 
     def _check_difficulty(self, policy: str, view: View) -> None:
         how = f"difficulty.policy = {policy}"

@@ -273,7 +273,7 @@ def _check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime:
         start, least = cost(net.plan).macs, _least(net.plan, setting.round)
         multiples = f" with channels in multiples of {setting.round} (--round)" if setting.round > 1 else ""
         if least >= start:
-            finer = (d for d in range(setting.round - 1, 0, -1) if _least(net.plan, d) < start)
+            finer = (d for d in (8, 4, 2, 1) if d < setting.round and _least(net.plan, d) < start)
             remedy = next((f"give less, like {d}" for d in finer), "prune another net")
             raise BadInput(f"--round {setting.round}: {found.name} can lose nothing{multiples}; {remedy}")
         if not least <= setting.target_macs < start:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -175,26 +174,6 @@ def test_sorted_channels_are_no_other_net(here, started):
     x = torch.rand(4, 3, model.plan.resolution, model.plan.resolution)
     group = next(iter(channel_groups(net.plan).values()))
     assert group.size > 1 and torch.allclose(net.train()(x, model.plan), net.narrow(model.plan).train()(x), atol=1e-5)
-
-
-# --- the commands that train many -----------------------------------------------------------------------------
-
-
-def test_a_comparison_starts_from_them_and_says_so(pruned):
-    arms = ("--methods", "baseline,scratch", "--seeds", "1")
-    said = done("compare", *QUICK, "--arch", "pruned/arch.json", *arms, *AGAIN)
-    assert re.search(r"baseline: weights: those of the net in \S*pruned/model.safetensors\n", said.out)
-    assert "scratch: weights: fresh\n" in said.out
-    inits = {r["arm"]: r["init"] for r in (json.loads(p.read_text()) for p in Path("again/cells").rglob("result.json"))}
-    assert inits == {"baseline": "inherit", "scratch": "scratch"}
-
-
-def test_a_sweep_says_that_it_leaves_them_aside(here):
-    said = done("sweep", *QUICK, "--sizes", "found.json", "--policies", "0", "--seeds", "1", "--jobs", "1", *AGAIN).out
-    told = r"fresh weights, as all nets of a sweep have; those in \S*supernet.safetensors are left aside"
-    assert re.search(told, said)
-    (cell,) = Path("again/cells").rglob("result.json")
-    assert json.loads(cell.read_text())["init"] == "scratch"
 
 
 # --- a file that is gone --------------------------------------------------------------------------------------
