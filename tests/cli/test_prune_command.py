@@ -254,7 +254,7 @@ def test_it_resumes_under_the_same_options_and_refuses_others(here, monkeypatch)
         (("--set", "epochs=3"), r"epochs \(begun with 2, asked 3\)"),
     ):
         assert re.search(said, refused("prune", "--resume", "--run", "r", *options))
-    done(*command, "--resume", "--recipe", "quick.toml")
+    done(*command, "--resume", "--recipe", "quick.toml", "--set", "data.workers=0")  # which changes no result
     assert "is finished already" in done("prune", "--resume", "--run", "r").out
     assert "no unfinished run of prune" in refused("prune", "--resume")
 
