@@ -20,14 +20,15 @@ from .space import Arch, Space
 FORMAT = "nasaug-arch/1"
 KINDS = {
     "format": str, "name": str, "plan": Mapping, "cost": Mapping, "choices": Mapping, "space": Mapping,
-    "supernet": str,
+    "supernet": str, "weights": str,
 }  # fmt: skip
 KIND_NAMES = {str: "a text", Mapping: "a table"}
 
 
 @dataclass(frozen=True)
 class ArchFile:
-    """A network: its plan; space and choices where it was found in one; the supernet it can inherit from.
+    """A network: its plan; space and choices where it was found in one; the supernet that it was found in; where it was
+    trained or pruned, the model file with its own weights.
 
     `facts` is what the file says beside: budget, validation score, data."""
 
@@ -37,6 +38,12 @@ class ArchFile:
     arch: Arch | None = None
     supernet: Path | None = None
     facts: Mapping = field(default_factory=dict)
+    weights: Path | None = None
+
+    @property
+    def start(self) -> Path | None:
+        """The file with the weights that a training starts from unless told else: its own, or the supernet's."""
+        return self.weights or self.supernet
 
     @property
     def pruned(self) -> float:
@@ -44,15 +51,16 @@ class ArchFile:
         return self.facts.get("pruned", 0.0)
 
     def save(self, path: str | Path) -> None:
-        """Write the file whole; the supernet's path, and that of an image folder as data, are kept relative to the
-        file's folder, links resolved."""
+        """Write the file whole; paths in it, that of an image folder as data too, are kept relative to the file's
+        folder, links resolved."""
         path = Path(path)
         plan, total = self.plan.to_dict(), cost(self.plan)._asdict()
         data = {"format": FORMAT, "name": self.name, "plan": plan, "cost": total}
         if self.space is not None:
             data |= {"choices": self.space.choices(self.arch), "space": self.space.to_dict()}
-        if self.supernet is not None:
-            data["supernet"] = _from(path, self.supernet)
+        for key, file in (("supernet", self.supernet), ("weights", self.weights)):
+            if file is not None:
+                data[key] = _from(path, file)
         facts = dict(self.facts)
         if is_folder(facts.get("data")):
             facts["data"] = _from(path, os.path.expanduser(facts["data"]))
@@ -82,11 +90,11 @@ def _read(path: Path) -> ArchFile:
     pruned = data.get("pruned", 0.0)
     if isinstance(pruned, bool) or not isinstance(pruned, (int, float)) or not 0 <= pruned < 1:
         raise BadInput(f"{path}: pruned = {pruned!r:.60} must be a share from 0 to below 1; make the file anew")
-    supernet = path.parent / data["supernet"] if "supernet" in data else None
+    supernet, weights = (path.parent / data[key] if key in data else None for key in ("supernet", "weights"))
     facts = {key: value for key, value in data.items() if key not in KINDS}
     if is_folder(there := os.path.join(path.parent, str(facts.get("data")))) and facts["data"] not in files.DATA_SETS:
         facts["data"] = os.path.normpath(there)
-    return ArchFile(p, data.get("name", path.stem), space, arch, supernet, facts)
+    return ArchFile(p, data.get("name", path.stem), space, arch, supernet, facts, weights)
 
 
 def _check_kinds(data: Mapping, path: Path) -> None:
@@ -122,10 +130,5 @@ def read(name: str, *, resolution: int | None = None, classes: int | None = None
     if resolution is not None and resolution != found.plan.resolution:
         found = replace(found, plan=found.plan.at(resolution), space=None, arch=None)
     if classes is not None and classes != found.plan.classes:
-        found = replace(found, plan=_with_classes(found.plan, classes), supernet=None)
+        found = replace(found, plan=found.plan.of_classes(classes))
     return found
-
-
-def _with_classes(plan: Plan, classes: int) -> Plan:
-    *body, head = (block.spec for block in plan.blocks)
-    return plans.from_specs((*body, head._replace(width=classes)), plan.resolution, classes)

@@ -36,8 +36,8 @@ def warn_of_curves(curves: Iterable[tuple[str, Schedule]], read: Callable[[], Da
 def sources_of(found: ArchFile, recipe: Recipe) -> dict[str, Path]:
     """The files of weights that a training starts from or is taught by, by what they are called."""
     sources, teacher = {}, recipe.teacher.source
-    if (inherited := inherited_from(found, recipe.init)) is not None:
-        sources[str(inherited)] = inherited
+    if (start := inherited_from(found, recipe.init)) is not None:
+        sources[str(start)] = start
     if teacher == "supernet" and found.supernet is not None:
         sources[f"the teacher {found.supernet}"] = found.supernet
     elif teacher and not teacher.startswith("torchvision:"):

@@ -170,7 +170,7 @@ def netaug_train(
       nasaug netaug-train --resume
 
     :param arch: An arch file (found.json) or a named architecture.
-    :param from_scratch: Fresh weights instead of the supernet's.
+    :param from_scratch: Fresh weights instead of those that the arch file names.
     :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
     :param aug_compute: Cap on the augmented passes: at most this many times the base's own MACs; 0: none.
     """
@@ -201,7 +201,7 @@ def train(
 
     :param arch: An arch file (found.json) or a named architecture.
     :param method: baseline, netaug, gradaug or any arm (nasaug compare), several joined by +; default: the recipe's.
-    :param from_scratch: Fresh weights instead of the supernet's.
+    :param from_scratch: Fresh weights instead of those that the arch file names.
     :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
     :param aug_compute: Cap on NetAug's augmented passes: at most this many times the base's own MACs; 0: none.
     """
@@ -248,7 +248,7 @@ def compare(
     :param match: epochs (default), compute (forward MACs, train_macs each) or seconds (max_seconds each).
     :param jobs: Trainings at a time; default: one a core, each with one thread.
     :param cells: Where the trainings lie; a finished one of the same settings is used again. Default: in the run.
-    :param from_scratch: Fresh weights instead of the supernet's.
+    :param from_scratch: Fresh weights instead of those that the arch file names.
     :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
     """
     from .apps import compare as app_compare

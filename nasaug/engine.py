@@ -240,7 +240,8 @@ class Trainer:
         for name, value in means.items():
             if not math.isfinite(value):
                 half = f"{self.training.lr / 2:g}"
-                remedy = f"lower the learning rate: --set lr={half}, a supernet's by --set search.lr={half}"
+                lower = f"--set lr={half}, a supernet's by --set search.lr={half}"
+                remedy = f"start anew with a lower learning rate: {lower}"
                 raise Diverged(f"the {name} loss is {value} by step {self.step}; {remedy}")
         return means
 

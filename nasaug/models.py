@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
-from . import checkpoint
+from . import checkpoint, files
 from .archfile import ArchFile
 from .errors import BadInput
 from .net import Net
@@ -48,13 +50,42 @@ def model_file(source: str) -> Path:
     return path
 
 
-def inherited_from(found: ArchFile, init: str) -> Path | None:
-    """The supernet to start from, or None for fresh weights. Raises BadInput where it is asked for and absent."""
-    if init == "scratch" or (init == "auto" and found.supernet is None):
+def digest(path: Path | None) -> str:
+    """Of what a file holds, wherever it lies; empty where there is none."""
+    return hashlib.sha256(files.read_bytes(path)).hexdigest() if path and path.is_file() else ""
+
+
+def teacher_digest(source: str) -> str:
+    """That of the model of a run's folder, or of the file itself; empty for another teacher, or none."""
+    path = Path(source or "?")
+    return digest(path / "model.safetensors" if path.is_dir() else path)
+
+
+def inherited_from(found: ArchFile, init: str, begun: bool = False) -> Path | None:
+    """The file with the weights to start from, or None for fresh ones. Raises BadInput where they are asked for and
+    absent; a training that has `begun` goes on from its checkpoint, and needs that file no more."""
+    if init == "scratch" or (init == "auto" and found.start is None):
         return None
-    if found.supernet is None:
-        raise BadInput(f"init = inherit: the arch {found.name} names no supernet; use --from-scratch")
-    if not found.supernet.is_file():
-        missing = f"the supernet {found.supernet} that the arch file names is missing"
-        raise BadInput(f"{missing}; restore it, or use --from-scratch")
-    return found.supernet
+    if found.start is None:
+        raise BadInput(f"init = inherit: the arch {found.name} names no weights; leave it out, or give init=scratch")
+    if not begun and not found.start.is_file():
+        what = f"the model {found.weights}" if found.weights else f"the supernet {found.supernet}"
+        raise BadInput(f"{what} that the arch file names is missing; restore it, or use --from-scratch")
+    return found.start
+
+
+def other_classes(path: Path, classes: Sequence[str] | int, whose: str) -> str:
+    """Why the classifier of the file's net, by the name of `whose`, is of no use for images of these classes (their
+    names, or their number where the data are not read yet); empty where it is."""
+    theirs, names = load_plan(path).classes, checkpoint.facts(path).get("classes")
+    ours = classes if isinstance(classes, int) else len(classes)
+    if theirs != ours:
+        return f"{whose} has {theirs} classes and the data {ours}"
+    if not isinstance(classes, int) and names is not None and list(names) != list(classes):
+        return f"{whose} tells {listed(names)} apart and the data {listed(classes)}"
+    return ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of the names of classes."""
+    return ", ".join(names[:3]) + ", …" * (len(names) > 3)

@@ -144,14 +144,28 @@ class Net(nn.Module):
         return small.train(self.training)
 
     @torch.no_grad()
-    def grow(self, plan: Plan, seed: int = 0) -> Net:
-        """A Net of a bigger plan whose slice is this net; the rest starts fresh. Inverse of `narrow`."""
+    def grow(self, plan: Plan, seed: int = 0, identities: bool = False) -> Net:
+        """A Net of a bigger plan whose slice is this net; the rest starts fresh, where asked as identities
+        (`start_as_identities`). Inverse of `narrow`."""
         big = Net(plan, seed).to(**self._kind())
+        if identities:
+            big.start_as_identities()
         for mine, theirs in _pairs(big, self):
             window(mine, theirs.shape).copy_(theirs)
         if plan != self.plan:
             big.forget_statistics()
         return big.train(self.training)
+
+    @torch.no_grad()
+    def with_fresh_classifier(self, classes: int, seed: int) -> Net:
+        """A Net with all weights of this one but the classifier's, which tells `classes` apart and starts fresh.
+
+        Its statistics are this net's: the classifier has none, and nothing comes after it."""
+        other = Net(self.plan.of_classes(classes), seed).to(**self._kind())
+        head = self.plan.blocks[-1].name + "."
+        kept = {name: t for name, t in self.state_dict().items() if not name.startswith(head)}
+        other.load_state_dict(kept, strict=False)
+        return other.train(self.training)
 
     def _kind(self) -> dict:
         first = next(self.parameters())

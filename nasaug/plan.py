@@ -246,6 +246,11 @@ class Plan:
         """The same network on images of another size."""
         return from_specs((b.spec for b in self.blocks), resolution, self.classes)
 
+    def of_classes(self, classes: int) -> Plan:
+        """The same network with another number of outputs."""
+        *body, head = (block.spec for block in self.blocks)
+        return from_specs((*body, head._replace(width=classes)), self.resolution, classes)
+
     def to_dict(self) -> dict:
         """JSON form; `from_dict` is its inverse."""
         default = Spec._field_defaults

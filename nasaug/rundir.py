@@ -15,6 +15,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +25,7 @@ from nasaug.files import read_json, to_json, write_error, write_json, write_whol
 
 RESULT_FORMAT = "nasaug-result/1"
 LOCK = ".lock"
+RECORD = "data.safetensors"  # which image is in which split: nasaug.data.record
 _PACKAGES = "torch torchvision optuna numpy scipy thop safetensors pydantic cyclopts nasaug".split()
 
 
@@ -87,13 +89,20 @@ class RunDir:
         """Adds to env.json what is known only once a run has begun."""
         write_json(self.path / "env.json", self.environment() | facts)
 
-    def check_settings(self, settings: Any) -> None:
-        """Refuses to resume under another recipe than the run was begun with; names the keys that differ."""
+    def check_settings(self, settings: Any, aside: Sequence[str] = ()) -> None:
+        """Refuses to resume under another recipe than the run was begun with; names the keys that differ, but those
+        `aside`, which may, and the data's name where the images themselves are compared."""
+        recorded = ("data.name",) if (self.path / RECORD).is_file() else ()
         begun = recipe.load(self.path / "recipe.toml", type(settings))
-        differing = recipe.differing(begun, settings, aside=("data.name",))  # the images themselves are compared
+        differing = recipe.differing(begun, settings, (*aside, *recorded))
         if differing:
             remedy = "resume with what it was begun with, or start a new run"
             raise BadInput(f"{self.path} was begun with other settings: {', '.join(differing)}; {remedy}")
+
+    def go_on_with(self, settings: Any) -> None:
+        """Keeps the recipe that `check_settings` let pass, so that resuming once more is under the same."""
+        if recipe.differing(recipe.load(self.path / "recipe.toml", type(settings)), settings):
+            write_whole(self.path / "recipe.toml", recipe.dump(settings))
 
     def log(self, event: str, **figures: Any) -> None:
         """Adds a line to log.jsonl: the time in seconds since 1970, the event and its figures."""
@@ -163,7 +172,8 @@ def check_new(path: Path) -> None:
     if any(not item.name.startswith(".") for item in path.iterdir()):
         if (path / LOCK).is_file():
             _hold(path).close()  # which tells of a process that is at work in it
-        raise BadInput(f"--run {path} exists and is not empty; give --resume to go on with it, or another --run")
+        remedy = "--resume to go on with it, or another --run" if (path / "recipe.toml").is_file() else "another --run"
+        raise BadInput(f"--run {path} exists and is not empty; give {remedy}")
 
 
 def _hold(path: Path) -> IO[str]:

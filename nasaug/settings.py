@@ -54,6 +54,12 @@ class SearchConfig:
             raise BadInput(f"search.headroom = {self.headroom:g} must be 0 (do not crop the space) or at least 1")
 
 
+# What a resumed run may do otherwise than it was begun with, and cells of other values have in common: how images are
+# read, which an order and crops drawn by (seed, epoch, place) do not depend on. Not data.memory_mb: streamed images are
+# cropped otherwise than those in memory.
+CHANGE_NOTHING = ("data.workers", "data.keep_decoded")
+
+
 @dataclass(frozen=True)
 class Recipe(Training):
     """Everything a run needs, resolved. The optimiser's keys are at the top level."""
@@ -63,7 +69,8 @@ class Recipe(Training):
     """What a comparison calls this training; empty: the method's name."""
     method: Literal["baseline", "netaug", "gradaug"] = "netaug"
     init: Literal["auto", "inherit", "scratch"] = "auto"
-    """Start from the supernet's weights, or fresh; auto: inherit where the arch file names a supernet."""
+    """Start from the weights that the arch file names (a supernet's, a trained or a pruned net's), or fresh; auto:
+    inherit where it names some."""
     space: str = "auto"
     """A search space's name or path; auto: mobilenetv2-small up to 64 px, else mobilenetv2."""
     bf16: bool = False
@@ -89,7 +96,8 @@ class Recipe(Training):
         self._check_difficulty(self.difficulty.policy, self.views["train"])
         if self.method == "netaug" and self.netaug.wide_view not in self.views:
             named = f"netaug.wide_view = {self.netaug.wide_view} names no view of the recipe"
-            raise BadInput(f"{named}; choices: {', '.join(sorted(self.views))}; or add [views.{self.netaug.wide_view}]")
+            remedy = f"or have [views.{self.netaug.wide_view}] beside [views.train]"
+            raise BadInput(f"{named}; choices: {', '.join(sorted(self.views))}; {remedy}")
 
     def _check_difficulty(self, policy: str, view: View) -> None:
         how = f"difficulty.policy = {policy}"

@@ -14,7 +14,7 @@ from .archfile import ArchFile
 from .cost import cost, cost_of, sample_near
 from .data import Data
 from .errors import BadInput, told_by, unknown
-from .models import load_net, load_plan, model_file
+from .models import listed, load_net, load_plan, model_file, other_classes, teacher_digest
 from .net import Net
 from .plan import Plan, plan
 from .runtime import Runtime
@@ -46,30 +46,29 @@ def teacher_of(found: ArchFile, recipe: Recipe, data: Data, runtime: Runtime, sc
     macs = teacher_macs(found, config)
     if not config.source:
         return None
+    check_teacher(found, recipe, lambda: data)
     if config.source == "supernet":
         net = scorer.calibrated(load_net(found.supernet).to(runtime.device), larger_subnet(found, config.macs))
         return renormalised(net, macs, runtime.device, own, own)
     if config.source.startswith("torchvision:"):
         return torchvision_teacher(config.source, found.plan, data, runtime)
     net, facts = finished_net(config.source)
-    check_teacher(recipe, lambda: data)
     if not net.has_statistics:  # a supernet of averaged weights
         net = scorer.calibrated(net.to(runtime.device), net.plan)
     theirs = (tuple(facts.get("mean", data.mean)), tuple(facts.get("std", data.std)))
     return renormalised(net, macs, runtime.device, own, theirs)
 
 
-def check_teacher(recipe: Recipe, read: Callable[[], Data]) -> None:
-    """Raises BadInput where the recipe's teacher is a run's net that tells other classes apart; only the data, which
-    are read where that has to be known, say their names."""
+def check_teacher(found: ArchFile, recipe: Recipe, read: Callable[[], Data]) -> None:
+    """Raises BadInput where the recipe's teacher is a net of nasaug's that tells other classes apart; only the data,
+    which are read where that has to be known, say their names."""
     source = recipe.teacher.source
-    if source in ("", "supernet") or source.startswith("torchvision:"):
+    if not source or source.startswith("torchvision:"):
         return
-    data = read()
-    ours, theirs = list(data.classes), list(checkpoint.facts(model_file(source)).get("classes", data.classes))
+    data, path = read(), found.supernet if source == "supernet" else model_file(source)
+    ours, theirs = list(data.classes), list(checkpoint.facts(path).get("classes", data.classes))
     if ours != theirs:
-        one, two = (", ".join(names[:3]) + ", …" * (len(names) > 3) for names in (theirs, ours))
-        what = f"teacher.source = {source} tells the classes {one} apart, {data.name} has {two}"
+        what = f"teacher.source = {source} tells the classes {listed(theirs)} apart, {data.name} has {listed(ours)}"
         raise BadInput(f"{what}; give a teacher that was trained on the same")
 
 
@@ -79,11 +78,22 @@ def finished_net(source: str) -> tuple[Net, dict]:
     return load_net(path), checkpoint.facts(path)
 
 
+def moved_teacher(noted: str | None, recipe: Recipe) -> tuple[str, ...]:
+    """The key by which a resumed run may name its teacher anew: where that is the same, by the digest noted of it."""
+    return ("teacher.source",) if noted and noted == teacher_digest(recipe.teacher.source) else ()
+
+
 def checked_subnet(found: ArchFile, config: TeacherConfig) -> Plan:
     """The `larger_subnet` that teaches. Raises BadInput where its supernet is absent, broken or of other nets."""
     here, px = f"teacher.source = {config.source}", found.plan.resolution
-    if found.supernet is None or not found.supernet.is_file():
-        raise BadInput(f"{here}: {found.name} names no supernet that is there; give a finished run's folder")
+    if found.supernet is None:
+        raise BadInput(f"{here}: {found.name} names no supernet; give a finished run's folder")
+    if not found.supernet.is_file():
+        missing = f"the supernet {found.supernet} that {found.name} names is missing"
+        raise BadInput(f"{here}: {missing}; restore it, or start anew with a finished run's folder")
+    differs = other_classes(found.supernet, found.plan.classes, "the supernet")
+    if differs:
+        raise BadInput(f"{here}: {differs}; give the folder of a run that was trained on them")
     if found.space is None:
         rule = f"{found.name} at {px} px has no place in the space that it was found in"
         raise BadInput(f"{here}: {rule}; leave --resolution out, or give the folder of a run at {px} px")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from .engine import Trainer, fit, time_steps
 from .errors import BadInput
 from .kernels import choice
 from .methods import Base, Method, NetAug
-from .models import inherited_from, load_net, save_net
+from .models import inherited_from, load_net, other_classes, save_net
 from .net import Net
 from .plan import Plan, plan
 from .progress import Progress, say
@@ -50,7 +50,8 @@ class Job:
     space: Space  # the trained Net covers it
     arch: Arch  # the base network in it
     length: Length
-    inherit: Path | None = None  # a supernet's checkpoint to start from
+    inherit: Path | None = None  # the file with the weights to start from
+    begun: bool = False  # whether it goes on from a checkpoint of its own, which has all weights
 
     @property
     def plan(self) -> Plan:
@@ -71,19 +72,35 @@ def make_job(
     return Job(recipe, method, base, space, arch, length, inherit)
 
 
-def start_net(job: Job) -> Net:
-    """Fresh weights from the run's seed, or the supernet's: its slice, grown where the job's net is larger."""
-    if job.inherit is None:
-        net = Net(job.plan, job.recipe.seed)
-        if job.recipe.zero_init_residual:
+def start_net(job: Job, classes: Sequence[str] | None = None) -> Net:
+    """Fresh weights from the run's seed, or a supernet's or a trained net's: its slice, grown where the job's net is
+    larger, with a fresh classifier where its own tells others than these `classes` (None: than as many) apart."""
+    recipe = job.recipe
+    if job.inherit is None or job.begun:
+        net = Net(job.plan, recipe.seed)
+        if recipe.zero_init_residual:
             net.start_as_identities()
         return net
-    supernet = load_net(job.inherit)
-    if supernet.plan.holds(job.plan):
-        return supernet.narrow(job.plan)
-    if not supernet.plan.holds(job.base.plan):
-        raise BadInput(f"{job.inherit} does not contain the arch to be trained; use --from-scratch")
-    return supernet.narrow(job.base.plan).grow(job.plan, job.recipe.seed)
+    source = load_net(job.inherit)
+    if other_classes(job.inherit, classes or job.plan.classes, ""):
+        source = source.with_fresh_classifier(job.plan.classes, recipe.seed)
+    if source.plan.holds(job.plan):
+        return source.narrow(job.plan)
+    if not source.plan.holds(job.base.plan):
+        raise BadInput(f"{job.inherit} does not hold the net that is trained; restore it, or use --from-scratch")
+    return source.narrow(job.base.plan).grow(job.plan, recipe.seed, recipe.zero_init_residual)
+
+
+def start_of(found: ArchFile, job: Job, data: Data) -> tuple[str, str]:
+    """What result.json calls the weights that a training starts from, and a line on what is taken and what is not."""
+    if job.inherit is None:
+        return "scratch", "weights: fresh"
+    whose = "the supernet" if job.inherit == found.supernet else "the net"
+    told = f"weights: those of {whose} in {job.inherit}"
+    reason = other_classes(job.inherit, data.classes, whose)
+    if reason:
+        return "inherit trunk", f"{told}; classifier: fresh weights, since {reason}"
+    return "inherit", told
 
 
 def make_trainer(
@@ -96,7 +113,7 @@ def make_trainer(
         if view.policy == "randaugment" and not driven:
             views[name] = at_magnitude(view, view.magnitude.of_net(*of_net))
     return Trainer(
-        start_net(job), job.method, job.space, job.arch, task=scorer.task, data=data, views=views,
+        start_net(job, data.classes), job.method, job.space, job.arch, task=scorer.task, data=data, views=views,
         training=recipe, length=job.length, runtime=runtime, scorer=scorer, seed=recipe.seed,
         inherited=job.inherit is not None, keep_best=keep_best, noise=recipe.noise, teacher=teacher,
         transforms=recipe.transforms, difficulty=recipe.difficulty,
@@ -184,7 +201,8 @@ def announce(trainer: Trainer, title: str, inputs: str) -> float:
     t = trainer.training
     if length.epochs < t.max_epochs and t.epochs == "auto" and t.stop == "epochs" and t.times == 1:
         most = t.max_epochs
-        say(f"  {most} epochs would take {format_duration(whole * most / length.epochs)}: --set epochs={most}")
+        longer = format_duration(whole * most / length.epochs)
+        say(f"  {most} epochs would take {longer}: begin with --set epochs={most}")
     return seconds
 
 
@@ -204,9 +222,9 @@ def announce_augmentation(job: Job, seconds_per_step: float, images: int, runtim
         other = make_job(job.recipe, replace(job.method, ladder="factors"), job.base, images=images, runtime=runtime)
         taken = seconds_per_step / (job.length.batch * job.length.macs_per_image) * other.length.macs
         say(
-            "  that is little to augment with: --set netaug.ladder=factors would widen it "
+            "  that is little to augment with: begun with --set netaug.ladder=factors it would be "
             f"{(other.length.macs_per_image / base - 1) / thinned / job.method.augmented:.2f} x "
-            f"and take about {format_duration(taken)}"
+            f"and would take about {format_duration(taken)}"
         )
     return {"ladder": ladder, "augmented_macs": wide, "augmented_over_base": wide / base}
 
@@ -214,12 +232,19 @@ def announce_augmentation(job: Job, seconds_per_step: float, images: int, runtim
 def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir, data: Data, title: str) -> dict:
     """The whole of `train` and `netaug-train` once everything is checked; returns what result.json holds."""
     scorer = make_scorer(recipe, data, runtime)
-    job = job_for(found, recipe, runtime, len(data.train))
+    # what is known of the start from then on, since its file may be gone
+    start = run.environment().get("start") if (run.path / CHECKPOINT).is_file() else None
+    job = job_for(found, recipe, runtime, len(data.train), begun=start is not None)
     trainer = make_trainer(job, data, runtime, scorer, teacher=teacher_of(found, recipe, data, runtime, scorer))
     facts: dict = {}
     per_step = announce(trainer, title, f"{found.name}, {describe(cost(found.plan))}")
     warn_of_curves(curves_of(recipe), lambda: data)
-    others = of_other_splits(found, recipe, data)
+    if start is None:
+        init, told = start_of(found, job, data)
+        say(f"  {told}")
+        start = {"init": init, "other_splits": of_other_splits(found, recipe, data)}
+        run.note(start=start)
+    others = start["other_splits"]
     warn_of_other_splits(others)
     if isinstance(job.method, NetAug):
         macs = teacher_macs(found, recipe.teacher) * recipe.teacher_passes(job.method)
@@ -228,7 +253,7 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
     product = trainer.product()
     val_key = SEVERAL if others else data.val_key
     save_net(run.path / "model.safetensors", product, **preprocessing(data), val_key=val_key)
-    replace(found, supernet=None).save(run.path / "arch.json")
+    replace(found, supernet=None, weights=run.path / "model.safetensors").save(run.path / "arch.json")
     test = data.finish()
     correct = torch.cat(scorer.correct(product, test)).cpu()
     checkpoint.write(run.path / TEST, {"correct": correct.to(torch.uint8)}, {})
@@ -236,7 +261,7 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
     result = {
         "arm": recipe.arm or recipe.method, "method": recipe.method,
         "arch": found.name, "data": data.name, "data_key": data.key, "seed": recipe.seed,
-        "init": "inherit" if job.inherit else "scratch", **cost(found.plan)._asdict(),
+        "init": start["init"], **cost(found.plan)._asdict(),
         "val_top1": trainer.best_top1, "train_top1": best["train_top1"], "val": trainer.history,
         "test_top1": top1([correct]), "test_images": len(test),
         "epochs": trainer.step / job.length.steps_per_epoch if job.length.open_ended else job.length.epochs,
@@ -247,17 +272,20 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
     return result
 
 
-def job_for(found: ArchFile, recipe: Recipe, runtime: Runtime, images: int) -> Job:
-    """The training that a recipe asks for of one arch file. Raises BadInput for what does not fit it."""
+def job_for(found: ArchFile, recipe: Recipe, runtime: Runtime, images: int, begun: bool = False) -> Job:
+    """The training that a recipe asks for of one arch file. Raises BadInput for what does not fit it.
+
+    One that has `begun` goes on from its checkpoint."""
     # where no supernet is named, "auto" leaves the space that the arch was found in aside
     spacious = found.supernet is not None or recipe.netaug.ladder == "supernet"
     base = Base(found.plan, pruned=found.pruned)
     base = replace(base, space=found.space, arch=found.arch) if spacious else base
-    inherit = inherited_from(found, recipe.init)
-    return make_job(
+    inherit = inherited_from(found, recipe.init, begun)
+    job = make_job(
         recipe, recipe.chosen_method(), base, images=images, runtime=runtime, inherit=inherit,
         teacher=teacher_macs(found, recipe.teacher),
     )  # fmt: skip
+    return replace(job, begun=begun)
 
 
 def preprocessing(data: Data) -> dict:

@@ -28,6 +28,7 @@ from nasaug.models import save_net
 from nasaug.net import Net, _place
 from nasaug.noise import Noise
 from nasaug.plan import plan
+from nasaug.recipe import load
 from nasaug.schedule import Constant, Linear
 from nasaug.settings import Recipe
 from nasaug.tasks import Classify, Target
@@ -253,6 +254,10 @@ def test_the_wide_nets_can_see_a_view_of_their_own():
     assert losses == pytest.approx([e.item() for e in expected], rel=1e-5)
     with pytest.raises(BadInput, match="wide_view"):
         NetAug(wide_view="strong", teach=1.0)
+    wide = ["method=netaug", "netaug.wide_view=strong"]
+    with pytest.raises(BadInput, match=r"or have \[views.strong\] beside \[views.train\]"):
+        load(None, Recipe, wide)
+    load(None, Recipe, [*wide, "views.strong.flip=true", "views.train.flip=true"])
 
 
 @pytest.mark.parametrize("augmented", [0, 1])

@@ -72,7 +72,7 @@ def test_an_explicit_run_that_exists_is_left_alone():
     os.mkdir("r")
     with open("r/mine.txt", "w") as file:
         file.write("precious")
-    with pytest.raises(BadInput, match="r exists and is not empty; give --resume"):
+    with pytest.raises(BadInput, match="r exists and is not empty; give another --run"):
         RunDir.create("train", Settings(), "r")
     assert os.listdir("r") == ["mine.txt"]
 

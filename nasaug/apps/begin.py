@@ -115,7 +115,7 @@ def read_job(path: Path, verb: str) -> dict:
         raise BadInput(f"{path} was cut off before it had begun; remove it and start anew, without --resume")
     job = files.read_json(path / JOB_FILE, JOB)
     if job["verb"] != verb:
-        remedy = f"resume it with: nasaug {job['verb']} --resume --run {path}"
+        remedy = f"resume it with: nasaug {job['verb']} --resume --run {shlex.quote(str(path))}"
         raise BadInput(f"{path} is a run of {job['verb']}, not of {verb}; {remedy}")
     other = choice.adopt(RunDir(path).environment().get("kernels", {}))
     if other:
@@ -150,7 +150,8 @@ def stopping(verb: str, run: RunDir) -> Iterator[None]:
         sys.exit(128 + stop.signum)
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            raise RunFault("out of memory; start anew with a lower batch, like --set batch=64") from error
+            half = max(2, files.read_toml(run.path / "recipe.toml")["batch"] // 2)
+            raise RunFault(f"out of memory; start anew with a lower batch, like --set batch={half}") from error
         raise
     finally:
         for s, handler in before.items():

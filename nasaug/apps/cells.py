@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,13 +28,14 @@ from ..data import Data, Record
 from ..engine import time_steps
 from ..errors import BadInput, RunFault, told_by
 from ..kernels import choice
+from ..models import teacher_digest
 from ..progress import say
 from ..recipe import differing, dump, flatten, load, to_dict
 from ..rundir import LOCK, RunDir, cores
 from ..runtime import Runtime, deferred_stop, open_runtime
-from ..settings import Recipe
+from ..settings import CHANGE_NOTHING, Recipe
 from ..teaching import teacher_of
-from ..train import job_for, load_data, make_scorer, make_trainer
+from ..train import Job, job_for, load_data, make_scorer, make_trainer, start_of
 from ..units import format_duration
 from .begin import JOB, JOB_FILE
 
@@ -42,6 +43,8 @@ KILL_AFTER_S = 120.0
 FAILED = "nasaug: "  # begins the line that a command fails with
 LONGEST = 60  # characters of an arm in a file's name
 PARENT = "NASAUG_DATA_OF"  # the environment's variable by which cells are told whose images they train on
+# of a cell begun: a teacher and images may have been moved, and the key has what they hold
+MAY_DIFFER = ("arm", "teacher.source", "data.name", *CHANGE_NOTHING)
 
 
 @dataclass
@@ -79,11 +82,10 @@ class Cell:
 
 def check_begun(cells: list[Cell]) -> None:
     """Raises BadInput for a folder that was begun with other settings than its cell's, as by a version of nasaug with
-    other defaults, which a key leaves out. A teacher may have been moved."""
+    other defaults, which a key leaves out."""
     for cell in cells:
         if (cell.path / JOB_FILE).is_file():
-            aside = ("arm", "teacher.source", "data.name")  # of the last two the key has what they hold
-            differs = differing(load(cell.path / "recipe.toml", Recipe), cell.recipe, aside)
+            differs = differing(load(cell.path / "recipe.toml", Recipe), cell.recipe, aside=MAY_DIFFER)
             if differs:
                 remedy = "remove it, or start anew with other --cells"
                 raise BadInput(f"{cell.path} was trained with {', '.join(differs)}; {remedy}")
@@ -102,6 +104,11 @@ def check_options(asked: Any, common: Any, whose: str) -> None:
         raise BadInput(f"--cells {asked.cells} is not a folder; give one, or a new name")
 
 
+def held(sets: Sequence[str]) -> list[str]:
+    """Those of --set that resuming must share with the beginning."""
+    return [item for item in sets if item.partition("=")[0].strip() not in CHANGE_NOTHING]
+
+
 def read_data(recipe: Recipe, found: ArchFile, sets: Sets) -> Data:
     key = repr(recipe.data)
     if key not in sets.read:
@@ -109,24 +116,19 @@ def read_data(recipe: Recipe, found: ArchFile, sets: Sets) -> Data:
     return sets.read[key]
 
 
-def digest(path: Path | None) -> str:
-    return hashlib.sha256(files.read_bytes(path)).hexdigest() if path and path.is_file() else ""
-
-
-def key_of(found: ArchFile, supernet: str, recipe: Recipe, data: Data) -> str:
-    """Hash of all that a cell's result depends on, but for its arm's name; of a supernet, a teacher and an image folder
-    what they hold, since files move and change."""
+def key_of(found: ArchFile, start: str, recipe: Recipe, data: Data) -> str:
+    """Hash of all that a cell's result depends on, but for its arm's name; of the weights to start from (`start`
+    is their digest), of a teacher and of an image folder what they hold, since files move and change."""
     usual = flatten(to_dict(Recipe()))  # left out, so that a key which a later version adds changes nothing
-    table = {key: value for key, value in flatten(to_dict(recipe)).items() if key != "arm" and value != usual.get(key)}
+    said, aside = flatten(to_dict(recipe)), ("arm", *CHANGE_NOTHING)
+    table = {key: value for key, value in said.items() if key not in aside and value != usual.get(key)}
     if len(data.record.files):
         table["data.name"] = data.record.whole_key
-    source = Path(recipe.teacher.source or "?")
-    teacher = digest(source / "model.safetensors" if source.is_dir() else source)
-    if teacher:
+    if teacher := teacher_digest(recipe.teacher.source):
         table["teacher.source"] = teacher
-    if found.supernet is None:  # fresh weights, said or not
+    if found.start is None:  # fresh weights, said or not
         table.pop("init", None)
-    what = [table, found.plan.to_dict(), supernet, *([found.pruned] if found.pruned else [])]
+    what = [table, found.plan.to_dict(), start, *([found.pruned] if found.pruned else [])]
     text = json.dumps(what, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -155,7 +157,7 @@ def jobs_for(runtime: Runtime, asked: int | None) -> int:
 
 def estimate(cells: list[Cell], runtime: Runtime, jobs: int, sets: Sets) -> dict[Path, float]:
     """Seconds that each cell will take, from a few timed steps of each arm, one thread where several run at once."""
-    threads, timed = torch.get_num_threads(), {}
+    threads, timed, told = torch.get_num_threads(), {}, set()
     starting = time.process_time()  # what this process needed so far, each cell's will need
     if jobs > 1:
         torch.set_num_threads(1)
@@ -165,16 +167,21 @@ def estimate(cells: list[Cell], runtime: Runtime, jobs: int, sets: Sets) -> dict
             timed[cell.kind] = starting
             try:
                 data = read_data(cell.recipe, found, sets)
-                timed[cell.kind] += _arm_seconds(found, cell.recipe, data, runtime)
+                job = job_for(found, cell.recipe, runtime, len(data.train))
+                _, start = start_of(found, job, data)
+                if start not in told:
+                    told.add(start)
+                    say(f"  {cell.kind}: {start}")
+                timed[cell.kind] += _arm_seconds(found, job, data, runtime)
             except Exception as error:  # the cell itself will fail, and take no other along
                 say(f"{cell.kind}: how long it takes cannot be told ({told_by(error)})")
     torch.set_num_threads(threads)
     return {cell.path: timed[cell.kind] for cell in cells}
 
 
-def _arm_seconds(found: ArchFile, recipe: Recipe, data: Data, runtime: Runtime) -> float:
+def _arm_seconds(found: ArchFile, job: Job, data: Data, runtime: Runtime) -> float:
+    recipe = job.recipe
     scorer = make_scorer(recipe, data, runtime)
-    job = job_for(found, recipe, runtime, len(data.train))
     trainer = make_trainer(job, data, runtime, scorer, teacher=teacher_of(found, recipe, data, runtime, scorer))
     begun = time.perf_counter()
     trainer.end_epoch()
@@ -332,7 +339,10 @@ def _log(cell: Cell) -> Path:
 def _start(cell: Cell, device: str, jobs: int, environment: dict[str, str]) -> subprocess.Popen:
     """A session of its own: what the terminal sends is handed on once, by `carry_out`."""
     cell.path.parent.mkdir(parents=True, exist_ok=True)
-    told = ["--resume", "--data", cell.recipe.data.name]  # which may lie elsewhere now
+    said = flatten(to_dict(cell.recipe))
+    named = ("teacher.source",) if teacher_digest(cell.recipe.teacher.source) else ()
+    told = ["--resume", *(f"--set={key}={json.dumps(said[key])}" for key in (*CHANGE_NOTHING, *named))]
+    told += ["--data", cell.recipe.data.name]  # which may lie elsewhere now
     if not (cell.path / JOB_FILE).is_file():
         _clear(cell.path)
         recipe = cell.path.with_suffix(cell.path.suffix + ".toml")

@@ -14,11 +14,12 @@ from .. import archfile, files
 from ..archfile import ArchFile
 from ..data import Record
 from ..errors import BadInput, RunFault, unknown
+from ..models import digest
 from ..progress import say
 from ..recipe import arm_says, load
 from ..rundir import RunDir, without_passwords
 from ..runtime import open_runtime
-from ..settings import Recipe
+from ..settings import CHANGE_NOTHING, Recipe
 from ..teaching import check_teacher
 from ..train import job_for
 from . import report
@@ -28,8 +29,8 @@ from .cells import (
     Sets,
     check_begun,
     check_options,
-    digest,
     folder_name,
+    held,
     key_of,
     read_data,
     resume_command,
@@ -129,14 +130,14 @@ def make_cells(found: ArchFile, setting: dict, common, sets: Sets) -> list[Cell]
         given |= {arm: given[arm] | {"epochs": fewest} for arm in auto}
     elif setting["match"] == "compute" and runtime.accelerated and plain[arms[0]].train_macs == "auto":
         raise BadInput("--match compute needs to know how much: give --set train_macs=1e15, say")
-    cells, seen, supernet = [], {}, digest(found.supernet)
+    cells, seen, start = [], {}, digest(found.start)
     for seed in range(setting["seeds"]):
         for arm in arms:
             recipe = common.settings(given[arm] | {"seed": seed, "arm": arm}, arm=arm, data=of_arch)
             if seed == 0:
                 job_for(found, recipe, runtime, images)
-                check_teacher(recipe, partial(read_data, recipe, found, sets))
-            key = key_of(found, supernet, recipe, data)
+                check_teacher(found, recipe, partial(read_data, recipe, found, sets))
+            key = key_of(found, start, recipe, data)
             if seen.setdefault(key, arm) != arm:
                 raise BadInput(f"arms {seen[key]!r} and {arm!r} are the same training; leave one of them out")
             where = Path(setting["cells"]) if setting["cells"] else CELLS
@@ -150,16 +151,20 @@ def _resumed(asked: Asked, arms: list[str], common, run: RunDir, setting: dict) 
     begun = at_path(load(run.path / "recipe.toml", Recipe), common.data)
     now = {
         "methods": None if asked.methods is None else arms, "seeds": asked.seeds, "match": asked.match,
-        "from-scratch": asked.from_scratch or None, "set": list(common.set) or None, "recipe": common.recipe,
+        "from-scratch": asked.from_scratch or None, "set": held(common.set) or None, "recipe": common.recipe,
         "cells": None if asked.cells is None else str(asked.cells.resolve()),
     }  # fmt: skip
-    refuse_others(run.path, setting | {"methods": setting["arms"], "from-scratch": setting["from_scratch"]}, now)
+    said = {"methods": setting["arms"], "from-scratch": setting["from_scratch"], "set": held(setting["set"])}
+    refuse_others(run.path, setting | said, now)
     data = setting["data"] if common.data is None else common.data  # loading them checks that they are the same
-    common = replace(common, set=tuple(setting["set"]), recipe=setting["recipe"], data=data)
+    common = replace(common, set=(*setting["set"], *common.set), recipe=setting["recipe"], data=data)
     # of a recipe edited since, say
-    run.check_settings(common.settings({}, arm="baseline", data=setting.get("arch_data")))
+    run.check_settings(common.settings({}, arm="baseline", data=setting.get("arch_data")), CHANGE_NOTHING)
     base = run.path / BASE
     found = archfile.read(str(base))
+    if found.start is not None and not found.start.is_file() and not setting["from_scratch"]:
+        gone = f"{found.start} is missing, from which the trainings of {run.path} start"
+        raise BadInput(f"{gone}; restore it, or start anew with --from-scratch")
     px = found.plan.resolution if asked.resolution is None else asked.resolution
     again = Request("compare", str(base) if asked.arch is None else asked.arch, None, asked.from_scratch, px)
     if fitted(again, begun).plan != found.plan:

@@ -19,7 +19,7 @@ from ..cost import cost, describe
 from ..data import Data, Record
 from ..errors import BadInput, unknown
 from ..methods import Base
-from ..models import load_net, save_net
+from ..models import load_net, save_net, teacher_digest
 from ..net import Net
 from ..plan import Plan
 from ..progress import say
@@ -28,9 +28,9 @@ from ..rundir import RunDir
 from ..runtime import Runtime, open_runtime
 from ..schedule import Constant
 from ..scoring import Scorer
-from ..settings import Recipe
+from ..settings import CHANGE_NOTHING, Recipe
 from ..tasks.classify import top1
-from ..teaching import check_teacher, teacher_macs, teacher_of
+from ..teaching import check_teacher, moved_teacher, teacher_macs, teacher_of
 from ..train import (
     CHECKPOINT,
     TEST,
@@ -193,14 +193,15 @@ def command(asked: Asked, common) -> dict:
     _check(setting, recipe, net, found, runtime)
     data = load_data(recipe, found.plan.resolution, sources=(asked.source / MODEL,))
     if list(facts.get("classes", data.classes)) != list(data.classes):
-        raise BadInput(f"{asked.source} was trained on other classes than those of {data.name}; leave --data out")
-    check_teacher(recipe, lambda: data)
+        raise BadInput(f"{asked.source} was trained on other classes than those of {data.name}; give data of the same")
+    check_teacher(found, recipe, lambda: data)
     other_split(str(asked.source), asked.source / MODEL, data)  # refuses one that was trained on test images
     warn_of_other_splits(_of_other_splits(found, str(asked.source), recipe, data))
     warn_of_curves(curves_of(setting.step_recipe(recipe, prune.magnitudes(setting.magnitude, 2)[0])), lambda: data)
     with RunDir.create(VERB, recipe, common.run) as run, stopping(VERB, run):
         found.save(run.path / BASE)
         save_net(run.path / TUNED, net, steps=[])
+        run.note(teacher=teacher_digest(recipe.teacher.source))
         write_job(run, VERB, data.record, **asdict(setting))
         return Pruning(found, setting, recipe, data, runtime, run).carry_through()
 
@@ -214,15 +215,17 @@ def _resume(asked: Asked, common) -> dict:
         recipe = load(begun, Recipe)
         data = recipe.data.name
         if common.recipe is None:  # what the run was begun with has the arm in it
-            run.check_settings(common.settings({}, begun=begun, data=data))
+            recipe = common.settings({}, begun=begun, data=data)
         else:
-            run.check_settings(setting.recipe(common, begun, data))
+            recipe = setting.recipe(common, begun, data)
+        run.check_settings(recipe, (*CHANGE_NOTHING, *moved_teacher(run.environment().get("teacher"), recipe)))
         if run.finished:
             say(f"{path} is finished already")
             return run.result()
         found, runtime = archfile.read(str(path / BASE)), open_runtime(common.device, recipe.bf16, common.profile)
         recipe = at_path(recipe, common.data)
         data = load_data(recipe, found.plan.resolution, Record.of_run(path))
+        run.go_on_with(recipe)
         return Pruning(found, setting, recipe, data, runtime, run).carry_through()
 
 
@@ -259,7 +262,8 @@ def _of_other_splits(found: ArchFile, source: str, recipe: Recipe, data: Data) -
 def _check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: Runtime) -> None:
     """What can be refused before the data are read."""
     if recipe.teacher.source == "supernet":
-        remedy = "give --set teacher.source=RUN, or none: --set teacher.source='' --set difficulty.policy=none"
+        none = "--set teacher.source='' --set teacher.macs=0 --set difficulty.policy=none"
+        remedy = f"give --set teacher.source=RUN --set teacher.macs=0, or none: {none}"
         rule = "was taught by its supernet, which a pruned net is no part of"
         raise BadInput(f"--from {setting.source} {rule}; {remedy}")
     classes = datasets.describe(recipe.data).classes
@@ -267,11 +271,12 @@ def _check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime:
         theirs = f"{recipe.data.name} has {classes} classes, {found.name} {net.plan.classes}"
         raise BadInput(f"--data {theirs}; leave --data out, or give data of the same classes")
     if setting.target_macs:
-        smallest = prune.with_sizes(net.plan, prune.least_sizes(net.plan, setting.round))
-        start, least = cost(net.plan).macs, cost(smallest).macs
+        start, least = cost(net.plan).macs, _least(net.plan, setting.round)
         multiples = f" with channels in multiples of {setting.round} (--round)" if setting.round > 1 else ""
         if least >= start:
-            raise BadInput(f"--round {setting.round}: {found.name} can lose nothing{multiples}; give less, like 8")
+            finer = (d for d in (8, 4, 2, 1) if d < setting.round and _least(net.plan, d) < start)
+            remedy = next((f"give less, like {d}" for d in finer), "prune another net")
+            raise BadInput(f"--round {setting.round}: {found.name} can lose nothing{multiples}; {remedy}")
         if not least <= setting.target_macs < start:
             rule = f"{found.name} has {start} MACs, and its smallest possible net{multiples} {least}"
             remedy = f"give at least {least}, below {start} ({format_quantity(start, 'macs')})"
@@ -291,6 +296,11 @@ def _check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime:
     for magnitude in prune.magnitudes(setting.magnitude, setting.steps):
         for plan in (net.plan, last):
             _job(setting.step_recipe(recipe, magnitude), plan, found, runtime, recipe.batch)
+
+
+def _least(plan: Plan, divisor: int) -> int:
+    """The MACs of the smallest net that pruning can make of it."""
+    return cost(prune.with_sizes(plan, prune.least_sizes(plan, divisor))).macs
 
 
 def _some_plan(plan: Plan, macs: float, divisor: int, least: Mapping | None = None) -> Plan:
@@ -419,7 +429,7 @@ class Pruning:
         # zeros that a later training need not keep are none for it
         pruned = self._pruned(net.plan, 1.0)
         facts = {"data": self.recipe.data.name, "pruned_from": self.found.name, "pruned": pruned}
-        ArchFile(net.plan, name, facts=facts).save(run.path / ARCH)
+        ArchFile(net.plan, name, weights=run.path / MODEL, facts=facts).save(run.path / ARCH)
         test = data.finish()
         correct = torch.cat(self.scorer.correct(net, test)).cpu()
         checkpoint.write(run.path / TEST, {"correct": correct.to(torch.uint8)}, {})

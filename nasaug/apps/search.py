@@ -24,7 +24,7 @@ from ..recipe import load as load_recipe
 from ..rundir import HIDDEN, RunDir, without_passwords
 from ..runtime import Runtime, deferred_stop, open_runtime
 from ..search import Search, macs_range, report_reach
-from ..settings import Recipe
+from ..settings import CHANGE_NOTHING, Recipe
 from ..space import Space
 from ..spacefile import load
 from ..train import Job, announce, carry_out, load_data, make_job, make_scorer, make_trainer
@@ -132,7 +132,7 @@ def supernet(ready: Ready, search: Search, run: RunDir) -> Net:
         per_mac = per_step / (trainer.length.batch * trainer.length.macs_per_image)
         say(f"  {play_off(ready, search, run).estimate(per_mac)}")
         carry_out(trainer, run, "supernet")
-        save_net(path, trainer.average or trainer.net, data=data.name, val_key=data.val_key)
+        save_net(path, trainer.average or trainer.net, data=data.name, classes=list(data.classes), val_key=data.val_key)
     net = load_net(path)
     if net.plan != largest:
         raise BadInput(f"{path} is the supernet of another search; restore the right one, or start a new run")
@@ -199,14 +199,16 @@ def _seconds(timeout: str | None) -> float | None:
 def _resume(common, given: dict, request: Request) -> None:
     with resumed("search", common, request) as (run, job, common, request):
         path, begun = run.path, run.path / "recipe.toml"
-        recipe = load_recipe(begun, Recipe)
-        run.check_settings(common.settings(given, data=recipe.data.name, begun=begun))
+        recipe = common.settings(given, data=load_recipe(begun, Recipe).data.name, begun=begun)
+        run.check_settings(recipe, CHANGE_NOTHING)
         request = _resumed(request, Request(Budget(**job["budget"]), job["storage"], job["timeout"]), path)
         if run.finished:
             say(f"{path} is finished already; what it found is in {path / FOUND}")
         else:
-            recipe, record = at_path(recipe, common.data), Record.of_run(path)
-            _finish(prepare(recipe, request, common, begun=record, resumed=True), run)
+            recipe = at_path(recipe, common.data)
+            ready = prepare(recipe, request, common, begun=Record.of_run(path), resumed=True)
+            run.go_on_with(recipe)
+            _finish(ready, run)
 
 
 def _resumed(asked: Request, begun: Request, path: Path) -> Request:

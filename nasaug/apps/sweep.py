@@ -22,7 +22,7 @@ from ..plan import Plan, plan
 from ..progress import say
 from ..rundir import RunDir, without_passwords
 from ..runtime import open_runtime
-from ..settings import Recipe
+from ..settings import CHANGE_NOTHING, Recipe
 from ..space import Arch
 from ..teaching import check_teacher
 from ..train import job_for
@@ -34,6 +34,7 @@ from .cells import (
     check_begun,
     check_options,
     folder_name,
+    held,
     key_of,
     plain_name,
     read_data,
@@ -114,11 +115,12 @@ def _resumed(given: dict, common, run: RunDir, job: dict) -> tuple[dict, Any]:
     """The settings that a sweep was begun with, and the options that say them. Raises BadInput, naming what differs,
     for others."""
     setting = DEFAULTS | job
-    refuse_others(run.path, setting, given | {"set": list(common.set) or None, "recipe": common.recipe})
+    now = given | {"set": held(common.set) or None, "recipe": common.recipe}
+    refuse_others(run.path, setting | {"set": held(setting["set"])}, now)
     data = setting["data"] if common.data is None else common.data  # loading them checks that they are the same
-    common = replace(common, set=tuple(setting["set"]), recipe=setting["recipe"], data=data)
+    common = replace(common, set=(*setting["set"], *common.set), recipe=setting["recipe"], data=data)
     # of a recipe edited since, say
-    run.check_settings(common.settings({}, arm="baseline", data=setting["nets_data"]))
+    run.check_settings(common.settings({}, arm="baseline", data=setting["nets_data"]), CHANGE_NOTHING)
     for path_, curve in _curves(_check_policies(setting["policies"])).items():
         if setting["curves"] and setting["curves"].get(path_) != curve:
             raise BadInput(f"the curve {path_} is another than when {run.path} began; restore it, or start anew")
@@ -159,7 +161,9 @@ def nets_of(setting: dict, recipe: Recipe, arch: str | None = None) -> list[Arch
                 raise BadInput(f"--sizes {item}: that is the same net as {other.name}; give each once")
             if other.name == name:
                 raise BadInput(f"--sizes {item}: two nets are named {name}; give one another name in its arch file")
-        nets.append(replace(net, name=name, space=None, arch=None, supernet=None))
+        if net.start is not None:
+            say(f"{name}: fresh weights, as all nets of a sweep have; those in {net.start} are left aside")
+        nets.append(replace(net, name=name, space=None, arch=None, supernet=None, weights=None))
     if not nets:
         raise BadInput(f"--sizes {sizes!r}: give one or more, like 0.1M,0.6M,3M")
     if arch is not None and scaled is None:
@@ -219,7 +223,7 @@ def make_cells(nets: list[ArchFile], setting: dict, common, folder: Path, sets: 
                 recipe = _at(replace(plain[method], seed=seed, arm=f"{method}@{policy}"), policy, cost(net.plan).macs)
                 if seed == 0:
                     job_for(net, recipe, runtime, len(data.train))
-                    check_teacher(recipe, partial(read_data, recipe, net, sets))
+                    check_teacher(net, recipe, partial(read_data, recipe, net, sets))
                 key = key_of(net, "", recipe, data)
                 # a curve may give this net what another policy does: one training serves both
                 place = where / folder_name(f"{net.name}_{recipe.arm}", seed, key)

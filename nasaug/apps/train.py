@@ -8,17 +8,17 @@ from pathlib import Path
 from .. import archfile
 from .. import data as datasets
 from ..archfile import ArchFile
-from ..caveats import sources_of
+from ..caveats import of_other_splits, sources_of
 from ..data import Record
 from ..errors import BadInput
-from ..models import inherited_from, load_net
+from ..models import inherited_from, load_plan, teacher_digest
 from ..progress import say
 from ..recipe import load
 from ..rundir import RunDir
 from ..runtime import open_runtime
-from ..settings import Recipe
-from ..teaching import check_teacher
-from ..train import job_for, load_data, run_training
+from ..settings import CHANGE_NOTHING, Recipe
+from ..teaching import check_teacher, moved_teacher
+from ..train import CHECKPOINT, job_for, load_data, run_training
 from .begin import at_path, refuse_existing, resumed, stopping, write_job
 from .cells import of_parent
 
@@ -58,9 +58,11 @@ def command(request: Request, common) -> dict:
     found = fitted(request, recipe)
     check(found, recipe, runtime)
     data = load_data(recipe, found.plan.resolution, of_parent(), sources_of(found, recipe).values())
-    check_teacher(recipe, lambda: data)
+    check_teacher(found, recipe, lambda: data)
+    of_other_splits(found, recipe, data)  # refuses weights that were trained on test images
     with RunDir.create(request.verb, recipe, common.run) as run, stopping(request.verb, run):
         found.save(run.path / BASE)
+        run.note(teacher=teacher_digest(recipe.teacher.source))
         write_job(run, request.verb, data.record)
         return _finish(found, recipe, runtime, run, data, request.verb)
 
@@ -74,10 +76,10 @@ def fitted(request: Request, recipe: Recipe) -> ArchFile:
 
 
 def check(found: ArchFile, recipe: Recipe, runtime) -> None:
-    """What can be refused before the data are read: the method's space, and the supernet to inherit from."""
-    supernet = inherited_from(found, recipe.init)
-    if supernet is not None and not load_net(supernet).plan.holds(found.plan):
-        raise BadInput(f"{supernet} does not hold {found.name}; restore the right one, or use --from-scratch")
+    """What can be refused before the data are read: the method's space, and the weights to start from."""
+    start = inherited_from(found, recipe.init)
+    if start is not None and not load_plan(start).of_classes(found.plan.classes).holds(found.plan):
+        raise BadInput(f"{start} does not hold {found.name}; restore the right one, or use --from-scratch")
     job_for(found, recipe, runtime, recipe.batch)
 
 
@@ -86,7 +88,11 @@ def _resume(request: Request, common) -> dict:
         path = run.path
         found, begun = archfile.read(str(path / BASE)), path / "recipe.toml"
         recipe = load(begun, Recipe)
-        run.check_settings(common.settings(request.sets, arm=request.method, data=recipe.data.name, begun=begun))
+        recipe = common.settings(request.sets, arm=request.method, data=recipe.data.name, begun=begun)
+        # before anything was trained, fresh weights are as good a start as those that may be missing now
+        start = () if (path / CHECKPOINT).is_file() or run.finished else ("init",)
+        teacher = moved_teacher(run.environment().get("teacher"), recipe)
+        run.check_settings(recipe, (*CHANGE_NOTHING, *start, *teacher))
         recipe = recipe if run.finished else at_path(recipe, common.data)
         if _asked_again(request, path / BASE, found, recipe).plan != found.plan:
             trained = f"{path} trains {found.name} at {found.plan.resolution} px"
@@ -96,6 +102,7 @@ def _resume(request: Request, common) -> dict:
             return run.result()
         runtime = open_runtime(common.device, recipe.bf16, common.profile)
         data = load_data(recipe, found.plan.resolution, Record.of_run(path))
+        run.go_on_with(recipe)
         return _finish(found, recipe, runtime, run, data, request.verb)
 
 

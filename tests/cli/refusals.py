@@ -102,7 +102,7 @@ REFUSED = {
         "--device gpu": "unknown --device",
     },
     "netaug-train --arch mobilenetv2-small --set": {
-        "init=inherit": "init = inherit: the arch mobilenetv2-small names no supernet; use --from-scratch",
+        "init=inherit": "init = inherit: the arch mobilenetv2-small names no weights; leave it out",
         "netaug.ladder=supernet": "needs an arch file that a search wrote.*netaug.ladder=factors",
     },
     "train --arch found.json --method": {

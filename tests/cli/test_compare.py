@@ -258,6 +258,36 @@ def test_resuming_under_other_options_is_refused_and_the_option_named(there):
         assert re.search(said, refused("compare", "--resume", "--run", str(RUN), *line.split())), line
 
 
+def test_resuming_may_change_how_images_are_read(there):
+    begun = next(path.parent for path in (RUN / "cells").rglob("result.json"))
+    os.remove(begun / "result.json")
+    os.remove(RUN / "result.json")
+    before = written()
+    fewer = ("--set", "data.workers=0", "--set", "data.keep_decoded=false")
+    assert "6 cells, 5 there already" in done("compare", "--resume", *fewer).out
+    assert written().items() >= before.items() and len(written()) == 6
+    assert "workers = 0\nmemory_mb = 2000\nkeep_decoded = false\n" in (begun / "recipe.toml").read_text()
+    assert "was begun with --set none, not epochs=9" in refused(
+        "compare", "--resume", "--run", str(RUN), *fewer, "--set", "epochs=9"
+    )
+
+
+def test_resuming_needs_the_weights_that_all_trainings_start_from(there):
+    shutil.move("runs/search-1", "away")
+    said = refused("compare", "--resume", "--run", str(RUN))
+    assert "supernet.safetensors is missing, from which the trainings of runs/compare-1 start; restore it, or" in said
+    shutil.move("away", "runs/search-1")
+    done("compare", "--resume", "--run", str(RUN))
+
+
+def test_it_starts_from_the_weights_that_its_net_has_and_says_so(here):
+    arch = "runs/netaug-train-1/arch.json"
+    said = done("compare", *QUICK, "--arch", arch, "--methods", "baseline,scratch", "--seeds", "1", "--jobs", "2").out
+    assert re.search(r"baseline: weights: those of the net in \S*netaug-train-1/model.safetensors\n", said)
+    assert "scratch: weights: fresh\n" in said
+    assert {arm: r["init"] for (arm, _), r in results().items()} == {"baseline": "inherit", "scratch": "scratch"}
+
+
 def test_resuming_under_a_recipe_edited_since_is_refused(there):
     Path("quick.toml").write_text(Path("quick.toml").read_text().replace("batch = 16", "batch = 8"))
     assert "batch (begun with 16, asked 8)" in refused("compare", "--resume", "--run", str(RUN))

@@ -28,7 +28,7 @@ def test_too_little_memory_is_a_fault(here, monkeypatch):
         torch.empty(2**60)
 
     monkeypatch.setattr("nasaug.apps.train.run_training", greedy)
-    assert "out of memory; start anew with a lower batch" in faulty(call(*TRAIN))
+    assert "out of memory; start anew with a lower batch, like --set batch=8" in faulty(call(*TRAIN))
 
 
 @pytest.mark.parametrize("command", [SEARCH, TRAIN], ids=["search", "train"])

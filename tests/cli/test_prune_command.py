@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import Child, call, calls_of, done, refused, timeless, tree
+from tiny import TRAIN, Child, call, calls_of, done, refused, timeless, tree
 
 from nasaug import archfile, checkpoint, cli, prune
 from nasaug.apps.prune import Pruning
@@ -78,6 +78,23 @@ def test_a_pruned_net_has_its_target_and_is_taken_by_the_other_commands(here):
     assert f"exactly {result['macs']:,} MACs" in done("profile", "--arch", "r/arch.json").out
     done("train", "--recipe", "quick.toml", "--arch", "r/arch.json", "--method", "baseline", "--run", "again")
     done("prune", "--from", "r", "--target-macs", str(result["macs"] - 1), "--steps", "1", "--run", "more")
+
+
+def test_the_rounding_that_a_refusal_names_is_possible(here):
+    least = ("--target-macs", str(cost(archfile.read(str(SOURCE / "arch.json")).plan).macs - 1))
+    said = refused(*COMMAND, *least, "--round", "1000")
+    done(*COMMAND, *least, "--round", re.search(r"give less, like (\d+)\n", said)[1])
+
+
+def test_a_teacher_that_cannot_be_is_left_out_as_the_refusal_says(here):
+    macs = ("--set", "teacher.macs=90000", "--set", "difficulty.policy=weight")
+    done(*TRAIN, "--set", "teacher.source=supernet", *macs, "--run", "taught")
+    command = ("prune", "--from", "taught", "--steps", "1", "--target-macs", structured()[0][-3], "--run", "r")
+    command = (*command, "--recipe", "taught/recipe.toml")
+    one, none = refused(*command).partition("; give ")[2].split(", or none: ")
+    done(*command, *shlex.split(none))
+    shutil.rmtree("r")
+    done(*command, *shlex.split(one.replace("RUN", str(SOURCE))))
 
 
 def history(step):
@@ -237,7 +254,7 @@ def test_it_resumes_under_the_same_options_and_refuses_others(here, monkeypatch)
         (("--set", "epochs=3"), r"epochs \(begun with 2, asked 3\)"),
     ):
         assert re.search(said, refused("prune", "--resume", "--run", "r", *options))
-    done(*command, "--resume", "--recipe", "quick.toml")
+    done(*command, "--resume", "--recipe", "quick.toml", "--set", "data.workers=0")  # which changes no result
     assert "is finished already" in done("prune", "--resume", "--run", "r").out
     assert "no unfinished run of prune" in refused("prune", "--resume")
 

@@ -138,7 +138,7 @@ def test_a_supernet_that_cannot_teach_is_refused(here):
     SUPERNET.write_bytes(Path("runs/netaug-train-1/checkpoint.safetensors").read_bytes())
     assert f"{SUPERNET} holds no plan" in refused(*taught)
     os.remove(SUPERNET)
-    assert "names no supernet that is there; give a finished run's folder" in refused(*taught)
+    assert f"the supernet {SUPERNET} that tiny:" in refused(*taught)
 
 
 def with_a_narrow_stem():

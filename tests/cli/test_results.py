@@ -123,7 +123,7 @@ def test_moved_together_found_json_and_runs_still_work(here, monkeypatch):
 def test_the_arch_of_a_run_is_an_arch_file_like_any_other(here):
     done("train", *QUICK, "--method", "baseline", "--arch", "runs/netaug-train-1/arch.json", "--run", "r")
     result = json.loads(Path("r/result.json").read_text())
-    assert result["method"] == "baseline" and result["init"] == "scratch"
+    assert result["method"] == "baseline" and result["init"] == "inherit"
     assert archfile.read("r/arch.json").plan == archfile.read("found.json").plan
 
 
@@ -166,14 +166,6 @@ def test_profile_shows_what_the_cost_model_says(here, arch):
     assert f"{total.macs:,} MACs, {total.params:,} parameters" in table and "stem" in table
     other = json.loads(done("profile", "--arch", arch, "--json", "--resolution", "192", "--classes", "7").out)
     assert (other["resolution"], other["classes"]) == (192, 7) and other["macs"] > total.macs
-
-
-def test_a_found_subnet_on_data_of_other_classes_starts_from_scratch(photos):
-    done(*TRAIN, *photos, "--run", "other")
-    result = json.loads(Path("other/result.json").read_text())
-    assert (result["init"], result["classes"], result["data"]) == ("scratch", ["a", "b", "c"], "photos")
-    assert archfile.read("other/arch.json").plan.classes == 3
-    assert "names no supernet; use --from-scratch" in refused(*TRAIN, *photos, "--set", "init=inherit")
 
 
 def test_a_search_on_an_image_folder_and_its_training_without_more_options(photos):

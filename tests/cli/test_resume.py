@@ -3,13 +3,15 @@
 import errno
 import json
 import os
+import shlex
 import shutil
 import signal
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import QUICK, SEARCH, TRAIN, call, done, faulty, lay_out, refused, tree
+from tiny import QUICK, SEARCH, TRAIN, call, done, faulty, lay_out, refused, timeless, tree
 
 from nasaug import checkpoint
 from nasaug.apps.finalists import PlayOff
@@ -111,6 +113,97 @@ def test_a_run_of_an_older_version_that_lacks_a_recipe_key_is_resumed(stopped_he
     assert "was begun with other settings: search.finalists" in refused(*SEARCH, "--resume")
     done("netaug-train", "--resume")
 
+
+# --- what changes no result, and what is needed no more -----------------------------------------------------------
+
+FEWER = ("--set", "data.workers=0", "--set", "data.keep_decoded=false")
+
+
+def key(run, name):
+    return tomllib.loads(Path(run, "recipe.toml").read_text())["data"][name]
+
+
+@pytest.mark.parametrize("verb", ["train", "netaug-train", "search"])
+def test_how_images_are_read_may_change_on_resume_and_stays(stopped_here, verb):
+    run = f"runs/{verb}-1"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Trainer, "end_epoch", stop)
+        assert call(verb, "--resume", *FEWER).code == 143
+    assert (key(run, "workers"), key(run, "keep_decoded")) == (0, False)
+    assert "epochs (begun with 2, asked 3)" in refused(verb, "--resume", *FEWER, "--set", "epochs=3")
+    done(verb, "--resume")
+    assert key(run, "workers") == 0
+
+
+def test_a_stopped_training_that_was_moved_goes_on_without_its_supernet(stopped_here):
+    shutil.copytree("runs/netaug-train-1", "copy")
+    done("netaug-train", "--resume")
+    for gone in ("whole", "found.json"):
+        os.rename(gone, f"away {gone}")
+    Path("else").mkdir()
+    os.rename("copy", "else/my run")
+    said = done("netaug-train", "--resume", "--run", "else/my run").out
+    assert "resumed netaug-train at step 3 of 6" in said
+    one, other = (checkpoint.read(Path(run, "model.safetensors")) for run in ("runs/netaug-train-1", "else/my run"))
+    assert one[1] == other[1] and all(torch.equal(t, other[0][name]) for name, t in one[0].items())
+    results = [json.loads(Path(run, "result.json").read_text()) for run in ("runs/netaug-train-1", "else/my run")]
+    assert timeless(results[0]) == timeless(results[1]) and results[1]["init"] == "inherit"
+
+
+def test_what_is_known_of_the_start_is_told_though_its_file_is_gone(stopped_here):
+    other = ("--set", "data.split_seed=1", "--run", "r")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Trainer, "end_epoch", stop_in_the_second(Trainer.end_epoch))
+        assert call(*TRAIN, *other).code == 143
+    shutil.rmtree("whole")
+    said = done("netaug-train", "--resume", "--run", "r").out
+    assert "whole/supernet.safetensors had other validation images" in said
+    assert checkpoint.facts("r/model.safetensors")["val_key"] == "several"
+
+
+@pytest.mark.parametrize("remedy", ["restored", "fresh"])
+def test_before_a_checkpoint_a_missing_supernet_is_asked_for_or_done_without(stopped_here, remedy):
+    os.remove(CHECKPOINT)
+    os.rename("whole", "away")
+    said = refused("netaug-train", "--resume")
+    assert "whole/supernet.safetensors that the arch file names is missing; restore it, or use --from-scratch" in said
+    if remedy == "restored":
+        os.rename("away", "whole")
+        done("netaug-train", "--resume")
+    else:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Trainer, "end_epoch", stop_in_the_second(Trainer.end_epoch))
+            assert call("netaug-train", "--resume", "--from-scratch").code == 143
+        done("netaug-train", "--resume")  # remembered
+    init = json.loads(Path("runs/netaug-train-1/result.json").read_text())["init"]
+    assert init == {"restored": "inherit", "fresh": "scratch"}[remedy]
+
+
+def test_once_there_is_a_checkpoint_fresh_weights_are_another_training(stopped_here):
+    assert "init (begun with auto, asked scratch)" in refused("netaug-train", "--resume", "--from-scratch")
+
+
+def test_a_teacher_that_was_moved_is_named_anew_and_another_is_not(stopped_here):
+    shutil.copytree("whole", "teacher")
+    done("train", *QUICK, "--method", "baseline", "--arch", "whole/found.json", "--run", "teaches")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Trainer, "end_epoch", stop_in_the_second(Trainer.end_epoch))
+        assert call(*TRAIN, "--set", "teacher.source=teaches", "--run", "taught").code == 143
+    os.rename("teaches", "moved")
+    resumed = ("netaug-train", "--resume", "--run", "taught")
+    assert "teacher.source = teaches: there is no teaches" in refused(*resumed)
+    done("train", *QUICK, "--method", "baseline", "--arch", "whole/found.json", "--seed", "1", "--run", "other")
+    assert "teacher.source (begun with teaches, asked other)" in refused(*resumed, "--set", "teacher.source=other")
+    done(*resumed, "--set", "teacher.source=moved")
+
+
+def test_the_command_that_resumes_a_run_of_another_verb_can_be_pasted(stopped_here):
+    os.rename("runs/netaug-train-1", "my run")
+    said = refused("train", "--resume", "--run", "my run")
+    done(*shlex.split(said.partition("resume it with: nasaug ")[2]))
+
+
+# --- what is damaged ----------------------------------------------------------------------------------------------
 
 CHECKPOINT = Path("runs/netaug-train-1/checkpoint.safetensors")
 

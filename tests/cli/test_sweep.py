@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -60,6 +61,20 @@ def test_a_sweep_shows_the_grid_and_keeps_its_figures_curve_and_pictures(finishe
     assert isinstance(curve, Curve) and curve.data_key == told["data_key"]
     again = done("sweep", "--resume", "--run", str(RUN))
     assert "is finished" in again.out or "12 there already" in again.out
+
+
+def test_resuming_may_change_how_images_are_read(finished):
+    os.remove(RUN / "result.json")
+    assert "12 there already" in done("sweep", "--resume", "--set", "data.workers=0").out
+
+
+def test_it_says_that_it_leaves_the_weights_of_its_nets_aside(laid_out, monkeypatch):
+    done("search", *QUICK, "--mac-budget", "100k")
+    caught = []
+    monkeypatch.setattr(sweep, "_finish", lambda nets, *_: caught.extend(nets))
+    said = done("sweep", *QUICK, "--sizes", "found.json", "--policies", "0", "--seeds", "1").out
+    assert re.search(r"fresh weights, as all nets of a sweep have; those in \S*supernet.safetensors are left", said)
+    assert [net.start for net in caught] == [None]
 
 
 def test_a_report_finds_the_trainings_of_a_sweep_that_lie_elsewhere(finished):
