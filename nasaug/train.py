@@ -181,8 +181,8 @@ def announce(trainer: Trainer, title: str, inputs: str) -> float:
         f"({length.batch / seconds:.0f} images/s on {trainer.runtime.describe()})"
     )
     t = trainer.training
-    if length.epochs < t.max_epochs and t.epochs == "auto" and t.stop == "epochs" and t.times == 1:
-        most = t.max_epochs
+    most = t.most_epochs(len(trainer.data.train))
+    if length.epochs < most and t.epochs == "auto" and t.stop == "epochs" and t.times == 1:
         say(f"  {most} epochs would take {format_duration(whole * most / length.epochs)}: --set epochs={most}")
     return seconds
 
