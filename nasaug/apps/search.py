@@ -15,7 +15,7 @@ from ..cost import Budget, cost, crop, describe, reach, sample_near
 from ..data import Data, Info
 from ..engine import Trainer
 from ..errors import BadInput
-from ..methods import Base
+from ..methods import Base, SandwichWithin
 from ..models import load_net, save_net
 from ..net import Net
 from ..plan import BLOCKS, Plan, plan
@@ -23,7 +23,7 @@ from ..progress import say
 from ..recipe import load as load_recipe
 from ..rundir import HIDDEN, RunDir, without_passwords
 from ..runtime import Runtime, deferred_stop, open_runtime
-from ..search import Search, macs_range, report_reach
+from ..search import Search, candidates_of, macs_range, report_reach
 from ..settings import Recipe
 from ..space import Space
 from ..spacefile import load
@@ -146,12 +146,14 @@ def play_off(ready: Ready, search: Search, run: RunDir) -> PlayOff:
 
 
 def _job(ready: Ready) -> Job:
-    """The supernet's training; its subnets are of about the budget's size unless the recipe says else."""
+    """The supernet's training; its subnets are of about the size that the budgets allow unless the recipe says else."""
     low, high = macs_range(ready.space, ready.request.budget, ready.largest.classes)
     recipe, sandwich = ready.recipe, ready.recipe.sandwich
     if recipe.search.lr != "auto":
         recipe = replace(recipe, lr=recipe.search.lr)
-    method = replace(sandwich, low=sandwich.low or low, high=sandwich.high or high)
+    method = SandwichWithin(
+        sandwich.samples, sandwich.every, sandwich.low or low, sandwich.high or high, ready.request.budget.beside_macs
+    )
     base = Base(ready.largest, ready.space, ready.space.largest)
     return make_job(recipe, method, base, images=len(ready.data.train), runtime=ready.runtime)
 
@@ -159,14 +161,17 @@ def _job(ready: Ready) -> Job:
 def estimate(trainer: Trainer, search: Search) -> str:
     """How long stage 2 will take: one candidate of the budget's size, judged on the untrained supernet."""
     low, high = macs_range(search.space, search.budget, trainer.plan.classes)
-    arch = sample_near(search.space, Random("estimate"), (low * high) ** 0.5, high, trainer.plan.classes)
+    limits = search.budget.beside_macs
+    arch = sample_near(search.space, Random("estimate"), (low * high) ** 0.5, high, trainer.plan.classes, limits)
     begun = time.perf_counter()
     p = plan(search.space, arch, trainer.plan.classes)
     search.scorer.top1(search.scorer.calibrated(trainer.net, p), search.images)
     each = time.perf_counter() - begun
     finalist = each * len(search.scorer.data.val) / max(1, len(search.images))
-    whole = each * search.config.trials + finalist * search.config.finalists
-    return f"{search.config.trials} candidates at about {each:.1f} s, {format_duration(whole)} in all;"
+    count = candidates_of(search.space, search.budget, trainer.plan.classes, search.config.trials)
+    whole = each * count + finalist * min(count, search.config.finalists)
+    shown = f"{count} candidates" if count == search.config.trials else f"the {count} networks within the budget"
+    return f"{shown} at about {each:.1f} s, {format_duration(whole)} in all;"
 
 
 def command(common, given: dict, budget: Budget, timeout: str | None, storage: str | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..cost import cost_of
+from ..cost import Budget, cost_of
 from ..errors import BadInput
 from ..space import Arch, Space
 from .base import Base, Draw
@@ -23,6 +23,7 @@ class Sandwich:
     that the search will judge are the ones that are trained."""
 
     share: ClassVar[float] = 1.0
+    limits: ClassVar[Budget] = Budget()
     samples: int = 3
     every: int = 4
     low: float = 0.0
@@ -45,7 +46,7 @@ class Sandwich:
         )
         # always at the lowest resolution, the smallest would fit the narrow weights to that one alone
         smallest = draw.sample(low=space.smallest, free=("resolution",))
-        drawn = [draw.near(low, high) for _ in range(self.samples)]
+        drawn = [draw.near(low, high, self.limits) for _ in range(self.samples)]
         return [*(() if draw.step % self.every else (space.largest,)), smallest, *drawn]
 
     def losses(self, step):
@@ -67,3 +68,10 @@ class Sandwich:
 
     def on_epoch(self, trainer) -> None:
         pass
+
+
+@dataclass(frozen=True, slots=True)
+class SandwichWithin(Sandwich):
+    """With samples that keep to budgets beside that of MACs, as the subnets do that the search will judge."""
+
+    limits: Budget = Budget()
