@@ -130,6 +130,9 @@ class Budget:
         return ", ".join(parts) or "none"
 
 
+UNLIMITED = Budget()
+
+
 def describe(c: Cost) -> str:
     """One line for people: 23.5M MACs, 750k parameters, 61 KB peak SRAM, 792 KB flash."""
     return ", ".join(f"{format_quantity(getattr(c, k), UNITS[k])} {LABELS[k]}" for k in Cost._fields)
@@ -178,7 +181,7 @@ def _crop_group(space: Space, axis: Axis) -> str:
 
 
 def sample_near(
-    space: Space, rng: Random, low: float, high: float, classes: int, limits: Budget = Budget(), tries: int = 400
+    space: Space, rng: Random, low: float, high: float, classes: int, limits: Budget = UNLIMITED, tries: int = 400
 ) -> Arch:  # fmt: skip
     """A random architecture within `limits` whose log MACs are about uniform in [log low, log high], as far as those
     allow: one that is over a limit goes down until it is not, and up to the target again without crossing any.
@@ -215,22 +218,27 @@ def _brought_within(
     space: Space, rng: Random, arch: Arch, target: float, limits: Budget, classes: int, kinds: Iterable[str]
 ) -> Arch:  # fmt: skip
     """By random moves down until it is within the limits, then up to the target or as far as they allow."""
-    def holds(a: Arch) -> bool:
-        return limits.holds(cost_of(space, a, classes))
+    costs = cache(lambda a: cost_of(space, a, classes))
 
-    path: list[Arch] = []  # costs fall along it, so few of them are asked for
-    lower: Arch | None = arch
-    while lower is not None:
-        path.append(lower)
-        lower = _move(space, rng, lower, -1, kinds)
+    def holds(a: Arch) -> bool:
+        return limits.holds(costs(a))
+
+    path, before = [arch], 0  # costs fall along it, so few of them are asked for
+    while not holds(path[-1]) and len(path) > before:
+        before = len(path)
+        for _ in range(before):
+            move = _move(space, rng, path[-1], -1, kinds)
+            if move is None:
+                break
+            path.append(move)
     arch = path[min(bisect_left(path, True, key=holds), len(path) - 1)]
     shut: set[int] = set()
-    gap = target - cost_of(space, arch, classes).macs
+    gap = target - costs(arch).macs
     while gap > 0:
         move = _move(space, rng, arch, 1, kinds, holds, shut)
         if move is None:
             break
-        left = target - cost_of(space, move, classes).macs
+        left = target - costs(move).macs
         if abs(left) > gap:
             break
         arch, gap = move, left
@@ -341,13 +349,15 @@ def reach(space: Space, budget: Budget, classes: int, samples: int = 2000) -> Re
 
     Raises BadInput when not even the smallest architecture is within the budget."""
     smallest = cost_of(space, space.smallest, classes)
-    for key, over in budget.excess(smallest).items():
-        if over > 0:
-            asked, least = (format_quantity(getattr(x, key), UNITS[key]) for x in (budget, smallest))
-            raise BadInput(
-                f"{OPTIONS[key]} {asked} is impossible in space {space.name}: its smallest architecture has "
-                f"{least} {LABELS[key]}; ask for at least {getattr(smallest, key)}, or take another --space"
-            )
+    over = [key for key, share in budget.excess(smallest).items() if share > 0]
+    if over:
+        asked = " ".join(f"{OPTIONS[key]} {format_quantity(getattr(budget, key), UNITS[key])}" for key in over)
+        has = ", ".join(f"{format_quantity(getattr(smallest, key), UNITS[key])} {LABELS[key]}" for key in over)
+        least = ", ".join(str(getattr(smallest, key)) for key in over)
+        raise BadInput(
+            f"{asked} is impossible in space {space.name}: its smallest architecture has {has}; ask for at least "
+            f"{least}, or take another --space"
+        )
     middle = Arch(space.name, tuple(a.choices[len(a.choices) // 2] for a in space.axes))
     rng = Random("reach")
     within = sum(budget.holds(cost_of(space, space.sample(rng), classes)) for _ in range(samples))

@@ -23,12 +23,13 @@ from ..runtime import HANG_UP, Stopped, mute_unheard, stop_signals
 JOB, JOB_FILE = "nasaug-job/1", "job.json"
 
 
-def run_to_resume(verb: str, run: Path | None) -> Path:
-    """The run named by --run, else the verb's last unfinished one."""
+def run_to_resume(verb: str, run: Path | None, *, extend: bool = False) -> Path:
+    """The run named by --run, else the verb's last unfinished one; to `extend` where there is none, its last."""
     if run is not None:
         return run
     begun = [p.parent for p in Path("runs").glob(f"{verb}-*/{JOB_FILE}")]
-    left = [p for p in begun if not RunDir(p).finished and p.name.rpartition("-")[2].isdecimal()]
+    begun = [p for p in begun if p.name.rpartition("-")[2].isdecimal()]
+    left = [p for p in begun if not RunDir(p).finished] or (begun if extend else [])
     if not left:
         raise BadInput(f"no unfinished run of {verb} in ./runs; name one with --run PATH")
     return max(left, key=lambda p: int(p.name.rpartition("-")[2]))

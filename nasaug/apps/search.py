@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
-from .. import archfile
+from .. import archfile, files
 from .. import data as datasets
 from ..caveats import curves_of, warn_of_curves
 from ..cost import Budget, cost, crop, describe, reach, sample_near
@@ -20,8 +20,9 @@ from ..models import load_net, save_net
 from ..net import Net
 from ..plan import BLOCKS, Plan, plan
 from ..progress import say
+from ..recipe import dump
 from ..recipe import load as load_recipe
-from ..rundir import HIDDEN, RunDir, without_passwords
+from ..rundir import HIDDEN, RESULT, RunDir, without_passwords
 from ..runtime import Runtime, deferred_stop, open_runtime
 from ..search import Search, candidates_of, macs_range, report_reach
 from ..settings import Recipe
@@ -29,8 +30,8 @@ from ..space import Space
 from ..spacefile import load
 from ..train import Job, announce, carry_out, load_data, make_job, make_scorer, make_trainer
 from ..units import format_duration, parse_quantity
-from .begin import read_job, refuse_existing, run_to_resume, stopping, write_job
-from .finalists import PlayOff, begun_with
+from .begin import JOB_FILE, read_job, refuse_existing, run_to_resume, stopping, write_job
+from .finalists import PlayOff, begun_with, forget
 from .results import FOUND, SUPERNET, write_results
 from .storage import check_storage, own_storage, storage_faults
 
@@ -113,8 +114,8 @@ def run_search(ready: Ready, run: RunDir) -> dict:
     )  # fmt: skip
     search.net = supernet(ready, search, run).to(ready.runtime.device)
     finalists = begun_with(run)
-    if finalists:  # stage 2 is over, whatever time a resumed run has, and however its candidates were counted
-        search.config = replace(search.config, trials=1)
+    if finalists:  # stage 2 is over, whatever time a resumed run has
+        search.config = replace(search.config, trials=finalists["candidates"])
     with deferred_stop() as pending, storage_faults(search.storage):
         ranked = search.run(pending, lambda arch, top1: run.log("candidate", arch=arch, val_top1=top1))
     begun = time.perf_counter()
@@ -201,16 +202,52 @@ def _seconds(timeout: str | None) -> float | None:
 
 
 def _resume(common, given: dict, request: Request) -> None:
-    path = run_to_resume("search", common.run)
+    """Go on with a run, to more candidates than it was begun for where more trials or another timeout are given."""
+    said = {item.partition("=")[0].strip() for item in common.set}
+    extend = given["search.trials"] is not None or "search.trials" in said or request.timeout is not None
+    path = run_to_resume("search", common.run, extend=extend)
     with RunDir.resume(path) as run, stopping("search", run):
         job, begun = read_job(path, "search"), path / "recipe.toml"
         recipe = load_recipe(begun, Recipe)
-        run.check_settings(common.settings(given, data=recipe.data.name, begun=begun))
+        asked = common.settings(given, data=recipe.data.name, begun=begun)
+        run.check_settings(_for_trials(asked, recipe.search.trials))
         request = _resumed(request, Request(Budget(**job["budget"]), job["storage"], job["timeout"]), path)
-        if run.finished:
+        trials, judged = asked.search.trials, _judged(run)
+        if trials < judged:
+            rule = f"{path} has judged {judged} candidates already, more than search.trials = {trials}"
+            raise BadInput(f"{rule}; give at least {judged}, or start a new run")
+        other = trials != recipe.search.trials or request.timeout != job["timeout"]
+        if run.finished and not (other and judged < trials):
             say(f"{path} is finished already; what it found is in {path / FOUND}")
-        else:
-            _finish(prepare(recipe, request, common, resumed=True), run)
+            say("for more candidates give more --trials" + (", or another --timeout" if judged < trials else ""))
+            return
+        ready = prepare(_for_trials(recipe, trials), request, common, resumed=True)
+        if other:
+            _extend(run, ready, job, judged)
+        _finish(ready, run)
+
+
+def _for_trials(recipe: Recipe, trials: int) -> Recipe:
+    return replace(recipe, search=replace(recipe.search, trials=trials))
+
+
+def _judged(run: RunDir) -> int:
+    """How many candidates the run has judged so far."""
+    counted = run.result() if run.finished else begun_with(run)
+    return counted["candidates"] if counted else sum(e["event"] == "candidate" for e in run.read_log())
+
+
+def _extend(run: RunDir, ready: Ready, job: dict, judged: int) -> None:
+    """Make it a run that was begun for so many trials and so much time, and is not finished.
+
+    The result goes first: a run that is cut off in between goes on as it was begun."""
+    trials = ready.recipe.search.trials
+    if judged < trials:
+        (run.path / RESULT).unlink(missing_ok=True)
+        forget(run, min(judged, ready.recipe.search.finalists))
+    files.write_json(run.path / JOB_FILE, job | {"timeout": ready.request.timeout})
+    files.write_whole(run.path / "recipe.toml", dump(ready.recipe))
+    say(f"{run.path} has judged {judged} candidates and goes on to {trials}")
 
 
 def _resumed(asked: Request, begun: Request, path: Path) -> Request:

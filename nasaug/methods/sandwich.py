@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..cost import Budget, cost_of
+from ..cost import UNLIMITED, Budget, cost_of
 from ..errors import BadInput
 from ..space import Arch, Space
 from .base import Base, Draw
@@ -23,7 +23,6 @@ class Sandwich:
     that the search will judge are the ones that are trained."""
 
     share: ClassVar[float] = 1.0
-    limits: ClassVar[Budget] = Budget()
     samples: int = 3
     every: int = 4
     low: float = 0.0
@@ -46,8 +45,11 @@ class Sandwich:
         )
         # always at the lowest resolution, the smallest would fit the narrow weights to that one alone
         smallest = draw.sample(low=space.smallest, free=("resolution",))
-        drawn = [draw.near(low, high, self.limits) for _ in range(self.samples)]
+        drawn = [self.sample(draw, low, high) for _ in range(self.samples)]
         return [*(() if draw.step % self.every else (space.largest,)), smallest, *drawn]
+
+    def sample(self, draw: Draw, low: float, high: float) -> Arch:
+        return draw.near(low, high)
 
     def losses(self, step):
         x, y = step.view("train")
@@ -74,4 +76,7 @@ class Sandwich:
 class SandwichWithin(Sandwich):
     """With samples that keep to budgets beside that of MACs, as the subnets do that the search will judge."""
 
-    limits: Budget = Budget()
+    limits: Budget = UNLIMITED
+
+    def sample(self, draw: Draw, low: float, high: float) -> Arch:
+        return draw.near(low, high, self.limits)
