@@ -126,15 +126,17 @@ def search(
 
       nasaug search --resume
 
+      nasaug search --resume --trials 200
+
     :param mac_budget: Multiply-accumulates of one image, like 25M or 1.5G.
     :param param_budget: Parameters, like 500k.
     :param sram_budget: Peak activation memory in int8, like 320KB.
     :param flash_budget: Weights in int8, like 1MB.
     :param space: A search space's name or the path of a TOML file; default mobilenetv2-small up to 64 px.
-    :param trials: Candidates to evaluate; default 100.
+    :param trials: Candidates to evaluate; default 100. With --resume also more than a finished search was begun for.
     :param sampler: tpe (default), nsga2 or random.
     :param headroom: Crop the space until its largest net costs this many MAC budgets (0: never); default 6.
-    :param timeout: Stop the search stage after this long, like 10m.
+    :param timeout: Stop the search stage after this long, like 10m; with --resume, go on for so long.
     :param storage: Any Optuna storage URL; default: a file in the run's folder.
     """
     from .cost import Budget

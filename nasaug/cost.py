@@ -9,9 +9,9 @@ bias (each norm leaves one bias a channel; a norm that cannot fold also keeps 1 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from itertools import chain, cycle
 from random import Random
 from typing import NamedTuple
@@ -113,6 +113,11 @@ class Budget:
     def limits(self) -> dict[str, int]:
         return {key: getattr(self, key) for key in Cost._fields if getattr(self, key) is not None}
 
+    @property
+    def beside_macs(self) -> Budget:
+        """The other limits alone."""
+        return replace(self, macs=None)
+
     def excess(self, c: Cost) -> dict[str, float]:
         """How far `c` is over each limit, as a share of it: <= 0 is within. A search constraint as it is."""
         return {key: getattr(c, key) / limit - 1.0 for key, limit in self.limits.items()}
@@ -123,6 +128,9 @@ class Budget:
     def __str__(self) -> str:
         parts = (f"{LABELS[k]} <= {format_quantity(v, UNITS[k])}" for k, v in self.limits.items())
         return ", ".join(parts) or "none"
+
+
+UNLIMITED = Budget()
 
 
 def describe(c: Cost) -> str:
@@ -172,8 +180,11 @@ def _crop_group(space: Space, axis: Axis) -> str:
     return "head" if deep and stages.index(axis.name.split(".")[0]) > deep[-1] else "width"
 
 
-def sample_near(space: Space, rng: Random, low: float, high: float, classes: int, tries: int = 400) -> Arch:
-    """A random architecture whose log MACs are about uniform in [log low, log high].
+def sample_near(
+    space: Space, rng: Random, low: float, high: float, classes: int, limits: Budget = UNLIMITED, tries: int = 400
+) -> Arch:  # fmt: skip
+    """A random architecture within `limits` whose log MACs are about uniform in [log low, log high], as far as those
+    allow: one that is over a limit goes down until it is not, and up to the target again without crossing any.
 
     Choices drawn uniformly lie far below any large budget, and far from the designs that are known to be good. So: a
     uniform draw, or, one time in two, an architecture that the space names at a random resolution; then one rung up
@@ -197,7 +208,41 @@ def sample_near(space: Space, rng: Random, low: float, high: float, classes: int
             path.append(move)
         crossed = len(path) == before or (macs(path[-1]) >= target) == rising
     first = bisect_left(path, True, key=lambda a: (macs(a) >= target) == rising)
-    return min(path[max(first - 1, 0) : first + 1], key=lambda a: abs(macs(a) - target))
+    arch = min(path[max(first - 1, 0) : first + 1], key=lambda a: abs(macs(a) - target))
+    if not limits.limits or limits.holds(cost_of(space, arch, classes)):
+        return arch
+    return _brought_within(space, rng, arch, target, limits, classes, kinds)
+
+
+def _brought_within(
+    space: Space, rng: Random, arch: Arch, target: float, limits: Budget, classes: int, kinds: Iterable[str]
+) -> Arch:  # fmt: skip
+    """By random moves down until it is within the limits, then up to the target or as far as they allow."""
+    costs = cache(lambda a: cost_of(space, a, classes))
+
+    def holds(a: Arch) -> bool:
+        return limits.holds(costs(a))
+
+    path, before = [arch], 0  # costs fall along it, so few of them are asked for
+    while not holds(path[-1]) and len(path) > before:
+        before = len(path)
+        for _ in range(before):
+            move = _move(space, rng, path[-1], -1, kinds)
+            if move is None:
+                break
+            path.append(move)
+    arch = path[min(bisect_left(path, True, key=holds), len(path) - 1)]
+    shut: set[int] = set()
+    gap = target - costs(arch).macs
+    while gap > 0:
+        move = _move(space, rng, arch, 1, kinds, holds, shut)
+        if move is None:
+            break
+        left = target - costs(move).macs
+        if abs(left) > gap:
+            break
+        arch, gap = move, left
+    return arch
 
 
 def _fitted(space: Space, rng: Random, arch: Arch) -> Arch:
@@ -210,22 +255,79 @@ def _fitted(space: Space, rng: Random, arch: Arch) -> Arch:
     return space.canonical(Arch(space.name, tuple(values)))
 
 
-def _move(space: Space, rng: Random, arch: Arch, step: int, kinds: Iterable[str]) -> Arch | None:
-    """One rung up (+1) or down (-1) on an axis taken at random, of one of the kinds as long as those can move."""
+def _move(
+    space: Space, rng: Random, arch: Arch, step: int, kinds: Iterable[str],
+    holds: Callable[[Arch], bool] | None = None, shut: set[int] | None = None,
+) -> Arch | None:  # fmt: skip
+    """One rung up (+1) or down (-1) on an axis taken at random, of one of the kinds as long as those can move.
+
+    What does not hold is not moved to, and its axis goes into `shut`: from no larger architecture will it hold."""
+    shut = set() if shut is None else shut
     for wanted in (True, False):
-        left = [i for i, axis in enumerate(space.axes) if (axis.kind in kinds) == wanted]
+        left = [i for i, axis in enumerate(space.axes) if (axis.kind in kinds) == wanted and i not in shut]
         while left:
             at = rng.randrange(len(left))
             left[at], left[-1] = left[-1], left[at]
             i = left.pop()
-            axis = space.axes[i]
-            place = axis.choices.index(arch.values[i]) + step
-            if 0 <= place < len(axis.choices):
-                values = (*arch.values[:i], axis.choices[place], *arch.values[i + 1 :])
-                moved = space.canonical(Arch(arch.space, values))
-                if moved != arch:
-                    return moved
+            moved = _moved(space, arch, i, step)
+            if moved is None:
+                continue
+            if holds is None or holds(moved):
+                return moved
+            shut.add(i)
     return None
+
+
+def _moved(space: Space, arch: Arch, i: int, step: int) -> Arch | None:
+    """The architecture `step` rungs up on one axis; None where there is no such rung, or its block is left out."""
+    axis = space.axes[i]
+    place = axis.choices.index(arch.values[i]) + step
+    if not 0 <= place < len(axis.choices):
+        return None
+    moved = space.canonical(Arch(arch.space, (*arch.values[:i], axis.choices[place], *arch.values[i + 1 :])))
+    return None if moved == arch else moved
+
+
+CLIMBS = 48  # random ways up to the largest that some limits allow
+
+
+@lru_cache(maxsize=256)
+def most_macs(space: Space, budget: Budget, classes: int) -> float:
+    """About the most MACs that an architecture within all limits has: those of the MAC budget, where the others let
+    them be reached."""
+    largest, limits = cost_of(space, space.largest, classes), budget.beside_macs
+    enough = min(largest.macs, budget.macs or largest.macs)
+    if limits.holds(largest):
+        return enough
+    found = cost_of(space, space.smallest, classes).macs
+    for i in range(CLIMBS):
+        arch = sample_near(space, Random(f"most/{i}"), largest.macs, largest.macs, classes, limits)
+        found = max(found, cost_of(space, arch, classes).macs)
+        if found >= enough:
+            return enough
+    return found
+
+
+@lru_cache(maxsize=8)
+def all_within(space: Space, budget: Budget, classes: int, most: int) -> dict[Plan, Arch] | None:
+    """Every network within the budget; None where there are more than `most`.
+
+    Costs rise along the axes, so each can be reached from the smallest without crossing a limit."""
+    nets: dict[Plan, Arch] = {}
+    seen, left = {space.smallest}, [space.smallest]
+    while left:
+        arch = left.pop()
+        p = plan(space, arch, classes)
+        if not budget.holds(cost(p)):
+            continue
+        nets.setdefault(p, arch)
+        if len(nets) > most or len(seen) > 20 * most:  # many choices may come to one network
+            return None
+        ups = (_moved(space, arch, i, 1) for i in range(len(space.axes)))
+        fresh = {up for up in ups if up is not None} - seen
+        seen |= fresh
+        left += sorted(fresh)
+    return nets
 
 
 class Reach(NamedTuple):
@@ -247,13 +349,15 @@ def reach(space: Space, budget: Budget, classes: int, samples: int = 2000) -> Re
 
     Raises BadInput when not even the smallest architecture is within the budget."""
     smallest = cost_of(space, space.smallest, classes)
-    for key, over in budget.excess(smallest).items():
-        if over > 0:
-            asked, least = (format_quantity(getattr(x, key), UNITS[key]) for x in (budget, smallest))
-            raise BadInput(
-                f"{OPTIONS[key]} {asked} is impossible in space {space.name}: its smallest architecture has "
-                f"{least} {LABELS[key]}; ask for at least {getattr(smallest, key)}, or take another --space"
-            )
+    over = [key for key, share in budget.excess(smallest).items() if share > 0]
+    if over:
+        asked = " ".join(f"{OPTIONS[key]} {format_quantity(getattr(budget, key), UNITS[key])}" for key in over)
+        has = ", ".join(f"{format_quantity(getattr(smallest, key), UNITS[key])} {LABELS[key]}" for key in over)
+        least = ", ".join(str(getattr(smallest, key)) for key in over)
+        raise BadInput(
+            f"{asked} is impossible in space {space.name}: its smallest architecture has {has}; ask for at least "
+            f"{least}, or take another --space"
+        )
     middle = Arch(space.name, tuple(a.choices[len(a.choices) // 2] for a in space.axes))
     rng = Random("reach")
     within = sum(budget.holds(cost_of(space, space.sample(rng), classes)) for _ in range(samples))

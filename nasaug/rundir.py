@@ -24,7 +24,7 @@ from nasaug.errors import BadInput, RunFault
 from nasaug.files import read_json, to_json, write_error, write_json, write_whole
 
 RESULT_FORMAT = "nasaug-result/1"
-LOCK = ".lock"
+LOCK, RESULT = ".lock", "result.json"
 RECORD = "data.safetensors"  # which image is in which split: nasaug.data.record
 _PACKAGES = "torch torchvision optuna numpy scipy thop safetensors pydantic cyclopts nasaug".split()
 
@@ -133,15 +133,15 @@ class RunDir:
 
     def finish(self, result: dict[str, Any]) -> None:
         """Writes result.json, by which the run exists for reports; to be called last."""
-        write_json(self.path / "result.json", {"format": RESULT_FORMAT} | result)
+        write_json(self.path / RESULT, {"format": RESULT_FORMAT} | result)
 
     @property
     def finished(self) -> bool:
-        return (self.path / "result.json").is_file()
+        return (self.path / RESULT).is_file()
 
     def result(self) -> dict[str, Any]:
         """The result of a finished run; BadInput where there is none."""
-        return read_json(self.path / "result.json", RESULT_FORMAT)
+        return read_json(self.path / RESULT, RESULT_FORMAT)
 
 
 def _next_free(folder: Path, verb: str) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from .cost import Budget, Cost, Reach, cost_of, describe, sample_near
+from .cost import Budget, Cost, Reach, all_within, cost_of, describe, most_macs, sample_near
 from .data import Split
 from .errors import BadInput
 from .net import Net
@@ -32,6 +32,8 @@ STARTUP = 20  # candidates that every sampler but `random` draws by size before 
 EXPLORE = 4  # after that every so many-th is still drawn by size: close under a MAC budget
 SLACK = 1.2  # draws reach this far above the budget, so that what is trained and tried surrounds it
 ASKS = 50  # asks per evaluated candidate, at most
+STALE = 25  # asks in a row that gave nothing new, after which one that was not judged yet is sought
+KNOWN = 1000  # networks within the budget, up to which all of them are known
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +65,22 @@ class Search:
     _archs: dict[Plan, Arch] = field(default_factory=dict)
     _study: Any = None
     _record: Any = None
+    _stale: int = 0  # asks since the last that was judged
 
     def range(self) -> tuple[float, float]:
-        """MACs between which candidates are drawn by size: budget / 8 to 1.2 x the budget, or the space's."""
+        """MACs between which candidates are drawn by size."""
         return macs_range(self.space, self.budget, self.net.plan.classes)
 
+    @cached_property
+    def goal(self) -> int:
+        return candidates_of(self.space, self.budget, self.net.plan.classes, self.config.trials)
+
     def run(self, pending: Pending, log) -> list[Candidate]:
-        """Ask, cost, evaluate, tell until `trials` candidates are judged; best first."""
+        """Ask, cost, evaluate, tell until `goal` candidates are judged; best first."""
         self._open()
-        begun, trials, limit = time.monotonic(), self.config.trials, ASKS * self.config.trials
-        with Progress("search", trials, begun=len(self.scores), unit="candidates") as bar:
-            while len(self.scores) < trials and self._told < limit:
+        begun, limit = time.monotonic(), ASKS * self.config.trials
+        with Progress("search", self.goal, begun=len(self.scores), unit="candidates") as bar:
+            while len(self.scores) < self.goal and self._told < limit:
                 pending.check()
                 if self.timeout is not None and time.monotonic() - begun > self.timeout:
                     break
@@ -117,7 +124,9 @@ class Search:
     def _trial(self) -> tuple[Arch, float | None]:
         """One candidate; its score where it was evaluated now, None where turned away or known."""
         number = self._told
-        if self.config.sampler == "random" or len(self.scores) < STARTUP:
+        if self._stale >= STALE:
+            self._study.enqueue_trial(self._params(self._unseen(number)))
+        elif self.config.sampler == "random" or len(self.scores) < STARTUP:
             self._study.enqueue_trial(self._params(self._draw(number, *self.range())))
         elif number % EXPLORE == 0:
             self._study.enqueue_trial(self._params(self._draw(number, *self._explored())))
@@ -129,13 +138,19 @@ class Search:
         spent = self._cost(arch)
         for key, over in self.budget.excess(spent).items():
             trial.set_constraint(key, over)
-        fresh = self.budget.holds(spent) and arch not in self.scores
+        fresh = self._note(arch)
         if fresh:
             self.scores[arch] = self._score(arch, self.images)
         # one turned away has no score: complete, with the worst value, is what every sampler accepts
         self._study.tell(trial, self.scores.get(arch, 0.0))
         self._record.add_trial(self._study.get_trials(deepcopy=False)[-1])
         return arch, self.scores[arch] if fresh else None
+
+    def _note(self, arch: Arch) -> bool:
+        """Whether an architecture that was asked for is to be judged: within the budget, and not judged before."""
+        fresh = self.budget.holds(self._cost(arch)) and arch not in self.scores
+        self._stale = 0 if fresh else self._stale + 1
+        return fresh
 
     @property
     def _told(self) -> int:
@@ -152,7 +167,16 @@ class Search:
 
     def _draw(self, number: int, low: float, high: float) -> Arch:
         space, rng = self._spaces[self._resolution(number)], Random(f"{self.seed}/draw/{number}")
-        return sample_near(space, rng, low, high, self.net.plan.classes)
+        return sample_near(space, rng, low, high, self.net.plan.classes, self.budget.beside_macs)
+
+    def _unseen(self, number: int) -> Arch:
+        """One that was not judged yet where all are known, else one of any size within all budgets."""
+        rng, classes = Random(f"{self.seed}/unseen/{number}"), self.net.plan.classes
+        known = all_within(self.space, self.budget, classes, KNOWN)
+        if known is not None:
+            return rng.choice([arch for p, arch in known.items() if self._archs.get(p) not in self.scores])
+        space = self._spaces[self._resolution(number)]
+        return sample_near(space, rng, self._cost(space.smallest).macs, self.range()[1], classes, self.budget)
 
     @cached_property
     def _resolutions(self) -> tuple[int, ...]:
@@ -239,8 +263,8 @@ class Search:
         for trial in self._record.get_trials(deepcopy=False):
             self._study.add_trial(trial)
             arch = self._arch(trial.params)
-            if self.budget.holds(self._cost(arch)):
-                self.scores.setdefault(arch, trial.value)
+            if self._note(arch):
+                self.scores[arch] = trial.value
 
 
 def open_storage(url: str):
@@ -265,12 +289,17 @@ def _storage(url: str):
 
 
 def macs_range(space: Space, budget: Budget, classes: int) -> tuple[float, float]:
-    """MACs between which subnets are trained and first drawn: budget / 8 to 1.2 x budget, within the space."""
-    low = cost_of(space, space.smallest, classes).macs
-    high = cost_of(space, space.largest, classes).macs
-    if budget.macs is None:
-        return float(low), float(high)
-    return float(min(max(low, budget.macs / 8), high)), float(min(high, SLACK * budget.macs))
+    """MACs between which subnets are trained and first drawn, within the space: up to 1.2 x the most that all budgets
+    allow, from an eighth of that, or from the smallest without a MAC budget."""
+    low, high = (cost_of(space, end, classes).macs for end in (space.smallest, space.largest))
+    most = most_macs(space, budget, classes)
+    return float(low if budget.macs is None else max(low, most / 8)), float(min(high, SLACK * most))
+
+
+def candidates_of(space: Space, budget: Budget, classes: int, trials: int) -> int:
+    """How many a search will judge: `trials`, or all networks within the budget where those are fewer."""
+    known = all_within(space, budget, classes, KNOWN)
+    return trials if known is None else min(trials, len(known))
 
 
 def _in_turn(group: list[Candidate], images: Split) -> Iterator[Candidate]:

@@ -199,8 +199,8 @@ def announce(trainer: Trainer, title: str, inputs: str) -> float:
         f"({length.batch / seconds:.0f} images/s on {trainer.runtime.describe()})"
     )
     t = trainer.training
-    if length.epochs < t.max_epochs and t.epochs == "auto" and t.stop == "epochs" and t.times == 1:
-        most = t.max_epochs
+    most = t.most_epochs(len(trainer.data.train))
+    if length.epochs < most and t.epochs == "auto" and t.stop == "epochs" and t.times == 1:
         longer = format_duration(whole * most / length.epochs)
         say(f"  {most} epochs would take {longer}: begin with --set epochs={most}")
     return seconds

@@ -15,6 +15,7 @@ from .space import Arch, Space
 
 CPU_MACS = 3e12  # what train_macs = "auto" means on a CPU: about ten minutes on two cores
 EVALUATION, EVALUATIONS = 0.25, 10  # share of training's cost that evaluations may have; at least so many of them
+APART = 50  # steps between evaluations, so that short epochs do not fill the log and write a checkpoint each
 DRAWS = 1000  # steps drawn to know a method's mean MACs before it starts
 
 
@@ -25,9 +26,11 @@ class Training:
     epochs: int | Literal["auto"] = "auto"
     """Passes over the training images; auto: from train_macs."""
     max_epochs: int = 30
-    """Upper bound for epochs = auto."""
+    """Upper bound for epochs = auto, where that is not below min_steps."""
+    min_steps: int = 2000
+    """Steps that max_epochs does not take away from epochs = auto: of few images 30 epochs would train nothing."""
     train_macs: float | Literal["auto"] = "auto"
-    """Forward MACs over all passes; auto: 3e12 on a CPU, what max_epochs asks on an accelerator."""
+    """Forward MACs over all passes; auto: 3e12 on a CPU, what max_epochs and min_steps ask on an accelerator."""
     stop: Literal["epochs", "macs", "seconds"] = "epochs"
     """Where training ends: after whole epochs; at the step at which its forward MACs, a teacher's included, reach
     train_macs; or when max_seconds of training are over."""
@@ -50,11 +53,12 @@ class Training:
     calibration_images: int = 2048
     evaluate_every: int | Literal["auto"] = "auto"
     """Epochs between evaluations, of which the best is kept; auto: every epoch, or with few training images as seldom
-    as keeps their cost to a quarter of training's, but ten times at least."""
+    as keeps their cost to a quarter of training's, and 50 steps apart, but ten times at least."""
 
     def __post_init__(self):
         lowest = {
-            "epochs": 1, "max_epochs": 1, "train_macs": 1, "batch": 2, "calibration_images": 2, "evaluate_every": 1,
+            "epochs": 1, "max_epochs": 1, "min_steps": 0, "train_macs": 1, "batch": 2, "calibration_images": 2,
+            "evaluate_every": 1,
         }  # fmt: skip
         for name, low in lowest.items():
             value = getattr(self, name)
@@ -73,6 +77,14 @@ class Training:
         for name in ("warmup", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise BadInput(f"{name} = {getattr(self, name):g} is a share: give 0 (none) to below 1")
+
+    def most_epochs(self, images: int) -> int:
+        """The upper bound for epochs = auto with so many training images."""
+        return max(self.max_epochs, math.ceil(self.min_steps / self.steps_of(images)))
+
+    def steps_of(self, images: int) -> int:
+        """Steps of an epoch; fewer images than a batch are one smaller batch."""
+        return max(1, images // min(self.batch, images))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +125,14 @@ def length_of(
         total += first + method.share * sum(others)
     mean = total / DRAWS + teacher
     batch = min(training.batch, images)
-    steps = max(1, images // batch)
+    steps, most = training.steps_of(images), training.most_epochs(images)
     asked = training.train_macs if training.train_macs != "auto" else CPU_MACS if cpu else math.inf
     in_epochs = min(asked / (mean * steps * batch), 1e6)
     seconds = training.times * training.max_seconds if training.stop == "seconds" else 0.0
     if training.stop == "macs":
-        epochs = in_epochs if math.isfinite(asked) else float(training.max_epochs)
+        epochs = in_epochs if math.isfinite(asked) else float(most)
     elif training.epochs == "auto":
-        epochs = min(training.max_epochs, max(1, round(in_epochs)))
+        epochs = min(most, max(1, round(in_epochs)))
     else:
         epochs = training.epochs
     whole = asked * training.times if training.stop == "macs" and math.isfinite(asked) else 0.0
@@ -132,7 +144,8 @@ def evaluate_every(training: Training, epochs: float, images: int, judged: int) 
     passes of `judged` images, and of three times `images`, which a plain epoch's forward and backward come to."""
     if training.evaluate_every != "auto":
         return training.evaluate_every
-    return max(1, min(math.ceil(judged / (EVALUATION * 3 * images)), int(epochs) // EVALUATIONS))
+    seldom = max(judged / (EVALUATION * 3 * images), APART / training.steps_of(images))
+    return max(1, min(math.ceil(seldom), int(epochs) // EVALUATIONS))
 
 
 def _whole(epochs: float) -> float:

@@ -1,5 +1,6 @@
 """Law 2 on small spaces, the memory model by hand, budgets, and what is done to a space under one."""
 
+import itertools
 import math
 from random import Random
 
@@ -10,10 +11,23 @@ from hypothesis import strategies as st
 from test_space import SPACES, archs_of, bounds_of, every_space, made, stage
 from torch.utils.flop_counter import FlopCounterMode
 
-from nasaug.cost import Budget, Cost, cost, cost_of, crop, describe, layer_costs, reach, sample_near
+from nasaug.cost import (
+    Budget,
+    Cost,
+    all_within,
+    cost,
+    cost_of,
+    crop,
+    describe,
+    layer_costs,
+    most_macs,
+    reach,
+    sample_near,
+)
 from nasaug.errors import BadInput
 from nasaug.net import Net
 from nasaug.plan import BLOCKS, Spec, from_specs, plan
+from nasaug.space import Arch
 from nasaug.spacefile import from_dict as space_from_dict
 from nasaug.spacefile import load
 
@@ -277,6 +291,7 @@ def test_reach_tells_smallest_middle_largest_and_the_share_within(mobilenet):
         (Budget(params=10_000), "--param-budget 10k", "18.4k parameters"),
         (Budget(peak=1024), "--sram-budget 1 KB", "1.5 KB peak SRAM"),
         (Budget(macs=10**9, flash=10_240), "--flash-budget 10 KB", "19.2 KB flash"),
+        (Budget(10**9, 9, 9), "--param-budget 9 --sram-budget 9 B", "18.4k parameters, 1.5 KB peak SRAM; ask for at"),
     ],
 )
 def test_an_impossible_budget_is_refused_naming_the_smallest_possible(mobilenet, budget, option, smallest):
@@ -297,6 +312,52 @@ def test_architectures_near_a_size_are_spread_evenly_over_its_logarithm(mobilene
     places = shares(mobilenet, low, high, 240)
     for quantile in (0.1, 0.25, 0.5, 0.75, 0.9):
         assert places[int(quantile * len(places))] == pytest.approx(quantile, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "limits", [Budget(peak=8192), Budget(peak=2048), Budget(params=50_000), Budget(flash=30_000, peak=4096)], ids=str
+)
+def test_what_is_drawn_near_a_size_keeps_within_limits_and_is_as_large_as_they_allow(mobilenet, limits):
+    most = most_macs(mobilenet, limits, 10)
+    drawn = [sample_near(mobilenet, Random(i), most / 8, most, 10, limits) for i in range(60)]
+    costs = [cost_of(mobilenet, arch, 10) for arch in drawn]
+    assert all(limits.holds(c) for c in costs) and all(mobilenet.contains(arch) for arch in drawn)
+    assert len(set(drawn)) > 25 and sorted(c.macs for c in costs)[30] > most / 8
+
+
+def test_limits_that_a_draw_is_within_change_nothing_of_it(mobilenet):
+    for seed in range(20):
+        free = sample_near(mobilenet, Random(seed), 1e5, 1e6, 10)
+        assert sample_near(mobilenet, Random(seed), 1e5, 1e6, 10, Budget(peak=64 * 1024)) == free
+
+
+SMALL = {
+    "divisor": 8, "resolution": [8, 12],
+    "stage": [
+        stage("stem", "conv", width=[4, 8, 12], kernel=[1, 3], stride=[2, 1], act="relu"),
+        stage("s1", "basic", width=[8, 16], depth=[1, 2], expand=[0.5, 0.75, 1], kernel=3, first="project"),
+        stage("pool", "pool"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [Budget(), Budget(10**6), Budget(60_000), Budget(peak=800), Budget(params=1500), Budget(90_000, 3000, 900)],
+    ids=str,
+)
+def test_all_networks_within_a_budget_are_known(budget):
+    """Those that a look at every choice finds; also where choices of one block come to one width."""
+    space = space_from_dict(SMALL | {"format": "nasaug-space/1", "name": "small"}, "small.toml", BLOCKS)
+    archs = (Arch(space.name, values) for values in itertools.product(*(axis.choices for axis in space.axes)))
+    plans = {plan(space, space.canonical(arch), 10) for arch in archs}
+    within = {p for p in plans if budget.holds(cost(p))}
+    assert within and set(all_within(space, budget, 10, 1000)) == within
+    assert all(plan(space, arch, 10) == p for p, arch in all_within(space, budget, 10, 1000).items())
+    assert all_within(space, budget, 10, len(within)) is not None
+    assert all_within(space, budget, 10, len(within) - 1) is None
+    most = max(cost(p).macs for p in within)
+    assert 0.8 * most <= most_macs(space, budget, 10) <= max(most, budget.macs or 0)
 
 
 def test_uniform_choices_would_lie_far_below_a_large_budget(mobilenet):

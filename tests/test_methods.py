@@ -599,10 +599,10 @@ def test_epochs_follow_from_the_compute_asked_for():
     base = base_of()
     macs = cost(base.plan).macs
     for asked, epochs in ((7 * 960 * macs, 7), (7.4 * 960 * macs, 7), (1, 1), (1e15, 30)):
-        found = length(Baseline(), base, Training(train_macs=asked, batch=96))
+        found = length(Baseline(), base, Training(train_macs=asked, batch=96, min_steps=0))
         assert (found.epochs, found.steps_per_epoch, found.macs_per_image) == (epochs, 10, macs)
         assert found.macs == epochs * 960 * macs and found.steps == 10 * epochs
-    assert length(Baseline(), base, Training(train_macs=1e15, max_epochs=5)).epochs == 5
+    assert length(Baseline(), base, Training(train_macs=1e15, max_epochs=5, min_steps=0)).epochs == 5
     assert length(Baseline(), base, Training(train_macs=1e15, epochs=2)).epochs == 2
 
 
@@ -611,6 +611,27 @@ def test_without_a_wish_a_cpu_has_three_trillion_macs_and_a_gpu_all_epochs():
     images = round(3e12 / 12 / cost(base.plan).macs)
     assert length(Baseline(), base, Training(), images).epochs == 12
     assert length(Baseline(), base, Training(), images, cpu=False).epochs == 30
+
+
+@pytest.mark.parametrize(
+    ("images", "steps"), [(45_000, 30 * 351), (8_600, 30 * 67), (8_500, 31 * 66), (540, 2000), (130, 2000), (20, 2000)]
+)
+@pytest.mark.parametrize("stop", ["epochs", "macs"])
+def test_few_images_are_trained_on_for_two_thousand_steps_where_compute_allows(images, steps, stop):
+    """max_epochs is meant for many images; with few it would leave a fiftieth of the compute that was given."""
+    found = length(Baseline(), base_of(), Training(stop=stop), images, cpu=False)
+    assert found.steps == steps
+
+
+def test_the_least_steps_are_no_more_than_the_compute_and_no_rule_for_epochs_that_are_given():
+    base = base_of()
+    epoch = 512 * cost(base.plan).macs  # 4 steps of 128 of the 540 images
+    assert length(Baseline(), base, Training(train_macs=90.2 * epoch), 540).epochs == 90
+    assert length(Baseline(), base, Training(train_macs=1e15), 540).epochs == 500
+    assert length(Baseline(), base, Training(train_macs=1e15, min_steps=161), 540).epochs == 41
+    assert length(Baseline(), base, Training(train_macs=1e15, max_epochs=700), 540).epochs == 700
+    assert length(Baseline(), base, Training(epochs=3), 540).epochs == 3
+    assert length(Baseline(), base, Training(train_macs=1e15, times=0.2), 540).epochs == 100
 
 
 def test_augmented_nets_enter_by_their_mean():
@@ -635,7 +656,7 @@ def test_fewer_images_than_a_batch_are_one_smaller_batch():
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("epochs", 0), ("max_epochs", 0), ("train_macs", 0.5), ("batch", 1), ("calibration_images", 1),
+    [("epochs", 0), ("max_epochs", 0), ("min_steps", -1), ("train_macs", 0.5), ("batch", 1), ("calibration_images", 1),
      ("lr", 0.0), ("lr", -1.0), ("warmup", 1.0), ("label_smoothing", 1.0), ("momentum", 1.0),
      ("momentum", -0.1), ("weight_decay", -1e-4)],
 )  # fmt: skip
@@ -687,5 +708,8 @@ def test_few_images_are_evaluated_seldom_and_the_last_epoch_always():
     assert every(epochs=150, images=1000, judged=7000) == 10  # 7,000 of the 750 that an epoch may have
     assert every(epochs=40, images=1000, judged=7000) == 4  # ten evaluations at least
     assert every(epochs=4, images=1000, judged=7000) == 1
+    assert every(epochs=500, images=540, judged=100) == 13  # of 4 steps: 50 steps apart
+    assert every(epochs=2000, images=20, judged=10) == 50
+    assert every(epochs=60, images=4000, judged=100) == 2  # of 31 steps
     with pytest.raises(BadInput, match="evaluate_every = 0"):
         Training(evaluate_every=0)

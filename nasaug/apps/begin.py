@@ -26,12 +26,13 @@ from ..settings import Recipe
 JOB, JOB_FILE = "nasaug-job/1", "job.json"
 
 
-def run_to_resume(verb: str, run: Path | None) -> Path:
-    """The run named by --run, else the verb's last unfinished one."""
+def run_to_resume(verb: str, run: Path | None, *, extend: bool = False) -> Path:
+    """The run named by --run, else the verb's last unfinished one; to `extend` where there is none, its last."""
     if run is not None:
         return run
     begun = [p.parent for p in Path("runs").glob(f"{verb}-*/{JOB_FILE}")]
-    left = [p for p in begun if not RunDir(p).finished and p.name.rpartition("-")[2].isdecimal()]
+    begun = [p for p in begun if p.name.rpartition("-")[2].isdecimal()]
+    left = [p for p in begun if not RunDir(p).finished] or (begun if extend else [])
     if not left:
         raise BadInput(f"no unfinished run of {verb} in ./runs; name one with --run PATH")
     return max(left, key=lambda p: int(p.name.rpartition("-")[2]))
@@ -58,15 +59,17 @@ def write_job(run: RunDir, verb: str, record: Record, **what: Any) -> None:
 
 
 @contextlib.contextmanager
-def resumed(verb: str, common: Any, asked: Any) -> Iterator[tuple[RunDir, dict, Any, Any]]:
+def resumed(
+    verb: str, common: Any, asked: Any, extend: bool = False
+) -> Iterator[tuple[RunDir, dict, Any, Any]]:
     """The run to go on with, held; its job; and the options, whose paths are absolute where that is needed.
 
     What the run remembers of paths is meant from the folder that it was begun in, so that is the working folder within,
     where it is there still. Of a project that was moved or copied as a whole it is the folder in the same place."""
-    path, here = run_to_resume(verb, common.run), Path.cwd()
+    path, here = run_to_resume(verb, common.run, extend=extend), Path.cwd()
     with RunDir.resume(path) as run, stopping(verb, run):
         job = read_job(path, verb)
-        begun = _begun_in(job.pop("where", {}), path.resolve(), here)
+        begun = _begun_in(job.get("where", {}), path.resolve(), here)
         if begun == here:
             yield run, job, common, asked
             return

@@ -81,7 +81,7 @@ class PlayOff:
         for i, c in enumerate(finalists, 1):
             name = self.search.space.id(c.arch)
             if name not in known:
-                known[name] = self._train(c, length, run, f"finalist {i} of {len(finalists)}", name)
+                known[name] = self._train(c, length, run, _title(i, len(finalists)), name)
                 files.write_json(run.path / FILE, begun)
             (run.path / _checkpoint(name)).unlink(missing_ok=True)
         if not any(known.values()):
@@ -110,6 +110,18 @@ def begun_with(run: RunDir) -> dict | None:
     """What a run's finalists have come to, and how many candidates they were chosen from; None where none was begun."""
     path = run.path / FILE
     return files.read_json(path, FORMAT) if path.is_file() else None
+
+
+def forget(run: RunDir, count: int) -> None:
+    """Drop what the play-off of `count` finalists has left: there will be another, of more candidates."""
+    for i in range(1, count + 1):
+        run.rewind(_title(i, count), step=0)
+    for path in (run.path / FILE, *run.path.glob(_checkpoint("*"))):
+        path.unlink(missing_ok=True)
+
+
+def _title(i: int, count: int) -> str:
+    return f"finalist {i} of {count}"
 
 
 def _checkpoint(name: str) -> str:

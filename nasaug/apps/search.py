@@ -8,29 +8,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
-from .. import archfile
+from .. import archfile, files
 from .. import data as datasets
 from ..caveats import curves_of, warn_of_curves
 from ..cost import Budget, cost, crop, describe, reach, sample_near
 from ..data import Data, Info, Record
 from ..engine import Trainer
 from ..errors import BadInput
-from ..methods import Base
+from ..methods import Base, SandwichWithin
 from ..models import load_net, save_net
 from ..net import Net
 from ..plan import BLOCKS, Plan, plan
 from ..progress import say
 from ..recipe import load as load_recipe
-from ..rundir import HIDDEN, RunDir, without_passwords
+from ..rundir import HIDDEN, RESULT, RunDir, without_passwords
 from ..runtime import Runtime, deferred_stop, open_runtime
-from ..search import Search, macs_range, report_reach
+from ..search import Search, candidates_of, macs_range, report_reach
 from ..settings import CHANGE_NOTHING, Recipe
 from ..space import Space
 from ..spacefile import load
 from ..train import Job, announce, carry_out, load_data, make_job, make_scorer, make_trainer
 from ..units import format_duration, parse_quantity
-from .begin import at_path, refuse_existing, resumed, stopping, write_job
-from .finalists import PlayOff, begun_with
+from .begin import JOB_FILE, at_path, refuse_existing, resumed, stopping, write_job
+from .finalists import PlayOff, begun_with, forget
 from .results import FOUND, SUPERNET, write_results
 from .storage import absolute_storage, check_storage, own_storage, storage_faults
 
@@ -113,8 +113,8 @@ def run_search(ready: Ready, run: RunDir) -> dict:
     )  # fmt: skip
     search.net = supernet(ready, search, run).to(ready.runtime.device)
     finalists = begun_with(run)
-    if finalists:  # stage 2 is over, whatever time a resumed run has, and however its candidates were counted
-        search.config = replace(search.config, trials=1)
+    if finalists:  # stage 2 is over, whatever time a resumed run has
+        search.config = replace(search.config, trials=finalists["candidates"])
     with deferred_stop() as pending, storage_faults(search.storage):
         ranked = search.run(pending, lambda arch, top1: run.log("candidate", arch=arch, val_top1=top1))
     begun = time.perf_counter()
@@ -146,12 +146,14 @@ def play_off(ready: Ready, search: Search, run: RunDir) -> PlayOff:
 
 
 def _job(ready: Ready) -> Job:
-    """The supernet's training; its subnets are of about the budget's size unless the recipe says else."""
+    """The supernet's training; its subnets are of about the size that the budgets allow unless the recipe says else."""
     low, high = macs_range(ready.space, ready.request.budget, ready.largest.classes)
     recipe, sandwich = ready.recipe, ready.recipe.sandwich
     if recipe.search.lr != "auto":
         recipe = replace(recipe, lr=recipe.search.lr)
-    method = replace(sandwich, low=sandwich.low or low, high=sandwich.high or high)
+    method = SandwichWithin(
+        sandwich.samples, sandwich.every, sandwich.low or low, sandwich.high or high, ready.request.budget.beside_macs
+    )
     base = Base(ready.largest, ready.space, ready.space.largest)
     return make_job(recipe, method, base, images=len(ready.data.train), runtime=ready.runtime)
 
@@ -159,14 +161,17 @@ def _job(ready: Ready) -> Job:
 def estimate(trainer: Trainer, search: Search) -> str:
     """How long stage 2 will take: one candidate of the budget's size, judged on the untrained supernet."""
     low, high = macs_range(search.space, search.budget, trainer.plan.classes)
-    arch = sample_near(search.space, Random("estimate"), (low * high) ** 0.5, high, trainer.plan.classes)
+    limits = search.budget.beside_macs
+    arch = sample_near(search.space, Random("estimate"), (low * high) ** 0.5, high, trainer.plan.classes, limits)
     begun = time.perf_counter()
     p = plan(search.space, arch, trainer.plan.classes)
     search.scorer.top1(search.scorer.calibrated(trainer.net, p), search.images)
     each = time.perf_counter() - begun
     finalist = each * len(search.scorer.data.val) / max(1, len(search.images))
-    whole = each * search.config.trials + finalist * search.config.finalists
-    return f"{search.config.trials} candidates at about {each:.1f} s, {format_duration(whole)} in all;"
+    count = candidates_of(search.space, search.budget, trainer.plan.classes, search.config.trials)
+    whole = each * count + finalist * min(count, search.config.finalists)
+    shown = f"{count} candidates" if count == search.config.trials else f"the {count} networks within the budget"
+    return f"{shown} at about {each:.1f} s, {format_duration(whole)} in all;"
 
 
 def command(common, given: dict, budget: Budget, timeout: str | None, storage: str | None) -> None:
@@ -197,18 +202,48 @@ def _seconds(timeout: str | None) -> float | None:
 
 
 def _resume(common, given: dict, request: Request) -> None:
-    with resumed("search", common, request) as (run, job, common, request):
+    """Go on with a run, to more candidates than it was begun for where more trials or another timeout are given."""
+    said = {item.partition("=")[0].strip() for item in common.set}
+    extend = given["search.trials"] is not None or "search.trials" in said or request.timeout is not None
+    with resumed("search", common, request, extend=extend) as (run, job, common, request):
         path, begun = run.path, run.path / "recipe.toml"
-        recipe = common.settings(given, data=load_recipe(begun, Recipe).data.name, begun=begun)
-        run.check_settings(recipe, CHANGE_NOTHING)
+        recipe = load_recipe(begun, Recipe)
+        asked = common.settings(given, data=recipe.data.name, begun=begun)
+        run.check_settings(asked, (*CHANGE_NOTHING, "search.trials"))
         request = _resumed(request, Request(Budget(**job["budget"]), job["storage"], job["timeout"]), path)
-        if run.finished:
+        trials, judged = asked.search.trials, _judged(run)
+        if trials < judged:
+            rule = f"{path} has judged {judged} candidates already, more than search.trials = {trials}"
+            raise BadInput(f"{rule}; give at least {judged}, or start a new run")
+        other = trials != recipe.search.trials or request.timeout != job["timeout"]
+        if run.finished and not (other and judged < trials):
             say(f"{path} is finished already; what it found is in {path / FOUND}")
-        else:
-            recipe = at_path(recipe, common.data)
-            ready = prepare(recipe, request, common, begun=Record.of_run(path), resumed=True)
-            run.go_on_with(recipe)
-            _finish(ready, run)
+            say("for more candidates give more --trials" + (", or another --timeout" if judged < trials else ""))
+            return
+        asked = at_path(asked, common.data)
+        ready = prepare(asked, request, common, begun=Record.of_run(path), resumed=True)
+        run.go_on_with(asked)
+        if other:
+            _extend(run, ready, job, judged)
+        _finish(ready, run)
+
+
+def _judged(run: RunDir) -> int:
+    """How many candidates the run has judged so far."""
+    counted = run.result() if run.finished else begun_with(run)
+    return counted["candidates"] if counted else sum(e["event"] == "candidate" for e in run.read_log())
+
+
+def _extend(run: RunDir, ready: Ready, job: dict, judged: int) -> None:
+    """Make it a run that was begun for so many trials and so much time, and is not finished.
+
+    The result goes first: a run that is cut off in between goes on as it was begun."""
+    trials = ready.recipe.search.trials
+    if judged < trials:
+        (run.path / RESULT).unlink(missing_ok=True)
+        forget(run, min(judged, ready.recipe.search.finalists))
+    files.write_json(run.path / JOB_FILE, job | {"timeout": ready.request.timeout})
+    say(f"{run.path} has judged {judged} candidates and goes on to {trials}")
 
 
 def _resumed(asked: Request, begun: Request, path: Path) -> Request:

@@ -151,11 +151,10 @@ def draw(
     splits = torch.full((len(record.files),), train, dtype=torch.uint8)
     known = torch.zeros(len(splits), dtype=torch.bool)
     kept = like is not None and like.whole
-    if like is not None and like.record.classes == record.classes:
-        found, same = _matched(like.record, record)
-        theirs = like.record.splits[same]
-        splits[found[same]] = theirs if kept else torch.where(theirs == test, test, train).to(torch.uint8)
-        known[found[same]] = True
+    if like is not None:
+        theirs = _splits_in(like.record, record)
+        known = theirs >= 0
+        splits[known] = (theirs if kept else torch.where(theirs == test, test, train))[known].to(torch.uint8)
     for split, places in given.items():
         if split != "train":
             splits[places] = SPLITS.index(split)
@@ -185,6 +184,20 @@ def draw(
         check_train_images(record.name, train_images, len(record.classes), most)
         hold_out("spare", most - train_images, most, split_seed, fixed)
     return replace(record, splits=splits)
+
+
+def _splits_in(one: Record, two: Record) -> Tensor:
+    """For each file of `two` the split that it has in `one` whatever it is called there, int64; -1 where it is not."""
+    there: dict[bytes, int] = {}
+    for key, split in zip(_identities(one), one.splits.tolist(), strict=True):
+        there[key] = min(split, there.get(key, split))  # of copies in several splits: what was trained on is so
+    return torch.tensor([there.get(key, -1) for key in _identities(two)], dtype=torch.int64)
+
+
+def _identities(record: Record) -> list[bytes]:
+    """The digest of each file, or where it was not read its name and size."""
+    rows = zip(record.files.tolist(), record.sizes.tolist(), record.digests.numpy(), strict=True)
+    return [row.tobytes() if row.any() else file + f" {size}".encode() for file, size, row in rows]
 
 
 def _matched(one: Record, two: Record) -> tuple[Tensor, Tensor]:

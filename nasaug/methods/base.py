@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from ..cost import sample_near
+from ..cost import UNLIMITED, Budget, sample_near
 from ..plan import Plan
 from ..space import KINDS, Arch, Space
 
@@ -38,9 +38,9 @@ class Draw:
         """An architecture of the space, at or above `low` on the axes of a `free` kind."""
         return self.space.sample(self.rng, low=low, free=free)
 
-    def near(self, low: float, high: float) -> Arch:
-        """An architecture whose log MACs are about uniform between `low` and `high`."""
-        return sample_near(self.space, self.rng, low, high, self.classes)
+    def near(self, low: float, high: float, limits: Budget = UNLIMITED) -> Arch:
+        """An architecture within the limits whose log MACs are about uniform between `low` and `high`."""
+        return sample_near(self.space, self.rng, low, high, self.classes, limits)
 
 
 class Method(Protocol):

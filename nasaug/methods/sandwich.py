@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..cost import cost_of
+from ..cost import UNLIMITED, Budget, cost_of
 from ..errors import BadInput
 from ..space import Arch, Space
 from .base import Base, Draw
@@ -45,8 +45,11 @@ class Sandwich:
         )
         # always at the lowest resolution, the smallest would fit the narrow weights to that one alone
         smallest = draw.sample(low=space.smallest, free=("resolution",))
-        drawn = [draw.near(low, high) for _ in range(self.samples)]
+        drawn = [self.sample(draw, low, high) for _ in range(self.samples)]
         return [*(() if draw.step % self.every else (space.largest,)), smallest, *drawn]
+
+    def sample(self, draw: Draw, low: float, high: float) -> Arch:
+        return draw.near(low, high)
 
     def losses(self, step):
         x, y = step.view("train")
@@ -67,3 +70,13 @@ class Sandwich:
 
     def on_epoch(self, trainer) -> None:
         pass
+
+
+@dataclass(frozen=True, slots=True)
+class SandwichWithin(Sandwich):
+    """With samples that keep to budgets beside that of MACs, as the subnets do that the search will judge."""
+
+    limits: Budget = UNLIMITED
+
+    def sample(self, draw: Draw, low: float, high: float) -> Arch:
+        return draw.near(low, high, self.limits)

@@ -205,7 +205,10 @@ REFUSED = {
         "--run runs/search-1 --mac-budget 99k": "was begun under MACs <= 100k, not MACs <= 99k; start",
         "--run runs/search-1 --set epochs=7": r"epochs \(begun with 2, asked 7\)",
         "--run runs/search-1 --seed 1": r"with other settings: seed \(begun with 0, asked 1\); resume",
-        "--run runs/search-1 --trials 9": r"search.trials \(begun with 4, asked 9\)",
+        "--run runs/search-1 --trials 3": "judged 4 candidates already, more than search.trials = 3; give at least 4",
+        "--run runs/search-1 --trials 9 --seed 1": r"with other settings: seed \(begun with 0, asked 1\)",
+        "--run runs/search-1 --trials 9 --mac-budget 99k": "was begun under MACs <= 100k, not MACs <= 99k",
+        "--trials 9 --run runs/netaug-train-1": "is a run of netaug-train, not of search",
         "--run runs/search-1 --storage sqlite:///x.db": "was begun with another --storage",
     },
     "netaug-train --resume": {

@@ -18,6 +18,7 @@ from nasaug.cost import cost
 from nasaug.data import Data, DataConfig, load
 from nasaug.engine import Trainer
 from nasaug.errors import BadInput
+from nasaug.methods import SandwichWithin
 from nasaug.plan import plan
 
 SUPERNET = Path("runs/search-1/supernet.safetensors")
@@ -48,6 +49,34 @@ def test_a_run_holds_recipe_environment_log_and_figures(finished, monkeypatch):
     result = json.loads(Path("runs/netaug-train-1/result.json").read_text())
     assert result["init"] == "inherit" and [row["epoch"] for row in result["val"]] == [1, 2]
     assert {"ladder", "augmented_over_base", "train_macs", "seconds", "test_top1"} <= result.keys()
+
+
+@pytest.mark.parametrize(
+    ("budgets", "most"),
+    [
+        (("--mac-budget", "5M", "--sram-budget", "1.2KB"), {"peak": 1229}),
+        (("--mac-budget", "1G", "--param-budget", "1.3k"), {"params": 1300}),
+        (("--flash-budget", "1.4KB", "--sram-budget", "2KB"), {"flash": 1434, "peak": 2048}),
+    ],
+)
+def test_under_a_tight_budget_beside_a_loose_one_what_is_trained_and_found_is_within_it(
+    laid_out, monkeypatch, budgets, most
+):
+    trained, nets = [], SandwichWithin.nets
+    monkeypatch.setattr(SandwichWithin, "nets", lambda method, draw: trained.append(nets(method, draw)) or trained[-1])
+    said = done("search", *QUICK, *budgets, "--trials", "6").out
+    result = json.loads(Path("runs/search-1/result.json").read_text())
+    space = archfile.read("found.json").space
+    sampled = {arch for step in trained for arch in step[-3:]}  # after the largest, where it is, and the smallest
+    for c in (result, *(cost(plan(space, arch, 10))._asdict() for arch in sampled)):
+        assert all(c[key] <= limit for key, limit in most.items())
+    assert len(sampled) > 3 and result["candidates"] == 6 and "6 candidates at about" in said
+
+
+def test_a_search_says_how_many_networks_there_are_where_these_are_fewer_than_its_trials(laid_out):
+    said = done(*SEARCH[:-1], "8k", "--trials", "100").out
+    count = json.loads(Path("runs/search-1/result.json").read_text())["candidates"]
+    assert 1 < count < 100 and f"then the search: the {count} networks within the budget at about" in said
 
 
 # --- who sees which images --------------------------------------------------------------------------------------

@@ -90,17 +90,21 @@ def test_a_finished_run_says_so_and_stays_as_it_is(stopped_here):
         assert {p for p in after if after[p] != before.get(p)} <= {f"{run}/.lock"}
 
 
-def test_a_search_whose_finalists_were_begun_judges_no_more_candidates(stopped_here, monkeypatch):
-    """Not with more time either: the finalists would be others."""
+def test_a_search_whose_finalists_were_begun_judges_no_more_candidates_unless_told_to(stopped_here, monkeypatch):
     long = ("search", *QUICK, "--mac-budget", "100k", "--trials", "500", "--run", "r")
     with monkeypatch.context() as patched:
         patched.setattr(PlayOff, "_train", stop)
         assert call(*long, "--timeout", "0.3s").code == 143
     before = json.loads(Path("r/finalists.json").read_text())
     assert 1 <= before["candidates"] < 500 and before["top1"] == {}
-    done("search", "--resume", "--run", "r", "--timeout", "1h")
+    shutil.copytree("r", "more")
+    done("search", "--resume", "--run", "r", "--timeout", "0.3s")  # what it was begun with
     assert json.loads(Path("r/result.json").read_text())["candidates"] == before["candidates"]
     assert len(json.loads(Path("r/finalists.json").read_text())["top1"]) == 2
+    more = before["candidates"] + 3
+    done("search", "--resume", "--run", "more", "--timeout", "1h", "--trials", str(more))
+    assert json.loads(Path("more/result.json").read_text())["candidates"] == more
+    assert json.loads(Path("more/finalists.json").read_text())["candidates"] == more
 
 
 def test_a_run_of_an_older_version_that_lacks_a_recipe_key_is_resumed(stopped_here):

@@ -1,0 +1,137 @@
+"""A search that was begun for fewer candidates than are wanted now, or for less time: --resume with more of either."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from tiny import QUICK, SEARCH, call, done, refused, timeless, tree
+
+from nasaug.apps.finalists import PlayOff
+from nasaug.runtime import Stopped
+from nasaug.search import Search
+
+RUN = Path("runs/search-1")  # finished, with 4 candidates
+EXTEND = ("search", "--resume", "--run", str(RUN))
+
+
+def read(path: Path) -> dict:
+    return timeless(json.loads(path.read_text()))
+
+
+def logged(run: Path) -> list[dict]:
+    return [timeless(json.loads(line)) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def candidates(run: Path) -> list[str]:
+    """In the order in which they were judged."""
+    return [row["arch"] for row in logged(run) if row["event"] == "candidate"]
+
+
+@pytest.fixture(scope="module")
+def whole(finished, tmp_path_factory):
+    """The run of a search of 9 candidates that was not stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(finished)
+        done(*SEARCH, "--trials", "9", "--run", str(folder / "run"))
+    return folder / "run"
+
+
+def same_as(whole: Path, run: Path) -> None:
+    """All that was judged and found is what an uninterrupted search of as many candidates comes to."""
+    for name in ("candidates.json", "pareto.json", "finalists.json", "result.json"):
+        assert read(run / name) == read(whole / name), name
+    assert logged(run) == logged(whole)
+    assert read(run / "found.json")["cost"] == read(Path("found.json"))["cost"] == read(whole / "found.json")["cost"]
+    assert "trials = 9" in (run / "recipe.toml").read_text()
+
+
+def test_a_finished_search_goes_on_to_more_candidates_with_the_same_first(here, whole, monkeypatch):
+    first, supernet = candidates(RUN), (RUN / "supernet.safetensors").stat().st_mtime_ns
+    said = done(*EXTEND, "--trials", "9").out
+    assert f"{RUN} has judged 4 candidates and goes on to 9" in said
+    assert candidates(RUN)[:4] == first and (RUN / "supernet.safetensors").stat().st_mtime_ns == supernet
+    same_as(whole, RUN)
+    before = tree()
+    assert "is finished already" in done(*EXTEND, "--trials", "9").out  # the same command again
+    assert {path for path, held in tree().items() if before.get(path) != held} <= {f"{RUN}/.lock"}
+    said = refused(*EXTEND, "--trials", "8")
+    assert f"{RUN} has judged 9 candidates already, more than search.trials = 8; give at least 9" in said
+
+
+def test_in_two_parts_and_without_a_name_it_comes_to_the_same(here, whole):
+    for option in (("--trials", "6"), ("--set", "search.trials=9")):
+        done("search", "--resume", *option)  # there is no unfinished one
+    same_as(whole, RUN)
+    assert "no unfinished run of search" in refused("search", "--resume")
+
+
+@pytest.mark.parametrize("stopped", ["run", "_trial", "finalists", "_train"])
+def test_stopped_while_it_goes_on_it_is_resumed_without_saying_so_again(here, whole, monkeypatch, stopped):
+    owner = PlayOff if stopped == "_train" else Search
+    done_before, times = getattr(owner, stopped), []
+
+    def stop(*args):
+        times.append(stopped)
+        if stopped == "_trial" and len(times) < 3:
+            return done_before(*args)
+        raise Stopped(signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, stopped, stop)
+        assert call(*EXTEND, "--trials", "9").code == 143
+    assert not (RUN / "result.json").exists()
+    done("search", "--resume")
+    same_as(whole, RUN)
+
+
+@pytest.mark.parametrize("trials", [9, 3])
+def test_an_unfinished_search_goes_on_to_more_candidates_or_fewer(here, whole, monkeypatch, trials):
+    judge, times = Search._trial, []
+
+    def stop(search):
+        times.append(1)
+        if len(times) > 2:
+            raise Stopped(signal.SIGTERM)
+        return judge(search)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Search, "_trial", stop)
+        assert call(*SEARCH, "--trials", "6", "--run", "part").code == 143
+    judged = len(candidates(Path("part")))
+    if judged > 1:
+        said = refused("search", "--resume", "--run", "part", "--trials", str(judged - 1))
+        assert f"part has judged {judged} candidates already" in said
+    done("search", "--resume", "--run", "part", "--trials", str(trials))
+    assert candidates(Path("part")) == candidates(whole)[:trials]
+    if trials == 9:
+        same_as(whole, Path("part"))
+
+
+def test_a_search_that_ran_out_of_time_goes_on_with_more(here, whole, monkeypatch):
+    slow = Search._trial
+
+    def hour_long(search):
+        search.timeout = -1.0 if len(search.scores) == 4 else search.timeout
+        return slow(search)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Search, "_trial", hour_long)
+        done(*SEARCH, "--trials", "9", "--timeout", "1h", "--run", "slow")
+    judged = read(Path("slow/result.json"))["candidates"]
+    assert 4 <= judged < 9
+    again = ("search", "--resume", "--run", "slow")
+    assert "is finished already" in done(*again, "--timeout", "1h").out  # begun so
+    assert "more --trials, or another --timeout" in done(*again).out
+    done(*again, "--timeout", "2h")
+    same_as(whole, Path("slow"))
+    assert json.loads(Path("slow/job.json").read_text())["timeout"] == 7200
+
+
+def test_one_without_more_networks_to_judge_stays_as_it_is(here):
+    done("search", *QUICK, "--mac-budget", "6k", "--run", "few")
+    found = read(Path("few/result.json"))
+    assert found["candidates"] < 4
+    done("search", "--resume", "--run", "few", "--trials", "50")
+    assert read(Path("few/result.json")) == found
