@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import re
-import shlex
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import IO, Any
 from nasaug import recipe
 from nasaug.errors import BadInput, RunFault
 from nasaug.files import read_json, to_json, write_error, write_json, write_whole
+from nasaug.streams import command_line
 
 RESULT_FORMAT = "nasaug-result/1"
 LOCK = ".lock"
@@ -220,7 +220,7 @@ def describe_environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cores": cores(),
         "commit": _commit(),
-        "command": without_passwords(shlex.join(sys.orig_argv)),
+        "command": without_passwords(command_line(*sys.orig_argv)),
     }
 
 

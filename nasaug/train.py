@@ -25,10 +25,11 @@ from .net import Net
 from .plan import Plan, plan
 from .progress import Progress, say
 from .rundir import RunDir
-from .runtime import Runtime, deferred_stop
+from .runtime import Runtime
 from .scoring import Scorer
 from .settings import Recipe
 from .space import Arch, Space
+from .stops import deferred_stop
 from .tasks import Classify
 from .tasks.classify import top1
 from .teacher import Teacher

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -31,8 +30,10 @@ from ..kernels import choice
 from ..progress import say
 from ..recipe import differing, dump, flatten, load, to_dict
 from ..rundir import LOCK, RunDir, cores
-from ..runtime import Runtime, deferred_stop, open_runtime
+from ..runtime import Runtime, open_runtime
 from ..settings import Recipe
+from ..stops import deferred_stop
+from ..streams import command_line
 from ..teaching import teacher_of
 from ..train import job_for, load_data, make_scorer, make_trainer
 from ..units import format_duration
@@ -120,7 +121,8 @@ def plain_name(arm: str, among: Iterable[str] = ()) -> str:
     name = _replaced(arm)
     if len(name) <= LONGEST and all(other == arm or _replaced(other) != name for other in among):
         return name
-    return f"{name[:LONGEST]}-{hashlib.sha256(arm.encode()).hexdigest()[:8]}"
+    told_apart = hashlib.sha256(arm.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{name[:LONGEST]}-{told_apart}"
 
 
 def _replaced(arm: str) -> str:
@@ -229,7 +231,7 @@ def _choices(run: RunDir, threads: int) -> dict[str, str]:
 def resume_command(run: RunDir) -> str:
     """The command that goes on with a run."""
     verb = files.read_json(run.path / JOB_FILE, JOB)["verb"]
-    return f"nasaug {verb} --resume --run {shlex.quote(str(run.path))}"
+    return command_line("nasaug", verb, "--resume", "--run", run.path)
 
 
 def carry_out(
@@ -270,7 +272,7 @@ def carry_out(
                 told += f"; about {format_duration(left)} left" if ahead else ""
                 say(f"{cell.kind}, seed {cell.seed}: {told}")
     finally:
-        with deferred_stop():  # a second stop is heard when all have ended, a third one at once
+        with deferred_stop():  # a second stop ends this process at once, and those that were asked to end will
             for one in running:
                 one.process.send_signal(signal.SIGTERM)
             for one in running:

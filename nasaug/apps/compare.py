@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +17,7 @@ from ..recipe import arm_says, load
 from ..rundir import RunDir, without_passwords
 from ..runtime import open_runtime
 from ..settings import Recipe
+from ..streams import command_line
 from ..teaching import check_teacher
 from ..train import job_for
 from . import report
@@ -196,4 +196,4 @@ def _finish(
 def _commands(run: RunDir) -> list[str]:
     """The command line that began the comparison, and this one where it goes on."""
     begun = files.read_json(run.path / "env.json", "nasaug-env/1")["command"]
-    return list(dict.fromkeys([begun, without_passwords(shlex.join(sys.orig_argv))]))
+    return list(dict.fromkeys([begun, without_passwords(command_line(*sys.orig_argv))]))

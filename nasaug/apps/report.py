@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import files, stats
 from ..errors import BadInput, unknown
+from ..progress import say
 from ..rundir import RunDir
 from ..units import format_quantity
 
@@ -421,8 +422,9 @@ def command(paths: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
     names, reference = Counter(run.arm for run in runs), told.get("reference")
     facts = told.get("facts", {}) | {"failed": told.get("failed"), "commands": told.get("commands")}
     summary = summarise(runs, reference if reference in names else None, told.get("match"), facts)
-    print(table(summary))
-    print(f"page: {write(out.parent, summary, runs, out.stem)}")
+    page = write(out.parent, summary, runs, out.stem)
+    say(table(summary))
+    say(f"page: {page}")
     return summary
 
 

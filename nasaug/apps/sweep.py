@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +23,7 @@ from ..rundir import RunDir, without_passwords
 from ..runtime import open_runtime
 from ..settings import Recipe
 from ..space import Arch
+from ..streams import command_line
 from ..teaching import check_teacher
 from ..train import job_for
 from ..units import format_quantity, parse_quantity
@@ -263,7 +263,7 @@ def _finish(nets: list[ArchFile], setting: dict, common, run: RunDir, jobs: int 
     done, out = [cell for cell in cells if cell.finished], pruning.out if pruning else {}
     summary = summarise(done, nets, policies, methods, out) | {
         "failed": failed, "pruned": {"pruner": setting["pruner"], **saved(cells, out)},
-        "command": without_passwords(shlex.join(sys.orig_argv)),
+        "command": without_passwords(command_line(*sys.orig_argv)),
     }  # fmt: skip
     write(run.path, summary, done)
     say(table(summary))

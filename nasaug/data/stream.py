@@ -6,8 +6,10 @@ resumed epoch, give the same batches.
 
 from __future__ import annotations
 
+import atexit
 import io
 import math
+import multiprocessing
 import os
 import time
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from nasaug.data.split import CROP, Split, random
 from nasaug.errors import BadInput, RunFault
+from nasaug.stops import deaf_children
 
 try:
     from torchvision.io import decode_jpeg
@@ -62,7 +65,9 @@ class StreamSplit(Split):
             num_workers=self._workers,
             generator=torch.Generator(),  # else it advances the global one
         )
-        for made in _alive(iter(loader)):
+        with deaf_children():  # else a signal to the whole group ends them before the training that is to be saved
+            batches = iter(loader)
+        for made in _alive(batches):
             if isinstance(made, BadInput):
                 raise made
             images, seconds = made
@@ -81,6 +86,14 @@ def _alive(batches: Iterator) -> Iterator:
             reason = str(error).splitlines()[0]
             raise RunFault(f"a decoding process failed ({reason}); try --set data.workers=0") from error
         yield made
+
+
+@atexit.register
+def _end_workers() -> None:
+    """What is left at the end of the program: multiprocessing's own end sends SIGTERM, which they do not hear."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 class _Decoder(Dataset):
