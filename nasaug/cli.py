@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Group, Parameter, Token
 
 from . import __version__
 from .errors import BadInput, RunFault
+from .files import remedy
 from .stops import Stopped, raised_stop
 from .streams import flush, open_streams, tell
 
@@ -421,7 +422,7 @@ def main() -> None:
         sys.exit(141)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}; free some space, or mend what is in the way", FAULT)
+        _fail(f"{where}{error.strerror or error}; {remedy(error)}", FAULT)
 
 
 def _fail(message: str, code: int) -> None:

@@ -165,7 +165,11 @@ def _tensorboard(path: Path, step: int):
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(path / "tensorboard"), purge_step=step + 1 if step else None)
+    try:
+        return SummaryWriter(str(path / "tensorboard"), purge_step=step + 1 if step else None)
+    except UnicodeEncodeError:
+        say(f"nothing is written for TensorBoard, which takes no folder whose name is not UTF-8: {path}")
+        return None
 
 
 def announce(trainer: Trainer, title: str, inputs: str) -> float:

@@ -321,7 +321,7 @@ def _start(cell: Cell, device: str, jobs: int, environment: dict[str, str]) -> s
     if not (cell.path / JOB_FILE).is_file():
         _clear(cell.path)
         recipe = cell.path.with_suffix(cell.path.suffix + ".toml")
-        files.write_whole(recipe, dump(cell.recipe))
+        files.write_with_names(recipe, dump(cell.recipe))
         told = ["--arch", str(cell.arch), "--recipe", str(recipe)]
     one = {"OMP_NUM_THREADS": "1"} if jobs > 1 else {}
     with open(_log(cell), "a") as log:

@@ -43,7 +43,9 @@ def place(root: str, parts: Mapping[str, np.ndarray]) -> Path | None:
                 facts += [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]  # what unpacks sets the former back
         digest.update(files.tobytes() + np.array(facts, dtype=np.int64).tobytes())
     whose = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
-    return cache_folder() / "decoded" / f"{whose}-{digest.hexdigest()[:16]}.safetensors"
+    with suppress(BadInput):  # no home, so no cache
+        return cache_folder() / "decoded" / f"{whose}-{digest.hexdigest()[:16]}.safetensors"
+    return None
 
 
 def read(path: Path, parts: Mapping[str, np.ndarray]) -> dict[str, Tensor] | None:
