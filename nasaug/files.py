@@ -107,11 +107,12 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
 
     Text is written as UTF-8; a byte of a name that is not, which Python has as a lone surrogate, like \\udce9."""
     with whole_file(path) as file:
-        file.write(_escaped(content) if isinstance(content, str) else content)
+        file.write(shown(content).encode() if isinstance(content, str) else content)
 
 
-def _escaped(text: str) -> bytes:
-    return text.encode(errors="backslashreplace")
+def shown(text: str) -> str:
+    """The text as any program takes it: without lone surrogates, each of them escaped."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def write_with_names(path: str | Path, text: str) -> None:
@@ -124,7 +125,7 @@ def to_json(obj: Any, indent: int | None = None) -> str:
 
     A lone surrogate is escaped as JSON does it, so every name can be written and is read as it was."""
     try:
-        return _escaped(json.dumps(obj, indent=indent, allow_nan=False, ensure_ascii=False)).decode()
+        return shown(json.dumps(obj, indent=indent, allow_nan=False, ensure_ascii=False))
     except ValueError as error:
         raise RunFault(f"a figure to be written is not finite: {obj!r:.200}") from error
 

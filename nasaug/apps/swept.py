@@ -254,6 +254,7 @@ def plot(path: Path, summary: dict) -> None:
 
 def _short(name: str, most: int) -> str:
     """The end of a name, which tells paths apart."""
+    name = files.shown(name)
     return name if len(name) <= most else "…" + name[1 - most :]
 
 
