@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -402,6 +403,7 @@ def prune(
 def main() -> None:
     """Run the command line; bad input exits with 2, a fault with 1, a signal with 128 + its number."""
     open_streams()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells at length of a home that it cannot write into
     try:
         try:
             with raised_stop():

@@ -34,7 +34,7 @@ from .cells import (
     resume_command,
     train_missing,
 )
-from .train import BASE, Request, fitted
+from .train import BASE, Request, fitted, refuse_other_net
 
 DEFAULT = "baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling"
 SEEDS, MATCH = 5, "epochs"
@@ -165,9 +165,7 @@ def _resumed(asked: Asked, arms: list[str], common, run: RunDir) -> tuple[dict, 
     found = archfile.read(str(base))
     px = found.plan.resolution if asked.resolution is None else asked.resolution
     again = Request("compare", str(base) if asked.arch is None else asked.arch, None, asked.from_scratch, px)
-    if fitted(again, begun).plan != found.plan:
-        trained = f"{run.path} trains {found.name} at {found.plan.resolution} px"
-        raise BadInput(f"{trained}, not what is asked; leave --arch and --resolution out, or start anew")
+    refuse_other_net(run.path, found, fitted(again, begun), asked, begun)
     return setting, common, found
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import BadInput, RunFault
+from ..files import shown
 from ..rundir import without_passwords
 from ..search import STUDY, open_storage
 
@@ -25,7 +27,10 @@ def own_storage(run: Path) -> str:
     """The URL of the study in a run's folder, whatever signs the folder's name has."""
     from sqlalchemy.engine import URL
 
-    return URL.create("sqlite", database=str(run / "study.db")).render_as_string()
+    folder = str(run)
+    if shown(folder) != folder:  # not UTF-8, which a URL must be; this process has it under a number too
+        folder = f"/proc/self/fd/{os.open(run, os.O_RDONLY)}"
+    return URL.create("sqlite", database=f"{folder}/study.db").render_as_string()
 
 
 @contextlib.contextmanager

@@ -97,8 +97,8 @@ def command(asked: Asked, common) -> None:
     policies = _check_policies(setting["policies"])
     setting["curves"] = _curves(policies)
     if setting["pruner"] != "none" and len(policies) <= RIVALS:
-        rule = f"ends a policy when {RIVALS} others have ended, and --policies names {len(policies)}"
-        raise BadInput(f"--pruner {setting['pruner']} {rule}; give more, or --pruner none")
+        rule = f"ends a policy when {RIVALS} others have ended, and this sweep has {len(policies)}"
+        raise BadInput(f"--pruner {setting['pruner']} {rule}; give more by --policies, or --pruner none")
     made = make_cells(nets, setting, common, Path("."), sets)
     if asked.cells:
         check_begun(made)
@@ -184,7 +184,7 @@ def _of_size(asked: str, scaled: dict[int, Plan], base: ArchFile) -> ArchFile:
         near = [max((m for m in scaled if m < macs), default=None), min((m for m in scaled if m > macs), default=None)]
         shown = " and ".join(format_quantity(m, "macs") for m in near if m is not None)
         whose = f"no width of {base.name} at {base.plan.resolution} px has as many MACs; the nearest: {shown}"
-        raise BadInput(f"--sizes {asked}: {whose}; give that, or another --arch or --resolution")
+        raise BadInput(f"size {asked}: {whose}; give that by --sizes, or another --arch or --resolution")
     return ArchFile(scaled[nearest], f"{base.name}-{asked}")
 
 
