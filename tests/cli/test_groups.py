@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from test_kills import wait_for
-from tiny import QUICK, Child
+from tiny import QUICK, Child, call, tree
 
 from nasaug import stops
 from nasaug.stops import Stopped, deferred_stop, raised_stop
@@ -40,20 +40,20 @@ def test_a_streamed_training_saves_before_its_decoders_go(streamed, number, time
         child.signal_group(number)
         time.sleep(0.05)
     ended = child.end()
-    assert ended.code == 128 + number, ended.err
+    # an echo that comes when all is told ends the interpreter, which a shell knows by the same number
+    assert ended.code == 128 + number or (times > 1 and ended.code == -number), ended.err
     assert ended.err.endswith("stopped; go on with: python -m nasaug train --resume --run run\n")
     assert "Traceback" not in ended.err and "DataLoader" not in ended.err
     assert (streamed / "run" / "checkpoint.safetensors").is_file()
 
 
-def test_a_signal_while_the_data_are_read_is_told(streamed, monkeypatch):
-    child = Child(streamed, *STREAMED[:-1], "later")
-    while child.running(0.02) and not (streamed / "later").exists():
-        child.signal_group(signal.SIGTERM)
-    ended = child.end()
-    assert ended.code in (143, -signal.SIGTERM), ended.err  # the latter before its first line
-    assert "Traceback" not in ended.err and not (streamed / "later" / "result.json").exists()
-    assert ended.code < 0 or "stopped" in ended.err
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_while_the_data_are_read_is_told_and_leaves_nothing(streamed, monkeypatch, no_nohup, number):
+    before = tree()
+    monkeypatch.setattr("nasaug.apps.train.load_data", lambda *_: os.kill(os.getpid(), number))
+    called = call(*STREAMED)
+    assert (called.code, called.err) == (128 + number, "nasaug: stopped before anything was to be saved\n")
+    assert tree() == before
 
 
 def test_an_echo_is_the_same_request_and_a_later_signal_ends_it_at_once(monkeypatch):

@@ -38,7 +38,7 @@ def test_from_the_search_to_the_page(odd):
     result = json.loads(Path(run, "result.json").read_text("utf-8"))
     assert result["classes"] == ["a", OTHER, ODD] and result["data"] == ODD
     assert checkpoint.facts(Path(run, "model.safetensors"))["classes"] == result["classes"]
-    assert "is finished already" in done("train", "--arch", f"found{ODD}.json", "--resume", "--run", run, *odd).out
+    assert "is finished already" in done("train", "--resume", "--run", run).out
     done("prune", "--from", run, "--target-macs", "4k", "--steps", "1", *FEW[2:], "--run", f"p{ODD}")
     done("report", run, OTHER, "--out", f"{ODD}.html")
     page = Path(f"{ODD}.html").read_text("utf-8")

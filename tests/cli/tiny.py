@@ -198,6 +198,7 @@ class Child:
 def _run(folder: Path, told: Connection, args: tuple, save_every: float, largest: int | None) -> None:
     os.chdir(folder)
     os.setsid()  # a group of its own, with what it begins
+    multiprocessing.set_start_method("fork", force=True)  # as where a shell begins it
     for stream in (1, 2):
         os.dup2(told.fileno(), stream)
     told.close()
