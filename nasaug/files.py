@@ -17,8 +17,8 @@ from typing import IO, Any
 from nasaug.errors import BadInput, RunFault
 
 _BAD_PATH = {
-    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOLCK,
-    errno.ENOTDIR, errno.ENOTSUP, errno.EPERM, errno.EROFS,
+    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR,
+    errno.EPERM, errno.EROFS,
 }  # fmt: skip
 _SPACE = "free some space or give another folder"
 _FILES = "close some files, or raise the limit of open ones (ulimit -n)"

@@ -170,7 +170,7 @@ def test_toml_that_is_no_text_is_told_as_such(tmp_path):
 @pytest.mark.parametrize(
     ("number", "kind", "todo"),
     [
-        (errno.ENOLCK, BadInput, "has no locks"), (errno.EMFILE, RunFault, "ulimit -n"),
+        (errno.ENOLCK, RunFault, "has no locks"), (errno.EMFILE, RunFault, "ulimit -n"),
         (errno.EIO, RunFault, "see to its disk"), (errno.EFBIG, RunFault, "ulimit -f"),
         (errno.ESTALE, RunFault, "mount its network folder"), (errno.ELOOP, BadInput, "mend what is in the way"),
         (errno.ENAMETOOLONG, BadInput, "a shorter name"), (errno.EROFS, BadInput, "that can be written to"),

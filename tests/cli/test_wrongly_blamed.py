@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from PIL import Image
-from tiny import QUICK, done, refused
+from tiny import QUICK, call, done, faulty, refused, tree
 
 from nasaug import rundir
 
@@ -41,5 +41,7 @@ def test_a_file_system_without_locks(laid_out, monkeypatch):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(rundir, "_lock", no_locks)
-    said = refused(*NAMED, "--run", "run")
+    before = tree()
+    said = faulty(call(*NAMED, "--run", "run"))
+    assert tree() == before
     assert "run/.lock: No locks available; its file system has no locks" in said and "free some space" not in said
