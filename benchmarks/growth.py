@@ -29,10 +29,11 @@ from nasaug import cost, plan  # noqa: E402
 from nasaug.around import Ladders, around  # noqa: E402
 from nasaug.methods import Base, Baseline, NetAug  # noqa: E402
 from nasaug.net import Net  # noqa: E402
-from nasaug.runtime import Pending, open_runtime  # noqa: E402
+from nasaug.runtime import open_runtime  # noqa: E402
 from nasaug.scoring import Scorer  # noqa: E402
 from nasaug.search import Search  # noqa: E402
 from nasaug.settings import SearchConfig  # noqa: E402
+from nasaug.stops import Pending  # noqa: E402
 from nasaug.tasks import Classify  # noqa: E402
 
 WIDER = (1.0, 1.4, 1.8, 2.2, 2.6)

@@ -18,7 +18,7 @@ from reopen import reopen
 
 from nasaug.archfile import ArchFile
 from nasaug.plan import plan
-from nasaug.runtime import Pending
+from nasaug.stops import Pending
 
 
 def main() -> None:

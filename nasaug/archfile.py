@@ -18,6 +18,7 @@ from .plan import Plan
 from .space import Arch, Space
 
 FORMAT = "nasaug-arch/1"
+SMALLEST, LARGEST = 8, 1024  # px
 KINDS = {
     "format": str, "name": str, "plan": Mapping, "cost": Mapping, "choices": Mapping, "space": Mapping,
     "supernet": str, "weights": str,
@@ -118,8 +119,8 @@ def read(name: str, *, resolution: int | None = None, classes: int | None = None
 
     Where not told, a file keeps the resolution that it was found at and a named architecture takes its own.
     Raises BadInput for a file that is missing or broken, an unknown name and impossible sizes."""
-    if resolution is not None and not 8 <= resolution <= 1024:
-        raise BadInput(f"--resolution {resolution} must be 8 to 1024 px")
+    if resolution is not None and not SMALLEST <= resolution <= LARGEST:
+        raise BadInput(f"--resolution {resolution} must be {SMALLEST} to {LARGEST} px")
     if classes is not None and classes < 1:
         raise BadInput(f"--classes {classes} must be at least 1")
     if is_path(name):

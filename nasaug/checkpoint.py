@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -34,7 +35,7 @@ def read(path: str | Path, *, wanted: bool = True) -> tuple[dict[str, Tensor], d
     if not os.path.isfile(path):
         raise BadInput(f"no checkpoint at {path}; give the path of one that nasaug wrote")
     try:
-        with safe_open(path, framework="pt") as file:
+        with _named_in_utf8(path) as readable, safe_open(readable, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in (file.keys() if wanted else ())}
     except (SafetensorError, OSError, ValueError) as error:
@@ -47,6 +48,17 @@ def read(path: str | Path, *, wanted: bool = True) -> tuple[dict[str, Tensor], d
     if not isinstance(state, dict):
         raise BadInput(f"{path} has no nasaug state; give a checkpoint that nasaug wrote")
     return tensors, state
+
+
+@contextlib.contextmanager
+def _named_in_utf8(path: str | Path) -> Iterator[str]:
+    """A path by which safetensors, which takes UTF-8 alone, can open the file."""
+    try:
+        str(path).encode()
+        yield str(path)
+    except UnicodeEncodeError:
+        with open(path, "rb") as file:
+            yield f"/dev/fd/{file.fileno()}"
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import logging
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from cyclopts import App, CycloptsError, Group, Parameter, Token
 
 from . import __version__
 from .errors import BadInput, RunFault
+from .files import remedy
+from .stops import Stopped, raised_stop
+from .streams import flush, open_streams, tell
 
 BAD_INPUT, FAULT = 2, 1
 
@@ -400,11 +404,14 @@ def prune(
 
 def main() -> None:
     """Run the command line; bad input exits with 2, a fault with 1, a signal with 128 + its number."""
+    open_streams()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells at length of a home that it cannot write into
     try:
         try:
-            app(sys.argv[1:], exit_on_error=False, print_error=False)
+            with raised_stop():
+                app(sys.argv[1:], exit_on_error=False, print_error=False)
         finally:
-            sys.stdout.flush()  # here, where a reader that went away is handled, not at the interpreter's end
+            flush()  # here, where a reader that went away is handled, not at the interpreter's end
     except CycloptsError as error:
         _fail(" ".join(str(error).split()).rstrip(".") + "; see nasaug --help", BAD_INPUT)
     except BadInput as error:
@@ -413,17 +420,16 @@ def main() -> None:
         _fail(str(error), FAULT)
     except MemoryError:
         _fail("out of memory; lower the batch: --set batch=64", FAULT)
-    except KeyboardInterrupt:
-        _fail("stopped before anything was to be saved", 130)
+    except (KeyboardInterrupt, Stopped) as stop:
+        _fail("stopped before anything was to be saved", 128 + getattr(stop, "signum", signal.SIGINT))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}; free some space, or mend what is in the way", FAULT)
+        _fail(f"{where}{error.strerror or error}; {remedy(error)}", FAULT)
 
 
 def _fail(message: str, code: int) -> None:
     """Exit with `code` and one line, whatever line breaks the user's own words have."""
-    print("nasaug:", " ".join(message.splitlines()), file=sys.stderr)
+    tell(f"nasaug: {' '.join(message.splitlines())}", sys.stderr)
     sys.exit(code)

@@ -31,10 +31,11 @@ from .net import Net
 from .noise import Noise
 from .plan import Plan, plan
 from .progress import Stages
-from .runtime import Pending, Runtime
+from .runtime import Runtime
 from .schedule import Constant
 from .scoring import Scorer
 from .space import Arch, Space
+from .stops import Pending
 from .tasks import Classify, Target
 from .teacher import Teacher
 from .training import Length, Training, evaluate_every

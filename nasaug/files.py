@@ -7,6 +7,7 @@ import errno
 import glob
 import json
 import os
+import re
 import time
 import tomllib
 from collections.abc import Iterator
@@ -16,14 +17,20 @@ from typing import IO, Any
 from nasaug.errors import BadInput, RunFault
 
 _BAD_PATH = {
-    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR,
+    errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR,
     errno.EPERM, errno.EROFS,
 }  # fmt: skip
+_SPACE = "free some space or give another folder"
+_FILES = "close some files, or raise the limit of open ones (ulimit -n)"
+_LOCKS = "its file system has no locks, as some network folders; give a folder on another"
 _REMEDY = {
-    errno.ENOSPC: "free some space or give another folder",
-    errno.EDQUOT: "free some space or give another folder",
-    errno.ENOENT: "make its folder first",
-}
+    errno.ENOSPC: _SPACE, errno.EDQUOT: _SPACE, errno.EMFILE: _FILES, errno.ENFILE: _FILES, errno.ENOLCK: _LOCKS,
+    errno.ENOTSUP: _LOCKS, errno.ENOENT: "make its folder first", errno.ENAMETOOLONG: "give a shorter name",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f), or give a folder that takes larger files",
+    errno.EAGAIN: "end some processes, or raise their limit (ulimit -u)",
+    errno.ENOMEM: "free some memory", errno.ESTALE: "mount its network folder again",
+    errno.EIO: "see to its disk or network, or give a path on another",
+}  # fmt: skip
 
 
 DATA_SETS = ("fashion-mnist", "cifar10", "cifar100", "imagenet", "digits")  # what --data takes beside a folder's path
@@ -37,8 +44,12 @@ def bundled(kind: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder: downloaded data, compiled kernels."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nasaug"
+    """The user's cache folder: downloaded data, compiled kernels. Raises BadInput where there is no home for one, as of
+    a user whom the system does not know; nothing but the cache may be lost by that."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nasaug"
+    except RuntimeError as error:
+        raise BadInput("there is no home folder to keep a cache in; name a folder by XDG_CACHE_HOME") from error
 
 
 @contextlib.contextmanager
@@ -86,20 +97,38 @@ def _alive(process: int) -> bool:
 def write_error(path: Path, error: OSError) -> BadInput | RunFault:
     """The one-line error for a write to `path` that failed."""
     kind = BadInput if error.errno in _BAD_PATH else RunFault
-    remedy = _REMEDY.get(error.errno, "give a path that can be written to")
-    return kind(f"cannot write {path}: {error.strerror or error}; {remedy}")
+    return kind(f"cannot write {path}: {error.strerror or error}; {remedy(error)}")
+
+
+def remedy(error: OSError) -> str:
+    """What can be done about it."""
+    return _REMEDY.get(error.errno, "mend what is in the way, or give a path that can be written to")
 
 
 def write_whole(path: str | Path, content: bytes | str) -> None:
-    """Writes `content` (text as UTF-8) in place of whatever `path` held, whole or not at all."""
+    """Writes `content` in place of whatever `path` held, whole or not at all.
+
+    Text is written as UTF-8; a byte of a name that is not, which Python has as a lone surrogate, like \\udce9."""
     with whole_file(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(shown(content).encode() if isinstance(content, str) else content)
+
+
+def shown(text: str) -> str:
+    """The text as any program takes it: without lone surrogates, each of them escaped."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def write_with_names(path: str | Path, text: str) -> None:
+    """As `write_whole`, but such bytes as they are: for TOML and CSV, which have no escape for them."""
+    write_whole(path, text.encode(errors="surrogateescape"))
 
 
 def to_json(obj: Any, indent: int | None = None) -> str:
-    """JSON text of `obj`; a figure that is not a number or infinite is a RunFault, since JSON has none."""
+    """JSON text of `obj`; a figure that is not a number or infinite is a RunFault, since JSON has none.
+
+    A lone surrogate is escaped as JSON does it, so every name can be written and is read as it was."""
     try:
-        return json.dumps(obj, indent=indent, allow_nan=False, ensure_ascii=False)
+        return shown(json.dumps(obj, indent=indent, allow_nan=False, ensure_ascii=False))
     except ValueError as error:
         raise RunFault(f"a figure to be written is not finite: {obj!r:.200}") from error
 
@@ -114,13 +143,24 @@ def read_bytes(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        reason = error.strerror or error
-        raise BadInput(f"cannot read {path}: {reason}; give the path of an existing file") from error
+        todo = "give the path of an existing file"
+        if error.errno in (errno.EACCES, errno.EPERM):
+            todo = "give one that you may read"
+        elif error.errno in _REMEDY and error.errno != errno.ENOENT:
+            todo = remedy(error)
+        raise BadInput(f"cannot read {path}: {error.strerror or error}; {todo}") from error
 
 
-def _read_text(path: str | Path) -> str:
+_UTF_16 = re.compile(rb"\xff\xfe|\xfe\xff|([^\0]\0){4}|(\0[^\0]){4}")
+
+
+def _read_text(path: str | Path, errors: str = "strict") -> str:
+    """The file's text, without the mark that some editors put before it."""
+    content = read_bytes(path)
+    if _UTF_16.match(content):
+        raise BadInput(f"{path} is UTF-16 text, as some editors and shells of Windows write it; save it as UTF-8")
     try:
-        return read_bytes(path).decode()
+        return content.decode(errors=errors).lstrip("\ufeff")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not a text file (byte {error.start} is not UTF-8)") from error
 
@@ -143,9 +183,11 @@ def read_json(path: str | Path, format: str) -> dict[str, Any]:
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """The tables of a TOML file; malformed TOML is a BadInput with file and line."""
-    text = _read_text(path)
+    """The tables of a TOML file; malformed TOML is a BadInput with file and line. A path in it may have bytes that are
+    not UTF-8, as the names of files may."""
+    text = _read_text(path, "surrogateescape")
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # not TOML, thousands of digits, or endless nesting
+        _read_text(path)  # which tells of a file that is no text
         raise BadInput(f"{path}: not valid TOML: {error}; mend that line") from error

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+from nasaug.streams import tell
 from nasaug.units import format_duration
 
 _LINE_EVERY_S = 10.0
@@ -16,8 +17,8 @@ Item = TypeVar("Item")
 
 
 def say(text: str) -> None:
-    """A line for whoever reads along: to stdout, at once."""
-    print(text, flush=True)
+    """A line for whoever reads along: to stdout, at once. What cannot be written there is lost, and costs no result."""
+    tell(text, sys.stdout)
 
 
 class Progress:
@@ -57,7 +58,7 @@ class Progress:
     def _say(self) -> None:
         self._told = time.monotonic()
         if not self._quiet:
-            print(f"{self._title} {self._done}/{self._total} {self._told_now()}", file=sys.stderr, flush=True)
+            tell(f"{self._title} {self._done}/{self._total} {self._told_now()}", sys.stderr)
 
     def _told_now(self) -> str:
         """Rate, figures and time left (time taken, when done) in words."""

@@ -250,11 +250,32 @@ def _build(merged: Table, schema: type[T], layers: list[Layer]) -> T:
         if not fits or (isinstance(value, int) and not -(2**63) <= value < 2**63):  # TOML has 64 bits
             raise _wrong(keys, value, "must be a finite number, a string, true or false, or an array", layers)
     try:  # JSON, because there strict still takes an array for a tuple and a table for a dataclass
-        instance = TypeAdapter(schema).validate_json(json.dumps(merged), strict=True)
+        instance = TypeAdapter(schema).validate_json(json.dumps(_mapped(merged, _STAND_IN)), strict=True)
     except ValidationError as error:
         raise _explain(error.errors(include_url=False), merged, layers) from error
+    instance = _mapped(instance, _MEANT)
     _refuse_ignored(merged, instance, layers)
     return instance
+
+
+# pydantic takes no lone surrogates, by which Python has the bytes of a name that are not UTF-8: private signs stand in
+_STAND_IN = {code: code + 0x100000 for code in range(0xD800, 0xE000)}
+_MEANT = {there: code for code, there in _STAND_IN.items()}
+
+
+def _mapped(value: Any, signs: dict[int, int]) -> Any:
+    """The value with the signs of every text in it replaced; the same object where there is nothing to replace."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.translate(signs)
+    if isinstance(value, dict):
+        return {_mapped(key, signs): _mapped(item, signs) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_mapped(item, signs) for item in value)
+    if dataclasses.is_dataclass(value):
+        there = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        changed = {name: new for name, old in there.items() if (new := _mapped(old, signs)) != old}
+        return dataclasses.replace(value, **changed) if changed else value
+    return value
 
 
 def _leaves(value: Any, keys: tuple = ()) -> Iterator[tuple[tuple, Any]]:

@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import re
-import shlex
 import subprocess
 import sys
 import time
@@ -21,7 +20,8 @@ from typing import IO, Any
 
 from nasaug import recipe
 from nasaug.errors import BadInput, RunFault
-from nasaug.files import read_json, to_json, write_error, write_json, write_whole
+from nasaug.files import read_json, to_json, write_error, write_json, write_whole, write_with_names
+from nasaug.streams import command_line
 
 RESULT_FORMAT = "nasaug-result/1"
 LOCK, RESULT = ".lock", "result.json"
@@ -46,7 +46,7 @@ class RunDir:
         try:
             lock = _hold(path)
             write_json(path / "env.json", {"format": "nasaug-env/1"} | describe_environment())
-            write_whole(path / "recipe.toml", recipe.dump(settings))
+            write_with_names(path / "recipe.toml", recipe.dump(settings))
         except RunFault:
             for name in (LOCK, "env.json"):
                 (path / name).unlink(missing_ok=True)
@@ -189,6 +189,9 @@ def _hold(path: Path) -> IO[str]:
         holder = lock.read()
         lock.close()
         raise BadInput(f"{path} is in use by process {holder}; wait for it, or give another --run") from error
+    except OSError as error:  # of a file system that has no locks, say
+        lock.close()
+        raise write_error(path / LOCK, error) from error
     try:
         os.truncate(lock.fileno(), 0)
         os.write(lock.fileno(), str(os.getpid()).encode())  # unbuffered: closing must not fail again
@@ -231,7 +234,7 @@ def describe_environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cores": cores(),
         "commit": _commit(),
-        "command": without_passwords(shlex.join(sys.orig_argv)),
+        "command": without_passwords(command_line(*sys.orig_argv)),
     }
 
 

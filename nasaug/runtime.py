@@ -1,13 +1,9 @@
-"""The machine: device, threads, precision and signals. The only module that names a kind of accelerator."""
+"""The machine: device, threads and precision. The only module that names a kind of accelerator."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
-import select
-import signal
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -89,63 +85,3 @@ def _keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(trim_threshold, 2**31 - 1)
         mallopt(mmap_threshold, 2**30)
-
-
-class Stopped(BaseException):
-    """A signal asked the run to end; its checkpoint is written. Exit code 128 + `signum`."""
-
-    def __init__(self, signum: int):
-        super().__init__(signal.Signals(signum).name)
-        self.signum = signum
-
-
-class Pending:
-    """The signal that came while stops were deferred, if any."""
-
-    signum: int | None = None
-
-    def check(self) -> None:
-        """Raise Stopped where a signal came: called at a point where the state is whole."""
-        if self.signum is not None:
-            raise Stopped(self.signum)
-
-
-HANG_UP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # Windows has none
-
-
-def stop_signals() -> list[signal.Signals]:
-    """Those that ask a run to end: Ctrl-C, SIGTERM, and a hang-up (a lost ssh connection) unless ignored (nohup)."""
-    hang_up = [s for s in HANG_UP if signal.getsignal(s) is not signal.SIG_IGN]
-    return [signal.SIGINT, signal.SIGTERM, *hang_up]
-
-
-def mute_unheard() -> None:
-    """Let what is told to a terminal that hung up, or into a pipe that nobody reads, be lost and be no fault."""
-    for stream in (1, 2) if hasattr(select, "poll") else ():
-        poll = select.poll()
-        poll.register(stream, 0)  # tells of errors alone
-        if poll.poll(0):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-
-
-@contextlib.contextmanager
-def deferred_stop() -> Iterator[Pending]:
-    """Stop signals wait for `check`; a second one ends the process at once, but for a hang-up, which can come twice."""
-    pending = Pending()
-    if threading.current_thread() is not threading.main_thread():
-        yield pending
-        return
-
-    def note(signum, frame):
-        mute_unheard()
-        if pending.signum is not None and signum not in HANG_UP:
-            os._exit(128 + signum)
-        pending.signum = pending.signum or signum
-
-    before = {s: signal.signal(s, note) for s in stop_signals()}
-    try:
-        yield pending
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
-    pending.check()  # it may have come after the last one

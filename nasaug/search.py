@@ -22,10 +22,10 @@ from .net import Net
 from .plan import Plan, plan
 from .progress import Progress
 from .rundir import without_passwords
-from .runtime import Pending
 from .scoring import Scorer
 from .settings import SearchConfig
 from .space import Arch, Axis, Space, resolve
+from .stops import Pending
 
 STUDY = "nasaug"
 STARTUP = 20  # candidates that every sampler but `random` draws by size before it learns from scores

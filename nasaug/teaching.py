@@ -145,6 +145,8 @@ def torchvision_teacher(source: str, base: Plan, data: Data, runtime: Runtime) -
     import torchvision
 
     weights, here = torchvision_weights(source, base.classes), f"teacher.source = {source}"
+    if torch.hub.get_dir().startswith("~"):  # else torch makes a folder of that name
+        raise BadInput(f"{here}: there is no home folder to keep its weights in; name a folder by TORCH_HOME")
     try:
         net = torchvision.models.get_model(source.partition(":")[2], weights=weights).eval()
     except Exception as error:  # no network, or a damaged file: torch has a kind of error for each

@@ -26,10 +26,11 @@ from .net import Net
 from .plan import Plan, plan
 from .progress import Progress, say
 from .rundir import RunDir
-from .runtime import Runtime, deferred_stop
+from .runtime import Runtime
 from .scoring import Scorer
 from .settings import Recipe
 from .space import Arch, Space
+from .stops import deferred_stop
 from .tasks import Classify
 from .tasks.classify import top1
 from .teacher import Teacher
@@ -182,7 +183,11 @@ def _tensorboard(path: Path, step: int):
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(path / "tensorboard"), purge_step=step + 1 if step else None)
+    try:
+        return SummaryWriter(str(path / "tensorboard"), purge_step=step + 1 if step else None)
+    except UnicodeEncodeError:
+        say(f"nothing is written for TensorBoard, which takes no folder whose name is not UTF-8: {path}")
+        return None
 
 
 def announce(trainer: Trainer, title: str, inputs: str) -> float:

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 
 from nasaug import files
 from nasaug.errors import BadInput, RunFault
-from nasaug.files import bundled, read_json, read_toml, whole_file, write_json, write_whole
+from nasaug.files import bundled, read_json, read_toml, whole_file, write_json, write_whole, write_with_names
 
 
 @pytest.mark.parametrize("kind", ["search_spaces", "recipes"])
@@ -51,7 +52,7 @@ def test_a_block_that_fails_leaves_the_old_content(tmp_path):
     ("number", "kind", "remedy"),
     [
         (errno.ENOSPC, RunFault, "free some space"),
-        (errno.EIO, RunFault, "give a path"),
+        (errno.EIO, RunFault, "give a path on another"),
         (errno.EACCES, BadInput, "give a path"),
     ],
 )
@@ -123,6 +124,77 @@ def test_json_that_cannot_be_used_is_told_in_one_line(tmp_path, content, told):
     with pytest.raises(BadInput) as refused:
         read_json(path, "nasaug-arch/1")
     assert str(path) in str(refused.value) and told in str(refused.value) and "\n" not in str(refused.value)
+
+
+BYTES = os.fsdecode(b"caf\xe9"), os.fsdecode(b"caf\xe8"), "caf\\udce9", "café", "\ud800"
+
+
+def test_names_that_are_not_utf8_are_read_as_they_were_written(tmp_path):
+    json_file, toml_file = tmp_path / f"{BYTES[0]}.json", tmp_path / f"{BYTES[0]}.toml"
+    write_json(json_file, {"format": "nasaug-arch/1", "names": BYTES})
+    assert read_json(json_file, "nasaug-arch/1")["names"] == list(BYTES)
+    assert json_file.read_bytes().decode()  # as any reader of JSON expects it
+    write_with_names(toml_file, "".join(f"n{i} = '{name}'\n" for i, name in enumerate(BYTES[:4])))
+    assert list(read_toml(toml_file).values()) == list(BYTES[:4])
+    write_whole(tmp_path / "page.html", BYTES[0])
+    assert (tmp_path / "page.html").read_text() == "caf\\udce9"
+
+
+@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b"\xef\xbb\xbf" * 2])
+def test_the_mark_that_an_editor_puts_first_and_its_line_ends_go_unnoticed(tmp_path, mark):
+    (tmp_path / "a.json").write_bytes(mark + b'{"format": "nasaug-arch/1",\r\n "x": 1}\r\n')
+    (tmp_path / "a.toml").write_bytes(mark + b"a = 1\r\n[b]\r\nc = 'x'\r\n")
+    assert read_json(tmp_path / "a.json", "nasaug-arch/1")["x"] == 1
+    assert read_toml(tmp_path / "a.toml") == {"a": 1, "b": {"c": "x"}}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_utf_16_is_told_as_such(tmp_path, encoding):
+    for name, text, read in (
+        ("a.toml", "epochs = 2\n", read_toml),
+        ("a.json", '{"format": "x"}', lambda path: read_json(path, "x")),
+    ):
+        (tmp_path / name).write_bytes(text.encode(encoding))
+        with pytest.raises(BadInput) as refused:
+            read(tmp_path / name)
+        told = "is UTF-16 text, .*; save it as UTF-8" if encoding != "utf-32" else "UTF-16|not valid TOML|JSON"
+        assert re.search(f"{name}.*({told})", str(refused.value)) and "\n" not in str(refused.value)
+
+
+def test_toml_that_is_no_text_is_told_as_such(tmp_path):
+    (tmp_path / "a.toml").write_bytes(b"a = 1\n\x80\x02PK")
+    with pytest.raises(BadInput, match=r"not a text file \(byte 6 is not UTF-8\)"):
+        read_toml(tmp_path / "a.toml")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "todo"),
+    [
+        (errno.ENOLCK, RunFault, "has no locks"), (errno.EMFILE, RunFault, "ulimit -n"),
+        (errno.EIO, RunFault, "see to its disk"), (errno.EFBIG, RunFault, "ulimit -f"),
+        (errno.ESTALE, RunFault, "mount its network folder"), (errno.ELOOP, BadInput, "mend what is in the way"),
+        (errno.ENAMETOOLONG, BadInput, "a shorter name"), (errno.EROFS, BadInput, "that can be written to"),
+    ],
+)  # fmt: skip
+def test_a_failed_write_has_the_remedy_of_its_reason(number, kind, todo):
+    error = files.write_error("a.txt", OSError(number, os.strerror(number)))
+    assert type(error) is kind and todo in str(error) and "free some space" not in str(error)
+
+
+def test_what_may_not_be_read_is_told_so(monkeypatch):
+    def denied(_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(files.Path, "read_bytes", denied)
+    with pytest.raises(BadInput, match="Permission denied; give one that you may read"):
+        read_toml("a.toml")
+
+
+def test_no_home_is_bad_input_that_names_the_way_out(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "~nobody-at-all")  # which Python finds no home for, as where the system names none
+    with pytest.raises(BadInput, match="no home folder.*XDG_CACHE_HOME"):
+        files.cache_folder()
 
 
 def test_toml_errors_name_file_and_line(tmp_path):

@@ -9,8 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "nasaug"
 PURE = (
-    "errors units files schedule stats space spacefile plan around channels cost archfile recipe rundir progress"
-    .split()
+    "errors streams units files schedule stats space spacefile plan around channels cost archfile recipe rundir "
+    "progress stops".split()
 )
 NETWORKS = "kernels elastic noise net checkpoint models prune".split()
 LEARNING = (
@@ -114,8 +114,13 @@ del os.sched_getaffinity, select.poll, signal.SIGHUP
 for name in {names}:
     importlib.import_module(name)
 from nasaug.rundir import cores
-from nasaug.runtime import mute_unheard, open_runtime, stop_signals
+from nasaug.runtime import open_runtime
+from nasaug.stops import deaf_children, stop_signals
+from nasaug.streams import mute_unheard
 mute_unheard()
+del signal.pthread_sigmask
+with deaf_children():
+    pass
 print(cores() >= 1, len(stop_signals()), open_runtime("cpu").peak_memory())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -25,10 +25,10 @@ from nasaug.methods.netaug import sort_channels
 from nasaug.models import save_net
 from nasaug.net import Net
 from nasaug.plan import BLOCKS, plan
-from nasaug.runtime import Pending
 from nasaug.schedule import Constant, Linear, Steps
 from nasaug.settings import Recipe
 from nasaug.spacefile import load
+from nasaug.stops import Pending
 from nasaug.tasks import Classify, Target
 from nasaug.train import make_job, start_net
 from nasaug.training import Length, Training, evaluate_every, length_of

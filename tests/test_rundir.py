@@ -95,7 +95,7 @@ def test_a_full_disk_leaves_no_run_behind(monkeypatch):
     def full(path, _):
         raise RunFault(f"cannot write {path}: No space left on device")
 
-    monkeypatch.setattr(rundir, "write_whole", full)
+    monkeypatch.setattr(rundir, "write_with_names", full)
     with pytest.raises(RunFault):
         RunDir.create("train", Settings())
     assert os.listdir("runs") == []

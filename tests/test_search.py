@@ -16,7 +16,6 @@ from nasaug.cost import Budget, Cost, cost_of, reach
 from nasaug.errors import BadInput
 from nasaug.net import Net
 from nasaug.plan import plan
-from nasaug.runtime import Pending, Stopped
 from nasaug.search import (
     ASKS,
     STALE,
@@ -32,6 +31,7 @@ from nasaug.search import (
 )
 from nasaug.settings import SearchConfig
 from nasaug.space import Arch
+from nasaug.stops import Pending, Stopped
 
 SPACE = made({
     "name": "seven axes",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import shlex
-import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from ..errors import BadInput, RunFault
 from ..kernels import choice
 from ..progress import say
 from ..rundir import RunDir, check_new
-from ..runtime import HANG_UP, Stopped, mute_unheard, stop_signals
 from ..settings import Recipe
+from ..stops import Stopped
+from ..streams import command_line, mute_unheard, tell
 
 JOB, JOB_FILE = "nasaug-job/1", "job.json"
 
@@ -143,25 +143,16 @@ def stopping(verb: str, run: RunDir) -> Iterator[None]:
     """A signal ends the command with 128 + its number and one line that says how to go on.
 
     Raises RunFault where memory runs out, which torch tells by its own kinds of error."""
-    before = {s: signal.signal(s, _stop) for s in stop_signals()}
     try:
         yield
     except Stopped as stop:
         mute_unheard()
-        resume = f"python -m nasaug {verb} --resume --run {shlex.quote(str(run.path))}"
-        print(f"stopped; go on with: {resume}", file=sys.stderr)
+        traceback.clear_frames(stop.__traceback__)  # ends the decoding processes of batches that nobody will ask for
+        resume = command_line(*f"python -m nasaug {verb} --resume --run".split(), run.path)
+        tell(f"stopped; go on with: {resume}", sys.stderr)
         sys.exit(128 + stop.signum)
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             half = max(2, files.read_toml(run.path / "recipe.toml")["batch"] // 2)
             raise RunFault(f"out of memory; start anew with a lower batch, like --set batch={half}") from error
         raise
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
-
-
-def _stop(signum: int, frame: object) -> None:
-    for hang_up in HANG_UP:
-        signal.signal(hang_up, signal.SIG_IGN)  # the shell and the kernel may both send one
-    raise Stopped(signum)

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -32,8 +31,10 @@ from ..models import teacher_digest
 from ..progress import say
 from ..recipe import differing, dump, flatten, load, to_dict
 from ..rundir import LOCK, RunDir, cores
-from ..runtime import Runtime, deferred_stop, open_runtime
+from ..runtime import Runtime, open_runtime
 from ..settings import CHANGE_NOTHING, Recipe
+from ..stops import deferred_stop
+from ..streams import command_line
 from ..teaching import teacher_of
 from ..train import Job, job_for, load_data, make_scorer, make_trainer, start_of
 from ..units import format_duration
@@ -138,7 +139,8 @@ def plain_name(arm: str, among: Iterable[str] = ()) -> str:
     name = _replaced(arm)
     if len(name) <= LONGEST and all(other == arm or _replaced(other) != name for other in among):
         return name
-    return f"{name[:LONGEST]}-{hashlib.sha256(arm.encode()).hexdigest()[:8]}"
+    told_apart = hashlib.sha256(arm.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{name[:LONGEST]}-{told_apart}"
 
 
 def _replaced(arm: str) -> str:
@@ -253,7 +255,7 @@ def _choices(run: RunDir, threads: int) -> dict[str, str]:
 def resume_command(run: RunDir) -> str:
     """The command that goes on with a run."""
     verb = files.read_json(run.path / JOB_FILE, JOB)["verb"]
-    return f"nasaug {verb} --resume --run {shlex.quote(str(run.path))}"
+    return command_line("nasaug", verb, "--resume", "--run", run.path)
 
 
 def carry_out(
@@ -294,7 +296,7 @@ def carry_out(
                 told += f"; about {format_duration(left)} left" if ahead else ""
                 say(f"{cell.kind}, seed {cell.seed}: {told}")
     finally:
-        with deferred_stop():  # a second stop is heard when all have ended, a third one at once
+        with deferred_stop():  # a second stop ends this process at once, and those that were asked to end will
             for one in running:
                 one.process.send_signal(signal.SIGTERM)
             for one in running:
@@ -346,7 +348,7 @@ def _start(cell: Cell, device: str, jobs: int, environment: dict[str, str]) -> s
     if not (cell.path / JOB_FILE).is_file():
         _clear(cell.path)
         recipe = cell.path.with_suffix(cell.path.suffix + ".toml")
-        files.write_whole(recipe, dump(cell.recipe))
+        files.write_with_names(recipe, dump(cell.recipe))
         told = ["--arch", str(cell.arch), "--recipe", str(recipe)]
     one = {"OMP_NUM_THREADS": "1"} if jobs > 1 else {}
     with open(_log(cell), "a") as log:

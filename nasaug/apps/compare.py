@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +19,7 @@ from ..recipe import arm_says, load
 from ..rundir import RunDir, without_passwords
 from ..runtime import open_runtime
 from ..settings import CHANGE_NOTHING, Recipe
+from ..streams import command_line
 from ..teaching import check_teacher
 from ..train import job_for
 from . import report
@@ -36,7 +36,7 @@ from .cells import (
     resume_command,
     train_missing,
 )
-from .train import BASE, Request, fitted
+from .train import BASE, Request, fitted, refuse_other_net
 
 DEFAULT = "baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling"
 SEEDS, MATCH = 5, "epochs"
@@ -167,9 +167,7 @@ def _resumed(asked: Asked, arms: list[str], common, run: RunDir, setting: dict) 
         raise BadInput(f"{gone}; restore it, or start anew with --from-scratch")
     px = found.plan.resolution if asked.resolution is None else asked.resolution
     again = Request("compare", str(base) if asked.arch is None else asked.arch, None, asked.from_scratch, px)
-    if fitted(again, begun).plan != found.plan:
-        trained = f"{run.path} trains {found.name} at {found.plan.resolution} px"
-        raise BadInput(f"{trained}, not what is asked; leave --arch and --resolution out, or start anew")
+    refuse_other_net(run.path, found, fitted(again, begun), asked, begun)
     return setting, common, found
 
 
@@ -198,4 +196,4 @@ def _finish(
 def _commands(run: RunDir) -> list[str]:
     """The command line that began the comparison, and this one where it goes on."""
     begun = files.read_json(run.path / "env.json", "nasaug-env/1")["command"]
-    return list(dict.fromkeys([begun, without_passwords(shlex.join(sys.orig_argv))]))
+    return list(dict.fromkeys([begun, without_passwords(command_line(*sys.orig_argv))]))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from .. import stats
+from ..files import shown
 from . import report
 
 if TYPE_CHECKING:
@@ -351,7 +352,7 @@ def _inline(drawing: str, caption: str) -> str:
     drawing = drawing[drawing.index("<svg") :].rstrip()
     inner = drawing[drawing.index(">") + 1 :]
     box = re.search(r'viewBox="([^"]*)"', drawing)[1]
-    prefix = f"p{crc32(caption.encode())}-"
+    prefix = f"p{crc32(shown(caption).encode())}-"
     inner = re.sub(r"<metadata>.*?</metadata>", "", inner, flags=re.DOTALL)
     inner = inner.replace("xlink:href", "href")
     inner = re.sub(r'\bid="', f'id="{prefix}', inner)
@@ -368,7 +369,7 @@ def _look(i: int) -> dict[str, Any]:
 
 
 def _short(name: str) -> str:
-    name = " ".join(name.split())
+    name = shown(" ".join(name.split()))
     return name if len(name) <= _SHORT else f"{name[: _SHORT - 1]}…"
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import files, stats
 from ..errors import BadInput, unknown
+from ..progress import say
 from ..rundir import RunDir
 from ..units import format_quantity
 
@@ -117,7 +118,7 @@ def _finished_below(path: Path) -> list[Path]:
 def _elsewhere(path: Path) -> list[Path]:
     """The trainings that a comparison or a sweep names."""
     if (path / SWEPT).is_file():
-        with open(path / SWEPT, newline="") as file:
+        with open(path / SWEPT, newline="", encoding="utf-8", errors="surrogateescape") as file:
             return [Path(row["path"]) for row in csv.DictReader(file)]
     return [Path(run) for run in _told(path).get("facts", {}).get(ELSEWHERE, ())]
 
@@ -398,7 +399,7 @@ def write(folder: Path, summary: dict[str, Any], runs: Sequence[Run], name: str 
 
     shown = page(summary, runs)
     files.write_json(folder / f"{name}.json", summary)
-    files.write_whole(folder / f"{name}.csv", _csv(runs))
+    files.write_with_names(folder / f"{name}.csv", _csv(runs))
     files.write_whole(folder / f"{name}.html", shown)
     return folder / f"{name}.html"
 
@@ -421,8 +422,9 @@ def command(paths: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
     names, reference = Counter(run.arm for run in runs), told.get("reference")
     facts = told.get("facts", {}) | {"failed": told.get("failed"), "commands": told.get("commands")}
     summary = summarise(runs, reference if reference in names else None, told.get("match"), facts)
-    print(table(summary))
-    print(f"page: {write(out.parent, summary, runs, out.stem)}")
+    page = write(out.parent, summary, runs, out.stem)
+    say(table(summary))
+    say(f"page: {page}")
     return summary
 
 

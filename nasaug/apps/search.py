@@ -22,11 +22,12 @@ from ..plan import BLOCKS, Plan, plan
 from ..progress import say
 from ..recipe import load as load_recipe
 from ..rundir import HIDDEN, RESULT, RunDir, without_passwords
-from ..runtime import Runtime, deferred_stop, open_runtime
+from ..runtime import Runtime, open_runtime
 from ..search import Search, candidates_of, macs_range, report_reach
 from ..settings import CHANGE_NOTHING, Recipe
 from ..space import Space
 from ..spacefile import load
+from ..stops import deferred_stop
 from ..train import Job, announce, carry_out, load_data, make_job, make_scorer, make_trainer
 from ..units import format_duration, parse_quantity
 from .begin import JOB_FILE, at_path, refuse_existing, resumed, stopping, write_job

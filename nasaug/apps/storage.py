@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import BadInput, RunFault
+from ..files import shown
 from ..rundir import without_passwords
 from ..search import STUDY, open_storage
 
@@ -35,7 +36,10 @@ def own_storage(run: Path) -> str:
     """The URL of the study in a run's folder, whatever signs the folder's name has."""
     from sqlalchemy.engine import URL
 
-    return URL.create("sqlite", database=str(run / "study.db")).render_as_string()
+    folder = str(run)
+    if shown(folder) != folder:  # not UTF-8, which a URL must be; this process has it under a number too
+        folder = f"/proc/self/fd/{os.open(run, os.O_RDONLY)}"
+    return URL.create("sqlite", database=f"{folder}/study.db").render_as_string()
 
 
 @contextlib.contextmanager
@@ -49,4 +53,4 @@ def storage_faults(url: str) -> Iterator[None]:
     except (StorageInternalError, SQLAlchemyError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         failed = f"the study in {without_passwords(url)} cannot be read or written: {reason}"
-        raise RunFault(f"{failed}; free some space or mend it, then --resume") from error
+        raise RunFault(f"{failed}; mend that, or free some space where a disk is full; then --resume") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +23,7 @@ from ..rundir import RunDir, without_passwords
 from ..runtime import open_runtime
 from ..settings import CHANGE_NOTHING, Recipe
 from ..space import Arch
+from ..streams import command_line
 from ..teaching import check_teacher
 from ..train import job_for
 from ..units import format_quantity, parse_quantity
@@ -98,8 +98,8 @@ def command(asked: Asked, common) -> None:
     policies = _check_policies(setting["policies"])
     setting["curves"] = _curves(policies)
     if setting["pruner"] != "none" and len(policies) <= RIVALS:
-        rule = f"ends a policy when {RIVALS} others have ended, and --policies names {len(policies)}"
-        raise BadInput(f"--pruner {setting['pruner']} {rule}; give more, or --pruner none")
+        rule = f"ends a policy when {RIVALS} others have ended, and this sweep has {len(policies)}"
+        raise BadInput(f"--pruner {setting['pruner']} {rule}; give more by --policies, or --pruner none")
     made = make_cells(nets, setting, common, Path("."), sets)
     if asked.cells:
         check_begun(made)
@@ -188,7 +188,7 @@ def _of_size(asked: str, scaled: dict[int, Plan], base: ArchFile) -> ArchFile:
         near = [max((m for m in scaled if m < macs), default=None), min((m for m in scaled if m > macs), default=None)]
         shown = " and ".join(format_quantity(m, "macs") for m in near if m is not None)
         whose = f"no width of {base.name} at {base.plan.resolution} px has as many MACs; the nearest: {shown}"
-        raise BadInput(f"--sizes {asked}: {whose}; give that, or another --arch or --resolution")
+        raise BadInput(f"size {asked}: {whose}; give that by --sizes, or another --arch or --resolution")
     return ArchFile(scaled[nearest], f"{base.name}-{asked}")
 
 
@@ -267,7 +267,7 @@ def _finish(nets: list[ArchFile], setting: dict, common, run: RunDir, jobs: int 
     done, out = [cell for cell in cells if cell.finished], pruning.out if pruning else {}
     summary = summarise(done, nets, policies, methods, out) | {
         "failed": failed, "pruned": {"pruner": setting["pruner"], **saved(cells, out)},
-        "command": without_passwords(shlex.join(sys.orig_argv)),
+        "command": without_passwords(command_line(*sys.orig_argv)),
     }  # fmt: skip
     write(run.path, summary, done)
     say(table(summary))

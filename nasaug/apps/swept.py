@@ -225,7 +225,7 @@ def write(folder: Path, summary: dict, cells: list[Cell]) -> None:
         figures = (r[key] for key in ("macs", "val_top1", "test_top1", "train_top1", "seconds"))
         epoch = pruned.get((cell.arch.stem, cell.arm))
         rows.writerow([cell.arch.stem, cell.arm, cell.seed, *figures, cell.path, epoch])
-    files.write_whole(folder / SWEPT, text.getvalue())
+    files.write_with_names(folder / SWEPT, text.getvalue())
     for method, curve in summary["curves"].items():
         if curve is not None:
             kept = {key: curve[key] for key in LINE}
@@ -254,6 +254,7 @@ def plot(path: Path, summary: dict) -> None:
 
 def _short(name: str, most: int) -> str:
     """The end of a name, which tells paths apart."""
+    name = files.shown(name)
     return name if len(name) <= most else "…" + name[1 - most :]
 
 

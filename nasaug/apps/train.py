@@ -72,6 +72,9 @@ def fitted(request: Request, recipe: Recipe) -> ArchFile:
     info, resolution = datasets.describe(recipe.data), request.resolution
     if resolution is None and not archfile.is_path(request.arch) and not info.streamed:
         resolution = info.size
+        if not archfile.SMALLEST <= resolution <= archfile.LARGEST:
+            rule = f"a network takes {archfile.SMALLEST} to {archfile.LARGEST} px"
+            raise BadInput(f"the images of {recipe.data.name} have {resolution} px, and {rule}; give --resolution 32")
     return archfile.read(request.arch, resolution=resolution, classes=info.classes)
 
 
@@ -94,9 +97,7 @@ def _resume(request: Request, common) -> dict:
         teacher = moved_teacher(run.environment().get("teacher"), recipe)
         run.check_settings(recipe, (*CHANGE_NOTHING, *start, *teacher))
         recipe = recipe if run.finished else at_path(recipe, common.data)
-        if _asked_again(request, path / BASE, found, recipe).plan != found.plan:
-            trained = f"{path} trains {found.name} at {found.plan.resolution} px"
-            raise BadInput(f"{trained}, not what is asked; leave --arch and --resolution out, or start anew")
+        refuse_other_net(path, found, _asked_again(request, path / BASE, found, recipe), request, recipe)
         if run.finished:
             say(f"{path} is finished already")
             return run.result()
@@ -104,6 +105,17 @@ def _resume(request: Request, common) -> dict:
         data = load_data(recipe, found.plan.resolution, Record.of_run(path))
         run.go_on_with(recipe)
         return _finish(found, recipe, runtime, run, data, request.verb)
+
+
+def refuse_other_net(path: Path, found: ArchFile, now: ArchFile, asked, recipe: Recipe) -> None:
+    """Raises BadInput where a run to resume trains another net than `now`, by what is asked or by data that changed."""
+    if now.plan == found.plan:
+        return
+    trained = f"{path} trains {found.name} at {found.plan.resolution} px"
+    if asked.arch is None and asked.resolution is None:
+        changed = f"for {found.plan.classes} classes, and {recipe.data.name} has {now.plan.classes} now"
+        raise BadInput(f"{trained} {changed}; give it the same again, or start anew")
+    raise BadInput(f"{trained}, not what is asked; leave --arch and --resolution out, or start anew")
 
 
 def _asked_again(request: Request, base: Path, found: ArchFile, recipe: Recipe) -> ArchFile:

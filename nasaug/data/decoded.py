@@ -54,7 +54,9 @@ def place(root: str, background: str, files: np.ndarray, stats: np.ndarray) -> P
     digest = hashlib.sha256(f"{background} {len(files)}".encode())
     digest.update(files.tobytes() + stats.tobytes())
     whose = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
-    return cache_folder() / "decoded" / f"{whose}-{digest.hexdigest()[:16]}.safetensors"
+    with suppress(BadInput):  # no home, so no cache
+        return cache_folder() / "decoded" / f"{whose}-{digest.hexdigest()[:16]}.safetensors"
+    return None
 
 
 def read(path: Path, count: int) -> Kept | None:

@@ -48,21 +48,28 @@ class Named:
 def _places(*below: str) -> Iterator[Path]:
     """Where data are looked for: `below` $NASAUG_DATA, then below the user's cache."""
     given = os.environ.get("NASAUG_DATA")
-    for root in [*([Path(given)] if given else []), cache_folder()]:
-        yield from (root / name for name in below)
+    if given:
+        yield from (Path(given, name) for name in below)
+    with suppress(BadInput):  # no home, so no cache
+        yield from (cache_folder() / name for name in below)
 
 
 def _missing(name: str, ways: str, error: Exception | None = None) -> BadInput:
     failed = f" and the download failed ({str(error).splitlines()[0]})" if error else ""
+    with suppress(BadInput):  # no home, so no cache
+        ways = f" or into {cache_folder() / name}{ways}"
     return BadInput(
-        f"{name} was not found{failed}: put it into {cache_folder() / name} or, with NASAUG_DATA set, into "
-        f"$NASAUG_DATA/{name}{ways}; or choose --data digits, or the path of an image folder"
+        f"{name} was not found{failed}: put it, with NASAUG_DATA set, into $NASAUG_DATA/{name}{ways}; "
+        "or choose --data digits, or the path of an image folder"
     )
 
 
 def _download(name: str, make: Callable[[str], object], ways: str) -> Path:
     """The cache's folder into which `make(folder)` downloads; nothing is left there if that fails."""
-    target = cache_folder() / name
+    try:
+        target = cache_folder() / name
+    except BadInput as error:
+        raise _missing(name, ways, error) from error
     try:
         cache_folder().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=".download-") as folder:

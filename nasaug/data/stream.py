@@ -6,7 +6,9 @@ resumed epoch, give the same batches.
 
 from __future__ import annotations
 
+import atexit
 import math
+import multiprocessing
 import os
 import time
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from torchvision.transforms.v2 import functional as TF
 from nasaug.data.picture import Unreadable, decoded
 from nasaug.data.split import CROP, Split, random
 from nasaug.errors import BadInput, RunFault
+from nasaug.stops import deaf_children
 
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of random crops: Szegedy et al., CVPR 2015, as in torchvision
 CENTRE = 0.875  # the evaluated centre's share of the shorter side: 224 of 256 px
@@ -58,7 +61,9 @@ class StreamSplit(Split):
             num_workers=self._workers,
             generator=torch.Generator(),  # else it advances the global one
         )
-        for made in _alive(iter(loader)):
+        with deaf_children():  # else a signal to the whole group ends them before the training that is to be saved
+            batches = iter(loader)
+        for made in _alive(batches):
             if isinstance(made, BadInput):
                 raise made
             images, seconds = made
@@ -77,6 +82,14 @@ def _alive(batches: Iterator) -> Iterator:
             reason = str(error).splitlines()[0]
             raise RunFault(f"a decoding process failed ({reason}); try --set data.workers=0") from error
         yield made
+
+
+@atexit.register
+def _end_workers() -> None:
+    """What is left at the end of the program: multiprocessing's own end sends SIGTERM, which they do not hear."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 class _Decoder(Dataset):

@@ -106,8 +106,6 @@ def _loaded() -> tuple[Library | None, str]:
         reason = f"{error.strerror or error}: {error.filename or _folder_named()}; NASAUG_KERNELS=FOLDER names another"
     except (_Unfit, BadInput, RunFault, AttributeError) as error:
         reason = str(error)
-    except RuntimeError:
-        reason = "there is no home folder to keep them in; NASAUG_KERNELS=FOLDER names another"
     # Python's last resort writes this line to stderr where a program has set up no logging of its own.
     logging.getLogger("nasaug").warning(
         "nasaug: warning: no compiled kernels (%s); torch's operations do the same, slower", reason
@@ -154,7 +152,10 @@ def _command() -> list[str]:
 
 
 def _folder_named() -> str:
-    return os.environ.get("NASAUG_KERNELS") or str(cache_folder() / "kernels")
+    try:
+        return os.environ.get("NASAUG_KERNELS") or str(cache_folder() / "kernels")
+    except BadInput as error:
+        raise BadInput(f"{error}, or by NASAUG_KERNELS") from None
 
 
 def _from_cache_or_compiled(command: list[str]) -> Library:

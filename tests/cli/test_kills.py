@@ -19,8 +19,8 @@ from tiny import SEARCH, TRAIN, Child, call, done, lay_out, timeless, tree
 from nasaug import checkpoint
 from nasaug.apps.begin import stopping
 from nasaug.rundir import RunDir
-from nasaug.runtime import Stopped, deferred_stop
 from nasaug.search import Search
+from nasaug.stops import Stopped, deferred_stop
 
 # --- a kill at any moment, in the state that it leaves on the disk ------------------------------------------
 

@@ -19,7 +19,7 @@ from nasaug.data import Data
 from nasaug.engine import Trainer
 from nasaug.models import load_net
 from nasaug.rundir import RunDir
-from nasaug.runtime import Stopped
+from nasaug.stops import Stopped
 
 SOURCE = Path("runs/netaug-train-1")
 STEPS = 2

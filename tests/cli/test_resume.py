@@ -17,8 +17,8 @@ from nasaug import checkpoint
 from nasaug.apps.finalists import PlayOff
 from nasaug.engine import Trainer
 from nasaug.kernels import build, choice
-from nasaug.runtime import Stopped
 from nasaug.search import Search
+from nasaug.stops import Stopped
 
 
 @pytest.fixture(scope="module")

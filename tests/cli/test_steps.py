@@ -17,9 +17,10 @@ from nasaug.models import save_net
 from nasaug.net import Net
 from nasaug.plan import BLOCKS, plan
 from nasaug.recipe import load as load_recipe
-from nasaug.runtime import Pending, Stopped, open_runtime
+from nasaug.runtime import open_runtime
 from nasaug.settings import Recipe
 from nasaug.spacefile import load
+from nasaug.stops import Pending, Stopped
 from nasaug.teaching import teacher_of
 from nasaug.train import job_for, load_data, make_job, make_scorer, make_trainer
 

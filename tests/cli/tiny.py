@@ -179,6 +179,10 @@ class Child:
     def signal(self, number: int) -> None:
         os.kill(self._process.pid, number)
 
+    def signal_group(self, number: int) -> None:
+        """To all that it began too, as `timeout` and a scheduler send it."""
+        os.killpg(self._process.pid, number)
+
     def running(self, seconds: float) -> bool:
         """Whether it still runs after so many seconds."""
         self._process.join(seconds)
@@ -193,6 +197,8 @@ class Child:
 
 def _run(folder: Path, told: Connection, args: tuple, save_every: float, largest: int | None) -> None:
     os.chdir(folder)
+    os.setsid()  # a group of its own, with what it begins
+    multiprocessing.set_start_method("fork", force=True)  # as where a shell begins it
     for stream in (1, 2):
         os.dup2(told.fileno(), stream)
     told.close()

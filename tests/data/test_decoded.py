@@ -79,6 +79,14 @@ def test_what_cannot_be_kept_or_read_is_no_error(pets, monkeypatch):
     assert load(config(pets, memory_mb=0)).streamed
 
 
+@pytest.mark.parametrize("home", ["~nobody-at-all", "/dev/null/home", "/proc"])
+def test_without_a_home_all_goes_on_without_the_cache(pets, monkeypatch, home):
+    first = load(config(pets))
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", home)
+    assert load(config(pets)).key == first.key and describe(config(pets)).size == 8
+
+
 def test_few_images_are_not_kept_and_of_many_folders_the_latest(pets, monkeypatch):
     written = []
     for number in range(6):
