@@ -118,7 +118,7 @@ def differing(folder):
         (lambda f: write_folder(f, each=5), "no tenth can be held out"),
         (lambda f: write_folder(f / "test"), "only test/"),
         (lambda f: (write_folder(f / "train"), write_folder(f / "Training", seed=1)), "both for training"),
-        (lambda f: (write_folder(f / "test"), write_folder(f / "val")), "only test/ and val/"),
+        (lambda f: (write_folder(f / "test"), write_folder(f / "val")), "only val/ and test/"),
         (differing, "only one of train/ and test/ has c, d"),
         (deep_images, "more than 8 bits .mode I"),
     ],
