@@ -118,7 +118,7 @@ def read_job(path: Path, verb: str) -> dict:
         raise BadInput(f"{path} was cut off before it had begun; remove it and start anew, without --resume")
     job = files.read_json(path / JOB_FILE, JOB)
     if job["verb"] != verb:
-        remedy = f"resume it with: {command_line(['nasaug', job['verb'], '--resume', '--run', str(path)])}"
+        remedy = f"resume it with: {command_line('nasaug', job['verb'], '--resume', '--run', path)}"
         raise BadInput(f"{path} is a run of {job['verb']}, not of {verb}; {remedy}")
     other = choice.adopt(RunDir(path).environment().get("kernels", {}))
     if other:

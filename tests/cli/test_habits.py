@@ -10,6 +10,7 @@ from PIL import Image
 from test_resume import stop_in_the_second
 from tiny import QUICK, SEARCH, call, done, refused
 
+from nasaug.apps.storage import absolute_storage
 from nasaug.data import Record
 from nasaug.engine import Trainer
 from nasaug.search import Search
@@ -141,6 +142,13 @@ def test_a_run_means_its_paths_from_where_it_was_begun(here, photos, monkeypatch
     (here / "elsewhere").mkdir()
     said = done("train", "--arch", "../found.json", "--set", "epochs=1", "--run", "t").out  # the file's own data
     assert "3 classes (a, b, c)" in said
+
+
+def test_files_in_a_storages_address_are_absolute(empty_folder):
+    assert absolute_storage("sqlite:///study.db") == f"sqlite:///{empty_folder}/study.db"
+    assert absolute_storage("journal:../log") == f"journal:{empty_folder.parent}/log"
+    for url in ("sqlite:////tmp/x.db", "sqlite:///:memory:", "postgresql://me@host/db", "journal:/x"):
+        assert absolute_storage(url) == url
 
 
 def test_a_project_that_was_copied_goes_on_in_the_copy(stopped, here, monkeypatch):

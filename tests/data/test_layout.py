@@ -1,14 +1,20 @@
 """Which folders are splits, which are classes, and which are neither: in layouts that people have, and made-up ones."""
 
+import json
 import os
+import re
 import shutil
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_up import config, write_folder
+from PIL import Image
 
+from nasaug import cli
 from nasaug.data import load
 from nasaug.data.layout import SUFFIXES, find
 from nasaug.errors import BadInput
@@ -212,3 +218,57 @@ def test_any_folder_is_refused_in_one_line_or_counted_right(tmp_path, made):
     named = [listing.classes[label] for label in listing.labels.tolist()]
     ours = {split: sorted(named[i] for i in places.tolist()) for split, places in listing.given.items()}
     assert ours == {split: sorted(names) for split, names in taken.items()}
+
+
+# --- the same by the command line, to the end of a training ----------------------------------------------------
+
+RECIPE = """
+epochs = 1
+batch = 4
+calibration_images = 8
+"""
+EMPTY = st.sampled_from([None, None, None, "cat/000.jpg", "dog/001.png"])
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(made=folders(), damaged=EMPTY)
+def test_a_training_prints_what_is_there_or_ends_in_one_line(tmp_path, monkeypatch, capsys, made, damaged):
+    classes, splits, files, wrapped = made
+    root = tmp_path / "work"
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+    monkeypatch.chdir(root)
+    Path("short.toml").write_text(RECIPE)
+    rng = np.random.default_rng(0)
+    for split in splits or ("",):  # enough to be split, beside what was made up
+        for name in classes:
+            files.setdefault(split, set()).update(os.path.join(split, name, f"1{n}.png") for n in range(8))
+    for path in sorted(path for paths in files.values() for path in paths):
+        place = Path("data", wrapped, path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with open(place, "wb") as file:
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(file, "PNG")
+    if damaged:
+        touch(Path("data", wrapped, *splits[:1], damaged))
+    taken = counted(classes, splits, files)
+    monkeypatch.setattr(sys, "argv", ["nasaug", "train", "--arch", "mobilenetv2-tiny", "--data", "data", "--method",
+                                      "baseline", "--recipe", "short.toml", "--device", "cpu"])  # fmt: skip
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+    told = capsys.readouterr()
+    if code:
+        assert code == 2 and re.fullmatch(r"nasaug: [^\n]+\n", told.err), told.err
+        assert not Path("runs").exists()
+        return
+    assert not damaged
+    line = re.search(
+        r"^data data: (\d+) classes .*; ([\d,]+) training, ([\d,]+) validation, ([\d,]+) test", told.out, re.M
+    )
+    count, *images = (int(number.replace(",", "")) for number in line.groups())
+    assert count == len(classes) and sum(images) == sum(map(len, taken.values()))
+    if "test" in taken or "val" in taken:
+        assert images[-1] == len(taken.get("test") or taken["val"])
+    assert json.loads(next(Path("runs").glob("*/result.json")).read_text())["test_images"] == images[-1]
