@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from nasaug import recipe
 from nasaug.errors import BadInput, RunFault
-from nasaug.files import read_json, to_json, write_error, write_json, write_whole, write_with_names
+from nasaug.files import DATA_SETS, read_json, to_json, write_error, write_json, write_whole, write_with_names
 from nasaug.streams import command_line
 
 RESULT_FORMAT = "nasaug-result/1"
@@ -91,10 +91,11 @@ class RunDir:
 
     def check_settings(self, settings: Any, aside: Sequence[str] = ()) -> None:
         """Refuses to resume under another recipe than the run was begun with; names the keys that differ, but those
-        `aside`, which may, and the data's name where the images themselves are compared."""
-        recorded = ("data.name",) if (self.path / RECORD).is_file() else ()
+        `aside`, which may, and the path of an image folder where the images themselves are compared."""
         begun = recipe.load(self.path / "recipe.toml", type(settings))
-        differing = recipe.differing(begun, settings, (*aside, *recorded))
+        if (self.path / RECORD).is_file() and not {begun.data.name, settings.data.name} & set(DATA_SETS):
+            aside = (*aside, "data.name")
+        differing = recipe.differing(begun, settings, aside)
         if differing:
             remedy = "resume with what it was begun with, or start a new run"
             raise BadInput(f"{self.path} was begun with other settings: {', '.join(differing)}; {remedy}")
@@ -102,7 +103,7 @@ class RunDir:
     def go_on_with(self, settings: Any) -> None:
         """Keeps the recipe that `check_settings` let pass, so that resuming once more is under the same."""
         if recipe.differing(recipe.load(self.path / "recipe.toml", type(settings)), settings):
-            write_whole(self.path / "recipe.toml", recipe.dump(settings))
+            write_with_names(self.path / "recipe.toml", recipe.dump(settings))
 
     def log(self, event: str, **figures: Any) -> None:
         """Adds a line to log.jsonl: the time in seconds since 1970, the event and its figures."""

@@ -99,6 +99,12 @@ def at_path(recipe: Recipe, data: str | None) -> Recipe:
     return recipe if data is None else dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, name=data))
 
 
+def other_data(data: str | None, begun: Recipe) -> str | None:
+    """--data of a run that goes on where that is to be refused by its name: another set, not a folder's other path."""
+    moved = data not in files.DATA_SETS and begun.data.name not in files.DATA_SETS
+    return None if moved or data == begun.data.name else data
+
+
 def absolute(options: Any) -> Any:
     """The options with each path that is there made absolute."""
     paths = {}

@@ -23,7 +23,7 @@ from ..streams import command_line
 from ..teaching import check_teacher
 from ..train import job_for
 from . import report
-from .begin import at_path, refuse_existing, refuse_others, resumed, stopping, write_job
+from .begin import at_path, other_data, refuse_existing, refuse_others, resumed, stopping, write_job
 from .cells import (
     Cell,
     Sets,
@@ -148,14 +148,16 @@ def make_cells(found: ArchFile, setting: dict, common, sets: Sets) -> list[Cell]
 def _resumed(asked: Asked, arms: list[str], common, run: RunDir, setting: dict) -> tuple[dict, Any, ArchFile]:
     """The settings that a comparison was begun with, the options that say them, and its network. Raises BadInput,
     naming what differs, for others."""
-    begun = at_path(load(run.path / "recipe.toml", Recipe), common.data)
+    begun = load(run.path / "recipe.toml", Recipe)
     now = {
+        "data": other_data(common.data, begun),
         "methods": None if asked.methods is None else arms, "seeds": asked.seeds, "match": asked.match,
         "from-scratch": asked.from_scratch or None, "set": held(common.set) or None, "recipe": common.recipe,
         "cells": None if asked.cells is None else str(asked.cells.resolve()),
     }  # fmt: skip
     said = {"methods": setting["arms"], "from-scratch": setting["from_scratch"], "set": held(setting["set"])}
     refuse_others(run.path, setting | said, now)
+    begun = at_path(begun, common.data)
     data = setting["data"] if common.data is None else common.data  # loading them checks that they are the same
     common = replace(common, set=(*setting["set"], *common.set), recipe=setting["recipe"], data=data)
     # of a recipe edited since, say

@@ -19,6 +19,7 @@ from ..data import Record
 from ..errors import BadInput, RunFault, unknown
 from ..plan import Plan, plan
 from ..progress import say
+from ..recipe import load
 from ..rundir import RunDir, without_passwords
 from ..runtime import open_runtime
 from ..settings import CHANGE_NOTHING, Recipe
@@ -27,7 +28,7 @@ from ..streams import command_line
 from ..teaching import check_teacher
 from ..train import job_for
 from ..units import format_quantity, parse_quantity
-from .begin import refuse_existing, refuse_others, resumed, stopping, write_job
+from .begin import other_data, refuse_existing, refuse_others, resumed, stopping, write_job
 from .cells import (
     Cell,
     Sets,
@@ -115,7 +116,8 @@ def _resumed(given: dict, common, run: RunDir, job: dict) -> tuple[dict, Any]:
     """The settings that a sweep was begun with, and the options that say them. Raises BadInput, naming what differs,
     for others."""
     setting = DEFAULTS | job
-    now = given | {"set": held(common.set) or None, "recipe": common.recipe}
+    data = other_data(common.data, load(run.path / "recipe.toml", Recipe))
+    now = given | {"set": held(common.set) or None, "recipe": common.recipe, "data": data}
     refuse_others(run.path, setting | {"set": held(setting["set"])}, now)
     data = setting["data"] if common.data is None else common.data  # loading them checks that they are the same
     common = replace(common, set=(*setting["set"], *common.set), recipe=setting["recipe"], data=data)

@@ -8,8 +8,8 @@ import pytest
 from tiny import QUICK, SEARCH, call, done, refused, timeless, tree
 
 from nasaug.apps.finalists import PlayOff
-from nasaug.runtime import Stopped
 from nasaug.search import Search
+from nasaug.stops import Stopped
 
 RUN = Path("runs/search-1")  # finished, with 4 candidates
 EXTEND = ("search", "--resume", "--run", str(RUN))

@@ -162,4 +162,4 @@ def test_unreadable_images_are_refused(photos):
         said = refused(*command, *photos)
         assert re.search(r"1 of 90 images in '.*photos' cannot be read, 'b/4\.png'.*remove", said)
     Path("photos/b/4.png").write_text("no image")
-    assert "photos/b/4.png" in refused(*SEARCH, *photos)
+    assert "b/4.png" in refused(*SEARCH, *photos)

@@ -93,7 +93,7 @@ def test_a_cell_is_trained_at_its_magnitude_and_at_0_without_a_policy(laid_out, 
     Path("by-size.json").write_text(json.dumps({"format": "nasaug-curve/1", **line}))
     done(*SWEEP, "--policies", "0,9,0:9,by-size.json", "--methods", "baseline,netaug", "--seeds", "1")
     ((nets, setting, common),) = caught
-    made = sweep.make_cells(nets, setting, common, Path("."), {})
+    made = sweep.make_cells(nets, setting, common, Path("."), cells.Sets())
     views = {(cell.arch.stem, cell.arm): cell.recipe.views["train"] for cell in made}
     assert len(views) == len(made) == 2 * 2 * 4
     assert views["mobilenetv2-0.1M", "netaug@0"].policy == "none"
@@ -396,7 +396,7 @@ def test_a_hopeless_cell_is_ended_with_its_checkpoint_saved_and_is_no_failure(la
     monkeypatch.setattr(cells, "subprocess", FORKING)
     monkeypatch.setattr(sweep, "_finish", lambda *given: caught.append(given[:3]))
     done(*ONE_SIZE, "--seeds", "1")
-    made = sweep.make_cells(*caught[0], RUN, {})
+    made = sweep.make_cells(*caught[0], RUN, cells.Sets())
     made[1] = replace(made[1], recipe=replace(made[1].recipe, epochs=20000))
     watch = Ending("baseline@9", "baseline@14")
     assert cells.carry_out(made, "cpu", 2, {cell.path: 1.0 for cell in made}, watch, {}) == []
