@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -135,10 +134,7 @@ def _walk(root: str, path: str, above: tuple[tuple[int, int], ...]) -> _Node:
 
 def _readable(entry: os.DirEntry) -> bool:
     """Whether it is no pipe or device, which would wait for ever; links to nothing are images that cannot be read."""
-    try:
-        return stat.S_ISREG(entry.stat().st_mode)
-    except OSError:
-        return True
+    return entry.is_file() or not os.path.exists(entry.path)
 
 
 def _suffix(name: str) -> str:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import torchvision.datasets as tv
 from torch import Tensor
 
 from nasaug.data.folder import LARGEST
@@ -24,6 +24,9 @@ from nasaug.errors import BadInput, MissingExtra
 from nasaug.files import cache_folder
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
+FASHION = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
 DIGITS_PX, DIGITS_TEST, DIGITS_SEED = 28, 360, 0
 
 Read = tuple[tuple[str, ...], Split, Split]  # classes, train, test
@@ -43,6 +46,11 @@ class Named:
     @property
     def streamed(self) -> bool:
         return self.folder is not None
+
+
+def _torchvision() -> Any:
+    """torchvision.datasets, which takes seconds to import; not all sets need it."""
+    return importlib.import_module("torchvision.datasets")
 
 
 def _places(*below: str) -> Iterator[Path]:
@@ -90,7 +98,7 @@ def _download(name: str, make: Callable[[str], object], ways: str) -> Path:
 def _fashion_mnist() -> Read:
     place = _find_fashion_mnist()
     train, test = _idx_split(place, "train"), _idx_split(place, "t10k")
-    return tuple(tv.FashionMNIST.classes), train, test
+    return FASHION, train, test
 
 
 def _find_fashion_mnist() -> Path:
@@ -99,7 +107,7 @@ def _find_fashion_mnist() -> Path:
         if _idx_file(place, "train-images-idx3-ubyte"):
             return place
     ways = " (four idx files); or install the Debian package dataset-fashion-mnist"
-    return _download("fashion-mnist", lambda folder: tv.FashionMNIST(folder, download=True), ways) / raw
+    return _download("fashion-mnist", lambda folder: _torchvision().FashionMNIST(folder, download=True), ways) / raw
 
 
 def _idx_file(place: Path, name: str) -> Path | None:
@@ -134,8 +142,9 @@ def _idx(place: Path, name: str) -> Tensor:
 # CIFAR and ImageNet: torchvision's formats
 
 
-def _cifar(kind: type[tv.CIFAR10], name: str) -> Callable[[], Read]:
+def _cifar(kind_name: str, name: str) -> Callable[[], Read]:
     def read() -> Read:
+        kind = getattr(_torchvision(), kind_name)
         place = next((p for p in _places(".", name) if (p / kind.base_folder).is_dir()), None)
         if place is None:
             ways = f" (unpacked, as {kind.base_folder}/)"
@@ -149,7 +158,7 @@ def _cifar(kind: type[tv.CIFAR10], name: str) -> Callable[[], Read]:
     return read
 
 
-def _from_arrays(data: tv.CIFAR10) -> Split:
+def _from_arrays(data: Any) -> Split:
     pixels = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
     return MemorySplit(pixels, torch.tensor(data.targets, dtype=torch.int64))
 
@@ -167,7 +176,7 @@ def _unpack_imagenet(place: Path) -> None:
     """Let torchvision unpack the archives, once, into train/ and val/ with class folders."""
     try:
         for split in ("train", "val"):
-            tv.ImageNet(str(place), split=split)
+            _torchvision().ImageNet(str(place), split=split)
     except (RuntimeError, OSError, EOFError) as error:
         raise BadInput(f"cannot unpack the ILSVRC2012 archives in {str(place)!r} ({error})") from error
 
@@ -190,8 +199,8 @@ def _digits() -> Read:
 
 NAMED = {
     "fashion-mnist": Named(10, 28, _fashion_mnist),
-    "cifar10": Named(10, 32, _cifar(tv.CIFAR10, "cifar10")),
-    "cifar100": Named(100, 32, _cifar(tv.CIFAR100, "cifar100")),
+    "cifar10": Named(10, 32, _cifar("CIFAR10", "cifar10")),
+    "cifar100": Named(100, 32, _cifar("CIFAR100", "cifar100")),
     "imagenet": Named(1000, LARGEST, folder=_imagenet),
     "digits": Named(10, DIGITS_PX, _digits, flip=False),
 }

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
 import torch
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
 
 from nasaug.errors import BadInput
-
-try:
-    from torchvision.io import decode_jpeg
-except ImportError:  # torchvision 0.29 says that a later one will not have it
-    decode_jpeg = None
 
 # Pillow refuses images of twice as many pixels; at these its warning would be a stray line.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -81,12 +77,23 @@ def decoded(content: np.ndarray, background: str) -> Tensor:
     Pillow, which tells why, and which refuses images that would fill the memory."""
     try:
         with Image.open(io.BytesIO(content)) as image:
-            if decode_jpeg and image.format == "JPEG" and image.getexif().get(ORIENTATION, 1) == 1:
+            decode = jpeg_decoder()
+            if decode and image.format == "JPEG" and image.getexif().get(ORIENTATION, 1) == 1:
                 with suppress(RuntimeError):
-                    return decode_jpeg(torch.from_numpy(content), mode="RGB")
-            return TF.pil_to_tensor(_seen(image, "RGB", background))
+                    return decode(torch.from_numpy(content), mode="RGB")
+            return torch.from_numpy(np.array(_seen(image, "RGB", background))).permute(2, 0, 1).contiguous()
     except Exception as error:
         raise Unreadable(_reason(error)) from error
+
+
+@functools.cache
+def jpeg_decoder() -> Callable[..., Tensor] | None:
+    """torchvision's, imported when it is first needed: it takes seconds, and images in memory do without."""
+    try:
+        from torchvision.io import decode_jpeg
+    except ImportError:  # torchvision 0.29 says that a later one will not have it
+        return None
+    return decode_jpeg
 
 
 def _seen(image: Image.Image, mode: str, background: str) -> Image.Image:

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import functional as TF
 
+from nasaug.data import picture
 from nasaug.data.picture import Unreadable, decoded
 from nasaug.data.split import CROP, Split, random
 from nasaug.errors import BadInput, RunFault
@@ -98,6 +98,9 @@ class _Decoder(Dataset):
 
     def __init__(self, root: str, files: np.ndarray, size: int, crop: tuple[int, int] | None, background: str):
         self.root, self.files, self.size, self.crop, self.background = root, files, size, crop, background
+        # before workers are forked, which would each import it: it takes seconds, and images in memory do without
+
+        picture.jpeg_decoder()
 
     def __getitem__(self, index: Tensor) -> tuple[Tensor, float] | BadInput:
         begun = time.perf_counter()
@@ -111,6 +114,8 @@ class _Decoder(Dataset):
         return images, time.perf_counter() - begun
 
     def _cut(self, image: Tensor, place: int) -> Tensor:
+        from torchvision.transforms.v2 import functional as TF
+
         if self.crop is not None:
             box = crop_box(*image.shape[1:], random(CROP, *self.crop, place))
             return TF.resized_crop(image, *box, [self.size, self.size], antialias=True)

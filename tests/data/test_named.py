@@ -38,7 +38,7 @@ def test_fashion_mnist_is_downloaded_once(tmp_path, monkeypatch):
             Fake.calls += 1
             write_fashion_mnist(Path(root) / "FashionMNIST" / "raw", suffix="")
 
-    monkeypatch.setattr(named.tv, "FashionMNIST", Fake)
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", Fake)
     assert len(load(DataConfig()).train) == len(load(DataConfig()).train) == 540
     assert Fake.calls == 1
     assert [p.name for p in (tmp_path / "user-cache" / "nasaug").iterdir()] == ["fashion-mnist"]
@@ -174,7 +174,7 @@ def test_imagenets_archives_are_unpacked_by_torchvision(tmp_path, monkeypatch, s
     def unpack(place, split):
         write_folder(Path(place) / split, classes=("n01", "n02"), each=20)
 
-    monkeypatch.setattr(named.tv, "ImageNet", unpack)
+    monkeypatch.setattr(torchvision.datasets, "ImageNet", unpack)
     assert len(load(small_imagenet).finish()) == 40
 
 
@@ -194,3 +194,7 @@ def test_digits_without_scikit_learn_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(MissingExtra, match=r"nasaug\[data\]"):
         load(DataConfig("digits"))
+
+
+def test_fashion_mnists_classes_are_torchvisions():
+    assert list(named.FASHION) == torchvision.datasets.FashionMNIST.classes

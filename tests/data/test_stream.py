@@ -83,7 +83,7 @@ def test_training_crops_are_the_boxes_drawn(tmp_path):
 @pytest.mark.parametrize("decoder", [True, False])
 def test_jpeg_files_have_pillows_pixels(tmp_path, monkeypatch, mode, decoder):
     if not decoder:
-        monkeypatch.setattr(picture, "decode_jpeg", None)
+        monkeypatch.setattr(picture, "jpeg_decoder", lambda: None)
     rng, path = np.random.default_rng(0), tmp_path / "image.jpg"
     Image.fromarray(rng.integers(0, 256, (33, 47, 3), dtype=np.uint8)).convert(mode).save(path, quality=80)
     expected = transforms.functional.pil_to_tensor(Image.open(path).convert("RGB"))

@@ -1,0 +1,9 @@
+"""What takes seconds to import is imported where it is needed."""
+
+import subprocess
+import sys
+
+
+def test_data_in_memory_need_no_torchvision():
+    code = "import sys, nasaug.apps.train, nasaug.apps.search; assert 'torchvision' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
