@@ -13,8 +13,15 @@ def start(rounds: int) -> list[Row]:
     def run(*command: str):
         return lambda: subprocess.run([sys.executable, *command], check=True, capture_output=True)
 
-    times = alternate({"help": run("-m", "nasaug", "--help"), "torch": run("-c", "import torch")}, rounds, 1)
-    return [Row("--help over `import torch`, time", 1 / ratio(times, "torch", "help"), reach=0.4, most=True)]
+    jobs = {
+        "help": run("-m", "nasaug", "--help"), "training": run("-c", "import nasaug.apps.train"),
+        "torch": run("-c", "import torch"),
+    }  # fmt: skip
+    times = alternate(jobs, rounds, 1)
+    return [
+        Row("--help over `import torch`, time", 1 / ratio(times, "torch", "help"), reach=0.4, most=True),
+        Row("a training's imports over `import torch`, time", 1 / ratio(times, "torch", "training"), reach=1.5, most=True),
+    ]
 
 
 def memory(rounds: int) -> list[Row]:

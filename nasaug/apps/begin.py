@@ -90,6 +90,15 @@ def _begun_in(where: dict, run: Path, here: Path) -> Path:
     return Path(folder) if os.path.isdir(folder) and Path(folder).resolve() != here.resolve() else here
 
 
+def begun_record(run: RunDir, recipe: Recipe) -> Record | None:
+    """What a run that goes on recorded of its data. Raises BadInput for an image folder of which it did not."""
+    record = Record.of_run(run.path)
+    if record is None and recipe.data.name not in files.DATA_SETS:
+        rule = "was begun by a version of nasaug that did not write down which image is in which split"
+        raise BadInput(f"{run.path} {rule}, so it cannot go on with the same; start a new run")
+    return record
+
+
 def at_path(recipe: Recipe, data: str | None) -> Recipe:
     """The recipe of a run that goes on, its data at another path if one is given. Loading them checks that they are
     the images that the run began with. Raises BadInput where they left their path and no other is given."""

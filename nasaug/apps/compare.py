@@ -11,7 +11,6 @@ from typing import Any
 
 from .. import archfile, files
 from ..archfile import ArchFile
-from ..data import Record
 from ..errors import BadInput, RunFault, unknown
 from ..models import digest
 from ..progress import say
@@ -23,7 +22,7 @@ from ..streams import command_line
 from ..teaching import check_teacher
 from ..train import job_for
 from . import report
-from .begin import at_path, other_data, refuse_existing, refuse_others, resumed, stopping, write_job
+from .begin import at_path, begun_record, other_data, refuse_existing, refuse_others, resumed, stopping, write_job
 from .cells import (
     Cell,
     Sets,
@@ -70,7 +69,7 @@ def command(asked: Asked, common) -> None:
     arms, sets = arms_of(DEFAULT if asked.methods is None else asked.methods), Sets()
     if common.resume:
         with resumed("compare", common, asked) as (run, job, common, asked):
-            sets.begun = Record.of_run(run.path)
+            sets.begun = begun_record(run, load(run.path / "recipe.toml", Recipe))
             setting, common, found = _resumed(asked, arms, common, run, job)
             cells = make_cells(found, setting, common, sets)
             return _finish(found, cells, setting, common, run, asked.jobs, sets)

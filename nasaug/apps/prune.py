@@ -16,7 +16,7 @@ from ..augment import at_magnitude
 from ..caveats import SEVERAL, curves_of, of_other_splits, other_split, warn_of_curves, warn_of_other_splits
 from ..channels import channel_groups
 from ..cost import cost, describe
-from ..data import Data, Record
+from ..data import Data
 from ..errors import BadInput, unknown
 from ..methods import Base
 from ..models import load_net, save_net, teacher_digest
@@ -44,7 +44,7 @@ from ..train import (
     preprocessing,
 )
 from ..units import format_duration, format_quantity, parse_quantity
-from .begin import at_path, refuse_existing, resumed, stopping, write_job
+from .begin import at_path, begun_record, refuse_existing, resumed, stopping, write_job
 
 VERB, BASE, MODEL, ARCH = "prune", "base.json", "model.safetensors", "arch.json"
 TUNED, CUT = "tuned.safetensors", "cut.safetensors"  # the net after the last step that is over; that at hand, untrained
@@ -224,7 +224,7 @@ def _resume(asked: Asked, common) -> dict:
             return run.result()
         found, runtime = archfile.read(str(path / BASE)), open_runtime(common.device, recipe.bf16, common.profile)
         recipe = at_path(recipe, common.data)
-        data = load_data(recipe, found.plan.resolution, Record.of_run(path))
+        data = load_data(recipe, found.plan.resolution, begun_record(run, recipe))
         run.go_on_with(recipe)
         return Pruning(found, setting, recipe, data, runtime, run).carry_through()
 

@@ -30,7 +30,7 @@ from ..spacefile import load
 from ..stops import deferred_stop
 from ..train import Job, announce, carry_out, load_data, make_job, make_scorer, make_trainer
 from ..units import format_duration, parse_quantity
-from .begin import JOB_FILE, at_path, refuse_existing, resumed, stopping, write_job
+from .begin import JOB_FILE, at_path, begun_record, refuse_existing, resumed, stopping, write_job
 from .finalists import PlayOff, begun_with, forget
 from .results import FOUND, SUPERNET, write_results
 from .storage import absolute_storage, check_storage, own_storage, storage_faults
@@ -222,7 +222,7 @@ def _resume(common, given: dict, request: Request) -> None:
             say("for more candidates give more --trials" + (", or another --timeout" if judged < trials else ""))
             return
         asked = at_path(asked, common.data)
-        ready = prepare(asked, request, common, begun=Record.of_run(path), resumed=True)
+        ready = prepare(asked, request, common, begun=begun_record(run, recipe), resumed=True)
         run.go_on_with(asked)
         if other:
             _extend(run, ready, job, judged)

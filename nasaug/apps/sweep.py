@@ -15,7 +15,6 @@ from ..around import below
 from ..augment import USUAL, at_magnitude
 from ..caveats import warn_of_curves
 from ..cost import cost
-from ..data import Record
 from ..errors import BadInput, RunFault, unknown
 from ..plan import Plan, plan
 from ..progress import say
@@ -28,7 +27,7 @@ from ..streams import command_line
 from ..teaching import check_teacher
 from ..train import job_for
 from ..units import format_quantity, parse_quantity
-from .begin import other_data, refuse_existing, refuse_others, resumed, stopping, write_job
+from .begin import begun_record, other_data, refuse_existing, refuse_others, resumed, stopping, write_job
 from .cells import (
     Cell,
     Sets,
@@ -84,7 +83,7 @@ def command(asked: Asked, common) -> None:
     given = {name: getattr(asked, name, None) for name in DEFAULTS} | {"cells": cells}
     if common.resume:
         with resumed("sweep", common, asked) as (run, job, common, _):
-            sets.begun = Record.of_run(run.path)
+            sets.begun = begun_record(run, load(run.path / "recipe.toml", Recipe))
             setting, common = _resumed(given, common, run, job)
             nets = [archfile.read(str(run.path / SIZES / name)) for name in setting["nets"]]
             return _finish(nets, setting, common, run, asked.jobs, sets)

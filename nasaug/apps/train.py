@@ -9,7 +9,6 @@ from .. import archfile
 from .. import data as datasets
 from ..archfile import ArchFile
 from ..caveats import of_other_splits, sources_of
-from ..data import Record
 from ..errors import BadInput
 from ..models import inherited_from, load_plan, teacher_digest
 from ..progress import say
@@ -19,7 +18,7 @@ from ..runtime import open_runtime
 from ..settings import CHANGE_NOTHING, Recipe
 from ..teaching import check_teacher, moved_teacher
 from ..train import CHECKPOINT, job_for, load_data, run_training
-from .begin import at_path, refuse_existing, resumed, stopping, write_job
+from .begin import at_path, begun_record, refuse_existing, resumed, stopping, write_job
 from .cells import of_parent
 
 BASE = "base.json"
@@ -102,7 +101,7 @@ def _resume(request: Request, common) -> dict:
             say(f"{path} is finished already")
             return run.result()
         runtime = open_runtime(common.device, recipe.bf16, common.profile)
-        data = load_data(recipe, found.plan.resolution, Record.of_run(path))
+        data = load_data(recipe, found.plan.resolution, begun_record(run, recipe))
         run.go_on_with(recipe)
         return _finish(found, recipe, runtime, run, data, request.verb)
 

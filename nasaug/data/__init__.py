@@ -112,12 +112,16 @@ class Data:
     @cached_property
     def key(self) -> str:
         """Hash of the classes, of how images are served, and of the training and validation images."""
-        return _digest(self.record.key("train", "val"), self.size, self.streamed)
+        if self.record.whole:
+            return _digest((self.classes, self.size, self.streamed), self.train, self.val)
+        return _digest((self.record.key("train", "val"), self.size, self.streamed))
 
     @cached_property
     def val_key(self) -> str:
         """Hash of the validation images: what was trained with the same has seen none of them."""
-        return _digest(self.record.key("val"), self.streamed)
+        if self.record.whole:
+            return _digest((self.classes, self.streamed), self.val)
+        return _digest((self.record.key("val"), self.streamed))
 
     def told(self) -> str:
         """What the data are, in a line, with a line more for each thing that a user should know of them."""
@@ -127,19 +131,18 @@ class Data:
         return "\n  ".join((line, *self.notes))
 
 
-def _digest(*what: object) -> str:
-    return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+def _digest(what: tuple, *splits: Split) -> str:
+    digest = hashlib.sha256(repr(what).encode())
+    for split in splits:
+        digest.update(split.labels.numpy().tobytes())
+        for chunk in split.content():
+            digest.update(chunk)
+    return digest.hexdigest()[:16]
 
 
 def _whole_record(name: str, classes: tuple[str, ...], splits: dict[str, Split]) -> Record:
     """The record of images that lie in memory and in no folder."""
-    whole = {}
-    for split, images in splits.items():
-        digest = hashlib.sha256(images.labels.numpy().tobytes())
-        for chunk in images.content():
-            digest.update(chunk)
-        whole[split] = digest.hexdigest()[:16]
-    return Record(name, classes, whole)
+    return Record(name, classes, {split: _digest((), images) for split, images in splits.items()})
 
 
 def names() -> tuple[str, ...]:

@@ -305,5 +305,6 @@ def _kinds(suffixes: Counter) -> str:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first few of `names`, and how many more there are."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    """The first few of `names`, in one line, and how many more there are."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in ", ".join(names[:3]))
+    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -68,6 +68,12 @@ def test_a_run_does_not_go_on_with_other_images_of_the_same_names(stopped):
     assert "has the classes bus, car, tram, and the run began with a, b, c" in refused(*RESUME)
 
 
+def test_a_run_of_before_there_were_records_does_not_go_on(stopped):
+    """Its images would be split another way."""
+    Path("r/data.safetensors").unlink()
+    assert "did not write down which image is in which split" in refused(*RESUME)
+
+
 def test_a_search_and_what_follows_keep_their_splits_when_images_go(photos, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(Search, "run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
