@@ -289,15 +289,19 @@ def _left_out(top: _Node, nodes: Mapping[str, _Node]) -> Iterator[str]:
             for below in folder.nodes():
                 others += below.others
     if others:
-        yield f"{sum(others.values())} files that are no images ({_kinds(others)})"
+        yield f"{_many(sum(others.values()), 'file')} of other kinds ({_kinds(others)})"
     loose = sum(len(node.images) for node in nodes.values())
     if loose:
-        yield f"{loose} images outside the class folders"
+        yield f"{_many(loose, 'image')} outside the class folders"
 
 
 def _told(top: _Node) -> list[str]:
     """The outermost folders that hold runs of nasaug and nothing else."""
     return [node.path for node in top.nodes() if node.path and (node.own or node.only_own)]
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _kinds(suffixes: Counter) -> str:

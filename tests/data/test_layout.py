@@ -153,7 +153,7 @@ def test_what_is_left_out_and_what_is_taken_are_told(tmp_path):
     lay_out(tmp_path / "data", [*images("runs/a"), "runs/a/recipe.toml", "runs/a/env.json", "cat/x.heic", "cat/y.txt"])
     told = load(config(tmp_path / "data")).told()
     assert told.startswith(f"data {tmp_path}/data: 2 classes (cat, dog); 72 training, 8 validation, 20 test images\n")
-    assert "left out: runs/ (runs of nasaug); 2 files that are no images (1 .heic, 1 .txt)" in told
+    assert "left out: runs/ (runs of nasaug); 2 files of other kinds (1 .heic, 1 .txt)" in told
 
 
 # --- made-up folders ------------------------------------------------------------------------------------------
