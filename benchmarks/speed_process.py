@@ -20,8 +20,9 @@ def start(rounds: int) -> list[Row]:
     times = alternate(jobs, rounds, 1)
     return [
         Row("--help over `import torch`, time", 1 / ratio(times, "torch", "help"), reach=0.4, most=True),
-        Row("a training's imports over `import torch`, time", 1 / ratio(times, "torch", "training"), reach=1.5, most=True),
-    ]
+        Row("a training's imports over `import torch`, time", 1 / ratio(times, "torch", "training"), reach=1.5,
+            most=True),
+    ]  # fmt: skip
 
 
 def memory(rounds: int) -> list[Row]:
