@@ -60,7 +60,7 @@ def test_no_file_names_a_path_or_a_registry_of_some_machine():
     "pieces",
     [("/ho", "me/ann/photos"), ("/ro", "ot/.cache/x"), ("/wo", "rk/exp/cifar"), ("/tm", "p/data"), ("/Us", "ers/ann"),
      ("/us", "r/share/datasets/mine"), ("C:\\Us", "ers\\ann"), ("C:\\\\Us", "ers\\\\ann"), ("py", "pi.org"),
-     ("packages.artif", "actory.acme.com"), ("http://local", "host:8080/simple"), ("http://10", ".0.0.7/simple"),
+     ("packages.artif", "actory.acme.com"), ("http:", "//localhost:8080/simple"), ("http:", "//10.0.0.7/simple"),
      ("build7.inter", "nal")],
 )  # fmt: skip
 def test_a_path_or_a_registry_is_found_in_whatever_form(pieces):
