@@ -8,7 +8,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nasaug
 
 .PHONY: test test-full arm demo bench bench-quick lint data browser setup
 
-test: setup data browser
+test: lint data browser
 	OMP_NUM_THREADS=1 $(RUN) tests/held_to_avx2.py
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --ignore tests/full tests
 

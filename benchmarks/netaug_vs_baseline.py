@@ -35,7 +35,7 @@ def main() -> None:
     longer = round(o.epochs * results["netaug-s0"]["seconds"] / results["baseline-s0"]["seconds"])
     results |= run(o.root, [cell(f"baseline{longer}", "baseline", longer, s) for s in seeds], o.jobs)
     lines = [
-        f"`python benchmarks/netaug_vs_baseline.py {o.folder} runs/netaug`", "",
+        "`python benchmarks/netaug_vs_baseline.py FOLDER runs/netaug`", "",
         f"{ARCH} at 28 px on CIFAR-10 (JPEG), {o.seeds} seeds, mean and 95 % t interval. Training MACs count forward "
         "passes; seconds are of one thread.", "",
         "| training | epochs | validation top-1 | test top-1 | training MACs | seconds |",

@@ -59,6 +59,14 @@ def test_a_cell_of_which_no_options_were_noted_is_read_as_it_is(cells):
     assert cells.run(Path("root"), [cells.Cell("c", "train", ("--seeds", "3"))]) == {"c": {}} and len(cells.ran) == 1
 
 
+def test_results_name_their_data_and_no_folder_of_this_machine(cells, monkeypatch):
+    monkeypatch.setattr(cells, "RESULTS", Path())
+    told = {"arms": [{"data": str(Path("photos").resolve()), "top1": 50.0}, {"data": "digits"}, {"seed": 0}]}
+    cells.write("page", "Title", [], told)
+    kept = json.loads(Path("page.json").read_text())
+    assert kept == {"arms": [{"data": "CIFAR-10 (JPEG)", "top1": 50.0}, {"data": "digits"}, {"seed": 0}]}
+
+
 def drove(name, **last):
     path = Path("root/cells", name)
     path.mkdir(parents=True)

@@ -48,6 +48,13 @@ def test_a_wheel_has_the_source_of_the_compiled_kernels(built):
         assert {"nasaug/kernels/csrc/block.c", "nasaug/kernels/csrc/vec.h"} <= set(wheel.namelist())
 
 
+def test_a_wheel_has_the_licence_and_names_it(built):
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        inside = {name.partition(".dist-info/")[2]: wheel.read(name) for name in wheel.namelist()}
+    assert inside["licenses/LICENSE"] == (ROOT / "LICENSE").read_bytes()
+    assert b"\nLicense-Expression: Apache-2.0\nLicense-File: LICENSE\n" in inside["METADATA"]
+
+
 def test_a_wheel_has_no_folder_of_its_own_beside_the_package(built):
     """`recipes` at the top of site-packages would be anyone's."""
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
@@ -58,4 +65,4 @@ def test_a_wheel_has_no_folder_of_its_own_beside_the_package(built):
 def test_the_sdist_has_them_where_the_checkout_has(built):
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         names = {name.split("/", 1)[1] for name in sdist.getnames() if "/" in name}
-    assert shipped_files() | {"nasaug/__init__.py", "pyproject.toml"} <= names
+    assert shipped_files() | {"nasaug/__init__.py", "pyproject.toml", "LICENSE", "CONTRIBUTING.md"} <= names
