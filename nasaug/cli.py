@@ -331,6 +331,7 @@ def profile(
     arch: str,
     resolution: Whole = None,
     classes: Whole = None,
+    check: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
 ):
     """Show MACs, parameters, peak SRAM and flash of a network, per layer and in all.
@@ -341,14 +342,18 @@ def profile(
 
       nasaug profile --arch found.json --json
 
+      nasaug profile --arch found.json --check
+
     :param arch: An arch file or a named architecture.
     :param resolution: Image size in px; default: the architecture's own.
     :param classes: Outputs; default: the architecture's own.
-    :param json: Print JSON, with the integer keys `macs` and `params`.
+    :param check: Build the network and count its MACs with thop and with torch too; tells where these differ from the
+      cost model and why, and exits with 1 where they do not agree on a convolution or a linear layer.
+    :param json: Print JSON, with the integer keys `macs` and `params`; with --check also `thop`, `torch` and `agrees`.
     """
     from .apps import profile as app_profile
 
-    app_profile.command(arch, resolution, classes, json)
+    app_profile.command(arch, resolution, classes, json, check)
 
 
 @app.command

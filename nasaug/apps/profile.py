@@ -5,26 +5,40 @@ from __future__ import annotations
 import json
 
 from .. import archfile
-from ..cost import cost, describe, layer_costs
+from ..archfile import ArchFile
+from ..cost import Cost, cost, describe, layer_costs
+from ..plan import Layer, Plan
 
 EXACTLY = ("MACs", "parameters", "B peak SRAM", "B flash (int8)")
 
 
-def command(arch: str, resolution: int | None, classes: int | None, as_json: bool) -> None:
+def command(arch: str, resolution: int | None, classes: int | None, as_json: bool, check: bool) -> None:
     found = archfile.read(arch, resolution=resolution, classes=classes)
-    rows = [
-        (layer, c)
-        for block in found.plan.blocks
-        for layer, c in zip(block.all_layers, layer_costs(block), strict=True)
-    ]
+    if check:
+        from .check import command as checked  # torch and thop, which nothing else here waits for
+
+        checked(found, as_json)
+    elif as_json:
+        print(json.dumps(as_dict(found)))
+    else:
+        _show(found)
+
+
+def costs_by_layer(p: Plan) -> list[tuple[Layer, Cost]]:
+    return [pair for block in p.blocks for pair in zip(block.all_layers, layer_costs(block), strict=True)]
+
+
+def as_dict(found: ArchFile) -> dict:
+    """What --json prints."""
+    layers = [{"name": layer.name, "op": layer.op, **c._asdict()} for layer, c in costs_by_layer(found.plan)]
+    head = {"arch": found.name, "resolution": found.plan.resolution, "classes": found.plan.classes}
+    return {**head, **cost(found.plan)._asdict(), "layers": layers}
+
+
+def _show(found: ArchFile) -> None:
     total = cost(found.plan)
-    if as_json:
-        layers = [{"name": layer.name, "op": layer.op, **c._asdict()} for layer, c in rows]
-        head = {"arch": found.name, "resolution": found.plan.resolution, "classes": found.plan.classes}
-        print(json.dumps({**head, **total._asdict(), "layers": layers}))
-        return
     print(_line("layer", "op", "channels", "k/s", "output", "MACs", "params", "SRAM, B", "flash, B"))
-    for layer, c in rows:
+    for layer, c in costs_by_layer(found.plan):
         channels, shape = f"{layer.cin}->{layer.out}", f"{layer.kernel}/{layer.stride}"
         size = f"{layer.height}x{layer.width}"
         print(_line(layer.name, layer.op, channels, shape, size, *(f"{figure:,}" for figure in c)))

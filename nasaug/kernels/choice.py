@@ -97,8 +97,9 @@ def select_operators(images: Tensor) -> bool:
 def _open_to_c(*tensors: Tensor) -> bool:
     """Whether C can take them: float32 on the CPU, and compiled, while nobody watches torch's operations or traces."""
     return (
-        all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors) and build.library() is not None
+        all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
         and _get_current_dispatch_mode() is None and not torch.compiler.is_compiling()
+        and build.library() is not None  # last, since it compiles where that was not done before
     )  # fmt: skip
 
 

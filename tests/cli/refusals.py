@@ -196,6 +196,9 @@ REFUSED = {
         "found.json --classes 0": "--classes 0 must be at least 1",
         "found.json --classes=-1": "must be at least 1",
         "found.json --classes x": "'x' is not a whole number",
+        "found.json --check --resolution 0": "must be 8 to 1024", "found.json --check yes": "yes.*--help",
+        "found.json --check=maybe": "--check.*maybe", "found.json --no-check": "--no-check",
+        "none --check": "unknown architecture 'none'",
     },
     "search --resume": {
         "": "no unfinished run of search in ./runs; name one with --run",

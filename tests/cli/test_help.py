@@ -33,11 +33,12 @@ def test_help_explains_every_option(verb):
     assert [name for name, _, said in options if said in ("", "│")] == []
 
 
-def test_help_imports_nothing_heavy():
-    command = [sys.executable, "-X", "importtime", "-m", "nasaug", "--help"]
+@pytest.mark.parametrize("line", ["--help", "profile --arch mobilenetv2-tiny"])
+def test_what_needs_no_network_imports_nothing_heavy(line):
+    command = [sys.executable, "-X", "importtime", "-m", "nasaug", *line.split()]
     told = subprocess.run(command, capture_output=True, text=True, check=True)
     imported = set(re.findall(r"\|\s+([\w.]+)$", told.stderr, re.M))
-    heavy = {"torch", "optuna", "pydantic", "numpy", "matplotlib"}
+    heavy = {"torch", "optuna", "pydantic", "numpy", "matplotlib", "thop"}
     assert "nasaug.cli" in imported and not heavy & {name.split(".")[0] for name in imported}
 
 
