@@ -84,6 +84,20 @@ class _Builder:
         )  # fmt: skip
 
 
+# what a network is asked for by name, as an nn.Module or as ours: tests/test_spaces.py compares them
+TAKEN = frozenset(
+    "add_module apply bfloat16 buffers calibrate call_super_init children classifier compile cpu cuda double "
+    "dump_patches eval extra_repr float forget_statistics forward get_buffer get_extra_state get_parameter "
+    "get_submodule grow half has_statistics importance ipu load_state_dict modules mtia named_buffers named_children "
+    "named_modules named_parameters narrow parameters permute plan register_backward_hook register_buffer "
+    "register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook "
+    "register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter "
+    "register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ reset set_extra_state set_submodule "
+    "share_memory start_as_identities state_dict to to_empty train training type with_fresh_classifier xpu "
+    "zero_grad".split()
+)
+
+
 def _ladder(where: str, name: str, kind: str, given: list) -> tuple[Value, ...]:
     values = tuple(number(where, name, kind, v) for v in given)
     keys = [-v if kind == "stride" else v for v in values]
@@ -108,8 +122,10 @@ def _check_keys(where: str, data: Mapping) -> None:
 
 def _check_stage(where: str, stage, blocks: Mapping) -> None:
     name, block = (stage.get(key) if isinstance(stage, Mapping) else None for key in ("name", "block"))
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or name == "classifier":
-        rule = 'name of lower-case letters, digits and _, like "s1" ("classifier" is taken)'
+    if name in TAKEN:
+        raise BadInput(f"{where}: no stage can be called {name!r}, as the network has that itself; call it s1, say")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        rule = 'name of lower-case letters, digits and _, like "s1"'
         raise BadInput(f"{where}: every stage is a [[stage]] table with a {rule}; one has {name!r}")
     here = f"{where}, stage {name}"
     if not isinstance(block, str) or block not in blocks:

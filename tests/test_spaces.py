@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import tomllib
 import warnings
 from collections import Counter
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
-from nasaug import archfile
+from nasaug import archfile, files, spacefile
 from nasaug.cost import cost
 from nasaug.elastic import LAYERS, Norm
 from nasaug.errors import BadInput
@@ -344,3 +345,16 @@ def test_a_space_that_is_not_there_is_told_with_the_choices(tmp_path):
         load(str(tmp_path / "none.toml"), BLOCKS)
     with pytest.raises(BadInput, match="mobilenetv2-tiny"):
         archfile.read("mobilenetv2-tinny")
+
+
+def test_no_stage_is_called_as_the_network_calls_its_own():
+    table = copy.deepcopy(tomllib.loads((files.bundled("search_spaces") / "mobilenetv2-small.toml").read_text()))
+    space = spacefile.from_dict(table, "here", BLOCKS)
+    net = Net(plan(space, space.smallest, 4))
+    layers = {layer.name.partition(".")[0] for layer in net.plan.layers}
+    own = {name for name in dir(net) if re.fullmatch("[a-z][a-z0-9_]*", name)} - layers
+    assert own <= spacefile.TAKEN
+    for name in ("plan", "train", "classifier"):
+        table["stage"][0]["name"] = name
+        with pytest.raises(BadInput, match=f"here: no stage can be called '{name}'.*call it s1"):
+            spacefile.from_dict(table, "here", BLOCKS)
