@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 FASHION := /usr/share/datasets/fashion-mnist
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nasaug
 
-.PHONY: test test-full arm demo bench bench-quick lint data browser setup
+.PHONY: test test-full test-oldest arm demo bench bench-quick lint data browser setup
 
 test: lint data browser
 	OMP_NUM_THREADS=1 $(RUN) tests/held_to_avx2.py
@@ -15,6 +15,10 @@ test: lint data browser
 # What takes longer, or needs an emulator.
 test-full: test arm
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q tests/full
+
+# The oldest Python and torch that GPU machines have; needs python3.12.
+test-oldest:
+	$(MAKE) test VENV=.venv-oldest PYTHON=python3.12 PINS='torch==2.11.* torchvision==0.26.*'
 
 demo: setup data
 	$(RUN) benchmarks/demo.py
@@ -34,7 +38,7 @@ setup: $(READY)
 
 $(READY): pyproject.toml
 	$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install -q -e '.[dev]'
+	$(RUN) -m pip install -q -e '.[dev]' $(PINS)
 	touch $@
 
 # Fashion-MNIST: where nasaug looks for it, else as a Debian package, else left to the download at run time.
