@@ -104,7 +104,7 @@ def code_of(path):
 
 def test_cuda_is_named_in_one_place():
     named = {name_of(path) for path in modules if "cuda" in code_of(path).lower()}
-    assert named <= {"nasaug.runtime"}
+    assert named <= {"nasaug.runtime", "nasaug.spacefile"}  # which lists it among names that a network has itself
 
 
 def test_no_module_needs_what_windows_has_not_to_be_imported():
