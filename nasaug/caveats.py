@@ -63,12 +63,17 @@ def of_other_splits(found: ArchFile, recipe: Recipe, data: Data) -> list[str]:
     """What a training starts from or is taught by that may have been trained on images that are validated on here.
 
     Raises BadInput where it was trained on test images."""
-    return [what for what, path in sources_of(found, recipe).items() if other_split(what, path, data)]
+    others = []
+    for what, path in sources_of(found, recipe).items():
+        instead = "name another teacher.source" if what.startswith("the teacher ") else "use --from-scratch"
+        if other_split(what, path, data, instead):
+            others.append(what)
+    return others
 
 
-def other_split(what: str, path: Path, data: Data) -> bool:
+def other_split(what: str, path: Path, data: Data, instead: str) -> bool:
     """Whether the run of these weights, or what that one learnt from, may have been trained on images that are
-    validated on here. Raises BadInput where it was trained on test images."""
+    validated on here. Raises BadInput where it was trained on test images, which says what to do `instead`."""
     record, here = Record.of_run(path.parent), data.record
     told = checkpoint.facts(path).get("val_key", data.val_key)
     if record is None or not len(record.files) or not len(here.files):
@@ -76,7 +81,7 @@ def other_split(what: str, path: Path, data: Data) -> bool:
     seen = here.trained_on_in("test", record)
     if seen:
         many = f"{seen} of the {len(here.places('test'))} test images of {data.name} are training images of {what}"
-        raise BadInput(f"{many}; use --from-scratch and another teacher, or its own images")
+        raise BadInput(f"{many}; {instead}, or give --data with the images that it was trained on")
     return told == SEVERAL or here.trained_on_in("val", record) > 0
 
 

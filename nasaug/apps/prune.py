@@ -195,7 +195,8 @@ def command(asked: Asked, common) -> dict:
     if list(facts.get("classes", data.classes)) != list(data.classes):
         raise BadInput(f"{asked.source} was trained on other classes than those of {data.name}; give data of the same")
     check_teacher(found, recipe, lambda: data)
-    other_split(str(asked.source), asked.source / MODEL, data)  # refuses one that was trained on test images
+    # refuses one that was trained on test images
+    other_split(str(asked.source), asked.source / MODEL, data, "give another --from")
     warn_of_other_splits(_of_other_splits(found, str(asked.source), recipe, data))
     warn_of_curves(curves_of(setting.step_recipe(recipe, prune.magnitudes(setting.magnitude, 2)[0])), lambda: data)
     with RunDir.create(VERB, recipe, common.run) as run, stopping(VERB, run):

@@ -96,12 +96,12 @@ def find(root: str) -> Listing:
         node = inner
     splits, left = _splits(root, node)
     if not splits:
-        return _listing(root, {"train": node}, {}, top, left)
+        return _listing(root, {"train": node}, len(node.path), top, left)
     for role, folder in splits.items():
         while inner := _wrapped(folder, lambda name, role=role: name == role):
             folder = inner
         splits[role] = folder
-    return _listing(root, splits, splits, top, left)
+    return _listing(root, splits, 0, top, left)
 
 
 def _walk(root: str, path: str, above: tuple[tuple[int, int], ...]) -> _Node:
@@ -233,11 +233,9 @@ def _of_group(
 _PURPOSE = {"train": "training", "val": "validation", "test": "test"}
 
 
-def _listing(
-    root: str, nodes: Mapping[str, _Node], splits: Mapping[str, _Node], top: _Node, left: list[str]
-) -> Listing:
+def _listing(root: str, nodes: Mapping[str, _Node], wrapping: int, top: _Node, left: list[str]) -> Listing:
+    """`wrapping`: how many characters of each path below the root are that of a folder which holds nothing else."""
     train = nodes["train"]
-    inner = os.path.join(root, train.path) if train.path and not splits else root
     classes = _class_folders(root, train)
     for node in nodes.values():
         odd = sorted(set(_class_folders(root, node, least=1)) ^ set(classes))
@@ -254,8 +252,9 @@ def _listing(
         begun = len(names)
     if "test" not in given and "val" in given:  # then that is the untouched one
         given["test"] = given.pop("val")
-    cut = len(train.path) + 1 if inner != root else 0
+    cut = wrapping + 1 if wrapping else 0
     files = np.array([os.fsencode(name[cut:]) for name in names])
+    inner = os.path.join(root, train.path) if wrapping else root
     left_out = (*left, *_left_out(top, nodes))
     return Listing(inner, tuple(classes), files, torch.tensor(labels, dtype=torch.int64), given, left_out)
 
@@ -263,7 +262,7 @@ def _listing(
 def _class_folders(root: str, node: _Node, least: int = 2) -> list[str]:
     """The classes' names, sorted. Raises BadInput for fewer than `least`, and for one without images."""
     where = os.path.join(root, node.path) if node.path else root
-    folders = {name: folder for name, folder in node.folders.items() if not folder.only_own and not folder.own}
+    folders = {name: folder for name, folder in node.folders.items() if not folder.only_own}
     if not folders:
         many = f" but {len(node.images)} images" if node.images else ""
         raise BadInput(f"no class folders in {where!r}{many}: give each class one")
@@ -271,7 +270,7 @@ def _class_folders(root: str, node: _Node, least: int = 2) -> list[str]:
     if empty:
         suffixes = sum((below.others for name in empty for below in folders[name].nodes()), Counter())
         kinds = f" but files of other kinds ({_kinds(suffixes)})" if suffixes else ""
-        remedy = f"convert them to {', '.join(('.jpg', '.png'))} or" if suffixes else "fill or"
+        remedy = "convert them to .jpg or .png, or" if suffixes else "fill or"
         raise BadInput(f"{where!r} has no images in {some(empty)}{kinds}: {remedy} remove these class folders")
     if len(folders) < least:
         raise BadInput(f"{where!r} has one class, {next(iter(folders))!r}: give at least two class folders")
@@ -279,10 +278,7 @@ def _class_folders(root: str, node: _Node, least: int = 2) -> list[str]:
 
 
 def _left_out(top: _Node, nodes: Mapping[str, _Node]) -> Iterator[str]:
-    for node in top.nodes():
-        if (node.own or node.only_own) and node.path:
-            if not any(node.path.startswith(told + os.sep) for told in _told(top)):
-                yield f"{node.path}/ (runs of nasaug)"
+    yield from (f"{path}/ (runs of nasaug)" for path in _runs(top))
     others = Counter()
     for split in nodes.values():
         for folder in split.folders.values():
@@ -295,9 +291,13 @@ def _left_out(top: _Node, nodes: Mapping[str, _Node]) -> Iterator[str]:
         yield f"{_many(loose, 'image')} outside the class folders"
 
 
-def _told(top: _Node) -> list[str]:
+def _runs(node: _Node) -> Iterator[str]:
     """The outermost folders that hold runs of nasaug and nothing else."""
-    return [node.path for node in top.nodes() if node.path and (node.own or node.only_own)]
+    for folder in node.folders.values():
+        if folder.only_own:
+            yield folder.path
+        else:
+            yield from _runs(folder)
 
 
 def _many(count: int, what: str) -> str:

@@ -101,9 +101,13 @@ def test_weights_that_were_trained_on_test_images_are_refused(photos):
             shutil.move(image, f"photos/{'test' if i < 6 else 'train'}/{name}")
         os.rmdir(f"photos/{name}")
     said = refused("prune", "--from", "t", "--target-macs", "15k", "--steps", "1", "--run", "p")
-    assert "of the 18 test images of photos are training images of t" in said
+    assert "of the 18 test images of photos are training images of t; give another --from, or give --data" in said
     taught = ("--set", "teacher.source=t", "--set", "epochs=1")
-    assert "training images of the teacher t" in refused(*TRAIN, *photos, "--run", "u", *taught)
+    said = refused(*TRAIN, *photos, "--run", "u", *taught)
+    assert "training images of the teacher t; name another teacher.source, or give --data" in said
+    own = ("train", *QUICK, "--method", "baseline", "--arch", "t/arch.json", *photos, "--set", "epochs=1")
+    assert "training images of t/model.safetensors; use --from-scratch" in refused(*own)
+    done(*own, "--from-scratch")
 
 
 def test_cells_of_other_test_images_are_no_cells_of_these(photos):
