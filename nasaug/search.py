@@ -331,6 +331,7 @@ def plot_pareto(path: Path, candidates: list[Candidate], budget: Budget, found: 
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator
 
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
 
@@ -343,6 +344,7 @@ def plot_pareto(path: Path, candidates: list[Candidate], budget: Budget, found: 
     if budget.macs:
         axes.axvline(budget.macs / 1e6, ls="--", lw=1, color="grey", label="budget")
     axes.set(xlabel="MACs (millions)", ylabel="validation top-1 (%), weights of the supernet", xscale="log")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 3, 5, 7)))  # 0.08 and 0.09 would lie one over the other
     for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         ticks("{x:g}")  # 0.2, not 2 x 10^-1
     axes.legend()
