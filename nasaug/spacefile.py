@@ -122,11 +122,11 @@ def _check_keys(where: str, data: Mapping) -> None:
 
 def _check_stage(where: str, stage, blocks: Mapping) -> None:
     name, block = (stage.get(key) if isinstance(stage, Mapping) else None for key in ("name", "block"))
-    if name in TAKEN:
-        raise BadInput(f"{where}: no stage can be called {name!r}, as the network has that itself; call it s1, say")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         rule = 'name of lower-case letters, digits and _, like "s1"'
         raise BadInput(f"{where}: every stage is a [[stage]] table with a {rule}; one has {name!r}")
+    if name in TAKEN:
+        raise BadInput(f"{where}: no stage can be called {name!r}, as the network has that itself; call it s1, say")
     here = f"{where}, stage {name}"
     if not isinstance(block, str) or block not in blocks:
         raise unknown(f"block in {here}:", block, blocks)
