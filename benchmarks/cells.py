@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-from nasaug.files import DATA_SETS
+from nasaug.core.files import DATA_SETS
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 FOLDER = "CIFAR-10 (JPEG)"  # what the image folder that a benchmark takes holds

@@ -13,8 +13,8 @@ import torch
 from timing import alternate
 from torch import Tensor
 
+from nasaug.arch.plan import Layer
 from nasaug.kernels import native
-from nasaug.plan import Layer
 
 EPS, CHANNELS = 1e-5, 48
 LAYER = Layer("it", "conv", CHANNELS, CHANNELS, 1, 1, act="relu6")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cells import interval, run, train, write
 
-from nasaug import archfile, cost, plan, spacefile
+from nasaug.arch import archfile, cost, plan, spacefile
 
 PUBLISHED = "mobilenetv2-small"
 TOLERANCE = 0.03

@@ -32,8 +32,8 @@ os.environ.setdefault("NASAUG_KERNELS", "off")  # compiling for the CPU takes so
 import gpu_sections as sections  # noqa: E402
 import torch  # noqa: E402
 
-from nasaug.errors import BadInput  # noqa: E402
-from nasaug.files import write_json  # noqa: E402
+from nasaug.core.errors import BadInput  # noqa: E402
+from nasaug.core.files import write_json  # noqa: E402
 
 FORMAT = "nasaug-gpu/1"
 MARGIN = 5.0  # seconds kept for ending

@@ -39,19 +39,20 @@ from timing import TINY, made_up
 from torch import Tensor
 
 import nasaug
-from nasaug import archfile, augment, cost, plan, spacefile
+from nasaug import augment
+from nasaug.arch import archfile, cost, plan, spacefile
 from nasaug.augment import View
 from nasaug.data import Data
 from nasaug.data.split import MemorySplit
 from nasaug.data.stream import StreamSplit
-from nasaug.engine import Step, Trainer
 from nasaug.methods import Base, Baseline, GradAug, Method, NetAug, Sandwich
-from nasaug.net import Net
-from nasaug.runtime import Runtime, open_runtime
-from nasaug.scoring import SMALL_BATCH, Scorer
+from nasaug.nets.net import Net
 from nasaug.tasks import Classify, Target
 from nasaug.tasks.classify import top1
-from nasaug.training import Length, Training
+from nasaug.training.device import Runtime, open_runtime
+from nasaug.training.length import Length, Training
+from nasaug.training.loop import Step, Trainer
+from nasaug.training.scoring import SMALL_BATCH, Scorer
 
 ROOT = Path(__file__).resolve().parent.parent
 Rows = Iterator[tuple[str, object]]

@@ -25,16 +25,16 @@ from cells import write  # noqa: E402
 from speed_steps import default_space, our_step, tiny  # noqa: E402
 from timing import BATCH, SIZE, TINY, alternate, made_up  # noqa: E402
 
-from nasaug import cost, plan  # noqa: E402
-from nasaug.around import Ladders, around  # noqa: E402
+from nasaug.arch import cost, plan  # noqa: E402
+from nasaug.arch.derived import Ladders, around  # noqa: E402
+from nasaug.core.signals import Pending  # noqa: E402
 from nasaug.methods import Base, Baseline, NetAug  # noqa: E402
-from nasaug.net import Net  # noqa: E402
-from nasaug.runtime import open_runtime  # noqa: E402
-from nasaug.scoring import Scorer  # noqa: E402
-from nasaug.search import Search  # noqa: E402
-from nasaug.settings import SearchConfig  # noqa: E402
-from nasaug.stops import Pending  # noqa: E402
+from nasaug.nas.study import Search  # noqa: E402
+from nasaug.nets.net import Net  # noqa: E402
 from nasaug.tasks import Classify  # noqa: E402
+from nasaug.training.device import open_runtime  # noqa: E402
+from nasaug.training.recipe import SearchConfig  # noqa: E402
+from nasaug.training.scoring import Scorer  # noqa: E402
 
 WIDER = (1.0, 1.4, 1.8, 2.2, 2.6)
 BATCHES = (8, 32, 128)

@@ -19,10 +19,10 @@ from statistics import mean
 from cells import RESULTS, Cell, interval, write
 from cells import run as run_cells
 
-from nasaug import stats
-from nasaug.apps.report import percent
-from nasaug.apps.swept import verdict
-from nasaug.units import format_quantity
+from nasaug.comparison import stats
+from nasaug.comparison.report import percent
+from nasaug.comparison.sweep_results import verdict
+from nasaug.core.units import format_quantity
 
 SIZES, POLICIES, SEEDS = "0.1M,0.25M,0.6M,1.5M,3M", "0,4,9,14", 3
 SETTING = ("data.train_images=4000", "epochs=60", "batch=64", "views.train.crop=0")

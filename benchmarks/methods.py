@@ -19,8 +19,7 @@ from statistics import mean
 from cells import Cell, train, write
 from cells import run as run_cells
 
-from nasaug import stats
-from nasaug.apps import report
+from nasaug.comparison import report, stats
 
 FLIPS_ALONE = "views.train.crop=0"
 TEACHER = "mobilenetv2"  # 5.71M MACs at 28 px

@@ -1,6 +1,6 @@
 """A plan as an ordinary torch network in NCHW, with no slices and no fused operations: what speed is measured against.
 
-Its parameters have the names and shapes of `nasaug.net.Net`'s, so that one loads the other's state.
+Its parameters have the names and shapes of `nasaug.nets.net.Net`'s, so that one loads the other's state.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nasaug.net import Net
-from nasaug.plan import Layer, Plan
+from nasaug.arch.plan import Layer, Plan
+from nasaug.nets.net import Net
 
 ACTS = {"": lambda x: x, "relu": F.relu, "relu6": F.relu6, "hswish": F.hardswish}
 

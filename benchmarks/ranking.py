@@ -17,9 +17,9 @@ from cells import run, train, write
 from reopen import reopen
 from scipy.stats import kendalltau
 
-from nasaug.archfile import ArchFile
-from nasaug.cost import cost, cost_of, sample_near
-from nasaug.plan import plan
+from nasaug.arch.archfile import ArchFile
+from nasaug.arch.cost import cost, cost_of, sample_near
+from nasaug.arch.plan import plan
 
 COUNT = 12
 

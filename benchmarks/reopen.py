@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nasaug import archfile
-from nasaug.cost import Budget
+from nasaug.arch import archfile
+from nasaug.arch.cost import Budget
+from nasaug.arch.plan import plan
+from nasaug.config.layers import load
+from nasaug.core.files import read_json
 from nasaug.data import Data
-from nasaug.files import read_json
-from nasaug.models import load_net
-from nasaug.plan import plan
-from nasaug.recipe import load
-from nasaug.runtime import open_runtime
-from nasaug.search import Search
-from nasaug.settings import Recipe
-from nasaug.train import load_data, make_scorer
+from nasaug.nas.study import Search
+from nasaug.nets.store import load_net
+from nasaug.training.device import open_runtime
+from nasaug.training.job import load_data, make_scorer
+from nasaug.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

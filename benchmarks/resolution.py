@@ -16,9 +16,9 @@ from statistics import mean
 from cells import interval, run, train, write
 from reopen import reopen
 
-from nasaug.archfile import ArchFile
-from nasaug.plan import plan
-from nasaug.stops import Pending
+from nasaug.arch.archfile import ArchFile
+from nasaug.arch.plan import plan
+from nasaug.core.signals import Pending
 
 
 def main() -> None:

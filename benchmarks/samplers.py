@@ -13,7 +13,7 @@ from statistics import mean
 from cells import interval, write
 from reopen import reopen
 
-from nasaug.stops import Pending
+from nasaug.core.signals import Pending
 
 SAMPLERS = ("tpe", "nsga2", "random")
 AT = (20, 40, 60, 80, 100)

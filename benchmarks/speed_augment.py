@@ -17,7 +17,7 @@ import torch
 from timing import BATCH, SIZE, Job, Row, alternate, made_up, ratio
 from torchvision.transforms.v2 import RandAugment
 
-from nasaug import archfile
+from nasaug.arch import archfile
 from nasaug.augment import View, make_view, ops
 from nasaug.augment.policies import randaugment
 from nasaug.kernels import build, choice
@@ -93,9 +93,9 @@ def epoch(rounds: int) -> list[Row]:
     """A plain epoch of 2,560 images at 28 px by a net of 0.25M MACs under RandAugment: by torch over compiled."""
     from speed_steps import trainer_of
 
-    from nasaug.apps.sweep import _scaled
+    from nasaug.arch.plan import Plan
+    from nasaug.comparison.sweep import _scaled
     from nasaug.methods import Base, Baseline
-    from nasaug.plan import Plan
 
     images = made_up(2560, size=28)
     nets: dict[int, Plan] = _scaled(archfile.read("mobilenetv2", resolution=28, classes=10).plan)

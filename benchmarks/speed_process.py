@@ -14,7 +14,7 @@ def start(rounds: int) -> list[Row]:
         return lambda: subprocess.run([sys.executable, *command], check=True, capture_output=True)
 
     jobs = {
-        "help": run("-m", "nasaug", "--help"), "training": run("-c", "import nasaug.apps.train"),
+        "help": run("-m", "nasaug", "--help"), "training": run("-c", "import nasaug.cli.train"),
         "torch": run("-c", "import torch"),
     }  # fmt: skip
     times = alternate(jobs, rounds, 1)

@@ -13,12 +13,13 @@ from plain import PlainNet
 from speed_steps import default_space, tiny
 from timing import Row, alternate, made_up, ratio
 
-from nasaug import augment, cost, plan, spacefile
-from nasaug.around import Ladders, around
-from nasaug.net import Net
-from nasaug.runtime import open_runtime
-from nasaug.scoring import SMALL_BATCH, Scorer
+from nasaug import augment
+from nasaug.arch import cost, plan, spacefile
+from nasaug.arch.derived import Ladders, around
+from nasaug.nets.net import Net
 from nasaug.tasks import Classify
+from nasaug.training.device import open_runtime
+from nasaug.training.scoring import SMALL_BATCH, Scorer
 
 CALIBRATION, SCORED = 1024, 1000
 

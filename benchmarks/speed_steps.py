@@ -14,18 +14,18 @@ import torch
 from plain import PlainNet
 from timing import BATCH, SIZE, TINY, Job, Row, alternate, made_up, ratio
 
-from nasaug import archfile, cost, plan, spacefile
+from nasaug.arch import archfile, cost, plan, spacefile
 from nasaug.augment import View
 from nasaug.data import Data
-from nasaug.elastic import BatchStats
-from nasaug.engine import Step, Trainer
 from nasaug.kernels import build, choice
 from nasaug.methods import Base, Baseline, Draw, GradAug, Method, NetAug, Sandwich
-from nasaug.net import Net
-from nasaug.runtime import open_runtime
-from nasaug.scoring import Scorer
+from nasaug.nets.layers import BatchStats
+from nasaug.nets.net import Net
 from nasaug.tasks import Classify
-from nasaug.training import Training, length_of
+from nasaug.training.device import open_runtime
+from nasaug.training.length import Training, length_of
+from nasaug.training.loop import Step, Trainer
+from nasaug.training.scoring import Scorer
 
 AS_TORCH = ", times as fast as torch's operations"
 
@@ -215,7 +215,7 @@ def kernels_by_shape(rounds: int) -> list[Row]:
             net._block(block, x, BatchStats()).backward(grad)
 
         def by_layers(whole=whole) -> None:
-            with patch("nasaug.net.fused_block", lambda *given: None):
+            with patch("nasaug.nets.net.fused_block", lambda *given: None):
                 whole()
 
         times = alternate({"whole": whole, "layers": by_layers, "torch": by_torch(whole)}, rounds, 10)

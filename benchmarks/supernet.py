@@ -20,18 +20,18 @@ from statistics import mean
 
 from cells import RESULTS, write
 
-from nasaug.apps.search import open_space
-from nasaug.cost import Budget, sample_near
+from nasaug.arch.cost import Budget, sample_near
+from nasaug.arch.plan import plan
+from nasaug.config.layers import load
 from nasaug.data import describe
-from nasaug.engine import Trainer
 from nasaug.methods import Base
-from nasaug.plan import plan
-from nasaug.recipe import load
-from nasaug.runtime import open_runtime
-from nasaug.search import macs_range
-from nasaug.settings import Recipe
-from nasaug.train import load_data, make_job, make_scorer, make_trainer
-from nasaug.training import Length
+from nasaug.nas.stages import open_space
+from nasaug.nas.study import macs_range
+from nasaug.training.device import open_runtime
+from nasaug.training.job import load_data, make_job, make_scorer, make_trainer
+from nasaug.training.length import Length
+from nasaug.training.loop import Trainer
+from nasaug.training.recipe import Recipe
 
 SUBNETS, IMAGES = 40, 2000
 BUDGET = Budget(macs=1_000_000)

@@ -7,7 +7,7 @@ import os
 # (docs/performance.md). The user's own value wins.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
-from .cli import main  # noqa: E402
+from .cli.main import main  # noqa: E402
 
 if __name__ == "__main__":
     main()

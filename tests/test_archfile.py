@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from nasaug import archfile
-from nasaug.archfile import ArchFile
-from nasaug.cost import cost
-from nasaug.errors import BadInput
-from nasaug.plan import BLOCKS, plan
-from nasaug.spacefile import from_dict, load
+from nasaug.arch import archfile
+from nasaug.arch.archfile import ArchFile
+from nasaug.arch.cost import cost
+from nasaug.arch.plan import BLOCKS, plan
+from nasaug.arch.spacefile import from_dict, load
+from nasaug.core.errors import BadInput
 
 JUNK = (None, True, -1, 0, 1.5, 10**30, float("nan"), "", "junk", [], [[]], {}, {"a": 1})
 GONE = object()

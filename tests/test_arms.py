@@ -14,27 +14,27 @@ from test_methods import base_of, batch_of, gradients, run_to_the_end, same, tra
 from test_plan import inverted, plan_of
 from test_scoring import CPU, toy_data
 
-from nasaug import archfile
-from nasaug.around import Ladders, around, below
+from nasaug.arch import archfile
+from nasaug.arch.channels import channel_groups
+from nasaug.arch.cost import cost, cost_of, sample_near
+from nasaug.arch.derived import Ladders, around, below
+from nasaug.arch.plan import plan
 from nasaug.augment import View, make_view, resize
 from nasaug.augment.transform import Transform, transform
-from nasaug.channels import channel_groups
-from nasaug.cost import cost, cost_of, sample_near
-from nasaug.difficulty import Difficulty
-from nasaug.engine import Step
-from nasaug.errors import BadInput, Diverged
+from nasaug.config.layers import load
+from nasaug.config.schedule import Constant, Linear
+from nasaug.core.errors import BadInput, Diverged
 from nasaug.methods import Base, Baseline, Draw, GradAug, NetAug
-from nasaug.models import save_net
-from nasaug.net import Net, _place
-from nasaug.noise import Noise
-from nasaug.plan import plan
-from nasaug.recipe import load
-from nasaug.schedule import Constant, Linear
-from nasaug.settings import Recipe
+from nasaug.nets.net import Net, _place
+from nasaug.nets.regularisers import Noise
+from nasaug.nets.store import save_net
 from nasaug.tasks import Classify, Target
-from nasaug.teacher import TeacherConfig, renormalised
-from nasaug.teaching import larger_subnet, teacher_macs, teacher_of, torchvision_teacher
-from nasaug.training import Training, length_of
+from nasaug.training.difficulty import Difficulty
+from nasaug.training.length import Training, length_of
+from nasaug.training.loop import Step
+from nasaug.training.recipe import Recipe
+from nasaug.training.teacher import TeacherConfig, renormalised
+from nasaug.training.teaching import larger_subnet, teacher_macs, teacher_of, torchvision_teacher
 
 NAMES = "mobilenetv2-tiny mcunet mobilenetv3-w0.35 proxylessnas-w0.35 resnet20-cifar resnet50 wideresnet-16-2".split()
 EVERY_ARCH = {name: archfile.read(name, resolution=32, classes=10).plan for name in NAMES}
@@ -491,11 +491,11 @@ def test_noise_is_drawn_from_the_seed_and_the_step_alone():
 def test_a_dropped_block_is_its_shortcut(compiled, monkeypatch):
     """In the compiled block too, whose sum with the shortcut is taken apart again."""
     if not compiled:
-        monkeypatch.setattr("nasaug.net.fused_block", lambda *given: None)
+        monkeypatch.setattr("nasaug.nets.net.fused_block", lambda *given: None)
     net, block = Net(RESIDUAL, 0).train(), RESIDUAL.blocks[2]
     x = torch.randn(64, 8, *block.in_size).contiguous(memory_format=torch.channels_last)
     torch.manual_seed(0)
-    from nasaug.elastic import BatchStats
+    from nasaug.nets.layers import BatchStats
 
     plain = net._block(block, x, BatchStats())
     out = net._block(block, x, BatchStats(), Noise(stochastic_depth=0.5), 1.0)

@@ -4,8 +4,8 @@ import torchvision.transforms.functional as TF
 
 from nasaug import augment
 from nasaug.augment import View, evaluation, make_view, resize
-from nasaug.errors import BadInput
-from nasaug.schedule import Curve
+from nasaug.config.schedule import Curve
+from nasaug.core.errors import BadInput
 
 RAW = {"mean": (0.0,) * 3, "std": (1.0,) * 3}  # leaves pixels in [0, 1]
 

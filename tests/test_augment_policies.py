@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import v2
 
-from nasaug import augment, recipe
+from nasaug import augment
 from nasaug.augment import View, at_magnitude, evaluation, make_view, mix
-from nasaug.augment.mixing import erase
+from nasaug.augment.erasing import erase
 from nasaug.augment.ops import GEOMETRIC, OPERATORS, SIGNED, _by_torch, apply
 from nasaug.augment.policies import augmix, autoaugment, randaugment, trivialaugment
-from nasaug.errors import BadInput
-from nasaug.schedule import Constant, Linear
+from nasaug.config import layers
+from nasaug.config.schedule import Constant, Linear
+from nasaug.core.errors import BadInput
 
 RAW = {"mean": (0.0,) * 3, "std": (1.0,) * 3}  # leaves pixels in [0, 1]
 REFERENCE = v2.RandAugment()
@@ -425,6 +426,6 @@ def test_operators_and_policies_refuse_what_they_cannot_do(call):
 def test_recipes_write_a_magnitude_as_a_number_or_a_table():
     falling = {"kind": "linear", "start": 9, "end": 0}
     for written, magnitude in ((7, Constant(7.0)), (falling, Linear(9.0, 0.0))):
-        view = recipe._build({"policy": "randaugment", "magnitude": written}, View, [])
+        view = layers._build({"policy": "randaugment", "magnitude": written}, View, [])
         assert view == View(policy="randaugment", magnitude=magnitude)
-        assert recipe.to_dict(view)["magnitude"] == written
+        assert layers.to_dict(view)["magnitude"] == written

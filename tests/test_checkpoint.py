@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nasaug import archfile, checkpoint
-from nasaug.errors import BadInput, RunFault
-from nasaug.models import load_net, save_net
-from nasaug.net import Net
+from nasaug.arch import archfile
+from nasaug.core import tensorfile
+from nasaug.core.errors import BadInput, RunFault
+from nasaug.nets.net import Net
+from nasaug.nets.store import load_net, save_net
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
 TENSORS = {
@@ -25,8 +26,8 @@ STATE = {"step": 3, "macs": 0.1 + 0.2, "history": [{"val_top1": 90.0, "name": "Ã
 
 
 def test_tensors_and_state_come_back_bit_for_bit():
-    checkpoint.write("c", TENSORS, STATE)
-    tensors, state = checkpoint.read("c")
+    tensorfile.write("c", TENSORS, STATE)
+    tensors, state = tensorfile.read("c")
     assert state == STATE and tensors.keys() == TENSORS.keys()
     for name, t in tensors.items():
         assert t.dtype == TENSORS[name].dtype and torch.equal(t, TENSORS[name])
@@ -34,21 +35,21 @@ def test_tensors_and_state_come_back_bit_for_bit():
 
 
 def test_part_is_the_inverse_of_prefixed():
-    both = checkpoint.prefixed("net", {"a": 1, "b.c": 2}) | checkpoint.prefixed("network", {"a": 3})
-    assert checkpoint.part(both, "net") == {"a": 1, "b.c": 2} and checkpoint.part(both, "network") == {"a": 3}
+    both = tensorfile.prefixed("net", {"a": 1, "b.c": 2}) | tensorfile.prefixed("network", {"a": 3})
+    assert tensorfile.part(both, "net") == {"a": 1, "b.c": 2} and tensorfile.part(both, "network") == {"a": 3}
 
 
 def test_a_file_cut_anywhere_is_refused():
-    checkpoint.write("c", TENSORS, STATE)
+    tensorfile.write("c", TENSORS, STATE)
     whole = Path("c").read_bytes()
     for length in {0, 1, 7, 8, 9, 100, *range(0, len(whole), 97), len(whole) - 1}:
         Path("cut").write_bytes(whole[:length])
         with pytest.raises(BadInput, match="cut is truncated or no safetensors file.*train again"):
-            checkpoint.read("cut")
+            tensorfile.read("cut")
 
 
 def test_no_damage_to_the_header_ends_in_another_error_than_bad_input():
-    checkpoint.write("c", TENSORS, STATE)
+    tensorfile.write("c", TENSORS, STATE)
     whole = Path("c").read_bytes()
     header = 8 + int.from_bytes(whole[:8], "little")
     refused = 0
@@ -56,7 +57,7 @@ def test_no_damage_to_the_header_ends_in_another_error_than_bad_input():
         for flipped in (0x01, 0x80):
             Path("bad").write_bytes(whole[:place] + bytes([whole[place] ^ flipped]) + whole[place + 1 :])
             try:
-                checkpoint.read("bad")
+                tensorfile.read("bad")
             except BadInput as error:
                 refused += 1
                 assert "\n" not in str(error)
@@ -65,33 +66,33 @@ def test_no_damage_to_the_header_ends_in_another_error_than_bad_input():
 
 @pytest.mark.parametrize("state", [None, "", "{", "[]", "3", "null", '"text"'])
 def test_a_file_without_nasaug_state_is_refused(state):
-    save_file({"weight": torch.zeros(3)}, "foreign", None if state is None else {checkpoint.STATE: state})
+    save_file({"weight": torch.zeros(3)}, "foreign", None if state is None else {tensorfile.STATE: state})
     with pytest.raises(BadInput, match="foreign has no nasaug state; give a checkpoint that nasaug wrote"):
-        checkpoint.read("foreign")
+        tensorfile.read("foreign")
 
 
 @pytest.mark.parametrize("path", ["missing", "folder", "missing/deeper", "x" * 300])
 def test_no_file_is_refused(path):
     os.mkdir("folder")
     with pytest.raises(BadInput, match="no checkpoint at"):
-        checkpoint.read(path)
+        tensorfile.read(path)
 
 
 def test_a_full_disk_is_a_fault_and_leaves_the_old_checkpoint(monkeypatch):
-    checkpoint.write("c", TENSORS, {"step": 1})
+    tensorfile.write("c", TENSORS, {"step": 1})
 
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RunFault, match="cannot write c: No space left on device; free some space"):
-        checkpoint.write("c", TENSORS, {"step": 2})
-    assert os.listdir() == ["c"] and checkpoint.read("c")[1] == {"step": 1}
+        tensorfile.write("c", TENSORS, {"step": 2})
+    assert os.listdir() == ["c"] and tensorfile.read("c")[1] == {"step": 1}
 
 
 def test_a_figure_that_is_not_finite_is_a_fault_and_writes_nothing():
     with pytest.raises(RunFault, match="not finite"):
-        checkpoint.write("c", TENSORS, {"macs": float("nan")})
+        tensorfile.write("c", TENSORS, {"macs": float("nan")})
     assert os.listdir() == []
 
 
@@ -149,7 +150,7 @@ def one_longer(tensors, state):
 def test_a_foreign_or_altered_network_is_refused(net, change, said):
     tensors, state = dict(net.state_dict()), {"plan": json.loads(json.dumps(net.plan.to_dict()))}
     change(tensors, state)
-    checkpoint.write("model", tensors, state)
+    tensorfile.write("model", tensors, state)
     with pytest.raises(BadInput, match=f"model.*{said}") as refused:
         load_net("model")
     assert "\n" not in str(refused.value)

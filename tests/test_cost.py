@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_space import SPACES, archs_of, bounds_of, every_space, made, stage
 from torch.utils.flop_counter import FlopCounterMode
 
-from nasaug.cost import (
+from nasaug.arch.cost import (
     Budget,
     Cost,
     all_within,
@@ -24,12 +24,12 @@ from nasaug.cost import (
     reach,
     sample_near,
 )
-from nasaug.errors import BadInput
-from nasaug.net import Net
-from nasaug.plan import BLOCKS, Spec, from_specs, plan
-from nasaug.space import Arch
-from nasaug.spacefile import from_dict as space_from_dict
-from nasaug.spacefile import load
+from nasaug.arch.plan import BLOCKS, Spec, from_specs, plan
+from nasaug.arch.space import Arch
+from nasaug.arch.spacefile import from_dict as space_from_dict
+from nasaug.arch.spacefile import load
+from nasaug.core.errors import BadInput
+from nasaug.nets.net import Net
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from nasaug import files
-from nasaug.errors import BadInput, RunFault
-from nasaug.files import bundled, read_json, read_toml, whole_file, write_json, write_whole, write_with_names
+from nasaug.core import files
+from nasaug.core.errors import BadInput, RunFault
+from nasaug.core.files import bundled, read_json, read_toml, whole_file, write_json, write_whole, write_with_names
 
 
 @pytest.mark.parametrize("kind", ["search_spaces", "recipes"])
@@ -78,7 +78,7 @@ def test_a_disk_that_takes_no_more_is_a_fault_of_the_run(tmp_path):
     path.write_text("old")
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
-        "from nasaug.errors import RunFault; from nasaug.files import write_whole\n"
+        "from nasaug.core.errors import RunFault; from nasaug.core.files import write_whole\n"
         f"try: write_whole({str(path)!r}, bytes(100_000))\n"
         "except RunFault as fault: print(fault)"
     )

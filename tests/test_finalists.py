@@ -7,16 +7,16 @@ import pytest
 from test_scoring import CPU, scorer_of, toy_data
 from test_space import SPACES
 
-from nasaug import models
-from nasaug.apps.finalists import LEAST, PlayOff
-from nasaug.apps.results import agreement
-from nasaug.cost import Budget, cost_of
-from nasaug.errors import Diverged
-from nasaug.net import Net
-from nasaug.plan import plan
-from nasaug.rundir import RunDir
-from nasaug.search import Candidate
-from nasaug.settings import Recipe, SearchConfig
+from nasaug.arch.cost import Budget, cost_of
+from nasaug.arch.plan import plan
+from nasaug.core.errors import Diverged
+from nasaug.nas.finalists import LEAST, PlayOff
+from nasaug.nas.results import agreement
+from nasaug.nas.study import Candidate
+from nasaug.nets import store
+from nasaug.nets.net import Net
+from nasaug.rundirs.folder import RunDir
+from nasaug.training.recipe import Recipe, SearchConfig
 
 SPACE = SPACES["squeeze"]
 BATCH = 16
@@ -75,9 +75,9 @@ def test_one_that_diverges_comes_last_and_where_all_do_they_stay_as_they_are(tmp
             raise Diverged("the base loss is nan")
         trainer.history.append({"val_top1": 70.0})
 
-    monkeypatch.setattr("nasaug.apps.finalists.carry_out", trained)
+    monkeypatch.setattr("nasaug.nas.finalists.carry_out", trained)
     path = tmp_path / "supernet.safetensors"
-    models.save_net(path, Net(plan(SPACE, SPACE.largest, 4), seed=1))
+    store.save_net(path, Net(plan(SPACE, SPACE.largest, 4), seed=1))
     last, given = play_off(1e8, path=path), finalists(SPACE.smallest, SPACE.largest)
     with RunDir.create("search", last.recipe, tmp_path / "run") as run:
         assert [(c.arch, c.trained_top1) for c in last.decide(given, run)] == [(SPACE.largest, 70), (SPACE.smallest, 0)]
@@ -89,7 +89,7 @@ def test_one_that_diverges_comes_last_and_where_all_do_they_stay_as_they_are(tmp
 def test_a_finalist_is_trained_from_the_supernets_weights_and_judged_on_the_whole_validation_split(tmp_path):
     """At a learning rate of next to nothing it is what it was."""
     path, net = tmp_path / "supernet.safetensors", Net(plan(SPACE, SPACE.largest, 4), seed=1)
-    models.save_net(path, net)
+    store.save_net(path, net)
     last = play_off(1e8, path=path)
     last = replace(last, recipe=replace(last.recipe, lr=1e-30, weight_decay=0.0))
     given = finalists(SPACE.smallest, SPACE.largest)

@@ -14,15 +14,16 @@ from torch import nn
 from torch.export import Dim, export
 
 import nasaug
-from nasaug import archfile, prune
-from nasaug.cost import cost
-from nasaug.errors import BadInput
-from nasaug.fold import fold
-from nasaug.models import save_net
-from nasaug.net import Net
-from nasaug.plan import BLOCKS, Spec, from_specs, plan
-from nasaug.space import ACTS, ORDERS, SHORTCUTS
-from nasaug.spacefile import bundled_names, load
+from nasaug.arch import archfile
+from nasaug.arch.cost import cost
+from nasaug.arch.plan import BLOCKS, Spec, from_specs, plan
+from nasaug.arch.space import ACTS, ORDERS, SHORTCUTS
+from nasaug.arch.spacefile import bundled_names, load
+from nasaug.core.errors import BadInput
+from nasaug.nets.fold import fold
+from nasaug.nets.net import Net
+from nasaug.nets.store import save_net
+from nasaug.pruning import selection
 
 NAMED = [  # but wideresnet-28-10, which takes ten seconds and has the layers of the other two
     "mobilenetv2-tiny", "mobilenetv2-w0.35", "mobilenetv2", "mobilenetv3-w0.35", "proxylessnas-w0.35", "mcunet",
@@ -104,10 +105,10 @@ def test_random_subnets_folded_are_the_evaluated_nets(space):
 @pytest.mark.parametrize("name", ["mobilenetv3-w0.35", "resnet50", "wideresnet-16-2"])
 def test_a_pruned_net_with_odd_widths_folded_is_the_evaluated_net(name):
     net = Net(named(name))
-    scores = prune.importance(net)
-    smaller = prune.smaller(net.plan, scores, cost(net.plan).macs / 2, prune.least_sizes(net.plan))
+    scores = selection.importance(net)
+    smaller = selection.smaller(net.plan, scores, cost(net.plan).macs / 2, selection.least_sizes(net.plan))
     assert any(layer.out % 2 for layer in smaller.layers)
-    check_equal(scattered(prune.narrowed(net, smaller, scores)))
+    check_equal(scattered(selection.narrowed(net, smaller, scores)))
 
 
 def kinds_of_blocks():

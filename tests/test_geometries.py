@@ -14,10 +14,10 @@ from random import Random
 
 import pytest
 
-from nasaug import spacefile
-from nasaug.files import bundled
+from nasaug.arch import spacefile
+from nasaug.arch.plan import BLOCKS, plan
+from nasaug.core.files import bundled
 from nasaug.kernels import build
-from nasaug.plan import BLOCKS, plan
 
 CHECKER = "libc_malloc_debug.so.0"  # of glibc 2.34 and newer; older ones check by themselves
 PROGRAM = """
@@ -25,7 +25,7 @@ import sys, torch
 from torch.nn import functional as F
 from nasaug.kernels import choice
 from nasaug.kernels.fused import conv_norm_act, convolve
-from nasaug.plan import Layer
+from nasaug.arch.plan import Layer
 kernel, stride, depthwise = map(int, sys.argv[1:4])
 torch.set_num_threads(1)
 for cin in (1, 2, 4, 7, 8, 17):

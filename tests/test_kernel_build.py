@@ -18,7 +18,7 @@ needs_compiler = pytest.mark.skipif(WITHOUT, reason="this machine has no C compi
 PROGRAM = """
 import sys, torch
 from nasaug.kernels import build, choice
-from nasaug.plan import Layer
+from nasaug.arch.plan import Layer
 from nasaug.kernels.fused import conv_norm_act
 assert (build.library() is None) == (sys.argv[1] == "without"), build.why_not()
 assert bool(build.why_not()) == (sys.argv[1] == "without")

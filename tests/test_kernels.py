@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.flop_counter import FlopCounterMode
 
-from nasaug import archfile
-from nasaug.cost import cost
+from nasaug.arch import archfile
+from nasaug.arch.cost import cost
+from nasaug.arch.plan import Layer, Spec, lower
 from nasaug.kernels import build, choice, fused, native
-from nasaug.net import Net
-from nasaug.plan import Layer, Spec, lower
+from nasaug.nets.net import Net
 
 # Asked of the compiler, not of what it made: a source that no longer compiles must fail here, not be left out.
 WITHOUT = bool(build.unsupported())
@@ -332,9 +332,9 @@ def test_a_net_is_calibrated_and_evaluated_as_by_its_layers(name):
     net = Net(archfile.read(name, resolution=32, classes=10).plan, 1).train()
     batches = [image_batch(6, 3, 32, 32, seed=seed) for seed in range(3)]
     twin = copy.deepcopy(net)
-    with torch.no_grad(), patch("nasaug.net.fused_block", lambda *given: None):
+    with torch.no_grad(), patch("nasaug.nets.net.fused_block", lambda *given: None):
         expected = twin.calibrate(batches).eval()(batches[0])
-    with torch.no_grad(), patch("nasaug.elastic.inverted_eval", wraps=fused.inverted_eval) as whole:
+    with torch.no_grad(), patch("nasaug.nets.layers.inverted_eval", wraps=fused.inverted_eval) as whole:
         assert close(net.calibrate(batches).eval()(batches[0]), expected, 1e-3) and whole.called
     for mine, other in zip(net.buffers(), twin.buffers(), strict=True):
         assert (mine - other).abs().max() <= 1e-4 * other.abs().max() + 1e-6  # after a norm a mean can be 0
@@ -406,7 +406,7 @@ def test_threads_do_not_change_a_result():
 import sys, torch, zlib
 torch.set_num_threads(int(sys.argv[1]))
 from nasaug.kernels import native
-from nasaug.plan import Layer
+from nasaug.arch.plan import Layer
 torch.manual_seed(0)
 x = torch.randn(32, 37, 16, 16).to(memory_format=torch.channels_last)
 layer = Layer("it", "conv", 37, 37, 16, 16, 5, 1, 37, act="relu6")
@@ -415,7 +415,7 @@ out, mean, rstd = native.norm_act(x, layer, one, zero, (None, None, 0.0), 1e-5)
 to, for_w = (zero.clone(), zero.clone()), torch.zeros_like(w)
 back = native.norm_act_back(out.sin(), x, layer, one, zero, mean, rstd, to)
 dx = native.depthwise_back(back, x, w, layer, for_w, True)
-from nasaug.plan import Spec, lower
+from nasaug.arch.plan import Spec, lower
 block, whole = lower(Spec("b", "inverted", 21, 70, 3, 2, "relu6"), 37, 16, 16), []
 for layer in block.layers:
     weight = torch.randn(layer.out, layer.cin // layer.groups, layer.kernel, layer.kernel)
@@ -488,7 +488,7 @@ def test_threads_serve_several_callers_and_forked_processes():
 import os, threading, torch
 torch.set_num_threads(2)
 from nasaug.kernels import choice, native
-from nasaug.plan import Layer
+from nasaug.arch.plan import Layer
 layer = Layer("it", "conv", 40, 40, 16, 16, act="relu6")
 x = torch.randn(32, 40, 16, 16).contiguous(memory_format=torch.channels_last)
 one, zero = torch.ones(40), torch.zeros(40)

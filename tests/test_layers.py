@@ -1,4 +1,4 @@
-"""Imports point one way, and what a module must not know it does not import (DESIGN: the rooms)."""
+"""Imports point one way, and what a room must not know it does not import (DESIGN: the rooms)."""
 
 import ast
 import subprocess
@@ -8,31 +8,33 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "nasaug"
-PURE = (
-    "errors streams units files schedule stats space spacefile plan around channels cost archfile recipe rundir "
-    "progress stops".split()
-)
-NETWORKS = "kernels elastic noise net fold checkpoint models prune".split()
-LEARNING = (
-    "runtime data augment tasks teacher difficulty methods scoring training engine settings teaching caveats train "
-    "search".split()
-)
-ORDER = [*PURE, *NETWORKS, *LEARNING, "apps", "cli", "__main__"]
+PURE = "core config rundirs arch".split()
+NETWORKS = "kernels nets".split()
+LEARNING = "augment data tasks methods training".split()
+SHARED = "pool reporting".split()
+APPS = "nas pruning comparison".split()  # none knows another
+ORDER = [*PURE, *NETWORKS, *LEARNING, *SHARED, *APPS, "cli", "__main__"]
 MUST_NOT_KNOW = {
-    "plan": {"files", "recipe", "rundir"},
-    "cost": {"files", "recipe", "rundir"},
-    "rundir": {"space", "plan", "cost"},
-    "kernels": {"space", "recipe", "rundir"},
-    "elastic": {"space", "recipe", "rundir", "files"},
-    "net": {"space", "recipe", "rundir", "files"},
-    "fold": {"space", "recipe", "rundir", "files"},
-    "runtime": {"space", "plan", "recipe", "rundir", "elastic", "net"},
-    "data": {"space", "plan", "recipe", "rundir", "elastic", "net"},
-    "augment": {"space", "plan", "recipe", "rundir", "elastic", "net"},
-    "tasks": {"recipe", "rundir", "files"},
-    "methods": {"recipe", "rundir", "files", "checkpoint", "runtime", "data"},
-    "scoring": {"space", "recipe", "rundir", "files", "methods"},
-    "engine": {"recipe", "rundir"},
+    "arch": {"rundirs"},
+    "kernels": {"rundirs", "config"},
+    "nets": {"rundirs", "config"},
+    "augment": {"rundirs", "arch", "nets"},
+    "data": {"rundirs", "arch", "nets", "kernels", "config"},
+    "tasks": {"rundirs", "nets", "kernels"},
+    "methods": {"rundirs", "kernels", "data"},
+    "reporting": {"nets", "kernels", "data", "methods", "tasks", "training", "arch"},
+    **{app: set(APPS) - {app} for app in APPS},
+}
+# single modules that know less than their room
+MODULES_MUST_NOT_KNOW = {
+    "arch.plan": {"core.files"},
+    "arch.cost": {"core.files"},
+    "nets.net": {"arch.space", "core.files"},
+    "nets.layers": {"arch.space", "core.files"},
+    "nets.fold": {"arch.space", "core.files"},
+    "training.device": {"arch", "nets", "training.recipe"},
+    "training.scoring": {"methods", "rundirs", "config"},
+    "training.loop": {"rundirs", "training.recipe"},
 }
 SLOW = "torch torchvision optuna scipy matplotlib pydantic rich tomli_w".split()
 
@@ -47,7 +49,10 @@ rooms = sorted({room_of(path) for path in modules} - {"__init__"})
 
 
 def name_of(path):
-    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+NAMES = {name_of(path): path for path in modules}
 
 
 def imported(path):
@@ -63,19 +68,49 @@ def imported(path):
                 yield from (f"{source}.{alias.name}" for alias in node.names)
 
 
-def test_every_room_has_its_place_in_the_order():
+def imported_modules(path):
+    """The modules of nasaug that a module imports from, itself left out."""
+    named = {name if name in NAMES else name.rpartition(".")[0] for name in imported(path)}
+    return named - {name_of(path), "nasaug"}
+
+
+def test_the_top_holds_rooms_alone():
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
     assert [room for room in rooms if room not in ORDER] == []
+
+
+def test_every_room_says_on_its_door_what_it_is():
+    for room in ORDER[:-1]:
+        door = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text()))
+        assert door and door.endswith("."), room
 
 
 @pytest.mark.parametrize("path", [path for path in modules if room_of(path) in ORDER], ids=name_of)
 def test_imports_point_one_way(path):
-    room = room_of(path)
+    room, must_not = room_of(path), MODULES_MUST_NOT_KNOW.get(name_of(path).removeprefix("nasaug."), ())
     for name in imported(path):
         other = name.split(".")[1]
-        if other in (room, "__version__"):
-            continue
-        assert ORDER.index(other) < ORDER.index(room), f"{name_of(path)} imports {name}, which is below it"
-        assert other not in MUST_NOT_KNOW.get(room, ()), f"{name_of(path)} must not know {name}"
+        if other != "__version__":
+            assert ORDER.index(other) <= ORDER.index(room), f"{name_of(path)} imports {name}, which is below it"
+            assert other not in MUST_NOT_KNOW.get(room, ()), f"{name_of(path)} must not know {name}"
+            known = {".".join(name.split(".")[1:end]) for end in (2, 3)}
+            assert not known & set(must_not), f"{name_of(path)} must not know {name}"
+
+
+def test_no_two_modules_import_each_other():
+    """Not by way of others either, within a room or across rooms."""
+    left = {name: imported_modules(path) & set(NAMES) for name, path in NAMES.items()}
+    while free := [name for name, needed in left.items() if not needed & set(left)]:
+        for name in free:
+            del left[name]
+    assert not left, f"a cycle runs through some of {sorted(left)}"
+
+
+def test_no_room_has_the_name_of_a_public_function():
+    """Importing `nasaug.search` the package would put it in the place of `nasaug.search` the function."""
+    import nasaug
+
+    assert not set(rooms) & set(nasaug.__all__)
 
 
 def test_the_package_itself_imports_nothing_before_a_net_is_asked_for():
@@ -85,10 +120,13 @@ def test_the_package_itself_imports_nothing_before_a_net_is_asked_for():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("room", [room for room in rooms if room in (*PURE, "cli", "__main__")])
+@pytest.mark.parametrize("room", [*PURE, "pool", "cli"])
 def test_pure_rooms_and_the_command_line_import_nothing_slow(room):
-    slow = SLOW if room in ("cli", "__main__") else [*SLOW, "cyclopts"]
-    code = f"import nasaug.{room}, sys; print(*(m for m in {slow} if m in sys.modules))"
+    slow = SLOW if room == "cli" else [*SLOW, "cyclopts"]
+    names = [name_of(path) for path in modules if room_of(path) == room]
+    if room == "cli":
+        names = ["nasaug.cli.main", "nasaug.__main__"]
+    code = f"import {', '.join(names)}, sys; print(*(m for m in {slow} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 
@@ -104,11 +142,11 @@ def code_of(path):
 
 def test_cuda_is_named_in_one_place():
     named = {name_of(path) for path in modules if "cuda" in code_of(path).lower()}
-    assert named <= {"nasaug.runtime", "nasaug.spacefile"}  # which lists it among names that a network has itself
+    assert named <= {"nasaug.training.device", "nasaug.arch.spacefile"}  # which lists it as a name that a net has
 
 
 def test_no_module_needs_what_windows_has_not_to_be_imported():
-    names = [name_of(path).removesuffix(".__init__") for path in modules if path.stem != "__main__"]
+    names = [name_of(path) for path in modules if path.stem != "__main__"]
     code = f"""
 import importlib, os, select, signal, sys
 import torch, torchvision  # which look for some of it themselves
@@ -117,10 +155,10 @@ for name in ("fcntl", "resource", "termios", "pwd", "grp"):
 del os.sched_getaffinity, select.poll, signal.SIGHUP
 for name in {names}:
     importlib.import_module(name)
-from nasaug.rundir import cores
-from nasaug.runtime import open_runtime
-from nasaug.stops import deaf_children, stop_signals
-from nasaug.streams import mute_unheard
+from nasaug.rundirs.folder import cores
+from nasaug.training.device import open_runtime
+from nasaug.core.signals import deaf_children, stop_signals
+from nasaug.core.streams import mute_unheard
 mute_unheard()
 del signal.pthread_sigmask
 with deaf_children():

@@ -15,23 +15,23 @@ from test_plan import inverted, plan_of
 from test_scoring import CPU, scorer_of, toy_data
 from test_space import SPACES
 
+from nasaug.arch.channels import channel_groups
+from nasaug.arch.cost import cost, cost_of
+from nasaug.arch.plan import BLOCKS, plan
+from nasaug.arch.spacefile import load
 from nasaug.augment import View, resize
-from nasaug.channels import channel_groups
-from nasaug.cost import cost, cost_of
-from nasaug.engine import Step, Trainer, fit, time_steps
-from nasaug.errors import BadInput, RunFault
+from nasaug.config.schedule import Constant, Linear, Steps
+from nasaug.core.errors import BadInput, RunFault
+from nasaug.core.signals import Pending
 from nasaug.methods import Base, Baseline, Draw, GradAug, NetAug, Sandwich
 from nasaug.methods.netaug import sort_channels
-from nasaug.models import save_net
-from nasaug.net import Net
-from nasaug.plan import BLOCKS, plan
-from nasaug.schedule import Constant, Linear, Steps
-from nasaug.settings import Recipe
-from nasaug.spacefile import load
-from nasaug.stops import Pending
+from nasaug.nets.net import Net
+from nasaug.nets.store import save_net
 from nasaug.tasks import Classify, Target
-from nasaug.train import make_job, start_net
-from nasaug.training import Length, Training, evaluate_every, length_of
+from nasaug.training.job import make_job, start_net
+from nasaug.training.length import Length, Training, evaluate_every, length_of
+from nasaug.training.loop import Step, Trainer, fit, time_steps
+from nasaug.training.recipe import Recipe
 
 SPACE = SPACES["squeeze"]
 

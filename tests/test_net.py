@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_space import SPACES, archs_of, bounds_of, every_space
 
-from nasaug.channels import channel_groups
+from nasaug.arch.channels import channel_groups
+from nasaug.arch.plan import Spec, from_specs, plan
 from nasaug.kernels.fused import conv_norm_act
-from nasaug.net import Net
-from nasaug.plan import Spec, from_specs, plan
+from nasaug.nets.net import Net
 
 ACTIVATIONS = {"": lambda x: x, "relu": F.relu, "relu6": F.relu6, "hswish": F.hardswish}
 
@@ -333,7 +333,7 @@ def test_a_step_with_gradient_buffers_equals_one_without(space, dtype, tolerance
     for parameter in twin.parameters():
         parameter.grad = torch.zeros_like(parameter)
     plain = net(x, p)
-    with patch("nasaug.elastic.conv_norm_act", wraps=conv_norm_act) as one_operation:
+    with patch("nasaug.nets.layers.conv_norm_act", wraps=conv_norm_act) as one_operation:
         fused = twin(x, p)
     assert one_operation.called or space.name == "preactivation"  # there a norm precedes its convolution
     assert far(fused, plain) < tolerance

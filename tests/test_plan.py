@@ -9,17 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_space import SPACES, archs_of, bounds_of, every_space, made, stage
 
-from nasaug.around import Ladders, around
-from nasaug.channels import channel_groups
-from nasaug.errors import BadInput
-from nasaug.plan import (
-    Spec,
-    from_dict,
-    from_specs,
-    hidden_width,
-    make_divisible,
-    plan,
-)
+from nasaug.arch.channels import channel_groups
+from nasaug.arch.derived import Ladders, around
+from nasaug.arch.plan import Spec, from_dict, from_specs, hidden_width, make_divisible, plan
+from nasaug.core.errors import BadInput
 
 WIDTHS, EXPANDS = (1.0, 1.8, 2.6), (1.0, 1.6, 2.2, 2.8)  # NetAug's published factors
 CLASSIFIER = Spec("classifier", "linear", 10)

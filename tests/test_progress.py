@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from nasaug import progress
-from nasaug.progress import Progress, Stages
+from nasaug.core import progress
+from nasaug.core.progress import Progress, Stages
 
 JOB = """
 import time
-from nasaug.progress import Progress, Stages
+from nasaug.core.progress import Progress, Stages
 with Progress("epoch 1/2", 4, unit="images", per_step=128) as job:
     for done in range(1, 5):
         time.sleep(0.15)

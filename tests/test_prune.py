@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from nasaug import prune
-from nasaug.archfile import read
-from nasaug.channels import channel_groups
-from nasaug.cost import cost
-from nasaug.errors import BadInput
-from nasaug.net import Net
-from nasaug.plan import from_dict
+from nasaug.arch.archfile import read
+from nasaug.arch.channels import channel_groups
+from nasaug.arch.cost import cost
+from nasaug.arch.plan import from_dict
+from nasaug.core.errors import BadInput
+from nasaug.nets.net import Net
+from nasaug.pruning import selection
 
 # one of every kind: residual and plain inverted blocks, squeeze-excites and a linear head, post- and pre-activation
 SMALL = {
@@ -35,17 +35,17 @@ def images_for(net, n=4):
 
 
 def halved(net, criterion="l1"):
-    scores = prune.importance(net, criterion)
-    plan = prune.smaller(net.plan, scores, cost(net.plan).macs / 2, prune.least_sizes(net.plan))
+    scores = selection.importance(net, criterion)
+    plan = selection.smaller(net.plan, scores, cost(net.plan).macs / 2, selection.least_sizes(net.plan))
     return plan, scores
 
 
-@pytest.mark.parametrize("criterion", prune.CRITERIA)
+@pytest.mark.parametrize("criterion", selection.CRITERIA)
 @pytest.mark.parametrize("name", SMALL)
 def test_nets_of_all_kinds_are_pruned_to_half_their_macs_and_run(name, criterion):
     net = net_of(name)
     plan, scores = halved(net, criterion)
-    small = prune.narrowed(net, plan, scores)
+    small = selection.narrowed(net, plan, scores)
     reached = cost(small.plan).macs / cost(net.plan).macs
     assert 0.47 < reached <= 0.5
     small.calibrate([images_for(small)])
@@ -57,13 +57,13 @@ def test_nets_of_all_kinds_are_pruned_to_half_their_macs_and_run(name, criterion
 @pytest.mark.parametrize("name", SMALL)
 def test_to_keep_all_is_the_identity(name):
     net = net_of(name)
-    images, scores = images_for(net), prune.importance(net)
+    images, scores = images_for(net), selection.importance(net)
     before = {k: t.clone() for k, t in net.state_dict().items()}
-    have = {size: channel_groups(net.plan)[names[0]].size for size, names in prune.sizes(net.plan).items()}
-    assert prune.with_sizes(net.plan, have) == net.plan
-    plan = prune.smaller(net.plan, scores, cost(net.plan).macs, prune.least_sizes(net.plan))
+    have = {size: channel_groups(net.plan)[names[0]].size for size, names in selection.sizes(net.plan).items()}
+    assert selection.with_sizes(net.plan, have) == net.plan
+    plan = selection.smaller(net.plan, scores, cost(net.plan).macs, selection.least_sizes(net.plan))
     assert plan == net.plan
-    small = prune.narrowed(net, plan, scores)
+    small = selection.narrowed(net, plan, scores)
     assert all(torch.equal(t, before[k]) for k, t in small.state_dict().items())
     assert torch.equal(small(images), net(images))
 
@@ -72,7 +72,7 @@ def test_to_keep_all_is_the_identity(name):
 def test_reordering_alone_leaves_the_function(name):
     """What `narrowed` does before it narrows, of every group: channels that belong together go together."""
     net = net_of(name).double()
-    images, scores = images_for(net).double(), prune.importance(net)
+    images, scores = images_for(net).double(), selection.importance(net)
     before = net(images)
     for group_name, group in channel_groups(net.plan).items():
         net.permute(group, scores[group_name].argsort(descending=True, stable=True))
@@ -85,7 +85,7 @@ def test_the_kept_channels_are_the_most_important_ones(name):
     plan, scores = halved(net)
     original = Net(net.plan, None)
     original.load_state_dict(net.state_dict())
-    small = prune.narrowed(net, plan, scores)
+    small = selection.narrowed(net, plan, scores)
     groups, kept = channel_groups(original.plan), channel_groups(small.plan)
     cut = [g for g in groups if kept[g].size < groups[g].size]
     assert len(cut) > len(groups) / 2
@@ -114,72 +114,73 @@ def test_dead_channels_go_first_and_the_function_stays():
                     net.state_dict()[member].index_fill_(dim, gone, 0.0)
     images = images_for(net).double()
     before = net(images)
-    have = {size: channel_groups(net.plan)[names[0]].size for size, names in prune.sizes(net.plan).items()}
+    have = {size: channel_groups(net.plan)[names[0]].size for size, names in selection.sizes(net.plan).items()}
     fewer = {size: n - dead.get(f"{size[0]}.expand", 0) * (size[1] == "hidden") for size, n in have.items()}
-    plan = prune.with_sizes(net.plan, fewer)
+    plan = selection.with_sizes(net.plan, fewer)
     assert cost(plan).macs < cost(net.plan).macs
-    small = prune.narrowed(net, plan, prune.importance(net))
+    small = selection.narrowed(net, plan, selection.importance(net))
     torch.testing.assert_close(small(images), before, rtol=1e-9, atol=1e-9)
-    assert prune.smaller(net.plan, prune.importance(net), cost(plan).macs, prune.least_sizes(net.plan)) == plan
+    least = selection.least_sizes(net.plan)
+    assert selection.smaller(net.plan, selection.importance(net), cost(plan).macs, least) == plan
 
 
 def test_scores_are_one_on_average_whatever_the_scale_of_a_layer():
     net = net_of("mobilenetv3-w0.35")
-    for criterion in prune.CRITERIA:
-        scores = prune.importance(net, criterion)
+    for criterion in selection.CRITERIA:
+        scores = selection.importance(net, criterion)
         assert scores.keys() == channel_groups(net.plan).keys()
         assert all(abs(s.mean() - 1) < 1e-9 for s in scores.values())
-    before = prune.importance(net)
+    before = selection.importance(net)
     with torch.no_grad():
         for p in net.parameters():
             p.mul_(1 + p.numel() % 7)
     for name, group in channel_groups(net.plan).items():
         if len(group.readers) == 1:
-            torch.testing.assert_close(prune.importance(net)[name], before[name], rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(selection.importance(net)[name], before[name], rtol=1e-5, atol=1e-6)
 
 
 def test_bn_scores_are_of_the_norms_on_the_channel():
     net = net_of("wideresnet-16-2")
-    scores = prune.importance(net, "bn")
+    scores = selection.importance(net, "bn")
     scale = net.get_parameter("s1.b1.conv2.norm.weight").detach().abs().double()  # before the conv that reads them
     assert torch.allclose(scores["s1.b1.conv1"], scale / scale.mean())
     with torch.no_grad():
         net.get_parameter("s1.b1.conv2.norm.weight")[5] = 0.0
-    assert prune.importance(net, "bn")["s1.b1.conv1"].argmin() == 5
+    assert selection.importance(net, "bn")["s1.b1.conv1"].argmin() == 5
 
 
 def test_groups_that_lose_channels_keep_a_multiple_of_the_divisor():
     net = net_of("mobilenetv2-tiny")
-    scores, had = prune.importance(net), {n: group.size for n, group in channel_groups(net.plan).items()}
-    least = prune.least_sizes(net.plan, 8)
-    goals = [cost(net.plan).macs * share for share in (0.8, 0.5)] + [cost(prune.with_sizes(net.plan, least)).macs]
+    scores, had = selection.importance(net), {n: group.size for n, group in channel_groups(net.plan).items()}
+    least = selection.least_sizes(net.plan, 8)
+    goals = [cost(net.plan).macs * share for share in (0.8, 0.5)] + [cost(selection.with_sizes(net.plan, least)).macs]
     for goal in goals:
-        plan = prune.smaller(net.plan, scores, goal, least, 8)
+        plan = selection.smaller(net.plan, scores, goal, least, 8)
         kept = {n: group.size for n, group in channel_groups(plan).items()}
         assert any(size < had[n] for n, size in kept.items()) and cost(plan).macs <= goal
         assert all(size % 8 == 0 for n, size in kept.items() if size < had[n])
-    odd = channel_groups(prune.smaller(net.plan, scores, goals[1], least))
+    odd = channel_groups(selection.smaller(net.plan, scores, goals[1], least))
     assert any(group.size % 8 for n, group in odd.items() if group.size < had[n])
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2-tiny", "resnet50"])
 def test_every_step_reaches_its_target_and_no_group_loses_all(name):
     net = net_of(name)
-    least, start = prune.least_sizes(net.plan), cost(net.plan).macs
-    smallest = cost(prune.with_sizes(net.plan, least)).macs
-    goals = prune.targets(start, smallest * 1.01, 4)
+    least, start = selection.least_sizes(net.plan), cost(net.plan).macs
+    smallest = cost(selection.with_sizes(net.plan, least)).macs
+    goals = selection.targets(start, smallest * 1.01, 4)
     ratios = [b / a for a, b in zip([start, *goals], goals, strict=False)]
     assert goals[-1] == smallest * 1.01 and max(ratios) / min(ratios) < 1 + 1e-9
     for goal in goals:
-        scores = prune.importance(net)
-        net = prune.narrowed(net, prune.smaller(net.plan, scores, goal, least), scores)
+        scores = selection.importance(net)
+        net = selection.narrowed(net, selection.smaller(net.plan, scores, goal, least), scores)
         assert 0.96 * goal < cost(net.plan).macs <= goal
     kept = channel_groups(net.plan)
-    for size, names in prune.sizes(net.plan).items():
+    for size, names in selection.sizes(net.plan).items():
         assert {kept[n].size for n in names} == {kept[names[0]].size}
         assert kept[names[0]].size >= least[size] >= min(4, kept[names[0]].size)
     with pytest.raises(BadInput, match=f"ask for at least {smallest}"):
-        prune.smaller(net.plan, prune.importance(net), smallest - 1, least)
+        selection.smaller(net.plan, selection.importance(net), smallest - 1, least)
 
 
 # --- weights ------------------------------------------------------------------------------------------------
@@ -188,13 +189,13 @@ def test_every_step_reaches_its_target_and_no_group_loses_all(name):
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999999])
 def test_sparsity_is_exact_and_depthwise_layers_are_left_alone(share):
     net = net_of("mobilenetv3-w0.35")
-    names = prune.prunable(net.plan)
+    names = selection.prunable(net.plan)
     total = sum(net.get_parameter(n).numel() for n in names)
     before = {k: t.clone() for k, t in net.state_dict().items()}
-    prune.sparsify(net, share)
+    selection.sparsify(net, share)
     zeros = sum((net.get_parameter(n) == 0).sum().item() for n in names)
     assert zeros == min(round(share * total), total - 1)
-    told = prune.sparsity(net)
+    told = selection.sparsity(net)
     assert told["prunable"] == zeros / total and 0 < told["all"] < told["prunable"]
     for name, tensor in net.state_dict().items():
         if name in names:
@@ -208,11 +209,11 @@ def test_sparsity_is_exact_and_depthwise_layers_are_left_alone(share):
 
 def test_the_weights_that_go_are_the_least_of_their_layer_and_zeros_go_first():
     net = net_of("mobilenetv2-tiny")
-    before = {n: net.get_parameter(n).detach().abs().clone() for n in prune.prunable(net.plan)}
-    half = prune.masks(prune.sparsify(net, 0.5))
+    before = {n: net.get_parameter(n).detach().abs().clone() for n in selection.prunable(net.plan)}
+    half = selection.masks(selection.sparsify(net, 0.5))
     for name, kept in half.items():
         assert before[name][kept].min() >= before[name][~kept].max()
-    more = prune.masks(prune.sparsify(net, 0.99))
+    more = selection.masks(selection.sparsify(net, 0.99))
     assert all(kept.any() for kept in more.values())  # no layer is emptied
     assert all((half[name] | ~kept).all() for name, kept in more.items())
 
@@ -220,52 +221,52 @@ def test_the_weights_that_go_are_the_least_of_their_layer_and_zeros_go_first():
 def test_the_scale_of_a_layer_does_not_tell_which_weights_go():
     net, scaled = net_of("mobilenetv2-tiny"), net_of("mobilenetv2-tiny")
     with torch.no_grad():
-        for name in prune.prunable(net.plan):
+        for name in selection.prunable(net.plan):
             scaled.get_parameter(name).mul_(2.0 ** (len(name) % 9 - 4))
-    one, other = (prune.masks(prune.sparsify(n, 0.7)) for n in (net, scaled))
+    one, other = (selection.masks(selection.sparsify(n, 0.7)) for n in (net, scaled))
     assert all(torch.equal(kept, other[name]) for name, kept in one.items())
 
 
 def test_l1_takes_the_least_weights_of_the_whole_net():
     net = net_of("mobilenetv2-tiny")
-    weights = torch.cat([net.get_parameter(n).detach().abs().flatten() for n in prune.prunable(net.plan)])
-    before = {n: net.get_parameter(n).detach().abs().clone() for n in prune.prunable(net.plan)}
-    kept = prune.masks(prune.sparsify(net, 0.5, "l1"))
+    weights = torch.cat([net.get_parameter(n).detach().abs().flatten() for n in selection.prunable(net.plan)])
+    before = {n: net.get_parameter(n).detach().abs().clone() for n in selection.prunable(net.plan)}
+    kept = selection.masks(selection.sparsify(net, 0.5, "l1"))
     middle = weights.median()
     assert all(torch.equal(kept[name], weight > middle) for name, weight in before.items())
 
 
 def test_lamp_by_hand():
-    scores = prune.lamp(torch.tensor([[3.0, -1.0], [0.0, -2.0]]))
+    scores = selection.lamp(torch.tensor([[3.0, -1.0], [0.0, -2.0]]))
     assert torch.equal(scores, torch.tensor([[1, 1 / 14], [0, 4 / 13]], dtype=torch.float64))
 
 
 def test_masks_keep_zeros_zero():
-    net = prune.sparsify(net_of("mobilenetv2-tiny"), 0.6)
-    kept, before = prune.masks(net), prune.sparsity(net)
+    net = selection.sparsify(net_of("mobilenetv2-tiny"), 0.6)
+    kept, before = selection.masks(net), selection.sparsity(net)
     with torch.no_grad():
         for p in net.parameters():
             p.add_(1.0)
-    assert prune.sparsity(net)["prunable"] == 0
-    prune.apply_masks(net, kept)
-    assert prune.sparsity(net) == before
+    assert selection.sparsity(net)["prunable"] == 0
+    selection.apply_masks(net, kept)
+    assert selection.sparsity(net) == before
 
 
 # --- magnitudes ---------------------------------------------------------------------------------------------
 
 
 def test_magnitudes_are_constant_or_a_line_from_the_first_step_to_the_last():
-    assert prune.magnitudes("9", 3) == [9, 9, 9] and prune.magnitudes("9", 1) == [9]
-    assert prune.magnitudes("9:2", 3) == [9, 5.5, 2] and prune.magnitudes("2:9", 2) == [2, 9]
-    assert prune.magnitudes("30:0", 4) == [30, 20, 10, 0] and prune.magnitudes(None, 2) == [None, None]
+    assert selection.magnitudes("9", 3) == [9, 9, 9] and selection.magnitudes("9", 1) == [9]
+    assert selection.magnitudes("9:2", 3) == [9, 5.5, 2] and selection.magnitudes("2:9", 2) == [2, 9]
+    assert selection.magnitudes("30:0", 4) == [30, 20, 10, 0] and selection.magnitudes(None, 2) == [None, None]
 
 
 @pytest.mark.parametrize("text", ["", "x", "9:", ":2", "9:2:1", "-1", "31", "0:30.1", "nan", "inf", "9;2"])
 def test_other_magnitudes_are_refused(text):
     with pytest.raises(BadInput, match=f"--magnitude '{text}' .*0 to 30"):
-        prune.magnitudes(text, 3)
+        selection.magnitudes(text, 3)
 
 
 def test_a_line_needs_two_steps():
     with pytest.raises(BadInput, match="needs two steps"):
-        prune.magnitudes("9:2", 1)
+        selection.magnitudes("9:2", 1)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasaug import recipe
-from nasaug.errors import BadInput
-from nasaug.recipe import dump, load, to_dict
-from nasaug.schedule import Constant, Cosine, Linear, Schedule
+from nasaug.config import layers
+from nasaug.config.layers import dump, load, to_dict
+from nasaug.config.schedule import Constant, Cosine, Linear, Schedule
+from nasaug.core.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def shipped(tmp_path, monkeypatch):
     """A folder of shipped recipes: base, child (of base) and arms."""
     folder = tmp_path / "recipes"
     (folder / "arms").mkdir(parents=True)
-    monkeypatch.setattr(recipe, "bundled", lambda kind: tmp_path / kind)
+    monkeypatch.setattr(layers, "bundled", lambda kind: tmp_path / kind)
 
     def write(**texts: str) -> Path:
         for name, text in texts.items():

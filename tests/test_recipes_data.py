@@ -6,20 +6,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nasaug import archfile
-from nasaug.cost import cost, cost_of
+from nasaug.arch import archfile
+from nasaug.arch.cost import cost, cost_of
+from nasaug.arch.plan import BLOCKS, plan
+from nasaug.arch.spacefile import bundled_names, find_named
+from nasaug.arch.spacefile import load as load_space
+from nasaug.config.layers import load
+from nasaug.config.schedule import Constant
+from nasaug.core.files import bundled
 from nasaug.data import Data
 from nasaug.data.split import MemorySplit
-from nasaug.files import bundled
 from nasaug.methods import Base, Sandwich
-from nasaug.plan import BLOCKS, plan
-from nasaug.recipe import load
-from nasaug.runtime import open_runtime
-from nasaug.schedule import Constant
-from nasaug.settings import Recipe, default_recipe
-from nasaug.spacefile import bundled_names, find_named
-from nasaug.spacefile import load as load_space
-from nasaug.train import make_job, make_scorer, make_trainer
+from nasaug.training.device import open_runtime
+from nasaug.training.job import make_job, make_scorer, make_trainer
+from nasaug.training.recipe import Recipe, default_recipe
 
 torch.set_num_threads(1)
 

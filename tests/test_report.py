@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from nasaug.apps import page, report
-from nasaug.errors import BadInput
+from nasaug.comparison import report
+from nasaug.core.errors import BadInput
+from nasaug.reporting import page, wording
 
 IMAGES, SEEDS = 2000, range(5)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -203,7 +204,7 @@ def test_only_seeds_in_common_are_compared(tmp_path):
     by_hand = np.mean([top1["other", seed] - top1["base", seed] for seed in (2, 3, 4, 5)])
     assert found["other"]["difference"] == pytest.approx(by_hand) and found["other"]["verdict"] == "not enough seeds"
     assert found["alone"]["n"] == 0 and found["alone"]["difference"] is None and summary["comparisons"] == 1
-    assert "alone" in report.table(summary) and "alone" in page.page(summary, runs)
+    assert "alone" in wording.table(summary) and "alone" in page.page(summary, runs)
 
 
 def test_the_reference(tmp_path):
@@ -244,7 +245,7 @@ def test_hours_on_processors_and_accelerators(tmp_path):
 
 @pytest.mark.parametrize("value, text", [(0.518, "+0.52"), (-0.104, "-0.10"), (-0.004, "+0.00"), (None, "-")])
 def test_signed(value, text):
-    assert report.signed(value) == text
+    assert wording.signed(value) == text
 
 
 # --- what is written ---
@@ -252,21 +253,21 @@ def test_signed(value, text):
 
 def test_the_table(tmp_path):
     summary = summary_of(tmp_path, baseline=70, up=73)
-    head, first, second = report.table(summary).splitlines()
+    head, first, second = wording.table(summary).splitlines()
     assert len({len(head), len(first), len(second)}) == 1 and "reference" in first
     points = r"\+\d\.\d\d"
     figures = rf"up +5 +\d\d\.\d\d ± \d\.\d\d % +{points} \[{points}, {points}\] +(< )?0\.\d{{3}} +better"
     assert re.search(figures, second)
     assert "23.5M" in second and "3T" in second and "30 m" in second and "300 MB" in second
     summary["failed"] = [{"arm": "up", "seed": 7, "error": "out of memory"}]
-    assert report.table(summary).splitlines()[3:] == ["failed: up, seed 7: out of memory"]
+    assert wording.table(summary).splitlines()[3:] == ["failed: up, seed 7: out of memory"]
 
 
 def test_what_no_run_recorded_has_no_column(tmp_path):
     runs = report.read_runs([make_run(tmp_path / "a", peak_memory=...)])
     summary = report.summarise(runs)
-    assert report.cells(summary)[0] == ["arm", "n", "test top-1", "verdict", "net MACs", "training MACs", "time a run"]
-    assert "peak memory" not in report.table(summary) and "peak memory" not in page.page(summary, runs)
+    assert wording.cells(summary)[0] == ["arm", "n", "test top-1", "verdict", "net MACs", "training MACs", "time a run"]
+    assert "peak memory" not in wording.table(summary) and "peak memory" not in page.page(summary, runs)
 
 
 def test_written_files(tmp_path):
@@ -290,7 +291,7 @@ def test_the_command(empty_folder, capsys):
     make_comparison(empty_folder / "cells", range(2), a=70, b=71)
     summary = report.command([Path("cells")])
     out = capsys.readouterr().out.splitlines()
-    assert out[-1] == "page: report.html" and out[:-1] == report.table(summary).splitlines()
+    assert out[-1] == "page: report.html" and out[:-1] == wording.table(summary).splitlines()
     assert sorted(path.name for path in empty_folder.glob("report.*")) == ["report.csv", "report.html", "report.json"]
 
 
@@ -331,7 +332,8 @@ def test_the_command_refuses(empty_folder, paths, out, said):
 
 def test_reading_reports_loads_nothing_slow():
     slow = ["torch", "scipy", "matplotlib", "pydantic"]
-    code = f"import nasaug.apps.report, nasaug.apps.page, sys; print(*(m for m in {slow} if m in sys.modules))"
+    modules = "nasaug.comparison.report, nasaug.reporting.page"
+    code = f"import {modules}, sys; print(*(m for m in {slow} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 
@@ -459,10 +461,11 @@ def test_a_browser_shows_the_page(whole, tmp_path):
     assert measured["wide"] <= 0  # only tables scroll sideways, in their own containers
     (_, *main), (_, *more), (_, *resampled), (_, *effects), (_, *ledger), (_, *failed) = measured["tables"]
     for row, arm in zip(main, summary["arms"], strict=True):
-        assert row[:3] == [arm["arm"], "5", report.percent(arm["test_top1"])] and row[6] == "23.5M"
-        assert row[3].replace("−", "-") == report.difference(arm["versus"]) and row[5] == report.verdict(arm["versus"])
+        assert row[:3] == [arm["arm"], "5", wording.percent(arm["test_top1"])] and row[6] == "23.5M"
+        assert row[3].replace("−", "-") == wording.difference(arm["versus"])
+        assert row[5] == wording.verdict(arm["versus"])
     assert [row[5] for row in main[:3]] == ["reference", "better", "worse"] and main[4][0] == EVIL
-    assert more[1][1:] == [report.percent(summary["arms"][1][f"{split}_top1"]) for split in ("val", "train")] + [
+    assert more[1][1:] == [wording.percent(summary["arms"][1][f"{split}_top1"]) for split in ("val", "train")] + [
         "3", "750k", "0, 1, 2, 3, 4"
     ]  # fmt: skip
     assert [row[0] for row in resampled] == ["netaug", "netaug+mixup", "same", EVIL] and len(resampled[0]) == 6

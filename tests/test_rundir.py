@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from nasaug import files, rundir
-from nasaug.errors import BadInput, RunFault
-from nasaug.rundir import RunDir, without_passwords
+from nasaug.core import files
+from nasaug.core.errors import BadInput, RunFault
+from nasaug.rundirs import folder
+from nasaug.rundirs.folder import RunDir, without_passwords
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("empty_folder")
 
 def in_another_process(code):
     """Starts a process that runs `code` with a new run "r" in `run`; returns it when it has said a line."""
-    start = "import os\nfrom tests.test_rundir import Settings\nfrom nasaug.rundir import RunDir\n"
+    start = "import os\nfrom tests.test_rundir import Settings\nfrom nasaug.rundirs.folder import RunDir\n"
     root = os.path.dirname(os.path.dirname(__file__))
     process = subprocess.Popen(
         [sys.executable, "-c", f"{start}run = RunDir.create('train', Settings(), 'r')\n{code}"],
@@ -47,7 +48,7 @@ def test_runs_are_numbered_on_by_verb():
 
 def test_a_number_taken_by_a_faster_process_is_passed_over(monkeypatch):
     os.makedirs("runs/train-1")
-    monkeypatch.setattr(rundir.Path, "glob", lambda *_: [])  # as if train-1 had been made just after the look
+    monkeypatch.setattr(folder.Path, "glob", lambda *_: [])  # as if train-1 had been made just after the look
     with RunDir.create("train", Settings()) as run:
         assert str(run.path) == "runs/train-2"
 
@@ -64,7 +65,7 @@ def test_a_new_run_holds_recipe_and_environment():
 def test_the_commit_is_that_of_the_checkout():
     root = os.path.dirname(os.path.dirname(__file__))
     asked = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True)
-    commit = rundir.describe_environment()["commit"]
+    commit = folder.describe_environment()["commit"]
     assert (commit or "").removesuffix("-dirty") == (asked.stdout.strip() if asked.returncode == 0 else "")
 
 
@@ -95,7 +96,7 @@ def test_a_full_disk_leaves_no_run_behind(monkeypatch):
     def full(path, _):
         raise RunFault(f"cannot write {path}: No space left on device")
 
-    monkeypatch.setattr(rundir, "write_with_names", full)
+    monkeypatch.setattr(folder, "write_with_names", full)
     with pytest.raises(RunFault):
         RunDir.create("train", Settings())
     assert os.listdir("runs") == []

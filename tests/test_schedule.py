@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasaug.errors import BadInput
+from nasaug.config.schedule import Constant, Cosine, Linear, Schedule, Steps
+from nasaug.core.errors import BadInput
 from nasaug.methods import GradAug, NetAug
-from nasaug.schedule import Constant, Cosine, Linear, Schedule, Steps
 
 numbers = st.floats(-1e6, 1e6)
 steps = st.dictionaries(st.floats(0.01, 0.99), numbers, max_size=4).map(

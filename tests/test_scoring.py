@@ -7,14 +7,15 @@ import torch
 import torch.nn.functional as F
 from test_space import SPACES
 
-from nasaug import augment, scoring
+from nasaug import augment
+from nasaug.arch.plan import Spec, from_specs, plan
 from nasaug.data import Data
 from nasaug.data.split import MemorySplit
-from nasaug.net import Net
-from nasaug.plan import Spec, from_specs, plan
-from nasaug.runtime import Runtime
-from nasaug.scoring import Scorer
+from nasaug.nets.net import Net
 from nasaug.tasks import Classify
+from nasaug.training import scoring
+from nasaug.training.device import Runtime
+from nasaug.training.scoring import Scorer
 
 CPU = Runtime(torch.device("cpu"))
 

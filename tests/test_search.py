@@ -11,27 +11,26 @@ from hypothesis import strategies as st
 from test_scoring import scorer_of, toy_data
 from test_space import SPACES, made, stage
 
-from nasaug.apps.storage import check_storage
-from nasaug.cost import Budget, Cost, cost_of, reach
-from nasaug.errors import BadInput
-from nasaug.net import Net
-from nasaug.plan import plan
-from nasaug.search import (
+from nasaug.arch.cost import Budget, Cost, cost_of, reach
+from nasaug.arch.plan import plan
+from nasaug.arch.space import Arch
+from nasaug.core.errors import BadInput
+from nasaug.core.signals import Pending, Stopped
+from nasaug.nas.study import (
     ASKS,
     STALE,
     STARTUP,
     Candidate,
     Search,
     macs_range,
-    open_storage,
     pareto,
     plot_pareto,
     report_reach,
     standard_error,
 )
-from nasaug.settings import SearchConfig
-from nasaug.space import Arch
-from nasaug.stops import Pending, Stopped
+from nasaug.nets.net import Net
+from nasaug.pool.storage import check_storage, open_storage
+from nasaug.training.recipe import SearchConfig
 
 SPACE = made({
     "name": "seven axes",
@@ -161,7 +160,7 @@ def test_what_a_search_draws_is_within_all_budgets_but_that_of_macs(tmp_path, bu
 @every_sampler
 def test_what_is_not_judged_yet_is_sought_after_many_asks_for_nothing_new(tmp_path, sampler, monkeypatch):
     """Also where there are more networks than can be known, and by a resumed search as by one that was not stopped."""
-    monkeypatch.setattr("nasaug.search.KNOWN", 3)
+    monkeypatch.setattr("nasaug.nas.study.KNOWN", 3)
     draw = Search._draw
     monkeypatch.setattr(MadeUp, "_draw", lambda search, number, low, high: draw(search, number, 1, 1))  # the smallest
     whole = search_of(tmp_path / "whole", sampler=sampler, trials=4)
@@ -246,7 +245,7 @@ def test_all_samplers_begin_with_the_same_draws_by_size_and_then_go_their_ways(t
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_samplers_that_learn_find_better_candidates_than_they_began_with(tmp_path, sampler, monkeypatch):
-    monkeypatch.setattr("nasaug.search.EXPLORE", 10**9)  # what the sampler asks for, and nothing else
+    monkeypatch.setattr("nasaug.nas.study.EXPLORE", 10**9)  # what the sampler asks for, and nothing else
     search = search_of(tmp_path / "study", sampler=sampler, trials=80, space=SPACES["squeeze"])
     scores = {c.arch: c.val_top1 for c in run(search)}
     first, last = search.judged[:STARTUP], search.judged[-STARTUP:]
@@ -369,7 +368,7 @@ def test_ties_are_ranked_by_macs_and_finalists_by_the_whole_validation_split(tmp
     macs = [c.cost.macs for c in ranked]
     assert macs == sorted(macs) and {c.full_top1 for c in ranked} == {None}
     monkeypatch.setattr(search, "_score", lambda arch, split: search._cost(arch).macs * (split is whole))
-    monkeypatch.setattr("nasaug.search.standard_error", lambda top1, split: 0.0)
+    monkeypatch.setattr("nasaug.nas.study.standard_error", lambda top1, split: 0.0)
     best = search.finalists(ranked, whole)
     assert [c.full_top1 for c in best] == sorted((c.cost.macs for c in best), reverse=True)
     of = {r: [c.cost.macs for c in ranked if c.arch.values[RESOLUTION] == r] for r in (8, 12, 16)}

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasaug import archfile
-from nasaug.archfile import ArchFile
-from nasaug.cost import Budget, cost_of, crop
-from nasaug.errors import BadInput
-from nasaug.plan import BLOCKS, from_dict, plan
-from nasaug.space import KINDS, Arch
-from nasaug.spacefile import from_dict as space_from_dict
-from nasaug.spacefile import load
+from nasaug.arch import archfile
+from nasaug.arch.archfile import ArchFile
+from nasaug.arch.cost import Budget, cost_of, crop
+from nasaug.arch.plan import BLOCKS, from_dict, plan
+from nasaug.arch.space import KINDS, Arch
+from nasaug.arch.spacefile import from_dict as space_from_dict
+from nasaug.arch.spacefile import load
+from nasaug.core.errors import BadInput
 
 
 def stage(name, block, **keys):

@@ -17,13 +17,14 @@ import torch.nn.functional as F
 import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
-from nasaug import archfile, files, spacefile
-from nasaug.cost import cost
-from nasaug.elastic import LAYERS, Norm
-from nasaug.errors import BadInput
-from nasaug.net import Net
-from nasaug.plan import BLOCKS, plan
-from nasaug.spacefile import bundled_names, from_dict, load
+from nasaug.arch import archfile, spacefile
+from nasaug.arch.cost import cost
+from nasaug.arch.plan import BLOCKS, plan
+from nasaug.arch.spacefile import bundled_names, from_dict, load
+from nasaug.core import files
+from nasaug.core.errors import BadInput
+from nasaug.nets.layers import LAYERS, Norm
+from nasaug.nets.net import Net
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # thop imports distutils

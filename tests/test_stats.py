@@ -6,7 +6,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasaug import stats
+from nasaug.comparison import stats
 
 rng = np.random.default_rng(0)
 A, B = rng.normal(72, 1, 6), rng.normal(71, 1, 6)

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from nasaug.streams import command_line
+from nasaug.core.streams import command_line
 
 JOB = """
 import sys
-from nasaug.streams import flush, open_streams, tell
+from nasaug.core.streams import flush, open_streams, tell
 open_streams()
 kept = open(sys.argv[1], "wb")
 for text in ("caf\\udce9 \\u00d7", "second"):
@@ -56,7 +56,7 @@ def test_a_pipe_that_does_not_wait_gets_all_that_it_has_room_for(tmp_path):
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     code = "for n in range(3): tell(str(n) * 60_000, sys.stdout)\ntell('end', sys.stderr)"
-    code = f"import sys\nfrom nasaug.streams import tell\n{code}"
+    code = f"import sys\nfrom nasaug.core.streams import tell\n{code}"
     done = subprocess.Popen([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
     assert done.stderr.read().startswith(b"end")

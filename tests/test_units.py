@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasaug.errors import BadInput
-from nasaug.units import format_duration, format_quantity, parse_quantity
+from nasaug.core.errors import BadInput
+from nasaug.core.units import format_duration, format_quantity, parse_quantity
 
 
 @pytest.mark.parametrize(

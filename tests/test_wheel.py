@@ -29,7 +29,7 @@ def test_an_installed_wheel_finds_its_spaces_and_recipes(built, tmp_path):
         wheel.extractall(tmp_path)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import nasaug; from nasaug.files import bundled, read_toml\n"
+        "import nasaug; from nasaug.core.files import bundled, read_toml\n"
         "print(nasaug.__file__)\n"
         "for kind in ('search_spaces', 'recipes'):\n"
         "    for path in bundled(kind).rglob('*.toml'):\n"

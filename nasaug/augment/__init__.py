@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nasaug.augment.mixing import erase, mix
-from nasaug.augment.ops import GREY
-from nasaug.augment.policies import augmix, autoaugment, randaugment, trivialaugment
-from nasaug.errors import BadInput, unknown
-from nasaug.schedule import STRONGEST, Constant, Schedule
+from ..config.schedule import STRONGEST, Constant, Schedule
+from ..core.errors import BadInput, unknown
+from .erasing import erase
+from .ops import GREY
+from .policies import augmix, autoaugment, randaugment, trivialaugment
 
 __all__ = ["View", "at_magnitude", "evaluation", "make_view", "mix", "resize"]
 
@@ -224,3 +224,26 @@ def _normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float], scal
     constants = [[1 / (scale * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]]
     factor, offset = torch.tensor(constants).view(2, 1, 3, 1, 1).to(pixels.device)
     return torch.addcmul(offset, pixels, factor).contiguous(memory_format=torch.channels_last)
+
+
+def mix(view: View, x: Tensor, labels: Tensor, classes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The batch under the view's MixUp or CutMix: images and float32 [n, classes] probabilities.
+
+    torchvision's: one draw of Beta(alpha, alpha) for the batch, each image mixed with the one before it (Zhang et
+    al., ICLR 2018; Yun et al., ICCV 2019). A view that asks for neither gives back `x` and `labels` themselves.
+
+    Args:
+        x: float [n, c, h, w]; the result is channels last.
+        labels: int64 [n] on the same device.
+        generator: on the CPU; advances by one draw where the view mixes. The global one is left as it was.
+    """
+    if not (view.mixup or view.cutmix):
+        return x, labels
+    from torchvision.transforms.v2 import CutMix, MixUp
+
+    seed = torch.randint(2**62, (), generator=generator).item()
+    kind, alpha = (MixUp, view.mixup) if view.mixup else (CutMix, view.cutmix)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU too
+        mixed, targets = kind(alpha=alpha, num_classes=classes)(x, labels)
+    return mixed.contiguous(memory_format=torch.channels_last), targets

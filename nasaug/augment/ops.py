@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nasaug.errors import BadInput, unknown
-from nasaug.kernels import build
-from nasaug.kernels.choice import SAMPLES, select_operators
+from ..core.errors import BadInput, unknown
+from ..kernels import build
+from ..kernels.choice import SAMPLES, select_operators
 
 # torchvision's names; what one batched call computes stands together, and Invert, the rarest, last
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")

@@ -11,8 +11,8 @@ import functools
 import torch
 from torch import Tensor
 
-from nasaug.augment.ops import OPERATORS, SIGNED, apply
-from nasaug.errors import BadInput
+from ..core.errors import BadInput
+from .ops import OPERATORS, SIGNED, apply
 
 INVERT, POSTERIZE = OPERATORS.index("Invert"), OPERATORS.index("Posterize")
 FINE = 31  # magnitudes of RandAugment and TrivialAugment, 0 to 30

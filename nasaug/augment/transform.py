@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nasaug.errors import BadInput
+from ..core.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from nasaug.data.folder import Folder, probe
-from nasaug.data.layout import Listing, find, some
-from nasaug.data.named import NAMED, Named
-from nasaug.data.picture import check_background
-from nasaug.data.record import SPLITS, WORDS, Like, Record, check_train_images, draw, resume
-from nasaug.data.split import MemorySplit, Split, hold_out
-from nasaug.errors import BadInput, unknown
+from ..core.errors import BadInput, unknown
+from .builtin import NAMED, Named
+from .folder import Folder, probe
+from .layout import Listing, find, some
+from .picture import check_background
+from .record import SPLITS, WORDS, Like, Record, check_train_images, draw, resume
+from .split import MemorySplit, Split, hold_out
 
 __all__ = ["Data", "DataConfig", "Info", "Like", "Record", "Split", "describe", "load", "names"]
 

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nasaug.data import decoded, picture
-from nasaug.data.layout import Listing
-from nasaug.data.picture import Unreadable
-from nasaug.data.record import DIGEST, Record
-from nasaug.data.split import MemorySplit, Split
-from nasaug.data.stream import StreamSplit
-from nasaug.errors import BadInput
-from nasaug.progress import Progress
+from ..core.errors import BadInput
+from ..core.progress import Progress
+from . import picture, pixel_cache
+from .layout import Listing
+from .picture import Unreadable
+from .record import DIGEST, Record
+from .split import MemorySplit, Split
+from .stream import StreamSplit
 
 LARGEST = 224  # px: larger images are streamed, in crops of this size
 PROBED = 100_000  # headers read; where there are more images, an even sample of them
@@ -53,7 +53,7 @@ class Folder:
     background: str
     stats: np.ndarray
     place: Path | None
-    kept: decoded.Kept | None
+    kept: pixel_cache.Kept | None
 
     def read(self, name: str, workers: int) -> tuple[Split, Record]:
         """(all images as one split, their record, which splits none yet).
@@ -85,8 +85,8 @@ class Folder:
         # in one thread: with small images most of the time is Python's own, and threads made it twice as long
         _each(self.listing, range(count), work, threads=1)
         tensors = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(digests)
-        if self.place and decoded.worth(count):
-            decoded.write(self.place, decoded.Kept(tensors[1], *tensors[:1]))
+        if self.place and pixel_cache.worth(count):
+            pixel_cache.write(self.place, pixel_cache.Kept(tensors[1], *tensors[:1]))
         return tensors
 
     def _checked(self) -> Tensor:
@@ -100,8 +100,8 @@ class Folder:
         begun = time.monotonic()
         _each(self.listing, self._to_decode(), work, threads=os.cpu_count() or 1)
         found = torch.from_numpy(digests)
-        if self.place and time.monotonic() - begun > decoded.WORTH_SECONDS:
-            decoded.write(self.place, decoded.Kept(found))
+        if self.place and time.monotonic() - begun > pixel_cache.WORTH_SECONDS:
+            pixel_cache.write(self.place, pixel_cache.Kept(found))
         return found
 
     def _to_decode(self) -> np.ndarray:
@@ -133,8 +133,8 @@ def probe(
 
     Raises BadInput for images that are damaged, or of more than 8 bits."""
     stats = _stats(listing)
-    place = decoded.place(listing.root, background, listing.files, stats) if keep else None
-    kept = decoded.read(place, len(listing.files)) if place else None
+    place = pixel_cache.place(listing.root, background, listing.files, stats) if keep else None
+    kept = pixel_cache.read(place, len(listing.files)) if place else None
     if kept is not None and kept.pixels is not None and kept.pixels.numel() <= memory:
         channels, side = kept.pixels.shape[1:3]
         return Folder(listing, side, "L" if channels == 1 else "RGB", background, stats, place, kept)

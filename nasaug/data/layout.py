@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nasaug.errors import BadInput
+from ..core.errors import BadInput
 
 SUFFIXES = frozenset(
     ".apng .avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()

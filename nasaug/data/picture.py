@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from nasaug.errors import BadInput
+from ..core.errors import BadInput
 
 # Pillow refuses images of twice as many pixels; at these its warning would be a stray line.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nasaug import checkpoint
-from nasaug.data.layout import some
-from nasaug.data.split import held_in_order
-from nasaug.errors import BadInput
+from ..core import tensorfile
+from ..core.errors import BadInput
+from .layout import some
+from .split import held_in_order
 
 FILE = "data.safetensors"
 FORMAT = "nasaug-data/1"
@@ -95,7 +95,7 @@ class Record:
 
     def save(self, folder: Path) -> None:
         """Write it into a run's folder."""
-        checkpoint.write(
+        tensorfile.write(
             folder / FILE,
             {
                 "names": torch.frombuffer(bytearray(b"\0".join(self.files.tolist()) + b"\0"), dtype=torch.uint8),
@@ -111,7 +111,7 @@ class Record:
         path = folder / FILE
         if not path.is_file():
             return None
-        tensors, state = checkpoint.read(path)
+        tensors, state = tensorfile.read(path)
         try:
             if state["format"] != FORMAT:
                 raise KeyError(state["format"])

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from nasaug.data import picture
-from nasaug.data.picture import Unreadable, decoded
-from nasaug.data.split import CROP, Split, random
-from nasaug.errors import BadInput, RunFault
-from nasaug.stops import deaf_children
+from ..core.errors import BadInput, RunFault
+from ..core.signals import deaf_children
+from . import picture
+from .picture import Unreadable, decoded
+from .split import CROP, Split, random
 
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of random crops: Szegedy et al., CVPR 2015, as in torchvision
 CENTRE = 0.875  # the evaluated centre's share of the shorter side: 224 of 256 px

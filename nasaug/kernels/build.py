@@ -25,8 +25,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import BadInput, RunFault
-from ..files import cache_folder, read_json, write_json
+from ..core.errors import BadInput, RunFault
+from ..core.files import cache_folder, read_json, write_json
 
 SOURCES = Path(__file__).with_name("csrc")
 FORMAT = "nasaug-kernels/1"

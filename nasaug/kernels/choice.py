@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from ..errors import BadInput, RunFault
-from ..files import read_json, write_json
-from ..plan import Block, Layer
+from ..arch.plan import Block, Layer
+from ..core.errors import BadInput, RunFault
+from ..core.files import read_json, write_json
 from . import build, native
 
 BLOCKS = ("inverted", "separable")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from ..cost import UNLIMITED, Budget, sample_near
-from ..plan import Plan
-from ..space import KINDS, Arch, Space
+from ..arch.cost import UNLIMITED, Budget, sample_near
+from ..arch.plan import Plan
+from ..arch.space import KINDS, Arch, Space
 
 
 @dataclass(frozen=True)

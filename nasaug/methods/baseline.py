@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..around import Ladders, around
-from ..space import Arch, Space
+from ..arch.derived import Ladders, around
+from ..arch.space import Arch, Space
 from .base import Base, Draw
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..around import below
-from ..errors import BadInput
-from ..plan import plan
-from ..schedule import Constant, Schedule, weight
-from ..space import Arch, Space
+from ..arch.derived import below
+from ..arch.plan import plan
+from ..arch.space import Arch, Space
+from ..config.schedule import Constant, Schedule, weight
+from ..core.errors import BadInput
 from .base import Base, Draw
 
 STEPS = 20  # of the width ladder

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
-from ..around import Ladders, around
-from ..channels import channel_groups
-from ..cost import cost_of
-from ..errors import BadInput
-from ..plan import Plan, plan
-from ..schedule import Constant, Schedule, weight
-from ..space import Arch, Space
+from ..arch.channels import channel_groups
+from ..arch.cost import cost_of
+from ..arch.derived import Ladders, around
+from ..arch.plan import Plan, plan
+from ..arch.space import Arch, Space
+from ..config.schedule import Constant, Schedule, weight
+from ..core.errors import BadInput
 from .base import Base, Draw
 
 AXES = ("width", "expand", "depth", "kernel")  # width first: it stops at width_until

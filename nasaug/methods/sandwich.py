@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..cost import UNLIMITED, Budget, cost_of
-from ..errors import BadInput
-from ..space import Arch, Space
+from ..arch.cost import UNLIMITED, Budget, cost_of
+from ..arch.space import Arch, Space
+from ..core.errors import BadInput
 from .base import Base, Draw
 
 

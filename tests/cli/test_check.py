@@ -8,12 +8,12 @@ import torch
 import torchvision
 from tiny import call, done, faulty
 
-from nasaug import archfile
-from nasaug.apps import profile
-from nasaug.apps.check import _built, count, thop
-from nasaug.cost import cost
-from nasaug.plan import BLOCKS, Spec, from_specs
-from nasaug.spacefile import bundled_names, load
+from nasaug.arch import archfile
+from nasaug.arch.cost import cost
+from nasaug.arch.plan import BLOCKS, Spec, from_specs
+from nasaug.arch.spacefile import bundled_names, load
+from nasaug.cli import profile
+from nasaug.nets.counted import _built, count, thop
 
 TINY = ("profile", "--arch", "mobilenetv2-tiny", "--resolution", "32", "--check")
 NAMED = sorted({name for space in bundled_names() for name in load(space, BLOCKS).archs})
@@ -100,7 +100,7 @@ def test_a_wrong_cost_is_told_with_the_layers_name_and_exits_with_1(wrong):
 
 
 def test_macs_outside_of_all_layers_are_found_too(monkeypatch):
-    monkeypatch.setattr("nasaug.apps.check.cost", lambda plan: cost(plan)._replace(macs=1))
+    monkeypatch.setattr("nasaug.nets.counted.cost", lambda plan: cost(plan)._replace(macs=1))
     assert "in the whole (cost model 1, thop" in faulty(call(*TINY))
 
 

@@ -22,17 +22,18 @@ import pytest
 import tiny
 from tiny import QUICK, call, done, faulty, refused, timeless
 
-from nasaug import archfile, cli
-from nasaug.apps import cells, compare, report
-from nasaug.checkpoint import read
+from nasaug.arch import archfile
+from nasaug.cli import main as cli
+from nasaug.comparison import cells, compare, report
+from nasaug.config.layers import load, split_arm, to_dict
+from nasaug.core.errors import BadInput
+from nasaug.core.tensorfile import read
 from nasaug.data import Record
-from nasaug.errors import BadInput
 from nasaug.kernels import build, choice
-from nasaug.recipe import load, split_arm, to_dict
-from nasaug.runtime import open_runtime
-from nasaug.settings import Recipe
-from nasaug.teaching import teacher_of
-from nasaug.train import job_for, load_data, make_scorer, make_trainer
+from nasaug.training.device import open_runtime
+from nasaug.training.job import job_for, load_data, make_scorer, make_trainer
+from nasaug.training.recipe import Recipe
+from nasaug.training.teaching import teacher_of
 
 COMPARE = ("compare", *QUICK, "--arch", "found.json", "--jobs", "2")
 NETAUG = "netaug:share=0.5,sort=false"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from tiny import QUICK, SEARCH, call, done, refused, timeless, tree
 
-from nasaug.apps.finalists import PlayOff
-from nasaug.search import Search
-from nasaug.stops import Stopped
+from nasaug.core.signals import Stopped
+from nasaug.nas.finalists import PlayOff
+from nasaug.nas.study import Search
 
 RUN = Path("runs/search-1")  # finished, with 4 candidates
 EXTEND = ("search", "--resume", "--run", str(RUN))

@@ -11,8 +11,8 @@ from PIL import Image
 from test_kills import wait_for
 from tiny import QUICK, Child, call, tree
 
-from nasaug import stops
-from nasaug.stops import Stopped, deferred_stop, raised_stop
+from nasaug.core import signals
+from nasaug.core.signals import Stopped, deferred_stop, raised_stop
 
 STREAMED = (
     "train", *QUICK, "--arch", "mobilenetv2-tiny", "--resolution", "16", "--data", "photos", "--method", "baseline",
@@ -50,7 +50,7 @@ def test_a_streamed_training_saves_before_its_decoders_go(streamed, number, time
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_while_the_data_are_read_is_told_and_leaves_nothing(streamed, monkeypatch, no_nohup, number):
     before = tree()
-    monkeypatch.setattr("nasaug.apps.train.load_data", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr("nasaug.cli.train.load_data", lambda *_: os.kill(os.getpid(), number))
     called = call(*STREAMED)
     assert (called.code, called.err) == (128 + number, "nasaug: stopped before anything was to be saved\n")
     assert tree() == before
@@ -58,7 +58,7 @@ def test_a_signal_while_the_data_are_read_is_told_and_leaves_nothing(streamed, m
 
 def test_an_echo_is_the_same_request_and_a_later_signal_ends_it_at_once(monkeypatch):
     def stopped_twice(apart: float) -> None:
-        monkeypatch.setattr(stops, "SAME_WITHIN_S", 0.2)
+        monkeypatch.setattr(signals, "SAME_WITHIN_S", 0.2)
         with raised_stop():
             try:
                 with deferred_stop():

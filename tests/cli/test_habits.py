@@ -10,10 +10,10 @@ from PIL import Image
 from test_resume import stop_in_the_second
 from tiny import QUICK, SEARCH, call, done, refused
 
-from nasaug.apps.storage import absolute_storage
 from nasaug.data import Record
-from nasaug.engine import Trainer
-from nasaug.search import Search
+from nasaug.nas.study import Search
+from nasaug.pool.storage import absolute_storage
+from nasaug.training.loop import Trainer
 
 TRAIN = ("train", *QUICK, "--method", "baseline", "--arch", "found.json")
 STREAMED = ("--set", "data.memory_mb=0", "--set", "data.workers=0")

@@ -9,8 +9,8 @@ import sys
 import pytest
 from tiny import done
 
-from nasaug import cli
-from nasaug.files import bundled
+from nasaug.cli import main as cli
+from nasaug.core.files import bundled
 
 VERBS = ("search", "netaug-train", "train", "compare", "sweep", "prune", "report", "profile")
 
@@ -39,7 +39,7 @@ def test_what_needs_no_network_imports_nothing_heavy(line):
     told = subprocess.run(command, capture_output=True, text=True, check=True)
     imported = set(re.findall(r"\|\s+([\w.]+)$", told.stderr, re.M))
     heavy = {"torch", "optuna", "pydantic", "numpy", "matplotlib", "thop"}
-    assert "nasaug.cli" in imported and not heavy & {name.split(".")[0] for name in imported}
+    assert "nasaug.cli.main" in imported and not heavy & {name.split(".")[0] for name in imported}
 
 
 def test_bad_input_of_a_process_is_one_line_and_code_2(empty_folder):

@@ -16,11 +16,11 @@ import pytest
 import torch
 from tiny import SEARCH, TRAIN, Child, call, done, lay_out, timeless, tree
 
-from nasaug import checkpoint
-from nasaug.apps.begin import stopping
-from nasaug.rundir import RunDir
-from nasaug.search import Search
-from nasaug.stops import Stopped, deferred_stop
+from nasaug.core import tensorfile
+from nasaug.core.signals import Stopped, deferred_stop
+from nasaug.nas.study import Search
+from nasaug.rundirs.folder import RunDir
+from nasaug.training.begin import stopping
 
 # --- a kill at any moment, in the state that it leaves on the disk ------------------------------------------
 
@@ -37,7 +37,7 @@ def finished_run(folder: Path, verb: str) -> dict:
     left["candidates"] = [event for event in log if event["event"] == "candidate"]
     left["files"] = {path.name for path in run.iterdir() if path.is_file()}
     # a checkpoint holds the seconds too
-    left["checkpoint.safetensors"] = checkpoint.read(run / "checkpoint.safetensors")[0]
+    left["checkpoint.safetensors"] = tensorfile.read(run / "checkpoint.safetensors")[0]
     return left
 
 
@@ -190,14 +190,14 @@ def test_a_signal_ends_it_with_a_line_that_resumes_it(uninterrupted, begun, tmp_
 
 @pytest.mark.parametrize(
     ("where", "number"),
-    [("search.announce", signal.SIGTERM), ("search.write_results", signal.SIGHUP),
-     ("train.run_training", signal.SIGHUP)],
+    [("nas.stages.announce", signal.SIGTERM), ("nas.stages.write_results", signal.SIGHUP),
+     ("training.train.run_training", signal.SIGHUP)],
 )  # fmt: skip
 def test_a_signal_between_the_long_parts_ends_it_too(laid_out, monkeypatch, no_nohup, where, number):
     done(*SEARCH)
-    verb, command = ("search", SEARCH) if where.startswith("search") else ("netaug-train", TRAIN)
+    verb, command = ("search", SEARCH) if where.startswith("nas") else ("netaug-train", TRAIN)
     with monkeypatch.context() as patched:
-        patched.setattr(f"nasaug.apps.{where}", lambda *args, **kwargs: os.kill(os.getpid(), number))
+        patched.setattr(f"nasaug.{where}", lambda *args, **kwargs: os.kill(os.getpid(), number))
         called = call(*command, "--run", "my run")
     assert called.code == 128 + number
     assert f"stopped; go on with: python -m nasaug {verb} --resume --run 'my run'\n" in called.err
@@ -251,7 +251,7 @@ def test_a_signal_before_the_run_has_begun_leaves_nothing(laid_out, monkeypatch)
         raise KeyboardInterrupt
 
     before = tree()
-    monkeypatch.setattr("nasaug.apps.search.load_data", ctrl_c)
+    monkeypatch.setattr("nasaug.nas.stages.load_data", ctrl_c)
     called = call(*SEARCH)
     assert called.code == 130 and called.err == "nasaug: stopped before anything was to be saved\n"
     assert tree() == before

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tiny import QUICK, call, done
 
-from nasaug import checkpoint
+from nasaug.core import tensorfile
 
 ODD, OTHER = os.fsdecode(b"caf\xe9"), os.fsdecode(b"caf\xe8")
 FEW = ("--set", "data.train_images=0", "--set", "epochs=1")
@@ -37,7 +37,7 @@ def test_from_the_search_to_the_page(odd):
         done("train", *odd, "--arch", f"found{ODD}.json", "--method", arm, "--run", where)
     result = json.loads(Path(run, "result.json").read_text("utf-8"))
     assert result["classes"] == ["a", OTHER, ODD] and result["data"] == ODD
-    assert checkpoint.facts(Path(run, "model.safetensors"))["classes"] == result["classes"]
+    assert tensorfile.facts(Path(run, "model.safetensors"))["classes"] == result["classes"]
     assert "is finished already" in done("train", "--resume", "--run", run).out
     target = ("--target-macs", str(result["macs"] * 3 // 4))
     done("prune", "--from", run, *target, "--steps", "1", *FEW[2:], "--run", f"p{ODD}")

@@ -12,14 +12,17 @@ import pytest
 import torch
 from tiny import TRAIN, Child, call, calls_of, done, refused, timeless, tree
 
-from nasaug import archfile, checkpoint, cli, prune
-from nasaug.apps.prune import Pruning
-from nasaug.cost import cost
+from nasaug.arch import archfile
+from nasaug.arch.cost import cost
+from nasaug.cli import main as cli
+from nasaug.core import tensorfile
+from nasaug.core.signals import Stopped
 from nasaug.data import Data
-from nasaug.engine import Trainer
-from nasaug.models import load_net
-from nasaug.rundir import RunDir
-from nasaug.stops import Stopped
+from nasaug.nets.store import load_net
+from nasaug.pruning import selection
+from nasaug.pruning.steps import Pruning
+from nasaug.rundirs.folder import RunDir
+from nasaug.training.loop import Trainer
 
 SOURCE = Path("runs/netaug-train-1")
 STEPS = 2
@@ -39,7 +42,7 @@ def result_of(run="r"):
 
 def left_by(run="r"):
     """What a finished run leaves, without times."""
-    tensors = {name: checkpoint.read(Path(run, name)) for name in ("model.safetensors", "test.safetensors")}
+    tensors = {name: tensorfile.read(Path(run, name)) for name in ("model.safetensors", "test.safetensors")}
     log = [timeless(event) for event in RunDir(run).read_log() if event["event"] == "epoch"]
     files = {name: timeless(json.loads(Path(run, name).read_text())) for name in ("result.json", "arch.json")}
     return tensors, log, files, {path.name for path in Path(run).iterdir() if path.is_file()}
@@ -63,7 +66,7 @@ def test_a_pruned_net_has_its_target_and_is_taken_by_the_other_commands(here):
     assert cost(found.plan)._asdict().items() <= result.items()
     assert load_net(Path("r/model.safetensors")).plan == found.plan
     start = cost(archfile.read(str(SOURCE / "arch.json")).plan)
-    assert [row["goal"] for row in result["steps"]] == prune.targets(start.macs, macs, STEPS)
+    assert [row["goal"] for row in result["steps"]] == selection.targets(start.macs, macs, STEPS)
     for row, magnitude in zip(result["steps"], (9, 2), strict=True):
         assert 0.75 * row["goal"] < row["macs"] <= row["goal"] and row["magnitude"] == magnitude
         assert row["val_top1_before"] >= 0 and row["val_top1"] == max(x["val_top1"] for x in history(row["step"]))
@@ -153,15 +156,15 @@ def test_a_sparse_net_has_just_its_zeros_in_every_step(here, monkeypatch):
     end_epoch = Trainer.end_epoch
 
     def noted(trainer):
-        zeros.append(prune.sparsity(trainer.net)["prunable"])
+        zeros.append(selection.sparsity(trainer.net)["prunable"])
         return end_epoch(trainer)
 
     monkeypatch.setattr(Trainer, "end_epoch", noted)
     said = done(*SPARSE, "--set", "ema=0.9", "--set", "epochs=4")
     net, result = load_net(Path("r/model.safetensors")), result_of()
-    total = sum(net.get_parameter(name).numel() for name in prune.prunable(net.plan))
-    assert prune.sparsity(net)["prunable"] == round(0.8 * total) / total == result["sparsity"]["prunable"]
-    goals = [1 - goal for goal in prune.targets(1.0, 0.2, STEPS)]
+    total = sum(net.get_parameter(name).numel() for name in selection.prunable(net.plan))
+    assert selection.sparsity(net)["prunable"] == round(0.8 * total) / total == result["sparsity"]["prunable"]
+    goals = [1 - goal for goal in selection.targets(1.0, 0.2, STEPS)]
     assert [row["sparsity"] for row in result["steps"]] == [round(goal * total) / total for goal in goals]
     assert zeros == [row["sparsity"] for row in result["steps"] for _ in range(2)]  # after every epoch's updates
     assert archfile.read("r/arch.json").plan == archfile.read(str(SOURCE / "arch.json")).plan

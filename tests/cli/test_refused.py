@@ -11,11 +11,11 @@ import pytest
 from refusals import LINES
 from tiny import QUICK, SEARCH, SPACE, TRAIN, done, refused
 
-from nasaug import archfile
-from nasaug.cost import Budget, reach
-from nasaug.errors import BadInput
-from nasaug.plan import BLOCKS, from_specs
-from nasaug.spacefile import load
+from nasaug.arch import archfile
+from nasaug.arch.cost import Budget, reach
+from nasaug.arch.plan import BLOCKS, from_specs
+from nasaug.arch.spacefile import load
+from nasaug.core.errors import BadInput
 
 SUPERNET = Path("runs/search-1/supernet.safetensors")
 

@@ -9,17 +9,17 @@ import optuna
 import pytest
 from tiny import QUICK, SEARCH, TRAIN, call, calls_of, done, refused, timeless
 
-from nasaug import archfile
-from nasaug import search as search_module
-from nasaug.apps import cells, sweep
-from nasaug.apps import search as search_command
-from nasaug.checkpoint import read
-from nasaug.cost import cost
+from nasaug.arch import archfile
+from nasaug.arch.cost import cost
+from nasaug.arch.plan import plan
+from nasaug.comparison import cells, sweep
+from nasaug.core.errors import BadInput
+from nasaug.core.tensorfile import read
 from nasaug.data import Data, DataConfig, load
-from nasaug.engine import Trainer
-from nasaug.errors import BadInput
 from nasaug.methods import SandwichWithin
-from nasaug.plan import plan
+from nasaug.nas import stages as search_command
+from nasaug.nas import study as search_module
+from nasaug.training.loop import Trainer
 
 SUPERNET = Path("runs/search-1/supernet.safetensors")
 

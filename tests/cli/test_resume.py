@@ -13,12 +13,12 @@ import pytest
 import torch
 from tiny import QUICK, SEARCH, TRAIN, call, done, faulty, lay_out, refused, timeless, tree
 
-from nasaug import checkpoint
-from nasaug.apps.finalists import PlayOff
-from nasaug.engine import Trainer
+from nasaug.core import tensorfile
+from nasaug.core.signals import Stopped
 from nasaug.kernels import build, choice
-from nasaug.search import Search
-from nasaug.stops import Stopped
+from nasaug.nas.finalists import PlayOff
+from nasaug.nas.study import Search
+from nasaug.training.loop import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_a_stopped_training_that_was_moved_goes_on_without_its_supernet(stopped_
     os.rename("copy", "else/my run")
     said = done("netaug-train", "--resume", "--run", "else/my run").out
     assert "resumed netaug-train at step 3 of 6" in said
-    one, other = (checkpoint.read(Path(run, "model.safetensors")) for run in ("runs/netaug-train-1", "else/my run"))
+    one, other = (tensorfile.read(Path(run, "model.safetensors")) for run in ("runs/netaug-train-1", "else/my run"))
     assert one[1] == other[1] and all(torch.equal(t, other[0][name]) for name, t in one[0].items())
     results = [json.loads(Path(run, "result.json").read_text()) for run in ("runs/netaug-train-1", "else/my run")]
     assert timeless(results[0]) == timeless(results[1]) and results[1]["init"] == "inherit"
@@ -162,7 +162,7 @@ def test_what_is_known_of_the_start_is_told_though_its_file_is_gone(stopped_here
     shutil.rmtree("whole")
     said = done("netaug-train", "--resume", "--run", "r").out
     assert "whole/supernet.safetensors had other validation images" in said
-    assert checkpoint.facts("r/model.safetensors")["val_key"] == "several"
+    assert tensorfile.facts("r/model.safetensors")["val_key"] == "several"
 
 
 @pytest.mark.parametrize("remedy", ["restored", "fresh"])
@@ -227,9 +227,9 @@ def test_another_runs_checkpoint_is_refused(stopped_here, foreign):
 
 
 def test_a_checkpoint_without_part_of_its_state_is_refused(stopped_here):
-    tensors, state = checkpoint.read(CHECKPOINT)
+    tensors, state = tensorfile.read(CHECKPOINT)
     for missing in ("history", "sums", "best_top1"):
-        checkpoint.write(CHECKPOINT, tensors, {k: v for k, v in state.items() if k != missing})
+        tensorfile.write(CHECKPOINT, tensors, {k: v for k, v in state.items() if k != missing})
         assert str(CHECKPOINT) in refused("netaug-train", "--resume")
 
 

@@ -10,19 +10,19 @@ import pytest
 import torch
 from tiny import timeless
 
-from nasaug.archfile import ArchFile
-from nasaug.engine import Trainer, fit, time_steps
+from nasaug.arch.archfile import ArchFile
+from nasaug.arch.plan import BLOCKS, plan
+from nasaug.arch.spacefile import load
+from nasaug.config.layers import load as load_recipe
+from nasaug.core.signals import Pending, Stopped
 from nasaug.methods import Base
-from nasaug.models import save_net
-from nasaug.net import Net
-from nasaug.plan import BLOCKS, plan
-from nasaug.recipe import load as load_recipe
-from nasaug.runtime import open_runtime
-from nasaug.settings import Recipe
-from nasaug.spacefile import load
-from nasaug.stops import Pending, Stopped
-from nasaug.teaching import teacher_of
-from nasaug.train import job_for, load_data, make_job, make_scorer, make_trainer
+from nasaug.nets.net import Net
+from nasaug.nets.store import save_net
+from nasaug.training.device import open_runtime
+from nasaug.training.job import job_for, load_data, make_job, make_scorer, make_trainer
+from nasaug.training.loop import Trainer, fit, time_steps
+from nasaug.training.recipe import Recipe
+from nasaug.training.teaching import teacher_of
 
 ARMS = {
     "baseline": "baseline",

@@ -12,14 +12,15 @@ import pytest
 from test_compare import FORKING
 from tiny import QUICK, call, done, lay_out, refused
 
-from nasaug import archfile
-from nasaug.apps import cells, pruners, sweep, swept
-from nasaug.apps.cells import Cell, Watch
-from nasaug.apps.pruners import Pruning
-from nasaug.cost import cost
-from nasaug.rundir import RunDir
-from nasaug.schedule import Constant, Curve, Linear, Schedule
-from nasaug.settings import Recipe
+from nasaug.arch import archfile
+from nasaug.arch.cost import cost
+from nasaug.comparison import cells, pruners, sweep
+from nasaug.comparison import sweep_results as swept
+from nasaug.comparison.cells import Cell, Watch
+from nasaug.comparison.pruners import Pruning
+from nasaug.config.schedule import Constant, Curve, Linear, Schedule
+from nasaug.rundirs.folder import RunDir
+from nasaug.training.recipe import Recipe
 
 RUN = Path("runs/sweep-1")
 SWEEP = ("sweep", *QUICK, "--arch", "mobilenetv2", "--sizes", "0.02M,0.1M", "--set", "epochs=1", "--jobs", "2")

@@ -9,11 +9,12 @@ import pytest
 import torch
 from tiny import QUICK, SEARCH, TRAIN, done, refused
 
-from nasaug import archfile, train
-from nasaug.channels import channel_groups
-from nasaug.cost import cost
-from nasaug.models import load_net
-from nasaug.net import Net
+from nasaug.arch import archfile
+from nasaug.arch.channels import channel_groups
+from nasaug.arch.cost import cost
+from nasaug.nets.net import Net
+from nasaug.nets.store import load_net
+from nasaug.training import job as train
 
 SUPERNET = Path("runs/search-1/supernet.safetensors")
 TRAINED = Path("runs/netaug-train-1")

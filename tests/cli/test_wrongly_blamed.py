@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 from tiny import QUICK, call, done, faulty, refused, tree
 
-from nasaug import rundir
+from nasaug.rundirs import folder
 
 NAMED = ("train", *QUICK, "--arch", "mobilenetv2-tiny", "--method", "baseline", "--set", "epochs=1")
 ALL = ("--set", "data.train_images=0")
@@ -40,7 +40,7 @@ def test_a_file_system_without_locks(laid_out, monkeypatch):
     def no_locks(_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(rundir, "_lock", no_locks)
+    monkeypatch.setattr(folder, "_lock", no_locks)
     before = tree()
     said = faulty(call(*NAMED, "--run", "run"))
     assert tree() == before

@@ -15,7 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from unittest import mock
 
-from nasaug import cli, train
+from nasaug.cli import main as cli
+from nasaug.training import job as train
 
 SPACE = """
 format = "nasaug-space/1"
@@ -66,7 +67,7 @@ QUICK = ("--recipe", "quick.toml")
 SEARCH = ("search", *QUICK, "--mac-budget", "100k")
 TRAIN = ("netaug-train", *QUICK, "--arch", "found.json")
 LOADED = (  # by the process that the others are forked from
-    "nasaug.apps.search nasaug.apps.train optuna.samplers sqlalchemy.dialects.sqlite matplotlib.pyplot "
+    "nasaug.nas.stages nasaug.cli.train optuna.samplers sqlalchemy.dialects.sqlite matplotlib.pyplot "
     "pydantic sklearn.datasets torch.utils.tensorboard"
 )
 

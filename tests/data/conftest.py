@@ -3,7 +3,7 @@ import urllib.error
 import pytest
 from made_up import write_fashion_mnist
 
-from nasaug.data import DataConfig, named
+from nasaug.data import DataConfig, builtin
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +15,7 @@ def nowhere(tmp_path, monkeypatch):
 
     monkeypatch.delenv("NASAUG_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
-    monkeypatch.setattr(named, "DEBIAN_FASHION_MNIST", tmp_path / "no-debian")
+    monkeypatch.setattr(builtin, "DEBIAN_FASHION_MNIST", tmp_path / "no-debian")
     monkeypatch.setattr("urllib.request.urlopen", refuse)
 
 

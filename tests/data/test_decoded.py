@@ -5,14 +5,14 @@ import os
 import pytest
 from made_up import config, same, write_folder
 
-from nasaug.data import decoded, describe, folder, load
+from nasaug.data import describe, folder, load, pixel_cache
 
 
 @pytest.fixture
 def pets(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(decoded, "WORTH", 1)
-    monkeypatch.setattr(decoded, "SETTLED_NS", -(10**18))  # these files are new
+    monkeypatch.setattr(pixel_cache, "WORTH", 1)
+    monkeypatch.setattr(pixel_cache, "SETTLED_NS", -(10**18))  # these files are new
     return write_folder(tmp_path / "pets", each=50)
 
 
@@ -74,7 +74,7 @@ def test_what_cannot_be_kept_or_read_is_no_error(pets, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patched:
-        patched.setattr(decoded.Path, "is_file", denied)
+        patched.setattr(pixel_cache.Path, "is_file", denied)
         assert load(config(pets)).key == first.key
     assert load(config(pets, memory_mb=0)).streamed
 
@@ -94,7 +94,7 @@ def test_few_images_are_not_kept_and_of_many_folders_the_latest(pets, monkeypatc
         (new,) = set(kept(pets)) - set(written)
         os.utime(new, (number, number))
         written.append(new)
-    assert kept(pets) == sorted(written[-decoded.KEPT :])
-    monkeypatch.setattr(decoded, "WORTH", 101)
+    assert kept(pets) == sorted(written[-pixel_cache.KEPT :])
+    monkeypatch.setattr(pixel_cache, "WORTH", 101)
     load(config(pets))
-    assert len(kept(pets)) == decoded.KEPT
+    assert len(kept(pets)) == pixel_cache.KEPT

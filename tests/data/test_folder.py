@@ -3,8 +3,8 @@ import pytest
 from made_up import config, contents, same, write_folder
 from PIL import Image
 
+from nasaug.core.errors import BadInput
 from nasaug.data import Info, describe, load
-from nasaug.errors import BadInput
 
 
 def test_a_single_folder_is_split_in_three(tmp_path):

@@ -5,5 +5,5 @@ import sys
 
 
 def test_data_in_memory_need_no_torchvision():
-    code = "import sys, nasaug.apps.train, nasaug.apps.search; assert 'torchvision' not in sys.modules"
+    code = "import sys, nasaug.training.train, nasaug.nas.stages; assert 'torchvision' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from made_up import config, write_folder
 from PIL import Image
 
-from nasaug import cli
+from nasaug.cli import main as cli
+from nasaug.core.errors import BadInput
 from nasaug.data import load
 from nasaug.data.layout import SUFFIXES, find
-from nasaug.errors import BadInput
 
 
 def lay_out(root, tree):

@@ -7,10 +7,10 @@ import torch
 from made_up import config, numbers, write_folder
 from PIL import Image
 
-from nasaug import files
+from nasaug.core import files
+from nasaug.core.errors import BadInput
 from nasaug.data import DataConfig, describe, load, names
 from nasaug.data.stream import StreamSplit
-from nasaug.errors import BadInput
 
 
 def test_validation_is_held_out_of_training_in_proportion_to_the_classes(fashion):

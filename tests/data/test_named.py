@@ -10,10 +10,10 @@ import torch
 import torchvision
 from made_up import same, truncate, write_fashion_mnist, write_folder
 
-from nasaug.data import DataConfig, Info, describe, load, named
-from nasaug.errors import BadInput, MissingExtra
+from nasaug.core.errors import BadInput, MissingExtra
+from nasaug.data import DataConfig, Info, builtin, describe, load
 
-DEBIAN = named.DEBIAN_FASHION_MNIST
+DEBIAN = builtin.DEBIAN_FASHION_MNIST
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -87,7 +87,7 @@ def test_plain_idx_files_cut_short_are_refused(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs the Debian package dataset-fashion-mnist")
 def test_the_real_fashion_mnist(monkeypatch):
-    monkeypatch.setattr(named, "DEBIAN_FASHION_MNIST", DEBIAN)
+    monkeypatch.setattr(builtin, "DEBIAN_FASHION_MNIST", DEBIAN)
     data = load(DataConfig())
     assert (len(data.train), len(data.val), len(data.finish())) == (55_000, 5_000, 10_000)
     assert data.mean == pytest.approx((0.2860,) * 3, abs=0.002)  # torchvision's users' constants
@@ -142,7 +142,7 @@ def test_damaged_or_missing_cifar_is_refused(tmp_path, monkeypatch):
 
 @pytest.fixture
 def small_imagenet(monkeypatch):
-    monkeypatch.setitem(named.NAMED, "imagenet", replace(named.NAMED["imagenet"], classes=2))
+    monkeypatch.setitem(builtin.NAMED, "imagenet", replace(builtin.NAMED["imagenet"], classes=2))
     return DataConfig("imagenet", workers=0)
 
 
@@ -157,7 +157,7 @@ def test_imagenet_is_streamed_and_its_val_is_the_test_split(tmp_path, monkeypatc
     images, labels = next(data.finish().ordered(10))
     assert images.shape == (10, 3, 32, 32) and labels.tolist() == [0] * 5 + [1] * 5
     assert load(small_imagenet).size == describe(small_imagenet).size == 224
-    monkeypatch.setitem(named.NAMED, "imagenet", replace(named.NAMED["imagenet"], classes=1000))
+    monkeypatch.setitem(builtin.NAMED, "imagenet", replace(builtin.NAMED["imagenet"], classes=1000))
     with pytest.raises(BadInput, match="not imagenet: it has 2 classes"):
         load(small_imagenet)
 
@@ -197,4 +197,4 @@ def test_digits_without_scikit_learn_say_what_to_install(monkeypatch):
 
 
 def test_fashion_mnists_classes_are_torchvisions():
-    assert list(named.FASHION) == torchvision.datasets.FashionMNIST.classes
+    assert list(builtin.FASHION) == torchvision.datasets.FashionMNIST.classes

@@ -7,8 +7,8 @@ import torch
 from made_up import config, contents, write_folder
 from PIL import Image
 
+from nasaug.core.errors import BadInput
 from nasaug.data import Like, Record, load
-from nasaug.errors import BadInput
 
 
 @pytest.fixture

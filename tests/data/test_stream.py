@@ -8,11 +8,11 @@ from made_up import config, same, stream_split, write_folder
 from PIL import Image
 from torchvision import transforms
 
+from nasaug.core.errors import BadInput, RunFault
 from nasaug.data import folder as folders
 from nasaug.data import load, picture
 from nasaug.data import stream as streaming
 from nasaug.data.stream import crop_box
-from nasaug.errors import BadInput, RunFault
 
 
 def test_streamed_batches_resume_and_are_the_same_for_any_number_of_workers(tmp_path):

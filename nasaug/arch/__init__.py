@@ -1,0 +1,1 @@
+"""Architectures without weights: spaces, plans, channel groups, costs, budgets and arch files. Pure Python."""

@@ -1,0 +1,136 @@
+"""Arch files: one network as data, with its place in a search space where it has one.
+
+`--arch` takes a file written by any command, or the name of an architecture that a space names. Pure.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..core import files
+from ..core.errors import BadInput
+from . import plan as plans
+from . import spacefile
+from .cost import cost
+from .plan import Plan
+from .space import Arch, Space
+
+FORMAT = "nasaug-arch/1"
+SMALLEST, LARGEST = 8, 1024  # px
+KINDS = {
+    "format": str, "name": str, "plan": Mapping, "cost": Mapping, "choices": Mapping, "space": Mapping,
+    "supernet": str, "weights": str,
+}  # fmt: skip
+KIND_NAMES = {str: "a text", Mapping: "a table"}
+
+
+@dataclass(frozen=True)
+class ArchFile:
+    """A network: its plan; space and choices where it was found in one; the supernet that it was found in; where it was
+    trained or pruned, the model file with its own weights.
+
+    `facts` is what the file says beside: budget, validation score, data."""
+
+    plan: Plan
+    name: str
+    space: Space | None = None
+    arch: Arch | None = None
+    supernet: Path | None = None
+    facts: Mapping = field(default_factory=dict)
+    weights: Path | None = None
+
+    @property
+    def start(self) -> Path | None:
+        """The file with the weights that a training starts from unless told else: its own, or the supernet's."""
+        return self.weights or self.supernet
+
+    @property
+    def pruned(self) -> float:
+        """The share of its MACs that `prune` took away; 0 where it was not pruned."""
+        return self.facts.get("pruned", 0.0)
+
+    def save(self, path: str | Path) -> None:
+        """Write the file whole; paths in it, that of an image folder as data too, are kept relative to the file's
+        folder, links resolved."""
+        path = Path(path)
+        plan, total = self.plan.to_dict(), cost(self.plan)._asdict()
+        data = {"format": FORMAT, "name": self.name, "plan": plan, "cost": total}
+        if self.space is not None:
+            data |= {"choices": self.space.choices(self.arch), "space": self.space.to_dict()}
+        for key, file in (("supernet", self.supernet), ("weights", self.weights)):
+            if file is not None:
+                data[key] = _from(path, file)
+        facts = dict(self.facts)
+        if is_folder(facts.get("data")):
+            facts["data"] = _from(path, os.path.expanduser(facts["data"]))
+        files.write_json(path, data | facts)
+
+
+def is_folder(data: object) -> bool:
+    """Whether an arch file's data are an image folder that is there, not a set that has a name."""
+    return isinstance(data, str) and data not in files.DATA_SETS and os.path.isdir(os.path.expanduser(data))
+
+
+def _from(file: Path, path: str | Path) -> str:
+    """The path as it is written down in `file`."""
+    return os.path.relpath(Path(path).resolve(), file.parent.resolve())
+
+
+def _read(path: Path) -> ArchFile:
+    data = files.read_json(path, FORMAT)
+    _check_kinds(data, path)
+    p = plans.from_dict(data["plan"], str(path))
+    space = arch = None
+    if "space" in data:
+        space = spacefile.from_dict(data["space"], str(path), plans.BLOCKS)
+        arch = space.arch(data["choices"])
+        if plans.plan(space, arch, p.classes) != p:
+            raise BadInput(f"{path}: its choices do not give its plan; it was edited: correct one of the two")
+    pruned = data.get("pruned", 0.0)
+    if isinstance(pruned, bool) or not isinstance(pruned, (int, float)) or not 0 <= pruned < 1:
+        raise BadInput(f"{path}: pruned = {pruned!r:.60} must be a share from 0 to below 1; make the file anew")
+    supernet, weights = (path.parent / data[key] if key in data else None for key in ("supernet", "weights"))
+    facts = {key: value for key, value in data.items() if key not in KINDS}
+    if is_folder(there := os.path.join(path.parent, str(facts.get("data")))) and facts["data"] not in files.DATA_SETS:
+        facts["data"] = os.path.normpath(there)
+    return ArchFile(p, data.get("name", path.stem), space, arch, supernet, facts, weights)
+
+
+def _check_kinds(data: Mapping, path: Path) -> None:
+    """Raises BadInput for an entry of another kind than it must be, and for a plan or choices left out."""
+    for key, kind in KINDS.items():
+        if key in data and not isinstance(data[key], kind):
+            given = f"{path}: {key} = {str(data[key])[:60]}"
+            raise BadInput(f"{given} must be {KIND_NAMES[kind]}; make the file anew")
+    for key in ("plan", *(["choices"] if "space" in data else [])):
+        if key not in data:
+            raise BadInput(f"{path}: an arch file needs {key}; write it again with nasaug search")
+
+
+def is_path(name: str) -> bool:
+    """Whether `--arch` names a file, and not an architecture."""
+    return os.path.exists(name) or name.endswith(".json") or os.sep in name
+
+
+def read(name: str, *, resolution: int | None = None, classes: int | None = None) -> ArchFile:
+    """The network of an arch file or of a named architecture, made for `classes` outputs and `resolution` px.
+
+    Where not told, a file keeps the resolution that it was found at and a named architecture takes its own.
+    Raises BadInput for a file that is missing or broken, an unknown name and impossible sizes."""
+    if resolution is not None and not SMALLEST <= resolution <= LARGEST:
+        raise BadInput(f"--resolution {resolution} must be {SMALLEST} to {LARGEST} px")
+    if classes is not None and classes < 1:
+        raise BadInput(f"--classes {classes} must be at least 1")
+    if is_path(name):
+        found = _read(Path(name))
+    else:
+        space, named = spacefile.find_named(name, plans.BLOCKS)
+        found = ArchFile(plans.plan(space, named.arch, named.classes), name)
+    if resolution is not None and resolution != found.plan.resolution:
+        found = replace(found, plan=found.plan.at(resolution), space=None, arch=None)
+    if classes is not None and classes != found.plan.classes:
+        found = replace(found, plan=found.plan.of_classes(classes))
+    return found

@@ -1,0 +1,370 @@
+"""What a Plan costs: MACs, parameters, peak activation memory and flash, by arithmetic alone (no torch).
+
+Conventions. MACs count convolutions and linear layers (the papers' convention). Parameters are the trainable
+ones. Memory is int8 after batch-norm folding: peak SRAM is the largest, over layers, of input + output + a
+held residual in bytes, the image included, depthwise layers not in place; flash is 1 byte a weight and 4 a
+bias (each norm leaves one bias a channel; a norm that cannot fold also keeps 1 byte a channel of scale).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from itertools import chain, cycle
+from random import Random
+from typing import NamedTuple
+
+from ..core.errors import BadInput
+from ..core.units import format_quantity, parse_quantity
+from .plan import Block, Layer, Plan, plan
+from .space import KINDS, Arch, Axis, Space, Value
+
+
+class Cost(NamedTuple):
+    """macs and params are counts; peak (SRAM) and flash are bytes."""
+
+    macs: int
+    params: int
+    peak: int
+    flash: int
+
+
+LABELS = {"macs": "MACs", "params": "parameters", "peak": "peak SRAM", "flash": "flash"}
+UNITS = {"macs": "macs", "params": "params", "peak": "bytes", "flash": "bytes"}
+OPTIONS = {
+    "macs": "--mac-budget", "params": "--param-budget", "peak": "--sram-budget", "flash": "--flash-budget",
+}  # fmt: skip
+
+
+def _counts(layer: Layer) -> tuple[int, int, int]:
+    """MACs, parameters and flash bytes of one layer."""
+    weights = biases = 0
+    pixels = layer.height * layer.width
+    if layer.op == "conv":
+        weights = layer.out * (layer.cin // layer.groups) * layer.kernel**2
+    elif layer.op == "linear":
+        weights = layer.out * layer.cin
+    elif layer.op == "se":
+        weights, biases, pixels = 2 * layer.out * layer.mid, layer.out + layer.mid, 1
+    normed = 0 if not layer.norm else layer.cin if layer.pre else layer.out
+    biases += layer.out if layer.bias else 0
+    scales = normed if layer.pre or layer.op == "norm" else 0  # cannot fold into the convolution before it
+    return weights * pixels, weights + biases + 2 * normed, weights + 4 * (biases + normed) + scales
+
+
+def layer_costs(block: Block) -> tuple[Cost, ...]:
+    """The costs of `block.all_layers`, in that order.
+
+    The block's input is held until the addition, or until a projection is made of it, after the main path."""
+    source = inputs = block.cin * block.in_size[0] * block.in_size[1]
+    costs = []
+    for i, layer in enumerate(block.all_layers):
+        macs, params, flash = _counts(layer)
+        output = layer.out * layer.height * layer.width
+        held = source if block.shortcut != "none" and i else 0
+        costs.append(Cost(macs, params, inputs + output + held, flash))
+        inputs = output
+    return tuple(costs)
+
+
+def costs_by_layer(p: Plan) -> list[tuple[Layer, Cost]]:
+    """Every layer of a plan with its cost, in the order in which they run."""
+    return [pair for block in p.blocks for pair in zip(block.all_layers, layer_costs(block), strict=True)]
+
+
+@cache
+def block_cost(block: Block) -> Cost:
+    macs, params, peaks, flash = zip(*layer_costs(block), strict=True)
+    return Cost(sum(macs), sum(params), max(peaks), sum(flash))
+
+
+def cost(p: Plan) -> Cost:
+    """The whole network's cost."""
+    macs = params = peak = flash = 0
+    for block in p.blocks:
+        c = block_cost(block)
+        macs += c.macs
+        params += c.params
+        flash += c.flash
+        peak = max(peak, c.peak)
+    return Cost(macs, params, peak, flash)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Upper limits; None is no limit. `parse` reads what people write: 25M, 320KB."""
+
+    macs: int | None = None
+    params: int | None = None
+    peak: int | None = None
+    flash: int | None = None
+
+    @classmethod
+    def parse(cls, **texts: str | None) -> Budget:
+        """Budget.parse(macs="25M", peak="320KB"). Raises BadInput, naming the option, for anything else."""
+        limits = {}
+        for key, text in texts.items():
+            if text is None:
+                continue
+            try:
+                limits[key] = round(parse_quantity(text, UNITS[key]))
+            except BadInput as error:
+                raise BadInput(f"{OPTIONS[key]} {text}: {error}") from None
+        return cls(**limits)
+
+    @property
+    def limits(self) -> dict[str, int]:
+        return {key: getattr(self, key) for key in Cost._fields if getattr(self, key) is not None}
+
+    @property
+    def beside_macs(self) -> Budget:
+        """The other limits alone."""
+        return replace(self, macs=None)
+
+    def excess(self, c: Cost) -> dict[str, float]:
+        """How far `c` is over each limit, as a share of it: <= 0 is within. A search constraint as it is."""
+        return {key: getattr(c, key) / limit - 1.0 for key, limit in self.limits.items()}
+
+    def holds(self, c: Cost) -> bool:
+        return all(getattr(c, key) <= limit for key, limit in self.limits.items())
+
+    def __str__(self) -> str:
+        parts = (f"{LABELS[k]} <= {format_quantity(v, UNITS[k])}" for k, v in self.limits.items())
+        return ", ".join(parts) or "none"
+
+
+UNLIMITED = Budget()
+
+
+def describe(c: Cost) -> str:
+    """One line for people: 23.5M MACs, 750k parameters, 61 KB peak SRAM, 792 KB flash."""
+    return ", ".join(f"{format_quantity(getattr(c, k), UNITS[k])} {LABELS[k]}" for k in Cost._fields)
+
+
+# --- spaces under a budget ----------------------------------------------------------------------------------
+
+
+def cost_of(space: Space, arch: Arch, classes: int) -> Cost:
+    return cost(plan(space, arch, classes))
+
+
+def crop(space: Space, budget: Budget, headroom: float, classes: int) -> Space:
+    """Drop top rungs until the largest net costs at most `headroom` x the MAC budget.
+
+    First one rung of stem stride and of kernel, then width, head, depth and resolution in turn, one rung of
+    each, until it fits; expand is never cropped, nor the last rung of anything. No MAC budget, or headroom 0:
+    the space as it is."""
+    if budget.macs is None or headroom == 0:
+        return space
+    limit = headroom * budget.macs
+    for group in chain(("stride", "kernel"), cycle(_CYCLE)):
+        stuck = group in _CYCLE and not any(_lower(space, g) for g in _CYCLE)
+        if stuck or cost_of(space, space.largest, classes).macs <= limit:
+            break
+        space = space.trimmed(_lower(space, group))
+    return space
+
+
+_CYCLE = ("width", "head", "depth", "resolution")
+
+
+def _lower(space: Space, group: str) -> dict[str, tuple]:
+    """The ladders of one crop group, a top rung shorter."""
+    axes = (a for a in space.axes if len(a.choices) > 1 and _crop_group(space, a) == group)
+    return {a.name: a.choices[:-1] for a in axes}
+
+
+def _crop_group(space: Space, axis: Axis) -> str:
+    """Widths that follow the last stage with a depth are the head's."""
+    if axis.kind != "width":
+        return axis.kind
+    stages = [rule.stage for rule in space.rules]
+    deep = [i for i, rule in enumerate(space.rules) if rule.depth is not None]
+    return "head" if deep and stages.index(axis.name.split(".")[0]) > deep[-1] else "width"
+
+
+def sample_near(
+    space: Space, rng: Random, low: float, high: float, classes: int, limits: Budget = UNLIMITED, tries: int = 400
+) -> Arch:  # fmt: skip
+    """A random architecture within `limits` whose log MACs are about uniform in [log low, log high], as far as those
+    allow: one that is over a limit goes down until it is not, and up to the target again without crossing any.
+
+    Choices drawn uniformly lie far below any large budget, and far from the designs that are known to be good. So: a
+    uniform draw, or, one time in two, an architecture that the space names at a random resolution; then one rung up
+    or down on axes taken at random, of a named one its widths and strides first, until the MACs cross a target drawn
+    log-uniformly; at most twice `tries` moves."""
+    target = low * (high / low) ** rng.random()
+    named = [found.arch for found in space.archs.values()]
+    if named and rng.random() < 0.5:
+        arch, kinds = _fitted(space, rng, rng.choice(named)), ("width", "stride")
+    else:
+        arch, kinds = space.sample(rng), KINDS
+    macs = cache(lambda a: cost_of(space, a, classes).macs)
+    rising = macs(arch) < target
+    path, crossed = [arch], False  # costs rise, or fall, along it, so few of them are asked for
+    while not crossed and len(path) <= tries:
+        before = len(path)
+        for _ in range(before):
+            move = _move(space, rng, path[-1], 1 if rising else -1, kinds)
+            if move is None:
+                break
+            path.append(move)
+        crossed = len(path) == before or (macs(path[-1]) >= target) == rising
+    first = bisect_left(path, True, key=lambda a: (macs(a) >= target) == rising)
+    arch = min(path[max(first - 1, 0) : first + 1], key=lambda a: abs(macs(a) - target))
+    if not limits.limits or limits.holds(cost_of(space, arch, classes)):
+        return arch
+    return _brought_within(space, rng, arch, target, limits, classes, kinds)
+
+
+def _brought_within(
+    space: Space, rng: Random, arch: Arch, target: float, limits: Budget, classes: int, kinds: Iterable[str]
+) -> Arch:  # fmt: skip
+    """By random moves down until it is within the limits, then up to the target or as far as they allow."""
+    costs = cache(lambda a: cost_of(space, a, classes))
+
+    def holds(a: Arch) -> bool:
+        return limits.holds(costs(a))
+
+    path, before = [arch], 0  # costs fall along it, so few of them are asked for
+    while not holds(path[-1]) and len(path) > before:
+        before = len(path)
+        for _ in range(before):
+            move = _move(space, rng, path[-1], -1, kinds)
+            if move is None:
+                break
+            path.append(move)
+    arch = path[min(bisect_left(path, True, key=holds), len(path) - 1)]
+    shut: set[int] = set()
+    gap = target - costs(arch).macs
+    while gap > 0:
+        move = _move(space, rng, arch, 1, kinds, holds, shut)
+        if move is None:
+            break
+        left = target - costs(move).macs
+        if abs(left) > gap:
+            break
+        arch, gap = move, left
+    return arch
+
+
+def _fitted(space: Space, rng: Random, arch: Arch) -> Arch:
+    """The choices of `arch` where they lie on this space's ladders, else the next below; a random resolution."""
+    def on(axis: Axis, value: Value) -> Value:
+        below = [c for c in axis.choices if axis.key(c) <= axis.key(value)]
+        return rng.choice(axis.choices) if axis.kind == "resolution" else below[-1] if below else axis.choices[0]
+
+    values = (on(axis, value) for axis, value in zip(space.axes, arch.values, strict=True))
+    return space.canonical(Arch(space.name, tuple(values)))
+
+
+def _move(
+    space: Space, rng: Random, arch: Arch, step: int, kinds: Iterable[str],
+    holds: Callable[[Arch], bool] | None = None, shut: set[int] | None = None,
+) -> Arch | None:  # fmt: skip
+    """One rung up (+1) or down (-1) on an axis taken at random, of one of the kinds as long as those can move.
+
+    What does not hold is not moved to, and its axis goes into `shut`: from no larger architecture will it hold."""
+    shut = set() if shut is None else shut
+    for wanted in (True, False):
+        left = [i for i, axis in enumerate(space.axes) if (axis.kind in kinds) == wanted and i not in shut]
+        while left:
+            at = rng.randrange(len(left))
+            left[at], left[-1] = left[-1], left[at]
+            i = left.pop()
+            moved = _moved(space, arch, i, step)
+            if moved is None:
+                continue
+            if holds is None or holds(moved):
+                return moved
+            shut.add(i)
+    return None
+
+
+def _moved(space: Space, arch: Arch, i: int, step: int) -> Arch | None:
+    """The architecture `step` rungs up on one axis; None where there is no such rung, or its block is left out."""
+    axis = space.axes[i]
+    place = axis.choices.index(arch.values[i]) + step
+    if not 0 <= place < len(axis.choices):
+        return None
+    moved = space.canonical(Arch(arch.space, (*arch.values[:i], axis.choices[place], *arch.values[i + 1 :])))
+    return None if moved == arch else moved
+
+
+CLIMBS = 48  # random ways up to the largest that some limits allow
+
+
+@lru_cache(maxsize=256)
+def most_macs(space: Space, budget: Budget, classes: int) -> float:
+    """About the most MACs that an architecture within all limits has: those of the MAC budget, where the others let
+    them be reached."""
+    largest, limits = cost_of(space, space.largest, classes), budget.beside_macs
+    enough = min(largest.macs, budget.macs or largest.macs)
+    if limits.holds(largest):
+        return enough
+    found = cost_of(space, space.smallest, classes).macs
+    for i in range(CLIMBS):
+        arch = sample_near(space, Random(f"most/{i}"), largest.macs, largest.macs, classes, limits)
+        found = max(found, cost_of(space, arch, classes).macs)
+        if found >= enough:
+            return enough
+    return found
+
+
+@lru_cache(maxsize=8)
+def all_within(space: Space, budget: Budget, classes: int, most: int) -> dict[Plan, Arch] | None:
+    """Every network within the budget; None where there are more than `most`.
+
+    Costs rise along the axes, so each can be reached from the smallest without crossing a limit."""
+    nets: dict[Plan, Arch] = {}
+    seen, left = {space.smallest}, [space.smallest]
+    while left:
+        arch = left.pop()
+        p = plan(space, arch, classes)
+        if not budget.holds(cost(p)):
+            continue
+        nets.setdefault(p, arch)
+        if len(nets) > most or len(seen) > 20 * most:  # many choices may come to one network
+            return None
+        ups = (_moved(space, arch, i, 1) for i in range(len(space.axes)))
+        fresh = {up for up in ups if up is not None} - seen
+        seen |= fresh
+        left += sorted(fresh)
+    return nets
+
+
+class Reach(NamedTuple):
+    """What a space can do under a budget."""
+
+    smallest: Cost
+    middle: Cost
+    largest: Cost
+    feasible: float  # share of uniform samples within the budget
+    samples: int
+
+    def to_dict(self) -> Mapping:
+        named = {k: getattr(self, k)._asdict() for k in ("smallest", "middle", "largest")}
+        return {**named, "feasible": self.feasible, "samples": self.samples}
+
+
+def reach(space: Space, budget: Budget, classes: int, samples: int = 2000) -> Reach:
+    """Smallest, middle (every axis at its central rung) and largest cost, and the share of feasible samples.
+
+    Raises BadInput when not even the smallest architecture is within the budget."""
+    smallest = cost_of(space, space.smallest, classes)
+    over = [key for key, share in budget.excess(smallest).items() if share > 0]
+    if over:
+        asked = " ".join(f"{OPTIONS[key]} {format_quantity(getattr(budget, key), UNITS[key])}" for key in over)
+        has = ", ".join(f"{format_quantity(getattr(smallest, key), UNITS[key])} {LABELS[key]}" for key in over)
+        least = ", ".join(str(getattr(smallest, key)) for key in over)
+        raise BadInput(
+            f"{asked} is impossible in space {space.name}: its smallest architecture has {has}; ask for at least "
+            f"{least}, or take another --space"
+        )
+    middle = Arch(space.name, tuple(a.choices[len(a.choices) // 2] for a in space.axes))
+    rng = Random("reach")
+    within = sum(budget.holds(cost_of(space, space.sample(rng), classes)) for _ in range(samples))
+    largest = cost_of(space, space.largest, classes)
+    return Reach(smallest, cost_of(space, middle, classes), largest, within / samples, samples)

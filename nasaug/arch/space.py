@@ -1,0 +1,271 @@
+"""Search spaces as data: a fixed skeleton of blocks plus axes, each an ascending ladder of choices.
+
+Architectures of a space are partially ordered, and one primitive, `Space.sample(rng, low, high, free)`,
+serves the sandwich rule (between smallest and largest), NetAug (above a base) and GradAug (below it).
+Pure: knows no network, no trainer and no optuna.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from operator import itemgetter
+from random import Random
+from typing import NamedTuple
+
+from ..core.errors import BadInput, unknown
+
+KINDS = ("width", "expand", "depth", "kernel", "stride", "resolution", "skip")
+ACTS = ("", "relu", "relu6", "hswish")
+SHORTCUTS = ("none", "identity", "project")
+ORDERS = ("post", "pre")
+MOST = 1 << 16  # above any sensible width, size or depth
+Value = int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One choice of the architecture: `choices` ascend in cost (strides therefore fall).
+
+    The name tells the scope: `resolution` (net), `s3.width` (stage), `s3.b2.expand` (block).
+    """
+
+    name: str
+    kind: str
+    choices: tuple[Value, ...]
+
+    def key(self, value: Value) -> Value:
+        """Sorts values by cost; a larger stride is a cheaper net."""
+        return -value if self.kind == "stride" else value
+
+    def between(self, low: Value, high: Value) -> tuple[Value, ...]:
+        """The choices from `low` to `high`, and `low` itself where it lies off the ladder."""
+        return _between(self, low, high)
+
+
+@lru_cache(maxsize=65536)
+def _between(axis: Axis, low: Value, high: Value) -> tuple[Value, ...]:
+    inside = tuple(c for c in axis.choices if axis.key(low) <= axis.key(c) <= axis.key(high))
+    return inside if low in inside else (low, *inside)
+
+
+def _nothing(values: tuple[Value, ...]) -> tuple:
+    return ()
+
+
+def number(where: str, name: str, kind: str, value) -> Value:
+    """`value` as a choice of an axis of this kind; BadInput, beginning with `where`, for what can be none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST:
+        raise BadInput(f"{where}: {name} = {value!r} must be a number above 0 (up to {MOST:,})")
+    if kind != "expand" and not isinstance(value, int):
+        raise BadInput(f"{where}: {name} = {value!r} must be a whole number")
+    if kind == "kernel" and value % 2 == 0:
+        raise BadInput(f"{where}: {name} = {value!r} must be odd, so that the centre of a kernel exists")
+    return value
+
+
+class Ref(NamedTuple):
+    """A property of a block that an axis decides, by the axis's place in the space.
+
+    Where `of` is given, the axis's value is a factor of it (one axis for the widths of a whole net)."""
+
+    axis: int
+    of: int = 0
+
+
+def resolve(item: Value | Ref, values: tuple[Value, ...]) -> Value:
+    """The value of a block's property in the architecture with these `values`."""
+    if not isinstance(item, Ref):
+        return item
+    value = values[item.axis]
+    return max(1, int(item.of * value + 0.5)) if item.of else value
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One block of the skeleton; a property is a constant or refers to an axis."""
+
+    name: str
+    stage: str
+    index: int  # 1-based place in its stage: left out where the stage's depth is smaller
+    block: str
+    width: int | Ref = 0
+    expand: float | Ref = 1.0  # expanded channels / input channels (ResNets: inner / output channels)
+    kernel: int | Ref = 1
+    stride: int | Ref = 1
+    depth: Ref | None = None
+    act: str = ""
+    se: float = 0.0  # squeeze-excite middle / expanded channels, 0 = none
+    shortcut: str = "none"
+    order: str = "post"
+    inner: int = 0  # in a space around a plan: the plan's own inner channels, whatever the divisor
+    skip: Ref | None = None  # left out where 0, its shortcut kept
+    thin: bool = False  # in a space below a plan: inner channels may be fewer than the plan's
+
+    def present(self, values: tuple[Value, ...]) -> bool:
+        """Whether the architecture with these values has this block."""
+        if self.depth is not None and self.index > values[self.depth.axis]:
+            return False
+        return self.skip is None or values[self.skip.axis] > 0
+
+
+class Arch(NamedTuple):
+    """The choices of one architecture, in the order of its space's axes. Hashable; JSON through the Space."""
+
+    space: str
+    values: tuple[Value, ...]
+
+
+class Named(NamedTuple):
+    """A reference architecture, and the number of classes that its published figures are for."""
+
+    arch: Arch
+    classes: int
+
+
+@dataclass(frozen=True)
+class Space:
+    """A skeleton (`rules`), its `axes` and the architectures that it names."""
+
+    name: str
+    divisor: int
+    axes: tuple[Axis, ...]
+    rules: tuple[Rule, ...]
+    resolution: int | Ref
+    archs: Mapping[str, Named] = field(default_factory=dict, compare=False)
+    source: Mapping = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        return {axis.name: i for i, axis in enumerate(self.axes)}
+
+    @cached_property
+    def smallest(self) -> Arch:
+        return self.canonical(Arch(self.name, tuple(axis.choices[0] for axis in self.axes)))
+
+    @cached_property
+    def largest(self) -> Arch:
+        return self.canonical(Arch(self.name, tuple(axis.choices[-1] for axis in self.axes)))
+
+    @cached_property
+    def _owners(self) -> tuple[tuple[int, int, int], ...]:
+        """(axis, its stage's depth axis, block index) for each axis that a skipped block makes idle."""
+        rows = []
+        for rule in self.rules:
+            if rule.depth is None:
+                continue
+            own = [i for name, i in self.index.items() if name.startswith(rule.name + ".")]
+            rows += [(i, rule.depth.axis, rule.index) for i in own]
+        return tuple(rows)
+
+    @cached_property
+    def _blocks(self) -> dict[int, int]:
+        """Depth axis to the number of blocks that its stage has."""
+        return {rule.depth.axis: rule.index for rule in self.rules if rule.depth is not None}
+
+    @cached_property
+    def lowerings(self) -> tuple[tuple[Rule, Callable, dict], ...]:
+        """(rule, what picks its choices out of an architecture's values, blocks made of it so far): `plan`'s memory,
+        without which thousands of architectures a second could not be costed."""
+        rows = []
+        for rule in self.rules:
+            refs = [p.axis for p in (rule.width, rule.expand, rule.kernel, rule.stride) if isinstance(p, Ref)]
+            rows.append((rule, itemgetter(*refs) if refs else _nothing, {}))
+        return tuple(rows)
+
+    def value(self, arch: Arch, axis: str) -> Value:
+        return arch.values[self.index[axis]]
+
+    def arch(self, choices: Mapping[str, Value]) -> Arch:
+        """The architecture with these choices by axis name; values may lie off the ladder.
+
+        Raises BadInput for missing and unknown axes and for values that no block can have."""
+        for name in choices:
+            if name not in self.index:
+                raise unknown(f"axis of space {self.name}", name, self.index)
+        missing = [a.name for a in self.axes if a.name not in choices]
+        if missing:
+            needed = f"all {len(self.axes)} axes need one"
+            raise BadInput(f"no choice for axis {missing[0]!r} of space {self.name}; {needed}")
+        for name, value in choices.items():
+            self.check(f"space {self.name}", name, value)
+        return self.canonical(Arch(self.name, tuple(choices[a.name] for a in self.axes)))
+
+    def check(self, where: str, axis: str, value: Value) -> None:
+        """Raises BadInput where no architecture, on the ladder or off it, can have this value of an axis."""
+        place = self.index[axis]
+        number(where, axis, self.axes[place].kind, value)
+        if value > self._blocks.get(place, value):
+            raise BadInput(f"{where}: {axis} = {value}, but that stage has {self._blocks[place]} blocks")
+
+    def rules_of(self, arch: Arch) -> list[Rule]:
+        """The blocks that the architecture has."""
+        values = arch.values
+        return [rule for rule in self.rules if rule.present(values)]
+
+    def choices(self, arch: Arch) -> dict[str, Value]:
+        """The inverse of `arch`: axis name to value."""
+        return {axis.name: value for axis, value in zip(self.axes, arch.values, strict=True)}
+
+    def canonical(self, arch: Arch) -> Arch:
+        """The same network, choices of skipped blocks folded to the smallest.
+
+        Choices that a divisor rounds to one width stay apart: only the plan, which is made of them, knows that."""
+        values = list(arch.values)
+        for axis, depth, place in self._owners:
+            if place > values[depth]:
+                values[axis] = self.axes[axis].choices[0]
+        return Arch(arch.space, tuple(values))
+
+    def id(self, arch: Arch) -> str:
+        """Ten hexadecimal digits that are equal for equal choices, those of skipped blocks aside."""
+        text = json.dumps(self.choices(self.canonical(arch)), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    def contains(self, arch: Arch) -> bool:
+        """Whether every value that the network uses lies on its ladder."""
+        canonical = self.canonical(arch)
+        return all(v in axis.choices for axis, v in zip(self.axes, canonical.values, strict=True))
+
+    def sample(
+        self, rng: Random, low: Arch | None = None, high: Arch | None = None, free: Iterable[str] = KINDS
+    ) -> Arch:
+        """A random architecture, low <= it <= high: uniform on axes of a `free` kind, elsewhere `low`'s."""
+        low, high = low or self.smallest, high or self.largest
+        values = tuple(
+            rng.choice(axis.between(a, b)) if axis.kind in free else a
+            for axis, a, b in zip(self.axes, low.values, high.values, strict=True)
+        )
+        return self.canonical(Arch(self.name, values))
+
+    def leq(self, a: Arch, b: Arch) -> bool:
+        """Whether a <= b on every axis."""
+        return all(x.key(v) <= x.key(w) for x, v, w in zip(self.axes, a.values, b.values, strict=True))
+
+    def trimmed(self, ladders: Mapping[str, Sequence[Value]]) -> Space:
+        """The same space with the choices of some axes replaced."""
+        axes = tuple(replace(a, choices=tuple(ladders.get(a.name, a.choices))) for a in self.axes)
+        merged = {**self.source.get("ladders", {}), **{name: list(c) for name, c in ladders.items()}}
+        return replace(self, axes=axes, source={**self.source, "ladders": merged})
+
+    def above(self, base: Arch, free: Iterable[str]) -> Space:
+        """The architectures over `base` on axes of a `free` kind; every other axis keeps base's value."""
+        return self.trimmed({
+            axis.name: axis.between(v, axis.choices[-1]) if axis.kind in free else (v,)
+            for axis, v in zip(self.axes, base.values, strict=True)
+        })
+
+    def to_dict(self) -> dict:
+        """JSON and TOML form, read back by `spacefile.from_dict`."""
+        if not self.source:
+            raise BadInput(f"space {self.name!r} was made around one architecture and has no file form")
+        return dict(self.source)
+
+    def named(self, name: str) -> Arch:
+        """A reference architecture of this space, by name."""
+        if name not in self.archs:
+            raise unknown(f"architecture of space {self.name}", name, self.archs)
+        return self.canonical(self.archs[name].arch)

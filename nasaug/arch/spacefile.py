@@ -1,0 +1,262 @@
+"""Search spaces as TOML files: what they may say, and the Space that it makes.
+
+A file has a skeleton of `[[stage]]` tables, in which a list is an axis, and `[arch.NAME]` tables for the
+architectures that it names. Whatever breaks the format's rules is a BadInput of one line. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..core import files
+from ..core.errors import BadInput, unknown
+from .space import ACTS, ORDERS, SHORTCUTS, Arch, Axis, Named, Ref, Rule, Space, Value, number
+
+FORMAT = "nasaug-space/1"
+SPACE_KEYS = {  # what a file holds: its type, and that type in words
+    "format": (str, "a string"),
+    "name": (str, "a string"),
+    "summary": (str, "a string"),
+    "divisor": (int, "a whole number"),
+    "resolution": (int | list, "the image size in px, or an ascending list of sizes"),
+    "stage": (list, "written as [[stage]] tables"),
+    "arch": (dict, "written as [arch.NAME] tables"),
+    "ladders": (dict, "a table of lists by axis"),
+}
+WORDS = {"act": ACTS, "shortcut": SHORTCUTS, "first": SHORTCUTS, "order": ORDERS}
+_NAME = re.compile("[a-z][a-z0-9_]*")
+
+
+class _Builder:
+    """Collects axes while a space file's stages are turned into rules."""
+
+    def __init__(self, where: str):
+        self.where = where
+        self.axes: list[Axis] = []
+        self.holes: dict[str, Value | Ref] = {}
+
+    def hole(self, name: str, kind: str, given) -> Value | Ref:
+        """A list becomes an axis, a number a constant, an earlier stage's name whatever that stage has."""
+        if isinstance(given, str):
+            self.holes[name] = self.tied(name, kind, given)
+        elif isinstance(given, list):
+            self.axes.append(Axis(name, kind, _ladder(self.where, name, kind, given)))
+            self.holes[name] = Ref(len(self.axes) - 1)
+        else:
+            self.holes[name] = number(self.where, name, kind, given)
+        return self.holes[name]
+
+    def tied(self, name: str, kind: str, stage: str) -> Value | Ref:
+        if f"{stage}.{kind}" not in self.holes:
+            raise BadInput(
+                f"{self.where}: {name} = {stage!r} must be a number, an ascending list of them, or the name "
+                f"of an earlier stage with one {kind}"
+            )
+        return self.holes[f"{stage}.{kind}"]
+
+    def rules(self, stage: Mapping) -> list[Rule]:
+        """The blocks of one stage, at the stage's greatest depth."""
+        name = stage["name"]
+        width = self.hole(f"{name}.width", "width", stage["width"]) if "width" in stage else 0
+        stride = self.hole(f"{name}.stride", "stride", stage.get("stride", 1))
+        if "depth" not in stage:
+            return [self.rule(stage, name, 1, width, stride, None)]
+        depth = self.hole(f"{name}.depth", "depth", stage["depth"])
+        count = max(self.axes[depth.axis].choices) if isinstance(depth, Ref) else depth
+        ref = depth if isinstance(depth, Ref) else None
+        blocks = range(1, count + 1)
+        return [self.rule(stage, f"{name}.b{i}", i, width, stride if i == 1 else 1, ref) for i in blocks]
+
+    def rule(self, stage: Mapping, name: str, index: int, width, stride, depth: Ref | None) -> Rule:
+        deep = "depth" in stage
+        default = "identity" if deep and stage["block"] != "conv" else "none"
+        shortcut = stage.get("shortcut", default)
+        if deep and index == 1:
+            shortcut = stage.get("first", "none")
+        return Rule(
+            name, stage["name"], index, stage["block"], width,
+            self.hole(f"{name}.expand", "expand", stage.get("expand", 1)),
+            self.hole(f"{name}.kernel", "kernel", stage.get("kernel", 1)),
+            stride, depth, stage.get("act", ""), stage.get("se", 0), shortcut, stage.get("order", "post"),
+        )  # fmt: skip
+
+
+# what a network is asked for by name, as an nn.Module or as ours: tests/test_spaces.py compares them
+TAKEN = frozenset(
+    "add_module apply bfloat16 buffers calibrate call_super_init children classifier compile cpu cuda double "
+    "dump_patches eval extra_repr float forget_statistics forward get_buffer get_extra_state get_parameter "
+    "get_submodule grow half has_statistics importance ipu load_state_dict modules mtia named_buffers named_children "
+    "named_modules named_parameters narrow parameters permute plan register_backward_hook register_buffer "
+    "register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook "
+    "register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter "
+    "register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ reset set_extra_state set_submodule "
+    "share_memory start_as_identities state_dict to to_empty train training type with_fresh_classifier xpu "
+    "zero_grad".split()
+)
+
+
+def _ladder(where: str, name: str, kind: str, given: list) -> tuple[Value, ...]:
+    values = tuple(number(where, name, kind, v) for v in given)
+    keys = [-v if kind == "stride" else v for v in values]
+    if not values or any(a >= b for a, b in zip(keys, keys[1:], strict=False)):
+        order = "fall (a stride of 1 costs most)" if kind == "stride" else "rise"
+        raise BadInput(f"{where}: {name} = {given} must have a first choice and {order} from there on")
+    return values
+
+
+def _check_keys(where: str, data: Mapping) -> None:
+    for key, value in data.items():
+        if key not in SPACE_KEYS:
+            raise unknown(f"key in {where}:", key, SPACE_KEYS)
+        kind, words = SPACE_KEYS[key]
+        if not isinstance(value, kind):
+            raise BadInput(f"{where}: {key} = {value!r:.60} must be {words}")
+    if not data.get("stage"):
+        raise BadInput(f"{where}: a space needs at least one [[stage]]")
+    if "resolution" not in data:
+        raise BadInput(f"{where}: a space needs resolution = …, {SPACE_KEYS['resolution'][1]}")
+
+
+def _check_stage(where: str, stage, blocks: Mapping) -> None:
+    name, block = (stage.get(key) if isinstance(stage, Mapping) else None for key in ("name", "block"))
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        rule = 'name of lower-case letters, digits and _, like "s1"'
+        raise BadInput(f"{where}: every stage is a [[stage]] table with a {rule}; one has {name!r}")
+    if name in TAKEN:
+        raise BadInput(f"{where}: no stage can be called {name!r}, as the network has that itself; call it s1, say")
+    here = f"{where}, stage {name}"
+    if not isinstance(block, str) or block not in blocks:
+        raise unknown(f"block in {here}:", block, blocks)
+    keys = ("name", "block", *blocks[block].takes)
+    for key, value in stage.items():
+        if key not in keys:
+            raise unknown(f"key in {here} ({block}):", key, keys)
+        if key in WORDS and value not in WORDS[key]:
+            raise unknown(f"{key} in {here}:", value, WORDS[key])
+    if "width" in keys and "width" not in stage:
+        raise BadInput(f"{here}: a {block} needs width = …, its output channels")
+    if "first" in stage and "depth" not in stage:
+        raise BadInput(f"{here}: first is for the first of several blocks; give depth, or use shortcut")
+    se = stage.get("se", 0)
+    if isinstance(se, bool) or not isinstance(se, int | float) or not 0 <= se <= 1:
+        raise BadInput(f"{here}: se = {se!r} must be a share of the expanded channels, 0 to 1, like 0.25")
+
+
+def _check_chain(where: str, rules: Sequence[Rule]) -> None:
+    """An identity shortcut must fit whatever is chosen; a classifier needs one feature vector an image."""
+    stream: Value | Ref = 3
+    for rule in rules:
+        if rule.shortcut == "identity" and (rule.width != stream or rule.stride != 1):
+            raise BadInput(
+                f"{where}: block {rule.name} has an identity shortcut over a change of width or size; "
+                'tie its width to an earlier stage (width = "stem"), or make the shortcut "project" or "none"'
+            )
+        stream = rule.width or stream
+    kinds = [rule.block for rule in rules]
+    if "pool" not in kinds or "linear" in kinds[: kinds.index("pool")]:
+        raise BadInput(f'{where}: a stage with block = "pool" is missing before the linear layers at the end')
+
+
+def _named(where: str, space: Space, name: str, table) -> Named:
+    """A named architecture, from its compact table: a number for all, or by stage, or a list by block.
+
+    Axes that the table leaves out take their largest choice."""
+    here = f"{where}, [arch.{name}]"
+    if not isinstance(table, Mapping):
+        raise BadInput(f"{here} must be a table of choices, not {table!r}")
+    choices = {axis.name: _given(table.get(axis.kind), axis) for axis in space.axes}
+    for axis, value in choices.items():
+        space.check(here, axis, value)
+    arch = space.arch(choices)
+    _check_table(here, space, arch, {key: given for key, given in table.items() if key != "classes"})
+    return Named(arch, number(here, "classes", "classes", table.get("classes", 1000)))
+
+
+def _check_table(here: str, space: Space, arch: Arch, table: Mapping) -> None:
+    """Refuse what says nothing: kinds and stages without a choice, and lists of a wrong length."""
+    for kind, given in table.items():
+        stages = {axis.name.partition(".")[0] for axis in space.axes if axis.kind == kind}
+        if not stages:
+            raise unknown(f"key in {here}:", kind, {axis.kind for axis in space.axes} | {"classes"})
+        for stage, value in given.items() if isinstance(given, Mapping) else ():
+            if stage not in stages:
+                raise unknown(f"stage with a choice of {kind} in {here}:", stage, stages)
+            depth = sum(rule.stage == stage for rule in space.rules_of(arch))
+            if isinstance(value, list) and len(value) != depth:
+                raise BadInput(f"{here}: {kind}.{stage} lists {len(value)} choices for {depth} blocks")
+
+
+def _given(given, axis: Axis):
+    """What a table's entry of the axis' kind says of it; blocks that a list leaves out are skipped ones."""
+    stage, *block, _ = axis.name.split(".") if "." in axis.name else (axis.name, "")
+    if isinstance(given, Mapping):
+        given = given.get(stage)
+    if isinstance(given, list) and block:
+        place = int(block[0][1:]) - 1
+        return given[place] if place < len(given) else axis.choices[0]
+    return axis.choices[-1] if given is None else given
+
+
+def _ladders(where: str, space: Space, given: Mapping) -> Space:
+    """The space with the choices that a file's [ladders] replace: how a cropped space is kept."""
+    for name, choices in given.items():
+        if name not in space.index:
+            raise unknown(f"axis in [ladders] of {where}:", name, space.index)
+        if not isinstance(choices, list):
+            raise BadInput(f"{where}: [ladders] {name} = {choices!r} must be a list of choices")
+        _ladder(where, name, space.axes[space.index[name]].kind, choices)
+        space.check(where, name, choices[-1])
+    return space.trimmed(given) if given else space
+
+
+def from_dict(data: Mapping, where: str, blocks: Mapping) -> Space:
+    """A Space from the contents of a space file; `blocks` maps the kinds of block to the keys they take.
+
+    Raises BadInput, one line, for whatever breaks the format's rules."""
+    _check_keys(where, data)
+    builder = _Builder(where)
+    rules: list[Rule] = []
+    for stage in data["stage"]:
+        _check_stage(where, stage, blocks)
+        if any(rule.stage == stage["name"] for rule in rules):
+            raise BadInput(f"{where}: two stages are named {stage['name']!r}; every stage needs its own name")
+        rules += builder.rules(stage)
+    _check_chain(where, rules)
+    resolution = builder.hole("resolution", "resolution", data["resolution"])
+    divisor = number(where, "divisor", "divisor", data.get("divisor", 8))
+    name = data.get("name", Path(where).stem)
+    space = Space(name, divisor, tuple(builder.axes), tuple(rules), resolution, source=dict(data))
+    archs = {arch: _named(where, space, arch, table) for arch, table in data.get("arch", {}).items()}
+    return _ladders(where, replace(space, archs=archs), data.get("ladders", {}))
+
+
+def load(name: str, blocks: Mapping) -> Space:
+    """A space by bundled name (`mobilenetv2-small`) or by the path of a TOML file."""
+    path = Path(name)
+    if path.suffix != ".toml":
+        bundled = {p.stem: p for p in files.bundled("search_spaces").glob("*.toml")}
+        if name not in bundled:
+            raise unknown("search space", name, bundled, "the path of a .toml file")
+        path = bundled[name]
+    data = files.read_toml(path)
+    if data.get("format") != FORMAT:
+        raise BadInput(f'{path}: format = {data.get("format")!r}; a space file begins format = "{FORMAT}"')
+    return from_dict(data, str(path), blocks)
+
+
+def bundled_names() -> tuple[str, ...]:
+    return tuple(sorted(p.stem for p in files.bundled("search_spaces").glob("*.toml")))
+
+
+def find_named(name: str, blocks: Mapping) -> tuple[Space, Named]:
+    """The bundled space that names architecture `name`, and that architecture."""
+    found: list[str] = []
+    for space_name in bundled_names():
+        space = load(space_name, blocks)
+        if name in space.archs:
+            return space, space.archs[name]
+        found += space.archs
+    raise unknown("architecture", name, found)

@@ -1,0 +1,1 @@
+"""Verbs, options, the terminal and exit codes. Knows no algorithm."""

@@ -1,0 +1,45 @@
+"""`profile --check`: the counts of the built network beside the cost model's."""
+
+from __future__ import annotations
+
+import json
+
+from ..arch.archfile import ArchFile
+from ..core.errors import RunFault
+from ..nets.counted import Counts, count, differences, verdict
+
+
+def command(found: ArchFile, shown: dict | None) -> None:
+    """Show the counts, beside what is `shown` without them as JSON. Raises RunFault where they do not agree."""
+    counts = count(found.plan)
+    if shown is not None:
+        print(json.dumps(_with_counts(shown, counts)))
+    else:
+        print(_line("layer", "op", "cost model", "thop", "torch"))
+        for row in [*counts.rows, counts.total]:
+            print(_line(row.name, row.op, *(f"{macs:,}" for macs in row[2:])))
+        print(f"{found.name} at {found.plan.resolution} px, {found.plan.classes} classes: {verdict(counts)}")
+        for line in differences(found.plan, counts):
+            print(f"- {line}")
+    if counts.wrong:
+        first = [f"{r.name} (cost model {r.cost:,}, thop {r.thop:,}, torch {r.torch:,})" for r in counts.wrong[:3]]
+        more = f" and {len(counts.wrong) - 3} more" if len(counts.wrong) > 3 else ""
+        raise RunFault(
+            f"the three count other MACs in {', '.join(first)}{more}; one of them is wrong: report it with the arch "
+            "file and the versions of torch and thop"
+        )
+
+
+def _with_counts(shown: dict, counts: Counts) -> dict:
+    layers = [
+        {**layer, "thop": row.thop, "torch": row.torch}
+        for layer, row in zip(shown["layers"], counts.rows, strict=True)
+    ]
+    return {
+        **shown, "thop": counts.total.thop, "torch": counts.total.torch, "agrees": not counts.wrong,
+        "thop_beside": dict(counts.beside), "torch_flops": counts.flops, "layers": layers,
+    }  # fmt: skip
+
+
+def _line(name: str, op: str, *figures: str) -> str:
+    return f"{name:22s}{op:9s}" + "".join(f"{figure:>16s}" for figure in figures)

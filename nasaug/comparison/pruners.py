@@ -1,0 +1,182 @@
+"""Which policies of a sweep are out of the running for a size, told by Optuna's pruners from how their trainings go."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from ..core import files
+from ..rundirs.folder import RunDir
+from .cells import Cell, Watch
+
+PRUNERS = ("none", "median", "wilcoxon", "halving")
+FORMAT, FILE = "nasaug-pruned/1", "pruned.json"
+RIVALS = 2  # that must have ended before one is judged
+POLL_S = 2.0
+
+
+Policy = tuple[str, str, str]  # of a size and a method: both, and its name
+
+
+def parts(cell: Cell) -> Policy:
+    method, _, policy = cell.arm.rpartition("@")
+    return cell.arch.stem, method, policy
+
+
+class Race:
+    """The policies of one size, method and seed: trials of an Optuna study that is told their validation accuracies.
+
+    Only the second half of a training counts: strong augmentation learns slower at first, and would be judged by that.
+    The last epoch is not judged: there is nothing left to save."""
+
+    def __init__(self, pruner: str, whole: int):
+        """`whole`: the epochs of a training."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.pruner, self.whole = pruner, whole
+        self.done: dict[str, dict[int, float]] = {}  # the policies that ended: epoch to validation accuracy
+        with _quietly():  # the Wilcoxon pruner is experimental
+            self._study = optuna.create_study(direction="maximize", pruner=_optunas(pruner, whole))
+        self._trials: dict[str, Any] = {}
+        self._known: dict[str, int] = {}  # the last epoch of each that the study was told
+
+    def end(self, policy: str, rows: list[dict], top1: float) -> None:
+        """A policy's training has ended."""
+        self.loses_at(policy, rows)
+        self._study.tell(self._trials[policy], top1)
+        self.done[policy] = {row["epoch"]: row["val_top1"] for row in rows}
+
+    def loses_at(self, policy: str, rows: list[dict]) -> dict | None:
+        """Tell the study the epochs that are new; the one at which its pruner would end the policy, None if none.
+
+        That is the last one, since a policy that was behind may have caught up; in halving the first, since a rung is
+        passed once."""
+        known = self._known.get(policy, 0)
+        new = [row for row in rows if row["epoch"] > known and 2 * row["epoch"] >= self.whole]
+        if policy not in self._trials:
+            self._trials[policy] = self._study.ask()
+        losing = [row for row in new if self._told(self._trials[policy], row) and row["epoch"] < self.whole]
+        self._known[policy] = max([known, *(row["epoch"] for row in new)])
+        if len(self.done) < RIVALS or not losing:
+            return None
+        if self.pruner == "halving":
+            return losing[0]
+        return losing[-1] if losing[-1] is new[-1] else None
+
+    def _told(self, trial: Any, row: dict) -> bool:
+        """Whether the pruner would end the trial there."""
+        trial.report(row["val_top1"], row["epoch"])
+        with _quietly():  # epochs that the best has not, where trainings end by the clock
+            return trial.should_prune()
+
+
+def _optunas(name: str, whole: int) -> Any:
+    """Optuna's pruner. Rungs of the halving double, so of those in the second half there is one: half of the epochs.
+
+    Wilcoxon's threshold is no probability here, as successive epochs of one training hang together."""
+    from optuna import pruners
+
+    if name == "median":
+        return pruners.MedianPruner(n_startup_trials=RIVALS)
+    if name == "wilcoxon":
+        return pruners.WilcoxonPruner()
+    return pruners.SuccessiveHalvingPruner(min_resource=math.ceil(whole / 2), reduction_factor=2)
+
+
+def _quietly() -> Any:
+    return warnings.catch_warnings(action="ignore")
+
+
+class Pruning(Watch):
+    """Keeps what was pruned in the sweep's own folder, since those of its cells may be shared.
+
+    A policy that is pruned with one seed is out for the size: it is never judged by fewer seeds than its rivals. The
+    last one of a size stays."""
+
+    def __init__(self, pruner: str, cells: Sequence[Cell], folder: Path):
+        self.pruner, self.path = pruner, folder / FILE
+        self.policies = {parts(cell) for cell in cells}
+        self.out: dict[Policy, dict] = {}
+        self._races: dict[tuple[str, str, int], Race] = {}
+        self._next_look: dict[Path, float] = {}
+        if self.path.is_file():
+            entries = files.read_json(self.path, FORMAT)["pruned"]
+            self.out = {(entry["size"], entry["method"], entry["policy"]): entry for entry in entries}
+        for cell in sorted(cells, key=lambda cell: not cell.finished):
+            self.ended(cell)
+
+    def ended(self, cell: Cell) -> None:
+        """What a cell that trains no longer adds to its race: a result, or how far it came before it was pruned."""
+        size, method, policy = parts(cell)
+        race = self._race(cell)
+        if cell.finished:
+            result = RunDir(cell.path).result()
+            rows = result["val"]
+            race = race or self._races.setdefault((size, method, cell.seed), Race(self.pruner, rows[-1]["epoch"]))
+            race.end(policy, rows, result["val_top1"])
+        elif race and (size, method, policy) in self.out:
+            race.loses_at(policy, epochs_of(cell))
+
+    def hopeless(self, cell: Cell) -> str | None:
+        policy = parts(cell)
+        if policy not in self.out and self._due(cell) and self._has_rivals(policy):
+            row = self._race(cell).loses_at(policy[2], epochs_of(cell))
+            if row:
+                self._prune(cell, row)
+        return why(self.out[policy]) if policy in self.out else None
+
+    def _race(self, cell: Cell) -> Race | None:
+        size, method, _ = parts(cell)
+        return self._races.get((size, method, cell.seed))
+
+    def _has_rivals(self, policy: Policy) -> bool:
+        return any(other[:2] == policy[:2] and other != policy for other in self.policies - self.out.keys())
+
+    def _due(self, cell: Cell) -> bool:
+        """Whether there is enough to compare the cell with, and it is time to look at its log again."""
+        race, now = self._race(cell), time.monotonic()
+        if race is None or len(race.done) < RIVALS or now < self._next_look.get(cell.path, 0.0):
+            return False
+        self._next_look[cell.path] = now + POLL_S
+        return not cell.finished
+
+    def _prune(self, cell: Cell, row: dict) -> None:
+        size, method, policy = parts(cell)
+        race, epoch = self._race(cell), row["epoch"]
+        self.out[size, method, policy] = {
+            "size": size, "method": method, "policy": policy, "seed": cell.seed, "pruner": self.pruner,
+            "epoch": epoch, "epochs": race.whole, "val_top1": row["val_top1"],
+            "rivals": {name: there[epoch] for name, there in race.done.items() if epoch in there},
+        }  # fmt: skip
+        files.write_json(self.path, {"format": FORMAT, "pruned": list(self.out.values())})
+
+
+def epochs_of(cell: Cell) -> list[dict]:
+    """What a training has logged of its epochs so far."""
+    return [event for event in RunDir(cell.path).read_log() if event["event"] == "epoch"]
+
+
+def why(entry: dict) -> str:
+    """One line's part for a policy that is out."""
+    rivals = ", ".join(f"{name}: {top1:.2f}" for name, top1 in entry["rivals"].items())
+    at = f"epoch {entry['epoch']} of {entry['epochs']}, seed {entry['seed']}"
+    return f"pruned at {at}: validation {entry['val_top1']:.2f} %, the others there {rivals or 'have none'}"
+
+
+def saved(cells: Sequence[Cell], out: dict[Policy, dict]) -> dict[str, float]:
+    """How many trainings were left out or cut short, and the seconds of training that they would have taken more.
+
+    An estimate: each would have taken as long as the others of its size and method did."""
+    results = {cell.path: RunDir(cell.path).result()["seconds"] for cell in cells if cell.finished}
+    cut, seconds = [cell for cell in cells if not cell.finished and parts(cell) in out], 0.0
+    for cell in cut:
+        like = [results[c.path] for c in cells if c.finished and parts(c)[:2] == parts(cell)[:2]]
+        spent = [row["seconds"] for row in epochs_of(cell)]
+        seconds += max(0.0, fmean(like) - max(spent, default=0.0)) if like else 0.0
+    return {"policies": len(out), "cells": len(cut), "of": len(cells), "seconds": seconds}

@@ -1,0 +1,266 @@
+"""Finished training runs side by side: a table, a page, JSON and CSV. Reads result files alone, trains nothing.
+
+Runs are grouped by arm (what differs) and paired by seed (what is shared).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from ..core import files
+from ..core.errors import BadInput, unknown
+from ..core.progress import say
+from ..reporting.page import page
+from ..reporting.wording import NOT_ENOUGH, table
+from ..rundirs.folder import RESULT, RunDir
+from ..rundirs.result import Run, read_run
+from . import stats
+
+FORMAT = "nasaug-comparison/1"
+LEVEL = 0.95
+EQUAL_COMPUTE = 0.005  # a difference in training compute too small to divide by
+ELSEWHERE = "trainings"  # the fact that names a comparison's runs where they are not in its folder
+SWEPT = "sweep.csv"  # a sweep's trainings, with their paths
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """The finished training runs that `paths` name: run folders, or folders with runs somewhere below.
+
+    An arm whose runs train several networks becomes an arm for each. Raises BadInput for a path without a
+    finished run, and for a broken result.
+    """
+    folders = [folder for path in paths for folder in _finished_below(Path(path))]
+    runs = [read_run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
+    archs = {arm: {run.arch for run in runs if run.arm == arm} for arm in {run.arm for run in runs}}
+    return [replace(run, arm=f"{run.arm}, {run.arch}") if len(archs[run.arm]) > 1 else run for run in runs]
+
+
+def _finished_below(path: Path) -> list[Path]:
+    if not path.is_dir():
+        raise BadInput(f"{path} is not the folder of a run; give run folders, like runs/train-1")
+    # a comparison or sweep is a run too, finished or not, with its cells below it
+    below = [result.parent for result in sorted(path.rglob(RESULT)) if "test_top1" in RunDir(result.parent).result()]
+    elsewhere = [] if below else _elsewhere(path)
+    below = below or [run for run in elsewhere if run.is_dir()]
+    if below:
+        return below
+    if elsewhere:
+        gone = f"the trainings of {path} are gone, {elsewhere[0]} for one"
+        raise BadInput(f"{gone}; put them back, or give the folder that they were moved to")
+    if (path / RESULT).is_file():
+        raise BadInput(f"{path / RESULT} has no test_top1: no training run; give the folders of train or netaug-train")
+    if (path / "recipe.toml").is_file():
+        raise BadInput(f"{path} is not finished (it has no {RESULT}); go on with it by --resume, or leave it out")
+    raise BadInput(f"{path} holds no finished training run (no {RESULT} in it or below); give run folders")
+
+
+def _elsewhere(path: Path) -> list[Path]:
+    """The trainings that a comparison or a sweep names."""
+    if (path / SWEPT).is_file():
+        with open(path / SWEPT, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            return [Path(row["path"]) for row in csv.DictReader(file)]
+    return [Path(run) for run in _told(path).get("facts", {}).get(ELSEWHERE, ())]
+
+
+def _check_seeds(runs: Sequence[Run]) -> None:
+    seen: dict[tuple[str, int], Run] = {}
+    for run in runs:
+        other = seen.setdefault((run.arm, run.seed), run)
+        if other is not run:
+            twice = f"{other.path} and {run.path} are both {run.arm} with seed {run.seed}"
+            raise BadInput(f"{twice}; give one of them, or runs of different seeds")
+
+
+def _check_comparable(runs: Sequence[Run]) -> None:
+    if not runs:
+        raise BadInput("there is no finished run to report; give one or more run folders")
+    first = runs[0]
+    for run in runs:
+        pair = f"{first.path} and {run.path} cannot be compared"
+        if run.data_key != first.data_key:
+            data = f"they used different data: {first.data} ({first.data_key}) and {run.data} ({run.data_key})"
+            raise BadInput(f"{pair}: {data}; give runs on the same data and splits")
+        if run.test_images != first.test_images:
+            sizes = f"they were tested on {first.test_images} and {run.test_images} images"
+            raise BadInput(f"{pair}: {sizes}; give runs with the same test images")
+
+
+def summarise(
+    runs: Sequence[Run], reference: str | None = None, match: str | None = None, facts: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The comparison as JSON holds it, "format": "nasaug-comparison/1".
+
+    Args:
+        reference: the arm that the others are compared to; default: `baseline` if there is one, else the first.
+        match: what the arms were given equal amounts of: epochs, compute, seconds, or other words; None: not said.
+        facts: of the comparison as a whole, kept under their names; "failed" is a list of {arm, seed, error},
+            "commands" the command lines it took (default: the runs' own).
+
+    Raises BadInput where the runs cannot be compared: other data, or the same arm and seed twice.
+    """
+    _check_comparable(runs)
+    _check_seeds(runs)
+    arms = {name: [run for run in runs if run.arm == name] for name in dict.fromkeys(run.arm for run in runs)}
+    if reference is None:
+        reference = "baseline" if "baseline" in arms else next(iter(arms))
+    if reference not in arms:
+        raise unknown("reference arm", reference, arms)
+    facts = dict(facts or {})
+    commands = facts.pop("commands", None) or dict.fromkeys(run.command for run in runs if run.command)
+    rows = [_arm(name, members) for name, members in arms.items()]
+    versus = _compare(arms, reference)
+    for row in rows:
+        row["versus"] = versus.get(row["arm"])
+        if row["versus"] and match == "compute":  # what is left is a part of a step
+            row["versus"]["per_percent"] = None
+    first = runs[0]
+    return {
+        "format": FORMAT, "reference": reference, "match": match, "level": LEVEL,
+        "comparisons": sum(v["p"] is not None for v in versus.values()),
+        "data": first.data, "data_key": first.data_key, "test_images": first.test_images,
+        "archs": list(dict.fromkeys(run.arch for run in runs)), "seeds": sorted({run.seed for run in runs}),
+        "commands": list(commands),
+        "arms": rows, "cost": _cost(runs), "failed": list(facts.pop("failed", None) or []), "facts": facts,
+    }  # fmt: skip
+
+
+def _arm(name: str, runs: Sequence[Run]) -> dict[str, Any]:
+    def values(field: str) -> list[Any]:
+        return [getattr(run, field) for run in runs]
+
+    def spread(field: str) -> dict[str, float | None] | None:
+        if None in values(field):
+            return None
+        mean, half = stats.interval(values(field), LEVEL)
+        return {"mean": mean, "half": half}
+
+    peaks = values("peak_memory")
+    return {
+        "arm": name, "n": len(runs), "seeds": sorted(values("seed")), "method": runs[0].method, "arch": runs[0].arch,
+        "test_top1": spread("test_top1"), "val_top1": spread("val_top1"), "train_top1": spread("train_top1"),
+        "macs": fmean(values("macs")), "params": fmean(values("params")), "epochs": fmean(values("epochs")),
+        "train_macs": fmean(values("train_macs")), "seconds": fmean(values("seconds")),
+        "peak_memory": None if None in peaks else max(peaks),
+        "devices": list(dict.fromkeys(values("device"))), "cost": _cost(runs),
+    }  # fmt: skip
+
+
+def _cost(runs: Sequence[Run]) -> dict[str, float]:
+    """Hours of training by the clock, on processors and on accelerators, and forward MACs, of all runs together."""
+    cpu = math.fsum(run.seconds for run in runs if run.on_cpu) / 3600
+    total = math.fsum(run.seconds for run in runs) / 3600
+    macs = math.fsum(run.train_macs for run in runs)
+    return {"runs": len(runs), "cpu_hours": cpu, "gpu_hours": total - cpu, "hours": total, "train_macs": macs}
+
+
+def _compare(arms: dict[str, list[Run]], reference: str) -> dict[str, dict[str, Any]]:
+    """Each other arm against the reference over the seeds that both have, by arm."""
+    base = {run.seed: run for run in arms[reference]}
+    pairs = {}
+    for name, runs in arms.items():
+        if name != reference:
+            pairs[name] = [(run, base[run.seed]) for run in sorted(runs, key=lambda r: r.seed) if run.seed in base]
+    tested = [name for name, shared in pairs.items() if len(shared) > 1]
+    found: dict[str, stats.Paired] = {}
+    for name, shared in pairs.items():
+        if shared:
+            ours, theirs = zip(*((a.test_top1, b.test_top1) for a, b in shared), strict=True)
+            found[name] = stats.paired(ours, theirs, max(1, len(tested)), LEVEL)
+    corrected = dict(zip(tested, stats.holm([found[name].p for name in tested]), strict=True))
+    known = {seed: run.correct() for seed, run in base.items()}
+    return {
+        name: _versus(shared, found.get(name), corrected.get(name), [known[b.seed] for _, b in shared])
+        for name, shared in pairs.items()
+    }
+
+
+_UNKNOWN = "difference low high p p_holm compute per_percent".split()  # where no seed is shared
+
+
+def _versus(
+    shared: list[tuple[Run, Run]], found: stats.Paired | None, p_holm: float | None, known: list[np.ndarray | None]
+) -> dict[str, Any]:
+    if found is None:
+        return {"n": 0, "seeds": [], "verdict": NOT_ENOUGH, "bootstrap": []} | dict.fromkeys(_UNKNOWN)
+    resampled = []
+    for (run, _), theirs in zip(shared, known, strict=True):
+        ours = run.correct()
+        if ours is not None and theirs is not None:
+            drawn = stats.bootstrap(ours, theirs, level=LEVEL)
+            resampled.append(
+                {"seed": run.seed, "difference": drawn.difference, "low": drawn.low, "high": drawn.high}
+            )
+    compute = _ratio([a.train_macs for a, _ in shared], [b.train_macs for _, b in shared])
+    equal = compute is None or abs(compute - 1) <= EQUAL_COMPUTE
+    return {
+        "n": found.n, "seeds": [run.seed for run, _ in shared], "difference": found.difference,
+        "low": found.low, "high": found.high, "p": found.p, "p_holm": p_holm,
+        "verdict": stats.verdict(found.n, found.difference, p_holm), "bootstrap": resampled,
+        "compute": compute, "per_percent": None if equal else found.difference / (100 * (compute - 1)),
+    }  # fmt: skip
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> float | None:
+    return sum(ours) / sum(theirs) if sum(theirs) > 0 else None
+
+
+_CSV = (
+    "arm", "seed", "method", "arch", "data", "test_top1", "test_images", "val_top1", "train_top1", "macs", "params",
+    "epochs", "train_macs", "seconds", "peak_memory", "device", "path",
+)  # fmt: skip
+
+
+def _csv(runs: Sequence[Run]) -> str:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(_CSV)
+    rows.writerows([getattr(run, field) for field in _CSV] for run in runs)
+    return text.getvalue()
+
+
+def write(folder: Path, summary: dict[str, Any], runs: Sequence[Run], name: str = "comparison") -> Path:
+    """Writes NAME.json, NAME.csv (a row a run) and NAME.html into `folder`; returns the page's path."""
+    shown = page(summary, runs)
+    files.write_json(folder / f"{name}.json", summary)
+    files.write_with_names(folder / f"{name}.csv", _csv(runs))
+    files.write_whole(folder / f"{name}.html", shown)
+    return folder / f"{name}.html"
+
+
+def command(paths: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
+    """Report the runs that `paths` name: print the table, and write the page `out` with its JSON and CSV beside it.
+
+    `out` defaults to report.html. Returns the summary. What a comparison wrote of itself into its folder
+    (reference, match, failed runs) is kept where that folder is the only path.
+    """
+    out = Path("report.html") if out is None else Path(out)
+    if out.suffix != ".html":
+        raise BadInput(f"--out {out}: give the path of a page, ending in .html")
+    if not paths:
+        raise BadInput("report needs run folders, like: nasaug report runs/train-1 runs/train-2")
+    runs = read_runs(paths)
+    told = _told(Path(paths[0])) if len(paths) == 1 else {}
+    place = {arm["arm"]: i for i, arm in enumerate(told.get("arms", ()))}
+    runs.sort(key=lambda run: place.get(run.arm, len(place)))
+    names, reference = Counter(run.arm for run in runs), told.get("reference")
+    facts = told.get("facts", {}) | {"failed": told.get("failed"), "commands": told.get("commands")}
+    summary = summarise(runs, reference if reference in names else None, told.get("match"), facts)
+    written = write(out.parent, summary, runs, out.stem)
+    say(table(summary))
+    say(f"page: {written}")
+    return summary
+
+
+def _told(folder: Path) -> dict[str, Any]:
+    path = folder / "comparison.json"
+    return files.read_json(path, FORMAT) if path.is_file() else {}

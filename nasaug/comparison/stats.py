@@ -1,0 +1,129 @@
+"""Statistics of a comparison over seeds: intervals, paired differences, corrections, and the verdict in words.
+
+Accuracies and differences are in percent points throughout. Knows nothing of runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..reporting.wording import BETTER, ENOUGH, NOT_ENOUGH, NOT_SHOWN, WORSE
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """The mean of a - b over `n` pairs, with its t interval and p value (two-sided; uncorrected).
+
+    low, high and p are None for a single pair, which tells nothing of the spread.
+    """
+
+    n: int
+    difference: float
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """Accuracy of a minus that of b on the same images, and its percentile interval."""
+
+    difference: float
+    low: float
+    high: float
+
+
+def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float | None]:
+    """The mean and the half width of Student's t interval around it; None for the width of a single value.
+
+    Raises ValueError where there is no value, or one that is not finite.
+    """
+    x = _finite(values)
+    if len(x) == 1:
+        return float(x[0]), None
+    return float(x.mean()), _t(level, len(x) - 1) * _standard_error(x)
+
+
+def paired(a: Sequence[float], b: Sequence[float], comparisons: int = 1, level: float = 0.95) -> Paired:
+    """The mean difference a - b of pairs (same seed) by the paired t test.
+
+    The interval is Bonferroni's: with `comparisons` of them, all hold together at `level`. The p value is of this
+    pair of arms alone; `holm` corrects a family of them. Raises ValueError where the lengths differ.
+    """
+    if len(a) != len(b):
+        raise ValueError(f"pairs are needed, not {len(a)} and {len(b)} values")
+    if comparisons < 1:
+        raise ValueError(f"comparisons must be 1 or more, not {comparisons}")
+    d = _finite(a) - _finite(b)
+    mean, half = interval(d, 1 - (1 - level) / comparisons)
+    if half is None:
+        return Paired(1, mean, None, None, None)
+    return Paired(len(d), mean, mean - half, mean + half, _p_value(mean, _standard_error(d), len(d) - 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p values (Scandinavian Journal of Statistics 6, 1979), in the order given."""
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def bootstrap(
+    correct_a: ArrayLike, correct_b: ArrayLike, draws: int = 2000, seed: int = 0, level: float = 0.95
+) -> Bootstrap:
+    """The paired bootstrap over test images of one seed's difference in accuracy, with its percentile interval.
+
+    `correct_a` and `correct_b` say whether each image is right, in the same order. An image that both or neither
+    get right adds 0 to the difference, so a resample is one draw of how many of each of three kinds it has.
+    """
+    a, b = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
+    if a.shape != b.shape or a.ndim != 1 or not len(a):
+        raise ValueError(f"two rows of the same images are needed, not shapes {a.shape} and {b.shape}")
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    shares = np.array([only_a, only_b, len(a) - only_a - only_b]) / len(a)
+    drawn = np.random.default_rng(seed).multinomial(len(a), shares, size=draws)
+    low, high = np.percentile(100 * (drawn[:, 0] - drawn[:, 1]) / len(a), [50 * (1 - level), 50 * (1 + level)])
+    return Bootstrap(100 * (only_a - only_b) / len(a), float(low), float(high))
+
+
+def verdict(seeds: int, difference: float, p: float | None, alpha: float = 0.05) -> str:
+    """What may be said of a difference over `seeds` pairs, whose p value is corrected (Holm) for all comparisons."""
+    if seeds < ENOUGH or p is None:
+        return NOT_ENOUGH
+    if p >= alpha:
+        return NOT_SHOWN
+    return BETTER if difference > 0 else WORSE
+
+
+def _finite(values: Sequence[float]) -> np.ndarray:
+    x = np.asarray(values, float)
+    if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
+        raise ValueError(f"one or more finite values are needed, not {values!r:.200}")
+    return x
+
+
+def _standard_error(x: np.ndarray) -> float:
+    return float(x.std(ddof=1)) / math.sqrt(len(x))
+
+
+def _t(level: float, freedom: int) -> float:
+    """The t value that a share `level` of Student's distribution lies within, on both sides."""
+    from scipy.special import stdtrit  # what scipy.stats.t.ppf calls, without the second that scipy.stats takes to load
+
+    return float(stdtrit(freedom, (1 + level) / 2))
+
+
+def _p_value(mean: float, error: float, freedom: int) -> float:
+    """Two-sided p value of a mean under the hypothesis that it is 0."""
+    from scipy.special import stdtr
+
+    if error == 0:  # all pairs differ by the same
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stdtr(freedom, -abs(mean) / error))

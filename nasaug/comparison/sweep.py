@@ -1,0 +1,281 @@
+"""`sweep`: which magnitude of augmentation a network wants, by its size; and the curve that follows."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from ..arch import archfile
+from ..arch.archfile import ArchFile
+from ..arch.cost import cost
+from ..arch.derived import below
+from ..arch.plan import Plan, plan
+from ..arch.space import Arch
+from ..augment import USUAL, at_magnitude
+from ..config.layers import load
+from ..core.errors import BadInput, RunFault, unknown
+from ..core.progress import say
+from ..core.streams import command_line
+from ..core.units import format_quantity, parse_quantity
+from ..reporting.wording import failures
+from ..rundirs.folder import RunDir, without_passwords
+from ..training.begin import begun_record, other_data, refuse_existing, refuse_others, resumed, stopping, write_job
+from ..training.device import open_runtime
+from ..training.job import job_for
+from ..training.provenance import warn_of_curves
+from ..training.recipe import CHANGE_NOTHING, Recipe
+from ..training.teaching import check_teacher
+from ..training.train import Request, fitted
+from .cells import (
+    Cell,
+    Sets,
+    check_begun,
+    check_options,
+    folder_name,
+    held,
+    key_of,
+    plain_name,
+    read_data,
+    resume_command,
+    train_missing,
+)
+from .compare import arms_of
+from .pruners import PRUNERS, RIVALS, Pruning, saved
+from .sweep_results import magnitude_of, summarise, table, write
+
+CELLS, SIZES = Path("cells"), Path("sizes")
+STEPS = 400  # of the width ladder that sizes are sought on
+NEAR = 0.1  # how far a net's MACs may lie from the size asked for
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to sweep over, beside the recipe; None: not given."""
+
+    arch: str | None
+    sizes: str | None
+    policies: str | None
+    methods: str | None
+    seeds: int | None
+    jobs: int | None
+    cells: Path | None
+    resolution: int | None
+    pruner: str | None
+
+
+DEFAULTS = {
+    "arch": "mobilenetv2", "sizes": "0.1M,0.25M,0.6M,1.5M,3M", "policies": "0,4,9,14", "methods": "baseline",
+    "seeds": 3, "resolution": None, "pruner": "none", "nets_data": None, "curves": {},
+}  # fmt: skip
+
+
+def command(asked: Asked, common) -> None:
+    """Check everything, train every cell that is not there yet, and write the table, the curve and the pictures."""
+    check_options(asked, common, "a sweep")
+    if asked.pruner is not None and asked.pruner not in PRUNERS:
+        raise unknown("--pruner", asked.pruner, PRUNERS)
+    sets = Sets()
+    cells = None if asked.cells is None else str(asked.cells.resolve())
+    given = {name: getattr(asked, name, None) for name in DEFAULTS} | {"cells": cells}
+    if common.resume:
+        with resumed("sweep", common, asked) as (run, job, common, _):
+            sets.begun = begun_record(run, load(run.path / "recipe.toml", Recipe))
+            setting, common = _resumed(given, common, run, job)
+            nets = [archfile.read(str(run.path / SIZES / name)) for name in setting["nets"]]
+            return _finish(nets, setting, common, run, asked.jobs, sets)
+    refuse_existing(common.run)
+    setting = DEFAULTS | {name: value for name, value in given.items() if value is not None} | {
+        "set": list(common.set), "recipe": common.recipe, "data": common.data, "cells": cells,
+        "nets_data": data_of(DEFAULTS["sizes"] if asked.sizes is None else asked.sizes),
+    }  # fmt: skip
+    plain = common.settings({}, arm="baseline", data=setting["nets_data"])
+    nets = nets_of(setting, plain, asked.arch)
+    setting["nets"] = [f"{net.name}.json" for net in nets]
+    policies = _check_policies(setting["policies"])
+    setting["curves"] = _curves(policies)
+    if setting["pruner"] != "none" and len(policies) <= RIVALS:
+        rule = f"ends a policy when {RIVALS} others have ended, and this sweep has {len(policies)}"
+        raise BadInput(f"--pruner {setting['pruner']} {rule}; give more by --policies, or --pruner none")
+    made = make_cells(nets, setting, common, Path("."), sets)
+    if asked.cells:
+        check_begun(made)
+    with RunDir.create("sweep", plain, common.run) as run, stopping("sweep", run):
+        (run.path / SIZES).mkdir()
+        for net, name in zip(nets, setting["nets"], strict=True):
+            net.save(run.path / SIZES / name)
+        write_job(run, "sweep", read_data(plain, nets[0], sets).record, **setting)
+        _finish(nets, setting, common, run, asked.jobs, sets)
+
+
+def _resumed(given: dict, common, run: RunDir, job: dict) -> tuple[dict, Any]:
+    """The settings that a sweep was begun with, and the options that say them. Raises BadInput, naming what differs,
+    for others."""
+    setting = DEFAULTS | job
+    data = other_data(common.data, load(run.path / "recipe.toml", Recipe))
+    now = given | {"set": held(common.set) or None, "recipe": common.recipe, "data": data}
+    refuse_others(run.path, setting | {"set": held(setting["set"])}, now)
+    data = setting["data"] if common.data is None else common.data  # loading them checks that they are the same
+    common = replace(common, set=(*setting["set"], *common.set), recipe=setting["recipe"], data=data)
+    # of a recipe edited since, say
+    run.check_settings(common.settings({}, arm="baseline", data=setting["nets_data"]), CHANGE_NOTHING)
+    for path_, curve in _curves(_check_policies(setting["policies"])).items():
+        if setting["curves"] and setting["curves"].get(path_) != curve:
+            raise BadInput(f"the curve {path_} is another than when {run.path} began; restore it, or start anew")
+    return setting, common
+
+
+# --- sizes and policies ----------------------------------------------------------------------------------------
+
+
+def _items(sizes: str) -> list[str]:
+    return [part.strip() for part in sizes.split(",") if part.strip()]
+
+
+def data_of(sizes: str) -> str | None:
+    """The data set that the arch files among the sizes name, where that is one."""
+    named = {archfile.read(item).facts.get("data") for item in _items(sizes) if archfile.is_path(item)}
+    return named.pop() if len(named) == 1 else None
+
+
+def nets_of(setting: dict, recipe: Recipe, arch: str | None = None) -> list[ArchFile]:
+    """The nets to train, ascending in MACs: arch files, or --arch (`arch`, where it was given) with all its widths
+    scaled to a size.
+
+    Raises BadInput for a size that no width reaches, with the nearest that there are, and for nets that are alike."""
+    sizes, px = setting["sizes"], setting["resolution"]
+    base = fitted(Request("sweep", setting["arch"], None, False, px), recipe)
+    scaled = None
+    nets = []
+    for item in _items(sizes):
+        if archfile.is_path(item):
+            net = fitted(Request("sweep", item, None, False, px), recipe)
+        else:
+            scaled = scaled or _scaled(base.plan)
+            net = _of_size(item, scaled, base)
+        name = plain_name(net.name).strip(".") or "net"  # of a file too
+        for other in nets:
+            if other.plan == net.plan:
+                raise BadInput(f"--sizes {item}: that is the same net as {other.name}; give each once")
+            if other.name == name:
+                raise BadInput(f"--sizes {item}: two nets are named {name}; give one another name in its arch file")
+        if net.start is not None:
+            say(f"{name}: fresh weights, as all nets of a sweep have; those in {net.start} are left aside")
+        nets.append(replace(net, name=name, space=None, arch=None, supernet=None, weights=None))
+    if not nets:
+        raise BadInput(f"--sizes {sizes!r}: give one or more, like 0.1M,0.6M,3M")
+    if arch is not None and scaled is None:
+        raise BadInput(f"--arch {arch}: all --sizes are arch files, so it is of no use; leave it out, or give a size")
+    return sorted(nets, key=lambda net: cost(net.plan).macs)
+
+
+def _scaled(base: Plan) -> dict[int, Plan]:
+    """MACs to the net of a space of one width factor, resolution and depth held alike."""
+    space, _ = below(base, tuple(i / STEPS for i in range(1, STEPS)))
+    plans = (plan(space, Arch(space.name, (w,)), base.classes) for w in space.axes[0].choices)
+    return {cost(p).macs: p for p in plans}
+
+
+def _of_size(asked: str, scaled: dict[int, Plan], base: ArchFile) -> ArchFile:
+    try:
+        macs = parse_quantity(asked, "macs")
+    except BadInput as error:
+        raise BadInput(f"--sizes: {error}, or the path of an arch file") from None
+    nearest = min(scaled, key=lambda m: abs(m - macs))
+    if abs(nearest - macs) > NEAR * macs:
+        near = [max((m for m in scaled if m < macs), default=None), min((m for m in scaled if m > macs), default=None)]
+        shown = " and ".join(format_quantity(m, "macs") for m in near if m is not None)
+        whose = f"no width of {base.name} at {base.plan.resolution} px has as many MACs; the nearest: {shown}"
+        raise BadInput(f"size {asked}: {whose}; give that by --sizes, or another --arch or --resolution")
+    return ArchFile(scaled[nearest], f"{base.name}-{asked}")
+
+
+def _check_policies(policies: str) -> list[str]:
+    names = [name.strip() for name in policies.split(",") if name.strip()]
+    for name in names:
+        if "@" in name:
+            raise BadInput(f"--policies {name}: what a sweep names by METHOD@POLICY has no @; move or rename the file")
+    if not names or len({magnitude_of(name) for name in names}) < len(names):
+        raise BadInput(f"--policies {policies!r}: give one or more, each once, like 0,4,9,0:9")
+    return names
+
+
+def _curves(policies: list[str]) -> dict[str, Any]:
+    """What the policies' files hold."""
+    return {policy: magnitude_of(policy).to_plain() for policy in policies if policy.endswith(".json")}
+
+
+def make_cells(nets: list[ArchFile], setting: dict, common, folder: Path, sets: Sets) -> list[Cell]:
+    """All cells, seed by seed. An arm is METHOD@POLICY."""
+    runtime, cells, known = open_runtime(common.device), [], {}
+    where = Path(setting["cells"]) if setting["cells"] else folder / CELLS
+    methods, policies = arms_of(setting["methods"]), _check_policies(setting["policies"])
+    plain = {method: _plain(method, setting, common) for method in methods}
+    for method, recipe in plain.items():
+        if recipe.data != plain[methods[0]].data:
+            raise BadInput(f"--methods {method}: it changes the data; do that for all, by --data or --set")
+    data = read_data(plain[methods[0]], nets[0], sets)
+    for seed in range(setting["seeds"]):
+        for net, name in zip(nets, setting["nets"], strict=True):
+            for method, policy in product(methods, policies):
+                recipe = _at(replace(plain[method], seed=seed, arm=f"{method}@{policy}"), policy, cost(net.plan).macs)
+                if seed == 0:
+                    job_for(net, recipe, runtime, len(data.train))
+                    check_teacher(net, recipe, partial(read_data, recipe, net, sets))
+                key = key_of(net, "", recipe, data)
+                # a curve may give this net what another policy does: one training serves both
+                place = where / folder_name(f"{net.name}_{recipe.arm}", seed, key)
+                first, place = known.setdefault(key, (method, place))
+                if first != method:
+                    alike = f"--methods: {first} and {method} are the same training at magnitude {policy}"
+                    raise BadInput(f"{alike}; leave one of them out")
+                cells.append(Cell(recipe.arm, seed, recipe, folder / SIZES / name, place))
+    return cells
+
+
+def _plain(method: str, setting: dict, common) -> Recipe:
+    """The method's recipe before a magnitude is set. Raises BadInput for one with a magnitude of its own."""
+    recipe = common.settings({}, arm=method, data=setting["nets_data"])
+    view = recipe.views["train"]
+    if recipe.difficulty.policy == "drive":
+        raise BadInput(f"--methods {method}: its teacher decides on the magnitude; use compare for it")
+    if view.policy == "randaugment" and view.magnitude != USUAL:
+        own = f"the training view has magnitude {view.magnitude.to_plain()}"
+        raise BadInput(f"--methods {method}: {own}, and a sweep's policies set it; leave it out")
+    return recipe
+
+
+def _at(recipe: Recipe, policy: str, macs: int) -> Recipe:
+    """The recipe with the policy's magnitude for a net of so many MACs."""
+    try:
+        view = at_magnitude(recipe.views["train"], magnitude_of(policy).of_net(macs))
+        return replace(recipe, views=recipe.views | {"train": view})
+    except BadInput as error:
+        raise BadInput(f"{recipe.arm}: {error}") from None
+
+
+def _finish(nets: list[ArchFile], setting: dict, common, run: RunDir, jobs: int | None, sets: Sets) -> None:
+    cells = make_cells(nets, setting, common, run.path, sets)
+    policies, methods = _check_policies(setting["policies"]), arms_of(setting["methods"])
+    grid = f"{len(nets)} sizes x {len(policies)} policies x {len(methods)} methods x {setting['seeds']} seeds"
+    followed = [(f"--policies {p}", magnitude_of(p)) for p in policies if p.endswith(".json")]
+    warn_of_curves(followed, partial(read_data, cells[0].recipe, nets[0], sets))
+    pruning = None if setting["pruner"] == "none" else Pruning(setting["pruner"], cells, run.path)
+    failed = train_missing(cells, grid, run, common.device, jobs, sets, pruning)
+    done, out = [cell for cell in cells if cell.finished], pruning.out if pruning else {}
+    summary = summarise(done, nets, policies, methods, out) | {
+        "failed": failed, "pruned": {"pruner": setting["pruner"], **saved(cells, out)},
+        "command": without_passwords(command_line(*sys.orig_argv)),
+    }  # fmt: skip
+    write(run.path, summary, done)
+    say(table(summary))
+    for told in failures(summary):
+        say(f"failed: {told}")
+    say(f"figures, heat map and curve in {run.path}: sweep.json, sweep.csv, sweep.png, curve-METHOD.json")
+    if failed:
+        raise RunFault(f"{len(failed)} of {len(cells)} cells failed; try them again with {resume_command(run)}")
+    sizes = [net.name for net in nets]
+    run.finish({"cells": len(cells), "sizes": sizes, "policies": policies, "methods": methods, "pruned": len(out)})

@@ -1,0 +1,295 @@
+"""What came of a sweep: the best policy of each size, the curve that follows, their table and pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from ..arch.archfile import ArchFile
+from ..arch.cost import cost
+from ..config.schedule import CURVE, Constant, Curve, Schedule, from_ends
+from ..core import files
+from ..core.errors import BadInput
+from ..core.units import format_duration, format_quantity
+from ..reporting import wording
+from ..reporting.wording import percent
+from ..rundirs.folder import RunDir
+from . import stats
+from .cells import Cell, plain_name
+from .pruners import Policy, parts
+from .report import SWEPT
+
+FORMAT = "nasaug-sweep/1"
+LINE = ("intercept", "slope", "low", "high")  # what a curve's file says of it
+
+
+def magnitude_of(policy: str) -> Schedule:
+    """RandAugment's magnitude: a number, a:b from a to b over training, or the file of a curve."""
+    if policy.endswith(".json"):
+        return Schedule.parse(policy)
+    try:
+        return from_ends(policy)
+    except BadInput as error:
+        raise BadInput(f"policy {error}; or give a curve's JSON file") from None
+
+
+def constants(policies: Iterable[str]) -> dict[str, float]:
+    """Those that are one magnitude throughout, and which, however it was written."""
+    numbers = [policy for policy in policies if not policy.endswith(".json")]
+    return {p: m.value for p in numbers if isinstance(m := magnitude_of(p), Constant)}
+
+
+def summarise(
+    cells: list[Cell], nets: list[ArchFile], policies: list[str], methods: list[str], out: dict[Policy, dict]
+) -> dict[str, Any]:
+    """Means by method, size and policy; the best policy of each size by validation; the fitted curves.
+
+    Policies that are `out`, by what is known of their pruning, can be neither best nor on a curve."""
+    results = {}
+    for cell in cells:
+        size, method, policy = parts(cell)
+        results[method, size, policy, cell.seed] = RunDir(cell.path).result()
+    facts = _facts(cells, list(results.values()))
+    rows = []
+    for method in methods:
+        for net in nets:
+            row = {"method": method, "size": net.name, "macs": cost(net.plan).macs, "policies": {}}
+            for policy in policies:
+                here = (method, net.name, policy)
+                found = {key[3]: r for key, r in sorted(results.items()) if key[:3] == here}
+                pruned = out.get((net.name, method, policy))
+                if found or pruned:
+                    row["policies"][policy] = _cell_row(found) | ({"pruned": pruned} if pruned else {})
+            if _running(row["policies"]):
+                row["best"] = _best(_running(row["policies"]))
+                rows.append(row)
+    curves = {method: fit([row for row in rows if row["method"] == method]) for method in methods}
+    return {"format": FORMAT, "rows": rows, "curves": curves, "policies": policies, **facts}
+
+
+def _facts(cells: list[Cell], results: list[dict]) -> dict[str, str]:
+    """The data that all were trained on. Raises BadInput for a cell of other images, as where a folder was added to."""
+    told = [{key: result[key] for key in ("data", "data_key", "test_images")} for result in results]
+    for cell, facts in zip(cells, told, strict=True):
+        if facts != told[0]:
+            other = f"{cell.path} has other images of {facts['data']} than {cells[0].path}"
+            raise BadInput(f"{other}; remove the older one, or start anew with other --cells")
+    return {"data": told[0]["data"], "data_key": told[0]["data_key"]}
+
+
+def _cell_row(found: dict[int, dict]) -> dict:
+    """What the seeds of one size, method and policy came to."""
+    row: dict[str, Any] = {"seeds": list(found)}
+    for key in ("val_top1", "test_top1", "train_top1") if found else ():
+        values = [r[key] for r in found.values()]
+        mean, half = stats.interval(values)
+        row[key] = {"mean": mean, "half": half, "values": values}
+    return row
+
+
+def _running(policies: dict[str, dict]) -> dict[str, dict]:
+    """Those in the running: not pruned."""
+    return {policy: cell for policy, cell in policies.items() if "pruned" not in cell}
+
+
+def shared_seeds(policies: Iterable[dict]) -> list[int]:
+    """Those with which all of them were trained."""
+    sets = [set(cell["seeds"]) for cell in policies]
+    return sorted(set.intersection(*sets)) if sets else []
+
+
+def _values(cell: dict, key: str, seeds: list[int]) -> list[float]:
+    return [cell[key]["values"][cell["seeds"].index(seed)] for seed in seeds]
+
+
+def _best(policies: dict[str, dict]) -> dict:
+    """The policy with the best mean validation accuracy over the seeds that all have (the first of those that tie),
+    and its test accuracy against magnitude 0's, seed by seed: the interval is that of one comparison."""
+    seeds = shared_seeds(policies.values())
+    top1 = {policy: fmean(_values(cell, "val_top1", seeds or cell["seeds"])) for policy, cell in policies.items()}
+    name = max(top1, key=top1.__getitem__)
+    found = {"policy": name, "test_top1": policies[name]["test_top1"]["mean"]}
+    plain = next((policy for policy, magnitude in constants(policies).items() if magnitude == 0), name)
+    both = shared_seeds([policies[name], policies[plain]])
+    if plain != name and len(both) > 1:
+        paired = stats.paired(*(_values(policies[policy], "test_top1", both) for policy in (name, plain)))
+        found["over_none"] = {"difference": paired.difference, "low": paired.low, "high": paired.high}
+    return found
+
+
+def fit(rows: list[dict]) -> dict | None:
+    """The best constant magnitude as a straight line in log10(MACs): one point a size and seed, the best on validation,
+    the lowest of those that tie.
+
+    None where two sizes, or two magnitudes, are not there; one that was pruned has lost to the others, whatever the
+    seed. `p` is of a slope of 0: a curve that is a constant."""
+    points, judged = [], []
+    for row in rows:
+        constant = {m: row["policies"][p] for p, m in constants(row["policies"]).items()}
+        kept = {m: r for m, r in sorted(constant.items()) if "pruned" not in r}
+        seeds = shared_seeds(kept.values()) if len(constant) > 1 else []
+        judged += [len(seeds)] * bool(seeds)
+        for seed in seeds:
+            val = {m: _values(r, "val_top1", [seed])[0] for m, r in kept.items()}
+            points.append((math.log10(row["macs"]), max(val, key=val.__getitem__)))
+    if len({x for x, _ in points}) < 2 or len(points) < 3:
+        return None
+    from scipy.stats import linregress, t
+
+    magnitudes = sorted({y for _, y in points})
+    if len(magnitudes) > 1:
+        line = linregress([x for x, _ in points], [y for _, y in points])
+        slope, intercept, p = line.slope, line.intercept, line.pvalue
+        half = t.ppf(0.975, len(points) - 2) * line.stderr
+    else:  # all want the same: a constant, of whose slope scipy gives neither spread nor p value
+        slope, intercept, p, half = 0.0, magnitudes[0], 1.0, 0.0
+    return {
+        "slope": slope, "intercept": intercept, "low": magnitudes[0], "high": magnitudes[-1], "slope_half": half,
+        "p": p, "points": points, "distinct": bool(abs(slope) > half), "seeds": min(judged),
+        "constant": fmean(y for _, y in points),
+    }  # fmt: skip
+
+
+def verdict(curve: dict) -> str:
+    """Whether the curve can be told from the best constant."""
+    if curve["seeds"] < wording.ENOUGH:
+        return f"{wording.NOT_ENOUGH} ({wording.ENOUGH}) to tell it from a constant {curve['constant']:.1f}"
+    return f"it {'differs from' if curve['distinct'] else 'cannot be told from'} a constant {curve['constant']:.1f}"
+
+
+def table(summary: dict) -> str:
+    """A heat map in letters: validation top-1 of each size and policy, the best of each size starred and told with its
+    test top-1."""
+    policies, lines = summary["policies"], []
+    shown = {id(row): [_shown(row, policy) for policy in policies] for row in summary["rows"]}
+    widths = [2 + max(map(len, column)) for column in zip(policies, *shown.values(), strict=True)]
+    first = 2 + max(len(row["size"]) for row in summary["rows"])
+    for row in summary["rows"]:
+        if not lines or lines[-1][0] != row["method"]:
+            lines.append((row["method"], f"{row['method']}, validation top-1 by magnitude"))
+            head = _aligned(policies, widths)
+            lines.append((row["method"], f"{'size':{first}s}{'MACs':>8s}{head}  best: test top-1, over magnitude 0"))
+        best, over = row["best"], row["best"].get("over_none")
+        told = f"{best['policy']}: {percent(row['policies'][best['policy']]['test_top1'])}"
+        told += f", {over['difference']:+.2f} [{over['low']:+.2f}, {over['high']:+.2f}]" if over else ""
+        macs = format_quantity(row["macs"], "macs")
+        lines.append((row["method"], f"{row['size']:{first}s}{macs:>8s}{_aligned(shown[id(row)], widths)}  {told}"))
+    for method, curve in summary["curves"].items():
+        if curve is None:
+            needed = "two sizes, three points (sizes x seeds) and two constant magnitudes"
+            lines.append((method, f"{method}: no curve, which needs {needed}"))
+            continue
+        slope = f"{curve['slope']:+.2f} ± {curve['slope_half']:.2f} a factor of ten in MACs"
+        lines.append((method, f"{method}: best magnitude {slope}, p = {curve['p']:.2g}: {verdict(curve)}"))
+    return "\n".join([*(line for _, line in lines), *_pruned_told(summary["pruned"])])
+
+
+def _aligned(texts: list[str], widths: list[int]) -> str:
+    return "".join(f"{text:>{width}s}" for text, width in zip(texts, widths, strict=True))
+
+
+def _shown(row: dict, policy: str) -> str:
+    cell = row["policies"].get(policy)
+    if cell is None:
+        return "-"
+    if "pruned" in cell:
+        return f"{cell['pruned']['val_top1']:.2f} pruned"
+    most = max(len(other["seeds"]) for other in row["policies"].values())
+    some = f" ({len(cell['seeds'])})" if len(cell["seeds"]) < most else ""  # with fewer seeds than others
+    return f"{cell['val_top1']['mean']:.2f}{'*' if policy == row['best']['policy'] else ''}{some}"
+
+
+def _pruned_told(pruned: dict) -> list[str]:
+    if not pruned["policies"]:
+        return []
+    cells = f"{pruned['cells']} of {pruned['of']} trainings were left out or cut short"
+    time = f"saved about {format_duration(pruned['seconds'])} of training"
+    return [f"pruned by {pruned['pruner']}: {cells}, which {time}; a policy that is pruned may have recovered"]
+
+
+def write(folder: Path, summary: dict, cells: list[Cell]) -> None:
+    """sweep.json, sweep.csv (a row a finished cell; of a policy that was pruned, the epoch at which), sweep.png, and a
+    curve for each method that has one."""
+    files.write_json(folder / "sweep.json", summary)
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow("size arm seed macs val_top1 test_top1 train_top1 seconds path pruned".split())
+    pruned = {
+        (row["size"], f"{row['method']}@{policy}"): cell["pruned"]["epoch"]
+        for row in summary["rows"] for policy, cell in row["policies"].items() if "pruned" in cell
+    }  # fmt: skip
+    for cell in cells:
+        r = RunDir(cell.path).result()
+        figures = (r[key] for key in ("macs", "val_top1", "test_top1", "train_top1", "seconds"))
+        epoch = pruned.get((cell.arch.stem, cell.arm))
+        rows.writerow([cell.arch.stem, cell.arm, cell.seed, *figures, cell.path, epoch])
+    files.write_with_names(folder / SWEPT, text.getvalue())
+    for method, curve in summary["curves"].items():
+        if curve is not None:
+            kept = {key: curve[key] for key in LINE}
+            facts = {"data": summary["data"], "data_key": summary["data_key"]}
+            name = plain_name(method, summary["curves"])
+            files.write_json(folder / f"curve-{name}.json", {"format": CURVE, **kept, **facts})
+    plot(folder / "sweep.png", summary)
+
+
+def plot(path: Path, summary: dict) -> None:
+    """Heat maps of validation top-1 below each size's best, and the fitted curves beside them."""
+    from matplotlib.figure import Figure
+
+    methods = [method for method in summary["curves"] if any(row["method"] == method for row in summary["rows"])]
+    policies = summary["policies"]
+    figure = Figure(figsize=(max(9, 5 + 0.8 * len(policies)), 1 + 3 * len(methods)), layout="constrained")
+    for part, method in zip(figure.subfigures(len(methods), 1, squeeze=False)[:, 0], methods, strict=True):
+        part.suptitle(_short(method, 80))
+        left, right = part.subplots(1, 2)
+        left.set(xlabel="magnitude", title="validation top-1 below the size's best")
+        _plot_grid(left, [row for row in summary["rows"] if row["method"] == method], policies)
+        _plot_curve(right, summary["curves"][method])
+    with files.whole_file(path) as file:
+        figure.savefig(file, dpi=150, format="png")
+
+
+def _short(name: str, most: int) -> str:
+    """The end of a name, which tells paths apart."""
+    name = files.shown(name)
+    return name if len(name) <= most else "…" + name[1 - most :]
+
+
+def _plot_grid(axes: Any, rows: list[dict], policies: list[str]) -> None:
+    """Colours and figures; hatched where a policy was pruned, which has no figure of a whole training."""
+    means = [{p: cell["val_top1"]["mean"] for p, cell in _running(row["policies"]).items()} for row in rows]
+    grid = [[mean.get(policy, math.nan) - max(mean.values()) for policy in policies] for mean in means]
+    worst = min(-0.01, *(value for line in grid for value in line if not math.isnan(value)))
+    axes.imshow(grid, cmap="viridis", aspect="auto", vmin=worst, vmax=0)
+    labels = [_short(policy, 16) for policy in policies]
+    slant = {"rotation": 30, "ha": "right"} if max(map(len, labels)) > 6 else {}
+    axes.set_xticks(range(len(policies)), labels, **slant)
+    axes.set_yticks(range(len(rows)), [format_quantity(row["macs"], "macs") for row in rows])
+    for y, line in enumerate(grid):
+        for x, value in enumerate(line):
+            ink = "white" if value < 0.6 * worst else "black"  # the lower end of the colours is dark
+            if "pruned" in rows[y]["policies"].get(policies[x], {}):
+                axes.fill_between([x - 0.5, x + 0.5], y - 0.5, y + 0.5, facecolor="none", edgecolor="grey", hatch="//")
+                axes.text(x, y, "pruned", ha="center", va="center", backgroundcolor="white")
+            elif not math.isnan(value):
+                axes.text(x, y, f"{value:.2f}", ha="center", va="center", color=ink)
+
+
+def _plot_curve(axes: Any, curve: dict | None) -> None:
+    axes.set(xlabel="MACs", ylabel="best magnitude", xscale="log")
+    if curve is None:
+        axes.set_title("no curve")
+        return
+    xs = [x for x, _ in curve["points"]]
+    axes.plot([10**x for x in xs], [y for _, y in curve["points"]], "o", alpha=0.4)
+    fitted = Curve(*(curve[key] for key in LINE))
+    along = [10 ** (min(xs) + (max(xs) - min(xs)) * i / 100) for i in range(101)]
+    axes.plot(along, [fitted.of_net(macs)(0.0) for macs in along], "-")
+    axes.set_ylim(-1, max(y for _, y in curve["points"]) + 1)
+    axes.set_title(f"slope {curve['slope']:+.2f} ± {curve['slope_half']:.2f}, p = {curve['p']:.2g}")

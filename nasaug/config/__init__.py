@@ -1,0 +1,1 @@
+"""Recipes as layers of TOML over a dataclass, and values that change over a training."""

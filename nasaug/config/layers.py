@@ -1,0 +1,354 @@
+"""Recipes: strict TOML to a frozen dataclass that the caller hands in, and back.
+
+A recipe is built in layers, each laid over the last: what its `base` says, the file, the differences
+("arms") and `--set` overrides. Tables merge key by key, but a table that names its `kind` is one value and
+replaces what was there. A table's `base` is another beside it, which says what the table leaves out. This module
+knows no key but `base`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import math
+import operator
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..core.errors import BadInput, unknown
+from ..core.files import bundled, read_toml
+
+T = TypeVar("T")
+Table = dict[str, Any]
+Layer = tuple[str, Table]  # where it was written, what it says
+
+
+def load(
+    name: str | Path | None, schema: type[T], sets: Sequence[str] = (), differences: Sequence[str] = (),
+    under: Sequence[str] = (), options: Sequence[str] = (),
+) -> T:  # fmt: skip
+    """The instance of the dataclass `schema` that a recipe describes.
+
+    `name` is a path or a shipped recipe (None: the schema's defaults), `differences` are arms, each a path or
+    a shipped arm, with values of its own like "netaug:share=0.25,sort=false", or several joined by "+", and `sets` are
+    overrides like "netaug.ladder=factors"; `under` and `options` (of a command) are written like them: the one holds
+    where nothing else says the key, the other over all but `sets`.
+    Raises BadInput, one line with the dotted key, for whatever is unknown, of a wrong type or in conflict.
+    """
+    layers = [("the arch file", _parse_set(item)) for item in under]
+    layers += [] if name is None else _file_layers(_find(str(name), "recipe"), ())
+    layers += _arm_layers(differences, schema)
+    layers += [("the command's options", _parse_set(item)) for item in options]
+    layers += [("--set", _parse_set(item)) for item in sets]
+    return _build(_filled(_merged(layers), (), layers), schema, layers)
+
+
+def to_dict(instance: Any) -> Table:
+    """The recipe as plain TOML values; None is left out, so a field that may be None has None as default."""
+    values = ((field.name, getattr(instance, field.name)) for field in dataclasses.fields(instance))
+    return {name: _plain(value) for name, value in values if value is not None}
+
+
+def dump(instance: Any) -> str:
+    """The recipe as TOML text, from which `load` makes an equal instance."""
+    import tomli_w
+
+    return tomli_w.dumps(to_dict(instance))
+
+
+def flatten(table: Table, prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} as {"a.b": 1}; an empty table is a value."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        nested = isinstance(value, dict) and value
+        flat |= flatten(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return flat
+
+
+def differing(begun: Any, asked: Any, aside: Sequence[str] = ()) -> list[str]:
+    """The keys in which two recipes differ, each with both values; without those named `aside`."""
+    one, two = flatten(to_dict(begun)), flatten(to_dict(asked))
+    return [
+        f"{key} (begun with {one.get(key, 'none')}, asked {two.get(key, 'none')})"
+        for key in sorted((one.keys() | two.keys()).difference(aside))
+        if one.get(key) != two.get(key)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "to_plain"):
+        return value.to_plain()
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _find(name: str, kind: str) -> Path:
+    """A recipe's or an arm's file: the path itself if there is one, else the shipped file of that name."""
+    folder = bundled("recipes") / ("arms" if kind == "arm" else "")
+    shipped = folder / f"{name}.toml"
+    if os.path.isfile(name) or (name.endswith(".toml") and not os.path.isfile(shipped)):
+        return Path(name)
+    if not os.path.isfile(shipped):
+        raise unknown(kind, name, _shipped(folder, kind), "the path of a TOML file")
+    return shipped
+
+
+def _shipped(folder: Path, kind: str) -> list[str]:
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.toml")]
+    return [name for name in names if kind == "arm" or not name.startswith("arms/")]
+
+
+def _file_layers(path: Path, above: tuple[Path, ...]) -> list[Layer]:
+    """The file's layer after those of its `base`, which is sought beside the file, then among the shipped."""
+    here = path.resolve()
+    if here in above:
+        raise BadInput(f"{path}: base leads back to itself: {' -> '.join(p.name for p in (*above, here))}")
+    table = read_toml(path)
+    base = table.pop("base", None)
+    if base is None:
+        return [(str(path), table)]
+    if not isinstance(base, str):
+        raise BadInput(f"{path}: base = {base!r}: must be the path or name of another recipe")
+    beside = path.parent / base
+    found = beside if beside.is_file() else _find(base.removesuffix(".toml"), "recipe")
+    return [*_file_layers(found, (*above, here)), (str(path), table)]
+
+
+def split_arm(joined: str) -> list[str]:
+    """The single arms of "a+b:key=value"; a path that is there, an arm's or a value's, is whole whatever is in it."""
+    pieces, arms = _AT_PLUSES.split(joined), []
+    while pieces:
+        many = next((n for n in range(2, len(pieces) + 1) if _path_of(pieces[:n])), 1)
+        arms.append("+".join(pieces[:many]).strip())
+        pieces = pieces[many:]
+    return arms
+
+
+def _path_of(pieces: list[str]) -> bool:
+    """Whether the pieces are a file's name, or the first begins a value that is a path and ends in the last."""
+    _, said, value = pieces[0].rpartition("=")
+    path = "+".join([value, *pieces[1:]]).partition(",")[0].strip()
+    return os.path.exists(path) if said else os.path.isfile(path)
+
+
+_AT_PLUSES = re.compile(r"\+(?!(?<=\d[eE]\+)\d)")  # but that of a number like 1e+3
+
+
+def _arm_layers(differences: Sequence[str], schema: type) -> list[Layer]:
+    layers: list[Layer] = []
+    keys = flatten(to_dict(schema())) if any(":" in joined for joined in differences) else {}
+    for joined in differences:
+        for part in split_arm(joined):
+            name, _, values = (part, "", "") if Path(part).is_file() else part.partition(":")
+            arm = _merged(_file_layers(_find(name, "arm"), ()))
+            for item in filter(None, _AT_COMMAS.split(values)):
+                arm = _merge(arm, _parse_set(_arm_key(item, arm, keys, part)))
+            for earlier in layers:
+                _refuse_conflict(earlier, (part, arm))
+            layers.append((part, arm))
+    return layers
+
+
+_AT_COMMAS = re.compile(r",(?![^\[]*\])(?![^{]*\})")  # but those in an array or a table
+
+
+def _arm_key(item: str, arm: Table, keys: Iterable[str], part: str) -> str:
+    """`key=value` of an arm, the key in full: one that the arm's file has, of its method's table, of another table that
+    it changes, or the recipe's; `keys` are all of the recipe's."""
+    key, equals, value = item.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise BadInput(f"arm {part!r}: {item!r} must be key=value, like netaug:share=0.25")
+    leaves, tops = flatten(arm), {known.partition(".")[0] for known in keys}
+    meant = [leaf for leaf in leaves if leaf == key or leaf.endswith(f".{key}")]
+    if key in leaves:
+        meant = [key]
+    elif not meant and key.partition(".")[0] not in tops:
+        tables = sorted({leaf.rpartition(".")[0] for leaf in leaves})
+        alike = {table: re.sub(r"^views\.[^.]+", "views.train", table) for table in tables}  # every view has its keys
+        meant = [f"{table}.{key}" for table in tables if f"{alike[table]}.{key}" in keys]
+        if "method" in leaves and (not meant or f"{leaves['method']}.{key}" in keys):
+            meant = [f"{leaves['method']}.{key}"]
+    if len(meant) > 1:
+        raise BadInput(f"arm {part!r}: {key} may be {' or '.join(meant)}; name it in full")
+    return f"{meant[0] if meant else key}={value}"
+
+
+def arm_says(arm: str, schema: type) -> dict[str, Any]:
+    """What an arm changes, by dotted key. Raises BadInput as `load` does for its names and conflicts."""
+    return flatten(_merged(_arm_layers([arm], schema)))
+
+
+def _refuse_conflict(one: Layer, two: Layer) -> None:
+    first, second = flatten(one[1]), flatten(two[1])
+    for key, value in first.items():
+        for other, theirs in second.items():
+            overlap = other == key or other.startswith(key + ".") or key.startswith(other + ".")
+            if overlap and not (key == other and value == theirs):
+                both = f"{key} = {_shown(value)} against {other} = {_shown(theirs)}"
+                raise BadInput(f"arms {one[0]!r} and {two[0]!r} disagree: {both}; use one of them")
+
+
+def _merged(layers: list[Layer]) -> Table:
+    return functools.reduce(_merge, (table for _, table in layers), {})
+
+
+def _merge(low: Table, high: Table) -> Table:
+    merged = dict(low)
+    for key, value in high.items():
+        deeper = isinstance(value, dict) and "kind" not in value and isinstance(low.get(key), dict)
+        merged[key] = _merge(low[key], value) if deeper else value
+    return merged
+
+
+def _filled(table: Table, keys: tuple, layers: list[Layer]) -> Table:
+    """The table with those inside it that name a sibling as their `base` laid over that one."""
+    inner = {key: _filled(value, (*keys, key), layers) for key, value in table.items() if isinstance(value, dict)}
+    filled = {**table, **inner}
+    for key, value in inner.items():
+        if keys and "base" in value:
+            others = [name for name, other in inner.items() if name != key and "base" not in other]
+            if value["base"] not in others:
+                rule = f"must be a table beside it, without a base of its own: {', '.join(others) or 'there is none'}"
+                raise _wrong((*keys, key, "base"), value["base"], rule, layers)
+            filled[key] = _merge(inner[value["base"]], {name: said for name, said in value.items() if name != "base"})
+    return filled
+
+
+def _parse_set(item: str) -> Table:
+    """The table that `a.b=c` stands for; c is a TOML value, or else taken as a bare string."""
+    dotted, equals, text = item.partition("=")
+    keys = [key.strip() for key in dotted.split(".")]
+    if not equals or not all(keys):
+        raise BadInput(f"--set {item!r}: must be key=value, like epochs=2 or netaug.ladder=factors")
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except ValueError:  # not TOML, or a number of thousands of digits
+        parsed = {}
+    table: Any = parsed["value"] if len(parsed) == 1 else text.strip()
+    for key in reversed(keys):
+        table = {key: table}
+    return table
+
+
+def _build(merged: Table, schema: type[T], layers: list[Layer]) -> T:
+    from pydantic import TypeAdapter, ValidationError
+
+    for keys, value in _leaves(merged):
+        fits = math.isfinite(value) if isinstance(value, float) else isinstance(value, (int, str, dict, list))
+        if not fits or (isinstance(value, int) and not -(2**63) <= value < 2**63):  # TOML has 64 bits
+            raise _wrong(keys, value, "must be a finite number, a string, true or false, or an array", layers)
+    try:  # JSON, because there strict still takes an array for a tuple and a table for a dataclass
+        instance = TypeAdapter(schema).validate_json(json.dumps(_mapped(merged, _STAND_IN)), strict=True)
+    except ValidationError as error:
+        raise _explain(error.errors(include_url=False), merged, layers) from error
+    instance = _mapped(instance, _MEANT)
+    _refuse_ignored(merged, instance, layers)
+    return instance
+
+
+# pydantic takes no lone surrogates, by which Python has the bytes of a name that are not UTF-8: private signs stand in
+_STAND_IN = {code: code + 0x100000 for code in range(0xD800, 0xE000)}
+_MEANT = {there: code for code, there in _STAND_IN.items()}
+
+
+def _mapped(value: Any, signs: dict[int, int]) -> Any:
+    """The value with the signs of every text in it replaced; the same object where there is nothing to replace."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.translate(signs)
+    if isinstance(value, dict):
+        return {_mapped(key, signs): _mapped(item, signs) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_mapped(item, signs) for item in value)
+    if dataclasses.is_dataclass(value):
+        there = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        changed = {name: new for name, old in there.items() if (new := _mapped(old, signs)) != old}
+        return dataclasses.replace(value, **changed) if changed else value
+    return value
+
+
+def _leaves(value: Any, keys: tuple = ()) -> Iterator[tuple[tuple, Any]]:
+    """Every value in nested tables and arrays that has none inside, with the keys and indices to it."""
+    if isinstance(value, (dict, list)) and value:
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(item, (*keys, key))
+    else:
+        yield keys, value
+
+
+def _refuse_ignored(merged: Table, instance: Any, layers: list[Layer]) -> None:
+    """Refuses a key that left no trace: pydantic ignores keys that a standard dataclass has no field for."""
+    for keys, _ in _leaves(merged):
+        owner = instance
+        for depth, key in enumerate(keys):
+            if isinstance(owner, (dict, list, tuple)):
+                owner = owner[key]
+            elif dataclasses.is_dataclass(owner) and not hasattr(owner, "to_plain"):
+                fields = [field.name for field in dataclasses.fields(owner)]
+                if key not in fields:
+                    choices = [_dotted((*keys[:depth], field)) for field in fields]
+                    raise _at(keys, layers, unknown("key", _dotted(keys[: depth + 1]), choices))
+                owner = getattr(owner, key)
+
+
+def _explain(errors: list[Any], merged: Table, layers: list[Layer]) -> BadInput:
+    """One line for the first wrong key; the alternatives of a union are told together."""
+    first = _path(errors[0]["loc"], merged)
+    if errors[0]["type"] == "missing":
+        missing = _dotted((*first, errors[0]["loc"][-1]))
+        return BadInput(f"{missing} is missing; give it in the recipe or with --set")
+    rules = [_rule(error) for error in errors if _path(error["loc"], merged) == first]
+    value = functools.reduce(operator.getitem, first, merged)
+    return _wrong(first, value, " or ".join(dict.fromkeys(rules)).replace(" or must be ", " or "), layers)
+
+
+def _path(loc: tuple, merged: Any) -> tuple:
+    """The part of pydantic's location that is in the recipe, without its names of a union's members."""
+    keys, value = [], merged
+    for key in loc:
+        with contextlib.suppress(LookupError, TypeError):
+            value = value[key]
+            keys.append(key)
+    return tuple(keys)
+
+
+def _rule(error: Any) -> str:
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return error["msg"].replace("an object", "a table").replace("Input should be", "must be")
+
+
+def _wrong(keys: tuple, value: Any, rule: str, layers: list[Layer]) -> BadInput:
+    if isinstance(value, dict) and value:  # its rule names the values itself
+        return _at(keys, layers, BadInput(f"[{_dotted(keys)}] {rule}" if keys else rule), whole=True)
+    return _at(keys, layers, BadInput(f"{_dotted(keys)} = {_shown(value)}: {rule}"))
+
+
+def _at(keys: tuple, layers: list[Layer], error: BadInput, whole: bool = False) -> BadInput:
+    """The error with where its value stands: the last layer to say it, or all that fill a `whole` table."""
+    sources = [
+        source
+        for source, said in layers
+        if any(at and at[: len(keys)] == keys[: len(at)] for at, _ in _leaves(said))
+    ]
+    named = dict.fromkeys(sources if whole else sources[-1:])
+    return BadInput(f"{', '.join(named)}: {error}" if named else str(error))
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _dotted(keys: tuple) -> str:
+    return ".".join(str(key) for key in keys)

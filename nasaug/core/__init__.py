@@ -1,0 +1,1 @@
+"""What every room may use: errors, units, files, signals, streams and progress. Knows nothing of networks."""

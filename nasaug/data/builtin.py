@@ -1,0 +1,206 @@
+"""The data sets that have a name: where they are looked for, and how their own formats are read."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import os
+import struct
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.errors import BadInput, MissingExtra
+from ..core.files import cache_folder
+from .folder import LARGEST
+from .split import MemorySplit, Split, hold_out, resize_uint8
+
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
+FASHION = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+DIGITS_PX, DIGITS_TEST, DIGITS_SEED = 28, 360, 0
+
+Read = tuple[tuple[str, ...], Split, Split]  # classes, train, test
+
+
+@dataclass(frozen=True)
+class Named:
+    """A known data set: what it is, without opening a file, and the function that reads it into memory, or that tells
+    the image folder to stream it from."""
+
+    classes: int
+    size: int
+    read: Callable[[], Read] | None = None
+    flip: bool = True
+    folder: Callable[[], str] | None = None
+
+    @property
+    def streamed(self) -> bool:
+        return self.folder is not None
+
+
+def _torchvision() -> Any:
+    """torchvision.datasets, which takes seconds to import; not all sets need it."""
+    return importlib.import_module("torchvision.datasets")
+
+
+def _places(*below: str) -> Iterator[Path]:
+    """Where data are looked for: `below` $NASAUG_DATA, then below the user's cache."""
+    given = os.environ.get("NASAUG_DATA")
+    if given:
+        yield from (Path(given, name) for name in below)
+    with suppress(BadInput):  # no home, so no cache
+        yield from (cache_folder() / name for name in below)
+
+
+def _missing(name: str, ways: str, error: Exception | None = None) -> BadInput:
+    failed = f" and the download failed ({str(error).splitlines()[0]})" if error else ""
+    with suppress(BadInput):  # no home, so no cache
+        ways = f" or into {cache_folder() / name}{ways}"
+    return BadInput(
+        f"{name} was not found{failed}: put it, with NASAUG_DATA set, into $NASAUG_DATA/{name}{ways}; "
+        "or choose --data digits, or the path of an image folder"
+    )
+
+
+def _download(name: str, make: Callable[[str], object], ways: str) -> Path:
+    """The cache's folder into which `make(folder)` downloads; nothing is left there if that fails."""
+    try:
+        target = cache_folder() / name
+    except BadInput as error:
+        raise _missing(name, ways, error) from error
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache_folder(), prefix=".download-") as folder:
+            made = Path(folder, name)
+            made.mkdir()
+            make(str(made))
+            made.rename(target)
+    except (OSError, RuntimeError, EOFError) as error:
+        with suppress(OSError):  # others may have put something there
+            cache_folder().rmdir()
+        raise _missing(name, ways, error) from error
+    return target
+
+
+# Fashion-MNIST: four files in the idx format
+
+
+def _fashion_mnist() -> Read:
+    place = _find_fashion_mnist()
+    train, test = _idx_split(place, "train"), _idx_split(place, "t10k")
+    return FASHION, train, test
+
+
+def _find_fashion_mnist() -> Path:
+    raw = "FashionMNIST/raw"  # torchvision's layout
+    for place in (*_places(".", raw, "fashion-mnist", f"fashion-mnist/{raw}"), DEBIAN_FASHION_MNIST):
+        if _idx_file(place, "train-images-idx3-ubyte"):
+            return place
+    ways = " (four idx files); or install the Debian package dataset-fashion-mnist"
+    return _download("fashion-mnist", lambda folder: _torchvision().FashionMNIST(folder, download=True), ways) / raw
+
+
+def _idx_file(place: Path, name: str) -> Path | None:
+    return next((path for path in (place / name, place / f"{name}.gz") if path.is_file()), None)
+
+
+def _idx_split(place: Path, part: str) -> Split:
+    pixels = _idx(place, f"{part}-images-idx3-ubyte")
+    labels = _idx(place, f"{part}-labels-idx1-ubyte")
+    if pixels.ndim != 3 or labels.shape != pixels.shape[:1]:
+        raise BadInput(f"the {part} images and labels in {str(place)!r} do not belong together: replace them")
+    return MemorySplit(pixels[:, None], labels.long())
+
+
+def _idx(place: Path, name: str) -> Tensor:
+    """An idx file's uint8 array, plain or gzipped: 0, 0, 8, number of sizes; big-endian sizes; bytes."""
+    path = _idx_file(place, name)
+    if path is None:
+        raise BadInput(f"{str(place)!r} lacks {name}: complete or remove this folder")
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            zeros, kind, ndim = struct.unpack(">HBB", file.read(4))
+            shape = struct.unpack(f">{ndim}I", file.read(4 * ndim))
+            array = np.frombuffer(file.read(), dtype=np.uint8)
+        if (zeros, kind) != (0, 8):
+            raise ValueError("not an idx file of bytes")
+        return torch.from_numpy(array.reshape(shape).copy())
+    except (OSError, EOFError, zlib.error, struct.error, ValueError) as error:
+        raise BadInput(f"cannot read {str(path)!r} ({error}): replace it") from error
+
+
+# CIFAR and ImageNet: torchvision's formats
+
+
+def _cifar(kind_name: str, name: str) -> Callable[[], Read]:
+    def read() -> Read:
+        kind = getattr(_torchvision(), kind_name)
+        place = next((p for p in _places(".", name) if (p / kind.base_folder).is_dir()), None)
+        if place is None:
+            ways = f" (unpacked, as {kind.base_folder}/)"
+            place = _download(name, lambda folder: kind(folder, download=True), ways)
+        try:
+            train, test = (kind(str(place), train=which) for which in (True, False))
+        except (RuntimeError, OSError, EOFError) as error:
+            raise BadInput(f"{name} in {str(place)!r} is damaged ({error}): replace or remove it") from error
+        return tuple(train.classes), _from_arrays(train), _from_arrays(test)
+
+    return read
+
+
+def _from_arrays(data: Any) -> Split:
+    pixels = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+    return MemorySplit(pixels, torch.tensor(data.targets, dtype=torch.int64))
+
+
+def _imagenet() -> str:
+    for place in _places("imagenet"):
+        if (place / "ILSVRC2012_devkit_t12.tar.gz").is_file():
+            _unpack_imagenet(place)
+        if (place / "train").is_dir() and (place / "val").is_dir():
+            return str(place)
+    raise _missing("imagenet", ", fetched by hand: as train/ and val/, or as its three ILSVRC2012 archives")
+
+
+def _unpack_imagenet(place: Path) -> None:
+    """Let torchvision unpack the archives, once, into train/ and val/ with class folders."""
+    try:
+        for split in ("train", "val"):
+            _torchvision().ImageNet(str(place), split=split)
+    except (RuntimeError, OSError, EOFError) as error:
+        raise BadInput(f"cannot unpack the ILSVRC2012 archives in {str(place)!r} ({error})") from error
+
+
+# scikit-learn's digits
+
+
+def _digits() -> Read:
+    try:
+        datasets = importlib.import_module("sklearn.datasets")
+    except ModuleNotFoundError as error:
+        raise MissingExtra("scikit-learn", "data", "--data digits") from error
+    digits = datasets.load_digits()
+    labels = torch.from_numpy(digits.target).long()
+    pixels = (torch.from_numpy(digits.images)[:, None] * (255 / 16)).round().to(torch.uint8)
+    everything = MemorySplit(resize_uint8(pixels, DIGITS_PX), labels)
+    kept, held = hold_out(labels, DIGITS_TEST, DIGITS_SEED)
+    return tuple("0123456789"), everything.subset(kept), everything.subset(held)
+
+
+NAMED = {
+    "fashion-mnist": Named(10, 28, _fashion_mnist),
+    "cifar10": Named(10, 32, _cifar("CIFAR10", "cifar10")),
+    "cifar100": Named(100, 32, _cifar("CIFAR100", "cifar100")),
+    "imagenet": Named(1000, LARGEST, folder=_imagenet),
+    "digits": Named(10, DIGITS_PX, _digits, flip=False),
+}

@@ -1,0 +1,128 @@
+"""The last choice of a search: its finalists, each trained for a short while on its own, from the supernet's weights.
+
+A supernet's scores say which subnets are worth a look, not which of the best is best: it compares resolutions
+wrongly, and nets of near sizes hardly (docs/results/resolution.md, docs/results/ranking.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..arch.plan import plan
+from ..core import files
+from ..core.errors import Diverged
+from ..core.progress import say
+from ..core.units import format_duration, format_quantity
+from ..data import Data
+from ..methods import Base, Baseline
+from ..rundirs.folder import RunDir
+from ..training.device import Runtime
+from ..training.job import carry_out, make_job, make_trainer
+from ..training.length import Length
+from ..training.recipe import Recipe
+from .study import Candidate, Search, macs_range
+
+SHARE = 0.2  # of the supernet's forward MACs: what `finalist_macs = "auto"` gives all of them together
+LEAST = 100  # steps each, under which a training that was not asked for is left out, since it tells nothing
+FORMAT, FILE = "nasaug-finalists/1", "finalists.json"
+
+
+@dataclass(frozen=True)
+class PlayOff:
+    """What the finalists are trained with; `supernet_macs` are the forward MACs of the supernet's own training."""
+
+    recipe: Recipe
+    data: Data
+    runtime: Runtime
+    search: Search
+    supernet: Path
+    supernet_macs: float
+
+    def length(self, macs: Sequence[int]) -> Length | None:
+        """How long each of nets with these MACs is trained, all for as many steps: whole epochs, or a part of one.
+
+        None where they are not trained on their own: told not to, too short to tell anything, or nothing to decide."""
+        asked = self.recipe.search.finalist_macs
+        given, least = (SHARE * self.supernet_macs, LEAST) if asked == "auto" else (asked, 1)
+        batch = min(self.recipe.batch, len(self.data.train))
+        steps, whole = int(given / (sum(macs) * batch)), self.data.train.steps(batch)
+        if steps < least or len(macs) < 2:
+            return None
+        return Length(max(1, round(steps / whole)), min(steps, whole), sum(macs) / len(macs), batch)
+
+    def estimate(self, seconds_per_mac: float) -> str:
+        """What `decide` will take with nets as large as the search may find, at this rate of forward MACs."""
+        search = self.search
+        largest = macs_range(search.space, search.budget, len(self.data.classes))[1]
+        macs = [round(min(largest, search.budget.macs or largest))] * search.config.finalists
+        length = self.length(macs)
+        if length is None:
+            return "then the finalists are judged as they are (search.finalist_macs is 0, or gives too few steps each)"
+        whole = format_duration(len(macs) * length.macs * seconds_per_mac)
+        return f"then {len(macs)} finalists, each trained for {length.steps} steps, about {whole} in all"
+
+    def decide(self, finalists: list[Candidate], run: RunDir) -> list[Candidate]:
+        """The finalists in the order of their own accuracy after that training; as they are, where there is none.
+
+        One whose training diverges comes last; where all do, they stay as they are."""
+        length = self.length([c.cost.macs for c in finalists])
+        if length is None:
+            say("the finalists are judged as they are: their own training would be too short, or is not asked for")
+            return finalists
+        say(
+            f"{len(finalists)} finalists, each trained for {length.steps} steps from the supernet's weights, "
+            f"{format_quantity(len(finalists) * length.macs, 'macs')} MACs in all"
+        )
+        begun = begun_with(run) or {"format": FORMAT, "candidates": len(self.search.scores), "top1": {}}
+        files.write_json(run.path / FILE, begun)
+        known = begun["top1"]
+        for i, c in enumerate(finalists, 1):
+            name = self.search.space.id(c.arch)
+            if name not in known:
+                known[name] = self._train(c, length, run, _title(i, len(finalists)), name)
+                files.write_json(run.path / FILE, begun)
+            (run.path / _checkpoint(name)).unlink(missing_ok=True)
+        if not any(known.values()):
+            return finalists
+        judged = [replace(c, trained_top1=known[self.search.space.id(c.arch)]) for c in finalists]
+        return sorted(judged, key=lambda c: (-c.trained_top1, -c.cost.macs))
+
+    def _train(self, c: Candidate, length: Length, run: RunDir, title: str, name: str) -> float:
+        """Validation top-1 of one finalist at the end of its training; 0 where that diverged."""
+        space, classes = self.search.space, len(self.data.classes)
+        base = Base(plan(space, c.arch, classes), space, c.arch)
+        job = make_job(
+            self.recipe, Baseline(), base, images=len(self.data.train), runtime=self.runtime, inherit=self.supernet
+        )
+        job = replace(job, length=replace(length, macs_per_image=c.cost.macs))
+        trainer = make_trainer(job, self.data, self.runtime, self.search.scorer, keep_best=False)
+        try:
+            carry_out(trainer, run, title, _checkpoint(name))
+        except Diverged as fault:
+            say(f"{title} is out: {fault}")
+            return 0.0
+        return trainer.history[-1]["val_top1"]
+
+
+def begun_with(run: RunDir) -> dict | None:
+    """What a run's finalists have come to, and how many candidates they were chosen from; None where none was begun."""
+    path = run.path / FILE
+    return files.read_json(path, FORMAT) if path.is_file() else None
+
+
+def forget(run: RunDir, count: int) -> None:
+    """Drop what the play-off of `count` finalists has left: there will be another, of more candidates."""
+    for i in range(1, count + 1):
+        run.rewind(_title(i, count), step=0)
+    for path in (run.path / FILE, *run.path.glob(_checkpoint("*"))):
+        path.unlink(missing_ok=True)
+
+
+def _title(i: int, count: int) -> str:
+    return f"finalist {i} of {count}"
+
+
+def _checkpoint(name: str) -> str:
+    return f"finalist-{name}.safetensors"

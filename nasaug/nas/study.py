@@ -1,0 +1,341 @@
+"""Search: train one weight-sharing supernet, then let Optuna find the best subnet under the budget.
+
+Every candidate is turned away by the cost model, answered from a cache, or judged as `narrow`, calibrated, on
+the validation split. The study holds all state: resumed, it goes on as if it had not stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain, zip_longest
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from ..arch.cost import Budget, Cost, Reach, all_within, cost_of, describe, most_macs, sample_near
+from ..arch.plan import Plan, plan
+from ..arch.space import Arch, Axis, Space, resolve
+from ..core.errors import BadInput
+from ..core.progress import Progress
+from ..core.signals import Pending
+from ..data import Split
+from ..nets.net import Net
+from ..pool.storage import STUDY, unchecked_storage
+from ..training.recipe import SearchConfig
+from ..training.scoring import Scorer
+
+STARTUP = 20  # candidates that every sampler but `random` draws by size before it learns from scores
+EXPLORE = 4  # after that every so many-th is still drawn by size: close under a MAC budget
+SLACK = 1.2  # draws reach this far above the budget, so that what is trained and tried surrounds it
+ASKS = 50  # asks per evaluated candidate, at most
+STALE = 25  # asks in a row that gave nothing new, after which one that was not judged yet is sought
+KNOWN = 1000  # networks within the budget, up to which all of them are known
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One judged architecture: `val_top1` is on the scoring images, `full_top1` on the whole validation split, both
+    with the supernet's weights; `trained_top1` on the whole split after the finalists' short training."""
+
+    arch: Arch
+    cost: Cost
+    val_top1: float
+    full_top1: float | None = None
+    trained_top1: float | None = None
+
+
+@dataclass
+class Search:
+    """Stage 2 on a trained supernet. `storage` is an Optuna storage URL."""
+
+    net: Net
+    space: Space
+    budget: Budget
+    config: SearchConfig
+    scorer: Scorer
+    images: Split
+    storage: str
+    seed: int = 0
+    timeout: float | None = None
+    scores: dict[Arch, float] = field(default_factory=dict)
+    _archs: dict[Plan, Arch] = field(default_factory=dict)
+    _study: Any = None
+    _record: Any = None
+    _stale: int = 0  # asks since the last that was judged
+
+    def range(self) -> tuple[float, float]:
+        """MACs between which candidates are drawn by size."""
+        return macs_range(self.space, self.budget, self.net.plan.classes)
+
+    @cached_property
+    def goal(self) -> int:
+        return candidates_of(self.space, self.budget, self.net.plan.classes, self.config.trials)
+
+    def run(self, pending: Pending, log) -> list[Candidate]:
+        """Ask, cost, evaluate, tell until `goal` candidates are judged; best first."""
+        self._open()
+        begun, limit = time.monotonic(), ASKS * self.config.trials
+        with Progress("search", self.goal, begun=len(self.scores), unit="candidates") as bar:
+            while len(self.scores) < self.goal and self._told < limit:
+                pending.check()
+                if self.timeout is not None and time.monotonic() - begun > self.timeout:
+                    break
+                arch, top1 = self._trial()
+                if top1 is not None:
+                    log(self.space.id(arch), top1)
+                    bar.update(len(self.scores), best=max(self.scores.values()))
+        if not self.scores and self.timeout is not None and self._told < limit:
+            raise BadInput(f"--timeout {self.timeout:g}s ended the search before a candidate was judged; give it more")
+        if not self.scores:
+            tried = f"no architecture within {self.budget} was found in {self._told} tries"
+            raise BadInput(f"{tried}; raise the budget or --trials")
+        ranked = sorted(self.scores, key=lambda arch: (-self.scores[arch], self._cost(arch).macs))
+        return [Candidate(arch, self._cost(arch), self.scores[arch]) for arch in ranked]
+
+    def finalists(self, ranked: list[Candidate], val: Split) -> list[Candidate]:
+        """The best few, judged on the whole validation split: first what the supernet would have found, then by score.
+
+        They are taken from each resolution in turn, since a supernet compares those wrongly
+        (docs/results/resolution.md), alternately the largest of those that tie with its best (are within the standard
+        error) and the best. A supernet tells subnets of near sizes hardly apart, and what it does not tell, size
+        does: first is the largest of the finalists that tie again (docs/results/main_job.md)."""
+        groups: dict[int, list[Candidate]] = {}
+        for c in ranked:
+            groups.setdefault(int(resolve(self.space.resolution, c.arch.values)), []).append(c)
+        turns = zip_longest(*(_in_turn(group, self.images) for group in groups.values()))
+        chosen = [c for c in chain.from_iterable(turns) if c is not None][: self.config.finalists]
+        judged = [Candidate(c.arch, c.cost, c.val_top1, self._score(c.arch, val)) for c in chosen]
+        judged.sort(key=lambda c: -c.full_top1)
+        least = judged[0].full_top1 - standard_error(judged[0].full_top1, val)
+        found = max((c for c in judged if c.full_top1 >= least), key=lambda c: c.cost.macs)
+        return [found, *(c for c in judged if c is not found)]
+
+    @property
+    def seconds(self) -> float:
+        """What the trials took, those of the parts before a resumption included."""
+        return sum(t.duration.total_seconds() for t in self._study.get_trials(deepcopy=False))
+
+    # --- one trial -------------------------------------------------------------------------------------------
+
+    def _trial(self) -> tuple[Arch, float | None]:
+        """One candidate; its score where it was evaluated now, None where turned away or known."""
+        number = self._told
+        if self._stale >= STALE:
+            self._study.enqueue_trial(self._params(self._unseen(number)))
+        elif self.config.sampler == "random" or len(self.scores) < STARTUP:
+            self._study.enqueue_trial(self._params(self._draw(number, *self.range())))
+        elif number % EXPLORE == 0:
+            self._study.enqueue_trial(self._params(self._draw(number, *self._explored())))
+        elif len(self._resolutions) > 1:
+            self._study.enqueue_trial(self._fixed(number))
+        self._study.sampler = self._sampler(number)
+        trial = self._study.ask(self._distributions())
+        arch = self._arch(trial.params)
+        spent = self._cost(arch)
+        for key, over in self.budget.excess(spent).items():
+            trial.set_constraint(key, over)
+        fresh = self._note(arch)
+        if fresh:
+            self.scores[arch] = self._score(arch, self.images)
+        # one turned away has no score: complete, with the worst value, is what every sampler accepts
+        self._study.tell(trial, self.scores.get(arch, 0.0))
+        self._record.add_trial(self._study.get_trials(deepcopy=False)[-1])
+        return arch, self.scores[arch] if fresh else None
+
+    def _note(self, arch: Arch) -> bool:
+        """Whether an architecture that was asked for is to be judged: within the budget, and not judged before."""
+        fresh = self.budget.holds(self._cost(arch)) and arch not in self.scores
+        self._stale = 0 if fresh else self._stale + 1
+        return fresh
+
+    @property
+    def _told(self) -> int:
+        """Trials scored, turned away or answered from the cache so far."""
+        return len(self._study.get_trials(deepcopy=False))
+
+    def _explored(self) -> tuple[float, float]:
+        """MACs between which a candidate is still drawn: half the MAC budget to all of it, else as at the start."""
+        low, high = self.range()
+        if self.budget.macs is None:
+            return low, high
+        top = min(high, float(self.budget.macs))
+        return top / 2, top
+
+    def _draw(self, number: int, low: float, high: float) -> Arch:
+        space, rng = self._spaces[self._resolution(number)], Random(f"{self.seed}/draw/{number}")
+        return sample_near(space, rng, low, high, self.net.plan.classes, self.budget.beside_macs)
+
+    def _unseen(self, number: int) -> Arch:
+        """One that was not judged yet where all are known, else one of any size within all budgets."""
+        rng, classes = Random(f"{self.seed}/unseen/{number}"), self.net.plan.classes
+        known = all_within(self.space, self.budget, classes, KNOWN)
+        if known is not None:
+            return rng.choice([arch for p, arch in known.items() if self._archs.get(p) not in self.scores])
+        space = self._spaces[self._resolution(number)]
+        return sample_near(space, rng, self._cost(space.smallest).macs, self.range()[1], classes, self.budget)
+
+    @cached_property
+    def _resolutions(self) -> tuple[int, ...]:
+        """Those at which some architecture is within the budget: each has its share of the candidates."""
+        least = {r: self._cost(space.smallest) for r, space in self._spaces.items() if r}
+        return tuple(r for r, cost in least.items() if self.budget.holds(cost)) or tuple(least)
+
+    @cached_property
+    def _spaces(self) -> dict[int, Space]:
+        """The space at each of its resolutions alone; 0: the space as it is."""
+        axis = self._resolution_axis
+        return {0: self.space} | {r: self.space.trimmed({axis.name: (r,)}) for r in (axis.choices if axis else ())}
+
+    @property
+    def _resolution_axis(self) -> Axis | None:
+        return next((axis for axis in self.space.axes if axis.kind == "resolution"), None)
+
+    def _resolution(self, number: int) -> int:
+        """Px of one candidate, 0 where there is no choice of it: so many in a row have each once, in a random order."""
+        among = self._resolutions or (0,)
+        turn, place = divmod(number, len(among))
+        return Random(f"{self.seed}/px/{turn}").sample(among, len(among))[place]
+
+    def _fixed(self, number: int) -> dict[str, int]:
+        """Optuna's parameter for the candidate's resolution; the sampler chooses all others."""
+        axis = self._resolution_axis
+        return {axis.name: axis.choices.index(self._resolution(number))}
+
+    def _score(self, arch: Arch, split: Split) -> float:
+        p = plan(self.space, arch, self.net.plan.classes)
+        return self.scorer.top1(self.scorer.calibrated(self.net, p), split)
+
+    def _cost(self, arch: Arch) -> Cost:
+        return cost_of(self.space, arch, self.net.plan.classes)
+
+    # --- optuna's view: one integer a ladder -----------------------------------------------------------------
+
+    def _distributions(self) -> dict:
+        from optuna.distributions import IntDistribution
+
+        return {a.name: IntDistribution(0, len(a.choices) - 1) for a in self.space.axes if len(a.choices) > 1}
+
+    def _arch(self, params: dict[str, int]) -> Arch:
+        """Of choices that come to one network (expand ratios that round to one width) those asked for first."""
+        values = tuple(axis.choices[params.get(axis.name, 0)] for axis in self.space.axes)
+        arch = self.space.canonical(Arch(self.space.name, values))
+        return self._archs.setdefault(plan(self.space, arch, self.net.plan.classes), arch)
+
+    def _params(self, arch: Arch) -> dict[str, int]:
+        pairs = zip(self.space.axes, arch.values, strict=True)
+        return {axis.name: axis.choices.index(value) for axis, value in pairs if len(axis.choices) > 1}
+
+    def _sampler(self, told: int):
+        """Made anew before each ask from (seed, trials told), so that a resumed study draws the same."""
+        import optuna
+
+        seed = Random(f"{self.seed}/sampler/{told}").getrandbits(31)
+        if self.config.sampler == "nsga2":
+
+            class Ordered(optuna.samplers.NSGAIISampler):
+                """Parents by trial number: Optuna gives them in another order once it has cached them, so a
+                resumed study would go another way."""
+
+                def get_parent_population(self, study, generation):
+                    return sorted(super().get_parent_population(study, generation), key=lambda t: t.number)
+
+            return Ordered(seed=seed, population_size=STARTUP)
+        if self.config.sampler == "tpe":
+            return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
+        return optuna.samplers.RandomSampler(seed=seed)
+
+    def _open(self) -> None:
+        """The record (in storage, finished trials alone) and the study that asks (in memory).
+
+        A trial enters the record whole, when it is told, so a kill leaves none running."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        storage = unchecked_storage(self.storage)
+        self._record = optuna.create_study(
+            storage=storage, study_name=STUDY, direction="maximize", load_if_exists=True
+        )
+        self._study = optuna.create_study(direction="maximize")
+        for trial in self._record.get_trials(deepcopy=False):
+            self._study.add_trial(trial)
+            arch = self._arch(trial.params)
+            if self._note(arch):
+                self.scores[arch] = trial.value
+
+
+def macs_range(space: Space, budget: Budget, classes: int) -> tuple[float, float]:
+    """MACs between which subnets are trained and first drawn, within the space: up to 1.2 x the most that all budgets
+    allow, from an eighth of that, or from the smallest without a MAC budget."""
+    low, high = (cost_of(space, end, classes).macs for end in (space.smallest, space.largest))
+    most = most_macs(space, budget, classes)
+    return float(low if budget.macs is None else max(low, most / 8)), float(min(high, SLACK * most))
+
+
+def candidates_of(space: Space, budget: Budget, classes: int, trials: int) -> int:
+    """How many a search will judge: `trials`, or all networks within the budget where those are fewer."""
+    known = all_within(space, budget, classes, KNOWN)
+    return trials if known is None else min(trials, len(known))
+
+
+def _in_turn(group: list[Candidate], images: Split) -> Iterator[Candidate]:
+    """Candidates of one resolution, ranked: the largest that ties with the best, the best, the next largest, …"""
+    least = group[0].val_top1 - standard_error(group[0].val_top1, images)
+    tied = sorted((c for c in group if c.val_top1 >= least), key=lambda c: -c.cost.macs)
+    both = chain.from_iterable(zip_longest(tied, group))
+    return iter(dict.fromkeys(c for c in both if c is not None))
+
+
+def standard_error(top1: float, split: Split) -> float:
+    """Of a top-1 accuracy measured on the images of `split`, in points."""
+    share = min(max(top1 / 100, 0.0), 1.0)
+    return 100 * (share * (1 - share) / len(split)) ** 0.5
+
+
+def pareto(candidates: list[Candidate]) -> list[Candidate]:
+    """Those that no other beats in accuracy at fewer or equal MACs, by rising MACs."""
+    front: list[Candidate] = []
+    for c in sorted(candidates, key=lambda c: (c.cost.macs, -c.val_top1)):
+        if not front or c.val_top1 > front[-1].val_top1:
+            front.append(c)
+    return front
+
+
+def plot_pareto(path: Path, candidates: list[Candidate], budget: Budget, found: Candidate) -> None:
+    """Validation top-1 against MACs of every candidate, the front drawn through and the found one starred, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator
+
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+
+    def points(shown: list[Candidate]) -> tuple[list[float], list[float]]:
+        return [c.cost.macs / 1e6 for c in shown], [c.val_top1 for c in shown]
+
+    axes.scatter(*points(candidates), s=14, alpha=0.5, label="candidates")
+    axes.plot(*points(pareto(candidates)), "o-", ms=4, color="tab:red", label="Pareto front")
+    axes.plot(*points([found]), "*", ms=13, color="tab:green", label="found")
+    if budget.macs:
+        axes.axvline(budget.macs / 1e6, ls="--", lw=1, color="grey", label="budget")
+    axes.set(xlabel="MACs (millions)", ylabel="validation top-1 (%), weights of the supernet", xscale="log")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 3, 5, 7)))  # 0.08 and 0.09 would lie one over the other
+    for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        ticks("{x:g}")  # 0.2, not 2 x 10^-1
+    axes.legend()
+    axes.grid(alpha=0.3)
+    temporary = path.with_suffix(".tmp.png")
+    figure.savefig(temporary, dpi=150)
+    plt.close(figure)
+    temporary.replace(path)
+
+
+def report_reach(reach: Reach, budget: Budget) -> str:
+    """What the space can do under the budget, in three lines."""
+    rows = [f"  {name:8s} {describe(getattr(reach, name))}" for name in ("smallest", "middle", "largest")]
+    share = f"  {100 * reach.feasible:.0f} % of {reach.samples} uniform samples are within: {budget}"
+    return "\n".join([*rows, share])
+

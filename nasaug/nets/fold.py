@@ -1,0 +1,145 @@
+"""A net that leaves the house: what an evaluated Net computes, in torch's own layers and with nothing of nasaug.
+
+For whoever deploys a net, quantises it or reads it. Knows no training and no slices.
+"""
+
+from __future__ import annotations
+
+import operator
+from keyword import iskeyword
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Graph, GraphModule, Node
+
+from ..arch.plan import Block, Layer
+from ..core.errors import BadInput
+from .layers import Conv, Norm
+from .net import Net
+
+ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hswish": nn.Hardswish}
+
+
+@torch.no_grad()
+def fold(net: Net) -> GraphModule:
+    """The evaluated net in torch's own layers, in evaluation mode: images [N, 3, H, W] to logits [N, classes].
+
+    A norm after a convolution becomes part of its weights and its bias (Jacob et al., CVPR 2018, section 3.2). A norm
+    before one (pre-activation) stays a BatchNorm2d, as nasaug.arch.cost counts it. So one parameter a channel is left
+    of the two of each folded norm.
+
+    Layers have the plan's names (`s3.b2.dw`); `NAME_act` is the activation of NAME, `NAME_norm` the norm before it.
+    `torch.export` and `torch.fx` trace it, `torch.save` keeps it whole, and `.code` is its forward pass. Weights are
+    copies, of the net's type and on its device. What differs is rounding: in float64 1e-14 of the largest logit, in
+    float32 about 1e-6 in trained nets, as much as the net itself is off. Raises BadInput where the norms' statistics
+    are not set."""
+    if not net.has_statistics:
+        raise BadInput(
+            "fold(net): the statistics of the net's norms are not set, and folding needs them; call "
+            "net.calibrate(batches) first, or load a net that was trained"
+        )
+    folding = _Folding(net)
+    x = folding.graph.placeholder("x")
+    for block in net.plan.blocks:
+        x = folding.block(block, x)
+    folding.graph.output(x)
+    folding.whole.recompile()
+    return folding.whole.eval()
+
+
+class _Folding:
+    """Writes the graph of a net, layer after layer, and owns the modules that it calls."""
+
+    def __init__(self, net: Net):
+        self.net, self.whole = net, GraphModule(nn.Module(), Graph())
+        self.graph = self.whole.graph
+
+    def call(self, name: str, module: nn.Module, x: Node) -> Node:
+        """The output of `module`, by that name, on x."""
+        top, *rest = name.split(".")
+        if iskeyword(top) or (hasattr(self.whole, top) and top not in self.whole._modules):
+            top += "_"  # Python's or torch's own, such as `global` or `graph`
+        place = ".".join((top, *rest))
+        self.whole.add_submodule(place, module)
+        return self.graph.call_module(place, (x,))
+
+    def act(self, name: str, act: str, x: Node) -> Node:
+        name += "_act"
+        while name in self.net.plan.by_name:  # a stage may have that name
+            name += "_"
+        return self.call(name, ACTIVATIONS[act](), x) if act else x
+
+    def block(self, block: Block, x: Node) -> Node:
+        source = x
+        for i, layer in enumerate(block.layers):
+            if layer.pre:
+                norm = self.net.get_submodule(layer.name).norm
+                x = self.act(layer.name, layer.act, self.call(f"{layer.name}_norm", _plain_norm(norm), x))
+                if i == 0 and block.project:
+                    source = x  # as in Net: a pre-activation projection reads the activated input
+            x = self.layer(layer, x)
+            if not layer.pre:
+                x = self.act(layer.name, layer.act, x)
+        if block.project:
+            source = self.layer(block.project, source)
+        if block.shortcut != "none":
+            x = self.graph.call_function(operator.add, (x, source))
+        return self.act(block.name, block.act, x)
+
+    def layer(self, layer: Layer, x: Node) -> Node:
+        """A layer without its activation, and without a norm before it."""
+        name, module = layer.name, self.net.get_submodule(layer.name)
+        if layer.op == "se":
+            return self.squeeze_excite(name, module, x)
+        if layer.op == "conv":
+            plain = _plain_conv(module, layer)
+        elif layer.op == "linear":
+            x = self.graph.call_function(torch.flatten, (x, 1))
+            plain = _filled(nn.Linear(layer.cin, layer.out, device="meta"), module.weight, module.bias)
+        elif layer.op == "norm":
+            plain = _plain_norm(module.norm)
+        elif layer.op == "maxpool":
+            plain = nn.MaxPool2d(layer.kernel, layer.stride, layer.kernel // 2)
+        else:
+            plain = nn.AdaptiveAvgPool2d(1)
+        return self.call(name, plain, x)
+
+    def squeeze_excite(self, name: str, module: nn.Module, x: Node) -> Node:
+        """Its linear layers become 1x1 convolutions, which need no change of shape around them."""
+        y = self.call(f"{name}.pool", nn.AdaptiveAvgPool2d(1), x)
+        y = self.call(f"{name}.reduce", _as_conv(module.reduce), y)
+        y = self.call(f"{name}.act", nn.ReLU(), y)
+        y = self.call(f"{name}.expand", _as_conv(module.expand), y)
+        y = self.call(f"{name}.gate", nn.Hardsigmoid(), y)
+        return self.graph.call_function(operator.mul, (x, y))
+
+
+def _plain_conv(conv: Conv, layer: Layer) -> nn.Conv2d:
+    """The convolution with the norm after it, if any, folded in."""
+    weight, bias = conv.weight, conv.bias
+    if conv.norm is not None and not layer.pre:
+        norm = conv.norm  # in the net's own type, as its evaluation does: so the weights are the same to the bit
+        factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        weight, bias = weight * factor.view(-1, 1, 1, 1), norm.bias - norm.running_mean * factor
+    plain = nn.Conv2d(
+        layer.cin, layer.out, layer.kernel, layer.stride, layer.kernel // 2, groups=layer.groups,
+        bias=bias is not None, device="meta",
+    )  # fmt: skip
+    return _filled(plain, weight, bias)
+
+
+def _as_conv(linear: nn.Linear) -> nn.Conv2d:
+    plain = nn.Conv2d(linear.in_features, linear.out_features, 1, device="meta")
+    return _filled(plain, linear.weight[:, :, None, None], linear.bias)
+
+
+def _plain_norm(norm: Norm) -> nn.BatchNorm2d:
+    plain = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum, device="meta")
+    return _filled(plain, norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.num_batches_tracked)
+
+
+def _filled(module: nn.Module, *tensors: Tensor | None) -> nn.Module:
+    """A module made without memory (so nothing is drawn at random), with copies of these, in its state's order."""
+    copies = [t.clone(memory_format=torch.contiguous_format) for t in tensors if t is not None]
+    module.load_state_dict(dict(zip(module.state_dict(), copies, strict=True)), assign=True)
+    return module

@@ -1,0 +1,228 @@
+"""One network class: `Net(plan)` runs its own plan, or a slice of itself, and gives or takes slices.
+
+The supernet is the Net of the largest plan; the product is the Net of the found plan. The choice of a
+subnet is an argument of `forward`, never state. Knows no search space, training method or device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..arch.channels import Group
+from ..arch.plan import Block, Plan
+from ..kernels.fused import ACTIVATIONS, window
+from .layers import LAYERS, BatchStats, CollectStats, Norm, RunningStats, Stats, TrackStats, fused_block
+from .regularisers import Noise
+
+_BATCH, _TRACK, _RUNNING = BatchStats(), TrackStats(), RunningStats()
+
+
+class Net(nn.Module):
+    """The network of a Plan: images [N, 3, H, W] to logits [N, classes].
+
+    `net(x)` runs its own plan; in training mode that alone updates the running statistics.
+    `net(x, smaller)` runs a slice of the shared weights with batch statistics, in training mode only."""
+
+    def __init__(self, plan: Plan, seed: int | None = 0):
+        """Fresh weights from `seed`; None: unset, for a caller that writes all of them."""
+        super().__init__()
+        self.plan = plan
+        for layer in plan.layers:
+            self._put(layer.name, LAYERS[layer.op](layer))
+        self._layers = {layer.name: self.get_submodule(layer.name) for layer in plan.layers}
+        self._norms = [m for m in self.modules() if isinstance(m, Norm)]
+        if seed is not None:
+            self.reset(seed)
+        self.to(memory_format=torch.channels_last)
+
+    def _put(self, name: str, module: nn.Module) -> None:
+        *parents, last = name.split(".")
+        place: nn.Module = self
+        for parent in parents:
+            if parent not in place._modules:
+                place.add_module(parent, nn.Module())
+            place = place._modules[parent]
+        place.add_module(last, module)
+
+    @torch.no_grad()
+    def reset(self, seed: int) -> None:
+        """Fresh weights: Kaiming-uniform (torch's default), the classifier's truncated normal (0.02), biases zero.
+
+        As in NetAug's published code, which finds that fan-out initialisation fails in widened nets."""
+        g = torch.Generator().manual_seed(seed)
+        for name, p in self.named_parameters():
+            if p.dim() == 1:
+                p.fill_(1.0 if name.endswith("norm.weight") else 0.0)
+            elif name.startswith("classifier."):
+                p.copy_(nn.init.trunc_normal_(torch.empty(p.shape), std=0.02, generator=g))
+            else:
+                p.copy_(nn.init.kaiming_uniform_(torch.empty(p.shape), a=5**0.5, generator=g))
+        for norm in self._norms:
+            norm.reset_running_stats()
+
+    @torch.no_grad()
+    def start_as_identities(self) -> None:
+        """Zero the scale of the last norm in every block with an identity shortcut, so that it begins as nothing.
+
+        Goyal et al. 2017; Yu et al., BigNAS, ECCV 2020, for supernets. A norm before its convolution is left
+        alone: at zero its ReLU would pass no gradient."""
+        for block in self.plan.blocks:
+            last = block.layers[-1]
+            if block.shortcut == "identity" and last.norm and not last.pre and not last.act:
+                self._layers[last.name].norm.weight.zero_()
+
+    def forward(self, x: Tensor, plan: Plan | None = None, noise: Noise | None = None) -> Tensor:
+        own = plan is None or plan == self.plan
+        if not own and not self.training:
+            raise RuntimeError("a slice has no running statistics of its own: narrow(plan), calibrate, then evaluate")
+        if own and self.training and self._norms:
+            torch._foreach_add_([n.num_batches_tracked for n in self._norms], 1)
+        elif not self.training:
+            self._check_statistics()
+        stats = _RUNNING if not self.training else _TRACK if own else _BATCH
+        return self._run(x, self.plan if own else plan, stats, noise if self.training else None)
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether it can be evaluated as it is: its norms' statistics are set, or it has no norms."""
+        return not self._norms or int(self._norms[0].num_batches_tracked) > 0
+
+    def _check_statistics(self) -> None:
+        if not self.has_statistics:
+            raise RuntimeError("the norms' statistics are not set: calibrate the net before evaluating it")
+
+    def _run(self, x: Tensor, plan: Plan, stats: Stats, noise: Noise | None = None) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        if not noise:
+            for block in plan.blocks:
+                x = self._block(block, x, stats)
+            return x
+        inner, branches = ([b for b in plan.blocks if kind(b)] for kind in (_has_inner, _has_branch))
+        for block in plan.blocks:
+            if block is plan.blocks[-1]:
+                x = noise.features(x)
+            x = self._block(block, x, stats, noise, _place(block, branches))
+            if _has_inner(block):
+                x = noise.output(x, _place(block, inner))
+        return x
+
+    def _block(self, block: Block, x: Tensor, stats: Stats, noise: Noise | None = None, place: float = 0.0) -> Tensor:
+        whole = fused_block([self._layers[layer.name] for layer in block.layers], x, block, stats)
+        if whole is not None:
+            if noise and noise.stochastic_depth and block.shortcut == "identity":
+                return x + noise.branch(whole - x, place)
+            return whole
+        source = x
+        for i, layer in enumerate(block.layers):
+            module = self._layers[layer.name]
+            if layer.pre:
+                x = module.activate(x, layer, stats)
+                if i == 0 and block.project:
+                    source = x  # a pre-activation projection reads the activated input (WideResNet)
+            x = module(x, layer, stats)
+        if block.project:
+            x = x + self._layers[block.project.name](source, block.project, stats)
+        elif block.shortcut == "identity":
+            x = (noise.branch(x, place) if noise else x) + source
+        return ACTIVATIONS[block.act](x)
+
+    # --- slices ----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def narrow(self, plan: Plan) -> Net:
+        """A plain Net of a smaller plan with copies of its slice of these weights.
+
+        Its statistics are unset unless `plan` is this net's own. Raises ValueError where it is no slice."""
+        small = Net(plan, None).to(**self._kind())
+        for theirs, mine in _pairs(self, small):
+            mine.copy_(window(theirs, mine.shape))
+        if plan != self.plan:
+            small.forget_statistics()
+        return small.train(self.training)
+
+    @torch.no_grad()
+    def grow(self, plan: Plan, seed: int = 0, identities: bool = False) -> Net:
+        """A Net of a bigger plan whose slice is this net; the rest starts fresh, where asked as identities
+        (`start_as_identities`). Inverse of `narrow`."""
+        big = Net(plan, seed).to(**self._kind())
+        if identities:
+            big.start_as_identities()
+        for mine, theirs in _pairs(big, self):
+            window(mine, theirs.shape).copy_(theirs)
+        if plan != self.plan:
+            big.forget_statistics()
+        return big.train(self.training)
+
+    @torch.no_grad()
+    def with_fresh_classifier(self, classes: int, seed: int) -> Net:
+        """A Net with all weights of this one but the classifier's, which tells `classes` apart and starts fresh.
+
+        Its statistics are this net's: the classifier has none, and nothing comes after it."""
+        other = Net(self.plan.of_classes(classes), seed).to(**self._kind())
+        head = self.plan.blocks[-1].name + "."
+        kept = {name: t for name, t in self.state_dict().items() if not name.startswith(head)}
+        other.load_state_dict(kept, strict=False)
+        return other.train(self.training)
+
+    def _kind(self) -> dict:
+        first = next(self.parameters())
+        return {"device": first.device, "dtype": first.dtype}
+
+    def forget_statistics(self) -> None:
+        """Mark the norms' statistics as unset, so that evaluating before calibrating raises."""
+        for norm in self._norms:
+            norm.reset_running_stats()
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Tensor]) -> Net:
+        """Set the norms' statistics to those of all images in `batches` ([N, 3, H, W] each). Returns self."""
+        collected = CollectStats()
+        for x in batches:
+            self._run(x, self.plan, collected)
+        collected.write()
+        return self
+
+    @torch.no_grad()
+    def permute(self, group: Group, order: Tensor, *companions: Mapping[str, Tensor]) -> None:
+        """Reorder the channels of `group` in place; channel i becomes the old `order[i]`.
+
+        `companions` hold tensors by the same names and of the same shapes (momentum, averaged weights): they
+        are permuted alike, or the next optimiser step would undo the order silently."""
+        own = dict(self.named_parameters()) | dict(self.named_buffers())
+        for tensors in (own, *companions):
+            for name, dim in group.members:
+                if name in tensors:
+                    tensors[name].copy_(tensors[name].index_select(dim, order.to(tensors[name].device)))
+
+    def importance(self, group: Group) -> Tensor:
+        """[channels]: L1 norm of the weights that read each channel of `group` (NetAug's sorting key)."""
+        own = dict(self.named_parameters())
+        total = torch.zeros(group.size, dtype=next(self.parameters()).dtype)
+        for name, dim in group.readers:
+            weight = own[name].detach().abs()
+            total += weight.sum([d for d in range(weight.dim()) if d != dim]).cpu()
+        return total
+
+
+def _has_inner(block: Block) -> bool:
+    return block.spec.hidden > 0
+
+
+def _has_branch(block: Block) -> bool:
+    return block.shortcut == "identity"
+
+
+def _place(block: Block, of: list[Block]) -> float:
+    """1 for the last of some blocks, the same step less for each before it; 0 for one that is not among them."""
+    return (of.index(block) + 1) / len(of) if block in of else 0.0
+
+
+def _pairs(big: Net, small: Net) -> Iterable[tuple[Tensor, Tensor]]:
+    """(big's tensor, small's tensor) for each of small's parameters and buffers, by name."""
+    if not big.plan.holds(small.plan):
+        raise ValueError("the smaller plan is not a slice of the bigger one: a layer is missing there or larger here")
+    theirs = big.state_dict()
+    return [(theirs[name], tensor) for name, tensor in small.state_dict().items()]

@@ -1,0 +1,67 @@
+"""Regularisers that are noise in a forward pass: dropout and its kin, torch's and torchvision's own operators.
+
+An argument of `Net.forward`, never state; drawn from torch's global generator, which the caller seeds for each pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..core.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """The recipe's `[noise]` table: probabilities, 0 for none. In training passes only."""
+
+    dropout: float = 0.0
+    """Of the features before the classifier (Srivastava et al. 2014)."""
+    spatial_dropout: float = 0.0
+    """Of whole channels of the output of each block with inner channels, in the later half of those (Tompson et al.,
+    CVPR 2015)."""
+    dropblock: float = 0.0
+    """Likewise of squares (Ghiasi et al., NeurIPS 2018)."""
+    dropblock_size: int = 3
+    """Side of those squares in pixels of the feature map, odd; the largest odd one that fits where that is smaller."""
+    stochastic_depth: float = 0.0
+    """Of the last block with an identity shortcut, rising evenly over those (Huang et al., ECCV 2016)."""
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "dropblock_size":
+                if value < 1 or value % 2 == 0:
+                    raise BadInput(f"noise.dropblock_size = {value} must be odd, so that a square has a middle")
+            elif not 0 <= value < 1:
+                raise BadInput(f"noise.{field.name} = {value:g} is a probability: give 0 to below 1")
+
+    def __bool__(self) -> bool:
+        return any((self.dropout, self.spatial_dropout, self.dropblock, self.stochastic_depth))
+
+    def branch(self, x: Tensor, place: float) -> Tensor:
+        """What a block adds to its shortcut, left out for some images; `place` is 1 for the last such block."""
+        if not self.stochastic_depth * place:
+            return x
+        from torchvision.ops import stochastic_depth
+
+        return stochastic_depth(x, self.stochastic_depth * place, "row", True)
+
+    def output(self, x: Tensor, place: float) -> Tensor:
+        """A block's output; `place` is 1 for the last block of its kind."""
+        if place <= 0.5:
+            return x
+        if self.spatial_dropout:
+            x = F.dropout2d(x, self.spatial_dropout, True)
+        if self.dropblock:
+            from torchvision.ops import drop_block2d
+
+            size = min(self.dropblock_size, *x.shape[2:])
+            x = drop_block2d(x, self.dropblock, size - 1 + size % 2)
+        return x
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the classifier reads."""
+        return F.dropout(x, self.dropout, True) if self.dropout else x

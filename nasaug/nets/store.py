@@ -1,0 +1,104 @@
+"""Nets in files: what a run wrote, and what a training starts from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..arch.archfile import ArchFile
+from ..arch.plan import Plan, from_dict
+from ..core import files, tensorfile
+from ..core.errors import BadInput
+from .net import Net
+
+
+def save_net(path: Path, net: Net, **facts) -> None:
+    """A network with its plan in one safetensors file."""
+    tensorfile.write(path, net.state_dict(), {"plan": net.plan.to_dict(), **facts})
+
+
+def load_net(path: Path) -> Net:
+    """The inverse of `save_net`, in evaluation mode. Raises BadInput for a file that is no such network."""
+    tensors, state = tensorfile.read(path)
+    net = Net(_plan_in(state, path))
+    expected = {name: t.shape for name, t in net.state_dict().items()}
+    if expected != {name: t.shape for name, t in tensors.items()}:
+        raise BadInput(f"{path}: its tensors do not fit its plan; the file was altered: train again, or restore it")
+    net.load_state_dict(tensors)
+    return net.eval()
+
+
+def load(run: str | Path) -> Net:
+    """The net of a run's folder, or of a file that `save_net` wrote, in evaluation mode. Raises BadInput where there is
+    none."""
+    path = Path(run)
+    path = path / "model.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        raise BadInput(
+            f"load({str(run)!r}): there is no {path}; give the folder of a finished run of train, netaug-train or "
+            "prune, or a file with a net that nasaug wrote"
+        )
+    return load_net(path)
+
+
+def load_plan(path: Path) -> Plan:
+    """The plan of what `save_net` wrote: no tensor is read. Raises BadInput for a file that holds none."""
+    return _plan_in(tensorfile.facts(path), path)
+
+
+def _plan_in(state: dict, path: Path) -> Plan:
+    if "plan" not in state:
+        raise BadInput(f"{path} holds no plan; give a model or supernet that nasaug wrote")
+    return from_dict(state["plan"], str(path))
+
+
+def model_file(source: str) -> Path:
+    """Where the model of a run's folder lies, or the file itself. Raises BadInput where there is none."""
+    path = Path(source)
+    path = path / "model.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        choices = "a finished run's folder, supernet, or torchvision:NAME"
+        raise BadInput(f"teacher.source = {source}: there is no {path}; give {choices}")
+    return path
+
+
+def digest(path: Path | None) -> str:
+    """Of what a file holds, wherever it lies; empty where there is none."""
+    return hashlib.sha256(files.read_bytes(path)).hexdigest() if path and path.is_file() else ""
+
+
+def teacher_digest(source: str) -> str:
+    """That of the model of a run's folder, or of the file itself; empty for another teacher, or none."""
+    path = Path(source or "?")
+    return digest(path / "model.safetensors" if path.is_dir() else path)
+
+
+def inherited_from(found: ArchFile, init: str, begun: bool = False) -> Path | None:
+    """The file with the weights to start from, or None for fresh ones. Raises BadInput where they are asked for and
+    absent; a training that has `begun` goes on from its checkpoint, and needs that file no more."""
+    if init == "scratch" or (init == "auto" and found.start is None):
+        return None
+    if found.start is None:
+        raise BadInput(f"init = inherit: the arch {found.name} names no weights; leave it out, or give init=scratch")
+    if not begun and not found.start.is_file():
+        what = f"the model {found.weights}" if found.weights else f"the supernet {found.supernet}"
+        raise BadInput(f"{what} that the arch file names is missing; restore it, or use --from-scratch")
+    return found.start
+
+
+def other_classes(path: Path, classes: Sequence[str] | int, whose: str) -> str:
+    """Why the classifier of the file's net, by the name of `whose`, is of no use for images of these classes (their
+    names, or their number where the data are not read yet); empty where it is."""
+    theirs, names = load_plan(path).classes, tensorfile.facts(path).get("classes")
+    ours = classes if isinstance(classes, int) else len(classes)
+    if theirs != ours:
+        return f"{whose} has {theirs} classes and the data {ours}"
+    if not isinstance(classes, int) and names is not None and list(names) != list(classes):
+        return f"{whose} tells {listed(names)} apart and the data {listed(classes)}"
+    return ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of the names of classes."""
+    return ", ".join(names[:3]) + ", …" * (len(names) > 3)

@@ -1,0 +1,1 @@
+"""Smaller nets by taking channels or weights away from a trained one."""

@@ -1,0 +1,261 @@
+"""One folder a run: the resolved recipe, the environment, a log, checkpoints, and the result written last.
+
+A run without `result.json` is unfinished. Only one process at a time can hold a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from ..config import layers
+from ..core.errors import BadInput, RunFault
+from ..core.files import DATA_SETS, read_json, to_json, write_error, write_json, write_whole, write_with_names
+from ..core.streams import command_line
+
+RESULT_FORMAT = "nasaug-result/1"
+LOCK, RESULT = ".lock", "result.json"
+RECORD = "data.safetensors"  # which image is in which split: nasaug.data.record
+_PACKAGES = "torch torchvision optuna numpy scipy thop safetensors pydantic cyclopts nasaug".split()
+
+
+class RunDir:
+    """The folder of a run. Those that `create`, `resume` and `hold` give are held by this process until closed."""
+
+    def __init__(self, path: str | Path, lock: IO[str] | None = None):
+        self.path = Path(path)
+        self._lock = lock
+
+    @classmethod
+    def create(cls, verb: str, settings: Any, run: str | Path | None = None) -> RunDir:
+        """A new run: `runs/VERB-N` with the next free N, or the folder `run`, which must be new or empty.
+
+        `settings` is the resolved recipe, a dataclass. To be called after all other checks have passed.
+        """
+        path = _next_free(Path("runs"), verb) if run is None else _named(Path(run))
+        try:
+            lock = _hold(path)
+            write_json(path / "env.json", {"format": "nasaug-env/1"} | describe_environment())
+            write_with_names(path / "recipe.toml", layers.dump(settings))
+        except RunFault:
+            for name in (LOCK, "env.json"):
+                (path / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # there may be hidden files
+                path.rmdir()
+            raise
+        return cls(path, lock)
+
+    @classmethod
+    def resume(cls, run: str | Path) -> RunDir:
+        """A run that was begun before, cleared of what a kill cut off."""
+        path = Path(run)
+        if not (path / "recipe.toml").is_file():
+            found = sorted(str(begun.parent) for begun in path.parent.glob("*/recipe.toml"))
+            raise BadInput(f"{path} is not a run to resume; there are: {', '.join(found) or 'none'}")
+        resumed = cls(path, _hold(path))
+        for leftover in path.glob(".*.tmp"):
+            leftover.unlink()
+        resumed.rewind()
+        return resumed
+
+    @classmethod
+    def hold(cls, path: Path) -> RunDir:
+        """The folder, whatever is in it. Raises BadInput, with the process, where another one holds it."""
+        return cls(path, _hold(path))
+
+    def __enter__(self) -> RunDir:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock:
+            self._lock.close()
+
+    def environment(self) -> dict[str, Any]:
+        """What env.json holds, but for its format nothing where there is none."""
+        path = self.path / "env.json"
+        return read_json(path, "nasaug-env/1") if path.is_file() else {"format": "nasaug-env/1"}
+
+    def note(self, **facts: Any) -> None:
+        """Adds to env.json what is known only once a run has begun."""
+        write_json(self.path / "env.json", self.environment() | facts)
+
+    def check_settings(self, settings: Any, aside: Sequence[str] = ()) -> None:
+        """Refuses to resume under another recipe than the run was begun with; names the keys that differ, but those
+        `aside`, which may, and the path of an image folder where the images themselves are compared."""
+        begun = layers.load(self.path / "recipe.toml", type(settings))
+        if (self.path / RECORD).is_file() and not {begun.data.name, settings.data.name} & set(DATA_SETS):
+            aside = (*aside, "data.name")
+        differing = layers.differing(begun, settings, aside)
+        if differing:
+            remedy = "resume with what it was begun with, or start a new run"
+            raise BadInput(f"{self.path} was begun with other settings: {', '.join(differing)}; {remedy}")
+
+    def go_on_with(self, settings: Any) -> None:
+        """Keeps the recipe that `check_settings` let pass, so that resuming once more is under the same."""
+        if layers.differing(layers.load(self.path / "recipe.toml", type(settings)), settings):
+            write_with_names(self.path / "recipe.toml", layers.dump(settings))
+
+    def log(self, event: str, **figures: Any) -> None:
+        """Adds a line to log.jsonl: the time in seconds since 1970, the event and its figures."""
+        path = self.path / "log.jsonl"
+        line = to_json({"time": round(time.time(), 3), "event": event} | figures)
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise write_error(path, error) from error
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The events so far, in order; a last line that was cut off by a kill is left out."""
+        path = self.path / "log.jsonl"
+        whole = path.read_text("utf-8").split("\n")[:-1] if path.exists() else []
+        return [json.loads(line) for line in whole]
+
+    def rewind(self, stage: str | None = None, **last: int) -> None:
+        """Drops all from the first event of `stage` past `last`, such as step=120, so that resuming logs nothing twice.
+
+        A last line cut off by a kill goes too. Events that lack the key count as within it.
+        """
+        events = self.read_log()
+        meant = [event if event.get("stage") == stage else {} for event in events]
+        past = (i for i, event in enumerate(meant) if any(event.get(k, v) > v for k, v in last.items()))
+        kept = events[: next(past, len(events))]
+        write_whole(self.path / "log.jsonl", "".join(to_json(event) + "\n" for event in kept))
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Writes result.json, by which the run exists for reports; to be called last."""
+        write_json(self.path / RESULT, {"format": RESULT_FORMAT} | result)
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / RESULT).is_file()
+
+    def result(self) -> dict[str, Any]:
+        """The result of a finished run; BadInput where there is none."""
+        return read_json(self.path / RESULT, RESULT_FORMAT)
+
+
+def _next_free(folder: Path, verb: str) -> Path:
+    endings = [path.name.removeprefix(f"{verb}-") for path in folder.glob(f"{verb}-*")]
+    number = max((int(ending) for ending in endings if ending.isdecimal()), default=0) + 1
+    while True:
+        path = folder / f"{verb}-{number}"
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:  # another process was faster
+            number += 1
+        except OSError as error:
+            raise write_error(path, error) from error
+
+
+def _named(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        check_new(path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    return path
+
+
+def check_new(path: Path) -> None:
+    """Raises BadInput for a folder with more in it than hidden files, such as the lock of a run that never began."""
+    if any(not item.name.startswith(".") for item in path.iterdir()):
+        if (path / LOCK).is_file():
+            _hold(path).close()  # which tells of a process that is at work in it
+        remedy = "--resume to go on with it, or another --run" if (path / "recipe.toml").is_file() else "another --run"
+        raise BadInput(f"--run {path} exists and is not empty; give {remedy}")
+
+
+def _hold(path: Path) -> IO[str]:
+    """The run's lock file, locked: the kernel frees it however the process ends, so none is ever stale."""
+    try:
+        lock = open(path / LOCK, "a+")
+    except OSError as error:
+        raise write_error(path, error) from error
+    try:
+        _lock(lock)
+    except (BlockingIOError, PermissionError) as error:
+        lock.seek(0)
+        holder = lock.read()
+        lock.close()
+        raise BadInput(f"{path} is in use by process {holder}; wait for it, or give another --run") from error
+    except OSError as error:  # of a file system that has no locks, say
+        lock.close()
+        raise write_error(path / LOCK, error) from error
+    try:
+        os.truncate(lock.fileno(), 0)
+        os.write(lock.fileno(), str(os.getpid()).encode())  # unbuffered: closing must not fail again
+    except OSError as error:
+        lock.close()
+        raise write_error(path, error) from error
+    return lock
+
+
+def _lock(file: IO[str]) -> None:
+    """Locks it for this process. Raises BlockingIOError or PermissionError where another one has."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where the locked byte cannot be read by others: one far beyond what is written
+        import msvcrt
+
+        file.seek(2**30)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        return
+    # record locks, unlike flock, are not passed on to forked loader workers, which may outlive a kill
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, machine, commit and command line, read without importing any of the packages."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return {
+        "python": platform.python_version(),
+        "versions": versions,
+        "platform": platform.platform(),
+        "cores": cores(),
+        "commit": _commit(),
+        "command": without_passwords(command_line(*sys.orig_argv)),
+    }
+
+
+HIDDEN = "***"  # in the place of a password
+
+
+def without_passwords(text: str) -> str:
+    """The text with the password of any address (a database's, say) blotted out: `user:it@` and `?password=it`."""
+    text = re.sub(r"(://[^:/@\s]*):[^@\s]*@", rf"\1:{HIDDEN}@", text)
+    return re.sub(r"(?i)([?&](?:password|passwd|pwd)=)[^&\s'\"]*", rf"\1{HIDDEN}", text)
+
+
+def _commit() -> str | None:
+    """The git commit of the checkout this package runs from ("-dirty" if changed); None if it is not one."""
+    here = Path(__file__).resolve().parent.parent.parent
+    if not (here / ".git").exists():
+        return None
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

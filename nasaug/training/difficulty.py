@@ -1,0 +1,65 @@
+"""How hard an augmentation made an image, as a teacher sees it, and what is made of that (Yu, Zhang, Ma 2023)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..config.schedule import STRONGEST
+from ..core.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Difficulty:
+    """The recipe's `[difficulty]` table: what the teacher's judgement of `[views.train]`, and of no other view, does.
+    Needs a [teacher], whose `soft` may be 0."""
+
+    policy: Literal["none", "keep", "weight", "drive"] = "none"
+    """keep: of `candidates` versions of each image, the first at or under the batch's `quantile`, else the easiest;
+    weight: easy images count for more; drive: RandAugment's magnitude goes where the mean difficulty is `target`."""
+    by: Literal["loss", "confidence"] = "loss"
+    """The teacher's cross-entropy, or 1 - the probability that it gives the label."""
+    candidates: int = 2
+    quantile: float = 0.8
+    target: float = 1.0
+    rate: float = 0.1
+    """Of drive: what the magnitude rises by in a step where the mean difficulty is 1 too low."""
+
+    def __post_init__(self):
+        if self.candidates < 2:
+            raise BadInput(f"difficulty.candidates = {self.candidates} must be at least 2, or there is no choice")
+        if not 0 < self.quantile < 1:
+            raise BadInput(f"difficulty.quantile = {self.quantile:g} must be between 0 and 1")
+        for name in ("target", "rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise BadInput(f"difficulty.{name} = {getattr(self, name):g} must be above 0")
+        if self.policy == "drive" and self.by == "confidence" and self.target >= 1:
+            rule = "is out of reach: by confidence a difficulty is below 1"
+            raise BadInput(f"difficulty.target = {self.target:g} {rule}; give 0.5, say, or difficulty.by = loss")
+
+    def __bool__(self) -> bool:
+        return self.policy != "none"
+
+    def of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """[n] from a teacher's logits [n, classes] and the labels [n]."""
+        loss = F.cross_entropy(logits.float(), labels, reduction="none")
+        return loss if self.by == "loss" else 1 - torch.exp(-loss)
+
+    def chosen(self, scores: Tensor) -> Tensor:
+        """Int64 [n]: which of the candidates, whose difficulties are [candidates, n], each image is seen as."""
+        fits = scores <= torch.quantile(scores.flatten(), self.quantile)
+        return torch.where(fits.any(0), fits.float().argmax(0), scores.argmin(0))
+
+    def weights(self, scores: Tensor) -> Tensor:
+        """[n], their mean 1: exp(-difficulty / its mean), so that twice the mean counts for a seventh of none."""
+        weights = torch.exp(-scores / scores.mean().clamp(min=1e-6))
+        return weights / weights.mean()
+
+    def driven(self, magnitude: float, mean: float) -> float:
+        """The next step's magnitude, where this one's gave the `mean` difficulty."""
+        return min(STRONGEST, max(0.0, magnitude + self.rate * (self.target - mean)))

@@ -1,0 +1,309 @@
+"""Train one network with any method: from a recipe, an arch file and data to a judged, plain tiny net."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from .. import data as datasets
+from ..arch.archfile import ArchFile
+from ..arch.cost import cost, describe
+from ..arch.plan import Plan, plan
+from ..arch.space import Arch, Space
+from ..augment import at_magnitude
+from ..core import tensorfile
+from ..core.errors import BadInput
+from ..core.progress import Progress, say
+from ..core.signals import deferred_stop
+from ..core.units import format_duration, format_quantity
+from ..data import Data, Record
+from ..kernels import choice
+from ..methods import Base, Method, NetAug
+from ..nets.net import Net
+from ..nets.store import inherited_from, load_net, other_classes, save_net
+from ..rundirs.folder import RunDir
+from ..tasks import Classify
+from ..tasks.classify import top1
+from .device import Runtime
+from .length import Length, length_of
+from .loop import Trainer, fit, time_steps
+from .provenance import SEVERAL, curves_of, like_sources, of_other_splits, warn_of_curves, warn_of_other_splits
+from .recipe import Recipe
+from .scoring import Scorer
+from .teacher import Teacher
+from .teaching import teacher_macs, teacher_of
+
+CHECKPOINT, TEST = "checkpoint.safetensors", "test.safetensors"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training, known in full before anything is written or loaded: what, by which method, how long."""
+
+    recipe: Recipe
+    method: Method
+    base: Base
+    space: Space  # the trained Net covers it
+    arch: Arch  # the base network in it
+    length: Length
+    inherit: Path | None = None  # the file with the weights to start from
+    begun: bool = False  # whether it goes on from a checkpoint of its own, which has all weights
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the Net that is trained."""
+        return plan(self.space, self.space.largest, self.base.plan.classes)
+
+
+def make_job(
+    recipe: Recipe, method: Method, base: Base, *, images: int, runtime: Runtime, inherit: Path | None = None,
+    teacher: int = 0,
+) -> Job:  # fmt: skip
+    """`teacher`: the MACs of one image's pass through the recipe's, 0 without."""
+    space, arch = method.space(base)
+    if isinstance(method, NetAug):
+        method = method.capped(space, arch, base.plan.classes, min(recipe.batch, images))
+    taught = teacher * recipe.teacher_passes(method)
+    length = length_of(recipe, method, space, arch, base.plan, images, not runtime.accelerated, taught)
+    return Job(recipe, method, base, space, arch, length, inherit)
+
+
+def start_net(job: Job, classes: Sequence[str] | None = None) -> Net:
+    """Fresh weights from the run's seed, or a supernet's or a trained net's: its slice, grown where the job's net is
+    larger, with a fresh classifier where its own tells others than these `classes` (None: than as many) apart."""
+    recipe = job.recipe
+    if job.inherit is None or job.begun:
+        net = Net(job.plan, recipe.seed)
+        if recipe.zero_init_residual:
+            net.start_as_identities()
+        return net
+    source = load_net(job.inherit)
+    if other_classes(job.inherit, classes or job.plan.classes, ""):
+        source = source.with_fresh_classifier(job.plan.classes, recipe.seed)
+    if source.plan.holds(job.plan):
+        return source.narrow(job.plan)
+    if not source.plan.holds(job.base.plan):
+        raise BadInput(f"{job.inherit} does not hold the net that is trained; restore it, or use --from-scratch")
+    return source.narrow(job.base.plan).grow(job.plan, recipe.seed, recipe.zero_init_residual)
+
+
+def start_of(found: ArchFile, job: Job, data: Data) -> tuple[str, str]:
+    """What result.json calls the weights that a training starts from, and a line on what is taken and what is not."""
+    if job.inherit is None:
+        return "scratch", "weights: fresh"
+    whose = "the supernet" if job.inherit == found.supernet else "the net"
+    told = f"weights: those of {whose} in {job.inherit}"
+    reason = other_classes(job.inherit, data.classes, whose)
+    if reason:
+        return "inherit trunk", f"{told}; classifier: fresh weights, since {reason}"
+    return "inherit", told
+
+
+def make_trainer(
+    job: Job, data: Data, runtime: Runtime, scorer: Scorer, *, keep_best: bool = True, teacher: Teacher | None = None
+) -> Trainer:
+    recipe, of_net = job.recipe, (cost(job.base.plan).macs, job.base.pruned)
+    views = dict(recipe.views)
+    for name, view in recipe.views.items():
+        driven = name == "train" and recipe.difficulty.policy == "drive"  # from a magnitude that may be 0
+        if view.policy == "randaugment" and not driven:
+            views[name] = at_magnitude(view, view.magnitude.of_net(*of_net))
+    return Trainer(
+        start_net(job, data.classes), job.method, job.space, job.arch, task=scorer.task, data=data, views=views,
+        training=recipe, length=job.length, runtime=runtime, scorer=scorer, seed=recipe.seed,
+        inherited=job.inherit is not None, keep_best=keep_best, noise=recipe.noise, teacher=teacher,
+        transforms=recipe.transforms, difficulty=recipe.difficulty,
+    )  # fmt: skip
+
+
+def make_scorer(recipe: Recipe, data: Data, runtime: Runtime, calibration: int | None = None) -> Scorer:
+    t = recipe.teacher
+    task = Classify(len(data.classes), recipe.label_smoothing, t.temperature, t.hard, t.soft)
+    return Scorer(data, task, runtime, calibration or recipe.calibration_images, recipe.data.split_seed)
+
+
+def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint: str = CHECKPOINT) -> None:
+    """Fit from where the run's checkpoint stands (or the start), with progress, log and checkpoints."""
+    path = run.path / checkpoint
+    if path.is_file():
+        trainer.load(path)
+        say(f"resumed {title} at step {trainer.step} of {trainer.length.steps}")
+    run.rewind(title, step=trainer.step)
+    begun, started = trainer.step, time.perf_counter()
+    trainer.stages.seconds.clear()  # of the steps that were timed beforehand
+    before = _decoded(trainer.data)
+    scalars = _tensorboard(run.path, trainer.step)
+
+    def on_epoch(row: dict) -> None:
+        run.log("epoch", stage=title, **row)
+        for key, value in row.items():
+            if scalars:
+                scalars.add_scalar(f"{title}/{key}", value, row["step"])
+        if not sys.stderr.isatty():
+            at, whole = row["epoch"], f"{trainer.length.epochs:.4g}"
+            say(f"{title}: epoch {at} of {whole}, validation top-1 {row['val_top1']:.2f} %")
+
+    length, shown = trainer.length, 0.0
+    with (
+        deferred_stop() as pending,
+        Progress(title, length.steps, begun=trainer.step, unit="images", per_step=length.batch) as bar,
+    ):
+        def tick(t: Trainer) -> None:
+            nonlocal shown
+            if t.seconds - shown > 0.5 or t.seconds < shown or t.step == length.steps:
+                shown = t.seconds
+                bar.update(t.step, **t.losses())
+
+        fit(trainer, pending, save=lambda: trainer.save(path), on_epoch=on_epoch, tick=tick)
+    if scalars:
+        scalars.close()
+    if trainer.stages.on:
+        say(choice.told())
+        say(f"{title}, where the time went ({length.batch} images a step):")
+        say(trainer.stages.table((trainer.step - begun) * length.batch, time.perf_counter() - started))
+        images, seconds = (now - then for now, then in zip(_decoded(trainer.data), before, strict=True))
+        if seconds:
+            rate = f"{images / seconds:,.0f} a second and worker"
+            say(f"decoding: {images:,} images, {rate}; load is the waiting for them")
+
+
+def _decoded(data: Data) -> tuple[int, float]:
+    """Training images that were decoded from files so far, and the seconds that all workers together took for them."""
+    return (data.train.decoded, data.train.decoding) if data.streamed else (0, 0.0)
+
+
+def _tensorboard(path: Path, step: int):
+    """A TensorBoard writer where that extra is installed; what was written after `step` is to be told again."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    try:
+        return SummaryWriter(str(path / "tensorboard"), purge_step=step + 1 if step else None)
+    except UnicodeEncodeError:
+        say(f"nothing is written for TensorBoard, which takes no folder whose name is not UTF-8: {path}")
+        return None
+
+
+def announce(trainer: Trainer, title: str, inputs: str) -> float:
+    """Say, from a few timed steps, how long the training will take; returns seconds a step."""
+    seconds = time_steps(trainer)
+    if trainer.length.seconds:  # the steps are an estimate, which only now can be made
+        epochs = trainer.length.seconds / seconds / trainer.length.steps_per_epoch
+        trainer.length = replace(trainer.length, epochs=epochs)
+    length = trainer.length
+    whole = seconds * length.steps
+    say(
+        f"{title}: {inputs}; {length.epochs:.4g} epochs of {length.steps_per_epoch} steps, "
+        f"{format_quantity(length.macs, 'macs')} MACs, about {format_duration(whole)} "
+        f"({length.batch / seconds:.0f} images/s on {trainer.runtime.describe()})"
+    )
+    t = trainer.training
+    most = t.most_epochs(len(trainer.data.train))
+    if length.epochs < most and t.epochs == "auto" and t.stop == "epochs" and t.times == 1:
+        longer = format_duration(whole * most / length.epochs)
+        say(f"  {most} epochs would take {longer}: begin with --set epochs={most}")
+    return seconds
+
+
+def announce_augmentation(job: Job, seconds_per_step: float, images: int, runtime: Runtime, teacher: float) -> dict:
+    """Say how much wider NetAug's nets are than the base, and name the alternative where that is little."""
+    method = job.method
+    if method.shrink_until:
+        widest = cost(plan(job.space, method.shrunk(job.space, 0.0), job.base.plan.classes)).macs
+        shown = f"{format_quantity(widest, 'macs')} MACs at first, trained alone and shrunk to the base"
+        say(f"  for {method.shrink_until:.0%} of training one net of {shown}")
+        return {"ladder": method.chosen_ladder(job.base), "shrunk_from_macs": widest}
+    base, thinned = cost(job.base.plan).macs, job.method.share / job.method.every
+    wide = (job.length.macs_per_image - base - teacher) / thinned / job.method.augmented
+    ladder = job.method.chosen_ladder(job.base)
+    say(f"  augmented nets (ladder {ladder}): {wide / base:.2f} x the base's MACs on average")
+    if wide < 1.5 * base and ladder == "supernet":
+        other = make_job(job.recipe, replace(job.method, ladder="factors"), job.base, images=images, runtime=runtime)
+        taken = seconds_per_step / (job.length.batch * job.length.macs_per_image) * other.length.macs
+        say(
+            "  that is little to augment with: begun with --set netaug.ladder=factors it would be "
+            f"{(other.length.macs_per_image / base - 1) / thinned / job.method.augmented:.2f} x "
+            f"and would take about {format_duration(taken)}"
+        )
+    return {"ladder": ladder, "augmented_macs": wide, "augmented_over_base": wide / base}
+
+
+def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir, data: Data, title: str) -> dict:
+    """The whole of `train` and `netaug-train` once everything is checked; returns what result.json holds."""
+    scorer = make_scorer(recipe, data, runtime)
+    # what is known of the start from then on, since its file may be gone
+    start = run.environment().get("start") if (run.path / CHECKPOINT).is_file() else None
+    job = job_for(found, recipe, runtime, len(data.train), begun=start is not None)
+    trainer = make_trainer(job, data, runtime, scorer, teacher=teacher_of(found, recipe, data, runtime, scorer))
+    facts: dict = {}
+    per_step = announce(trainer, title, f"{found.name}, {describe(cost(found.plan))}")
+    warn_of_curves(curves_of(recipe), lambda: data)
+    if start is None:
+        init, told = start_of(found, job, data)
+        say(f"  {told}")
+        start = {"init": init, "other_splits": of_other_splits(found, recipe, data)}
+        run.note(start=start)
+    others = start["other_splits"]
+    warn_of_other_splits(others)
+    if isinstance(job.method, NetAug):
+        macs = teacher_macs(found, recipe.teacher) * recipe.teacher_passes(job.method)
+        facts = announce_augmentation(job, per_step, len(data.train), runtime, macs)
+    carry_out(trainer, run, title)
+    product = trainer.product()
+    val_key = SEVERAL if others else data.val_key
+    save_net(run.path / "model.safetensors", product, **preprocessing(data), val_key=val_key)
+    replace(found, supernet=None, weights=run.path / "model.safetensors").save(run.path / "arch.json")
+    test = data.finish()
+    correct = torch.cat(scorer.correct(product, test)).cpu()
+    tensorfile.write(run.path / TEST, {"correct": correct.to(torch.uint8)}, {})
+    best = max(trainer.history, key=lambda row: row["val_top1"])
+    result = {
+        "arm": recipe.arm or recipe.method, "method": recipe.method,
+        "arch": found.name, "data": data.name, "data_key": data.key, "seed": recipe.seed,
+        "init": start["init"], **cost(found.plan)._asdict(),
+        "val_top1": trainer.best_top1, "train_top1": best["train_top1"], "val": trainer.history,
+        "test_top1": top1([correct]), "test_images": len(test),
+        "epochs": trainer.step / job.length.steps_per_epoch if job.length.open_ended else job.length.epochs,
+        "train_macs": trainer.macs, "seconds": round(trainer.seconds, 2), "peak_memory": runtime.peak_memory(),
+        "device": runtime.describe(), **facts, **preprocessing(data),
+    }  # fmt: skip
+    run.finish(result)
+    return result
+
+
+def job_for(found: ArchFile, recipe: Recipe, runtime: Runtime, images: int, begun: bool = False) -> Job:
+    """The training that a recipe asks for of one arch file. Raises BadInput for what does not fit it.
+
+    One that has `begun` goes on from its checkpoint."""
+    # where no supernet is named, "auto" leaves the space that the arch was found in aside
+    spacious = found.supernet is not None or recipe.netaug.ladder == "supernet"
+    base = Base(found.plan, pruned=found.pruned)
+    base = replace(base, space=found.space, arch=found.arch) if spacious else base
+    inherit = inherited_from(found, recipe.init, begun)
+    job = make_job(
+        recipe, recipe.chosen_method(), base, images=images, runtime=runtime, inherit=inherit,
+        teacher=teacher_macs(found, recipe.teacher),
+    )  # fmt: skip
+    return replace(job, begun=begun)
+
+
+def preprocessing(data: Data) -> dict:
+    """What an image must go through before the network, for whoever deploys it."""
+    return {"mean": list(data.mean), "std": list(data.std), "classes": list(data.classes)}
+
+
+def load_data(recipe: Recipe, resolution: int, begun: Record | None = None, sources: Iterable[Path] = ()) -> Data:
+    """The recipe's data, streamed images at `resolution`; told in a line.
+
+    They are in the splits that a run has `begun` with, or as far as they can be in those of the weights that a training
+    takes over (`sources`), so that none which was trained on is judged on."""
+    like = None if begun else like_sources(sources, recipe.data)
+    data = datasets.load(recipe.data, size=resolution, begun=begun, like=like)
+    say(data.told())
+    return data

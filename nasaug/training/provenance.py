@@ -1,0 +1,91 @@
+"""What is told before a training: that something it follows was fitted on other data, or may have seen these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ..arch.archfile import ArchFile
+from ..config.layers import load as load_recipe
+from ..config.schedule import Curve, Schedule
+from ..core import tensorfile
+from ..core.errors import BadInput
+from ..core.progress import say
+from ..data import Data, DataConfig, Like, Record
+from ..nets.store import inherited_from, model_file
+from .recipe import Recipe
+
+SEVERAL = "several"  # the val_key of what was trained with one split after another
+
+
+def curves_of(recipe: Recipe) -> list[tuple[str, Schedule]]:
+    """The views' magnitudes that follow a curve, each with its key."""
+    views = recipe.views.items()
+    return [(f"views.{name}.magnitude", v.magnitude) for name, v in views if isinstance(v.magnitude, Curve)]
+
+
+def warn_of_curves(curves: Iterable[tuple[str, Schedule]], read: Callable[[], Data]) -> None:
+    """Say where a curve, by the name of its key or option, was fitted on other data."""
+    for name, curve in curves:
+        if curve.data_key != (data := read()).key:
+            fitted, here = curve.data or "unnamed data", data.name
+            other = f"{fitted}, these are {here}" if fitted != here else f"other images of {here}, or other splits"
+            say(f"  warning: {name}: its curve was fitted on {other}; what suits one need not suit the other")
+
+
+def sources_of(found: ArchFile, recipe: Recipe) -> dict[str, Path]:
+    """The files of weights that a training starts from or is taught by, by what they are called."""
+    sources, teacher = {}, recipe.teacher.source
+    if (start := inherited_from(found, recipe.init)) is not None:
+        sources[str(start)] = start
+    if teacher == "supernet" and found.supernet is not None:
+        sources[f"the teacher {found.supernet}"] = found.supernet
+    elif teacher and not teacher.startswith("torchvision:"):
+        sources[f"the teacher {teacher}"] = model_file(teacher)
+    return sources
+
+
+def like_sources(sources: Iterable[Path], config: DataConfig) -> Like | None:
+    """What the first run of these weights that has one recorded of its images; None without."""
+    for path in sources:
+        begun = path.parent / "recipe.toml"
+        record = Record.of_run(path.parent)
+        if record is not None and len(record.files) and begun.is_file():
+            theirs = load_recipe(begun, Recipe).data
+            return Like(record, all(getattr(theirs, key) == getattr(config, key) for key in SPLIT_BY))
+    return None
+
+
+SPLIT_BY = ("val_images", "train_images", "split_seed")
+
+
+def of_other_splits(found: ArchFile, recipe: Recipe, data: Data) -> list[str]:
+    """What a training starts from or is taught by that may have been trained on images that are validated on here.
+
+    Raises BadInput where it was trained on test images."""
+    others = []
+    for what, path in sources_of(found, recipe).items():
+        instead = "name another teacher.source" if what.startswith("the teacher ") else "use --from-scratch"
+        if other_split(what, path, data, instead):
+            others.append(what)
+    return others
+
+
+def other_split(what: str, path: Path, data: Data, instead: str) -> bool:
+    """Whether the run of these weights, or what that one learnt from, may have been trained on images that are
+    validated on here. Raises BadInput where it was trained on test images, which says what to do `instead`."""
+    record, here = Record.of_run(path.parent), data.record
+    told = tensorfile.facts(path).get("val_key", data.val_key)
+    if record is None or not len(record.files) or not len(here.files):
+        return told != data.val_key
+    seen = here.trained_on_in("test", record)
+    if seen:
+        many = f"{seen} of the {len(here.places('test'))} test images of {data.name} are training images of {what}"
+        raise BadInput(f"{many}; {instead}, or give --data with the images that it was trained on")
+    return told == SEVERAL or here.trained_on_in("val", record) > 0
+
+
+def warn_of_other_splits(sources: list[str]) -> None:
+    for source in sources:
+        seen = "it may have been trained on those that are validated on here"
+        say(f"  warning: {source} had other validation images: {seen}")

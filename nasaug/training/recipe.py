@@ -1,0 +1,138 @@
+"""The recipe's schema: everything that a run needs, in one frozen dataclass, each table owned by its module."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..augment import View
+from ..augment.transform import Transform
+from ..config.schedule import Constant
+from ..core import files
+from ..core.errors import BadInput
+from ..data import DataConfig, names
+from ..methods import METHODS, GradAug, NetAug, Sandwich
+from ..nets.regularisers import Noise
+from .difficulty import Difficulty
+from .length import Training
+from .teacher import TeacherConfig
+
+
+@dataclass(frozen=True, slots=True)
+class SearchConfig:
+    """The second stage of a search: the recipe's `[search]` table."""
+
+    trials: int = 100
+    """Candidates evaluated; those turned away by the budget and repeated ones do not count."""
+    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    score_images: int = 1000
+    """Validation images on which a candidate is scored."""
+    calibration_images: int = 1024
+    finalists: int = 8
+    """Scored again on the whole validation split: of each resolution in turn the largest (in MACs) that ties with its
+    best, and the best. Found is the best of them after a short training, each on its own."""
+    finalist_macs: float | Literal["auto"] = "auto"
+    """Forward MACs of that training, all finalists together; auto: a fifth of the supernet's; 0: none, and found is
+    the largest that ties with the best."""
+    lr: float | Literal["auto"] = "auto"
+    """The supernet's learning rate; auto: the recipe's lr."""
+    headroom: float = 6.0
+    """The supernet's largest net costs at most this many times the MAC budget; 0: the space is not cropped."""
+
+    def __post_init__(self):
+        for name in ("trials", "score_images", "finalists"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"search.{name} = {getattr(self, name)} must be at least 1")
+        if self.finalist_macs != "auto" and not 0 <= self.finalist_macs < math.inf:
+            raise BadInput(f"search.finalist_macs = {self.finalist_macs:g} must be at least 0, or auto")
+        if self.calibration_images < 2:
+            raise BadInput(f"search.calibration_images = {self.calibration_images} must be at least 2")
+        if self.lr != "auto" and not self.lr > 0:
+            raise BadInput(f"search.lr = {self.lr:g} must be above 0, or auto")
+        if self.headroom != 0 and self.headroom < 1:
+            raise BadInput(f"search.headroom = {self.headroom:g} must be 0 (do not crop the space) or at least 1")
+
+
+# What a resumed run may do otherwise than it was begun with, and cells of other values have in common: how images are
+# read, which an order and crops drawn by (seed, epoch, place) do not depend on. Not data.memory_mb: streamed images are
+# cropped otherwise than those in memory.
+CHANGE_NOTHING = ("data.workers", "data.keep_decoded")
+
+
+@dataclass(frozen=True)
+class Recipe(Training):
+    """Everything a run needs, resolved. The optimiser's keys are at the top level."""
+
+    seed: int = 0
+    arm: str = ""
+    """What a comparison calls this training; empty: the method's name."""
+    method: Literal["baseline", "netaug", "gradaug"] = "netaug"
+    init: Literal["auto", "inherit", "scratch"] = "auto"
+    """Start from the weights that the arch file names (a supernet's, a trained or a pruned net's), or fresh; auto:
+    inherit where it names some."""
+    space: str = "auto"
+    """A search space's name or path; auto: mobilenetv2-small up to 64 px, else mobilenetv2."""
+    bf16: bool = False
+    """bfloat16 autocast on an accelerator."""
+    data: DataConfig = field(default_factory=DataConfig)
+    views: dict[str, View] = field(default_factory=lambda: {"train": View()})
+    transforms: dict[str, Transform] = field(default_factory=dict)
+    """What a method does to a view's images for some of its passes: `thin` is GradAug's."""
+    noise: Noise = field(default_factory=Noise)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    difficulty: Difficulty = field(default_factory=Difficulty)
+    netaug: NetAug = field(default_factory=NetAug)
+    gradaug: GradAug = field(default_factory=GradAug)
+    sandwich: Sandwich = field(default_factory=Sandwich)
+    search: SearchConfig = field(default_factory=SearchConfig)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.seed < 0:
+            raise BadInput(f"seed = {self.seed} must be at least 0")
+        if "train" not in self.views:
+            raise BadInput("the recipe has no [views.train], which every method needs; add that table")
+        self._check_difficulty(self.difficulty.policy, self.views["train"])
+        if self.method == "netaug" and self.netaug.wide_view not in self.views:
+            named = f"netaug.wide_view = {self.netaug.wide_view} names no view of the recipe"
+            remedy = f"or have [views.{self.netaug.wide_view}] beside [views.train]"
+            raise BadInput(f"{named}; choices: {', '.join(sorted(self.views))}; {remedy}")
+
+    def _check_difficulty(self, policy: str, view: View) -> None:
+        how = f"difficulty.policy = {policy}"
+        if policy != "none" and not self.teacher.source:
+            raise BadInput(f"{how} needs a teacher: give teacher.source, a run's folder or supernet")
+        if policy == "drive" and (view.policy != "randaugment" or not isinstance(view.magnitude, Constant)):
+            seen = f"{view.magnitude.to_plain()} of policy {view.policy}"
+            remedy = 'give views.train.policy = "randaugment", and a number as views.train.magnitude'
+            raise BadInput(f"{how} moves RandAugment's magnitude from a number on, not {seen}; {remedy}")
+        if policy == "weight" and (view.mixup or view.cutmix):
+            mixed = "mixup" if view.mixup else "cutmix"
+            raise BadInput(f"{how} says what each image counts, and {mixed} makes one of two; leave one of them out")
+        if policy == "keep" and not view.varies:
+            raise BadInput(f"{how} chooses among versions of an image, and views.train makes all alike; vary them")
+
+    def teacher_passes(self, method) -> float:
+        """How often the teacher sees each image of a step, on average: to judge `[views.train]`, and once for each view
+        of which its soft output is a target, unless it has judged just these images: those of a view that mixes are
+        mixed later. `method` may be the recipe's own with its cap carried out."""
+        judged = self.difficulty.candidates if self.difficulty.policy == "keep" else int(bool(self.difficulty))
+        train, soft = self.views["train"], int(self.teacher.soft > 0)
+        again = soft * int(not judged or train.mixup > 0 or train.cutmix > 0)
+        alone, more = 0.0, 0.0  # share of training in which just the wide view is seen; the others' wide views a step
+        if isinstance(method, NetAug) and method.wide_view != "train":
+            alone, more = method.shrink_until, int(method.augmented > 0) / method.every
+        return alone * soft + (1 - alone) * (judged + again + more * soft)
+
+    def chosen_method(self):
+        """The training method's own table."""
+        return getattr(self, self.method) if hasattr(self, self.method) else METHODS[self.method]()
+
+
+def default_recipe(data: str) -> str:
+    """The recipe that belongs to a data set: one of its name where there is one, else `small`.
+
+    A folder has none, whatever it is called: one named "cifar" would be trained as WideResNets were."""
+    named = files.bundled("recipes") / f"{data}.toml"
+    return data if data in names() and named.is_file() else "small"

@@ -1,0 +1,74 @@
+"""One protocol for judging a network, the same for every method: narrow, calibrate, top-1.
+
+Calibration images are drawn once, seeded, without replacement, from the training split (never from the
+validation images), pass evaluation transforms, and are prepared once per run and resolution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .. import augment
+from ..arch.plan import Plan
+from ..data import Data, Split
+from ..nets.net import Net
+from ..tasks import Classify
+from ..tasks.classify import top1
+from .device import Runtime
+
+BATCH, SMALL_BATCH, SMALL = 256, 512, 32  # images at once, and up to SMALL px
+CACHED = 700_000_000  # bytes of prepared images that a split may hold at one resolution
+CACHED_IN_ALL = 3_000_000_000
+
+
+class Scorer:
+    """Calibrates and evaluates finished nets on one data set."""
+
+    def __init__(self, data: Data, task: Classify, runtime: Runtime, calibration: int, seed: int = 0):
+        self.data, self.task, self.runtime = data, task, runtime
+        self.calibration = data.train.take(calibration, seed)
+        self.seen = data.train.take(len(data.val), seed + 1)  # clean training images, to tell over- from under-fitting
+        self._cache: dict[tuple[Split, int], list[tuple[Tensor, Tensor]]] = {}
+
+    def batches(self, split: Split, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """(normalised images, labels) of the whole split at `resolution`; kept where they fit in memory."""
+        key = (split, resolution)
+        if key not in self._cache:
+            needed, held = _bytes(split, resolution), sum(_bytes(*there) for there in self._cache)
+            if needed > CACHED or held + needed > CACHED_IN_ALL:
+                return self._prepare(split, resolution)
+            self._cache[key] = list(self._prepare(split, resolution))
+        return iter(self._cache[key])
+
+    def _prepare(self, split: Split, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
+        device = self.runtime.device
+        batch = SMALL_BATCH if resolution <= SMALL else BATCH
+        even = math.ceil(len(split) / math.ceil(len(split) / batch))  # a last batch of one has no variance
+        for images, labels in split.ordered(even, None if not self.data.streamed else resolution):
+            x = augment.evaluation(images.to(device), mean=self.data.mean, std=self.data.std)
+            yield augment.resize(x, resolution), labels.to(device)
+
+    def calibrated(self, net: Net, plan: Plan) -> Net:
+        """`net.narrow(plan)` with its norms' statistics set, in evaluation mode."""
+        small = net.narrow(plan)
+        small.calibrate(x for x, _ in self.batches(self.calibration, plan.resolution))
+        return small.eval()
+
+    def top1(self, net: Net, split: Split) -> float:
+        """Percent right of `split`, for a calibrated net."""
+        return top1(self.correct(net, split))
+
+    @torch.inference_mode()
+    def correct(self, net: Net, split: Split) -> list[Tensor]:
+        """Bool [N] per batch: whether each image is right, in the split's order."""
+        batches = self.batches(split, net.plan.resolution)
+        return [self.task.correct(net(x), labels) for x, labels in batches]
+
+
+def _bytes(split: Split, resolution: int) -> int:
+    """Of a split's images once they are prepared."""
+    return len(split) * 12 * resolution**2
