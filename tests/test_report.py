@@ -180,7 +180,7 @@ def test_better_worse_and_no_difference(tmp_path):
 def test_under_five_seeds_there_is_no_verdict(tmp_path):
     found = versus(summary_of(tmp_path, range(4), baseline=50, up=90))
     assert found["up"]["p_holm"] < 0.001 and found["up"]["verdict"] == "not enough seeds"
-    assert report.p_value(found["up"]) == "-"
+    assert wording.p_value(found["up"]) == "-"
 
 
 def test_more_comparisons_widen_the_intervals(tmp_path):
