@@ -7,13 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 
+from nasaug.cli import terminal
+from nasaug.cli.terminal import Terminal
 from nasaug.core import progress
-from nasaug.core.progress import Progress, Stages
+from nasaug.core.progress import Advance, Line, Progress, Stages, heard_by, say
 
 JOB = """
 import time
-from nasaug.core.progress import Progress, Stages
-with Progress("epoch 1/2", 4, unit="images", per_step=128) as job:
+from nasaug.cli.terminal import Terminal
+from nasaug.core.progress import Progress, heard_by
+with heard_by(Terminal()), Progress("epoch 1/2", 4, unit="images", per_step=128) as job:
     for done in range(1, 5):
         time.sleep(0.15)
         job.update(done, base=2.3456 / done)
@@ -32,11 +35,12 @@ def clock(monkeypatch):
 
     made = Clock()
     monkeypatch.setattr(progress, "time", made)
+    monkeypatch.setattr(terminal, "time", made)
     return made
 
 
 def test_plain_lines_tell_rate_figures_and_time_left_every_ten_seconds(clock, capsys):
-    with Progress("train", 100, unit="images", per_step=128) as job:
+    with heard_by(Terminal()), Progress("train", 100, unit="images", per_step=128) as job:
         for second in range(1, 26):
             clock.now = 100.0 + second
             job.update(second, base=1 / second)
@@ -50,17 +54,35 @@ def test_plain_lines_tell_rate_figures_and_time_left_every_ten_seconds(clock, ca
 
 
 def test_steps_done_before_a_resume_do_not_count_in_the_rate(clock, capsys):
-    with Progress("train", 100, begun=90) as job:
+    with heard_by(Terminal()), Progress("train", 100, begun=90) as job:
         clock.now = 105.0
         job.update(100)
     assert capsys.readouterr().err == "train 100/100 2 steps/s, took 5.0 s\n"
 
 
 def test_quiet_says_nothing(clock, capsys):
-    with Progress("train", 2, quiet=True) as job:
+    with heard_by(Terminal()), Progress("train", 2, quiet=True) as job:
         clock.now = 200.0
         job.update(2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_without_a_listener_nothing_is_told_and_with_one_every_event(capsys):
+    def job():
+        say("hello")
+        with Progress("train", 2) as bar:
+            bar.update(1, loss=0.5)
+
+    heard = []
+    job()
+    with heard_by(heard.append):
+        job()
+        with heard_by(None):  # whoever listens goes on
+            say("inside")
+    assert capsys.readouterr() == ("", "")
+    assert heard[0] == Line("hello") and heard[-1] == Line("inside")
+    assert [(e.done, e.over) for e in heard if isinstance(e, Advance)] == [(0, False), (1, False), (1, True)]
+    assert heard[2].figures == {"loss": 0.5}
 
 
 def test_on_a_terminal_one_live_bar():

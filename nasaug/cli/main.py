@@ -16,8 +16,10 @@ from cyclopts import App, CycloptsError, Group, Parameter, Token
 from .. import __version__
 from ..core.errors import BadInput, RunFault
 from ..core.files import remedy
+from ..core.progress import heard_by
 from ..core.signals import Stopped, raised_stop
 from ..core.streams import flush, open_streams, tell
+from .terminal import Terminal
 
 BAD_INPUT, FAULT = 2, 1
 
@@ -413,7 +415,7 @@ def main() -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells at length of a home that it cannot write into
     try:
         try:
-            with raised_stop():
+            with raised_stop(), heard_by(Terminal()):
                 app(sys.argv[1:], exit_on_error=False, print_error=False)
         finally:
             flush()  # here, where a reader that went away is handled, not at the interpreter's end

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -144,9 +143,8 @@ def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint: str = CHECK
         for key, value in row.items():
             if scalars:
                 scalars.add_scalar(f"{title}/{key}", value, row["step"])
-        if not sys.stderr.isatty():
-            at, whole = row["epoch"], f"{trainer.length.epochs:.4g}"
-            say(f"{title}: epoch {at} of {whole}, validation top-1 {row['val_top1']:.2f} %")
+        at, whole = row["epoch"], f"{trainer.length.epochs:.4g}"
+        say(f"{title}: epoch {at} of {whole}, validation top-1 {row['val_top1']:.2f} %", detail=True)
 
     length, shown = trainer.length, 0.0
     with (
