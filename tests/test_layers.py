@@ -12,7 +12,7 @@ PURE = "core config rundirs arch".split()
 NETWORKS = "kernels nets".split()
 LEARNING = "augment data tasks methods training".split()
 SHARED = "pool reporting".split()
-APPS = "nas pruning comparison".split()  # none knows another
+APPS = "nas pruning comparison deployment".split()  # none knows another
 ORDER = [*PURE, *NETWORKS, *LEARNING, *SHARED, *APPS, "cli", "__main__"]
 MUST_NOT_KNOW = {
     "arch": {"rundirs"},

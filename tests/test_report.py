@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from nasaug.cli.terminal import Terminal
 from nasaug.comparison import report
 from nasaug.core.errors import BadInput
+from nasaug.core.progress import heard_by
 from nasaug.reporting import page, wording
 
 IMAGES, SEEDS = 2000, range(5)
@@ -289,7 +291,8 @@ def test_written_files(tmp_path):
 
 def test_the_command(empty_folder, capsys):
     make_comparison(empty_folder / "cells", range(2), a=70, b=71)
-    summary = report.command([Path("cells")])
+    with heard_by(Terminal()):
+        summary = report.report([Path("cells")])
     out = capsys.readouterr().out.splitlines()
     assert out[-1] == "page: report.html" and out[:-1] == wording.table(summary).splitlines()
     assert sorted(path.name for path in empty_folder.glob("report.*")) == ["report.csv", "report.html", "report.json"]
@@ -309,7 +312,7 @@ def test_the_command_keeps_what_a_comparison_told_of_itself(empty_folder, capsys
     told = {"failed": [{"arm": "b", "seed": 2, "error": "no memory"}], "commands": ["nasaug compare"], "note": "x"}
     summary = report.summarise(runs[::-1], "b", "compute", told)
     report.write(empty_folder / "c", summary, runs)
-    assert report.command([Path("c")], Path("again.html")) == summary
+    assert report.report([Path("c")], Path("again.html")) == summary
     assert "failed: b, seed 2: no memory" in capsys.readouterr().out
 
 
@@ -326,7 +329,7 @@ def test_the_command_refuses(empty_folder, paths, out, said):
     make_run(empty_folder / "a")
     make_run(empty_folder / "b", data_key="other")
     with pytest.raises(BadInput, match=said):
-        report.command([Path(path) for path in paths], out and Path(out))
+        report.report([Path(path) for path in paths], out and Path(out))
     assert not list(empty_folder.glob("report.*"))
 
 

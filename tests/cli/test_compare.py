@@ -30,6 +30,7 @@ from nasaug.core.errors import BadInput
 from nasaug.core.tensorfile import read
 from nasaug.data import Record
 from nasaug.kernels import build, choice
+from nasaug.pool import processes
 from nasaug.training.device import open_runtime
 from nasaug.training.job import job_for, load_data, make_scorer, make_trainer
 from nasaug.training.recipe import Recipe
@@ -78,7 +79,7 @@ FORKING = SimpleNamespace(**vars(subprocess) | {"Popen": Forked})
 
 @pytest.fixture
 def forked(monkeypatch):
-    monkeypatch.setattr(cells, "subprocess", FORKING)
+    monkeypatch.setattr(processes, "subprocess", FORKING)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def compared(finished, tmp_path_factory):
     folder = shutil.copytree(finished, tmp_path_factory.mktemp("compared") / "here")
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
-        patched.setattr(cells, "subprocess", FORKING)
+        patched.setattr(processes, "subprocess", FORKING)
         said = done(*COMPARE, "--methods", ",".join(ARMS), "--seeds", "2").out
     return folder, said
 
@@ -199,7 +200,7 @@ def cells_of(monkeypatch, *args):
     """The cells that a comparison would train."""
     caught = []
     with monkeypatch.context() as patched:
-        patched.setattr(compare, "_finish", lambda found, cells, *rest: caught.extend(cells))
+        patched.setattr(compare, "_carry_out", lambda cells, *rest: caught.extend(cells))
         done(*args)
     return caught
 
@@ -337,17 +338,17 @@ def test_where_every_cell_fails_it_says_why(here, monkeypatch):
 
 
 def test_a_cell_that_is_killed_is_told_with_the_signal_and_can_go_on(there, monkeypatch):
-    whole, start = results_of_two(), cells._start
+    whole, start = results_of_two(), processes.start
 
-    def start_and_kill(cell, *args):
-        process = start(cell, *args)
-        if cell.arm == NETAUG:
+    def start_and_kill(work, *args):
+        process = start(work, *args)
+        if work.about.arm == NETAUG:
             process.send_signal(signal.SIGKILL)
         return process
 
     shutil.rmtree(RUN)
     with monkeypatch.context() as patched:
-        patched.setattr(cells, "_start", start_and_kill)
+        patched.setattr(processes, "start", start_and_kill)
         faulty(call(*COMPARE, *TWO))
     assert [f["error"] for f in told()["failed"]] == ["killed by SIGKILL; before that: it told nothing"]
     done("compare", "--resume")
@@ -406,9 +407,9 @@ def test_what_a_cut_off_training_left_is_cleared_but_not_what_another_begins(emp
         Path("cell").mkdir(exist_ok=True)
         Path("cell", name).touch()
         with at_work_in("cell", "log"):
-            cells._clear(Path("cell"))
+            processes._clear(Path("cell"))
         assert Path("cell", name).exists()
-    cells._clear(Path("cell"))
+    processes._clear(Path("cell"))
     assert os.listdir("cell") == [".lock"]
 
 
@@ -417,7 +418,7 @@ def test_what_a_cut_off_training_left_is_cleared_but_not_what_another_begins(emp
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_while_cells_start_reaches_them_all_and_they_go_on_the_same(there, monkeypatch, no_nohup, number):
-    whole, start, started = results_of_two(), cells._start, []
+    whole, start, started = results_of_two(), processes.start, []
 
     def start_and_stop(*args):
         started.append(start(*args))
@@ -427,7 +428,7 @@ def test_a_stop_while_cells_start_reaches_them_all_and_they_go_on_the_same(there
 
     shutil.rmtree(RUN)
     with monkeypatch.context() as patched:
-        patched.setattr(cells, "_start", start_and_stop)
+        patched.setattr(processes, "start", start_and_stop)
         called = call(*COMPARE, *TWO)
     assert called.code == 128 + number and len(started) == 2
     assert called.err == f"stopped; go on with: python -m nasaug compare --resume --run {RUN}\n"
@@ -438,7 +439,7 @@ def test_a_stop_while_cells_start_reaches_them_all_and_they_go_on_the_same(there
 
 def test_ctrl_c_ends_real_processes_which_save_what_they_have(here, monkeypatch):
     """Trainings too long to end by themselves; they have sessions of their own, so the signal is handed on."""
-    monkeypatch.setattr(cells, "subprocess", subprocess)
+    monkeypatch.setattr(processes, "subprocess", subprocess)
     sleep, there, sent = time.sleep, RUN / "cells", []
 
     def sleep_and_stop(seconds):
@@ -449,7 +450,7 @@ def test_ctrl_c_ends_real_processes_which_save_what_they_have(here, monkeypatch)
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patched:
-        patched.setattr(cells.time, "sleep", sleep_and_stop)
+        patched.setattr(processes.time, "sleep", sleep_and_stop)
         called = call(*COMPARE, "--methods", "baseline,netaug", "--seeds", "1", "--set", "epochs=20000")
     assert called.code == 130 and called.err.endswith(f"--resume --run {RUN}\n")
     for path in there.glob("*.log"):

@@ -17,7 +17,7 @@ from nasaug.core.errors import BadInput
 from nasaug.core.tensorfile import read
 from nasaug.data import Data, DataConfig, load
 from nasaug.methods import SandwichWithin
-from nasaug.nas import stages as search_command
+from nasaug.nas import search as search_command
 from nasaug.nas import study as search_module
 from nasaug.pool import storage
 from nasaug.training.loop import Trainer

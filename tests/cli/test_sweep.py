@@ -14,11 +14,14 @@ from tiny import QUICK, call, done, lay_out, refused
 
 from nasaug.arch import archfile
 from nasaug.arch.cost import cost
+from nasaug.cli.terminal import Terminal
 from nasaug.comparison import cells, pruners, sweep
 from nasaug.comparison import sweep_results as swept
 from nasaug.comparison.cells import Cell, Watch
 from nasaug.comparison.pruners import Pruning
 from nasaug.config.schedule import Constant, Curve, Linear, Schedule
+from nasaug.core.progress import heard_by
+from nasaug.pool import processes
 from nasaug.rundirs.folder import RunDir
 from nasaug.training.recipe import Recipe
 
@@ -34,7 +37,7 @@ def once_swept(tmp_path_factory):
     lay_out(folder)
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
-        patched.setattr(cells, "subprocess", FORKING)
+        patched.setattr(processes, "subprocess", FORKING)
         return folder, done(*SWEEP, "--policies", "0,9,0:9", "--seeds", "2").out
 
 
@@ -72,7 +75,7 @@ def test_resuming_may_change_how_images_are_read(finished):
 def test_it_says_that_it_leaves_the_weights_of_its_nets_aside(laid_out, monkeypatch):
     done("search", *QUICK, "--mac-budget", "100k")
     caught = []
-    monkeypatch.setattr(sweep, "_finish", lambda nets, *_: caught.extend(nets))
+    monkeypatch.setattr(sweep, "_carry_out", lambda ready, *_: caught.extend(ready.nets))
     said = done("sweep", *QUICK, "--sizes", "found.json", "--policies", "0", "--seeds", "1").out
     assert re.search(r"fresh weights, as all nets of a sweep have; those in \S*supernet.safetensors are left", said)
     assert [net.start for net in caught] == [None]
@@ -89,7 +92,7 @@ def test_a_report_finds_the_trainings_of_a_sweep_that_lie_elsewhere(finished):
 
 def test_a_cell_is_trained_at_its_magnitude_and_at_0_without_a_policy(laid_out, monkeypatch):
     caught = []
-    monkeypatch.setattr(sweep, "_finish", lambda *given: caught.append(given[:3]))
+    monkeypatch.setattr(sweep, "_carry_out", lambda r, *_: caught.append((r.nets, r.setting, r.options)))
     line = {"intercept": -7.0, "slope": 3.0, "low": 0.0, "high": 30.0, "data": "d", "data_key": "k"}
     Path("by-size.json").write_text(json.dumps({"format": "nasaug-curve/1", **line}))
     done(*SWEEP, "--policies", "0,9,0:9,by-size.json", "--methods", "baseline,netaug", "--seeds", "1")
@@ -180,7 +183,7 @@ def test_cells_of_other_images_are_told_apart(finished):
 
 
 def test_a_curve_must_stay_as_it_was_when_the_sweep_began(laid_out, monkeypatch):
-    monkeypatch.setattr(sweep, "_finish", lambda *given: None)
+    monkeypatch.setattr(sweep, "_carry_out", lambda *given: None)
     line = {"intercept": 9.0, "slope": 0.0, "low": 9.0, "high": 9.0, "data": "d", "data_key": "k"}
     Path("by-size.json").write_text(json.dumps({"format": "nasaug-curve/1", **line}))
     done(*SWEEP, "--policies", "0,by-size.json")
@@ -394,13 +397,15 @@ class Ending(Watch):
 
 def test_a_hopeless_cell_is_ended_with_its_checkpoint_saved_and_is_no_failure(laid_out, monkeypatch, capsys):
     caught = []
-    monkeypatch.setattr(cells, "subprocess", FORKING)
-    monkeypatch.setattr(sweep, "_finish", lambda *given: caught.append(given[:3]))
+    monkeypatch.setattr(processes, "subprocess", FORKING)
+    monkeypatch.setattr(sweep, "_carry_out", lambda r, *_: caught.append((r.nets, r.setting, r.options)))
     done(*ONE_SIZE, "--seeds", "1")
     made = sweep.make_cells(*caught[0], RUN, cells.Sets())
     made[1] = replace(made[1], recipe=replace(made[1].recipe, epochs=20000))
     watch = Ending("baseline@9", "baseline@14")
-    assert cells.carry_out(made, "cpu", 2, {cell.path: 1.0 for cell in made}, watch, {}) == []
+    works = [cells._work(cell, "cpu", 1.0) for cell in made]
+    with heard_by(Terminal()):
+        assert processes.carry_out(works, 2, {}, watch) == []
     assert sorted(watch.told) == ["baseline@0", "baseline@9"] and [cell.finished for cell in made] == [
         True,
         False,
@@ -412,9 +417,9 @@ def test_a_hopeless_cell_is_ended_with_its_checkpoint_saved_and_is_no_failure(la
 
 
 def test_policies_that_are_alike_for_a_net_are_one_training(laid_out, monkeypatch):
-    start, started = cells._start, []
-    monkeypatch.setattr(cells, "subprocess", FORKING)
-    monkeypatch.setattr(cells, "_start", lambda *args: started.append(args[0].arm) or start(*args))
+    start, started = processes.start, []
+    monkeypatch.setattr(processes, "subprocess", FORKING)
+    monkeypatch.setattr(processes, "start", lambda *args: started.append(args[0].about.arm) or start(*args))
     line = {"intercept": 9.0, "slope": 0.0, "low": 9.0, "high": 9.0, "data": "d", "data_key": "k"}
     Path("nine.json").write_text(json.dumps({"format": "nasaug-curve/1", **line}))
     assert "2 cells, 0 there already" in done(*SWEEP, "--policies", "9,nine.json", "--seeds", "1").out
@@ -425,7 +430,7 @@ def test_policies_that_are_alike_for_a_net_are_one_training(laid_out, monkeypatc
 
 def test_a_sweep_prunes_leaves_out_the_other_seeds_and_keeps_to_it(laid_out, monkeypatch):
     """A policy that is behind when the sweep goes on."""
-    monkeypatch.setattr(cells, "subprocess", FORKING)
+    monkeypatch.setattr(processes, "subprocess", FORKING)
     with monkeypatch.context() as patched:
         patched.setattr(pruners, "RIVALS", 9)
         done(*ONE_SIZE, "--set", "epochs=4", "--seeds", "2", "--pruner", "median")
