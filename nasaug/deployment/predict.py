@@ -80,8 +80,8 @@ class Model(Net):
                 yield torch.stack(list(alike))
 
     def _decoded(self, image: Picture) -> Tensor:
-        """The part of the image that the net sees, square, uint8 [3, h, h]: at the net's resolution where it was trained
-        on streamed images, else at its own, since images in memory are resized once they are normalised."""
+        """The square of the image that the net sees, uint8 [3, h, h]: at the net's resolution where it was trained on
+        streamed images, else at its own, since images in memory are resized once they are normalised."""
         try:
             if isinstance(image, Image.Image):
                 file = io.BytesIO()
