@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny import SEARCH, TRAIN, done, lay_out
+
+from support.commands import SEARCH, TRAIN, done, lay_out
 
 
 @pytest.fixture(autouse=True)
