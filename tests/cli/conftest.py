@@ -56,10 +56,3 @@ def photos(here):
         folder.mkdir(parents=True, exist_ok=True)
         Image.effect_noise((12, 12), i).save(folder / f"{i}.png")
     return ("--data", "photos", "--set", "data.train_images=0")
-
-
-@pytest.fixture
-def laid_out(empty_folder):
-    """An empty working folder but for recipe and space."""
-    lay_out(empty_folder)
-    return empty_folder

@@ -462,7 +462,7 @@ def test_a_report_refuses_what_is_no_finished_training(here, args, said):
     assert said in refused("report", *args.split())
 
 
-# --- what is refused, beside tests/cli/refusals.py ---------------------------------------------------------
+# --- what is refused, beside tests/support/refusals.py -----------------------------------------------------
 
 
 def test_a_teacher_of_other_classes_is_refused_before_anything_is_written(photos):

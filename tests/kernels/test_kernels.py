@@ -156,9 +156,6 @@ def test_depthwise_gradients_are_torchs(n, c, h, w, k, stride, spare, wanted):
     assert close(back, twins[0].grad) if wanted else back is None
 
 
-# --- a whole block -------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 8, 11])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7])

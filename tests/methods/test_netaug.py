@@ -198,9 +198,6 @@ def test_what_the_augmented_passes_cost_is_known_before_the_start():
     assert lengths[1, 0.5] - least == pytest.approx(wide / 2, rel=1e-6)
 
 
-# --- the other methods --------------------------------------------------------------------------------------
-
-
 def test_netaug_leaves_the_running_statistics_alone():
     trainer = train(trainer_of(NetAug(ladder="factors")), 3)
     assert int(trainer.net.stem.norm.num_batches_tracked) == 0

@@ -11,8 +11,6 @@ from nasaug.nets.net import Net
 from support.spaces import SPACES
 from support.trainers import SPACE, batch_of, same, train, trainer_of, weights
 
-# --- sorting ------------------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("name", SPACES)
 def test_sorting_puts_the_most_important_inner_channels_first_and_changes_no_output(name):
@@ -73,9 +71,6 @@ def test_a_supernet_keeps_its_order():
     before, momentum = weights(trainer.net), {name: t.clone() for name, t in trainer.momentum().items()}
     trainer.method.on_epoch(trainer)
     assert same(weights(trainer.net), before) and same(trainer.momentum(), momentum)
-
-
-# --- the average of weights, and how long a training is -------------------------------------------------------
 
 
 def test_momentum_is_sorted_or_left_as_told():

@@ -278,7 +278,7 @@ def test_a_candidate_that_was_being_judged_when_the_process_died_is_judged_again
     assert killed.judged + rest.judged == whole.judged and recorded(rest) == recorded(whole)
 
 
-# --- results ------------------------------------------------------------------------------------------------
+# --- settings -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

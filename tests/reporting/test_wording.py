@@ -8,15 +8,10 @@ from nasaug.comparison import report
 from nasaug.reporting import page, wording
 from support.reports import make_run, summary_of
 
-# --- figures ---
-
 
 @pytest.mark.parametrize("value, text", [(0.518, "+0.52"), (-0.104, "-0.10"), (-0.004, "+0.00"), (None, "-")])
 def test_signed(value, text):
     assert wording.signed(value) == text
-
-
-# --- what is written ---
 
 
 def test_the_table(tmp_path):

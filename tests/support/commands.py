@@ -68,7 +68,7 @@ QUICK = ("--recipe", "quick.toml")
 SEARCH = ("search", *QUICK, "--mac-budget", "100k")
 TRAIN = ("netaug-train", *QUICK, "--arch", "found.json")
 LOADED = (  # by the process that the others are forked from
-    "nasaug.nas.stages nasaug.cli.train optuna.samplers sqlalchemy.dialects.sqlite matplotlib.pyplot "
+    "nasaug.nas.stages nasaug.training.train optuna.samplers sqlalchemy.dialects.sqlite matplotlib.pyplot "
     "pydantic sklearn.datasets torch.utils.tensorboard"
 )
 

@@ -7,7 +7,7 @@ import sys
 from types import SimpleNamespace
 
 from nasaug.cli import main as cli
-from support import commands as tiny
+from support.commands import LOADED
 
 
 class Forked:
@@ -15,7 +15,7 @@ class Forked:
 
     def __init__(self, command, *, stdout, **_):
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(tiny.LOADED.split())
+        context.set_forkserver_preload(LOADED.split())
         self._process = context.Process(target=_run, args=(os.getcwd(), stdout.name, command[3:]))
         self._process.start()
 

@@ -13,6 +13,7 @@ EPS = 1e-5
 
 
 def image_batch(*shape, seed=0, scale=1.0, shift=0.0):
+    """Normal noise of this shape, channels last."""
     g = torch.Generator().manual_seed(seed)
     return (torch.randn(shape, generator=g) * scale + shift).contiguous(memory_format=torch.channels_last)
 

@@ -18,15 +18,18 @@ def shaken(p, dtype=torch.float64, seed=0):
 
 
 def images(p, count=12, dtype=torch.float64, seed=1):
+    """Normalised noise at the resolution of plan `p`, (count, 3, H, W)."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, 3, p.resolution, p.resolution, generator=generator).to(dtype)
 
 
 def largest(space):
+    """The plan of the space's largest net, ten classes."""
     return plan(space, space.largest, 10)
 
 
 def calibrated(net):
+    """The net with the statistics of some images, to be evaluated."""
     return net.calibrate([images(net.plan, seed=7).to(next(net.parameters()).dtype)]).eval()
 
 
@@ -36,10 +39,12 @@ def far(a, b):
 
 
 def statistics(net):
+    """Copies of the buffers by name."""
     return {name: buffer.clone() for name, buffer in net.named_buffers()}
 
 
 def same(one, two):
+    """Whether two tables of tensors are bit for bit alike."""
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 

@@ -17,6 +17,7 @@ RANGES = dict.fromkeys(OPERATORS, (-1.0, 1.0)) | {
 
 
 def seeded(seed=0):
+    """A generator of torch's random numbers."""
     return torch.Generator().manual_seed(seed)
 
 
@@ -38,5 +39,6 @@ def theirs(image, name, value):
 
 
 def share_that_differs(images, names, values, out):
+    """The share of pixels in which `out` is not what torchvision makes of the images."""
     expected = [theirs(*each) for each in zip(images, names, values, strict=True)]
     return (torch.stack(expected) != out).float().mean().item()

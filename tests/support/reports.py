@@ -45,4 +45,5 @@ def make_comparison(folder, seeds=SEEDS, **arms):
 
 
 def summary_of(folder, seeds=SEEDS, **arms):
+    """The summary of such a comparison."""
     return report.summarise(report.read_runs(make_comparison(folder, seeds, **arms)))

@@ -49,6 +49,7 @@ def search_of(storage, *, sampler="tpe", trials=30, budget=MEDIUM, space=SPACE, 
 
 
 def run(search, pending=None):
+    """The search's ranked candidates."""
     return search.run(pending or Pending(), lambda arch, top1: None)
 
 

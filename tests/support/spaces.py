@@ -11,6 +11,7 @@ from nasaug.arch.spacefile import load
 
 
 def stage(name, block, **keys):
+    """The table of one stage."""
     return {"name": name, "block": block, **keys}
 
 
@@ -69,6 +70,7 @@ SQUEEZE = {  # squeeze-excite, hard swish, a tied first block, a linear layer be
 
 
 def made(table):
+    """The space that a table describes."""
     return space_from_dict(table, "test.toml", BLOCKS)
 
 

@@ -39,4 +39,5 @@ def numbers(split):
 
 
 def scorer_of(data, calibration=64, seed=0):
+    """The scorer of a classification on the CPU."""
     return Scorer(data, Classify(len(data.classes)), CPU, calibration, seed)

@@ -27,6 +27,7 @@ def base_of(**choices):
 
 
 def trainer_of(method, base=None, *, data=None, seed=0, training=None, net=None, **more):
+    """A trainer of `base` by `method`: two epochs of toy data, unless `training` says otherwise."""
     base, data = base or base_of(), data or toy_data()
     training = training or Training(epochs=2, batch=16, lr=0.05, weight_decay=0.01)
     space, arch = method.space(base)
@@ -39,17 +40,20 @@ def trainer_of(method, base=None, *, data=None, seed=0, training=None, net=None,
 
 
 def batch_of(trainer, number=0):
+    """(images, labels) of one batch of the first epoch."""
     batches = list(trainer.data.train.batches(trainer.length.batch, seed=0, epoch=0))
     return batches[number][:2]
 
 
 def train(trainer, steps=1):
+    """The trainer after so many steps."""
     for number in range(steps):
         trainer.train_step(*batch_of(trainer, number))
     return trainer
 
 
 def run_to_the_end(trainer):
+    """The trainer after its whole training, of which nothing is saved."""
     fit(trainer, Pending(), save=lambda: None, on_epoch=lambda row: None, tick=lambda trainer: None)
     return trainer
 
@@ -75,29 +79,28 @@ def at_12_px(x):
 
 
 def weights(net):
+    """Copies of the parameters by name."""
     return {name: t.detach().clone() for name, t in net.named_parameters()}
 
 
 def gradients(net):
+    """Copies of the gradients by name."""
     return {name: t.grad.clone() for name, t in net.named_parameters()}
 
 
 def same(one, two):
+    """Whether two tables of tensors are bit for bit alike."""
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
-# --- NetAug's ladders ---------------------------------------------------------------------------------------
-
-
 def draw_of(method, base, progress=0.0, seed=0):
+    """What a method draws a step's architectures from."""
     space, arch = method.space(base)
     return Draw(space, arch, 4, 0, progress, Random(seed))
 
 
-# --- teachers -------------------------------------------------------------------------------------------------
-
-
 def teacher_for(trainer, seed=5):
+    """A teacher of the trainer's own plan with other weights, said to cost 1,000 MACs an image."""
     net = Net(trainer.plan, seed)
     net.train().calibrate([torch.randn(16, 3, trainer.plan.resolution, trainer.plan.resolution)])
     net.train()

@@ -6,8 +6,6 @@ import torch.nn.functional as F
 
 from nasaug.tasks import Classify, Target
 
-# --- the other methods --------------------------------------------------------------------------------------
-
 
 def test_a_soft_target_is_never_smoothed_and_matches_itself():
     task = Classify(4, label_smoothing=0.3)
@@ -21,9 +19,6 @@ def test_a_soft_target_is_never_smoothed_and_matches_itself():
     assert Classify(4).loss(out, Target(smooth)).item() == pytest.approx(task.loss(out, Target(labels)).item())
     logits = torch.tensor([[0.1, 0.9], [0.7, 0.3]])
     assert task.correct(logits, torch.tensor([1, 1])).tolist() == [True, False]
-
-
-# --- teachers -------------------------------------------------------------------------------------------------
 
 
 def test_targets_are_cut_together():

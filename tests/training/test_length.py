@@ -10,8 +10,6 @@ from nasaug.methods import Baseline, NetAug
 from nasaug.training.length import Length, Training, length_of
 from support.trainers import base_of, run_to_the_end, trainer_of
 
-# --- how long -----------------------------------------------------------------------------------------------
-
 
 def length(method, base, training, images=960, cpu=True):
     space, arch = method.space(base)
@@ -86,9 +84,6 @@ def test_fewer_images_than_a_batch_are_one_smaller_batch():
 def test_impossible_training_settings_are_refused_by_name(key, value):
     with pytest.raises(BadInput, match=key):
         Training(**{key: value})
-
-
-# --- the average of weights, and how long a training is -------------------------------------------------------
 
 
 def test_a_training_of_so_many_macs_ends_within_a_step_of_them():

@@ -12,7 +12,7 @@ from nasaug.training.loop import Trainer, fit, time_steps
 from support.toys import toy_data
 from support.trainers import base_of, run_to_the_end, same, train, trainer_of
 
-# --- a step -------------------------------------------------------------------------------------------------
+# --- timing ------------------------------------------------------------------------------------------------
 
 
 def test_timing_a_few_steps_leaves_no_trace():
@@ -92,9 +92,6 @@ def test_few_images_are_evaluated_seldom_and_the_last_epoch_always():
     assert every(epochs=60, images=4000, judged=100) == 2  # of 31 steps
     with pytest.raises(BadInput, match="evaluate_every = 0"):
         Training(evaluate_every=0)
-
-
-# --- the average of weights, and how long a training is -------------------------------------------------------
 
 
 def test_train_accuracy_is_read_on_clean_training_images():

@@ -19,8 +19,6 @@ from nasaug.training.length import Training
 from nasaug.training.loop import Step
 from support.trainers import SPACE, Only, at_12_px, base_of, batch_of, run_to_the_end, train, trainer_of, weights
 
-# --- a step -------------------------------------------------------------------------------------------------
-
 
 def test_views_come_from_the_seed_and_the_step_alone():
     trainer = trainer_of(Baseline())
@@ -123,9 +121,6 @@ def test_a_loss_that_is_not_a_number_is_a_fault_of_the_run_with_its_remedy(value
     assert trainer.history == [] and trainer.best == {}
 
 
-# --- gradaug --------------------------------------------------------------------------------------------------
-
-
 def test_a_step_leaves_the_generators_of_others_alone():
     """Whoever seeds or draws from them meets neither other images nor other nets, and is not disturbed."""
     views = {"train": View(policy="randaugment", mixup=0.4, erase=0.5)}
@@ -138,9 +133,6 @@ def test_a_step_leaves_the_generators_of_others_alone():
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     trainer.train_step(*batch_of(trainer))
     assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
-
-
-# --- the average of weights, and how long a training is -------------------------------------------------------
 
 
 def test_views_mix_and_change_with_progress():

@@ -27,8 +27,6 @@ from support.plans import inverted, plan_of
 from support.toys import CPU, toy_data
 from support.trainers import base_of, batch_of, run_to_the_end, same, teacher_for, trainer_of
 
-# --- teachers -------------------------------------------------------------------------------------------------
-
 
 def test_a_teachers_soft_output_joins_every_loss_and_costs_one_pass_a_view():
     task = Classify(4, 0.1, temperature=2.0, hard=0.3, soft_weight=0.7)
@@ -139,9 +137,6 @@ def test_a_torchvision_teacher_that_cannot_be_had_or_takes_other_images_is_told(
     monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: torch.nn.Conv2d(3, 8, 99))
     with pytest.raises(BadInput, match=f"resnet18 takes no images of {plan.resolution} px .*give another teacher"):
         torchvision_teacher("torchvision:resnet18", plan, data, CPU)
-
-
-# --- difficulty ----------------------------------------------------------------------------------------------
 
 
 def test_only_a_supernet_as_teacher_has_a_bound_of_macs():
