@@ -14,13 +14,13 @@ from random import Random
 
 import pytest
 import torch
-from tiny import SEARCH, TRAIN, Child, call, done, lay_out, timeless, tree
 
 from nasaug.core import tensorfile
 from nasaug.core.signals import Stopped, deferred_stop
 from nasaug.nas.study import Search
 from nasaug.rundirs.folder import RunDir
 from nasaug.training.begin import stopping
+from support.commands import SEARCH, TRAIN, Child, call, done, lay_out, timeless, tree, wait_for
 
 # --- a kill at any moment, in the state that it leaves on the disk ------------------------------------------
 
@@ -134,12 +134,6 @@ def begun(uninterrupted, tmp_path):
     folder = shutil.copytree(uninterrupted, tmp_path / "begun")
     shutil.rmtree(folder / "runs" / "netaug-train-1")
     return folder
-
-
-def wait_for(path: Path, said: str, child: Child, times: int = 1) -> None:
-    """Until the file is there and holds the text so many times."""
-    while not path.is_file() or path.read_text(errors="replace").count(said) < times:
-        assert child.running(0.002), child.end().err
 
 
 @pytest.mark.parametrize(("verb", "events"), [("search", 40), ("netaug-train", 40)])

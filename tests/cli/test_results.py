@@ -7,7 +7,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-from tiny import QUICK, SEARCH, TRAIN, call, calls_of, done, refused, timeless
 
 from nasaug.arch import archfile
 from nasaug.arch.cost import cost
@@ -21,6 +20,7 @@ from nasaug.nas import search as search_command
 from nasaug.nas import study as search_module
 from nasaug.pool import storage
 from nasaug.training.loop import Trainer
+from support.commands import QUICK, SEARCH, TRAIN, call, calls_of, done, refused, timeless
 
 SUPERNET = Path("runs/search-1/supernet.safetensors")
 
