@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,7 +17,7 @@ from ..config.schedule import CURVE, Constant, Curve, Schedule, from_ends
 from ..core import files
 from ..core.errors import BadInput
 from ..core.units import format_duration, format_quantity
-from ..reporting import wording
+from ..reporting import tables, wording
 from ..reporting.wording import percent
 from ..rundirs.folder import RunDir
 from . import stats
@@ -165,32 +166,29 @@ def verdict(curve: dict) -> str:
 def table(summary: dict) -> str:
     """A heat map in letters: validation top-1 of each size and policy, the best of each size starred and told with its
     test top-1."""
-    policies, lines = summary["policies"], []
-    shown = {id(row): [_shown(row, policy) for policy in policies] for row in summary["rows"]}
-    widths = [2 + max(map(len, column)) for column in zip(policies, *shown.values(), strict=True)]
-    first = 2 + max(len(row["size"]) for row in summary["rows"])
-    for row in summary["rows"]:
-        if not lines or lines[-1][0] != row["method"]:
-            lines.append((row["method"], f"{row['method']}, validation top-1 by magnitude"))
-            head = _aligned(policies, widths)
-            lines.append((row["method"], f"{'size':{first}s}{'MACs':>8s}{head}  best: test top-1, over magnitude 0"))
-        best, over = row["best"], row["best"].get("over_none")
-        told = f"{best['policy']}: {percent(row['policies'][best['policy']]['test_top1'])}"
-        told += f", {over['difference']:+.2f} [{over['low']:+.2f}, {over['high']:+.2f}]" if over else ""
-        macs = format_quantity(row["macs"], "macs")
-        lines.append((row["method"], f"{row['size']:{first}s}{macs:>8s}{_aligned(shown[id(row)], widths)}  {told}"))
-    for method, curve in summary["curves"].items():
-        if curve is None:
-            needed = "two sizes, three points (sizes x seeds) and two constant magnitudes"
-            lines.append((method, f"{method}: no curve, which needs {needed}"))
-            continue
-        slope = f"{curve['slope']:+.2f} ± {curve['slope_half']:.2f} a factor of ten in MACs"
-        lines.append((method, f"{method}: best magnitude {slope}, p = {curve['p']:.2g}: {verdict(curve)}"))
-    return "\n".join([*(line for _, line in lines), *_pruned_told(summary["pruned"])])
+    policies, parts = summary["policies"], []
+    head = ["size", "MACs", *policies, "best: test top-1, over magnitude 0"]
+    for method, rows in groupby(summary["rows"], lambda row: row["method"]):
+        shown = (
+            [row["size"], format_quantity(row["macs"], "macs"), *(_shown(row, p) for p in policies), _best_told(row)]
+            for row in rows
+        )
+        parts += [f"{method}, validation top-1 by magnitude", tables.text(head, shown, left=(0, -1))]
+    parts += [f"{method}: {_curve_told(curve)}" for method, curve in summary["curves"].items()]
+    return "\n".join([*parts, *_pruned_told(summary["pruned"])])
 
 
-def _aligned(texts: list[str], widths: list[int]) -> str:
-    return "".join(f"{text:>{width}s}" for text, width in zip(texts, widths, strict=True))
+def _best_told(row: dict) -> str:
+    best, over = row["best"], row["best"].get("over_none")
+    told = f"{best['policy']}: {percent(row['policies'][best['policy']]['test_top1'])}"
+    return told + (f", {over['difference']:+.2f} [{over['low']:+.2f}, {over['high']:+.2f}]" if over else "")
+
+
+def _curve_told(curve: dict | None) -> str:
+    if curve is None:
+        return "no curve, which needs two sizes, three points (sizes x seeds) and two constant magnitudes"
+    slope = f"{curve['slope']:+.2f} ± {curve['slope_half']:.2f} a factor of ten in MACs"
+    return f"best magnitude {slope}, p = {curve['p']:.2g}: {verdict(curve)}"
 
 
 def _shown(row: dict, policy: str) -> str:

@@ -9,6 +9,7 @@ from ..arch.space import Space, resolve
 from ..core import files
 from ..core.progress import say
 from ..core.units import format_quantity
+from ..reporting import tables
 from ..rundirs.folder import RunDir
 from ..training.recipe import Recipe
 from .study import Candidate, Search, pareto, plot_pareto
@@ -75,10 +76,10 @@ def _row(space: Space, c: Candidate) -> dict:
 
 def table(space: Space, finalists: list[Candidate]) -> str:
     """The best few for people: validation top-1 after their own short training, on the whole split and as scored."""
-    rows = [("arch", "trained", "val top-1", "scored", "MACs", "params", "SRAM", "flash", "px")]
+    head, rows = ("arch", "trained", "val top-1", "scored", "MACs", "params", "SRAM", "flash", "px"), []
     for c in finalists:
         top1 = ("-" if x is None else f"{x:.2f} %" for x in (c.trained_top1, c.full_top1, c.val_top1))
         figures = (format_quantity(getattr(c.cost, key), UNITS[key]) for key in c.cost._fields)
         px = resolve(space.resolution, c.arch.values)
         rows.append((space.id(c.arch), *top1, *figures, str(px)))
-    return "\n".join(f"{row[0]:12s}" + "".join(f"{cell:>10s}" for cell in row[1:]) for row in rows)
+    return tables.text(head, rows)
