@@ -16,6 +16,7 @@ from nasaug.arch.plan import plan
 from nasaug.arch.space import Arch
 from nasaug.core.errors import BadInput
 from nasaug.core.signals import Pending, Stopped
+from nasaug.nas.results import plot_pareto
 from nasaug.nas.study import (
     ASKS,
     STALE,
@@ -24,7 +25,6 @@ from nasaug.nas.study import (
     Search,
     macs_range,
     pareto,
-    plot_pareto,
     report_reach,
     standard_error,
 )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..arch.archfile import ArchFile
-from ..arch.cost import UNITS
+from ..arch.cost import UNITS, Budget
 from ..arch.plan import plan
 from ..arch.space import Space, resolve
 from ..core import files
 from ..core.progress import say
 from ..core.units import format_quantity
-from ..reporting import tables
+from ..reporting import pictures, tables
 from ..rundirs.folder import RunDir
 from ..training.recipe import Recipe
-from .study import Candidate, Search, pareto, plot_pareto
+from .study import Candidate, Search, pareto
 
 SUPERNET, FOUND = "supernet.safetensors", "found.json"
 
@@ -50,6 +52,17 @@ def write_results(
         "finalists": [_row(space, c) for c in finalists], "ranks": ranks, "search_seconds": round(seconds, 1),
         "budget": search.budget.limits, "data": recipe.data.name, "seed": recipe.seed,
     }  # fmt: skip
+
+
+def plot_pareto(path: Path, candidates: list[Candidate], budget: Budget, found: Candidate) -> None:
+    """Validation top-1 against MACs of every candidate, the front drawn through and the found one starred, as a PNG."""
+
+    def points(shown: list[Candidate]) -> list[tuple[float, float]]:
+        return [(c.cost.macs / 1e6, c.val_top1) for c in shown]
+
+    limit = budget.macs / 1e6 if budget.macs else None
+    labels = "MACs (millions)", "validation top-1 (%), weights of the supernet"
+    pictures.pareto(path, points(candidates), points(pareto(candidates)), *points([found]), limit, *labels)
 
 
 def agreement(finalists: list[Candidate]) -> dict | None:
