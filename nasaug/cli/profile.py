@@ -6,9 +6,12 @@ from json import dumps
 
 from ..arch import archfile
 from ..arch.archfile import ArchFile
-from ..arch.cost import cost, costs_by_layer, describe
+from ..arch.cost import Cost, cost, costs_by_layer, describe
+from ..arch.plan import Layer
+from ..reporting import tables
 from .options import Flag, Whole
 
+HEAD = ("layer", "op", "channels", "k/s", "output", "MACs", "params", "SRAM, B", "flash, B")
 EXACTLY = ("MACs", "parameters", "B peak SRAM", "B flash (int8)")
 
 
@@ -62,15 +65,12 @@ def as_dict(found: ArchFile) -> dict:
 
 def _show(found: ArchFile) -> None:
     total = cost(found.plan)
-    print(_line("layer", "op", "channels", "k/s", "output", "MACs", "params", "SRAM, B", "flash, B"))
-    for layer, c in costs_by_layer(found.plan):
-        channels, shape = f"{layer.cin}->{layer.out}", f"{layer.kernel}/{layer.stride}"
-        size = f"{layer.height}x{layer.width}"
-        print(_line(layer.name, layer.op, channels, shape, size, *(f"{figure:,}" for figure in c)))
+    print(tables.text(HEAD, (_row(layer, c) for layer, c in costs_by_layer(found.plan)), left=(0, 1)))
     print(f"{found.name} at {found.plan.resolution} px, {found.plan.classes} classes: {describe(total)}")
     exact = (f"{figure:,} {what}" for figure, what in zip(total, EXACTLY, strict=True))
     print(f"exactly {', '.join(exact)}")
 
 
-def _line(name: str, op: str, channels: str, shape: str, size: str, *figures: str) -> str:
-    return f"{name:22s}{op:9s}{channels:>12s}{shape:>6s}{size:>9s}" + "".join(f"{f:>14s}" for f in figures)
+def _row(layer: Layer, c: Cost) -> list[str]:
+    channels, shape = f"{layer.cin}->{layer.out}", f"{layer.kernel}/{layer.stride}"
+    return [layer.name, layer.op, channels, shape, f"{layer.height}x{layer.width}", *(f"{figure:,}" for figure in c)]

@@ -18,6 +18,7 @@ from ..core.units import format_duration, format_quantity
 from ..data import Data
 from ..methods import Base
 from ..nets.store import load_net, save_net
+from ..reporting import tables
 from ..rundirs.folder import RunDir
 from ..tasks.classify import top1
 from ..training.device import Runtime
@@ -225,7 +226,7 @@ def _history(rows: list[dict]) -> list[dict]:
 def table(rows: list[dict], start: dict) -> str:
     """The steps for people, after what they begin with: validation top-1 once pruned, and once fine-tuned."""
     head = ("step", "MACs", "params", "zeros", "magnitude", "pruned", "tuned")
-    lines = [head]
+    lines = []
     shown = [i for i, name in enumerate(head) if name != "zeros" or any(row["sparsity"] for row in rows)]
     for row in ({"step": "start", "val_top1_before": None, "magnitude": None, "sparsity": None, **start}, *rows):
         zeros, pruned, tuned = (
@@ -235,4 +236,4 @@ def table(rows: list[dict], start: dict) -> str:
         magnitude = "-" if row["magnitude"] is None else f"{row['magnitude']:.3g}"
         counts = (format_quantity(row[key], key) for key in ("macs", "params"))
         lines.append((str(row["step"]), *counts, zeros, magnitude, pruned, tuned))
-    return "\n".join(f"{line[0]:6s}" + "".join(f"{line[i]:>11s}" for i in shown[1:]) for line in lines)
+    return tables.text([head[i] for i in shown], ([line[i] for i in shown] for line in lines))

@@ -243,7 +243,8 @@ def test_the_command_keeps_what_a_comparison_told_of_itself(empty_folder, capsys
     told = {"failed": [{"arm": "b", "seed": 2, "error": "no memory"}], "commands": ["nasaug compare"], "note": "x"}
     summary = report.summarise(runs[::-1], "b", "compute", told)
     report.write(empty_folder / "c", summary, runs)
-    assert report.report([Path("c")], Path("again.html")) == summary
+    with heard_by(Terminal()):
+        assert report.report([Path("c")], Path("again.html")) == summary
     assert "failed: b, seed 2: no memory" in capsys.readouterr().out
 
 
@@ -265,7 +266,7 @@ def test_the_command_refuses(empty_folder, paths, out, said):
 
 
 def test_reading_reports_loads_nothing_slow():
-    slow = ["torch", "scipy", "matplotlib", "pydantic"]
+    slow = ["torch", "scipy", "matplotlib", "pydantic", "jinja2", "rich"]
     modules = "nasaug.comparison.report, nasaug.reporting.page"
     code = f"import {modules}, sys; print(*(m for m in {slow} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

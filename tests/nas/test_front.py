@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from nasaug.arch.cost import Budget, Cost, cost_of, reach
 from nasaug.arch.plan import plan
 from nasaug.arch.space import Arch
-from nasaug.nas.study import Candidate, Search, pareto, plot_pareto, report_reach, standard_error
+from nasaug.nas.results import plot_pareto
+from nasaug.nas.study import Candidate, Search, pareto, report_reach, standard_error
 from nasaug.nets.net import Net
 from nasaug.training.recipe import SearchConfig
 from support.searches import MEDIUM, RESOLUTION, SAMPLERS, SPACE, recorded, run, search_of
