@@ -72,7 +72,7 @@ def command(asked: Asked, common) -> None:
     """Check everything, train every cell that is not there yet, and write the table, the figures and the page."""
     check_options(asked, common, "a comparison")
     if asked.match is not None and asked.match not in STOPS:
-        raise unknown("--match", asked.match, STOPS)
+        raise unknown("@match", asked.match, STOPS)
     said = [item for item in common.set if item.partition("=")[0].strip() == "epochs"]
     if asked.match not in (None, MATCH) and said:
         ends = {"compute": "train_macs", "seconds": "max_seconds"}[asked.match]

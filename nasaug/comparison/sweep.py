@@ -77,7 +77,7 @@ def command(asked: Asked, common) -> None:
     """Check everything, train every cell that is not there yet, and write the table, the curve and the pictures."""
     check_options(asked, common, "a sweep")
     if asked.pruner is not None and asked.pruner not in PRUNERS:
-        raise unknown("--pruner", asked.pruner, PRUNERS)
+        raise unknown("@pruner", asked.pruner, PRUNERS)
     sets = Sets()
     cells = None if asked.cells is None else str(asked.cells.resolve())
     given = {name: getattr(asked, name, None) for name in DEFAULTS} | {"cells": cells}
@@ -183,7 +183,10 @@ def _of_size(asked: str, scaled: dict[int, Plan], base: ArchFile) -> ArchFile:
     try:
         macs = parse_quantity(asked, "macs")
     except BadInput as error:
-        raise BadInput(f"--sizes: {error}, or the path of an arch file") from None
+        raise BadInput(
+            f"@sizes: {error}, or the path of an arch file", field="sizes", value=asked, rule=error.rule,
+            remedy=f"{error.remedy}, or the path of an arch file", arguments={"sizes": None},
+        ) from None  # fmt: skip
     nearest = min(scaled, key=lambda m: abs(m - macs))
     if abs(nearest - macs) > NEAR * macs:
         near = [max((m for m in scaled if m < macs), default=None), min((m for m in scaled if m > macs), default=None)]

@@ -197,10 +197,7 @@ def command(common, given: dict, budget: Budget, timeout: str | None, storage: s
 
 
 def _seconds(timeout: str | None) -> float | None:
-    try:
-        return None if timeout is None else parse_quantity(timeout, "seconds")
-    except BadInput as error:
-        raise BadInput(f"--timeout {timeout}: {error}") from None
+    return None if timeout is None else parse_quantity(timeout, "seconds", argument="timeout")
 
 
 def _resume(common, given: dict, request: Request) -> None:

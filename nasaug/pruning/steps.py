@@ -92,7 +92,7 @@ class Asked:
         known = selection.OF_WEIGHTS if self.unstructured else selection.CRITERIA
         criterion = self.criterion or known[0]
         if criterion not in known:
-            raise unknown("--criterion", criterion, known)
+            raise unknown("@criterion", criterion, known)
         divisor = 1 if self.round is None else self.round
         if divisor < 1:
             raise BadInput(f"--round {divisor} must be at least 1; 8 suits most hardware")
@@ -105,17 +105,13 @@ class Asked:
         if not 0 < scale < math.inf:
             raise BadInput(f"--lr-scale {scale:g} multiplies the recipe's lr: give above 0, like 0.5")
         selection.magnitudes(self.magnitude, steps)
-        macs = None if self.target_macs is None else self._macs()
+        macs = None
+        if self.target_macs is not None:
+            macs = int(parse_quantity(self.target_macs, "macs", argument="target_macs"))
         source = None if self.source is None else str(self.source.resolve())
         return Setting(
             source, macs, self.target_sparsity, steps, self.magnitude, criterion, scale, self.method, divisor
         )
-
-    def _macs(self) -> int:
-        try:
-            return int(parse_quantity(self.target_macs, "macs"))
-        except BadInput as error:
-            raise BadInput(f"--target-macs {self.target_macs}: {error}") from None
 
     def check_same(self, setting: Setting, path: Path) -> None:
         """Refuses to resume with other options than the run was begun with."""
