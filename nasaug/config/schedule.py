@@ -89,6 +89,9 @@ class Constant(Schedule):
     def __call__(self, progress: float) -> float:
         return self.value
 
+    def sampled(self) -> tuple[float, ...]:
+        return (self.value,)
+
     def to_plain(self) -> float:
         return self.value
 
@@ -204,9 +207,10 @@ _KINDS = {
 def weight(name: str, schedule: Schedule) -> None:
     """Raises BadInput for a loss's weight that is below 0 somewhere, or depends on the network, which none looks at."""
     if schedule.of_net(1.0) is not schedule:
-        raise BadInput(f"{name} cannot follow from the network; give a number, or a schedule over training")
+        rule, remedy = "cannot follow from the network", "give a number, or a schedule over training"
+        raise BadInput(f"{name} {rule}; {remedy}", field=name, value=schedule, rule=rule, remedy=remedy)
     if (least := min(schedule.sampled())) < 0:
-        raise BadInput(f"{name} = {schedule.to_plain()} reaches {least:g}; give at least 0")
+        raise BadInput.of(field=name, value=schedule, rule=f"reaches {least:g}", remedy="give at least 0")
 
 
 def from_ends(text: str) -> Constant | Linear:

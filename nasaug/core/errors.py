@@ -43,13 +43,12 @@ class BadInput(ValueError):
     ) -> BadInput:  # fmt: skip
         """The error made of its parts, either of a recipe's `field` or of a function's `argument`.
 
-        Its line is "FIELD = VALUE RULE; choices: …; REMEDY", without a space before a rule that begins with a colon; a
-        remedy that begins with "give" follows a rule without choices after a colon."""
+        Its line is "FIELD = VALUE RULE; choices: …; REMEDY", without a space before a rule that begins with a colon."""
         choices = tuple(choices)
         subject = f"@{argument}" if argument else f"{field} = {shown(value)}"
         line = subject + ("" if rule.startswith(":") else " ") + rule
         line += f"; choices: {', '.join(map(str, choices))}" if choices else ""
-        line += "" if not remedy else f": {remedy}" if remedy.startswith("give ") and not choices else f"; {remedy}"
+        line += advice(remedy, apart=bool(choices))
         parts = {"value": value, "rule": rule.lstrip(": "), "choices": choices, "remedy": remedy}
         return cls(line, field=argument or field, arguments={argument: str(value)} if argument else None, **parts)
 
@@ -57,10 +56,9 @@ class BadInput(ValueError):
         """The line for a command line, in which arguments are the options that `option` calls them by."""
         return self._with(option, " ")
 
-    def within(self, where: str, field: str | None = None) -> BadInput:
-        """The same error, its line after `where` it lies ("mine.toml"), and about `field` where that is given."""
+    def within(self, before: str, field: str | None = None) -> BadInput:
+        """The same error with words `before` its line, like "mine.toml: ", and about `field` where that is given."""
         parts = {"value": self.value, "rule": self.rule, "choices": self.choices, "remedy": self.remedy}
-        before = f"{where}: " if where else ""
         return BadInput(before + self._line, field=field or self.field, arguments=self._arguments, **parts)
 
     def _with(self, called: Callable[[str], str], between: str) -> str:
@@ -92,6 +90,11 @@ class Diverged(RunFault):
 def told_by(error: Exception) -> str:
     """What a library's error says, in one line; its kind where it says nothing."""
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def advice(remedy: str | None, apart: bool = False) -> str:
+    """How a line ends: a remedy that begins with "give" follows the rule after a colon, if nothing keeps them `apart`."""
+    return "" if not remedy else f": {remedy}" if remedy.startswith("give ") and not apart else f"; {remedy}"
 
 
 def shown(value: Any) -> str:

@@ -56,7 +56,7 @@ def test_an_unknown_name_has_its_choices_and_the_close_ones(kind):
 
 
 def test_where_it_lies_is_put_before_it():
-    error = BadInput.of(argument="sizes", value="x", rule="is none").within("mine.toml", "other")
+    error = BadInput.of(argument="sizes", value="x", rule="is none").within("mine.toml: ", "other")
     assert str(error) == "mine.toml: sizes = x is none" and parts(error)[:3] == ("other", "x", "is none")
     assert error.told(_option) == "mine.toml: --sizes x is none"
 
