@@ -249,12 +249,14 @@ def _build(merged: Table, schema: type[T], layers: list[Layer]) -> T:
         fits = math.isfinite(value) if isinstance(value, float) else isinstance(value, (int, str, dict, list))
         if not fits or (isinstance(value, int) and not -(2**63) <= value < 2**63):  # TOML has 64 bits
             raise _wrong(keys, value, "must be a finite number, a string, true or false, or an array", layers)
+    given = _mapped(merged, _STAND_IN)
+    meant = _MEANT if given != merged else {}
     try:  # JSON, because there strict still takes an array for a tuple and a table for a dataclass
-        instance = TypeAdapter(schema).validate_json(json.dumps(_mapped(merged, _STAND_IN)), strict=True)
+        instance = TypeAdapter(schema).validate_json(json.dumps(given), strict=True)
     except ValidationError as error:
-        keys, told = explain(schema, _mapped(error.errors(include_url=False), _MEANT), merged)
+        keys, told = explain(schema, _mapped(error.errors(include_url=False), meant), merged)
         raise _at(keys, layers, told, _is_table(merged, keys)) from error
-    return _mapped(instance, _MEANT)
+    return _mapped(instance, meant)
 
 
 def _is_table(value: Any, keys: tuple) -> bool:

@@ -93,7 +93,7 @@ def told_by(error: Exception) -> str:
 
 
 def advice(remedy: str | None, apart: bool = False) -> str:
-    """How a line ends: a remedy that begins with "give" follows the rule after a colon, if nothing keeps them `apart`."""
+    """How a line ends: a remedy that begins with "give" comes after a colon, unless something is to keep it `apart`."""
     return "" if not remedy else f": {remedy}" if remedy.startswith("give ") and not apart else f"; {remedy}"
 
 
