@@ -62,7 +62,8 @@ def checked(table: str = "") -> Callable[[C], C]:
 
         config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
         made = dataclass(frozen=True, slots=True, config=config)(cls)
-        names, validate = list(made.__dataclass_fields__), made.__pydantic_validator__.validate_python
+        names = [field.name for field in dataclasses.fields(made)]
+        validate = made.__pydantic_validator__.validate_python
 
         @functools.wraps(made.__init__)
         def __init__(self, *args, **kwargs):

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import pickle
 from dataclasses import field, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pytest
 from annotated_types import Ge, Gt, Le, Lt, MinLen, Predicate
@@ -30,6 +30,7 @@ CONFIGS = (
 
 @checked("part")
 class Part:
+    passes: ClassVar[int] = 2
     share: Annotated[float, Gt(0), Le(1), Told("is a share", "give above 0, to 1")] = 1.0
     least: Annotated[int, Ge(2)] = 2
     below: Annotated[float, Ge(0), Lt(1)] = 0.0
