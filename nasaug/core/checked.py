@@ -21,7 +21,7 @@ import json
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -167,6 +167,8 @@ def _type_at(schema: Any, keys: tuple) -> Any:
         schema = _bare(schema)
         if field := getattr(schema, "__pydantic_fields__", {}).get(key):
             schema = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        elif dataclasses.is_dataclass(schema):
+            schema = get_type_hints(schema, include_extras=True).get(key, Any)
         elif get_args(schema):  # of dict[str, T], or tuple[T, ...]
             schema = get_args(schema)[get_origin(schema) is dict]
         else:

@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen, Predicate
 
 from nasaug.augment import View
 from nasaug.augment.transform import Transform
+from nasaug.config.layers import load
 from nasaug.config.schedule import Constant, Linear
 from nasaug.core.checked import Auto, Count, NotNegative, Positive, Told, checked, rises
 from nasaug.core.errors import BadInput
@@ -175,6 +176,37 @@ def test_the_errors_of_the_configs_name_their_field(config, wrong, said):
         config(**wrong)
     error = refused.value
     assert (error.field, error.value, error.rule, error.remedy)[: len(said)] == said
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plain:
+    """As a method of the user's own may be."""
+
+    size: Count = 1
+
+
+@checked()
+class Holder:
+    plain: Plain = field(default_factory=Plain)
+    either: Part | int | None = None
+    several: tuple[Part, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("item", "line"),
+    [
+        ("plain.size=0", "--set: plain.size = 0 must be at least 1"),
+        ("plain.size=x", '--set: plain.size = "x": must be a valid integer'),
+        ("plain.siz=1", "--set: unknown key 'plain.siz'; did you mean plain.size? choices: plain.size"),
+        ("either.share=0", "--set: either.share = 0 is a share: give above 0, to 1"),
+        ("several=[{}, {least=1}]", "--set: several.1.least = 1 must be at least 2"),
+        ("several=[{leas=1}]", "--set: unknown key 'several.0.leas'; did you mean several.0.least"),
+    ],
+)
+def test_a_recipes_parts_are_checked_wherever_they_are(item, line):
+    with pytest.raises(BadInput) as refused:
+        load(None, Holder, [item])
+    assert str(refused.value).startswith(line)
 
 
 def test_python_may_write_a_schedule_as_a_recipe_does():
