@@ -48,7 +48,7 @@ def rises(values: Sequence) -> bool:
     return len(values) > 0 and all(a < b for a, b in itertools.pairwise(values))
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def checked(table: str = "") -> Callable[[C], C]:
     """Decorates a class as a frozen dataclass with slots whose fields are checked; `table` is where a recipe has them.
 
@@ -67,10 +67,10 @@ def checked(table: str = "") -> Callable[[C], C]:
 
         @functools.wraps(made.__init__)
         def __init__(self, *args, **kwargs):
-            given = {**dict(zip(names, args, strict=False)), **kwargs}
-            given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-            if len(args) > len(names):
-                raise TypeError(f"{cls.__name__} takes {len(names)} values, not {len(args)}")
+            placed = dict(zip(names, args, strict=False))
+            if len(args) > len(names) or placed.keys() & kwargs.keys():
+                raise TypeError(f"{cls.__name__} takes one value each for: {', '.join(names)}")
+            given = {name: tuple(v) if isinstance(v, list) else v for name, v in (placed | kwargs).items()}
             try:
                 validate(ArgsKwargs((), given), self_instance=self)
             except ValidationError as error:
@@ -142,7 +142,9 @@ def _range(bounds: dict[type, Any]) -> str:
         return f"{'at least' if Ge in bounds else 'above'} {low:g}"
     if low is None:
         return f"{'at most' if Le in bounds else 'below'} {high:g}"
-    return f"{'from' if Ge in bounds else 'above'} {low:g} to {'' if Le in bounds else 'below '}{high:g}"
+    if Ge in bounds:
+        return f"from {low:g} to {'' if Le in bounds else 'below '}{high:g}"
+    return f"above {low:g}, to {high:g}" if Le in bounds else f"between {low:g} and {high:g}"
 
 
 def _rule(error: Any) -> str:

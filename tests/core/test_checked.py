@@ -36,6 +36,7 @@ class Part:
     least: Annotated[int, Ge(2)] = 2
     below: Annotated[float, Ge(0), Lt(1)] = 0.0
     within: Annotated[float, Gt(0), Le(1)] = 0.5
+    amid: Annotated[float, Gt(0), Lt(1)] = 0.5
     top: Annotated[float, Le(9)] = 9.0
     under: Annotated[float, Lt(9)] = 8.0
     rate: Positive = 1.0
@@ -69,7 +70,8 @@ class Whole:
         ({"least": True}, "part.least = true: must be a valid integer"),
         ({"least": "25M"}, 'part.least = "25M": must be a valid integer'),
         ({"below": 1}, "part.below = 1 must be from 0 to below 1"),
-        ({"within": 0}, "part.within = 0 must be above 0 to 1"),
+        ({"within": 0}, "part.within = 0 must be above 0, to 1"),
+        ({"amid": 0}, "part.amid = 0 must be between 0 and 1"),
         ({"top": 10}, "part.top = 10 must be at most 9"),
         ({"under": 9}, "part.under = 9 must be below 9"),
         ({"rate": 0}, "part.rate = 0 must be above 0"),
@@ -123,8 +125,10 @@ def test_it_is_a_frozen_dataclass():
     assert not hasattr(part, "__dict__")
     with pytest.raises(dataclasses.FrozenInstanceError):
         part.share = 0.1
-    with pytest.raises(TypeError, match="takes 13 values"):
-        Part(*range(14))
+    with pytest.raises(TypeError, match="one value each for: share, least"):
+        Part(*range(15))
+    with pytest.raises(TypeError, match="one value each"):
+        Part(0.5, share=0.5)
 
 
 def test_a_whole_number_becomes_a_float():
