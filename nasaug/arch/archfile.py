@@ -121,9 +121,10 @@ def read(name: str, *, resolution: int | None = None, classes: int | None = None
     Where not told, a file keeps the resolution that it was found at and a named architecture takes its own.
     Raises BadInput for a file that is missing or broken, an unknown name and impossible sizes."""
     if resolution is not None and not SMALLEST <= resolution <= LARGEST:
-        raise BadInput(f"--resolution {resolution} must be {SMALLEST} to {LARGEST} px")
+        rule = f"must be {SMALLEST} to {LARGEST} px"
+        raise BadInput.of(argument="resolution", value=resolution, rule=rule)
     if classes is not None and classes < 1:
-        raise BadInput(f"--classes {classes} must be at least 1")
+        raise BadInput.of(argument="classes", value=classes, rule="must be at least 1")
     if is_path(name):
         found = _read(Path(name))
     else:

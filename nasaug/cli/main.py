@@ -55,7 +55,7 @@ def main() -> None:
     except CycloptsError as error:
         _fail(" ".join(str(error).split()).rstrip(".") + "; see nasaug --help", BAD_INPUT)
     except BadInput as error:
-        _fail(str(error), BAD_INPUT)
+        _fail(error.told(_option), BAD_INPUT)
     except RunFault as error:
         _fail(str(error), FAULT)
     except MemoryError:
@@ -67,6 +67,11 @@ def main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}; {remedy(error)}", FAULT)
+
+
+def _option(argument: str) -> str:
+    """The option that gives a function's argument."""
+    return {"source": "--from"}.get(argument, "--" + argument.replace("_", "-"))
 
 
 def _fail(message: str, code: int) -> None:

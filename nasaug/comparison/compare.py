@@ -131,7 +131,7 @@ class CompareJob:
     def _check(self) -> None:
         check_options(self, "a comparison")
         if self.match is not None and self.match not in STOPS:
-            raise unknown("--match", self.match, STOPS)
+            raise unknown("@match", self.match, STOPS)
         said = [item for item in self.options.set if item.partition("=")[0].strip() == "epochs"]
         if self.match not in (None, MATCH) and said:
             ends = {"compute": "train_macs", "seconds": "max_seconds"}[self.match]

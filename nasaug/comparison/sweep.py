@@ -152,7 +152,7 @@ class SweepJob:
     def _check(self) -> None:
         check_options(self, "a sweep")
         if self.pruner is not None and self.pruner not in PRUNERS:
-            raise unknown("--pruner", self.pruner, PRUNERS)
+            raise unknown("@pruner", self.pruner, PRUNERS)
 
     def prepare(self) -> Ready:
         self._check()
@@ -259,7 +259,10 @@ def _of_size(asked: str, scaled: dict[int, Plan], base: ArchFile) -> ArchFile:
     try:
         macs = parse_quantity(asked, "macs")
     except BadInput as error:
-        raise BadInput(f"--sizes: {error}, or the path of an arch file") from None
+        raise BadInput(
+            f"@sizes: {error}, or the path of an arch file", field="sizes", value=asked, rule=error.rule,
+            remedy=f"{error.remedy}, or the path of an arch file", arguments={"sizes": None},
+        ) from None  # fmt: skip
     nearest = min(scaled, key=lambda m: abs(m - macs))
     if abs(nearest - macs) > NEAR * macs:
         near = [max((m for m in scaled if m < macs), default=None), min((m for m in scaled if m > macs), default=None)]

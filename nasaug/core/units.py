@@ -59,26 +59,30 @@ _KINDS = {
 }
 
 
-def parse_quantity(text: str | int | float, kind: str) -> int | float:
+def parse_quantity(text: str | int | float, kind: str, argument: str | None = None) -> int | float:
     """The value of `text` as a quantity of `kind`: macs, params, bytes, milliseconds or seconds.
 
     macs, params and bytes come back as int (a fraction of one is cut off), the times as float in the unit
-    that the kind is called by. Suffixes may be in either case. Raises BadInput with the rule and examples.
+    that the kind is called by. Suffixes may be in either case. Raises BadInput with the rule and examples, about the
+    `argument` that the text was given for where that is said.
     """
     spec = _KINDS[kind]
     match = None if isinstance(text, bool) else _NUMBER.fullmatch(str(text).strip())
     factor = spec.factors.get(match[3].lower()) if match else None
     if factor is None:
-        raise _refused(text, spec)
+        raise _refused(text, spec, argument)
     value = Decimal(match[1] + match[2]) * Decimal(str(factor))
     value = int(value) if spec.whole else float(value)
     if value <= 0:
-        raise _refused(text, spec)
+        raise _refused(text, spec, argument)
     return value
 
 
-def _refused(text: object, spec: _Kind) -> BadInput:
-    return BadInput(f"{str(text)!r} is not a {spec.what}: give {spec.rule}")
+def _refused(text: object, spec: _Kind, argument: str | None) -> BadInput:
+    rule, remedy = f"{str(text)!r} is not a {spec.what}", f"give {spec.rule}"
+    if argument:
+        return BadInput.of(argument=argument, value=text, rule=f": {rule}", remedy=remedy)
+    return BadInput(f"{rule}: {remedy}", value=text, rule=rule, remedy=remedy)
 
 
 def format_quantity(value: float, kind: str) -> str:

@@ -107,10 +107,7 @@ class SearchJob:
 
     @property
     def _seconds(self) -> float | None:
-        try:
-            return None if self.timeout is None else parse_quantity(self.timeout, "seconds")
-        except BadInput as error:
-            raise BadInput(f"--timeout {self.timeout}: {error}") from None
+        return None if self.timeout is None else parse_quantity(self.timeout, "seconds", argument="timeout")
 
     @property
     def extends(self) -> bool:

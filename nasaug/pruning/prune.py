@@ -128,7 +128,7 @@ class PruneJob:
         known = selection.OF_WEIGHTS if self.unstructured else selection.CRITERIA
         criterion = self.criterion or known[0]
         if criterion not in known:
-            raise unknown("--criterion", criterion, known)
+            raise unknown("@criterion", criterion, known)
         divisor = 1 if self.round is None else self.round
         if divisor < 1:
             raise BadInput(f"--round {divisor} must be at least 1; 8 suits most hardware")
@@ -148,10 +148,7 @@ class PruneJob:
         )
 
     def _macs(self) -> int:
-        try:
-            return int(parse_quantity(self.target_macs, "macs"))
-        except BadInput as error:
-            raise BadInput(f"--target-macs {self.target_macs}: {error}") from None
+        return int(parse_quantity(self.target_macs, "macs", argument="target_macs"))
 
     def prepare(self) -> Ready:
         setting, options = self.setting(), self.options

@@ -162,14 +162,14 @@ def test_no_budget_holds_anything():
 
 @pytest.mark.parametrize(
     ("key", "option"),
-    [("macs", "--mac-budget"), ("params", "--param-budget"), ("peak", "--sram-budget"),
-     ("flash", "--flash-budget")],
-)  # fmt: skip
+    [("macs", "mac_budget"), ("params", "param_budget"), ("peak", "sram_budget"), ("flash", "flash_budget")],
+)
 @pytest.mark.parametrize("text", ["25Q", "0", "-3", "nan", ""])
-def test_a_budget_that_is_none_is_refused_by_its_options_name(key, option, text):
-    with pytest.raises(BadInput, match=option) as refused:
+def test_a_budget_that_is_none_is_refused_by_its_arguments_name(key, option, text):
+    with pytest.raises(BadInput, match=f"{option} = {text}: ") as refused:
         Budget.parse(**{key: text})
     assert "\n" not in str(refused.value)
+    assert (refused.value.field, refused.value.value) == (option, text) and "give a number" in refused.value.remedy
 
 
 def test_a_cost_in_words():
@@ -287,11 +287,11 @@ def test_reach_tells_smallest_middle_largest_and_the_share_within(mobilenet):
 @pytest.mark.parametrize(
     ("budget", "option", "smallest"),
     [
-        (Budget(macs=10_000), "--mac-budget 10k", "54.5k MACs"),
-        (Budget(params=10_000), "--param-budget 10k", "18.4k parameters"),
-        (Budget(peak=1024), "--sram-budget 1 KB", "1.5 KB peak SRAM"),
-        (Budget(macs=10**9, flash=10_240), "--flash-budget 10 KB", "19.2 KB flash"),
-        (Budget(10**9, 9, 9), "--param-budget 9 --sram-budget 9 B", "18.4k parameters, 1.5 KB peak SRAM; ask for at"),
+        (Budget(macs=10_000), "mac_budget = 10k", "54.5k MACs"),
+        (Budget(params=10_000), "param_budget = 10k", "18.4k parameters"),
+        (Budget(peak=1024), "sram_budget = 1 KB", "1.5 KB peak SRAM"),
+        (Budget(macs=10**9, flash=10_240), "flash_budget = 10 KB", "19.2 KB flash"),
+        (Budget(10**9, 9, 9), "param_budget = 9, sram_budget = 9 B", "18.4k parameters, 1.5 KB peak SRAM; ask for at"),
     ],
 )
 def test_an_impossible_budget_is_refused_naming_the_smallest_possible(mobilenet, budget, option, smallest):

@@ -1,4 +1,4 @@
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from nasaug.config import layers
 from nasaug.config.layers import dump, load, to_dict
 from nasaug.config.schedule import Constant, Cosine, Linear, Schedule
+from nasaug.core.checked import checked
 from nasaug.core.errors import BadInput
 
 
-@dataclass(frozen=True, slots=True)
+@checked()
 class Aug:
     ladder: Literal["supernet", "factors"] = "supernet"
     factors: tuple[float, ...] = (1.0, 2.2)
@@ -27,13 +28,13 @@ class Aug:
         """A method that is no field."""
 
 
-@dataclass(frozen=True, slots=True)
+@checked()
 class Sandwich:
     kind: Literal["sandwich"]
     samples: int = 2
 
 
-@dataclass(frozen=True, slots=True)
+@checked()
 class Recipe:
     seed: int = 0
     lr: float = 0.1

@@ -72,7 +72,7 @@ REFUSED = {
         "data.train_images=5": "data.train_images = 5, but.*10 to 1397",
         "sandwich.samples=-1": "not be negative",
         "sandwich.every=0": "every = 0 must be at least 1", "data.train_images=99999": "but 'digits' has 1397",
-        "views.train.crop=9": "crop = 9.0 is not.*0.5",
+        "views.train.crop=9": "views.train.crop = 9 is not.*0.5",
         "netaug.width_factors=[2.0,1.0]": "netaug.width_factors.*rise from 1.0",
         "search.lr=0": "search.lr = 0 must be above 0",
         "teacher.source=t": "source = t: a search trains without a teacher.*; give both to the training that follows",
