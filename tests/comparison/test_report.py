@@ -243,7 +243,8 @@ def test_the_command_keeps_what_a_comparison_told_of_itself(empty_folder, capsys
     told = {"failed": [{"arm": "b", "seed": 2, "error": "no memory"}], "commands": ["nasaug compare"], "note": "x"}
     summary = report.summarise(runs[::-1], "b", "compute", told)
     report.write(empty_folder / "c", summary, runs)
-    assert report.report([Path("c")], Path("again.html")) == summary
+    with heard_by(Terminal()):
+        assert report.report([Path("c")], Path("again.html")) == summary
     assert "failed: b, seed 2: no memory" in capsys.readouterr().out
 
 
