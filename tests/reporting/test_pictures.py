@@ -60,7 +60,7 @@ def test_a_picture_is_a_png_and_leaves_nothing_beside_it(tmp_path, picture):
     assert imread(tmp_path / "x.png").shape[:2] > (300, 900) and len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("low, high", [(0.08, 0.095), (0.1, 1), (5, 30), (0.1, 9), (1, 1000), (0.1, 200), (0.01, 2000)])
+@pytest.mark.parametrize("low, high", [(0.08, 0.095), (5, 30), (0.1, 9), (1, 1000), (0.01, 2000)])
 def test_labels_of_a_front_lie_apart_and_are_plain_numbers(drawn, low, high):
     axis = drawn(front, low, high).axes[0].xaxis
     assert_apart(axis)
@@ -68,7 +68,7 @@ def test_labels_of_a_front_lie_apart_and_are_plain_numbers(drawn, low, high):
 
 
 @pytest.mark.parametrize("policies", [3, 12])
-@pytest.mark.parametrize("ratio", [1.3, 4, 9, 30, 200, 1000, 1e5])
+@pytest.mark.parametrize("ratio", [1.3, 9, 200, 1000])
 def test_labels_of_a_fit_lie_apart(drawn, ratio, policies):
     heat = HeatMap(["1"], ["9"] * policies, [[0.0] * policies], {})
     xs = [1.1e5, 1.1e5 * ratio]
