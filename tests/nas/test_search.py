@@ -8,6 +8,7 @@ from nasaug.arch.cost import Budget, cost_of
 from nasaug.arch.plan import plan
 from nasaug.arch.space import Arch
 from nasaug.core.errors import BadInput
+from nasaug.core.progress import heard_by
 from nasaug.core.signals import Pending, Stopped
 from nasaug.nas.study import ASKS, STALE, STARTUP, Search, macs_range
 from nasaug.training.recipe import SearchConfig
@@ -55,14 +56,16 @@ def test_what_was_judged_before_is_answered_from_the_cache(tmp_path, sampler):
     ],
 )
 def test_a_space_of_fewer_nets_than_trials_ends_the_search_when_all_are_judged(
-    tmp_path, capsys, sampler, choices, budget, nets
+    tmp_path, sampler, choices, budget, nets
 ):
     given = {"resolution": 8, "width": 8, "kernel": 3} | choices
     stages = [stage("stem", "conv", width=given["width"], kernel=given["kernel"]), stage("pool", "pool")]
     space = made({"resolution": given["resolution"], "stage": stages})
     search = search_of(tmp_path / "study", sampler=sampler, trials=100, budget=budget, space=space)
-    assert len(run(search)) == search.goal == nets and len(recorded(search)) < nets * (STALE + 1)
-    assert f"search {nets}/{nets} " in capsys.readouterr().err
+    heard = []
+    with heard_by(heard.append):
+        assert len(run(search)) == search.goal == nets and len(recorded(search)) < nets * (STALE + 1)
+    assert (heard[-1].title, heard[-1].done, heard[-1].total) == ("search", nets, nets)
 
 
 # of SPACE's networks 2 to 6 % are within, and none of those that have the most MACs
