@@ -76,8 +76,8 @@ def checked(table: str = "") -> Callable[[C], C]:
             except ValidationError as error:
                 raise explain(made, error.errors(include_url=False), given, table)[1] from None
 
-        made.__init__ = __init__
-        return made
+        made.__init__ = __init__  # type: ignore[method-assign]
+        return made  # type: ignore[return-value]
 
     return decorate
 

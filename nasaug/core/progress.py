@@ -122,7 +122,8 @@ class Stages:
     Use as `with stages("forward"): …`; stages do not nest."""
 
     def __init__(self, on: bool = False, settle: Callable[[], None] = lambda: None):
-        self.on, self.seconds, self._settle = on, {}, settle
+        self.on, self._settle = on, settle
+        self.seconds: dict[str, float] = {}
 
     @contextlib.contextmanager
     def __call__(self, name: str) -> Iterator[None]:

@@ -7,6 +7,7 @@ as microcontroller data sheets give SRAM and flash: "320 KB" of SRAM are 327,680
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -24,7 +25,7 @@ class _Kind:
     """What a kind of quantity accepts (suffix in lower case to factor) and how it is printed."""
 
     what: str
-    factors: dict[str, float]
+    factors: Mapping[str, float]
     rule: str
     whole: bool
     printed: tuple[tuple[str, float], ...]
@@ -69,10 +70,10 @@ def parse_quantity(text: str | int | float, kind: str, argument: str | None = No
     spec = _KINDS[kind]
     match = None if isinstance(text, bool) else _NUMBER.fullmatch(str(text).strip())
     factor = spec.factors.get(match[3].lower()) if match else None
-    if factor is None:
+    if match is None or factor is None:
         raise _refused(text, spec, argument)
-    value = Decimal(match[1] + match[2]) * Decimal(str(factor))
-    value = int(value) if spec.whole else float(value)
+    exact = Decimal(match[1] + match[2]) * Decimal(str(factor))
+    value = int(exact) if spec.whole else float(exact)
     if value <= 0:
         raise _refused(text, spec, argument)
     return value
@@ -99,7 +100,8 @@ def format_duration(seconds: float) -> str:
     """Seconds as people say them, in at most two units: 0.8 s, 45 s, 4 m 10 s, 2 h 5 m, 3 d 2 h."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
-    left, parts = round(seconds), []
+    left = round(seconds)
+    parts: list[tuple[int, str]] = []
     for name, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         count, left = divmod(left, size)
         if count or parts:

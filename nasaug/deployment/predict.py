@@ -88,7 +88,7 @@ class Model(Net):
                 image.save(file, "PNG")
                 content, name = file.getvalue(), "an image"
             else:
-                content, name = read_bytes(image), str(image)
+                content, name = read_bytes(Path(image)), str(image)
             seen = torch.from_numpy(pixels(content, "RGB", self.facts.get("background", "white")).copy())
         except Unreadable as error:
             raise BadInput(f"predict: cannot read {name} ({error}); leave it out") from None

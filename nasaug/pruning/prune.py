@@ -147,7 +147,9 @@ class PruneJob:
             source, macs, self.target_sparsity, steps, self.magnitude, criterion, scale, self.method, divisor
         )
 
-    def _macs(self) -> int:
+    def _macs(self) -> int | None:
+        if self.target_macs is None:
+            return None
         return int(parse_quantity(self.target_macs, "macs", argument="target_macs"))
 
     def prepare(self) -> Ready:
@@ -201,7 +203,7 @@ class PruneJob:
         """Refuses to resume with other values than the run was begun with."""
         said = {
             "from": None if self.source is None else str(self.source.resolve()), "method": self.method,
-            "target_macs": None if self.target_macs is None else self._macs(), "magnitude": self.magnitude,
+            "target_macs": self._macs(), "magnitude": self.magnitude,
             "target_sparsity": self.target_sparsity, "steps": self.steps, "criterion": self.criterion,
             "lr_scale": self.lr_scale, "round": self.round,
         }  # fmt: skip

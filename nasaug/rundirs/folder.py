@@ -230,7 +230,7 @@ def _lock(file: IO[str]) -> None:
         import msvcrt
 
         file.seek(2**30)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
         return
     # record locks, unlike flock, are not passed on to forked loader workers, which may outlive a kill
     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -243,7 +243,7 @@ def cores() -> int:
 
 def describe_environment() -> dict[str, Any]:
     """Versions, machine, commit and command line, read without importing any of the packages."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)

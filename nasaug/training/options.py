@@ -42,8 +42,8 @@ class Options:
     ) -> Options:  # fmt: skip
         """From what callers in Python write: paths of either kind, recipe keys as a mapping."""
         items = _sets(set) if isinstance(set, Mapping) else tuple(set)
-        paths = (None if path is None else str(path) for path in (data, recipe))
-        return cls(*paths, items, seed, device, None if run is None else Path(run), resume)
+        named, chosen = (None if path is None else str(path) for path in (data, recipe))
+        return cls(named, chosen, items, seed, device, None if run is None else Path(run), resume)
 
     def said(self, key: str) -> bool:
         """Whether `set` overrides this recipe key."""
