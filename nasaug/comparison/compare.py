@@ -234,7 +234,9 @@ def make_cells(found: ArchFile, setting: dict, options: Options, sets: Sets) -> 
         given |= {arm: given[arm] | {"epochs": fewest} for arm in auto}
     elif setting["match"] == "compute" and runtime.accelerated and plain[arms[0]].train_macs == "auto":
         raise BadInput("--match compute needs to know how much: give --set train_macs=1e15, say")
-    cells, seen, start = [], {}, digest(found.start)
+    cells: list[Cell] = []
+    seen: dict[str, str] = {}
+    start = digest(found.start)
     for seed in range(setting["seeds"]):
         for arm in arms:
             recipe = options.settings(given[arm] | {"seed": seed, "arm": arm}, arm=arm, data=of_arch)

@@ -59,7 +59,7 @@ STEPS = 400  # of the width ladder that sizes are sought on
 NEAR = 0.1  # how far a net's MACs may lie from the size asked for
 
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "arch": "mobilenetv2", "sizes": "0.1M,0.25M,0.6M,1.5M,3M", "policies": "0,4,9,14", "methods": "baseline",
     "seeds": 3, "resolution": None, "pruner": "none", "nets_data": None, "curves": {},
 }  # fmt: skip
@@ -225,7 +225,7 @@ def nets_of(setting: dict, recipe: Recipe, arch: str | None = None) -> list[Arch
     sizes, px = setting["sizes"], setting["resolution"]
     base = fitted(setting["arch"], px, recipe)
     scaled = None
-    nets = []
+    nets: list[ArchFile] = []
     for item in _items(sizes):
         if archfile.is_path(item):
             net = fitted(item, px, recipe)
@@ -289,7 +289,9 @@ def _curves(policies: list[str]) -> dict[str, Any]:
 
 def make_cells(nets: list[ArchFile], setting: dict, options: Options, folder: Path, sets: Sets) -> list[Cell]:
     """All cells, seed by seed. An arm is METHOD@POLICY."""
-    runtime, cells, known = open_runtime(options.device), [], {}
+    runtime = open_runtime(options.device)
+    cells: list[Cell] = []
+    known: dict[str, tuple[str, Path]] = {}
     where = Path(setting["cells"]) if setting["cells"] else folder / CELLS
     methods, policies = arms_of(setting["methods"]), _check_policies(setting["policies"])
     plain = {method: _plain(method, setting, options) for method in methods}

@@ -141,7 +141,7 @@ class PruneJob:
         if not 0 < scale < math.inf:
             raise BadInput(f"--lr-scale {scale:g} multiplies the recipe's lr: give above 0, like 0.5")
         selection.magnitudes(self.magnitude, steps)
-        macs = None if self.target_macs is None else self._macs()
+        macs = self._macs()
         source = None if self.source is None else str(self.source.resolve())
         return Setting(
             source, macs, self.target_sparsity, steps, self.magnitude, criterion, scale, self.method, divisor
@@ -176,6 +176,7 @@ class PruneJob:
 
     def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:
         ready.found.save(run.base_file)
+        assert ready.net is not None
         save_net(run.tuned_file, ready.net, steps=[])
         run.note(teacher=teacher_digest(ready.recipe.teacher.source))
         return asdict(ready.setting)
