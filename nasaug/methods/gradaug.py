@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING
 
 from ..arch.derived import below
 from ..arch.plan import plan
 from ..arch.space import Arch, Space
 from ..config.schedule import Constant, Schedule, weight
 from ..core.errors import BadInput
-from .base import Base, Draw
+from .base import Base, Draw, Method, Pass, Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STEPS = 20  # of the width ladder
 
 
 @dataclass(frozen=True, slots=True)
-class GradAug:
+class GradAug(Method):
     """Yang et al., NeurIPS 2020: L(full, y) + weight x the sum over thin nets of match(thin on T(x), full's output).
 
     A thin net has one random width for the whole network, and where `depth` is below 1 a random part of its blocks with
@@ -24,7 +28,6 @@ class GradAug:
     of 224, as published) and the recipe's `[transforms.thin]`, of the same, possibly mixed, images.
     The full network's norms keep its own statistics; the thin ones use their batch's."""
 
-    share: ClassVar[float] = 1.0
     num_subnet: int = 3
     width: float = 0.9  # of the thinnest net, as a share of the full one's channels
     depth: float = 1.0  # probability that a block with an identity shortcut stays; 1: all do
@@ -51,8 +54,8 @@ class GradAug:
             raise BadInput(f"{given} leave nothing thinner to draw of this net; lower one of them")
         return space, arch
 
-    def nets(self, draw: Draw) -> list[Arch]:
-        return [draw.base, *(self._thin(draw) for _ in range(self.num_subnet))]
+    def passes(self, draw: Draw) -> list[Pass]:
+        return [Pass(draw.base), *(Pass(self._thin(draw)) for _ in range(self.num_subnet))]
 
     def _thin(self, draw: Draw) -> Arch:
         """Never the full net itself, to whose width one near it is rounded: its pass would update its norms'
@@ -68,19 +71,16 @@ class GradAug:
                 return thin
         return draw.space.smallest
 
-    def losses(self, step):
+    def losses(self, step: Step) -> Iterator[tuple[str, Tensor]]:
         x, y = step.view("train")
-        full, *thin = self.nets(step)
-        out = step.run(x, full)
+        full, *thin = step.passes
+        out = step.run(x, full.arch)
         soft = step.soft(out)
         yield "base", step.loss(out, y)
         del out
-        for arch in thin:
-            loss = step.match(step.run(step.transform("thin", x), arch), soft)
+        for one in thin:
+            loss = step.match(step.run(step.transform("thin", x), one.arch), soft)
             yield "thin", self.weight(step.progress) * loss
-
-    def on_epoch(self, trainer) -> None:
-        pass
 
 
 def _same(space: Space, a: Arch, b: Arch, classes: int) -> bool:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING
 
 from ..arch.cost import UNLIMITED, Budget, cost_of
 from ..arch.space import Arch, Space
 from ..core.errors import BadInput
-from .base import Base, Draw
+from .base import Base, Draw, Method, Pass, Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Sandwich:
+class Sandwich(Method):
     """Yu and Huang, ICCV 2019: the largest net learns the labels, the smallest (at a resolution drawn
     at random) and `samples` others its output. The loss is the mean over the passes.
 
@@ -22,7 +26,6 @@ class Sandwich:
     The samples' log MACs are about uniform between `low` and `high` (0: over the space), so that the subnets
     that the search will judge are the ones that are trained."""
 
-    share: ClassVar[float] = 1.0
     samples: int = 3
     every: int = 4
     low: float = 0.0
@@ -34,10 +37,14 @@ class Sandwich:
         if self.every < 1:
             raise BadInput(f"sandwich.every = {self.every} must be at least 1 (the published rule)")
 
+    @property
+    def cycle(self) -> int:
+        return self.every
+
     def space(self, base: Base) -> tuple[Space, Arch]:
         return base.space, base.space.largest
 
-    def nets(self, draw: Draw) -> list[Arch]:
+    def passes(self, draw: Draw) -> list[Pass]:
         space = draw.space
         low, high = (
             given or cost_of(space, end, draw.classes).macs
@@ -46,14 +53,14 @@ class Sandwich:
         # always at the lowest resolution, the smallest would fit the narrow weights to that one alone
         smallest = draw.sample(low=space.smallest, free=("resolution",))
         drawn = [self.sample(draw, low, high) for _ in range(self.samples)]
-        return [*(() if draw.step % self.every else (space.largest,)), smallest, *drawn]
+        return [Pass(arch) for arch in (*(() if draw.step % self.every else (space.largest,)), smallest, *drawn)]
 
     def sample(self, draw: Draw, low: float, high: float) -> Arch:
         return draw.near(low, high)
 
-    def losses(self, step):
+    def losses(self, step: Step) -> Iterator[tuple[str, Tensor]]:
         x, y = step.view("train")
-        nets = self.nets(step)
+        nets = [each.arch for each in step.passes]
         # the mean over the passes: summed, as published, the subnets train badly at a learning rate that suits one
         # network (docs/results/supernet.md: a sum at lr 0.1 is this mean at 0.4)
         share, soft = 1 / len(nets), None
@@ -67,9 +74,6 @@ class Sandwich:
                 yield name, share * step.loss(out, y)
             else:
                 yield f"{name}_soft", share * step.match(out, soft)
-
-    def on_epoch(self, trainer) -> None:
-        pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ from ..training.provenance import (
 )
 from ..training.recipe import CHANGE_NOTHING, Recipe
 from ..training.scoring import Scorer
-from ..training.teaching import check_teacher, moved_teacher, teacher_macs, teacher_of
+from ..training.teacher import Resolved, moved_teacher, resolve
 from . import selection
 
 VERB, BASE, MODEL, ARCH = "prune", "base.json", "model.safetensors", "arch.json"
@@ -199,11 +199,12 @@ def command(asked: Asked, common) -> dict:
     begun = asked.source / "recipe.toml"
     recipe = setting.recipe(common, begun, load(begun, Recipe).data.name)
     runtime = open_runtime(common.device, recipe.bf16, common.profile)
-    _check(setting, recipe, net, found, runtime)
+    teacher = _check(setting, recipe, net, found, runtime)
     data = load_data(recipe, found.plan.resolution, sources=(asked.source / MODEL,))
     if list(facts.get("classes", data.classes)) != list(data.classes):
         raise BadInput(f"{asked.source} was trained on other classes than those of {data.name}; give data of the same")
-    check_teacher(found, recipe, lambda: data)
+    if teacher is not None:
+        teacher.check_classes(lambda: data)
     # refuses one that was trained on test images
     other_split(str(asked.source), asked.source / MODEL, data, "give another --from")
     warn_of_other_splits(_of_other_splits(found, str(asked.source), recipe, data))
@@ -213,7 +214,7 @@ def command(asked: Asked, common) -> dict:
         save_net(run.path / TUNED, net, steps=[])
         run.note(teacher=teacher_digest(recipe.teacher.source))
         write_job(run, VERB, data.record, **asdict(setting))
-        return Pruning(found, setting, recipe, data, runtime, run).carry_through()
+        return Pruning(found, setting, recipe, data, runtime, run, teacher).carry_through()
 
 
 def _resume(asked: Asked, common) -> dict:
@@ -228,7 +229,7 @@ def _resume(asked: Asked, common) -> dict:
             recipe = common.settings({}, begun=begun, data=data)
         else:
             recipe = setting.recipe(common, begun, data)
-        run.check_settings(recipe, (*CHANGE_NOTHING, *moved_teacher(run.environment().get("teacher"), recipe)))
+        run.check_settings(recipe, (*CHANGE_NOTHING, *moved_teacher(run.environment().get("teacher"), recipe.teacher)))
         if run.finished:
             say(f"{path} is finished already")
             return run.result()
@@ -236,7 +237,8 @@ def _resume(asked: Asked, common) -> dict:
         recipe = at_path(recipe, common.data)
         data = load_data(recipe, found.plan.resolution, begun_record(run, recipe))
         run.go_on_with(recipe)
-        return Pruning(found, setting, recipe, data, runtime, run).carry_through()
+        teacher = resolve(found, recipe.teacher)
+        return Pruning(found, setting, recipe, data, runtime, run, teacher).carry_through()
 
 
 def finished_run(path: Path) -> tuple[ArchFile, Net, dict]:
@@ -269,8 +271,8 @@ def _of_other_splits(found: ArchFile, source: str, recipe: Recipe, data: Data) -
     return others if known else [source, *others]
 
 
-def _check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: Runtime) -> None:
-    """What can be refused before the data are read."""
+def _check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: Runtime) -> Resolved | None:
+    """What can be refused before the data are read; the recipe's teacher."""
     if recipe.teacher.source == "supernet":
         none = "--set teacher.source='' --set teacher.macs=0 --set difficulty.policy=none"
         remedy = f"give --set teacher.source=RUN --set teacher.macs=0, or none: {none}"
@@ -300,12 +302,13 @@ def _check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime:
             )
         if recipe.method == "netaug":
             raise BadInput("--method netaug reorders channels, which --unstructured cannot follow; leave it out")
-    last = net.plan
+    last, teacher = net.plan, resolve(found, recipe.teacher)
     if setting.target_macs:  # one of as many MACs, which a method must have room for too
         last = _some_plan(net.plan, setting.target_macs, setting.round)
     for magnitude in selection.magnitudes(setting.magnitude, setting.steps):
         for plan in (net.plan, last):
-            _job(setting.step_recipe(recipe, magnitude), plan, found, runtime, recipe.batch)
+            _job(setting.step_recipe(recipe, magnitude), plan, teacher, runtime, recipe.batch)
+    return teacher
 
 
 def _least(plan: Plan, divisor: int) -> int:
@@ -320,13 +323,13 @@ def _some_plan(plan: Plan, macs: float, divisor: int, least: Mapping | None = No
 
 
 def _job(
-    recipe: Recipe, plan: Plan, found: ArchFile, runtime: Runtime, images: int, *, pruned: float = 0.0,
+    recipe: Recipe, plan: Plan, teacher: Resolved | None, runtime: Runtime, images: int, *, pruned: float = 0.0,
     start: Path | None = None,
 ) -> Job:  # fmt: skip
     """The fine-tuning of one step."""
     return make_job(
         recipe, recipe.chosen_method(), Base(plan, pruned=pruned), images=images, runtime=runtime, inherit=start,
-        teacher=teacher_macs(found, recipe.teacher),
+        teacher=teacher,
     )  # fmt: skip
 
 
@@ -337,12 +340,14 @@ class Pruning:
     """A run at work: from the net of its last finished step on, through the others, to the result."""
 
     def __init__(
-        self, found: ArchFile, setting: Setting, recipe: Recipe, data: Data, runtime: Runtime, run: RunDir
-    ):
+        self, found: ArchFile, setting: Setting, recipe: Recipe, data: Data, runtime: Runtime, run: RunDir,
+        teacher: Resolved | None,
+    ):  # fmt: skip
         self.found, self.setting, self.recipe = found, setting, recipe
         self.data, self.runtime, self.run = data, runtime, run
         self.scorer: Scorer = make_scorer(recipe, data, runtime)
-        self.teacher = teacher_of(found, recipe, data, runtime, self.scorer)
+        self.resolved = teacher
+        self.teacher = None if teacher is None else teacher.ready(data, runtime, self.scorer)
         self.least = selection.least_sizes(found.plan, setting.round)
         self.magnitudes = selection.magnitudes(setting.magnitude, setting.steps)
         if setting.target_macs:
@@ -366,7 +371,7 @@ class Pruning:
         plan = load_net(folder / CUT).plan
         recipe = self.setting.step_recipe(self.recipe, self.magnitudes[i])
         pruned, images = self._pruned(plan, self.goals[i]), len(self.data.train)
-        job = _job(recipe, plan, self.found, self.runtime, images, pruned=pruned, start=folder / CUT)
+        job = _job(recipe, plan, self.resolved, self.runtime, images, pruned=pruned, start=folder / CUT)
         trainer = make_trainer(job, self.data, self.runtime, self.scorer, teacher=self.teacher)
         if self.setting.target_sparsity:
             kept = selection.masks(trainer.net)
@@ -419,7 +424,7 @@ class Pruning:
         for goal, magnitude in zip(self.goals[i:], self.magnitudes[i:], strict=True):
             then = _some_plan(plan, goal, self.setting.round, self.least) if self.setting.target_macs else plan
             recipe = self.setting.step_recipe(self.recipe, magnitude)
-            length = _job(recipe, then, self.found, self.runtime, len(self.data.train)).length
+            length = _job(recipe, then, self.resolved, self.runtime, len(self.data.train)).length
             seconds += length.seconds or rate * length.macs
         say(f"  all {left} steps that are left: about {format_duration(seconds)}")
 

@@ -15,10 +15,10 @@ from ..nets.store import inherited_from, load_plan, teacher_digest
 from ..rundirs.folder import RunDir
 from .begin import at_path, begun_record, of_parent, refuse_existing, resumed, stopping, write_job
 from .device import open_runtime
-from .job import CHECKPOINT, job_for, load_data, run_training
+from .job import CHECKPOINT, Job, job_for, load_data, run_training
 from .provenance import of_other_splits, sources_of
 from .recipe import CHANGE_NOTHING, Recipe
-from .teaching import check_teacher, moved_teacher
+from .teacher import Resolved, moved_teacher
 
 BASE = "base.json"
 
@@ -54,15 +54,15 @@ def command(request: Request, common) -> dict:
         raise BadInput(f"--aug-compute {request.aug_compute:g} {rule}; leave it out, or give --method netaug")
     runtime = open_runtime(common.device, recipe.bf16, common.profile)
     found = fitted(request, recipe)
-    check(found, recipe, runtime)
+    job = check(found, recipe, runtime)
     data = load_data(recipe, found.plan.resolution, of_parent(), sources_of(found, recipe).values())
-    check_teacher(found, recipe, lambda: data)
+    job.check_teacher(lambda: data)
     of_other_splits(found, recipe, data)  # refuses weights that were trained on test images
     with RunDir.create(request.verb, recipe, common.run) as run, stopping(request.verb, run):
         found.save(run.path / BASE)
         run.note(teacher=teacher_digest(recipe.teacher.source))
         write_job(run, request.verb, data.record)
-        return _finish(found, recipe, runtime, run, data, request.verb)
+        return _finish(found, recipe, runtime, run, data, request.verb, job.teacher)
 
 
 def fitted(request: Request, recipe: Recipe) -> ArchFile:
@@ -76,12 +76,14 @@ def fitted(request: Request, recipe: Recipe) -> ArchFile:
     return archfile.read(request.arch, resolution=resolution, classes=info.classes)
 
 
-def check(found: ArchFile, recipe: Recipe, runtime) -> None:
-    """What can be refused before the data are read: the method's space, and the weights to start from."""
+def check(found: ArchFile, recipe: Recipe, runtime) -> Job:
+    """What can be refused before the data are read: the method's space, the weights to start from, and a teacher.
+
+    The job is for a batch of images, whose number is not known yet."""
     start = inherited_from(found, recipe.init)
     if start is not None and not load_plan(start).of_classes(found.plan.classes).holds(found.plan):
         raise BadInput(f"{start} does not hold {found.name}; restore the right one, or use --from-scratch")
-    job_for(found, recipe, runtime, recipe.batch)
+    return job_for(found, recipe, runtime, recipe.batch)
 
 
 def _resume(request: Request, common) -> dict:
@@ -92,7 +94,7 @@ def _resume(request: Request, common) -> dict:
         recipe = common.settings(request.sets, arm=request.method, data=recipe.data.name, begun=begun)
         # before anything was trained, fresh weights are as good a start as those that may be missing now
         start = () if (path / CHECKPOINT).is_file() or run.finished else ("init",)
-        teacher = moved_teacher(run.environment().get("teacher"), recipe)
+        teacher = moved_teacher(run.environment().get("teacher"), recipe.teacher)
         run.check_settings(recipe, (*CHANGE_NOTHING, *start, *teacher))
         recipe = recipe if run.finished else at_path(recipe, common.data)
         refuse_other_net(path, found, _asked_again(request, path / BASE, found, recipe), request, recipe)
@@ -123,8 +125,10 @@ def _asked_again(request: Request, base: Path, found: ArchFile, recipe: Recipe) 
     return fitted(replace(request, arch=arch, resolution=px), recipe)
 
 
-def _finish(found: ArchFile, recipe: Recipe, runtime, run: RunDir, data, verb: str) -> dict:
-    result = run_training(found, recipe, runtime, run, data, verb)
+def _finish(
+    found: ArchFile, recipe: Recipe, runtime, run: RunDir, data, verb: str, teacher: Resolved | None = None
+) -> dict:
+    result = run_training(found, recipe, runtime, run, data, verb, teacher)
     say(
         f"test top-1 {result['test_top1']:.2f} % on {result['test_images']} images "
         f"(validation {result['val_top1']:.2f} %); model, arch and figures in {run.path}"
