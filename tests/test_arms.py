@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_methods import base_of, batch_of, gradients, run_to_the_end, same, trainer_of, weights
+from test_methods import base_of, batch_of, gradients, nets_of, run_to_the_end, same, trainer_of, weights
 from test_plan import inverted, plan_of
 from test_scoring import CPU, toy_data
 
@@ -24,17 +24,16 @@ from nasaug.augment.transform import Transform, transform
 from nasaug.config.layers import load
 from nasaug.config.schedule import Constant, Linear
 from nasaug.core.errors import BadInput, Diverged
-from nasaug.methods import Base, Baseline, Draw, GradAug, NetAug
+from nasaug.methods import Base, Baseline, Draw, GradAug, NetAug, drawn
 from nasaug.nets.net import Net, _place
 from nasaug.nets.regularisers import Noise
 from nasaug.nets.store import save_net
 from nasaug.tasks import Classify, Target
 from nasaug.training.difficulty import Difficulty
 from nasaug.training.length import Training, length_of
-from nasaug.training.loop import Step
 from nasaug.training.recipe import Recipe
-from nasaug.training.teacher import TeacherConfig, renormalised
-from nasaug.training.teaching import larger_subnet, teacher_macs, teacher_of, torchvision_teacher
+from nasaug.training.step import Step
+from nasaug.training.teacher import TeacherConfig, larger_subnet, renormalised, resolve, torchvision_teacher
 
 NAMES = "mobilenetv2-tiny mcunet mobilenetv3-w0.35 proxylessnas-w0.35 resnet20-cifar resnet50 wideresnet-16-2".split()
 EVERY_ARCH = {name: archfile.read(name, resolution=32, classes=10).plan for name in NAMES}
@@ -96,7 +95,7 @@ def test_gradaug_is_the_full_loss_and_thin_nets_that_match_its_output_on_other_i
     trainer = trainer_of(method, transforms={"thin": Transform(rotate=20.0)})
     batch = batch_of(trainer)
     step, again = Step(trainer, *batch), Step(trainer, *batch)
-    (x, y), (full, *thin) = step.view("train"), method.nets(again)
+    (x, y), (full, *thin) = step.view("train"), nets_of(method, again)
     assert full == trainer.base and len(thin) == 2
     twin = Net(trainer.net.plan, 0).train()
     out = twin(resize(x, trainer.plan.resolution))
@@ -117,7 +116,7 @@ def test_gradaugs_thin_nets_lie_between_the_thinnest_and_the_full_net():
     space, arch = method.space(base)
     widths, blocks, sizes = set(), set(), set()
     for i in range(60):
-        full, *thin = method.nets(Draw(space, arch, 4, i, 0.0, Random(i)))
+        full, *thin = nets_of(method, Draw(space, arch, 4, i, 0.0, Random(i)))
         assert full == arch
         for values in (space.choices(t) for t in thin):
             assert 0.6 <= values["width"] <= 1.0
@@ -132,9 +131,9 @@ def test_gradaugs_thin_nets_lie_between_the_thinnest_and_the_full_net():
 def test_the_full_net_is_never_drawn_as_a_thin_one():
     base, method = base_of(), GradAug(width=0.97, resolutions=(1.0,))
     space, arch = method.space(base)
-    drawn = [method.nets(Draw(space, arch, 4, i, 0.0, Random(i)))[1:] for i in range(40)]
+    thin_nets = [nets_of(method, Draw(space, arch, 4, i, 0.0, Random(i)))[1:] for i in range(40)]
     # widths near the full one are rounded to it
-    assert all(plan(space, thin, 4) != plan(space, arch, 4) for nets in drawn for thin in nets)
+    assert all(plan(space, thin, 4) != plan(space, arch, 4) for nets in thin_nets for thin in nets)
     assert any(method._thin(Draw(space, arch, 4, i, 0.0, Random(i))) != space.smallest for i in range(40))
 
 
@@ -206,7 +205,7 @@ def test_gradaugs_settings_out_of_range_are_refused_by_name(wrong):
 def test_a_cap_on_the_augmented_passes_holds(cap):
     base, method = base_of(), NetAug(ladder="factors", aug_compute=cap)
     space, arch = method.space(base)
-    capped = method.capped(space, arch, 4, 128)
+    capped = method.prepare(space, arch, 4, 128)
     length = length_of(Training(), capped, space, arch, base.plan, 128, True)
     extra = length.macs_per_image / cost(base.plan).macs - 1
     whole = length_of(Training(), replace(capped, every=1, share=1.0), space, arch, base.plan, 128, True)
@@ -236,7 +235,7 @@ def test_the_augmented_net_teaches_the_base_without_a_further_pass():
     assert list(losses) == ["wide", "base"] and trainer.macs == plain.macs
     assert losses["wide"].item() == pytest.approx(told["wide"].item(), rel=1e-5)
     step = Step(trainer, *batch_of(trainer))
-    (x, _), (base, wide) = step.view("train"), method.nets(Step(trainer, *batch_of(trainer)))
+    (x, _), (base, wide) = step.view("train"), nets_of(method, Step(trainer, *batch_of(trainer)))
     match = step.match(step.run(x, base), step.soft(step.run(x, wide)))
     assert losses["base"].item() == pytest.approx(told["base"].item() + 2 * match.item(), rel=1e-5)
 
@@ -248,7 +247,7 @@ def test_the_wide_nets_can_see_a_view_of_their_own():
     trainer.views = {"train": View(), "strong": View(policy="randaugment", magnitude=20)}
     losses = [loss.item() for _, loss in method.losses(Step(trainer, *batch_of(trainer)))]
     step = Step(trainer, *batch_of(trainer))
-    base, wide = method.nets(Step(trainer, *batch_of(trainer)))
+    base, wide = nets_of(method, Step(trainer, *batch_of(trainer)))
     passes = (("train", base), ("strong", wide))
     expected = [step.loss(step.run(step.view(v)[0], net), step.view(v)[1]) for v, net in passes]
     assert losses == pytest.approx([e.item() for e in expected], rel=1e-5)
@@ -334,6 +333,10 @@ def test_netaugs_extensions_out_of_range_are_refused_by_name(wrong):
 # --- teachers -------------------------------------------------------------------------------------------------
 
 
+def of_four(trainer):
+    return trainer.space, trainer.base, 4
+
+
 def teacher_for(trainer, seed=5):
     net = Net(trainer.plan, seed)
     net.train().calibrate([torch.randn(16, 3, trainer.plan.resolution, trainer.plan.resolution)])
@@ -405,17 +408,19 @@ def test_as_many_passes_of_a_teacher_are_announced_as_are_made(method, difficult
     trainer.teacher.net.register_forward_hook(lambda *given: calls.append(len(given[1][0])))
     run_to_the_end(trainer)
     images = trainer.step * trainer.length.batch
-    assert sum(calls) == images * recipe.teacher_passes(method) > 0
+    steps = [recipe.teacher_passes({each.view for each in passes}) for passes in drawn(method, *of_four(trainer))]
+    assert sum(calls) == images * sum(steps) / len(steps) > 0
 
 
 def test_a_teacher_without_statistics_is_calibrated_on_training_images(tmp_path):
     """As is a supernet whose averaged weights were kept."""
     trainer, path = trainer_of(Baseline(), data=toy_data(size=12)), tmp_path / "supernet.safetensors"
-    net, recipe = Net(trainer.plan, 3), Recipe(teacher=TeacherConfig(str(path)))
+    net = Net(trainer.plan, 3)
 
     def teacher():
         save_net(path, net)
-        return teacher_of(archfile.ArchFile(trainer.plan, "mine"), recipe, trainer.data, CPU, trainer.scorer).net
+        found = archfile.ArchFile(trainer.plan, "mine")
+        return resolve(found, TeacherConfig(str(path))).ready(trainer.data, CPU, trainer.scorer).net
 
     assert not net.has_statistics
     expected = trainer.scorer.calibrated(net, net.plan)
@@ -436,9 +441,9 @@ def test_a_supernets_teacher_is_the_largest_net_that_was_drawn_within_its_macs(t
         drawn = (cost_of(here, sample_near(here, rng, 0.8 * bound, bound, 4), 4).macs for _ in range(200))
         chosen, config = larger_subnet(found, bound), TeacherConfig("supernet", macs=bound)
         assert 0.8 * min(bound, most) < cost(chosen).macs <= bound and chosen.resolution == base.plan.resolution
-        assert cost(chosen).macs == max(macs for macs in drawn if macs <= bound) == teacher_macs(found, config)
+        assert cost(chosen).macs == max(macs for macs in drawn if macs <= bound) == resolve(found, config).macs
     with pytest.raises(BadInput, match="teacher.macs = 10: no net of space squeeze at 12 px has as few; give more, or"):
-        teacher_macs(found, TeacherConfig("supernet", macs=10))
+        resolve(found, TeacherConfig("supernet", macs=10))
 
 
 def test_a_torchvision_teacher_that_cannot_be_had_or_takes_other_images_is_told(monkeypatch):
@@ -593,7 +598,7 @@ def test_a_training_of_so_many_macs_ends_within_a_step_of_them():
         assert trainer.step == steps and trainer.macs == each * steps
         assert trainer.history[-1]["step"] == steps
     assert trainer.learning_rate() == pytest.approx(0.0, abs=1e-6)
-    with_teacher = length_of(training, method, space, arch, base.plan, 96, True, teacher=cost(base.plan).macs)
+    with_teacher = length_of(training, method, space, arch, base.plan, 96, True, lambda views: cost(base.plan).macs)
     assert with_teacher.steps == round(23 / 2)
 
 
@@ -707,7 +712,7 @@ def test_a_teacher_judges_images_and_gives_their_soft_targets_in_one_pass_unless
         assert torch.allclose(y.soft, expected, atol=1e-5)
         assert trainer.macs == 1000 * 16 * (judges + (mixup > 0))
         recipe = Recipe(views=trainer.views, teacher=TeacherConfig("t"), difficulty=trainer.difficulty)
-        assert recipe.teacher_passes(Baseline()) == judges + (mixup > 0)
+        assert recipe.teacher_passes({"train"}) == judges + (mixup > 0)
 
 
 @pytest.mark.parametrize("policy", ["keep", "weight", "drive"])
@@ -818,4 +823,4 @@ def test_a_difficulty_needs_a_teacher_and_one_that_drives_a_randaugment():
     with pytest.raises(BadInput, match="keep.*all alike"):
         Recipe(difficulty=Difficulty("keep"), views={"train": View(flip=False, crop=0, mixup=0.2)}, **taught)
     recipe = Recipe(difficulty=Difficulty("keep", candidates=3), teacher=TeacherConfig("supernet", soft=0.0))
-    assert recipe.teacher_passes(Baseline()) == 3 and Recipe().teacher_passes(Baseline()) == 1
+    assert recipe.teacher_passes({"train"}) == 3 and Recipe().teacher_passes({"train"}) == 1

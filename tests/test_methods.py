@@ -23,15 +23,17 @@ from nasaug.augment import View, resize
 from nasaug.config.schedule import Constant, Linear, Steps
 from nasaug.core.errors import BadInput, RunFault
 from nasaug.core.signals import Pending
-from nasaug.methods import Base, Baseline, Draw, GradAug, NetAug, Sandwich
+from nasaug.methods import Base, Baseline, Draw, GradAug, Method, NetAug, Pass, Sandwich
 from nasaug.methods.netaug import sort_channels
 from nasaug.nets.net import Net
 from nasaug.nets.store import save_net
 from nasaug.tasks import Classify, Target
 from nasaug.training.job import make_job, start_net
 from nasaug.training.length import Length, Training, evaluate_every, length_of
-from nasaug.training.loop import Step, Trainer, fit, time_steps
+from nasaug.training.loop import Trainer, fit
 from nasaug.training.recipe import Recipe
+from nasaug.training.step import Step
+from nasaug.training.timing import time_steps
 
 SPACE = SPACES["squeeze"]
 
@@ -70,16 +72,17 @@ def run_to_the_end(trainer):
     return trainer
 
 
-class Only:
+class Only(Method):
     """One pass of the base in the space of another method: what NetAug adds nothing to."""
 
-    share = 1.0
-
     def __init__(self, method, loss=lambda step, out, y: step.loss(out, y)):
-        self.space, self.on_epoch, self._loss = method.space, lambda trainer: None, loss
+        self._method, self._loss = method, loss
 
-    def nets(self, draw):
-        return [draw.base]
+    def space(self, base):
+        return self._method.space(base)
+
+    def passes(self, draw):
+        return [Pass(draw.base)]
 
     def losses(self, step):
         x, y = step.view("train")
@@ -223,6 +226,10 @@ def test_settings_out_of_range_are_refused_by_name(wrong):
         NetAug(**wrong)
 
 
+def nets_of(method, draw):
+    return [each.arch for each in method.passes(draw)]
+
+
 def draw_of(method, base, progress=0.0, seed=0):
     space, arch = method.space(base)
     return Draw(space, arch, 4, 0, progress, Random(seed))
@@ -234,11 +241,11 @@ def test_one_wider_net_a_step_in_width_only_for_the_first_share_of_training():
     for progress, seen in widths.items():
         for seed in range(30):
             draw = draw_of(method, base, progress, seed)
-            first, wide = method.nets(draw)
+            first, wide = nets_of(method, draw)
             assert first == draw.base and draw.space.leq(first, wide)
             width = [i for i, axis in enumerate(draw.space.axes) if axis.kind == "width"]
             seen.add(tuple(wide.values[i] for i in width))
-            assert method.nets(draw_of(method, base, progress, seed)) == [first, wide]
+            assert nets_of(method, draw_of(method, base, progress, seed)) == [first, wide]
     assert len(widths[0.49]) > 20 and len(widths[0.5]) == 1
 
 
@@ -255,7 +262,7 @@ def test_an_augmented_pass_in_every_kth_step_on_a_part_of_the_images_weighted_by
     trainer.step = 0
     (_, _), (_, loss) = method.losses(Step(trainer, *batch))
     step = Step(trainer, *batch)
-    (x, y), (_, wide) = step.view("train"), method.nets(step)
+    (x, y), (_, wide) = step.view("train"), nets_of(method, step)
     small = plan(trainer.space, wide, 4)
     out = trainer.net(resize(x[:4], small.resolution), small)
     expected = F.cross_entropy(out, y.labels[:4], label_smoothing=0.1) / 4
@@ -362,7 +369,7 @@ def test_the_sandwich_is_the_largest_the_smallest_and_samples_of_the_size_asked_
     sizes, resolutions, px = [], set(), SPACE.index["resolution"]
     for seed in range(40):
         draw = draw_of(method, Base(base.plan, SPACE, SPACE.largest), seed=seed)
-        largest, smallest, *samples = method.nets(draw)
+        largest, smallest, *samples = nets_of(method, draw)
         assert largest == SPACE.largest and len(samples) == 3
         assert differing(smallest, SPACE.smallest) <= {px}
         resolutions.add(smallest.values[px])
@@ -378,12 +385,12 @@ def test_the_largest_net_takes_part_in_every_kth_step_and_the_others_learn_the_l
         trainer.step = number
         step = Step(trainer, *batch_of(trainer))
         names = [name for name, _ in trainer.method.losses(step)]
-        seen.append((trainer.method.nets(step)[0] == SPACE.largest, names))
+        seen.append((step.passes[0].arch == SPACE.largest, names))
     with_largest = (True, ["largest", "smallest_soft", "sample_soft"])
     assert seen == [with_largest, (False, ["smallest", "sample"]), (False, ["smallest", "sample"])] * 2
     trainer.step = 1
     step = Step(trainer, *batch_of(trainer))
-    (x, y), smallest = step.view("train"), trainer.method.nets(Step(trainer, *batch_of(trainer)))[0]
+    (x, y), smallest = step.view("train"), Step(trainer, *batch_of(trainer)).passes[0].arch
     p = plan(SPACE, smallest, 4)
     hard = F.cross_entropy(trainer.net(resize(x, p.resolution), p), y.labels, label_smoothing=0.1)
     assert next(trainer.method.losses(step))[1].item() == pytest.approx(hard.item() / 2, rel=1e-4)
@@ -412,7 +419,7 @@ def differing(a, b):
 
 def test_the_sandwichs_samples_are_over_the_whole_space_unless_told():
     draws = [draw_of(Sandwich(), Base(base_of().plan, SPACE, SPACE.largest), seed=seed) for seed in range(60)]
-    sizes = sorted(cost_of(SPACE, arch, 4).macs for draw in draws for arch in Sandwich().nets(draw)[2:])
+    sizes = sorted(cost_of(SPACE, arch, 4).macs for draw in draws for arch in nets_of(Sandwich(), draw)[2:])
     least, most = (cost_of(SPACE, arch, 4).macs for arch in (SPACE.smallest, SPACE.largest))
     middle = math.log(sizes[len(sizes) // 2] / least) / math.log(most / least)
     assert sizes[0] < 2 * least and sizes[-1] > most / 2 and 0.35 < middle < 0.65
@@ -427,7 +434,7 @@ def test_smaller_nets_match_the_largests_output_and_teach_it_nothing():
     x, y = step.view("train")
     yielded = list(trainer.method.losses(step))
     assert [name for name, _ in yielded] == ["largest", "smallest_soft", "sample_soft"]
-    drawn = trainer.method.nets(Step(trainer, *batch_of(trainer)))  # the same draws: (seed, step)
+    drawn = nets_of(trainer.method, Step(trainer, *batch_of(trainer)))  # the same draws: (seed, step)
     largest, smallest = (plan(space, arch, 4) for arch in drawn[:2])
     teacher = net(x, largest).detach()
     hard = F.cross_entropy(teacher, y.labels, label_smoothing=0.1)

@@ -170,6 +170,11 @@ class Method(Protocol):
         """Steps after which the kinds of passes repeat: a training is timed in whole cycles."""
         return 1
 
+    @property
+    def reorders(self) -> bool:
+        """Whether `on_epoch` moves channels, which a mask over single weights cannot follow."""
+        return False
+
     @abstractmethod
     def space(self, base: Base) -> tuple[Space, Arch]:
         """The space whose largest net is trained, and the base architecture in it. Raises BadInput where the method

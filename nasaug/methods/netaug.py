@@ -97,6 +97,10 @@ class NetAug(Method):
     def cycle(self) -> int:
         return self.every
 
+    @property
+    def reorders(self) -> bool:
+        return True
+
     def check_views(self, views: Collection[str]) -> None:
         if self.wide_view not in views:
             named = f"netaug.wide_view = {self.wide_view} names no view of the recipe"

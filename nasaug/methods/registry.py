@@ -10,7 +10,7 @@ from .base import Method
 
 METHODS: dict[str, type[Method]] = {}
 
-PARTS = ("cycle", "space", "passes", "losses", "prepare", "describe", "check_views", "on_epoch")
+PARTS = ("cycle", "reorders", "space", "passes", "losses", "prepare", "describe", "check_views", "on_epoch")
 
 
 def register(name: str, method: type[Method]) -> None:

@@ -300,8 +300,9 @@ def _check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime:
                 f"--target-sparsity {setting.target_sparsity:g}: {100 * zeros:.3g} % of the weights are zero already; "
                 f"give above {zeros:.3g}"
             )
-        if recipe.method == "netaug":
-            raise BadInput("--method netaug reorders channels, which --unstructured cannot follow; leave it out")
+        if recipe.chosen_method().reorders:
+            rule = "reorders channels, which --unstructured cannot follow; leave it out"
+            raise BadInput(f"--method {recipe.method} {rule}")
     last, teacher = net.plan, resolve(found, recipe.teacher)
     if setting.target_macs:  # one of as many MACs, which a method must have room for too
         last = _some_plan(net.plan, setting.target_macs, setting.round)

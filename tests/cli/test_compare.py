@@ -33,7 +33,6 @@ from nasaug.kernels import build, choice
 from nasaug.training.device import open_runtime
 from nasaug.training.job import job_for, load_data, make_scorer, make_trainer
 from nasaug.training.recipe import Recipe
-from nasaug.training.teaching import teacher_of
 
 COMPARE = ("compare", *QUICK, "--arch", "found.json", "--jobs", "2")
 NETAUG = "netaug:share=0.5,sort=false"
@@ -526,10 +525,10 @@ def test_a_cell_whose_time_cannot_be_told_takes_no_other_along(there, monkeypatc
     """As where a teacher cannot be downloaded: the cell itself will say so."""
     of_arm = cells._arm_seconds
 
-    def not_netaug(found, recipe, *rest):
-        if recipe.method == "netaug":
+    def not_netaug(job, *rest):
+        if job.recipe.method == "netaug":
             raise OSError("no network")
-        return of_arm(found, recipe, *rest)
+        return of_arm(job, *rest)
 
     monkeypatch.setattr(cells, "_arm_seconds", not_netaug)
     shutil.rmtree(RUN)
@@ -620,7 +619,7 @@ def test_every_shipped_arm_takes_a_step(finished, monkeypatch, arm):
     found, runtime, data = archfile.read("found.json"), open_runtime("cpu"), load_data(recipe, 8)
     scorer = make_scorer(recipe, data, runtime)
     job = job_for(found, recipe, runtime, len(data.train))
-    trainer = make_trainer(job, data, runtime, scorer, teacher=teacher_of(found, recipe, data, runtime, scorer))
+    trainer = make_trainer(job, data, runtime, scorer)
     before = {name: weight.clone() for name, weight in trainer.net.state_dict().items()}
     images, labels, _ = next(iter(data.train.batches(16, seed=0, epoch=0)))
     trainer.train_step(images, labels)
