@@ -24,9 +24,9 @@ def test_a_run_as_teacher_is_loaded_once(empty_folder, monkeypatch):
     train("--method", "baseline", "--run", "first")
     read, model, times = tensorfile.read, Path("first/model.safetensors"), []
 
-    def counted(path, wanted=True):
+    def counted(path, *, wanted=True):
         times.append(wanted and Path(path) == model)  # its tensors, not the facts alone
-        return read(path, wanted)
+        return read(path, wanted=wanted)
 
     monkeypatch.setattr(tensorfile, "read", counted)
     train("--method", "baseline+distill:source=first", "--run", "second")
