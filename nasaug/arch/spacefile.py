@@ -84,7 +84,7 @@ class _Builder:
         )  # fmt: skip
 
 
-# what a network is asked for by name, as an nn.Module or as ours: tests/test_spaces.py compares them
+# what a network is asked for by name, as an nn.Module or as ours: tests/arch/test_spaces.py compares them
 TAKEN = frozenset(
     "add_module apply bfloat16 buffers calibrate call_super_init children classifier compile cpu cuda double "
     "dump_patches eval extra_repr float forget_statistics forward get_buffer get_extra_state get_parameter "

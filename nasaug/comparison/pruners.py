@@ -11,8 +11,9 @@ from statistics import fmean
 from typing import Any
 
 from ..core import files
+from ..pool.processes import Watch
 from ..rundirs.folder import RunDir
-from .cells import Cell, Watch
+from .cells import Cell
 
 PRUNERS = ("none", "median", "wilcoxon", "halving")
 FORMAT, FILE = "nasaug-pruned/1", "pruned.json"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..arch.archfile import ArchFile
-from ..arch.cost import UNITS
+from ..arch.cost import UNITS, Budget
 from ..arch.plan import plan
 from ..arch.space import Space, resolve
 from ..core import files
 from ..core.progress import say
 from ..core.units import format_quantity
+from ..reporting import pictures, tables
 from ..rundirs.folder import RunDir
 from ..training.recipe import Recipe
-from .study import Candidate, Search, pareto, plot_pareto
+from .study import Candidate, Search, pareto
 
 SUPERNET, FOUND = "supernet.safetensors", "found.json"
 
@@ -51,6 +54,17 @@ def write_results(
     }  # fmt: skip
 
 
+def plot_pareto(path: Path, candidates: list[Candidate], budget: Budget, found: Candidate) -> None:
+    """Validation top-1 against MACs of every candidate, the front drawn through and the found one starred, as a PNG."""
+
+    def points(shown: list[Candidate]) -> list[tuple[float, float]]:
+        return [(c.cost.macs / 1e6, c.val_top1) for c in shown]
+
+    limit = budget.macs / 1e6 if budget.macs else None
+    labels = "MACs (millions)", "validation top-1 (%), weights of the supernet"
+    pictures.pareto(path, points(candidates), points(pareto(candidates)), *points([found]), limit, *labels)
+
+
 def agreement(finalists: list[Candidate]) -> dict | None:
     """Kendall's tau of the supernet's scores (whole validation split) and of the finalists' own short training, and
     its p value; None for fewer than three that were trained, or where one of both is the same for all.
@@ -75,10 +89,10 @@ def _row(space: Space, c: Candidate) -> dict:
 
 def table(space: Space, finalists: list[Candidate]) -> str:
     """The best few for people: validation top-1 after their own short training, on the whole split and as scored."""
-    rows = [("arch", "trained", "val top-1", "scored", "MACs", "params", "SRAM", "flash", "px")]
+    head, rows = ("arch", "trained", "val top-1", "scored", "MACs", "params", "SRAM", "flash", "px"), []
     for c in finalists:
         top1 = ("-" if x is None else f"{x:.2f} %" for x in (c.trained_top1, c.full_top1, c.val_top1))
         figures = (format_quantity(getattr(c.cost, key), UNITS[key]) for key in c.cost._fields)
         px = resolve(space.resolution, c.arch.values)
         rows.append((space.id(c.arch), *top1, *figures, str(px)))
-    return "\n".join(f"{row[0]:12s}" + "".join(f"{cell:>10s}" for cell in row[1:]) for row in rows)
+    return tables.text(head, rows)

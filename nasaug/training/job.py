@@ -21,6 +21,7 @@ from ..core.progress import Progress, say
 from ..core.signals import deferred_stop
 from ..core.units import format_duration, format_quantity
 from ..data import Data, Record
+from ..data.stream import CENTRE
 from ..kernels import choice
 from ..methods import Base, Method, Outlook
 from ..nets.net import Net
@@ -298,7 +299,8 @@ def job_for(
 
 def preprocessing(data: Data) -> dict:
     """What an image must go through before the network, for whoever deploys it."""
-    return {"mean": list(data.mean), "std": list(data.std), "classes": list(data.classes)}
+    central = CENTRE if data.streamed else 1.0  # the share of an image's shorter side that is seen
+    return {"mean": list(data.mean), "std": list(data.std), "classes": list(data.classes), "central": central}
 
 
 def load_data(recipe: Recipe, resolution: int, begun: Record | None = None, sources: Iterable[Path] = ()) -> Data:

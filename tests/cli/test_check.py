@@ -6,13 +6,13 @@ import re
 import pytest
 import torch
 import torchvision
-from tiny import call, done, faulty
 
 from nasaug.arch import archfile
 from nasaug.arch.cost import cost, costs_by_layer
 from nasaug.arch.plan import BLOCKS, Spec, from_specs
 from nasaug.arch.spacefile import bundled_names, load
 from nasaug.nets.counted import _built, count, thop
+from support.commands import call, done, faulty
 
 TINY = ("profile", "--arch", "mobilenetv2-tiny", "--resolution", "32", "--check")
 NAMED = sorted({name for space in bundled_names() for name in load(space, BLOCKS).archs})

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import SEARCH, TRAIN, Child, call, faulty, tree
 
 from nasaug.rundirs.folder import RunDir
+from support.commands import SEARCH, TRAIN, Child, call, faulty, tree
 
 
 def test_a_loss_that_is_no_number_is_a_fault(here):

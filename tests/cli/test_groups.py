@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_kills import wait_for
-from tiny import QUICK, Child, call, tree
 
 from nasaug.core import signals
 from nasaug.core.signals import Stopped, deferred_stop, raised_stop
+from support.commands import QUICK, Child, call, tree, wait_for
 
 STREAMED = (
     "train", *QUICK, "--arch", "mobilenetv2-tiny", "--resolution", "16", "--data", "photos", "--method", "baseline",

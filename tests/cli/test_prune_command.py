@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import TRAIN, Child, call, calls_of, done, refused, timeless, tree
 
 from nasaug.arch import archfile
 from nasaug.arch.cost import cost
@@ -23,6 +22,7 @@ from nasaug.pruning import selection
 from nasaug.pruning.steps import Pruning
 from nasaug.rundirs.folder import RunDir
 from nasaug.training.loop import Trainer
+from support.commands import TRAIN, Child, call, calls_of, done, refused, timeless, tree
 
 SOURCE = Path("runs/netaug-train-1")
 STEPS = 2

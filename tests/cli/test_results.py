@@ -7,7 +7,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-from tiny import QUICK, SEARCH, TRAIN, call, calls_of, done, refused, timeless
 
 from nasaug.arch import archfile
 from nasaug.arch.cost import cost
@@ -17,10 +16,11 @@ from nasaug.core.errors import BadInput
 from nasaug.core.tensorfile import read
 from nasaug.data import Data, DataConfig, load
 from nasaug.methods import SandwichWithin
-from nasaug.nas import stages as search_command
+from nasaug.nas import search as search_command
 from nasaug.nas import study as search_module
 from nasaug.pool import storage
 from nasaug.training.loop import Trainer
+from support.commands import QUICK, SEARCH, TRAIN, call, calls_of, done, refused, timeless
 
 SUPERNET = Path("runs/search-1/supernet.safetensors")
 
