@@ -198,8 +198,8 @@ def plans_of(trainer: Trainer, drawn: int, x: Tensor, y: Tensor) -> Bank:
     rows = []
     for i in range(drawn):
         trainer.step = i
-        nets = trainer.method.nets(Step(trainer, x, y))
-        rows.append([plan.plan(trainer.space, arch, trainer.plan.classes) for arch in nets])
+        passes = Step(trainer, x, y).passes
+        rows.append([plan.plan(trainer.space, each.arch, trainer.plan.classes) for each in passes])
     trainer.step = 0
     return rows
 

@@ -42,20 +42,20 @@ def peak(kind: str) -> None:
     import torch
     from speed_steps import our_step
 
-    from nasaug.methods import NetAug
+    from nasaug.methods import NetAug, Pass
 
     def status(key: str) -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(key))
 
     class Passes(NetAug):
-        def nets(self, draw):
-            return [draw.base if name == "base" else draw.space.largest for name in kind.split("+")]
+        def passes(self, draw):
+            return [Pass(draw.base if name == "base" else draw.space.largest) for name in kind.split("+")]
 
         def losses(self, step):
             x, y = step.view("train")
-            for arch in self.nets(step):
-                yield "loss", step.loss(step.run(x, arch), y)
+            for each in step.passes:
+                yield "loss", step.loss(step.run(x, each.arch), y)
 
     torch.set_num_threads(2)
     step = our_step(Passes(ladder="factors"), made_up(256))

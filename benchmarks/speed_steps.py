@@ -110,9 +110,10 @@ def gradaug(rounds: int) -> list[Row]:
     jobs: dict[str, Job] = {"step": lambda: trainer.train_step(x, y)}
     step = Step(trainer, x, y)
     view, target = step.view("train")
-    nets = trainer.method.nets(step)
+    passes = trainer.method.passes(step)
+    nets = [each.arch for each in passes]
     soft = step.soft(step.run(view, nets[0]))
-    with patch.object(GradAug, "nets", lambda self, draw: nets):
+    with patch.object(GradAug, "passes", lambda self, draw: passes):
         for i, arch in enumerate(nets):
             def one(arch=arch, full=i == 0) -> None:
                 out = step.run(view, arch)
@@ -140,17 +141,17 @@ def supernet(rounds: int) -> list[Row]:
     method = Sandwich(samples=2, every=1, low=125_000, high=1_200_000)
     trainer = trainer_of(method, images, base)
     x, y, _ = next(images.train.batches(BATCH, seed=0, epoch=0))
-    drawn = [method.nets(draw_of(trainer, i)) for i in range(4)]  # what the steps timed will draw again and again
+    drawn = [method.passes(draw_of(trainer, i)) for i in range(4)]  # what the steps timed will draw again and again
     turn = cycle(drawn)
 
     def sandwich() -> None:
-        nets = list(next(turn))
-        with patch.object(Sandwich, "nets", lambda self, draw: nets):
+        passes = next(turn)
+        with patch.object(Sandwich, "passes", lambda self, draw: passes):
             trainer.train_step(x, y)
 
     jobs: dict[str, Job] = {"sandwich": sandwich}
-    ours = [[_own(p, images, x, y) for p in _plans(base, nets)] for nets in drawn]
-    theirs = [[_torchs(p) for p in _plans(base, nets)] for nets in drawn]
+    ours = [[_own(p, images, x, y) for p in _plans(base, passes)] for passes in drawn]
+    theirs = [[_torchs(p) for p in _plans(base, passes)] for passes in drawn]
     jobs["separate"] = _in_turn(ours)
     jobs["separate, torch"] = _in_turn(theirs)
     times = alternate(jobs, rounds, len(drawn))
@@ -166,8 +167,8 @@ def draw_of(trainer: Trainer, step: int) -> Draw:
     return Draw(trainer.space, trainer.base, 10, step, 0.0, Random(f"bench/{step}"))
 
 
-def _plans(base: Base, nets) -> list[plan.Plan]:
-    return [plan.plan(base.space, arch, 10) for arch in nets]
+def _plans(base: Base, passes) -> list[plan.Plan]:
+    return [plan.plan(base.space, each.arch, 10) for each in passes]
 
 
 def _in_turn(groups: list[list[Job]]) -> Job:

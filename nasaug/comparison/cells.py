@@ -31,11 +31,10 @@ from ..rundirs.job import FORMAT as JOB_FORMAT
 from ..training.begin import PARENT
 from ..training.device import Runtime, open_runtime
 from ..training.job import Job, job_for, load_data, make_scorer, make_trainer, start_of
-from ..training.loop import time_steps
 from ..training.options import Options
 from ..training.provenance import curves_of, sources_of, warn_of_curves
 from ..training.recipe import CHANGE_NOTHING, Recipe
-from ..training.teaching import teacher_of
+from ..training.timing import time_steps
 
 LONGEST = 60  # characters of an arm in a file's name
 # of a cell begun: a teacher and images may have been moved, and the key has what they hold
@@ -170,17 +169,15 @@ def estimate(cells: list[Cell], runtime: Runtime, jobs: int, sets: Sets) -> dict
                 if start not in told:
                     told.add(start)
                     say(f"  {cell.kind}: {start}")
-                timed[cell.kind] += _arm_seconds(found, job, data, runtime)
+                timed[cell.kind] += _arm_seconds(job, data, runtime)
             except Exception as error:  # the cell itself will fail, and take no other along
                 say(f"{cell.kind}: how long it takes cannot be told ({told_by(error)})")
     torch.set_num_threads(threads)
     return {cell.path: timed[cell.kind] for cell in cells}
 
 
-def _arm_seconds(found: ArchFile, job: Job, data: Data, runtime: Runtime) -> float:
-    recipe = job.recipe
-    scorer = make_scorer(recipe, data, runtime)
-    trainer = make_trainer(job, data, runtime, scorer, teacher=teacher_of(found, recipe, data, runtime, scorer))
+def _arm_seconds(job: Job, data: Data, runtime: Runtime) -> float:
+    trainer = make_trainer(job, data, runtime, make_scorer(job.recipe, data, runtime))
     begun = time.perf_counter()
     trainer.end_epoch()
     judging = time.perf_counter() - begun

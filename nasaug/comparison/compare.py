@@ -28,7 +28,6 @@ from ..training.device import open_runtime
 from ..training.job import job_for
 from ..training.options import Options
 from ..training.recipe import CHANGE_NOTHING, Recipe
-from ..training.teaching import check_teacher
 from ..training.train import fitted, refuse_other_net
 from . import report
 from .cells import (
@@ -241,8 +240,7 @@ def make_cells(found: ArchFile, setting: dict, options: Options, sets: Sets) -> 
         for arm in arms:
             recipe = options.settings(given[arm] | {"seed": seed, "arm": arm}, arm=arm, data=of_arch)
             if seed == 0:
-                job_for(found, recipe, runtime, images)
-                check_teacher(found, recipe, partial(read_data, recipe, found, sets))
+                job_for(found, recipe, runtime, images).check_teacher(partial(read_data, recipe, found, sets))
             key = key_of(found, start, recipe, data)
             if seen.setdefault(key, arm) != arm:
                 raise BadInput(f"arms {seen[key]!r} and {arm!r} are the same training; leave one of them out")

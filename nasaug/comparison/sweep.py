@@ -34,7 +34,6 @@ from ..training.job import job_for
 from ..training.options import Options
 from ..training.provenance import warn_of_curves
 from ..training.recipe import CHANGE_NOTHING, Recipe
-from ..training.teaching import check_teacher
 from ..training.train import fitted
 from .cells import (
     Cell,
@@ -304,8 +303,7 @@ def make_cells(nets: list[ArchFile], setting: dict, options: Options, folder: Pa
             for method, policy in product(methods, policies):
                 recipe = _at(replace(plain[method], seed=seed, arm=f"{method}@{policy}"), policy, cost(net.plan).macs)
                 if seed == 0:
-                    job_for(net, recipe, runtime, len(data.train))
-                    check_teacher(net, recipe, partial(read_data, recipe, net, sets))
+                    job_for(net, recipe, runtime, len(data.train)).check_teacher(partial(read_data, recipe, net, sets))
                 key = key_of(net, "", recipe, data)
                 # a curve may give this net what another policy does: one training serves both
                 place = where / folder_name(f"{net.name}_{recipe.arm}", seed, key)

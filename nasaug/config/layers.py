@@ -4,6 +4,10 @@ A recipe is built in layers, each laid over the last: what its `base` says, the 
 ("arms") and `--set` overrides. Tables merge key by key, but a table that names its `kind` is one value and
 replaces what was there. A table's `base` is another beside it, which says what the table leaves out. This module
 knows no key but `base`.
+
+A schema may have two static methods: `complete()`, the schema with what was registered since it was written, and
+`arms()`, the arms that need no file, by name. A field whose metadata say `left_out_if_usual` is written only where it
+differs from its default.
 """
 
 from __future__ import annotations
@@ -40,6 +44,7 @@ def load(
     where nothing else says the key, the other over all but `sets`.
     Raises BadInput, one line with the dotted key, for whatever is unknown, of a wrong type or in conflict.
     """
+    schema = _complete(schema)
     layers = [("the arch file", _parse_set(item)) for item in under]
     layers += [] if name is None else _file_layers(_find(str(name), "recipe"), ())
     layers += _arm_layers(differences, schema)
@@ -50,8 +55,16 @@ def load(
 
 def to_dict(instance: Any) -> Table:
     """The recipe as plain TOML values; None is left out, so a field that may be None has None as default."""
-    values = ((field.name, getattr(instance, field.name)) for field in dataclasses.fields(instance))
-    return {name: _plain(value) for name, value in values if value is not None}
+    values = ((field, getattr(instance, field.name)) for field in dataclasses.fields(instance))
+    return {field.name: _plain(v) for field, v in values if v is not None and not _is_left_out(field, v)}
+
+
+def _is_left_out(field: dataclasses.Field, value: Any) -> bool:
+    return "left_out_if_usual" in field.metadata and value == field.default_factory()
+
+
+def _complete(schema: type[T]) -> type[T]:
+    return schema.complete() if hasattr(schema, "complete") else schema
 
 
 def dump(instance: Any) -> str:
@@ -92,15 +105,16 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _find(name: str, kind: str) -> Path:
-    """A recipe's or an arm's file: the path itself if there is one, else the shipped file of that name."""
+def _find(name: str, kind: str, more: Iterable[str] = ()) -> Path:
+    """A recipe's or an arm's file: the path itself if there is one, else the shipped file of that name; `more` are
+    names that need no file."""
     folder = bundled("recipes") / ("arms" if kind == "arm" else "")
     shipped = folder / f"{name}.toml"
     if os.path.isfile(name) or (name.endswith(".toml") and not os.path.isfile(shipped)):
         return Path(name)
     if not os.path.isfile(shipped):
         field = "recipe" if kind == "recipe" else "method"
-        raise unknown(kind, name, _shipped(folder, kind), "the path of a TOML file", field)
+        raise unknown(kind, name, {*_shipped(folder, kind), *more}, "the path of a TOML file", field)
     return shipped
 
 
@@ -147,11 +161,13 @@ _AT_PLUSES = re.compile(r"\+(?!(?<=\d[eE]\+)\d)")  # but that of a number like 1
 
 def _arm_layers(differences: Sequence[str], schema: type) -> list[Layer]:
     layers: list[Layer] = []
+    own: dict[str, Table] = schema.arms() if hasattr(schema, "arms") else {}
     keys = flatten(to_dict(schema())) if any(":" in joined for joined in differences) else {}
     for joined in differences:
         for part in split_arm(joined):
             name, _, values = (part, "", "") if Path(part).is_file() else part.partition(":")
-            arm = _merged(_file_layers(_find(name, "arm"), ()))
+            fileless = name in own and not os.path.isfile(name)
+            arm = own[name] if fileless else _merged(_file_layers(_find(name, "arm", own), ()))
             for item in filter(None, _AT_COMMAS.split(values)):
                 arm = _merge(arm, _parse_set(_arm_key(item, arm, keys, part)))
             for earlier in layers:
@@ -187,7 +203,7 @@ def _arm_key(item: str, arm: Table, keys: Iterable[str], part: str) -> str:
 
 def arm_says(arm: str, schema: type) -> dict[str, Any]:
     """What an arm changes, by dotted key. Raises BadInput as `load` does for its names and conflicts."""
-    return flatten(_merged(_arm_layers([arm], schema)))
+    return flatten(_merged(_arm_layers([arm], _complete(schema))))
 
 
 def _refuse_conflict(one: Layer, two: Layer) -> None:

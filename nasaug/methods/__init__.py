@@ -1,11 +1,16 @@
 """Training methods: frozen dataclasses of hyper-parameters that yield losses. The config is the object."""
 
-from .base import Base, Draw, Method
+from .base import Base, Course, Description, Draw, Method, Outlook, Pass, Step, drawn
 from .baseline import Baseline
 from .gradaug import GradAug
 from .netaug import NetAug
+from .registry import METHODS, register
 from .sandwich import Sandwich, SandwichWithin
 
-METHODS: dict[str, type] = {"baseline": Baseline, "netaug": NetAug, "gradaug": GradAug}  # what `train --method` offers
+for _name, _method in {"baseline": Baseline, "netaug": NetAug, "gradaug": GradAug}.items():
+    register(_name, _method)
 
-__all__ = ["METHODS", "Base", "Baseline", "Draw", "GradAug", "Method", "NetAug", "Sandwich", "SandwichWithin"]
+__all__ = [
+    "METHODS", "Base", "Baseline", "Course", "Description", "Draw", "GradAug", "Method", "NetAug", "Outlook", "Pass",
+    "Sandwich", "SandwichWithin", "Step", "drawn", "register",
+]  # fmt: skip

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING
 
 from ..arch.derived import Ladders, around
 from ..arch.space import Arch, Space
-from .base import Base, Draw
+from .base import Base, Draw, Method, Pass, Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
+class Baseline(Method):
     """L(W) on the training view, and nothing else."""
-
-    share: ClassVar[float] = 1.0
 
     def space(self, base: Base) -> tuple[Space, Arch]:
         return around(base.plan, Ladders())
 
-    def nets(self, draw: Draw) -> list[Arch]:
-        return [draw.base]
+    def passes(self, draw: Draw) -> list[Pass]:
+        return [Pass(draw.base)]
 
-    def losses(self, step):
+    def losses(self, step: Step) -> Iterator[tuple[str, Tensor]]:
         x, y = step.view("train")
         yield "base", step.loss(step.run(x, step.base), y)
-
-    def on_epoch(self, trainer) -> None:
-        pass

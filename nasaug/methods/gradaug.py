@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Gt, Le, Predicate
 
@@ -12,7 +13,10 @@ from ..arch.space import Arch, Space
 from ..config.schedule import Constant, Schedule, weight
 from ..core.checked import Count, Told, checked, rises
 from ..core.errors import BadInput
-from .base import Base, Draw
+from .base import Base, Draw, Method, Pass, Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STEPS = 20  # of the width ladder
 
@@ -22,9 +26,8 @@ Shares = Annotated[
     Told("must rise, above 0 and up to 1.0, like 0.5, 1.0"),
 ]  # fmt: skip
 
-
 @checked("gradaug")
-class GradAug:
+class GradAug(Method):
     """Yang et al., NeurIPS 2020: L(full, y) + weight x the sum over thin nets of match(thin on T(x), full's output).
 
     A thin net has one random width for the whole network, and where `depth` is below 1 a random part of its blocks with
@@ -32,7 +35,6 @@ class GradAug:
     of 224, as published) and the recipe's `[transforms.thin]`, of the same, possibly mixed, images.
     The full network's norms keep its own statistics; the thin ones use their batch's."""
 
-    share: ClassVar[float] = 1.0
     num_subnet: Count = 3
     width: Share = 0.9  # of the thinnest net, as a share of the full one's channels
     depth: Share = 1.0  # probability that a block with an identity shortcut stays; 1: all do
@@ -51,8 +53,8 @@ class GradAug:
             raise BadInput(f"{given} leave nothing thinner to draw of this net; lower one of them")
         return space, arch
 
-    def nets(self, draw: Draw) -> list[Arch]:
-        return [draw.base, *(self._thin(draw) for _ in range(self.num_subnet))]
+    def passes(self, draw: Draw) -> list[Pass]:
+        return [Pass(draw.base), *(Pass(self._thin(draw)) for _ in range(self.num_subnet))]
 
     def _thin(self, draw: Draw) -> Arch:
         """Never the full net itself, to whose width one near it is rounded: its pass would update its norms'
@@ -68,19 +70,16 @@ class GradAug:
                 return thin
         return draw.space.smallest
 
-    def losses(self, step):
+    def losses(self, step: Step) -> Iterator[tuple[str, Tensor]]:
         x, y = step.view("train")
-        full, *thin = self.nets(step)
-        out = step.run(x, full)
+        full, *thin = step.passes
+        out = step.run(x, full.arch)
         soft = step.soft(out)
         yield "base", step.loss(out, y)
         del out
-        for arch in thin:
-            loss = step.match(step.run(step.transform("thin", x), arch), soft)
+        for one in thin:
+            loss = step.match(step.run(step.transform("thin", x), one.arch), soft)
             yield "thin", self.weight(step.progress) * loss
-
-    def on_epoch(self, trainer) -> None:
-        pass
 
 
 def _same(space: Space, a: Arch, b: Arch, classes: int) -> bool:

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterator
 from dataclasses import replace
-from random import Random
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen, Predicate
 
 from ..arch.channels import channel_groups
-from ..arch.cost import cost_of
+from ..arch.cost import cost, cost_of
 from ..arch.derived import Ladders, around
 from ..arch.plan import Plan, plan
 from ..arch.space import Arch, Space
 from ..config.schedule import Constant, Schedule, weight
 from ..core.checked import Auto, Count, NotNegative, Told, checked, rises
 from ..core.errors import BadInput
-from .base import Base, Draw
+from ..core.units import format_duration, format_quantity
+from .base import DRAWS, Base, Course, Description, Draw, Method, Outlook, Pass, Step, drawn
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 AXES = ("width", "expand", "depth", "kernel")  # width first: it stops at width_until
 
 FINE = 16  # factors of a net that shrinks, evenly from 1 to the largest
 FEWEST = 32  # images of a step that a capped augmented pass sees: under that its batch norms tell little
 SAFE = 0.96  # of the cap: what is drawn in a training differs from what was drawn to know its mean
-DRAWS = 1000  # steps drawn to know how much dearer the augmented nets are
+LITTLE = 1.5  # times the base's MACs: augmented nets under that are little to augment with
 
 Factors = Annotated[
     tuple[float, ...], Predicate(lambda them: rises(them) and them[0] == 1),
@@ -44,9 +48,8 @@ Kinds = Annotated[
 Until = Annotated[float, Ge(0), Le(1), Told("is a share of training, 0 to 1")]
 Share = Annotated[float, Gt(0), Le(1), Told("is a part of a step's images", "give above 0, to 1")]
 
-
 @checked("netaug")
-class NetAug:
+class NetAug(Method):
     """Cai et al., ICLR 2022, eq. 2: L(W_t) + weight x L([W_t, W_i]), one augmented net a step.
 
     ladder: what the wider nets are. "supernet": the search space's own choices at or above the base; "factors":
@@ -93,9 +96,25 @@ class NetAug:
             raise BadInput.of(field="netaug.augmented", value=0, rule=rule, remedy="leave those out")
         weight("netaug.weight", self.weight)
 
+    @property
+    def cycle(self) -> int:
+        return self.every
+
+    @property
+    def reorders(self) -> bool:
+        return True
+
+    def check_views(self, views: Collection[str]) -> None:
+        if self.wide_view not in views:
+            wide = self.wide_view
+            raise BadInput.of(
+                field="netaug.wide_view", value=wide, rule="names no view of the recipe", choices=sorted(views),
+                remedy=f"or have [views.{wide}] beside [views.train]",
+            )  # fmt: skip
+
     def chosen_ladder(self, base: Base) -> str:
         """"supernet" or "factors": `ladder` with "auto" decided."""
-        if self.ladder == "factors":
+        if self.ladder == "factors" or (self.ladder == "auto" and not base.supernet):
             return "factors"
         wider = base.space is not None and base.space.above(base.arch, self.kinds).largest != base.arch
         if self.ladder == "supernet" and base.space is None:
@@ -113,7 +132,7 @@ class NetAug:
             widths, expands = _fine(widths[-1]), _fine(expands[-1])
         return around(base.plan, Ladders(widths, expands, self.round, self.kernel_more, self.depth_more))
 
-    def capped(self, space: Space, base: Arch, classes: int, batch: int) -> NetAug:
+    def prepare(self, space: Space, base: Arch, classes: int, batch: int) -> NetAug:
         """The same with `every` and `share` so that the augmented passes cost `aug_compute` of the base's.
 
         First fewer images, at least FEWEST of a batch, then fewer steps: with most steps of one kind, the few
@@ -121,14 +140,36 @@ class NetAug:
         if not self.aug_compute:
             return self
         whole, extra = replace(self, every=1, share=1.0), 0
-        for i in range(DRAWS):
-            draw = Draw(space, base, classes, i, i / DRAWS, Random(f"cap/{i}"))
-            extra += sum(cost_of(space, arch, classes).macs for arch in whole.nets(draw)[1:])
+        for passes in drawn(whole, space, base, classes, "cap"):
+            extra += sum(cost_of(space, each.arch, classes).macs for each in passes[1:])
         part = SAFE * self.aug_compute * cost_of(space, base, classes).macs * DRAWS / max(extra, 1)
         if part >= 1:
             return replace(whole, aug_compute=0.0)
         every = math.ceil(max(part, min(1.0, FEWEST / batch)) / part - 1e-9)
         return replace(self, aug_compute=0.0, every=every, share=math.floor(min(1.0, part * every) * batch) / batch)
+
+    def describe(self, outlook: Outlook) -> Description:
+        """How much wider the augmented nets are than the base, and the alternative where that is little."""
+        ladder, base = self.chosen_ladder(outlook.base), cost(outlook.base.plan).macs
+        if self.shrink_until:
+            widest = cost_of(outlook.space, self.shrunk(outlook.space, 0.0), outlook.base.plan.classes).macs
+            shown = f"{format_quantity(widest, 'macs')} MACs at first, trained alone and shrunk to the base"
+            line = f"  for {self.shrink_until:.0%} of training one net of {shown}"
+            return Description([line], {"ladder": ladder, "shrunk_from_macs": widest})
+        wide = self._augmented_macs(outlook)
+        lines = [f"  augmented nets (ladder {ladder}): {wide / base:.2f} x the base's MACs on average"]
+        if wide < LITTLE * base and ladder == "supernet":
+            other = outlook.instead(replace(outlook.asked, ladder="factors"))
+            lines.append(
+                "  that is little to augment with: begun with --set netaug.ladder=factors it would be "
+                f"{other.method._augmented_macs(other) / base:.2f} x "
+                f"and would take about {format_duration(other.seconds)}"
+            )
+        return Description(lines, {"ladder": ladder, "augmented_macs": wide, "augmented_over_base": wide / base})
+
+    def _augmented_macs(self, outlook: Outlook) -> float:
+        """Of one augmented net, the mean."""
+        return (outlook.macs - cost(outlook.base.plan).macs) / (self.share / self.every) / self.augmented
 
     def shrunk(self, space: Space, progress: float) -> Arch:
         """The net of the first phase: from the largest of `space` to the base, every axis as far as the others."""
@@ -136,36 +177,38 @@ class NetAug:
         values = (axis.choices[round(left * (len(axis.choices) - 1))] for axis in space.axes)
         return space.canonical(Arch(space.name, tuple(values)))
 
-    def nets(self, draw: Draw) -> list[Arch]:
+    def passes(self, draw: Draw) -> list[Pass]:
         if draw.progress < self.shrink_until:
-            return [self.shrunk(draw.space, draw.progress)]
+            return [Pass(self.shrunk(draw.space, draw.progress), view=self.wide_view)]
         if draw.step % self.every:
-            return [draw.base]
+            return [Pass(draw.base)]
         free = AXES if draw.progress < self.width_until else AXES[1:]
-        return [draw.base, *(draw.sample(low=draw.base, free=free) for _ in range(self.augmented))]
+        wide = (draw.sample(low=draw.base, free=free) for _ in range(self.augmented))
+        return [Pass(draw.base), *(Pass(arch, self.share, self.wide_view) for arch in wide)]
 
-    def losses(self, step):
-        base, *wide = self.nets(step)
+    def losses(self, step: Step) -> Iterator[tuple[str, Tensor]]:
+        base, *wide = step.passes
+        x, y = step.view(base.view)
         if step.progress < self.shrink_until:
-            x, y = step.view(self.wide_view)
-            yield "wide", step.loss(step.run(x, base), y)
+            yield "wide", step.loss(step.run(x, base.arch), y)
             return
-        x, y = step.view("train")
         if not (self.teach and wide):
-            yield "base", step.loss(step.run(x, base), y)
-        part = max(2, round(self.share * len(x)))  # a norm needs more than one
-        weight, soft = self.weight(step.progress) * part / len(x) / max(1, len(wide)), None
-        seen, told = step.view(self.wide_view) if wide and self.wide_view != "train" else (x, y)
-        for arch in wide:
-            out = step.run(seen[:part], arch)
+            yield "base", step.loss(step.run(x, base.arch), y)
+        if not wide:
+            return
+        part = wide[0].images(len(x))
+        weight, soft = self.weight(step.progress) * part / len(x) / len(wide), None
+        seen, told = step.view(wide[0].view) if wide[0].view != base.view else (x, y)
+        for each in wide:
+            out = step.run(seen[:part], each.arch)
             soft = step.soft(out) if soft is None else soft
             yield "wide", weight * step.loss(out, told.first(part))
             del out
-        if self.teach and wide:
-            out = step.run(x, base)
+        if self.teach:
+            out = step.run(x, base.arch)
             yield "base", step.loss(out, y) + self.teach * part / len(x) * step.match(out[:part], soft)
 
-    def on_epoch(self, trainer) -> None:
+    def on_epoch(self, trainer: Course) -> None:
         """Sorts while widths vary; in the first phase just what is still trained."""
         sort, within = not trainer.inherited if self.sort == "auto" else self.sort, trainer.net.plan
         shrinks = trainer.progress < self.shrink_until

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge
 
 from ..arch.cost import UNLIMITED, Budget, cost_of
 from ..arch.space import Arch, Space
 from ..core.checked import NotNegative, Told, checked
-from .base import Base, Draw
+from .base import Base, Draw, Method, Pass, Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @checked("sandwich")
-class Sandwich:
+class Sandwich(Method):
     """Yu and Huang, ICCV 2019: the largest net learns the labels, the smallest (at a resolution drawn
     at random) and `samples` others its output. The loss is the mean over the passes.
 
@@ -23,16 +27,19 @@ class Sandwich:
     The samples' log MACs are about uniform between `low` and `high` (0: over the space), so that the subnets
     that the search will judge are the ones that are trained."""
 
-    share: ClassVar[float] = 1.0
     samples: Annotated[int, Ge(0), Told("must not be negative")] = 3
     every: Annotated[int, Ge(1), Told("must be at least 1 (the published rule)")] = 4
     low: NotNegative = 0.0
     high: NotNegative = 0.0
 
+    @property
+    def cycle(self) -> int:
+        return self.every
+
     def space(self, base: Base) -> tuple[Space, Arch]:
         return base.space, base.space.largest
 
-    def nets(self, draw: Draw) -> list[Arch]:
+    def passes(self, draw: Draw) -> list[Pass]:
         space = draw.space
         low, high = (
             given or cost_of(space, end, draw.classes).macs
@@ -41,14 +48,14 @@ class Sandwich:
         # always at the lowest resolution, the smallest would fit the narrow weights to that one alone
         smallest = draw.sample(low=space.smallest, free=("resolution",))
         drawn = [self.sample(draw, low, high) for _ in range(self.samples)]
-        return [*(() if draw.step % self.every else (space.largest,)), smallest, *drawn]
+        return [Pass(arch) for arch in (*(() if draw.step % self.every else (space.largest,)), smallest, *drawn)]
 
     def sample(self, draw: Draw, low: float, high: float) -> Arch:
         return draw.near(low, high)
 
-    def losses(self, step):
+    def losses(self, step: Step) -> Iterator[tuple[str, Tensor]]:
         x, y = step.view("train")
-        nets = self.nets(step)
+        nets = [each.arch for each in step.passes]
         # the mean over the passes: summed, as published, the subnets train badly at a learning rate that suits one
         # network (docs/results/supernet.md: a sum at lr 0.1 is this mean at 0.4)
         share, soft = 1 / len(nets), None
@@ -62,9 +69,6 @@ class Sandwich:
                 yield name, share * step.loss(out, y)
             else:
                 yield f"{name}_soft", share * step.match(out, soft)
-
-    def on_epoch(self, trainer) -> None:
-        pass
 
 
 @checked("sandwich")

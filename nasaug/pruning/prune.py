@@ -37,7 +37,7 @@ from ..training.provenance import (
     warn_of_other_splits,
 )
 from ..training.recipe import CHANGE_NOTHING, Recipe
-from ..training.teaching import check_teacher, moved_teacher
+from ..training.teacher import Resolved, moved_teacher, resolve
 from . import selection
 from .setting import Setting
 from .steps import Pruning, least_macs, net_of_other_splits, some_plan, step_job
@@ -87,6 +87,7 @@ class Ready:
     data: Data
     runtime: Runtime
     net: Net | None = None
+    teacher: Resolved | None = None
 
     @property
     def record(self) -> Record:
@@ -161,18 +162,19 @@ class PruneJob:
         theirs = RunDir(self.source)
         recipe = setting.recipe(options, theirs.recipe_file, load(theirs.recipe_file, Recipe).data.name)
         runtime = open_runtime(options.device, recipe.bf16, options.profile)
-        check(setting, recipe, net, found, runtime)
+        teacher = check(setting, recipe, net, found, runtime)
         data = load_data(recipe, found.plan.resolution, sources=(theirs.model_file,))
         if list(facts.get("classes", data.classes)) != list(data.classes):
             other = f"{self.source} was trained on other classes than those of {data.name}"
             raise BadInput(f"{other}; give data of the same")
-        check_teacher(found, recipe, lambda: data)
+        if teacher is not None:
+            teacher.check_classes(lambda: data)
         # refuses one that was trained on test images
         other_split(str(self.source), theirs.model_file, data, "give another --from")
         warn_of_other_splits(net_of_other_splits(found, str(self.source), recipe, data))
         first = setting.step_recipe(recipe, selection.magnitudes(setting.magnitude, 2)[0])
         warn_of_curves(curves_of(first), lambda: data)
-        return Ready(found, setting, recipe, data, runtime, net)
+        return Ready(found, setting, recipe, data, runtime, net, teacher)
 
     def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:
         ready.found.save(run.base_file)
@@ -191,14 +193,14 @@ class PruneJob:
             recipe = options.settings({}, begun=run.recipe_file, data=data)
         else:
             recipe = setting.recipe(options, run.recipe_file, data)
-        run.check_settings(recipe, (*CHANGE_NOTHING, *moved_teacher(run.environment().get("teacher"), recipe)))
+        run.check_settings(recipe, (*CHANGE_NOTHING, *moved_teacher(run.environment().get("teacher"), recipe.teacher)))
         if run.finished:
             return None
         found, runtime = archfile.read(str(run.base_file)), open_runtime(options.device, recipe.bf16, options.profile)
         recipe = at_path(recipe, options.data)
         images = load_data(recipe, found.plan.resolution, begun_record(run, recipe))
         run.go_on_with(recipe)
-        return Ready(found, setting, recipe, images, runtime)
+        return Ready(found, setting, recipe, images, runtime, teacher=resolve(found, recipe.teacher))
 
     def _check_same(self, setting: Setting, path: Path) -> None:
         """Refuses to resume with other values than the run was begun with."""
@@ -213,7 +215,7 @@ class PruneJob:
             raise BadInput(f"{path} was begun without --unstructured; leave it out to go on, or start anew")
 
     def carry_out(self, run: RunDir, ready: Ready) -> Run:
-        Pruning(ready.found, ready.setting, ready.recipe, ready.data, ready.runtime, run).carry_through()
+        Pruning(ready.found, ready.setting, ready.recipe, ready.data, ready.runtime, run, ready.teacher).carry_through()
         return read_run(Path(os.path.abspath(run.path)))
 
     def result(self, run: RunDir) -> Run:
@@ -246,8 +248,8 @@ def finished_run(path: Path) -> tuple[ArchFile, Net, dict]:
     return ArchFile(found.plan, found.name, facts=facts), net, told
 
 
-def check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: Runtime) -> None:
-    """What can be refused before the data are read."""
+def check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: Runtime) -> Resolved | None:
+    """What can be refused before the data are read; the recipe's teacher."""
     if recipe.teacher.source == "supernet":
         none = "--set teacher.source='' --set teacher.macs=0 --set difficulty.policy=none"
         remedy = f"give --set teacher.source=RUN --set teacher.macs=0, or none: {none}"
@@ -275,11 +277,13 @@ def check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: 
                 f"--target-sparsity {setting.target_sparsity:g}: {100 * zeros:.3g} % of the weights are zero already; "
                 f"give above {zeros:.3g}"
             )
-        if recipe.method == "netaug":
-            raise BadInput("--method netaug reorders channels, which --unstructured cannot follow; leave it out")
-    last = net.plan
+        if recipe.chosen_method().reorders:
+            rule = "reorders channels, which --unstructured cannot follow; leave it out"
+            raise BadInput(f"--method {recipe.method} {rule}")
+    last, teacher = net.plan, resolve(found, recipe.teacher)
     if setting.target_macs:  # one of as many MACs, which a method must have room for too
         last = some_plan(net.plan, setting.target_macs, setting.round)
     for magnitude in selection.magnitudes(setting.magnitude, setting.steps):
         for plan in (net.plan, last):
-            step_job(setting.step_recipe(recipe, magnitude), plan, found, runtime, recipe.batch)
+            step_job(setting.step_recipe(recipe, magnitude), plan, teacher, runtime, recipe.batch)
+    return teacher

@@ -39,7 +39,7 @@ from ..training.provenance import (
 )
 from ..training.recipe import Recipe
 from ..training.scoring import Scorer
-from ..training.teaching import teacher_macs, teacher_of
+from ..training.teacher import Resolved
 from . import selection
 from .setting import Setting
 
@@ -66,13 +66,13 @@ def some_plan(plan: Plan, macs: float, divisor: int, least: Mapping | None = Non
 
 
 def step_job(
-    recipe: Recipe, plan: Plan, found: ArchFile, runtime: Runtime, images: int, *, pruned: float = 0.0,
+    recipe: Recipe, plan: Plan, teacher: Resolved | None, runtime: Runtime, images: int, *, pruned: float = 0.0,
     start: Path | None = None,
 ) -> Job:  # fmt: skip
     """The fine-tuning of one step."""
     return make_job(
         recipe, recipe.chosen_method(), Base(plan, pruned=pruned), images=images, runtime=runtime, inherit=start,
-        teacher=teacher_macs(found, recipe.teacher),
+        teacher=teacher,
     )  # fmt: skip
 
 
@@ -80,12 +80,14 @@ class Pruning:
     """A run at work: from the net of its last finished step on, through the others, to the result."""
 
     def __init__(
-        self, found: ArchFile, setting: Setting, recipe: Recipe, data: Data, runtime: Runtime, run: RunDir
-    ):
+        self, found: ArchFile, setting: Setting, recipe: Recipe, data: Data, runtime: Runtime, run: RunDir,
+        teacher: Resolved | None,
+    ):  # fmt: skip
         self.found, self.setting, self.recipe = found, setting, recipe
         self.data, self.runtime, self.run = data, runtime, run
         self.scorer: Scorer = make_scorer(recipe, data, runtime)
-        self.teacher = teacher_of(found, recipe, data, runtime, self.scorer)
+        self.resolved = teacher
+        self.teacher = None if teacher is None else teacher.ready(data, runtime, self.scorer)
         self.least = selection.least_sizes(found.plan, setting.round)
         self.magnitudes = selection.magnitudes(setting.magnitude, setting.steps)
         if setting.target_macs:
@@ -109,7 +111,7 @@ class Pruning:
         plan = load_net(folder / CUT).plan
         recipe = self.setting.step_recipe(self.recipe, self.magnitudes[i])
         pruned, images = self._pruned(plan, self.goals[i]), len(self.data.train)
-        job = step_job(recipe, plan, self.found, self.runtime, images, pruned=pruned, start=folder / CUT)
+        job = step_job(recipe, plan, self.resolved, self.runtime, images, pruned=pruned, start=folder / CUT)
         trainer = make_trainer(job, self.data, self.runtime, self.scorer, teacher=self.teacher)
         if self.setting.target_sparsity:
             kept = selection.masks(trainer.net)
@@ -162,7 +164,7 @@ class Pruning:
         for goal, magnitude in zip(self.goals[i:], self.magnitudes[i:], strict=True):
             then = some_plan(plan, goal, self.setting.round, self.least) if self.setting.target_macs else plan
             recipe = self.setting.step_recipe(self.recipe, magnitude)
-            length = step_job(recipe, then, self.found, self.runtime, len(self.data.train)).length
+            length = step_job(recipe, then, self.resolved, self.runtime, len(self.data.train)).length
             seconds += length.seconds or rate * length.macs
         say(f"  all {left} steps that are left: about {format_duration(seconds)}")
 

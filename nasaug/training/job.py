@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from ..core.units import format_duration, format_quantity
 from ..data import Data, Record
 from ..data.stream import CENTRE
 from ..kernels import choice
-from ..methods import Base, Method, NetAug
+from ..methods import Base, Method, Outlook
 from ..nets.net import Net
 from ..nets.store import inherited_from, load_net, other_classes, save_net
 from ..rundirs.folder import RunDir
@@ -31,12 +31,12 @@ from ..tasks import Classify
 from ..tasks.classify import top1
 from .device import Runtime
 from .length import Length, length_of
-from .loop import Trainer, fit, time_steps
+from .loop import Trainer, fit
 from .provenance import SEVERAL, curves_of, like_sources, of_other_splits, warn_of_curves, warn_of_other_splits
 from .recipe import Recipe
 from .scoring import Scorer
-from .teacher import Teacher
-from .teaching import teacher_macs, teacher_of
+from .teacher import Resolved, Teacher, resolve
+from .timing import time_steps
 
 CHECKPOINT, TEST = "checkpoint.safetensors", "test.safetensors"
 
@@ -46,31 +46,40 @@ class Job:
     """One training, known in full before anything is written or loaded: what, by which method, how long."""
 
     recipe: Recipe
-    method: Method
+    asked: Method  # as the recipe has it
+    method: Method  # as it runs
     base: Base
     space: Space  # the trained Net covers it
     arch: Arch  # the base network in it
     length: Length
     inherit: Path | None = None  # the file with the weights to start from
     begun: bool = False  # whether it goes on from a checkpoint of its own, which has all weights
+    teacher: Resolved | None = None
 
     @property
     def plan(self) -> Plan:
         """The plan of the Net that is trained."""
         return plan(self.space, self.space.largest, self.base.plan.classes)
 
+    def check_teacher(self, read: Callable[[], Data]) -> None:
+        """Raises BadInput where the teacher does not fit the data, which are read where that has to be known."""
+        if self.teacher is not None:
+            self.teacher.check_classes(read)
+
 
 def make_job(
     recipe: Recipe, method: Method, base: Base, *, images: int, runtime: Runtime, inherit: Path | None = None,
-    teacher: int = 0,
+    teacher: Resolved | None = None,
 ) -> Job:  # fmt: skip
-    """`teacher`: the MACs of one image's pass through the recipe's, 0 without."""
+    """The training of `base` by a method, prepared for so many training images."""
     space, arch = method.space(base)
-    if isinstance(method, NetAug):
-        method = method.capped(space, arch, base.plan.classes, min(recipe.batch, images))
-    taught = teacher * recipe.teacher_passes(method)
-    length = length_of(recipe, method, space, arch, base.plan, images, not runtime.accelerated, taught)
-    return Job(recipe, method, base, space, arch, length, inherit)
+    prepared = method.prepare(space, arch, base.plan.classes, min(recipe.batch, images))
+
+    def taught(views: Set[str]) -> float:
+        return teacher.macs * recipe.teacher_passes(views) if teacher else 0.0
+
+    length = length_of(recipe, prepared, space, arch, base.plan, images, not runtime.accelerated, taught)
+    return Job(recipe, method, prepared, base, space, arch, length, inherit, teacher=teacher)
 
 
 def start_net(job: Job, classes: Sequence[str] | None = None) -> Net:
@@ -107,6 +116,9 @@ def start_of(found: ArchFile, job: Job, data: Data) -> tuple[str, str]:
 def make_trainer(
     job: Job, data: Data, runtime: Runtime, scorer: Scorer, *, keep_best: bool = True, teacher: Teacher | None = None
 ) -> Trainer:
+    """`teacher`: the job's, where it is ready already."""
+    if teacher is None and job.teacher is not None:
+        teacher = job.teacher.ready(data, runtime, scorer)
     recipe, of_net = job.recipe, (cost(job.base.plan).macs, job.base.pruned)
     views = dict(recipe.views)
     for name, view in recipe.views.items():
@@ -135,7 +147,6 @@ def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint: str = CHECK
         say(f"resumed {title} at step {trainer.step} of {trainer.length.steps}")
     run.rewind(title, step=trainer.step)
     begun, started = trainer.step, time.perf_counter()
-    trainer.stages.seconds.clear()  # of the steps that were timed beforehand
     before = _decoded(trainer.data)
     scalars = _tensorboard(run.path, trainer.step)
 
@@ -210,37 +221,30 @@ def announce(trainer: Trainer, title: str, inputs: str) -> float:
     return seconds
 
 
-def announce_augmentation(job: Job, seconds_per_step: float, images: int, runtime: Runtime, teacher: float) -> dict:
-    """Say how much wider NetAug's nets are than the base, and name the alternative where that is little."""
-    method = job.method
-    if method.shrink_until:
-        widest = cost(plan(job.space, method.shrunk(job.space, 0.0), job.base.plan.classes)).macs
-        shown = f"{format_quantity(widest, 'macs')} MACs at first, trained alone and shrunk to the base"
-        say(f"  for {method.shrink_until:.0%} of training one net of {shown}")
-        return {"ladder": method.chosen_ladder(job.base), "shrunk_from_macs": widest}
-    base, thinned = cost(job.base.plan).macs, job.method.share / job.method.every
-    wide = (job.length.macs_per_image - base - teacher) / thinned / job.method.augmented
-    ladder = job.method.chosen_ladder(job.base)
-    say(f"  augmented nets (ladder {ladder}): {wide / base:.2f} x the base's MACs on average")
-    if wide < 1.5 * base and ladder == "supernet":
-        other = make_job(job.recipe, replace(job.method, ladder="factors"), job.base, images=images, runtime=runtime)
-        taken = seconds_per_step / (job.length.batch * job.length.macs_per_image) * other.length.macs
-        say(
-            "  that is little to augment with: begun with --set netaug.ladder=factors it would be "
-            f"{(other.length.macs_per_image / base - 1) / thinned / job.method.augmented:.2f} x "
-            f"and would take about {format_duration(taken)}"
-        )
-    return {"ladder": ladder, "augmented_macs": wide, "augmented_over_base": wide / base}
+def outlook_of(job: Job, seconds_per_mac: float, images: int, runtime: Runtime) -> Outlook:
+    """What is known of a training before it starts, for its method to tell of; `images` are those it trains on."""
+    length = job.length
+
+    def instead(method: Method) -> Outlook:
+        other = make_job(job.recipe, method, job.base, images=images, runtime=runtime, teacher=job.teacher)
+        return outlook_of(other, seconds_per_mac, images, runtime)
+
+    own, seconds = length.macs_per_image - length.teacher_macs, length.seconds or seconds_per_mac * length.macs
+    return Outlook(job.base, job.space, job.arch, job.asked, job.method, own, seconds, instead)
 
 
-def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir, data: Data, title: str) -> dict:
-    """The whole of `train` and `netaug-train` once everything is checked; returns what result.json holds."""
+def run_training(
+    found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir, data: Data, title: str,
+    teacher: Resolved | None = None,
+) -> dict:  # fmt: skip
+    """The whole of `train` and `netaug-train` once everything is checked; returns what result.json holds.
+
+    `teacher`: the recipe's, where it is resolved already."""
     scorer = make_scorer(recipe, data, runtime)
     # what is known of the start from then on, since its file may be gone
     start = run.environment().get("start") if (run.path / CHECKPOINT).is_file() else None
-    job = job_for(found, recipe, runtime, len(data.train), begun=start is not None)
-    trainer = make_trainer(job, data, runtime, scorer, teacher=teacher_of(found, recipe, data, runtime, scorer))
-    facts: dict = {}
+    job = job_for(found, recipe, runtime, len(data.train), begun=start is not None, teacher=teacher)
+    trainer = make_trainer(job, data, runtime, scorer)
     per_step = announce(trainer, title, f"{found.name}, {describe(cost(found.plan))}")
     warn_of_curves(curves_of(recipe), lambda: data)
     if start is None:
@@ -250,9 +254,10 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
         run.note(start=start)
     others = start["other_splits"]
     warn_of_other_splits(others)
-    if isinstance(job.method, NetAug):
-        macs = teacher_macs(found, recipe.teacher) * recipe.teacher_passes(job.method)
-        facts = announce_augmentation(job, per_step, len(data.train), runtime, macs)
+    per_mac = per_step / (job.length.batch * job.length.macs_per_image)
+    told = job.method.describe(outlook_of(job, per_mac, len(data.train), runtime))
+    for line in told.lines:
+        say(line)
     carry_out(trainer, run, title)
     product = trainer.product()
     val_key = SEVERAL if others else data.val_key
@@ -270,24 +275,24 @@ def run_training(found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir,
         "test_top1": top1([correct]), "test_images": len(test),
         "epochs": trainer.step / job.length.steps_per_epoch if job.length.open_ended else job.length.epochs,
         "train_macs": trainer.macs, "seconds": round(trainer.seconds, 2), "peak_memory": runtime.peak_memory(),
-        "device": runtime.describe(), **facts, **preprocessing(data),
+        "device": runtime.describe(), **told.facts, **preprocessing(data),
     }  # fmt: skip
     run.finish(result)
     return result
 
 
-def job_for(found: ArchFile, recipe: Recipe, runtime: Runtime, images: int, begun: bool = False) -> Job:
+def job_for(
+    found: ArchFile, recipe: Recipe, runtime: Runtime, images: int, begun: bool = False,
+    teacher: Resolved | None = None,
+) -> Job:  # fmt: skip
     """The training that a recipe asks for of one arch file. Raises BadInput for what does not fit it.
 
-    One that has `begun` goes on from its checkpoint."""
-    # where no supernet is named, "auto" leaves the space that the arch was found in aside
-    spacious = found.supernet is not None or recipe.netaug.ladder == "supernet"
-    base = Base(found.plan, pruned=found.pruned)
-    base = replace(base, space=found.space, arch=found.arch) if spacious else base
+    One that has `begun` goes on from its checkpoint. `teacher`: the recipe's, where it is resolved already."""
+    base = Base(found.plan, found.space, found.arch, found.pruned, supernet=found.supernet is not None)
     inherit = inherited_from(found, recipe.init, begun)
     job = make_job(
         recipe, recipe.chosen_method(), base, images=images, runtime=runtime, inherit=inherit,
-        teacher=teacher_macs(found, recipe.teacher),
+        teacher=teacher or resolve(found, recipe.teacher),
     )  # fmt: skip
     return replace(job, begun=begun)
 

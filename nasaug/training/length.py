@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Set
 from dataclasses import dataclass
-from random import Random
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Lt
@@ -13,13 +13,12 @@ from ..arch.cost import cost_of
 from ..arch.plan import Plan
 from ..arch.space import Arch, Space
 from ..core.checked import Auto, Count, Positive, Told, checked
-from ..methods import Draw, Method
+from ..methods import Method, drawn
 
 CPU_MACS = 3e12  # what train_macs = "auto" means on a CPU: about ten minutes on two cores
 EVALUATION, EVALUATIONS = 0.25, 10  # share of training's cost that evaluations may have; at least so many of them
 APART = 50  # steps between evaluations, so that short epochs do not fill the log and write a checkpoint each
 Part = Annotated[float, Ge(0), Lt(1), Told("is a share", "give 0 (none) to below 1")]
-DRAWS = 1000  # steps drawn to know a method's mean MACs before it starts
 
 
 @checked()
@@ -77,6 +76,7 @@ class Length:
     batch: int
     seconds: float = 0.0  # of training, after which it ends whatever the steps; 0: it ends with them
     whole_macs: float = 0.0  # likewise forward MACs
+    teacher_macs: float = 0.0  # what a teacher's passes have of macs_per_image
 
     @property
     def open_ended(self) -> bool:
@@ -94,16 +94,16 @@ class Length:
 
 def length_of(
     training: Training, method: Method, space: Space, base: Arch, plan: Plan, images: int, cpu: bool,
-    teacher: float = 0.0,
+    teacher: Callable[[Set[str]], float] = lambda views: 0.0,
 ) -> Length:  # fmt: skip
-    """What the recipe asks for, from the mean MACs of DRAWS seeded steps, spread over training; `teacher`: the MACs of
-    one image's pass through a teacher."""
-    total = 0
-    for i in range(DRAWS):
-        draw = Draw(space, base, plan.classes, i, i / DRAWS, Random(f"length/{i}"))
-        first, *others = (cost_of(space, arch, plan.classes).macs for arch in method.nets(draw))
-        total += first + method.share * sum(others)
-    mean = total / DRAWS + teacher
+    """What the recipe asks for, from the mean MACs of seeded steps, spread over training (`drawn`); `teacher`: the MACs
+    of one image's passes through a teacher in a step whose passes see these views."""
+    own, taught, count = 0.0, 0.0, 0
+    for passes in drawn(method, space, base, plan.classes):
+        own += sum(each.share * cost_of(space, each.arch, plan.classes).macs for each in passes)
+        taught += teacher({each.view for each in passes})
+        count += 1
+    mean = own / count + taught / count
     batch = min(training.batch, images)
     steps, most = training.steps_of(images), training.most_epochs(images)
     asked = training.train_macs if training.train_macs != "auto" else CPU_MACS if cpu else math.inf
@@ -116,7 +116,7 @@ def length_of(
     else:
         epochs = training.epochs
     whole = asked * training.times if training.stop == "macs" and math.isfinite(asked) else 0.0
-    return Length(_whole(epochs * training.times), steps, mean, batch, seconds, whole)
+    return Length(_whole(epochs * training.times), steps, mean, batch, seconds, whole, taught / count)
 
 
 def evaluate_every(training: Training, epochs: float, images: int, judged: int) -> int:

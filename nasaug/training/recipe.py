@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-from functools import partial
+from collections.abc import Set
+from dataclasses import field, fields, make_dataclass
+from functools import lru_cache, partial
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Predicate
@@ -15,7 +16,7 @@ from ..core import files
 from ..core.checked import Auto, Count, NotNegative, Positive, Told, checked
 from ..core.errors import BadInput
 from ..data import DataConfig, names
-from ..methods import METHODS, GradAug, NetAug, Sandwich
+from ..methods import METHODS, GradAug, Method, NetAug, Sandwich
 from ..nets.regularisers import Noise
 from .difficulty import Difficulty
 from .length import Training
@@ -52,6 +53,9 @@ class SearchConfig:
 CHANGE_NOTHING = ("data.workers", "data.keep_decoded")
 
 
+BUILT_IN = ("baseline", "netaug", "gradaug")  # the methods whose tables `Recipe` has
+
+
 @checked()
 class Recipe(Training):
     """Everything a run needs, resolved. The optimiser's keys are at the top level."""
@@ -84,12 +88,7 @@ class Recipe(Training):
             line = "the recipe has no [views.train], which every method needs; add that table"
             raise BadInput(line, field="views.train", rule="every method needs it", remedy="add that table")
         self._check_difficulty(self.difficulty.policy, self.views["train"])
-        if self.method == "netaug" and self.netaug.wide_view not in self.views:
-            wide = self.netaug.wide_view
-            raise BadInput.of(
-                field="netaug.wide_view", value=wide, rule="names no view of the recipe", choices=sorted(self.views),
-                remedy=f"or have [views.{wide}] beside [views.train]",
-            )  # fmt: skip
+        self.chosen_method().check_views(self.views)
 
     def _check_difficulty(self, policy: str, view: View) -> None:
         refused = partial(BadInput.of, field="difficulty.policy", value=policy)
@@ -107,21 +106,49 @@ class Recipe(Training):
             rule = "chooses among versions of an image, and views.train makes all alike"
             raise refused(rule=rule, remedy="vary them")
 
-    def teacher_passes(self, method) -> float:
-        """How often the teacher sees each image of a step, on average: to judge `[views.train]`, and once for each view
-        of which its soft output is a target, unless it has judged just these images: those of a view that mixes are
-        mixed later. `method` may be the recipe's own with its cap carried out."""
+    def teacher_passes(self, views: Set[str]) -> int:
+        """How often the teacher sees each image of a step whose passes see these `views`: to judge `[views.train]`, and
+        once for each view of which its soft output is a target, unless it has judged just these images: those of a
+        view that mixes are mixed later."""
         judged = self.difficulty.candidates if self.difficulty.policy == "keep" else int(bool(self.difficulty))
         train, soft = self.views["train"], int(self.teacher.soft > 0)
         again = soft * int(not judged or train.mixup > 0 or train.cutmix > 0)
-        alone, more = 0.0, 0.0  # share of training in which just the wide view is seen; the others' wide views a step
-        if isinstance(method, NetAug) and method.wide_view != "train":
-            alone, more = method.shrink_until, int(method.augmented > 0) / method.every
-        return alone * soft + (1 - alone) * (judged + again + more * soft)
+        return soft * len(views - {"train"}) + (judged + again if "train" in views else 0)
 
-    def chosen_method(self):
+    def chosen_method(self) -> Method:
         """The training method's own table."""
         return getattr(self, self.method) if hasattr(self, self.method) else METHODS[self.method]()
+
+    # --- what `config.layers` asks a schema for -------------------------------------------------------------------
+
+    @staticmethod
+    def complete() -> type[Recipe]:
+        """The schema with all methods that are registered by now: `method` takes their names, `[NAME]` is their table.
+
+        Raises BadInput for one with the name of a key that recipes have."""
+        return _with_methods(tuple(METHODS.items()))
+
+    @staticmethod
+    def arms() -> dict[str, dict]:
+        """The arms that need no file: the methods that were registered from outside, by name."""
+        return {name: {"method": name} for name in METHODS if name not in BUILT_IN}
+
+
+@lru_cache
+def _with_methods(methods: tuple[tuple[str, type[Method]], ...]) -> type[Recipe]:
+    """`Recipe` itself where it has all of these."""
+    more = [(name, cls) for name, cls in methods if name not in BUILT_IN]
+    if not more:
+        return Recipe
+    for name, _ in more:
+        if hasattr(Recipe, name) or name in {each.name for each in fields(Recipe)}:
+            raise BadInput(f"the method {name!r} has the name of a recipe's key; register it by another name")
+    names = tuple(name for name, _ in methods)
+    aside = {"left_out_if_usual": True}  # so that runs of other methods can be read where this one is not registered
+    tables = [(name, cls, field(default_factory=cls, metadata=aside)) for name, cls in more if fields(cls)]
+    usual = next(each.default for each in fields(Recipe) if each.name == "method")
+    method = ("method", Literal[names], field(default=usual))
+    return make_dataclass("Recipe", [method, *tables], bases=(Recipe,), frozen=True, namespace={"__module__": __name__})
 
 
 def default_recipe(data: str) -> str:

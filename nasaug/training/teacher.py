@@ -1,14 +1,27 @@
-"""A teacher: a finished network whose soft output on a view is a further target of every pass on that view."""
+"""A teacher: a finished network whose soft output on a view is a further target of every pass on that view. It is a
+run's net, the largest net of a supernet, or a model of torchvision's."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from random import Random
 
 import torch
 from torch import Tensor, nn
 
+from .. import data as datasets
+from ..arch.archfile import ArchFile
+from ..arch.cost import cost, cost_of, sample_near
+from ..arch.plan import Plan, plan
+from ..core import tensorfile
 from ..core.checked import NotNegative, Positive, checked
-from ..core.errors import BadInput
+from ..core.errors import BadInput, told_by, unknown
+from ..data import Data
+from ..nets.store import listed, load_net, load_plan, model_file, other_classes, teacher_digest
+from .device import Runtime
+from .scoring import Scorer
 
 
 @checked("teacher")
@@ -57,3 +70,174 @@ def renormalised(net: nn.Module, macs: int, device: torch.device, given: tuple, 
         return Teacher(net, macs)
     (mean, std), (other_mean, other_std) = (torch.tensor(pair, dtype=torch.float32) for pair in (given, wanted))
     return Teacher(net, macs, (std / other_std).to(device), ((mean - other_mean) / other_std).to(device))
+
+@dataclass(frozen=True)
+class Resolved:
+    """The teacher that a recipe names, found and checked as far as can be without the data."""
+
+    source: str
+    macs: int
+    """Of one image's pass."""
+    make: Callable[[Data, Runtime, Scorer], Teacher]
+    path: Path | None = None
+    """The file with its net, where that is nasaug's."""
+    classes: tuple[str, ...] | None = None
+    """What it tells apart, by name, where its file says so."""
+
+    def check_classes(self, read: Callable[[], Data]) -> None:
+        """Raises BadInput where it is a net of nasaug's that tells other classes apart; only the data, which are read
+        where that has to be known, say their names."""
+        if self.path is None:
+            return
+        data = read()
+        ours = tuple(data.classes)
+        if self.classes is not None and self.classes != ours:
+            apart = f"tells the classes {listed(self.classes)} apart, {data.name} has {listed(ours)}"
+            raise BadInput(f"teacher.source = {self.source} {apart}; give a teacher that was trained on the same")
+
+    def ready(self, data: Data, runtime: Runtime, scorer: Scorer) -> Teacher:
+        """The teacher on its device. Raises BadInput where it does not fit the data."""
+        self.check_classes(lambda: data)
+        return self.make(data, runtime, scorer)
+
+
+def resolve(found: ArchFile, config: TeacherConfig) -> Resolved | None:
+    """The recipe's teacher of one network; None where it names none. Raises BadInput for one that is absent or does not
+    fit, as far as can be told without the data.
+
+    A run's net is loaded here, once; what is resolved is to be handed on."""
+    if not config.source:
+        return None
+    if config.source == "supernet":
+        return _supernet(found, config)
+    if config.source.startswith("torchvision:"):
+        return _torchvision(found, config.source)
+    return _finished(found, config.source)
+
+
+def _supernet(found: ArchFile, config: TeacherConfig) -> Resolved:
+    larger = checked_subnet(found, config)
+
+    def make(data: Data, runtime: Runtime, scorer: Scorer) -> Teacher:
+        net = scorer.calibrated(load_net(found.supernet).to(runtime.device), larger)
+        return renormalised(net, cost(larger).macs, runtime.device, _normalisation(data), _normalisation(data))
+
+    return Resolved(config.source, cost(larger).macs, make, found.supernet, _classes_of(found.supernet))
+
+
+def _finished(found: ArchFile, source: str) -> Resolved:
+    """The net of a run's folder or of a model's file."""
+    path = model_file(source)
+    net, facts = load_net(path), tensorfile.facts(path)
+    theirs, ours = (f"{p.classes} classes at {p.resolution} px" for p in (net.plan, found.plan))
+    if theirs != ours:
+        rule = f"tells {theirs}, {found.name} {ours}"
+        raise BadInput(f"teacher.source = {source} {rule}; give a teacher of the same")
+
+    def make(data: Data, runtime: Runtime, scorer: Scorer) -> Teacher:
+        ready = net.to(runtime.device)
+        if not net.has_statistics:  # a supernet of averaged weights
+            ready = scorer.calibrated(ready, net.plan)
+        wanted = tuple(facts.get("mean", data.mean)), tuple(facts.get("std", data.std))
+        return renormalised(ready, cost(net.plan).macs, runtime.device, _normalisation(data), wanted)
+
+    return Resolved(source, cost(net.plan).macs, make, path, _classes_of(path))
+
+
+def _torchvision(found: ArchFile, source: str) -> Resolved:
+    macs = torchvision_macs(torchvision_weights(source, found.plan.classes), found.plan.resolution)
+    return Resolved(source, macs, lambda data, runtime, _: torchvision_teacher(source, found.plan, data, runtime))
+
+
+def _classes_of(path: Path) -> tuple[str, ...] | None:
+    names = tensorfile.facts(path).get("classes")
+    return None if names is None else tuple(names)
+
+
+def _normalisation(data: Data) -> tuple[tuple, tuple]:
+    return tuple(data.mean), tuple(data.std)
+
+
+def moved_teacher(noted: str | None, config: TeacherConfig) -> tuple[str, ...]:
+    """The key by which a resumed run may name its teacher anew: where that is the same, by the digest noted of it."""
+    return ("teacher.source",) if noted and noted == teacher_digest(config.source) else ()
+
+
+def checked_subnet(found: ArchFile, config: TeacherConfig) -> Plan:
+    """The `larger_subnet` that teaches. Raises BadInput where its supernet is absent, broken or of other nets."""
+    here, px = f"teacher.source = {config.source}", found.plan.resolution
+    if found.supernet is None:
+        raise BadInput(f"{here}: {found.name} names no supernet; give a finished run's folder")
+    if not found.supernet.is_file():
+        missing = f"the supernet {found.supernet} that {found.name} names is missing"
+        raise BadInput(f"{here}: {missing}; restore it, or start anew with a finished run's folder")
+    differs = other_classes(found.supernet, found.plan.classes, "the supernet")
+    if differs:
+        raise BadInput(f"{here}: {differs}; give the folder of a run that was trained on them")
+    if found.space is None:
+        rule = f"{found.name} at {px} px has no place in the space that it was found in"
+        raise BadInput(f"{here}: {rule}; leave --resolution out, or give the folder of a run at {px} px")
+    larger = larger_subnet(found, config.macs)
+    if not load_plan(found.supernet).holds(larger):
+        rule = f"{found.supernet} does not hold the nets of the space that {found.name} was found in"
+        raise BadInput(f"{here}: {rule}; restore the right one, or give a finished run's folder")
+    return larger
+
+
+def larger_subnet(found: ArchFile, macs: float) -> Plan:
+    """The largest net of a found net's space, at its resolution; where `macs` is given, the largest drawn within."""
+    space, classes, px = found.space, found.plan.classes, found.plan.resolution
+    if "resolution" in space.index:
+        space = space.trimmed({"resolution": (px,)})
+    if not macs:
+        return plan(space, space.largest, classes)
+    rng = Random("teacher")
+    drawn = (sample_near(space, rng, 0.8 * macs, macs, classes) for _ in range(200))
+    fits = [arch for arch in drawn if cost_of(space, arch, classes).macs <= macs]
+    if not fits:
+        raise BadInput(f"teacher.macs = {macs:g}: no net of space {space.name} at {px} px has as few; give more, or 0")
+    return plan(space, max(fits, key=lambda arch: cost_of(space, arch, classes).macs), classes)
+
+
+def torchvision_weights(source: str, classes: int):
+    """The default weights of torchvision:NAME. Raises BadInput where there are none, or for other classes."""
+    import torchvision
+
+    name = source.partition(":")[2]
+    known = torchvision.models.list_models(torchvision.models)
+    if name not in known:
+        raise unknown("torchvision model", name, known)
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    theirs = len(weights.meta["categories"])
+    if theirs != classes:
+        rule = f"tells {theirs} classes apart, not the {classes} of these data"
+        raise BadInput(f"teacher.source = {source} {rule}; give the folder of a run that was trained on them")
+    return weights
+
+
+def torchvision_macs(weights, resolution: int) -> int:
+    """What torchvision counted at the weights' own resolution, in proportion to the pixels."""
+    return round(1e9 * weights.meta["_ops"] * (resolution / weights.transforms().crop_size[0]) ** 2)
+
+
+def torchvision_teacher(source: str, base: Plan, data: Data, runtime: Runtime) -> Teacher:
+    """A model of torchvision's with its default weights, downloaded where they are not there yet."""
+    import torchvision
+
+    weights, here = torchvision_weights(source, base.classes), f"teacher.source = {source}"
+    if torch.hub.get_dir().startswith("~"):  # else torch makes a folder of that name
+        raise BadInput(f"{here}: there is no home folder to keep its weights in; name a folder by TORCH_HOME")
+    try:
+        net = torchvision.models.get_model(source.partition(":")[2], weights=weights).eval()
+    except Exception as error:  # no network, or a damaged file: torch has a kind of error for each
+        folder = Path(torch.hub.get_dir(), "checkpoints")
+        remedy = f"put {weights.url} into {folder}, or give another teacher"
+        raise BadInput(f"{here}: its weights cannot be had ({told_by(error)}); {remedy}") from None
+    try:
+        with torch.inference_mode():
+            net(torch.zeros(1, 3, base.resolution, base.resolution))
+    except Exception as error:  # whatever a model of torchvision's says of a size that it is not made for
+        told = f"{here} takes no images of {base.resolution} px ({told_by(error)})"
+        raise BadInput(f"{told}; give another teacher") from None
+    ours, theirs = (tuple(data.mean), tuple(data.std)), (datasets.IMAGENET_MEAN, datasets.IMAGENET_STD)
+    return renormalised(net, torchvision_macs(weights, base.resolution), runtime.device, ours, theirs)

@@ -20,11 +20,11 @@ from ..rundirs.folder import RunDir
 from ..rundirs.result import Run, read_run
 from .begin import at_path, begun_record, create_or_resume, of_parent
 from .device import Runtime, open_runtime
-from .job import job_for, load_data, run_training
+from .job import Job, job_for, load_data, run_training
 from .options import Options
 from .provenance import of_other_splits, sources_of
 from .recipe import CHANGE_NOTHING, Recipe
-from .teaching import check_teacher, moved_teacher
+from .teacher import Resolved, moved_teacher
 
 
 def train(
@@ -61,6 +61,7 @@ class Ready:
     recipe: Recipe
     runtime: Runtime
     data: Data
+    teacher: Resolved | None = None  # where it is resolved already
 
     @property
     def record(self) -> Record:
@@ -96,11 +97,11 @@ class TrainJob:
             raise BadInput(f"--aug-compute {self.aug_compute:g} {rule}; leave it out, or give --method netaug")
         runtime = open_runtime(self.options.device, recipe.bf16, self.options.profile)
         found = fitted(self.arch, self.resolution, recipe)
-        check(found, recipe, runtime)
+        job = check(found, recipe, runtime)
         data = load_data(recipe, found.plan.resolution, of_parent(), sources_of(found, recipe).values())
-        check_teacher(found, recipe, lambda: data)
+        job.check_teacher(lambda: data)
         of_other_splits(found, recipe, data)  # refuses weights that were trained on test images
-        return Ready(found, recipe, runtime, data)
+        return Ready(found, recipe, runtime, data, job.teacher)
 
     def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:
         ready.found.save(run.base_file)
@@ -113,7 +114,7 @@ class TrainJob:
         recipe = options.settings(self.sets, arm=self.method, data=recipe.data.name, begun=run.recipe_file)
         # before anything was trained, fresh weights are as good a start as those that may be missing now
         start = () if run.checkpoint_file.is_file() or run.finished else ("init",)
-        teacher = moved_teacher(run.environment().get("teacher"), recipe)
+        teacher = moved_teacher(run.environment().get("teacher"), recipe.teacher)
         run.check_settings(recipe, (*CHANGE_NOTHING, *start, *teacher))
         recipe = recipe if run.finished else at_path(recipe, options.data)
         refuse_other_net(run, found, self.arch, self.resolution, recipe)
@@ -125,7 +126,7 @@ class TrainJob:
         return Ready(found, recipe, runtime, data)
 
     def carry_out(self, run: RunDir, ready: Ready) -> Run:
-        result = run_training(ready.found, ready.recipe, ready.runtime, run, ready.data, self.verb)
+        result = run_training(ready.found, ready.recipe, ready.runtime, run, ready.data, self.verb, ready.teacher)
         say(
             f"test top-1 {result['test_top1']:.2f} % on {result['test_images']} images "
             f"(validation {result['val_top1']:.2f} %); model, arch and figures in {run.path}"
@@ -150,12 +151,14 @@ def fitted(arch: str, resolution: int | None, recipe: Recipe) -> ArchFile:
     return archfile.read(arch, resolution=resolution, classes=info.classes)
 
 
-def check(found: ArchFile, recipe: Recipe, runtime: Runtime) -> None:
-    """What can be refused before the data are read: the method's space, and the weights to start from."""
+def check(found: ArchFile, recipe: Recipe, runtime: Runtime) -> Job:
+    """What can be refused before the data are read: the method's space, the weights to start from, and a teacher.
+
+    The job is for one batch of images, whose number is not known yet."""
     start = inherited_from(found, recipe.init)
     if start is not None and not load_plan(start).of_classes(found.plan.classes).holds(found.plan):
         raise BadInput(f"{start} does not hold {found.name}; restore the right one, or use --from-scratch")
-    job_for(found, recipe, runtime, recipe.batch)
+    return job_for(found, recipe, runtime, recipe.batch)
 
 
 def refuse_other_net(run: RunDir, found: ArchFile, arch: str | None, resolution: int | None, recipe: Recipe) -> None:

@@ -485,10 +485,10 @@ def test_a_cell_whose_time_cannot_be_told_takes_no_other_along(there, monkeypatc
     """As where a teacher cannot be downloaded: the cell itself will say so."""
     of_arm = cells._arm_seconds
 
-    def not_netaug(found, recipe, *rest):
-        if recipe.method == "netaug":
+    def not_netaug(job, *rest):
+        if job.recipe.method == "netaug":
             raise OSError("no network")
-        return of_arm(found, recipe, *rest)
+        return of_arm(job, *rest)
 
     monkeypatch.setattr(cells, "_arm_seconds", not_netaug)
     shutil.rmtree(RUN)

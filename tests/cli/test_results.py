@@ -63,12 +63,12 @@ def test_a_run_holds_recipe_environment_log_and_figures(finished, monkeypatch):
 def test_under_a_tight_budget_beside_a_loose_one_what_is_trained_and_found_is_within_it(
     laid_out, monkeypatch, budgets, most
 ):
-    trained, nets = [], SandwichWithin.nets
-    monkeypatch.setattr(SandwichWithin, "nets", lambda method, draw: trained.append(nets(method, draw)) or trained[-1])
+    trained, of = [], SandwichWithin.passes
+    monkeypatch.setattr(SandwichWithin, "passes", lambda method, draw: trained.append(of(method, draw)) or trained[-1])
     said = done("search", *QUICK, *budgets, "--trials", "6").out
     result = json.loads(Path("runs/search-1/result.json").read_text())
     space = archfile.read("found.json").space
-    sampled = {arch for step in trained for arch in step[-3:]}  # after the largest, where it is, and the smallest
+    sampled = {each.arch for step in trained for each in step[-3:]}  # after the largest, where it is, and the smallest
     for c in (result, *(cost(plan(space, arch, 10))._asdict() for arch in sampled)):
         assert all(c[key] <= limit for key, limit in most.items())
     assert len(sampled) > 3 and result["candidates"] == 6 and "6 candidates at about" in said

@@ -11,7 +11,6 @@ from nasaug.config.layers import load, split_arm
 from nasaug.training.device import open_runtime
 from nasaug.training.job import job_for, load_data, make_scorer, make_trainer
 from nasaug.training.recipe import Recipe
-from nasaug.training.teaching import teacher_of
 
 
 def test_a_plus_in_a_number_or_in_a_files_name_joins_no_arms(empty_folder):
@@ -44,7 +43,7 @@ def test_every_shipped_arm_takes_a_step(finished, monkeypatch, arm):
     found, runtime, data = archfile.read("found.json"), open_runtime("cpu"), load_data(recipe, 8)
     scorer = make_scorer(recipe, data, runtime)
     job = job_for(found, recipe, runtime, len(data.train))
-    trainer = make_trainer(job, data, runtime, scorer, teacher=teacher_of(found, recipe, data, runtime, scorer))
+    trainer = make_trainer(job, data, runtime, scorer)
     before = {name: weight.clone() for name, weight in trainer.net.state_dict().items()}
     images, labels, _ = next(iter(data.train.batches(16, seed=0, epoch=0)))
     trainer.train_step(images, labels)

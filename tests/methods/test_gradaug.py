@@ -13,9 +13,9 @@ from nasaug.config.schedule import Constant
 from nasaug.core.errors import BadInput
 from nasaug.methods import Base, Baseline, Draw, GradAug
 from nasaug.nets.net import Net
-from nasaug.training.loop import Step
+from nasaug.training.step import Step
 from support.plans import inverted, plan_of
-from support.trainers import base_of, batch_of, same, trainer_of, weights
+from support.trainers import base_of, batch_of, nets_of, same, trainer_of, weights
 
 
 def test_gradaug_is_the_full_loss_and_thin_nets_that_match_its_output_on_other_images():
@@ -23,7 +23,7 @@ def test_gradaug_is_the_full_loss_and_thin_nets_that_match_its_output_on_other_i
     trainer = trainer_of(method, transforms={"thin": Transform(rotate=20.0)})
     batch = batch_of(trainer)
     step, again = Step(trainer, *batch), Step(trainer, *batch)
-    (x, y), (full, *thin) = step.view("train"), method.nets(again)
+    (x, y), (full, *thin) = step.view("train"), nets_of(method, again)
     assert full == trainer.base and len(thin) == 2
     twin = Net(trainer.net.plan, 0).train()
     out = twin(resize(x, trainer.plan.resolution))
@@ -44,7 +44,7 @@ def test_gradaugs_thin_nets_lie_between_the_thinnest_and_the_full_net():
     space, arch = method.space(base)
     widths, blocks, sizes = set(), set(), set()
     for i in range(60):
-        full, *thin = method.nets(Draw(space, arch, 4, i, 0.0, Random(i)))
+        full, *thin = nets_of(method, Draw(space, arch, 4, i, 0.0, Random(i)))
         assert full == arch
         for values in (space.choices(t) for t in thin):
             assert 0.6 <= values["width"] <= 1.0
@@ -59,7 +59,7 @@ def test_gradaugs_thin_nets_lie_between_the_thinnest_and_the_full_net():
 def test_the_full_net_is_never_drawn_as_a_thin_one():
     base, method = base_of(), GradAug(width=0.97, resolutions=(1.0,))
     space, arch = method.space(base)
-    drawn = [method.nets(Draw(space, arch, 4, i, 0.0, Random(i)))[1:] for i in range(40)]
+    drawn = [nets_of(method, Draw(space, arch, 4, i, 0.0, Random(i)))[1:] for i in range(40)]
     # widths near the full one are rounded to it
     assert all(plan(space, thin, 4) != plan(space, arch, 4) for nets in drawn for thin in nets)
     assert any(method._thin(Draw(space, arch, 4, i, 0.0, Random(i))) != space.smallest for i in range(40))

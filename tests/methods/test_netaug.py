@@ -13,7 +13,7 @@ from nasaug.config.schedule import Constant, Linear, Steps
 from nasaug.core.errors import BadInput
 from nasaug.methods import Base, GradAug, NetAug
 from nasaug.training.length import Training, length_of
-from nasaug.training.loop import Step
+from nasaug.training.step import Step
 from support.nets import place
 from support.plans import inverted, plan_of
 from support.trainers import (
@@ -24,6 +24,7 @@ from support.trainers import (
     batch_of,
     draw_of,
     gradients,
+    nets_of,
     same,
     train,
     trainer_of,
@@ -157,11 +158,11 @@ def test_one_wider_net_a_step_in_width_only_for_the_first_share_of_training():
     for progress, seen in widths.items():
         for seed in range(30):
             draw = draw_of(method, base, progress, seed)
-            first, wide = method.nets(draw)
+            first, wide = nets_of(method, draw)
             assert first == draw.base and draw.space.leq(first, wide)
             width = [i for i, axis in enumerate(draw.space.axes) if axis.kind == "width"]
             seen.add(tuple(wide.values[i] for i in width))
-            assert method.nets(draw_of(method, base, progress, seed)) == [first, wide]
+            assert nets_of(method, draw_of(method, base, progress, seed)) == [first, wide]
     assert len(widths[0.49]) > 20 and len(widths[0.5]) == 1
 
 
@@ -178,7 +179,7 @@ def test_an_augmented_pass_in_every_kth_step_on_a_part_of_the_images_weighted_by
     trainer.step = 0
     (_, _), (_, loss) = method.losses(Step(trainer, *batch))
     step = Step(trainer, *batch)
-    (x, y), (_, wide) = step.view("train"), method.nets(step)
+    (x, y), (_, wide) = step.view("train"), nets_of(method, step)
     small = plan(trainer.space, wide, 4)
     out = trainer.net(resize(x[:4], small.resolution), small)
     expected = F.cross_entropy(out, y.labels[:4], label_smoothing=0.1) / 4

@@ -13,16 +13,16 @@ from nasaug.config.layers import load
 from nasaug.core.errors import BadInput
 from nasaug.methods import NetAug
 from nasaug.training.length import Training, length_of
-from nasaug.training.loop import Step
 from nasaug.training.recipe import Recipe
-from support.trainers import base_of, batch_of, same, trainer_of, weights
+from nasaug.training.step import Step
+from support.trainers import base_of, batch_of, nets_of, same, trainer_of, weights
 
 
 @pytest.mark.parametrize("cap", [0.1, 0.5, 1.0, 100.0])
 def test_a_cap_on_the_augmented_passes_holds(cap):
     base, method = base_of(), NetAug(ladder="factors", aug_compute=cap)
     space, arch = method.space(base)
-    capped = method.capped(space, arch, 4, 128)
+    capped = method.prepare(space, arch, 4, 128)
     length = length_of(Training(), capped, space, arch, base.plan, 128, True)
     extra = length.macs_per_image / cost(base.plan).macs - 1
     whole = length_of(Training(), replace(capped, every=1, share=1.0), space, arch, base.plan, 128, True)
@@ -52,7 +52,7 @@ def test_the_augmented_net_teaches_the_base_without_a_further_pass():
     assert list(losses) == ["wide", "base"] and trainer.macs == plain.macs
     assert losses["wide"].item() == pytest.approx(told["wide"].item(), rel=1e-5)
     step = Step(trainer, *batch_of(trainer))
-    (x, _), (base, wide) = step.view("train"), method.nets(Step(trainer, *batch_of(trainer)))
+    (x, _), (base, wide) = step.view("train"), nets_of(method, Step(trainer, *batch_of(trainer)))
     match = step.match(step.run(x, base), step.soft(step.run(x, wide)))
     assert losses["base"].item() == pytest.approx(told["base"].item() + 2 * match.item(), rel=1e-5)
 
@@ -64,7 +64,7 @@ def test_the_wide_nets_can_see_a_view_of_their_own():
     trainer.views = {"train": View(), "strong": View(policy="randaugment", magnitude=20)}
     losses = [loss.item() for _, loss in method.losses(Step(trainer, *batch_of(trainer)))]
     step = Step(trainer, *batch_of(trainer))
-    base, wide = method.nets(Step(trainer, *batch_of(trainer)))
+    base, wide = nets_of(method, Step(trainer, *batch_of(trainer)))
     passes = (("train", base), ("strong", wide))
     expected = [step.loss(step.run(step.view(v)[0], net), step.view(v)[1]) for v, net in passes]
     assert losses == pytest.approx([e.item() for e in expected], rel=1e-5)

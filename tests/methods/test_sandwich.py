@@ -11,8 +11,8 @@ from nasaug.arch.plan import plan
 from nasaug.augment import resize
 from nasaug.methods import Base, Sandwich
 from nasaug.nets.net import Net
-from nasaug.training.loop import Step
-from support.trainers import SPACE, base_of, batch_of, draw_of, trainer_of
+from nasaug.training.step import Step
+from support.trainers import SPACE, base_of, batch_of, draw_of, nets_of, trainer_of
 
 
 def test_the_sandwich_is_the_largest_the_smallest_and_samples_of_the_size_asked_for():
@@ -20,7 +20,7 @@ def test_the_sandwich_is_the_largest_the_smallest_and_samples_of_the_size_asked_
     sizes, resolutions, px = [], set(), SPACE.index["resolution"]
     for seed in range(40):
         draw = draw_of(method, Base(base.plan, SPACE, SPACE.largest), seed=seed)
-        largest, smallest, *samples = method.nets(draw)
+        largest, smallest, *samples = nets_of(method, draw)
         assert largest == SPACE.largest and len(samples) == 3
         assert differing(smallest, SPACE.smallest) <= {px}
         resolutions.add(smallest.values[px])
@@ -36,12 +36,12 @@ def test_the_largest_net_takes_part_in_every_kth_step_and_the_others_learn_the_l
         trainer.step = number
         step = Step(trainer, *batch_of(trainer))
         names = [name for name, _ in trainer.method.losses(step)]
-        seen.append((trainer.method.nets(step)[0] == SPACE.largest, names))
+        seen.append((step.passes[0].arch == SPACE.largest, names))
     with_largest = (True, ["largest", "smallest_soft", "sample_soft"])
     assert seen == [with_largest, (False, ["smallest", "sample"]), (False, ["smallest", "sample"])] * 2
     trainer.step = 1
     step = Step(trainer, *batch_of(trainer))
-    (x, y), smallest = step.view("train"), trainer.method.nets(Step(trainer, *batch_of(trainer)))[0]
+    (x, y), smallest = step.view("train"), Step(trainer, *batch_of(trainer)).passes[0].arch
     p = plan(SPACE, smallest, 4)
     hard = F.cross_entropy(trainer.net(resize(x, p.resolution), p), y.labels, label_smoothing=0.1)
     assert next(trainer.method.losses(step))[1].item() == pytest.approx(hard.item() / 2, rel=1e-4)
@@ -54,7 +54,7 @@ def differing(a, b):
 
 def test_the_sandwichs_samples_are_over_the_whole_space_unless_told():
     draws = [draw_of(Sandwich(), Base(base_of().plan, SPACE, SPACE.largest), seed=seed) for seed in range(60)]
-    sizes = sorted(cost_of(SPACE, arch, 4).macs for draw in draws for arch in Sandwich().nets(draw)[2:])
+    sizes = sorted(cost_of(SPACE, arch, 4).macs for draw in draws for arch in nets_of(Sandwich(), draw)[2:])
     least, most = (cost_of(SPACE, arch, 4).macs for arch in (SPACE.smallest, SPACE.largest))
     middle = math.log(sizes[len(sizes) // 2] / least) / math.log(most / least)
     assert sizes[0] < 2 * least and sizes[-1] > most / 2 and 0.35 < middle < 0.65
@@ -69,7 +69,7 @@ def test_smaller_nets_match_the_largests_output_and_teach_it_nothing():
     x, y = step.view("train")
     yielded = list(trainer.method.losses(step))
     assert [name for name, _ in yielded] == ["largest", "smallest_soft", "sample_soft"]
-    drawn = trainer.method.nets(Step(trainer, *batch_of(trainer)))  # the same draws: (seed, step)
+    drawn = nets_of(trainer.method, Step(trainer, *batch_of(trainer)))  # the same draws: (seed, step)
     largest, smallest = (plan(space, arch, 4) for arch in drawn[:2])
     teacher = net(x, largest).detach()
     hard = F.cross_entropy(teacher, y.labels, label_smoothing=0.1)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from nasaug.arch.plan import plan
 from nasaug.augment import View
 from nasaug.core.signals import Pending
-from nasaug.methods import Base, Draw
+from nasaug.methods import Base, Draw, Method, Pass
 from nasaug.nets.net import Net
 from nasaug.tasks import Classify
 from nasaug.training.length import Training, length_of
@@ -58,16 +58,17 @@ def run_to_the_end(trainer):
     return trainer
 
 
-class Only:
+class Only(Method):
     """One pass of the base in the space of another method: what NetAug adds nothing to."""
 
-    share = 1.0
-
     def __init__(self, method, loss=lambda step, out, y: step.loss(out, y)):
-        self.space, self.on_epoch, self._loss = method.space, lambda trainer: None, loss
+        self._method, self._loss = method, loss
 
-    def nets(self, draw):
-        return [draw.base]
+    def space(self, base):
+        return self._method.space(base)
+
+    def passes(self, draw):
+        return [Pass(draw.base)]
 
     def losses(self, step):
         x, y = step.view("train")
@@ -91,6 +92,11 @@ def gradients(net):
 def same(one, two):
     """Whether two tables of tensors are bit for bit alike."""
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def nets_of(method, draw):
+    """The architectures of the passes that a method draws."""
+    return [each.arch for each in method.passes(draw)]
 
 
 def draw_of(method, base, progress=0.0, seed=0):

@@ -96,7 +96,7 @@ def test_a_training_of_so_many_macs_ends_within_a_step_of_them():
         assert trainer.step == steps and trainer.macs == each * steps
         assert trainer.history[-1]["step"] == steps
     assert trainer.learning_rate() == pytest.approx(0.0, abs=1e-6)
-    with_teacher = length_of(training, method, space, arch, base.plan, 96, True, teacher=cost(base.plan).macs)
+    with_teacher = length_of(training, method, space, arch, base.plan, 96, True, lambda views: cost(base.plan).macs)
     assert with_teacher.steps == round(23 / 2)
 
 

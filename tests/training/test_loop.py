@@ -8,7 +8,8 @@ from nasaug.core.errors import BadInput
 from nasaug.core.signals import Pending
 from nasaug.methods import Baseline, NetAug
 from nasaug.training.length import Training, evaluate_every
-from nasaug.training.loop import Trainer, fit, time_steps
+from nasaug.training.loop import Trainer, fit
+from nasaug.training.timing import time_steps
 from support.toys import toy_data
 from support.trainers import base_of, run_to_the_end, same, train, trainer_of
 

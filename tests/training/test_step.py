@@ -16,7 +16,7 @@ from nasaug.methods import Base, Baseline, NetAug, Sandwich
 from nasaug.nets.net import Net
 from nasaug.nets.regularisers import Noise
 from nasaug.training.length import Training
-from nasaug.training.loop import Step
+from nasaug.training.step import Step
 from support.trainers import SPACE, Only, at_12_px, base_of, batch_of, run_to_the_end, train, trainer_of, weights
 
 

@@ -19,9 +19,9 @@ from nasaug.nets.net import Net
 from nasaug.nets.store import save_net
 from nasaug.training.device import open_runtime
 from nasaug.training.job import job_for, load_data, make_job, make_scorer, make_trainer
-from nasaug.training.loop import Trainer, fit, time_steps
+from nasaug.training.loop import Trainer, fit
 from nasaug.training.recipe import Recipe
-from nasaug.training.teaching import teacher_of
+from nasaug.training.timing import time_steps
 from support.commands import timeless
 
 ARMS = {
@@ -53,8 +53,7 @@ def trainers(name: str) -> Callable[[], Trainer]:
         job = make_job(recipe, method, base, images=48, runtime=runtime)
     else:
         job = job_for(found, recipe, runtime, 48)
-    teacher = teacher_of(found, recipe, data, runtime, scorer)
-    return lambda: make_trainer(job, data, runtime, scorer, keep_best=name != "sandwich", teacher=teacher)
+    return lambda: make_trainer(job, data, runtime, scorer, keep_best=name != "sandwich")
 
 
 def train_on(trainer: Trainer, stop: int | None) -> bool:

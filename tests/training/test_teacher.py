@@ -14,15 +14,14 @@ from nasaug.arch.cost import cost, cost_of, sample_near
 from nasaug.arch.plan import plan
 from nasaug.augment import View, resize
 from nasaug.core.errors import BadInput
-from nasaug.methods import Baseline, NetAug
+from nasaug.methods import Baseline, NetAug, drawn
 from nasaug.nets.net import Net
 from nasaug.nets.store import save_net
 from nasaug.tasks import Classify
 from nasaug.training.difficulty import Difficulty
-from nasaug.training.loop import Step
 from nasaug.training.recipe import Recipe
-from nasaug.training.teacher import TeacherConfig, renormalised
-from nasaug.training.teaching import larger_subnet, teacher_macs, teacher_of, torchvision_teacher
+from nasaug.training.step import Step
+from nasaug.training.teacher import TeacherConfig, larger_subnet, renormalised, resolve, torchvision_teacher
 from support.plans import inverted, plan_of
 from support.toys import CPU, toy_data
 from support.trainers import base_of, batch_of, run_to_the_end, same, teacher_for, trainer_of
@@ -86,17 +85,20 @@ def test_as_many_passes_of_a_teacher_are_announced_as_are_made(method, difficult
     trainer.teacher.net.register_forward_hook(lambda *given: calls.append(len(given[1][0])))
     run_to_the_end(trainer)
     images = trainer.step * trainer.length.batch
-    assert sum(calls) == images * recipe.teacher_passes(method) > 0
+    of_steps = drawn(method, trainer.space, trainer.base, 4)
+    passes = [recipe.teacher_passes({each.view for each in of_step}) for of_step in of_steps]
+    assert sum(calls) == images * sum(passes) / len(passes) > 0
 
 
 def test_a_teacher_without_statistics_is_calibrated_on_training_images(tmp_path):
     """As is a supernet whose averaged weights were kept."""
     trainer, path = trainer_of(Baseline(), data=toy_data(size=12)), tmp_path / "supernet.safetensors"
-    net, recipe = Net(trainer.plan, 3), Recipe(teacher=TeacherConfig(str(path)))
+    net = Net(trainer.plan, 3)
 
     def teacher():
         save_net(path, net)
-        return teacher_of(archfile.ArchFile(trainer.plan, "mine"), recipe, trainer.data, CPU, trainer.scorer).net
+        found = archfile.ArchFile(trainer.plan, "mine")
+        return resolve(found, TeacherConfig(str(path))).ready(trainer.data, CPU, trainer.scorer).net
 
     assert not net.has_statistics
     expected = trainer.scorer.calibrated(net, net.plan)
@@ -117,9 +119,9 @@ def test_a_supernets_teacher_is_the_largest_net_that_was_drawn_within_its_macs(t
         drawn = (cost_of(here, sample_near(here, rng, 0.8 * bound, bound, 4), 4).macs for _ in range(200))
         chosen, config = larger_subnet(found, bound), TeacherConfig("supernet", macs=bound)
         assert 0.8 * min(bound, most) < cost(chosen).macs <= bound and chosen.resolution == base.plan.resolution
-        assert cost(chosen).macs == max(macs for macs in drawn if macs <= bound) == teacher_macs(found, config)
+        assert cost(chosen).macs == max(macs for macs in drawn if macs <= bound) == resolve(found, config).macs
     with pytest.raises(BadInput, match="teacher.macs = 10: no net of space squeeze at 12 px has as few; give more, or"):
-        teacher_macs(found, TeacherConfig("supernet", macs=10))
+        resolve(found, TeacherConfig("supernet", macs=10))
 
 
 def test_a_torchvision_teacher_that_cannot_be_had_or_takes_other_images_is_told(monkeypatch):

@@ -1,0 +1,40 @@
+"""The methods that `train --method` and a recipe's `method` offer, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import keyword
+
+from ..core.errors import BadInput
+from .base import Method
+
+METHODS: dict[str, type[Method]] = {}
+
+PARTS = ("cycle", "reorders", "space", "passes", "losses", "prepare", "describe", "check_views", "on_epoch")
+
+
+def register(name: str, method: type[Method]) -> None:
+    """Offer a method as `--method NAME`, its fields as the recipe's table `[NAME]`.
+
+    Raises BadInput for a name that is taken or cannot be a recipe's key, and for a class that is no frozen dataclass
+    with defaults or lacks a part of what `Method` asks for."""
+    what = f"register({name!r}, {getattr(method, '__name__', method)})"
+    if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower() or name.startswith("_"):
+        raise BadInput(f"{what}: a method's name is a key of recipes; give lower-case letters, digits and _, like mine")
+    if name in METHODS:
+        taken = f"the name is that of {METHODS[name].__module__}.{METHODS[name].__qualname__}"
+        raise BadInput(f"{what}: {taken}; give another. Taken: {', '.join(sorted(METHODS))}")
+    abstract = getattr(method, "__abstractmethods__", ())
+    lacking = [part for part in PARTS if part in abstract or not hasattr(method, part)]
+    if lacking:
+        remedy = "write it, and derive the class from nasaug.methods.Method, which has the rest"
+        raise BadInput(f"{what}: the class lacks {', '.join(lacking)}; {remedy}")
+    frozen = dataclasses.is_dataclass(method) and method.__dataclass_params__.frozen
+    if not frozen or any(_without_default(field) for field in dataclasses.fields(method)):
+        raise BadInput(f"{what}: a method is a frozen dataclass whose fields all have defaults; make it one")
+    METHODS[name] = method
+
+
+def _without_default(field: dataclasses.Field) -> bool:
+    missing = dataclasses.MISSING
+    return field.init and field.default is missing and field.default_factory is missing

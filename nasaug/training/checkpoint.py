@@ -1,0 +1,34 @@
+"""A training's checkpoint: tensors by name and a state of plain values, in one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..core import tensorfile
+from ..core.errors import BadInput
+
+Saved = tuple[dict[str, Tensor], dict]  # tensors, and a state that has `steps`, how many the training has in all
+
+
+def write(path: Path | str, saved: Saved) -> None:
+    tensorfile.write(path, *saved)
+
+
+def read(path: Path | str, like: Saved, estimated: bool = False) -> Saved:
+    """What `write` wrote. Raises BadInput where it does not fit a training whose own is `like`; where the number of
+    steps is `estimated`, it may differ."""
+    tensors, state = tensorfile.read(path)
+    own, now = like
+    if state.get("steps") != now["steps"] and not estimated:
+        raise BadInput(f"{path} is of a run of {state.get('steps')} steps, this one has {now['steps']}")
+    if state.keys() != now.keys() or _shapes(tensors) != _shapes(own):
+        raise BadInput(f"{path} is of another run, or was altered; restore it, or start a new run")
+    return tensors, state
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    """Of what a training holds from its first step on, which the best epoch's weights are not."""
+    return {name: t.shape for name, t in tensors.items() if not name.startswith("best.")}

@@ -1,0 +1,47 @@
+"""The mean of each loss since the last evaluation."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..core.errors import Diverged
+
+
+class Losses:
+    """Sums by name, which stay on the device until they are asked for."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def note(self, name: str, loss: Tensor) -> None:
+        self._sums[name] = self._sums[name] + loss if name in self._sums else loss
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def means(self, step: int, rate: float) -> dict[str, float]:
+        """By name. Raises Diverged where one is not a number, which names the `step` and half the learning rate."""
+        means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+        for name, value in means.items():
+            if not math.isfinite(value):
+                half = f"{rate / 2:g}"
+                lower = f"--set lr={half}, a supernet's by --set search.lr={half}"
+                remedy = f"start anew with a lower learning rate: {lower}"
+                raise Diverged(f"the {name} loss is {value} by step {step}; {remedy}")
+        return means
+
+    def copy(self) -> Losses:
+        twin = Losses()
+        twin._sums, twin._counts = dict(self._sums), dict(self._counts)
+        return twin
+
+    def state(self) -> dict:
+        """As checkpoints hold it."""
+        sums = {name: float(total) for name, total in self._sums.items()}
+        return {"sums": sums, "counts": dict(self._counts)}
+
+    def restore(self, state: dict) -> None:
+        self._sums = {name: torch.tensor(total) for name, total in state["sums"].items()}
+        self._counts = dict(state["counts"])

@@ -1,0 +1,161 @@
+"""One training step as a method sees it: views of the batch, passes, losses, and architectures drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from random import Random
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .. import augment
+from ..arch.cost import cost
+from ..arch.plan import Plan, plan
+from ..arch.space import Arch, Space
+from ..augment import View
+from ..augment.transform import Transform, transform
+from ..config.schedule import Constant
+from ..core.errors import BadInput, Diverged
+from ..core.progress import Stages
+from ..data import Data
+from ..methods import Draw, Method, Pass
+from ..nets.net import Net
+from ..nets.regularisers import Noise
+from ..tasks import Classify, Target
+from .device import Runtime
+from .difficulty import Difficulty
+from .teacher import Teacher
+
+
+class Host(Protocol):
+    """What a step needs of the training that it belongs to; it adds to the last three."""
+
+    method: Method
+    space: Space
+    base: Arch
+    plan: Plan
+    task: Classify
+    data: Data
+    views: Mapping[str, View]
+    transforms: Mapping[str, Transform]
+    noise: Noise | None
+    teacher: Teacher | None
+    difficulty: Difficulty
+    runtime: Runtime
+    stages: Stages
+    seed: int
+    step: int
+    macs: float
+    magnitude: float
+    magnitudes: float
+
+    @property
+    def net(self) -> Net: ...
+
+    @property
+    def progress(self) -> float: ...
+
+    @property
+    def drives(self) -> bool: ...
+
+
+class Step(Draw):
+    """`methods.Step` for one batch: raw uint8 images [N, C, H, W] and their labels [N]."""
+
+    def __init__(self, trainer: Host, images: Tensor, labels: Tensor):
+        t = trainer
+        super().__init__(t.space, t.base, t.plan.classes, t.step, t.progress, Random(f"{t.seed}/{t.step}/archs"))
+        self._trainer, self._images, self._labels, self._passes = t, images, labels, 0
+        self._said: list[Pass] | None = None
+
+    @property
+    def passes(self) -> list[Pass]:
+        """What the method's `passes` draw, once, when they are first asked for."""
+        if self._said is None:
+            self._said = self._trainer.method.passes(self)
+        return self._said
+
+    def view(self, name: str) -> tuple[Tensor, Target]:
+        """(x, target) of the recipe's `[views.NAME]`, drawn from (seed, step, name); a teacher sees it once."""
+        t = self._trainer
+        if name not in t.views:
+            raise BadInput(f"the recipe has no [views.{name}], which this method needs")
+        generator = torch.Generator().manual_seed(Random(f"{t.seed}/{t.step}/{name}").getrandbits(62))
+        guided = bool(t.difficulty) and name == "train"
+        view = replace(t.views[name], magnitude=Constant(t.magnitude)) if guided and t.drives else t.views[name]
+
+        def make() -> Tensor:
+            look = {"mean": t.data.mean, "std": t.data.std, "flip": t.data.flip, "progress": t.progress}
+            with t.stages("augment"):
+                return augment.make_view(view, self._images, generator, **look)
+
+        seen, weight, judged = self._guided(make) if guided else (make(), None, None)
+        x, labels = augment.mix(view, seen, self._labels, self.classes, generator)
+        soft = None
+        if t.teacher and t.task.soft_weight:
+            known = judged is not None and x is seen  # mixed images are others than those that were judged
+            soft = t.task.soft(judged if known else self._taught(x), t.task.temperature)
+        return x, Target(labels, soft, weight)
+
+    def _taught(self, x: Tensor) -> Tensor:
+        """The teacher's logits, their cost counted."""
+        t = self._trainer
+        t.macs += t.teacher.macs * len(x)
+        with t.stages("teacher"), t.runtime.autocast():
+            return t.teacher(augment.resize(x, t.plan.resolution))
+
+    def _guided(self, make: Callable[[], Tensor]) -> tuple[Tensor, Tensor | None, Tensor]:
+        """The training view as the recipe's [difficulty] wants it, what each image counts, and the teacher's logits.
+
+        Raises Diverged where these are no numbers, of which a magnitude of 0 or any image would be made."""
+        t, how = self._trainer, self._trainer.difficulty
+        versions = [make() for _ in range(how.candidates if how.policy == "keep" else 1)]
+        logits = torch.stack([self._taught(x) for x in versions])
+        scores = torch.stack([how.of(each, self._labels) for each in logits])
+        mean_score = scores.mean().item()
+        if not math.isfinite(mean_score):
+            remedy = "the teacher gives no numbers: give another teacher.source, or train that one again"
+            raise Diverged(f"the images' mean difficulty is {mean_score} at step {t.step}; {remedy}")
+        if how.policy == "keep":
+            chosen = how.chosen(scores), torch.arange(len(self._labels), device=scores.device)
+            x = torch.stack(versions)[chosen].contiguous(memory_format=torch.channels_last)
+            return x, None, logits[chosen]
+        if how.policy == "weight":
+            return versions[0], how.weights(scores[0]), logits[0]
+        t.magnitudes += t.magnitude
+        t.magnitude = how.driven(t.magnitude, mean_score)
+        return versions[0], None, logits[0]
+
+    def transform(self, name: str, x: Tensor) -> Tensor:
+        """The recipe's `[transforms.NAME]` of a view's images, drawn anew for every pass; x itself without one."""
+        t = self._trainer
+        if name not in t.transforms:
+            return x
+        seed = Random(f"{t.seed}/{t.step}/{name}/{self._passes}").getrandbits(62)
+        with t.stages("augment"):
+            return transform(t.transforms[name], x, torch.Generator().manual_seed(seed))
+
+    def run(self, x: Tensor, arch: Arch) -> Tensor:
+        """The architecture's logits on x, resized to its resolution (the Net itself never resizes)."""
+        p = plan(self.space, arch, self.classes)
+        t = self._trainer
+        t.macs += cost(p).macs * len(x)
+        self._passes += 1
+        with t.stages("forward"), t.runtime.autocast():
+            x = augment.resize(x, p.resolution)
+            if not t.noise:
+                return t.net(x, p)
+            with t.runtime.seeded(Random(f"{t.seed}/{t.step}/noise/{self._passes}").getrandbits(62)):
+                return t.net(x, p, t.noise)
+
+    def loss(self, out: Tensor, target: Target) -> Tensor:
+        return self._trainer.task.loss(out, target)
+
+    def soft(self, out: Tensor) -> Tensor:
+        return self._trainer.task.soft(out)
+
+    def match(self, out: Tensor, soft: Tensor) -> Tensor:
+        return self._trainer.task.match(out, soft)

@@ -1,0 +1,113 @@
+"""What a training changes: the net's weights, their gradients, the optimiser's state, and an average of the weights."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from ..core import tensorfile
+from ..nets.net import Net
+from .length import Training
+
+
+class Weights:
+    """A net on its device, with all that an optimiser step reads and writes."""
+
+    def __init__(self, net: Net, training: Training, device: torch.device):
+        self.net, self._training, self._device = net.to(device).train(), training, device
+        self.average = Average(self.net, training.ema) if training.ema else None
+        self.parameters = list(self.net.parameters())
+        self.gradients = _one_buffer(self.parameters, device)
+        self.optimizer = _optimizer(self.net, training)
+
+    def update(self, rate: float, step: int) -> None:
+        """The optimiser step number `step`, at a learning rate."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(step)
+
+    def momentum(self) -> dict[str, Tensor]:
+        """Momentum by parameter name."""
+        return {name: self.optimizer.state[p]["momentum_buffer"] for name, p in self.net.named_parameters()}
+
+    def companions(self) -> list[dict[str, Tensor]]:
+        """What is permuted with the weights, by their names: momentum, and the averaged weights where there are any."""
+        return [self.momentum(), *([] if self.average is None else [dict(self.average.net.named_parameters())])]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, as checkpoints hold it; not copied."""
+        averaged = {} if self.average is None else dict(self.average.net.named_parameters())
+        return {
+            **tensorfile.prefixed("net", self.net.state_dict()),
+            **tensorfile.prefixed("average", {name: p.detach() for name, p in averaged.items()}),
+            **tensorfile.prefixed("momentum", self.momentum()),
+        }
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from what `tensors()` held, which is copied."""
+        self.net.load_state_dict(tensorfile.part(tensors, "net"))
+        saved = tensorfile.part(tensors, "momentum")
+        for name, buffer in self.momentum().items():
+            buffer.copy_(saved[name])
+        if self.average is not None:
+            self.average.net.load_state_dict(tensorfile.part(tensors, "average"), strict=False)
+
+    def copy(self) -> Weights:
+        """The same in memory of their own, without the optimiser's hooks."""
+        twin = Weights(copy.deepcopy(self.net), self._training, self._device)
+        twin.restore(self.tensors())
+        return twin
+
+
+class Average:
+    """An exponential average of a net's weights, with a decay that begins low, so that those of the start are soon
+    forgotten: (1 + step) / (10 + step), at most `decay`.
+
+    `net` holds it. Its buffers stay as they were: whoever judges it sets its norms' statistics."""
+
+    def __init__(self, net: Net, decay: float):
+        self.net, self._most, self._decay = copy.deepcopy(net), decay, 0.0
+        # parameters alone: of a whole net AveragedModel would copy every buffer at every step
+        self._source = nn.ParameterList(net.parameters())
+        self._model = AveragedModel(self._source, multi_avg_fn=self._blend)
+        self._model.module = nn.ParameterList(self.net.parameters())  # in the place of a copy of its own
+        self._model.n_averaged.fill_(1)  # the weights of the start count too
+
+    def update(self, step: int) -> None:
+        """Take in the weights after the step number `step`."""
+        self._decay = min(self._most, (1 + step) / (10 + step))
+        self._model.update_parameters(self._source)
+
+    @torch.no_grad()
+    def _blend(self, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        torch._foreach_lerp_(averaged, current, 1 - self._decay)
+
+
+def _one_buffer(parameters: list[nn.Parameter], device: torch.device) -> Tensor:
+    """Every parameter's gradient as a view of one buffer: zeroed, and later reduced, in one operation.
+
+    Zero where unused, never absent: an absent one would skip decay and momentum."""
+    gradients = torch.zeros(sum(p.numel() for p in parameters), device=device)
+    start = 0
+    for p in parameters:
+        p.grad = gradients.as_strided(p.shape, p.stride(), start)
+        start += p.numel()
+    return gradients
+
+
+def _optimizer(net: Net, training: Training) -> torch.optim.SGD:
+    """SGD with Nesterov momentum; no weight decay on biases and norms; momentum starts at zero."""
+    decayed = [p for p in net.parameters() if p.dim() > 1]
+    plain = [p for p in net.parameters() if p.dim() == 1]
+    groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(
+        groups, lr=training.lr, momentum=training.momentum, nesterov=training.momentum > 0, fused=True
+    )
+    for p in net.parameters():
+        optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return optimizer
