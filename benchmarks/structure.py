@@ -64,9 +64,10 @@ def main() -> None:
     arrows = {(room[a], room[b]) for a, others in imports.items() for b in others if room[a] != room[b]}
     within = {pair for pair in arrows if set(pair) <= rooms}
     lines = {name: len(path.read_text("utf-8").splitlines()) for name, path in modules.items()}
-    long = sorted(((n, f"{m}.{f}") for m, p in modules.items() for f, n in functions(p) if n > LONG_FUNCTION), reverse=True)
+    sizes = ((n, f"{m}.{f}") for m, p in modules.items() for f, n in functions(p))
+    long = sorted((each for each in sizes if each[0] > LONG_FUNCTION), reverse=True)
     print(f"modules: {len(modules)}, {len(top)} of them at the top; lines: {sum(lines.values())}")
-    print(f"rooms: {len(rooms)}; arrows between rooms and modules at the top: {len(arrows)}, between rooms: {len(within)}")
+    print(f"rooms: {len(rooms)}; import arrows between rooms: {len(within)}, with modules at the top: {len(arrows)}")
     cycles = in_cycles(imports)
     print(f"cycles of modules: {len(cycles)}", *("  " + " ".join(cycle) for cycle in cycles), sep="\n")
     print(f"functions over {LONG_FUNCTION} lines: {len(long)}", *(f"  {n} {name}" for n, name in long), sep="\n")
