@@ -16,7 +16,7 @@ from itertools import chain, cycle
 from random import Random
 from typing import NamedTuple
 
-from ..core.errors import BadInput
+from ..core.errors import BadInput, arg, with_value
 from ..core.units import format_quantity, parse_quantity
 from .plan import Block, Layer, Plan, plan
 from .space import KINDS, Arch, Axis, Space, Value
@@ -349,15 +349,13 @@ def reach(space: Space, budget: Budget, classes: int, samples: int = 2000) -> Re
     smallest = cost_of(space, space.smallest, classes)
     over = [key for key, share in budget.excess(smallest).items() if share > 0]
     if over:
-        asked = {ARGUMENTS[key]: format_quantity(getattr(budget, key), UNITS[key]) for key in over}
+        asked = [f"{with_value(ARGUMENTS[k])} {format_quantity(getattr(budget, k), UNITS[k])}" for k in over]
         has = ", ".join(f"{format_quantity(getattr(smallest, key), UNITS[key])} {LABELS[key]}" for key in over)
         least = ", ".join(str(getattr(smallest, key)) for key in over)
         rule = f"is impossible in space {space.name}: its smallest architecture has {has}"
-        remedy = f"ask for at least {least}, or take another @space"
-        raise BadInput(
-            f"{', '.join(f'@{name}' for name in asked)} {rule}; {remedy}", field=next(iter(asked)),
-            value=budget.limits[over[0]], rule=rule, remedy=remedy.replace("@", ""), arguments={**asked, "space": None},
-        )  # fmt: skip
+        remedy = f"ask for at least {least}, or take another {arg.space}"
+        line = f"{', '.join(asked)} {rule}; {remedy}"
+        raise BadInput(line, value=budget.limits[over[0]], rule=rule, remedy=remedy)
     middle = Arch(space.name, tuple(a.choices[len(a.choices) // 2] for a in space.axes))
     rng = Random("reach")
     within = sum(budget.holds(cost_of(space, space.sample(rng), classes)) for _ in range(samples))

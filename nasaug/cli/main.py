@@ -10,12 +10,13 @@ from pathlib import Path
 from cyclopts import App, CycloptsError
 
 from .. import __version__
-from ..core.errors import BadInput, RunFault
+from ..core.errors import BadInput, RunFault, written
 from ..core.files import remedy
 from ..core.progress import heard_by
 from ..core.signals import Stopped, raised_stop
 from ..core.streams import command_line, flush, mute_unheard, open_streams, tell
 from .compare import compare
+from .options import option
 from .profile import profile
 from .prune import prune
 from .report import report
@@ -55,9 +56,9 @@ def main() -> None:
     except CycloptsError as error:
         _fail(" ".join(str(error).split()).rstrip(".") + "; see nasaug --help", BAD_INPUT)
     except BadInput as error:
-        _fail(error.told(_option), BAD_INPUT)
+        _fail(written(error.line, option), BAD_INPUT)
     except RunFault as error:
-        _fail(str(error), FAULT)
+        _fail(written(error.line, option), FAULT)
     except MemoryError:
         _fail("out of memory; lower the batch: --set batch=64", FAULT)
     except (KeyboardInterrupt, Stopped) as stop:
@@ -67,11 +68,6 @@ def main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}; {remedy(error)}", FAULT)
-
-
-def _option(argument: str) -> str:
-    """The option that gives a function's argument."""
-    return {"source": "--from"}.get(argument, "--" + argument.replace("_", "-"))
 
 
 def _fail(message: str, code: int) -> None:

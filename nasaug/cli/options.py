@@ -27,6 +27,11 @@ Whole = Annotated[int | None, Parameter(converter=whole)]
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
+def option(argument: str) -> str:
+    """The option that gives a function's argument."""
+    return {"source": "--from"}.get(argument, "--" + argument.replace("_", "-"))
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Common(Options):

@@ -6,8 +6,10 @@ import sys
 import time
 from typing import Any
 
+from ..core.errors import written
 from ..core.progress import Advance, Event, Line
 from ..core.streams import tell
+from .options import option
 
 LINE_EVERY_S = 10.0
 
@@ -26,7 +28,7 @@ class Terminal:
             self._line(event)
 
     def _line(self, event: Line) -> None:
-        tell(event.text, sys.stdout)
+        tell(written(event.text, option), sys.stdout)
 
     def _advance(self, event: Advance) -> None:
         now = time.monotonic()

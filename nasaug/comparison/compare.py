@@ -15,7 +15,7 @@ from ..arch import archfile
 from ..arch.archfile import ArchFile
 from ..config.layers import arm_says, load
 from ..core import files
-from ..core.errors import BadInput, RunFault, unknown
+from ..core.errors import BadInput, RunFault, arg, unknown
 from ..core.progress import Listener, heard_by, say
 from ..core.streams import command_line
 from ..data import Record
@@ -130,7 +130,7 @@ class CompareJob:
     def _check(self) -> None:
         check_options(self, "a comparison")
         if self.match is not None and self.match not in STOPS:
-            raise unknown("@match", self.match, STOPS)
+            raise unknown(arg.match, self.match, STOPS)
         said = [item for item in self.options.set if item.partition("=")[0].strip() == "epochs"]
         if self.match not in (None, MATCH) and said:
             ends = {"compute": "train_macs", "seconds": "max_seconds"}[self.match]

@@ -20,7 +20,7 @@ from ..arch.space import Arch
 from ..augment import USUAL, at_magnitude
 from ..config.layers import load
 from ..core import files
-from ..core.errors import BadInput, RunFault, unknown
+from ..core.errors import BadInput, RunFault, arg, unknown
 from ..core.progress import Listener, heard_by, say
 from ..core.streams import command_line
 from ..core.units import format_quantity, parse_quantity
@@ -151,7 +151,7 @@ class SweepJob:
     def _check(self) -> None:
         check_options(self, "a sweep")
         if self.pruner is not None and self.pruner not in PRUNERS:
-            raise unknown("@pruner", self.pruner, PRUNERS)
+            raise unknown(arg.pruner, self.pruner, PRUNERS)
 
     def prepare(self) -> Ready:
         self._check()
@@ -259,8 +259,8 @@ def _of_size(asked: str, scaled: dict[int, Plan], base: ArchFile) -> ArchFile:
         macs = parse_quantity(asked, "macs")
     except BadInput as error:
         raise BadInput(
-            f"@sizes: {error}, or the path of an arch file", field="sizes", value=asked, rule=error.rule,
-            remedy=f"{error.remedy}, or the path of an arch file", arguments={"sizes": None},
+            f"{arg.sizes}: {error}, or the path of an arch file", value=asked, rule=error.rule,
+            remedy=f"{error.remedy}, or the path of an arch file",
         ) from None  # fmt: skip
     nearest = min(scaled, key=lambda m: abs(m - macs))
     if abs(nearest - macs) > NEAR * macs:

@@ -8,33 +8,57 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
+
+_ARGUMENT = re.compile("\ue000(\\w+)([\ue001\ue002])")  # signs for private use, which no path or text of a user has
+
+
+class _Arguments:
+    """`arg.run` stands in a line for the function's argument `run`, which the command line calls `--run`."""
+
+    def __getattr__(self, name: str) -> str:
+        return f"\ue000{name}\ue001"
+
+
+arg = _Arguments()
+
+
+def with_value(argument: str) -> str:
+    """Stands in a line for an argument that is followed by its value: `run = x` in Python, `--run x` in a shell."""
+    return f"\ue000{argument}\ue002"
+
+
+def written(line: str, option: Callable[[str], str] | None = None) -> str:
+    """The line with its arguments by their names in Python, or as the options that `option` makes of them."""
+    if option is None:
+        return _ARGUMENT.sub(lambda at: at[1] + (" =" if at[2] == "\ue002" else ""), line)
+    return _ARGUMENT.sub(lambda at: option(at[1]), line)
 
 
 class BadInput(ValueError):
     """What the user gave cannot be used: `str(error)` is one line with the value, the rule, the choices and the remedy.
 
-    `line` is that line. Where it names an argument of the function that was called, as `@name`, `arguments` holds the
-    name, with the value as it was given, or None where the line names the argument alone: from Python it reads
-    `mac_budget = 25Q`, on the command line `--mac-budget 25Q` (see `told`).
+    `line` is that line, in which `arg.NAME` stands for an argument of the function that was called.
 
     Attributes:
         field: what the error is about: a recipe key like "netaug.share", or the name of an argument like "mac_budget".
-            None where it is about neither, or where that is not known. So are the others.
+            None if neither, or not known. The same holds for the others.
         value: what was given.
         rule: what it breaks, like "must be at least 1".
-        choices: what would do, where that can be listed; else empty.
+        choices: the values that would do, if they can be listed; else empty.
         remedy: what to do, like "give above 0, to 1".
     """
 
     def __init__(
         self, line: str, *, field: str | None = None, value: Any = None, rule: str | None = None,
-        choices: Iterable[Any] = (), remedy: str | None = None, arguments: Mapping[str, str | None] | None = None,
+        choices: Iterable[Any] = (), remedy: str | None = None,
     ):  # fmt: skip
-        self.field, self.value, self.rule, self.choices, self.remedy = field, value, rule, tuple(choices), remedy
-        self._line, self._arguments = line, dict(arguments or {})
-        super().__init__(self._with(lambda name: name, " = "))
+        about = _ARGUMENT.match(line)
+        self.field = about[1] if field is None and about else field
+        self.value, self.choices, self.line = value, tuple(choices), line
+        self.rule, self.remedy = rule and written(rule), remedy and written(remedy)
+        super().__init__(written(line))
 
     @classmethod
     def of(
@@ -45,31 +69,17 @@ class BadInput(ValueError):
 
         Its line is "FIELD = VALUE RULE; choices: …; REMEDY", without a space before a rule that begins with a colon."""
         choices = tuple(choices)
-        subject = f"@{argument}" if argument else f"{field} = {shown(value)}"
+        subject = f"{with_value(argument)} {value}" if argument else f"{field} = {shown(value)}"
         line = subject + ("" if rule.startswith(":") else " ") + rule
         line += f"; choices: {', '.join(map(str, choices))}" if choices else ""
         line += advice(remedy, apart=bool(choices))
-        parts = {"value": value, "rule": rule.lstrip(": "), "choices": choices, "remedy": remedy}
-        return cls(line, field=argument or field, arguments={argument: str(value)} if argument else None, **parts)
-
-    def told(self, option: Callable[[str], str]) -> str:
-        """The line for a command line, in which arguments are the options that `option` calls them by."""
-        return self._with(option, " ")
+        rule = rule.lstrip(": ")
+        return cls(line, field=argument or field, value=value, rule=rule, choices=choices, remedy=remedy)
 
     def within(self, before: str, field: str | None = None) -> BadInput:
-        """The same error with words `before` its line, like "mine.toml: ", and about `field` where that is given."""
+        """The same error with words `before` its line, like "mine.toml: ", and about `field` if that is given."""
         parts = {"value": self.value, "rule": self.rule, "choices": self.choices, "remedy": self.remedy}
-        return BadInput(before + self._line, field=field or self.field, arguments=self._arguments, **parts)
-
-    def _with(self, called: Callable[[str], str], between: str) -> str:
-        def written(at: re.Match) -> str:
-            name = at[1]
-            if name not in self._arguments:
-                return at[0]
-            value = self._arguments[name]
-            return called(name) if value is None else f"{called(name)}{between}{value}"
-
-        return re.sub(r"@(\w+)", written, self._line) if self._arguments else self._line
+        return BadInput(before + self.line, field=field or self.field, **parts)
 
 
 class MissingExtra(BadInput):
@@ -80,7 +90,11 @@ class MissingExtra(BadInput):
 
 
 class RunFault(RuntimeError):
-    """The run itself failed (not a number, memory, disk): not the fault of what the user typed."""
+    """The run itself failed (not a number, memory, disk): the user typed nothing wrong. `line`: as BadInput's."""
+
+    def __init__(self, line: str):
+        self.line = line
+        super().__init__(written(line))
 
 
 class Diverged(RunFault):
@@ -88,8 +102,8 @@ class Diverged(RunFault):
 
 
 def told_by(error: Exception) -> str:
-    """What a library's error says, in one line; its kind where it says nothing."""
-    return (str(error) or type(error).__name__).splitlines()[0]
+    """What an error says, in one line; its kind if it says nothing."""
+    return (getattr(error, "line", str(error)) or type(error).__name__).splitlines()[0]
 
 
 def advice(remedy: str | None, apart: bool = False) -> str:
@@ -108,13 +122,13 @@ def shown(value: Any) -> str:
 def unknown(kind: str, value: object, choices: Iterable[str], also: str = "", field: str | None = None) -> BadInput:
     """The error for a name that is not among `choices`, the close ones first; `also` names what else will do.
 
-    `field` is the recipe key or the argument that it was given for; a `kind` "@device" is that argument."""
+    `field` is the recipe key or the argument that it was given for; a `kind` like `arg.device` is that argument."""
     names = sorted(str(c) for c in choices)
     close = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)
     remedy = f"did you mean {' or '.join(close)}?" if close else None
     line = f"unknown {kind} {str(value)!r}; {f'{remedy} ' if remedy else ''}choices: {', '.join(names)}"
-    argument = kind[1:] if kind.startswith("@") else None
+    argument = _ARGUMENT.fullmatch(kind)
     return BadInput(
-        line + (also and f", or {also}"), field=argument or field, value=value, rule=f"unknown {kind.lstrip('@')}",
-        choices=names, remedy=remedy, arguments={argument: None} if argument else None,
+        line + (also and f", or {also}"), field=argument[1] if argument else field, value=value,
+        rule=f"unknown {written(kind)}", choices=names, remedy=remedy,
     )  # fmt: skip

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from .errors import written
 from .units import format_duration
 
 Item = TypeVar("Item")
@@ -20,13 +21,14 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of text for whoever reads along. A `detail` says what a live bar beside it shows too."""
+    """A line of text for whoever reads along, in which `arg.NAME` (core.errors) stands for a function's argument. A
+    `detail` says what a live bar beside it shows too."""
 
     text: str
     detail: bool = False
 
     def __str__(self) -> str:
-        return self.text
+        return written(self.text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from ..arch.archfile import ArchFile
 from ..arch.cost import cost
 from ..config.layers import load
 from ..core import tensorfile
-from ..core.errors import BadInput, unknown
+from ..core.errors import BadInput, arg, unknown
 from ..core.progress import Listener, heard_by, say
 from ..core.units import format_quantity, parse_quantity
 from ..data import Data, Record
@@ -129,7 +129,7 @@ class PruneJob:
         known = selection.OF_WEIGHTS if self.unstructured else selection.CRITERIA
         criterion = self.criterion or known[0]
         if criterion not in known:
-            raise unknown("@criterion", criterion, known)
+            raise unknown(arg.criterion, criterion, known)
         divisor = 1 if self.round is None else self.round
         if divisor < 1:
             raise BadInput(f"--round {divisor} must be at least 1; 8 suits most hardware")

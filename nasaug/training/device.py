@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..core.errors import BadInput, unknown
+from ..core.errors import BadInput, arg, unknown
 from ..kernels import choice
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -64,13 +64,13 @@ class Runtime:
 def open_runtime(name: str = "auto", bf16: bool = False, profile: bool = False) -> Runtime:
     """The device `auto`, `cpu` or `cuda`. Raises BadInput where it is unknown or absent."""
     if name not in DEVICES:
-        raise unknown("@device", name, DEVICES)
+        raise unknown(arg.device, name, DEVICES)
     _keep_freed_memory()
     present = torch.cuda.is_available()
     if name == "cuda" and not present:
         rule, remedy = "no CUDA device is visible to torch here", "use cpu, or auto"
-        line = f"@device cuda: {rule}; {remedy.replace('cpu', '@device cpu')}"
-        raise BadInput(line, field="device", value=name, rule=rule, remedy=remedy, arguments={"device": None})
+        line = f"{arg.device} cuda: {rule}; {remedy.replace('cpu', f'{arg.device} cpu')}"
+        raise BadInput(line, field="device", value=name, rule=rule, remedy=remedy)
     if name == "cpu" or not present:
         return Runtime(torch.device("cpu"), profile=profile)
     torch.backends.cudnn.benchmark = False  # random slice shapes would re-tune it at every step

@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 
-from nasaug.cli.main import _option
-from nasaug.core.errors import BadInput, MissingExtra, unknown
+from nasaug.cli.options import option
+from nasaug.core.errors import BadInput, MissingExtra, RunFault, arg, unknown, with_value, written
 
 
 def parts(error):
@@ -29,39 +29,47 @@ def test_a_line_alone_tells_no_parts():
 def test_an_argument_is_an_option_on_the_command_line():
     error = BadInput.of(argument="mac_budget", value="25Q", rule=": '25Q' is no number", remedy="give one, like 25M")
     assert str(error) == "mac_budget = 25Q: '25Q' is no number: give one, like 25M"
-    assert error.told(_option) == "--mac-budget 25Q: '25Q' is no number: give one, like 25M"
+    assert written(error.line, option) == "--mac-budget 25Q: '25Q' is no number: give one, like 25M"
     assert parts(error)[:3] == ("mac_budget", "25Q", "'25Q' is no number")
-    assert BadInput.of(argument="source", value="runs", rule="holds no run").told(_option) == "--from runs holds no run"
+    error = BadInput.of(argument="source", value="runs", rule="holds no run")
+    assert written(error.line, option) == "--from runs holds no run"
 
 
 def test_a_recipes_key_stays_one_and_an_at_sign_of_the_users_own_stays():
     error = BadInput.of(field="data.name", value="me@space", rule="is no folder")
-    assert str(error) == error.told(_option) == "data.name = me@space is no folder"
+    assert str(error) == written(error.line, option) == "data.name = me@space is no folder"
     error = BadInput.of(argument="out", value="@out", rule="is no page")
-    assert (str(error), error.told(_option)) == ("out = @out is no page", "--out @out is no page")
+    assert (str(error), written(error.line, option)) == ("out = @out is no page", "--out @out is no page")
 
 
 def test_a_remedy_may_name_other_arguments():
-    error = BadInput("@mac_budget is too little; take another @space", arguments={"mac_budget": "2k", "space": None})
+    error = BadInput(f"{with_value('mac_budget')} 2k is too little; take another {arg.space}")
     assert str(error) == "mac_budget = 2k is too little; take another space"
-    assert error.told(_option) == "--mac-budget 2k is too little; take another --space"
+    assert written(error.line, option) == "--mac-budget 2k is too little; take another --space"
 
 
-@pytest.mark.parametrize("kind", ["@device", "device"])
+@pytest.mark.parametrize("kind", [arg.device, "device"])
 def test_an_unknown_name_has_its_choices_and_the_close_ones(kind):
     error = unknown(kind, "gpu", ("cpu", "auto", "cuda"), field="device")
     assert str(error) == "unknown device 'gpu'; did you mean cpu? choices: auto, cpu, cuda"
     assert parts(error) == ("device", "gpu", "unknown device", ("auto", "cpu", "cuda"), "did you mean cpu?")
-    assert error.told(_option).startswith("unknown --device" if kind == "@device" else "unknown device")
+    assert written(error.line, option).startswith("unknown --device" if kind == arg.device else "unknown device")
 
 
 def test_where_it_lies_is_put_before_it():
     error = BadInput.of(argument="sizes", value="x", rule="is none").within("mine.toml: ", "other")
     assert str(error) == "mine.toml: sizes = x is none" and parts(error)[:3] == ("other", "x", "is none")
-    assert error.told(_option) == "mine.toml: --sizes x is none"
+    assert written(error.line, option) == "mine.toml: --sizes x is none"
 
 
 def test_it_comes_whole_out_of_another_process():
     error = pickle.loads(pickle.dumps(BadInput.of(argument="mac_budget", value="x", rule="is none", choices=[1])))
-    assert str(error) == "mac_budget = x is none; choices: 1" and error.told(_option).startswith("--mac-budget x")
+    assert str(error) == "mac_budget = x is none; choices: 1"
+    assert written(error.line, option) == "--mac-budget x is none; choices: 1"
     assert parts(error) == ("mac_budget", "x", "is none", (1,), None)
+
+
+def test_a_fault_names_arguments_too():
+    fault = RunFault(f"out of memory; start anew with {arg.set} batch=64")
+    assert str(fault) == "out of memory; start anew with set batch=64"
+    assert written(fault.line, option) == "out of memory; start anew with --set batch=64"
