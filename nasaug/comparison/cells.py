@@ -33,6 +33,7 @@ from ..data import Data, Record
 from ..kernels import choice
 from ..nets.store import teacher_digest
 from ..rundirs.folder import LOCK, RunDir, cores
+from ..rundirs.result import read_result
 from ..training.begin import JOB, JOB_FILE, PARENT
 from ..training.device import Runtime, open_runtime
 from ..training.job import Job, job_for, load_data, make_scorer, make_trainer, start_of
@@ -120,6 +121,7 @@ def key_of(found: ArchFile, start: str, recipe: Recipe, data: Data) -> str:
     table = {key: value for key, value in said.items() if key not in aside and value != usual.get(key)}
     if len(data.record.files):
         table["data.name"] = data.record.whole_key
+        table.pop("data.targets", None)  # the numbers in it are in that key
     if teacher := teacher_digest(recipe.teacher.source):
         table["teacher.source"] = teacher
     if found.start is None:  # fresh weights, said or not
@@ -284,7 +286,7 @@ def carry_out(
                     taken, expected = taken + now - one.begun, expected + seconds[cell.path]
                     error = _why(one) if one.process.returncode or not cell.finished else None
                     failed += [{"arm": cell.arm, "seed": cell.seed, "error": error}] if error else []
-                    told = f"failed: {error}" if error else f"validation {RunDir(cell.path).result()['val_top1']:.2f} %"
+                    told = f"failed: {error}" if error else f"validation {_val_score(cell)}"
                 slower = taken / expected if expected else 1.0
                 ahead = [(r.cell, now - r.begun) for r in running] + [(c, 0.0) for c in waiting]
                 left = together([max(0.0, seconds[c.path] * slower - past) for c, past in ahead], jobs)
@@ -300,6 +302,11 @@ def carry_out(
                 except subprocess.TimeoutExpired:
                     one.process.kill()
     return failed
+
+
+def _val_score(cell: Cell) -> str:
+    result = read_result(cell.path)
+    return result.metric.show(result.val_score)
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ from ..kernels.fused import summed_in_place
 from ..methods import Draw, Method
 from ..nets.net import Net
 from ..nets.regularisers import Noise
-from ..tasks import Classify, Target
+from ..tasks import Target, Task
 from .device import Runtime
 from .difficulty import Difficulty
 from .length import Length, Training, evaluate_every
@@ -137,7 +137,7 @@ class Trainer:
     """A Net in training: weights, optimiser, step count, history and the best epoch so far."""
 
     def __init__(
-        self, net: Net, method: Method, space: Space, base: Arch, *, task: Classify, data: Data, views: dict,
+        self, net: Net, method: Method, space: Space, base: Arch, *, task: Task, data: Data, views: dict,
         training: Training, length: Length, runtime: Runtime, scorer: Scorer, seed: int, inherited: bool = False,
         keep_best: bool = True, noise: Noise | None = None, teacher: Teacher | None = None,
         transforms: dict | None = None, difficulty: Difficulty | None = None,
@@ -152,11 +152,11 @@ class Trainer:
         self.magnitude = self.views["train"].magnitude(0.0)  # RandAugment's, where the difficulty drives it
         self.magnitudes = 0.0  # their sum over the steps so far
         self.keep_best, self.stages = keep_best, Stages(runtime.profile, runtime.synchronize)
-        self.plan: Plan = plan(space, base, task.classes)
+        self.plan: Plan = plan(space, base, task.head)
         self.step, self.macs, self.seconds = 0, 0.0, 0.0
         self.history: list[dict] = []
         self.best: dict[str, Tensor] = {}
-        self.best_top1 = -1.0
+        self.best_score: float | None = None
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self.average = copy.deepcopy(self.net) if training.ema else None
@@ -251,23 +251,28 @@ class Trainer:
         """Judge the base by the fixed protocol, keep the best epoch, and add to the history.
 
         Losses are means since the last time."""
-        losses = self.losses()
+        losses, metric = self.losses(), self.task.metric
         self._sums, self._counts = {}, {}
         with self.stages("evaluate"):
             small = self.scorer.calibrated(self.average or self.net, self.plan)
-            val = self.scorer.top1(small, self.data.val)
-            seen = {"train_top1": self.scorer.top1(small, self.scorer.seen)} if self.keep_best else {}
-        if self.keep_best and val > self.best_top1:
-            self.best_top1 = val
+            val = self.scorer.score(small, self.data.val)
+            seen = {metric.key("train"): self.scorer.score(small, self.scorer.seen)} if self.keep_best else {}
+        if self.keep_best and metric.better(val, self.best_score):
+            self.best_score = val
             self.best = {name: t.detach().clone() for name, t in small.state_dict().items()}
         row = {
-            "epoch": math.ceil(self.step / self.length.steps_per_epoch), "step": self.step, "val_top1": val, **seen,
+            "epoch": math.ceil(self.step / self.length.steps_per_epoch), "step": self.step, metric.key("val"): val, **seen,
             "train_macs": self.macs, "seconds": round(self.seconds, 3), **{f"loss_{k}": v for k, v in losses.items()},
         }  # fmt: skip
         if self.drives:
             row |= {"magnitude": self.magnitude, "mean_magnitude": self.magnitudes / max(1, self.step)}
         self.history.append(row)
         return row
+
+    def best_row(self) -> dict:
+        """What the history says of the best epoch, the first of those that tie."""
+        metric = self.task.metric
+        return min(self.history, key=lambda row: metric.rank(row[metric.key("val")]))
 
     def product(self) -> Net:
         """The base network with the weights and statistics of its best epoch, in evaluation mode."""
@@ -296,7 +301,7 @@ class Trainer:
 
     def state(self) -> dict:
         sums = {name: float(total) for name, total in self._sums.items()}
-        kept = {key: getattr(self, key) for key in _STATE}
+        kept = {key: getattr(self, key) for key in _STATE} | {self.task.metric.key("best"): self.best_score}
         return {**kept, "steps": self.length.steps, "sums": sums, "counts": dict(self._counts)}
 
     def save(self, path) -> None:
@@ -313,6 +318,7 @@ class Trainer:
         self.best = tensorfile.part(tensors, "best")
         for key in _STATE:
             setattr(self, key, state[key])
+        self.best_score = state[self.task.metric.key("best")] if self.best else None
         self._sums = {name: torch.tensor(total) for name, total in state["sums"].items()}
         self._counts = dict(state["counts"])
 
@@ -330,7 +336,7 @@ def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
     return {name: t.shape for name, t in tensors.items() if not name.startswith("best.")}
 
 
-_STATE = ("step", "macs", "seconds", "history", "best_top1", "magnitude", "magnitudes")
+_STATE = ("step", "macs", "seconds", "history", "magnitude", "magnitudes")
 
 
 def _optimizer(net: Net, training: Training) -> torch.optim.SGD:

@@ -17,6 +17,7 @@ from ..core.errors import BadInput, told_by, unknown
 from ..data import Data
 from ..nets.net import Net
 from ..nets.store import listed, load_net, load_plan, model_file, other_classes, teacher_digest
+from ..tasks import Settings, chosen
 from .device import Runtime
 from .recipe import Recipe
 from .scoring import Scorer
@@ -70,6 +71,12 @@ def check_teacher(found: ArchFile, recipe: Recipe, read: Callable[[], Data]) -> 
     if ours != theirs:
         what = f"teacher.source = {source} tells the classes {listed(theirs)} apart, {data.name} has {listed(ours)}"
         raise BadInput(f"{what}; give a teacher that was trained on the same")
+    if data.targets != "classes":
+        ours = chosen(recipe.task, data.info).of_data(data, Settings()).facts
+        theirs = {key: tensorfile.facts(path).get(key) for key in ours}
+        if ours != theirs:
+            what = f"teacher.source = {source} was trained on other images, so its outputs mean other {data.targets}"
+            raise BadInput(f"{what}; give a teacher that was trained on the training images of this one")
 
 
 def finished_net(source: str) -> tuple[Net, dict]:

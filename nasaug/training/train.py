@@ -13,9 +13,10 @@ from ..core.errors import BadInput
 from ..core.progress import say
 from ..nets.store import inherited_from, load_plan, teacher_digest
 from ..rundirs.folder import RunDir
+from ..rundirs.result import TrainingResult, read_result
 from .begin import at_path, begun_record, of_parent, refuse_existing, resumed, stopping, write_job
 from .device import open_runtime
-from .job import CHECKPOINT, job_for, load_data, run_training
+from .job import CHECKPOINT, job_for, load_data, run_training, task_of
 from .provenance import of_other_splits, sources_of
 from .recipe import CHANGE_NOTHING, Recipe
 from .teaching import check_teacher, moved_teacher
@@ -41,7 +42,7 @@ class Request:
         return {"arm": self.method, "init": init, "netaug.aug_compute": self.aug_compute}
 
 
-def command(request: Request, common) -> dict:
+def command(request: Request, common) -> TrainingResult:
     """Check everything, open the run, train, and print where the result is; the run's result."""
     if common.resume:
         return _resume(request, common)
@@ -73,7 +74,7 @@ def fitted(request: Request, recipe: Recipe) -> ArchFile:
         if not archfile.SMALLEST <= resolution <= archfile.LARGEST:
             rule = f"a network takes {archfile.SMALLEST} to {archfile.LARGEST} px"
             raise BadInput(f"the images of {recipe.data.name} have {resolution} px, and {rule}; give --resolution 32")
-    return archfile.read(request.arch, resolution=resolution, classes=info.classes)
+    return archfile.read(request.arch, resolution=resolution, classes=task_of(recipe, info).outputs(info))
 
 
 def check(found: ArchFile, recipe: Recipe, runtime) -> None:
@@ -84,7 +85,7 @@ def check(found: ArchFile, recipe: Recipe, runtime) -> None:
     job_for(found, recipe, runtime, recipe.batch)
 
 
-def _resume(request: Request, common) -> dict:
+def _resume(request: Request, common) -> TrainingResult:
     with resumed(request.verb, common, request) as (run, _, common, request):
         path = run.path
         found, begun = archfile.read(str(path / BASE)), path / "recipe.toml"
@@ -98,7 +99,7 @@ def _resume(request: Request, common) -> dict:
         refuse_other_net(path, found, _asked_again(request, path / BASE, found, recipe), request, recipe)
         if run.finished:
             say(f"{path} is finished already")
-            return run.result()
+            return read_result(run.path)
         runtime = open_runtime(common.device, recipe.bf16, common.profile)
         data = load_data(recipe, found.plan.resolution, begun_record(run, recipe))
         run.go_on_with(recipe)
@@ -123,10 +124,10 @@ def _asked_again(request: Request, base: Path, found: ArchFile, recipe: Recipe) 
     return fitted(replace(request, arch=arch, resolution=px), recipe)
 
 
-def _finish(found: ArchFile, recipe: Recipe, runtime, run: RunDir, data, verb: str) -> dict:
+def _finish(found: ArchFile, recipe: Recipe, runtime, run: RunDir, data, verb: str) -> TrainingResult:
     result = run_training(found, recipe, runtime, run, data, verb)
     say(
-        f"test top-1 {result['test_top1']:.2f} % on {result['test_images']} images "
-        f"(validation {result['val_top1']:.2f} %); model, arch and figures in {run.path}"
+        f"test {result.metric.label} {result.metric.show(result.test_score)} on {result.test_images} images "
+        f"(validation {result.metric.show(result.val_score)}); model, arch and figures in {run.path}"
     )
     return result
