@@ -36,7 +36,7 @@ MODULES_MUST_NOT_KNOW = {
     "training.scoring": {"methods", "rundirs", "config"},
     "training.loop": {"rundirs", "training.recipe"},
 }
-SLOW = "torch torchvision optuna scipy matplotlib pydantic rich tomli_w".split()
+SLOW = "torch torchvision optuna scipy matplotlib pydantic rich jinja2 tomli_w".split()
 
 modules = sorted(PACKAGE.rglob("*.py"))
 

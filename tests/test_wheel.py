@@ -48,6 +48,11 @@ def test_a_wheel_has_the_source_of_the_compiled_kernels(built):
         assert {"nasaug/kernels/csrc/block.c", "nasaug/kernels/csrc/vec.h"} <= set(wheel.namelist())
 
 
+def test_a_wheel_has_the_page_of_a_report(built):
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        assert {"nasaug/reporting/page.html.j2", "nasaug/reporting/page.css"} <= set(wheel.namelist())
+
+
 def test_a_wheel_has_the_licence_and_names_it(built):
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
         inside = {name.partition(".dist-info/")[2]: wheel.read(name) for name in wheel.namelist()}

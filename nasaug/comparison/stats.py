@@ -6,6 +6,7 @@ Accuracies and differences are in percent points throughout. Knows nothing of ru
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,7 +47,9 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     x = _finite(values)
     if len(x) == 1:
         return float(x[0]), None
-    return float(x.mean()), _t(level, len(x) - 1) * _standard_error(x)
+    from scipy.special import stdtrit  # what scipy.stats.t.ppf calls, without the second that scipy.stats takes to load
+
+    return float(x.mean()), float(stdtrit(len(x) - 1, (1 + level) / 2) * x.std(ddof=1) / math.sqrt(len(x)))
 
 
 def paired(a: Sequence[float], b: Sequence[float], comparisons: int = 1, level: float = 0.95) -> Paired:
@@ -59,15 +62,25 @@ def paired(a: Sequence[float], b: Sequence[float], comparisons: int = 1, level: 
         raise ValueError(f"pairs are needed, not {len(a)} and {len(b)} values")
     if comparisons < 1:
         raise ValueError(f"comparisons must be 1 or more, not {comparisons}")
-    d = _finite(a) - _finite(b)
-    mean, half = interval(d, 1 - (1 - level) / comparisons)
-    if half is None:
+    x, y = _finite(a), _finite(b)
+    mean = float((x - y).mean())
+    if len(x) == 1:
         return Paired(1, mean, None, None, None)
-    return Paired(len(d), mean, mean - half, mean + half, _p_value(mean, _standard_error(d), len(d) - 1))
+    from scipy.stats import ttest_rel  # which takes a second to import
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of pairs that all differ by (almost) the same
+        found = ttest_rel(x, y)
+        low, high = found.confidence_interval(1 - (1 - level) / comparisons)
+    p = 1.0 if math.isnan(found.pvalue) else float(found.pvalue)  # not a number where all pairs are equal
+    return Paired(len(x), mean, float(low), float(high), p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p values (Scandinavian Journal of Statistics 6, 1979), in the order given."""
+    """Holm's step-down adjusted p values (Scandinavian Journal of Statistics 6, 1979), in the order given.
+
+    scipy's false_discovery_control has other corrections, not this one.
+    """
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
@@ -81,7 +94,9 @@ def bootstrap(
     """The paired bootstrap over test images of one seed's difference in accuracy, with its percentile interval.
 
     `correct_a` and `correct_b` say whether each image is right, in the same order. An image that both or neither
-    get right adds 0 to the difference, so a resample is one draw of how many of each of three kinds it has.
+    get right adds 0 to the difference, so a resample is one draw of how many of each of three kinds it has. That is
+    exact, and takes 1 ms for 10,000 images, where scipy.stats.bootstrap, which draws every image, takes 0.4 s for
+    the same interval but for chance: 10 s for six arms with five seeds.
     """
     a, b = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
@@ -122,23 +137,3 @@ def _finite(values: Sequence[float]) -> np.ndarray:
     if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
         raise ValueError(f"one or more finite values are needed, not {values!r:.200}")
     return x
-
-
-def _standard_error(x: np.ndarray) -> float:
-    return float(x.std(ddof=1)) / math.sqrt(len(x))
-
-
-def _t(level: float, freedom: int) -> float:
-    """The t value that a share `level` of Student's distribution lies within, on both sides."""
-    from scipy.special import stdtrit  # what scipy.stats.t.ppf calls, without the second that scipy.stats takes to load
-
-    return float(stdtrit(freedom, (1 + level) / 2))
-
-
-def _p_value(mean: float, error: float, freedom: int) -> float:
-    """Two-sided p value of a mean under the hypothesis that it is 0."""
-    from scipy.special import stdtr
-
-    if error == 0:  # all pairs differ by the same
-        return 1.0 if mean == 0 else 0.0
-    return float(2 * stdtr(freedom, -abs(mean) / error))

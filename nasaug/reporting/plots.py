@@ -1,0 +1,139 @@
+"""Plots as SVG inside a page, of figures that others have worked out.
+
+Their colours are the page's CSS variables, so that one drawing serves light and dark.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any, NamedTuple
+from zlib import crc32
+
+from ..core.files import shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = 8  # --c0 to --c7 of page.css
+_MARKERS = "osD^vPX*"
+_INK, _FAINT = "#010203", "#040506"  # stand in the drawing for the page's colours of text and of grid lines
+_SERIES = [f"#0a0b{i:02x}" for i in range(COLOURS)]
+_SHORT = 26  # characters of a name in a plot
+_SETTINGS = {
+    "svg.fonttype": "none", "svg.hashsalt": "nasaug", "text.parse_math": False, "font.family": "DejaVu Sans",
+    "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+    "grid.color": _FAINT, "grid.linewidth": 0.7, "text.color": _INK, "axes.labelcolor": _INK,
+    "axes.edgecolor": _INK, "xtick.color": _INK, "ytick.color": _INK,
+}  # fmt: skip
+
+
+class Interval(NamedTuple):
+    """A mean, the half width of its interval (None: it has none), and what else a plot shows of it."""
+
+    mean: float
+    half: float | None
+    name: str = ""
+    values: Sequence[float] = ()  # that it is the mean of
+    x: float = 0.0
+
+
+class Line(NamedTuple):
+    """A line through points; lines of one `series` have one colour."""
+
+    series: int
+    xs: Sequence[float]
+    ys: Sequence[float]
+    dashed: bool = False
+
+
+def svg(caption: str, draw: Callable[[Axes], None], height: float = 3.4) -> str:
+    """What `draw` draws as an <svg> named by its caption, with ids that no drawing of another caption has.
+
+    It is 5 x `height` inches, a phone's width, so that its letters are legible there. Equal drawings are equal text.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_SETTINGS), io.BytesIO() as file:
+        figure = Figure(figsize=(5.0, height), layout="constrained")
+        axes = figure.subplots()
+        axes.grid()
+        draw(axes)
+        unnamed = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=unnamed)
+        return _inline(file.getvalue().decode(), caption)
+
+
+def _inline(drawing: str, caption: str) -> str:
+    """Matplotlib's SVG as part of a page: named, in the page's colours, and with ids of its own."""
+    drawing = drawing[drawing.index("<svg") :].rstrip()
+    inner = drawing[drawing.index(">") + 1 :]
+    box = re.search(r'viewBox="([^"]*)"', drawing)[1]
+    prefix = f"p{crc32(shown(caption).encode())}-"
+    inner = re.sub(r"<metadata>.*?</metadata>", "", inner, flags=re.DOTALL)
+    inner = inner.replace("xlink:href", "href")
+    inner = re.sub(r'\bid="', f'id="{prefix}', inner)
+    inner = re.sub(r'(href="|url\()#', rf"\1#{prefix}", inner)
+    for i, colour in enumerate(_SERIES):
+        inner = inner.replace(colour, f"var(--c{i})")
+    inner = inner.replace(_INK, "var(--ink)").replace(_FAINT, "var(--faint)").replace("'DejaVu Sans'", "inherit")
+    name = escape(caption)
+    return f'<svg viewBox="{box}" role="img" aria-label="{name}">\n<title>{name}</title>{inner}'
+
+
+def _look(i: int) -> dict[str, Any]:
+    return {"color": _SERIES[i % COLOURS], "marker": _MARKERS[(i + i // COLOURS) % len(_MARKERS)]}
+
+
+def _short(name: str) -> str:
+    name = shown(" ".join(name.split()))
+    return name if len(name) <= _SHORT else f"{name[: _SHORT - 1]}…"
+
+
+def rows(axes: Axes, intervals: Sequence[Interval], xlabel: str) -> None:
+    """One below the other, by name: mean, interval, and each value as a dot."""
+    for i, row in enumerate(intervals):
+        look = _look(i)
+        axes.plot(row.values, [i + 0.25] * len(row.values), "o", color=look["color"], ms=5, alpha=0.6, mew=0)
+        axes.errorbar(row.mean, i, xerr=row.half, fmt=look["marker"], color=look["color"], ms=7, capsize=4)
+    axes.set_yticks(range(len(intervals)), [_short(row.name) for row in intervals])
+    axes.set_ylim(len(intervals) - 0.5, -0.5)
+    axes.grid(False, axis="y")
+    axes.set_xlabel(xlabel)
+
+
+def curves(axes: Axes, lines: Sequence[Line], ylabel: str) -> None:
+    """Lines over epochs."""
+    for line in lines:
+        marker = "." if len(line.xs) < 12 else ""
+        axes.plot(line.xs, line.ys, "--" if line.dashed else "-", color=_SERIES[line.series % COLOURS], marker=marker)
+    axes.set(xlabel="epoch", ylabel=ylabel)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def against(
+    axes: Axes, intervals: Sequence[Interval], xlabel: str, ylabel: str, x_text: Callable[[float], str]
+) -> None:
+    """Means and intervals over their x, which `x_text` writes; from 0, or by its logarithm where it spans much."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for i, point in enumerate(intervals):
+        look = _look(i)
+        axes.errorbar(
+            point.x, point.mean, yerr=point.half, fmt=look["marker"], color=look["color"], ms=7, capsize=4
+        )
+    xs = [point.x for point in intervals]
+    span = max(xs) / min(xs) if min(xs) > 0 else 1
+    if span > 4:
+        axes.set_xscale("log")
+        axes.set_xlim(min(xs) / span**0.1, max(xs) * span**0.1)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if span < 50 else (1,)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_xlim(left=0, right=1.1 * max(xs) or 1)
+        axes.locator_params(axis="x", nbins=6)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: x_text(x)))
+    axes.set(xlabel=xlabel, ylabel=ylabel)
