@@ -758,7 +758,7 @@ def candidates(bench: Bench, until: float) -> Rows:
     def judge(runtime: Runtime) -> tuple[Job, Net]:
         net = Net(plan.plan(space, space.largest, 10), 1).to(runtime.device)
         scorer = Scorer(data, Classify(10), runtime, sizes.calibration)
-        return lambda: [scorer.correct(scorer.calibrated(net, p), data.val) for p in plans], net
+        return lambda: [scorer.judged(scorer.calibrated(net, p), data.val) for p in plans], net
 
     ours, net = judge(runtime)
     split = data.train.take(sizes.calibration, 0)

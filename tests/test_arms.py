@@ -632,7 +632,7 @@ def test_train_accuracy_is_read_on_clean_training_images():
     trainer = run_to_the_end(trainer_of(Baseline(), data=toy_data(train=128, val=60)))
     row = trainer.history[-1]
     small = trainer.scorer.calibrated(trainer.net, trainer.plan)
-    assert row["train_top1"] == trainer.scorer.top1(small, trainer.scorer.seen)
+    assert row["train_top1"] == trainer.scorer.score(small, trainer.scorer.seen)
     assert len(trainer.scorer.seen) == 60
 
 

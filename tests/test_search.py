@@ -91,7 +91,7 @@ def test_it_ends_with_as_many_candidates_as_asked_for_all_within_every_budget(tm
     turned_away = [row for row in rows if max(row[3].values()) > 0]
     assert turned_away and {(state, value) for state, _, value, _ in turned_away} == {("COMPLETE", 0.0)}
     assert all(set(constraints) == {"macs", "params"} for _, _, _, constraints in rows)
-    assert [c.val_top1 for c in found] == sorted((c.val_top1 for c in found), reverse=True)
+    assert [c.score for c in found] == sorted((c.score for c in found), reverse=True)
 
 
 @every_sampler
@@ -247,7 +247,7 @@ def test_all_samplers_begin_with_the_same_draws_by_size_and_then_go_their_ways(t
 def test_samplers_that_learn_find_better_candidates_than_they_began_with(tmp_path, sampler, monkeypatch):
     monkeypatch.setattr("nasaug.nas.study.EXPLORE", 10**9)  # what the sampler asks for, and nothing else
     search = search_of(tmp_path / "study", sampler=sampler, trials=80, space=SPACES["squeeze"])
-    scores = {c.arch: c.val_top1 for c in run(search)}
+    scores = {c.arch: c.score for c in run(search)}
     first, last = search.judged[:STARTUP], search.judged[-STARTUP:]
     before, after = (sum(scores[arch] for arch in judged) / STARTUP for judged in (first, last))
     assert after > before + 1
@@ -366,13 +366,13 @@ def test_ties_are_ranked_by_macs_and_finalists_by_the_whole_validation_split(tmp
     monkeypatch.setattr(search, "_score", lambda arch, split: 70.0)
     ranked = run(search)
     macs = [c.cost.macs for c in ranked]
-    assert macs == sorted(macs) and {c.full_top1 for c in ranked} == {None}
+    assert macs == sorted(macs) and {c.full_score for c in ranked} == {None}
     monkeypatch.setattr(search, "_score", lambda arch, split: search._cost(arch).macs * (split is whole))
     monkeypatch.setattr("nasaug.nas.study.standard_error", lambda top1, split: 0.0)
     best = search.finalists(ranked, whole)
-    assert [c.full_top1 for c in best] == sorted((c.cost.macs for c in best), reverse=True)
+    assert [c.full_score for c in best] == sorted((c.cost.macs for c in best), reverse=True)
     of = {r: [c.cost.macs for c in ranked if c.arch.values[RESOLUTION] == r] for r in (8, 12, 16)}
-    assert len(best) == 4 and {max(row) for row in of.values()} <= {c.full_top1 for c in best}  # all tie
+    assert len(best) == 4 and {max(row) for row in of.values()} <= {c.full_score for c in best}  # all tie
 
 
 def fake_candidates(*rows):
@@ -434,7 +434,7 @@ def candidates(pairs):
 @given(st.lists(st.tuples(st.integers(1, 8), st.integers(0, 8))))
 @settings(max_examples=200)
 def test_the_front_is_every_candidate_that_no_other_beats(pairs):
-    front = [(c.cost.macs, c.val_top1) for c in pareto(candidates(pairs))]
+    front = [(c.cost.macs, c.score) for c in pareto(candidates(pairs))]
     unbeaten = {
         (m, t) for m, t in pairs if not any((n <= m and u > t) or (n < m and u >= t) for n, u in pairs)
     }
@@ -472,10 +472,10 @@ def test_a_candidate_is_judged_as_the_narrowed_and_calibrated_net(tmp_path):
     for c in ranked:
         small = net.narrow(plan(space, c.arch, 4))
         small.calibrate([x for x, _ in scorer.batches(scorer.calibration, small.plan.resolution)]).eval()
-        assert c.val_top1 == scorer.top1(small, images)
-    assert len({c.val_top1 for c in ranked}) > 1
+        assert c.score == scorer.score(small, images)
+    assert len({c.score for c in ranked}) > 1
     for c in search.finalists(ranked, data.val):
-        assert c.full_top1 == scorer.top1(scorer.calibrated(net, plan(space, c.arch, 4)), data.val)
+        assert c.full_score == scorer.score(scorer.calibrated(net, plan(space, c.arch, 4)), data.val)
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,8 @@ def why(entry: dict, metric: Metric) -> str:
     """One line's part for a policy that is out."""
     rivals = ", ".join(f"{name}: {metric.number(score)}" for name, score in entry["rivals"].items())
     at = f"epoch {entry['epoch']} of {entry['epochs']}, seed {entry['seed']}"
-    return f"pruned at {at}: validation {metric.show(entry[metric.key('val')])}, the others there {rivals or 'have none'}"
+    shown = metric.show(entry[metric.key("val")])
+    return f"pruned at {at}: validation {shown}, the others there {rivals or 'have none'}"
 
 
 def saved(cells: Sequence[Cell], out: dict[Policy, dict]) -> dict[str, float]:

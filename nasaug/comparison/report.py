@@ -192,8 +192,9 @@ _UNKNOWN = "difference low high p p_holm compute per_percent".split()  # where n
 
 
 def _versus(
-    shared: list[tuple[TrainingResult, TrainingResult]], found: stats.Paired | None, p_holm: float | None, known: list[np.ndarray | None]
-) -> dict[str, Any]:
+    shared: list[tuple[TrainingResult, TrainingResult]], found: stats.Paired | None, p_holm: float | None,
+    known: list[np.ndarray | None],
+) -> dict[str, Any]:  # fmt: skip
     if found is None:
         return {"n": 0, "seeds": [], "verdict": NOT_ENOUGH, "bootstrap": []} | dict.fromkeys(_UNKNOWN)
     resampled = []

@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
+
 from ..core.errors import BadInput, unknown
 from .builtin import NAMED, Named
 from .folder import Folder, probe
-from .layout import Listing, find, some
+from .layout import Listing, some
+from .numbers import listing
 from .picture import check_background
 from .record import SPLITS, WORDS, Like, Record, check_train_images, draw, resume
 from .split import MemorySplit, Split, hold_out
@@ -34,6 +37,9 @@ class DataConfig:
 
     name: str = "fashion-mnist"
     """fashion-mnist, cifar10, cifar100, imagenet, digits, or the path of an image folder."""
+    targets: str = ""
+    """A CSV in or beside the image folder, with a number (column `value`) for each image (column `file`); empty:
+    labels.csv where the folder has that and no class folders, else the classes that its folders are."""
     val_images: int = 5000
     """Validation images, held out of the training split; at most a tenth of it."""
     train_images: int = 0
@@ -52,6 +58,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_background(self.background)
+        if self.targets and self.name in NAMED:
+            rule = f"is of image folders, and {self.name} has classes of its own"
+            raise BadInput(f"data.targets = {self.targets} {rule}; leave it out, or give an image folder by its path")
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise BadInput(f"data.{name} = {getattr(self, name)} is too small: give at least {least}")
@@ -65,6 +74,12 @@ class Info:
     classes: int
     size: int
     streamed: bool
+    targets: str = "classes"
+    """What there is to learn: "classes", or "numbers", of which each image has one."""
+
+    @property
+    def told(self) -> str:
+        return f"{self.classes} classes" if self.targets == "classes" else "a number an image"
 
 
 class Data:
@@ -72,7 +87,8 @@ class Data:
 
     Attributes:
         name: as in the recipe.
-        classes: their names, by label.
+        classes: their names, by label; of numbers the name of their column.
+        targets: "classes" or "numbers", of which a split's labels are.
         size: px, square; the largest resolution served.
         flip: whether a mirrored image keeps its class.
         streamed: whether training batches are random crops already.
@@ -90,6 +106,7 @@ class Data:
         self.notes = notes
         self.record = record or _whole_record(name, classes, {"train": train, "val": val, "test": test})
         self.train, self.val, self._test = train, val, test
+        self.targets = "classes" if train.labels.dtype == torch.int64 else "numbers"
         self._finished = False
         self.streamed = not isinstance(train, MemorySplit)
         self.size = train.size
@@ -123,11 +140,18 @@ class Data:
             return _digest((self.classes, self.streamed), self.val)
         return _digest((self.record.key("val"), self.streamed))
 
+    @property
+    def info(self) -> Info:
+        return Info(self.name, len(self.classes), self.size, self.streamed, self.targets)
+
     def told(self) -> str:
         """What the data are, in a line, with a line more for each thing that a user should know of them."""
         counts = {"training": self.train, "validation": self.val, "test": self._test}
         images = ", ".join(f"{len(split):,} {what}" for what, split in counts.items())
-        line = f"data {self.name}: {len(self.classes)} classes ({some(self.classes)}); {images} images"
+        what = f"{len(self.classes)} classes ({some(self.classes)})"
+        if self.targets == "numbers":
+            what = f"numbers from {self.train.labels.min().item():.4g} to {self.train.labels.max().item():.4g}"
+        line = f"data {self.name}: {what}; {images} images"
         return "\n  ".join((line, *self.notes))
 
 
@@ -156,7 +180,8 @@ def describe(config: DataConfig) -> Info:
     if known:
         return Info(config.name, known.classes, known.size, known.streamed)
     folder = _folder(config)
-    return Info(config.name, len(folder.listing.classes), folder.size, folder.mode is None)
+    targets = "classes" if folder.listing.values is None else "numbers"
+    return Info(config.name, len(folder.listing.classes), folder.size, folder.mode is None, targets)
 
 
 def load(config: DataConfig, *, size: int | None = None, begun: Record | None = None, like: Like | None = None) -> Data:
@@ -209,7 +234,8 @@ def _folder(config: DataConfig, size: int | None = None) -> Folder:
     path = known.folder() if known else os.path.expanduser(config.name)
     size = size or (known.size if known else None)
     if os.path.isdir(path):
-        return probe(find(path), 0 if known else config.memory_mb * 10**6, size, config.keep_decoded, config.background)
+        found = listing(path, config.targets)
+        return probe(found, 0 if known else config.memory_mb * 10**6, size, config.keep_decoded, config.background)
     if os.path.lexists(path):
         raise BadInput(f"{path!r} is no folder: give the path of an image folder, or one of {', '.join(NAMED)}")
     if os.sep in config.name:

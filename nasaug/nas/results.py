@@ -46,7 +46,8 @@ def write_results(
             f"{ranks['tau']:+.2f} (p = {ranks['p']:.2g})"
         )
     return {
-        "found": found.name, metric.key("val"): best.full_score, **metric.told, **best.cost._asdict(), "candidates": len(ranked),
+        "found": found.name, metric.key("val"): best.full_score, **metric.told, **best.cost._asdict(),
+        "candidates": len(ranked),
         "finalists": [_row(space, c, metric) for c in finalists], "ranks": ranks, "search_seconds": round(seconds, 1),
         "budget": search.budget.limits, "data": recipe.data.name, "seed": recipe.seed,
     }  # fmt: skip
@@ -76,7 +77,7 @@ def _row(space: Space, c: Candidate, metric: Metric) -> dict:
 
 
 def table(space: Space, finalists: list[Candidate], metric: Metric) -> str:
-    """The best few for people: the validation score after their own short training, on the whole split and as scored."""
+    """The best few for people: the validation score after their own training, on the whole split and as scored."""
     rows = [("arch", "trained", f"val {metric.label}", "scored", "MACs", "params", "SRAM", "flash", "px")]
     for c in finalists:
         scores = ("-" if x is None else metric.show(x) for x in (c.trained_score, c.full_score, c.score))

@@ -376,7 +376,8 @@ class Pruning:
             kept = selection.masks(trainer.net)
             trainer.optimizer.register_step_post_hook(lambda *_: selection.apply_masks(trainer.net, kept))
         metric = self.scorer.task.metric
-        per_step = announce(trainer, title, f"{describe(cost(plan))}, validation {metric.label} {metric.show(before)} before")
+        shown = f"validation {metric.label} {metric.show(before)} before"
+        per_step = announce(trainer, title, f"{describe(cost(plan))}, {shown}")
         if announced:
             self._announce_all(i, job, per_step)
         carry_out(trainer, self.run, title)
@@ -440,7 +441,8 @@ class Pruning:
         net = load_net(run.path / TUNED).to(self.runtime.device)
         name, total, zeros = setting.name(self.found), cost(net.plan), selection.sparsity(net)
         others = _of_other_splits(self.found, "", self.recipe, data)
-        save_net(run.path / MODEL, net, **preprocessing(data), **self.scorer.task.facts, val_key=SEVERAL if others else data.val_key)
+        known = {**preprocessing(data), **self.scorer.task.facts}
+        save_net(run.path / MODEL, net, **known, val_key=SEVERAL if others else data.val_key)
         # zeros that a later training need not keep are none for it
         pruned = self._pruned(net.plan, 1.0)
         facts = {"data": self.recipe.data.name, "pruned_from": self.found.name, "pruned": pruned}
@@ -451,7 +453,7 @@ class Pruning:
         more = {
             "asked": asdict(setting), "sparsity": zeros, "start": self._start(),
             "steps": [{key: value for key, value in row.items() if key != "history"} for row in rows],
-            **preprocessing(data), **self.scorer.task.facts,
+            **known,
         }  # fmt: skip
         result = TrainingResult(
             arm=self.recipe.arm, method=self.recipe.method, arch=name, data=data.name, data_key=data.key,

@@ -22,8 +22,8 @@ SPREAD = (math.pi / 2 - 1) ** 0.5  # the standard deviation of a normal error's 
 @register
 @dataclass(frozen=True, slots=True)
 class Regress:
-    """The network gives (number - mean) / std, of the training images. The loss is hard x smooth L1 + soft x the same to
-    the teacher's output, where there is one; the temperature is of probabilities and changes nothing."""
+    """The network gives (number - mean) / std, of the training images. The loss is hard x smooth L1 + soft x the same
+    to the teacher's output, where there is one; the temperature is of probabilities and changes nothing."""
 
     name: ClassVar[str] = "regress"
     targets: ClassVar[str] = "numbers"

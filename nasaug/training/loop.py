@@ -261,8 +261,9 @@ class Trainer:
             self.best_score = val
             self.best = {name: t.detach().clone() for name, t in small.state_dict().items()}
         row = {
-            "epoch": math.ceil(self.step / self.length.steps_per_epoch), "step": self.step, metric.key("val"): val, **seen,
-            "train_macs": self.macs, "seconds": round(self.seconds, 3), **{f"loss_{k}": v for k, v in losses.items()},
+            "epoch": math.ceil(self.step / self.length.steps_per_epoch), "step": self.step, metric.key("val"): val,
+            **seen, "train_macs": self.macs, "seconds": round(self.seconds, 3),
+            **{f"loss_{k}": v for k, v in losses.items()},
         }  # fmt: skip
         if self.drives:
             row |= {"magnitude": self.magnitude, "mean_magnitude": self.magnitudes / max(1, self.step)}
