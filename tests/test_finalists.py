@@ -16,9 +16,10 @@ from nasaug.nas.study import Candidate
 from nasaug.nets import store
 from nasaug.nets.net import Net
 from nasaug.rundirs.folder import RunDir
+from nasaug.tasks import Classify
 from nasaug.training.recipe import Recipe, SearchConfig
 
-SPACE = SPACES["squeeze"]
+SPACE, METRIC = SPACES["squeeze"], Classify.metric
 BATCH = 16
 MACS = (100, 300)
 
@@ -108,8 +109,8 @@ def test_the_supernets_ranking_of_the_finalists_is_told_as_kendalls_tau():
     def judged(*pairs):
         return [Candidate(SPACE.largest, cost_of(SPACE, SPACE.largest, 4), 0.0, *pair) for pair in pairs]
 
-    agreed = agreement(judged((80, 85), (81, 86), (82, 87), (83, 88)))
+    agreed = agreement(judged((80, 85), (81, 86), (82, 87), (83, 88)), METRIC)
     assert agreed == {"n": 4, "tau": 1.0, "p": pytest.approx(2 / 24)}
-    assert agreement(judged((80, 88), (81, 87), (82, 86)))["tau"] == -1.0
-    assert agreement(judged((80, 88), (81, 87), (82, None))) is None
-    assert agreement(judged((80, 88), (80, 87), (80, 86))) is None
+    assert agreement(judged((80, 88), (81, 87), (82, 86)), METRIC)["tau"] == -1.0
+    assert agreement(judged((80, 88), (81, 87), (82, None)), METRIC) is None
+    assert agreement(judged((80, 88), (80, 87), (80, 86)), METRIC) is None

@@ -688,7 +688,7 @@ def test_the_product_is_the_narrowed_base_of_the_epoch_that_was_best_on_validati
     trainer = trainer_of(NetAug(), training=Training(epochs=3, batch=16, lr=0.05))
     scores, kept, judge = iter([10.0, 30.0, 30.0]), [], trainer.scorer.score
     val = trainer.data.val
-    monkeypatch.setattr(trainer.scorer, "top1", lambda net, split: next(scores) if split is val else judge(net, split))
+    monkeypatch.setattr(trainer.scorer, "score", lambda net, split: next(scores) if split is val else judge(net, split))
 
     def on_epoch(row):
         kept.append(trainer.scorer.calibrated(trainer.net, trainer.plan).state_dict())

@@ -75,7 +75,7 @@ class PlayOff:
             f"{len(finalists)} finalists, each trained for {length.steps} steps from the supernet's weights, "
             f"{format_quantity(len(finalists) * length.macs, 'macs')} MACs in all"
         )
-        metric = self.search.metric
+        metric = self.search.scorer.task.metric
         begun = begun_with(run) or {"format": FORMAT, "candidates": len(self.search.scores), metric.name: {}}
         files.write_json(run.path / FILE, begun)
         known = begun[metric.name]
@@ -92,7 +92,7 @@ class PlayOff:
 
     def _train(self, c: Candidate, length: Length, run: RunDir, title: str, name: str) -> float:
         """The validation score of one finalist at the end of its training; the worst where that diverged."""
-        space, classes, metric = self.search.space, self.search.scorer.task.head, self.search.metric
+        space, classes, metric = self.search.space, self.search.scorer.task.head, self.search.scorer.task.metric
         base = Base(plan(space, c.arch, classes), space, c.arch)
         job = make_job(
             self.recipe, Baseline(), base, images=len(self.data.train), runtime=self.runtime, inherit=self.supernet

@@ -311,7 +311,7 @@ def pareto(candidates: list[Candidate], metric: Metric) -> list[Candidate]:
 def plot_pareto(
     path: Path, candidates: list[Candidate], budget: Budget, found: Candidate, metric: Metric
 ) -> None:  # fmt: skip
-    """The validation score against MACs of every candidate, the front drawn through, the found one starred, as a PNG."""
+    """The validation score against MACs of every candidate, the front drawn through, the found one starred: a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -20,9 +20,10 @@ from nasaug.comparison.cells import Cell, Watch
 from nasaug.comparison.pruners import Pruning
 from nasaug.config.schedule import Constant, Curve, Linear, Schedule
 from nasaug.rundirs.folder import RunDir
+from nasaug.tasks import Classify
 from nasaug.training.recipe import Recipe
 
-RUN = Path("runs/sweep-1")
+RUN, METRIC = Path("runs/sweep-1"), Classify.metric
 SWEEP = ("sweep", *QUICK, "--arch", "mobilenetv2", "--sizes", "0.02M,0.1M", "--set", "epochs=1", "--jobs", "2")
 ONE_SIZE = ("sweep", *QUICK, "--sizes", "0.02M", "--policies", "0,9,14", "--jobs", "2")
 
@@ -113,21 +114,21 @@ def test_a_curve_that_is_there_is_found_and_told_from_a_constant():
             policies[str(magnitude)] = {"seeds": [0, 1], "val_top1": {"values": values}}
         return {"macs": macs, "policies": policies}
 
-    curve = swept.fit([row(1e5, 0), row(3e5, 4), row(1e6, 9), row(3e6, 14)])
+    curve = swept.fit([row(1e5, 0), row(3e5, 4), row(1e6, 9), row(3e6, 14)], METRIC)
     assert "not enough seeds (5) to tell it from a constant" in swept.verdict(curve)  # two
     assert "it differs from a constant" in swept.verdict(curve | {"seeds": 5})
     assert curve["distinct"] and 8 < curve["slope"] < 11 and curve["p"] < 1e-3
-    flat = swept.fit([row(1e5, 4), row(3e5, 9), row(1e6, 9), row(3e6, 4)])
+    flat = swept.fit([row(1e5, 4), row(3e5, 9), row(1e6, 9), row(3e6, 4)], METRIC)
     assert "cannot be told from" in swept.verdict(flat | {"seeds": 5})
     assert not flat["distinct"] and abs(flat["slope"]) < 1
-    alike = swept.fit([row(1e5, 9), row(3e5, 9), row(1e6, 9)])
+    alike = swept.fit([row(1e5, 9), row(3e5, 9), row(1e6, 9)], METRIC)
     assert not alike["distinct"] and (alike["slope"], alike["intercept"], alike["low"], alike["high"]) == (0, 9, 9, 9)
     assert all(math.isfinite(alike[key]) for key in ("p", "slope_half", "constant"))
     rows = [row(1e5, 0), row(3e5, 4), row(1e6, 9)]
     for cell in rows[0]["policies"].values():
         cell["seeds"], cell["val_top1"]["values"] = [0], cell["val_top1"]["values"][:1]
-    assert swept.fit(rows)["seeds"] == 1  # as many as all sizes have
-    assert swept.fit([row(1e5, 4)]) is None
+    assert swept.fit(rows, METRIC)["seeds"] == 1  # as many as all sizes have
+    assert swept.fit([row(1e5, 4)], METRIC) is None
 
 
 def test_a_constant_is_one_however_it_is_written_and_a_tie_goes_to_the_lowest():
@@ -140,9 +141,9 @@ def test_a_constant_is_one_however_it_is_written_and_a_tie_goes_to_the_lowest():
         return {"macs": macs, "policies": cells}
 
     both = [row(macs, {"4": 55.0, "1e1": 60.0, "0.0": 50.0}) for macs in (1e5, 1e6)]
-    assert swept.fit(both)["constant"] == 10.0
+    assert swept.fit(both, METRIC)["constant"] == 10.0
     for order in (("9", "4", "0"), ("0", "4", "9")):
-        assert swept.fit([row(macs, dict.fromkeys(order, 50.0)) for macs in (1e5, 1e6)])["constant"] == 0.0
+        assert swept.fit([row(macs, dict.fromkeys(order, 50.0)) for macs in (1e5, 1e6)], METRIC)["constant"] == 0.0
 
 
 def test_the_best_policy_is_judged_and_compared_by_the_seeds_that_are_shared():
@@ -268,8 +269,10 @@ def log(cell, top1s):
 
 def finish(cell, top1s):
     log(cell, top1s)
-    result = {"val": rows_of(top1s), "val_top1": float(max(top1s)), "seconds": float(len(top1s))}
-    RunDir(cell.path).finish(result)
+    said = {"arm": cell.arm, "seed": cell.seed, "method": "baseline", "arch": "a", "data": "d", "data_key": "k"}
+    counts = {"macs": 1, "params": 1, "test_images": 1, "epochs": len(top1s), "train_macs": 1.0, "device": "CPU"}
+    scores = {"val": rows_of(top1s), "val_top1": float(max(top1s)), "test_top1": 0.0, "seconds": float(len(top1s))}
+    RunDir(cell.path).finish(said | counts | scores)
 
 
 def below(points):
@@ -285,7 +288,7 @@ def raced(empty_folder, monkeypatch):
 
     def make(pruner, seeds=2):
         made = [cell_of(policy, seed) for seed in range(seeds) for policy in ("0", "4", "9")]
-        return Pruning(pruner, made, Path("."))
+        return Pruning(pruner, made, Path("."), METRIC)
 
     return make
 
@@ -368,12 +371,13 @@ def test_a_pruned_policy_is_neither_best_nor_on_the_curve_but_shown(empty_folder
 
     rows = [row(1e5, 0), row(1e6, 9), row(3e6, 9)]
     assert [row["best"]["policy"] for row in rows] == ["0", "9", "9"]
-    assert len(swept.fit(rows)["points"]) == 6
+    assert len(swept.fit(rows, METRIC)["points"]) == 6
     alone = {"9": rows[0]["policies"]["9"], "14": rows[0]["policies"]["14"]}
-    assert swept.fit([rows[1], rows[0] | {"policies": alone}])["points"] == [(6.0, 9.0)] * 2 + [(5.0, 9.0)] * 2
+    assert swept.fit([rows[1], rows[0] | {"policies": alone}], METRIC)["points"] == [(6.0, 9.0)] * 2 + [(5.0, 9.0)] * 2
     pruned = {"pruner": "median", "policies": 3, "cells": 6, "of": 18, "seconds": 90.0}
-    summary = {"rows": rows, "policies": ["0", "9", "14"], "curves": {"baseline": swept.fit(rows)}, "pruned": pruned}
-    told = swept.table(summary)
+    curves = {"baseline": swept.fit(rows, METRIC)}
+    summary = {"rows": rows, "policies": ["0", "9", "14"], "curves": curves, "pruned": pruned}
+    told = swept.table(summary, METRIC)
     assert told.count("99.25 pruned") == 3 and "6 of 18 trainings were left out or cut short" in told
     swept.plot(Path("sweep.png"), summary)
 
@@ -458,10 +462,10 @@ def test_a_method_of_which_nothing_is_there_and_one_with_a_slash_in_its_name_can
         cells = {str(m): {"seeds": [0, 1], "val_top1": {"values": v, "mean": v[0]}} for m, v in tops.items()}
         line = {"method": odd, "size": f"net-{macs:g}", "macs": macs, "policies": cells}
         rows.append(line | {"best": {"policy": str(best)}})
-    curves = {"baseline": None, odd: swept.fit(rows)}
+    curves = {"baseline": None, odd: swept.fit(rows, METRIC)}
     summary = {"rows": rows, "curves": curves, "policies": ["0", "4", "9"], "data": "d", "data_key": "k"}
-    swept.write(tmp_path, summary, [])
+    swept.write(tmp_path, summary, [], METRIC)
     there = {"curve-distill_source=runs_x.json", "sweep.json", "sweep.png", "sweep.csv"}
     assert {path.name for path in tmp_path.iterdir()} == there
-    swept.write(tmp_path, summary | {"curves": curves | {"distill_source=runs:x": curves[odd]}}, [])
+    swept.write(tmp_path, summary | {"curves": curves | {"distill_source=runs:x": curves[odd]}}, [], METRIC)
     assert len(set(tmp_path.glob("curve-distill_source=runs_x-*.json"))) == 2
