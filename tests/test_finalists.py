@@ -81,7 +81,8 @@ def test_one_that_diverges_comes_last_and_where_all_do_they_stay_as_they_are(tmp
     store.save_net(path, Net(plan(SPACE, SPACE.largest, 4), seed=1))
     last, given = play_off(1e8, path=path), finalists(SPACE.smallest, SPACE.largest)
     with RunDir.create("search", last.recipe, tmp_path / "run") as run:
-        assert [(c.arch, c.trained_score) for c in last.decide(given, run)] == [(SPACE.largest, 70), (SPACE.smallest, 0)]
+        decided = [(c.arch, c.trained_score) for c in last.decide(given, run)]
+        assert decided == [(SPACE.largest, 70), (SPACE.smallest, 0)]
     left.clear()
     with RunDir.create("search", last.recipe, tmp_path / "other") as run:
         assert last.decide(given, run) == given

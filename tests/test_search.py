@@ -62,7 +62,8 @@ def search_of(storage, *, sampler="tpe", trials=30, budget=MEDIUM, space=SPACE, 
     net = SimpleNamespace(plan=plan(space, space.largest, 10))
     config = SearchConfig(trials=trials, sampler=sampler, finalists=4)
     url = f"sqlite:///{storage}" if storage.suffix else f"journal:{storage}"
-    search = MadeUp(net, space, budget, config, None, range(IMAGES), url, seed, timeout)
+    scorer = SimpleNamespace(task=Classify(10))
+    search = MadeUp(net, space, budget, config, scorer, range(IMAGES), url, seed, timeout)
     search.judged = []
     return search
 

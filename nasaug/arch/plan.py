@@ -381,11 +381,21 @@ def plan(space: Space, arch: Arch, classes: Outputs) -> Plan:
             block = lowered[key] = lower(_spec(rule, values, channels, space.divisor), channels, *size)
         blocks.append(block)
         channels, size = block.out, block.out_size
+    if isinstance(classes, Head):
+        _check_names(end, blocks)
     for spec in end.specs:
         block = lower(spec, channels, *size)
         blocks.append(block)
         channels, size = block.out, block.out_size
     return Plan(tuple(blocks), resolution, classes)
+
+
+def _check_names(head: Head, blocks: list[Block]) -> None:
+    """Raises ValueError where a block of a task's head has the name of one of the space's: parameters go by names."""
+    taken = {block.name for block in blocks} | {block.name.partition(".")[0] for block in blocks}
+    for spec in head.specs:
+        if spec.name in taken:
+            raise ValueError(f"a head's block is named {spec.name}, as one of the network's is; give it another name")
 
 
 def _spec(rule: Rule, values: tuple, channels: int, divisor: int) -> Spec:
