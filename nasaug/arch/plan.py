@@ -249,6 +249,11 @@ class Plan:
         return self.blocks[-len(end_of(self.classes).specs) :]
 
     @property
+    def body(self) -> tuple[Block, ...]:
+        """All others."""
+        return self.blocks[: -len(end_of(self.classes).specs)]
+
+    @property
     def layers(self) -> Iterator[Layer]:
         for block in self.blocks:
             yield from block.all_layers
@@ -277,7 +282,7 @@ class Plan:
     def of_classes(self, classes: Outputs) -> Plan:
         """The same network with another number of outputs, or another end."""
         old, new = end_of(self.classes), end_of(classes)
-        body, head = [block.spec for block in self.blocks[: -len(old.specs)]], new.specs
+        body, head = [block.spec for block in self.body], new.specs
         if isinstance(classes, int) and isinstance(self.classes, int):
             head = (self.head[0].spec._replace(width=classes),)
         if old.pooled and not new.pooled:

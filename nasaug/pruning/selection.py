@@ -47,7 +47,7 @@ def sizes(plan: Plan) -> dict[Size, tuple[str, ...]]:
 def with_sizes(plan: Plan, counts: Mapping[Size, int]) -> Plan:
     """The plan with other numbers of channels; a stream's width is that of every block that adds to it."""
     specs, stream = [], 3
-    for block in plan.blocks[: -len(plan.head)]:
+    for block in plan.body:
         spec = block.spec
         if spec.width and spec.shortcut != "identity":
             stream = counts.get((spec.name, "width"), spec.width)

@@ -117,9 +117,10 @@ def test_a_net_changes_its_head_and_keeps_the_rest():
     assert other == plan(SPACE, SPACE.largest, HEAD) and other.of_classes(4).of_classes(HEAD) == other
     net = Net(usual, 1)
     fresh = net.with_fresh_classifier(HEAD, 2)
+    theirs = fresh.state_dict()
+    kept = {name: t for name, t in net.state_dict().items() if not name.startswith(("classifier.", "mix."))}
+    assert kept and all(torch.equal(t, theirs[name]) for name, t in kept.items())
     assert fresh.plan == other and fresh(torch.randn(2, 3, other.resolution, other.resolution)).shape == (2, 6)
-    kept = {name: t for name, t in net.state_dict().items() if not name.startswith("classifier.")}
-    assert kept and all(torch.equal(t, fresh.state_dict()[name]) for name, t in kept.items())
 
 
 @pytest.mark.parametrize("head", [{"blocks": 99, "pooled": True}, {"blocks": 1}, 3, {"blocks": 0, "pooled": False}])
@@ -131,7 +132,7 @@ def test_a_head_in_a_file_that_is_none_is_refused(head):
 
 def test_wider_nets_have_the_head_too_and_slices_of_it_run():
     base = plan(SPACE, SPACE.smallest, HEAD)
-    space, arch = around(base, Ladders())
+    space, arch = around(base, Ladders((1.0, 1.8), (1.0, 1.6)))
     big = plan(space, space.largest, HEAD)
     assert plan(space, arch, HEAD) == base and big.holds(base) and cost(big).macs > cost(base).macs
     net, x = Net(big).train(), torch.randn(4, 3, base.resolution, base.resolution)
