@@ -31,7 +31,8 @@ def test_a_result_of_before_is_read_and_written_as_it_was(tmp_path):
 
 
 def test_what_older_versions_left_out_is_not_there(tmp_path):
-    least = {k: v for k, v in BEFORE.items() if k not in ("arm", "init", "peak", "flash", "train_top1", "peak_memory", "val")}
+    left_out = ("arm", "init", "peak", "flash", "train_top1", "peak_memory", "val")
+    least = {k: v for k, v in BEFORE.items() if k not in left_out}
     result = TrainingResult.from_json(least, tmp_path)
     assert result.arm == "netaug" and result.history == () and result.command is None
     assert result.train_score is result.peak_memory is result.init is result.peak is None
@@ -51,7 +52,8 @@ def test_another_metric_is_named_in_the_file(tmp_path):
     [
         ({"test_top1": None}, "test_top1 is None, not what a training run writes; run it again"),
         ({"val_top1": "70"}, "val_top1 is '70', not what"), ({"macs": 1.5}, "macs is 1.5, not"),
-        ({"seed": True}, "seed is True, not"), ({"val_mae": 1.0, "test_mae": 1.0}, "has no test score: no training run"),
+        ({"seed": True}, "seed is True, not"),
+        ({"val_mae": 1.0, "test_mae": 1.0}, "has no test score: no training run"),
         ({"metric": {"name": 3}}, "has no test score: no training run"),
     ],
 )  # fmt: skip
