@@ -153,7 +153,7 @@ def test_the_best_policy_is_judged_and_compared_by_the_seeds_that_are_shared():
 
     four, nine = cell([0, 1, 2], [50, 61, 51], [40.0, 42.0, 47.0]), cell([1], [60], [50.0])
     plain = cell([0, 1, 2], [40, 40, 40], [39.0, 39.0, 39.0])
-    best = swept._best({"9": nine, "4": four, "0.0": plain})
+    best = swept._best({"9": nine, "4": four, "0.0": plain}, METRIC)
     assert best["policy"] == "4"
     over = best["over_none"]
     assert over["difference"] == 4.0
