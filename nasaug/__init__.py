@@ -1,23 +1,57 @@
-"""nasaug: find the best tiny network under a budget, then train it inside wider ones."""
+"""nasaug: find the best tiny network under a budget, then train it inside wider ones.
+
+    import nasaug
+
+    found = nasaug.search(mac_budget="25M", data="photos/")
+    result = nasaug.train(found, method="netaug")
+    nasaug.load(result.run).predict(["mine.jpg"])
+
+Everything is loaded when it is first used.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from .arch.archfile import ArchFile as ArchFile
+    from .arch.cost import Budget as Budget
+    from .arch.cost import Cost as Cost
+    from .arch.measure import cost as cost
+    from .arch.plan import Plan as Plan
+    from .arch.space import Arch as Arch
+    from .arch.space import Space as Space
+    from .comparison.compare import compare as compare
+    from .comparison.sweep import sweep as sweep
+    from .core.errors import BadInput as BadInput
+    from .core.errors import RunFault as RunFault
+    from .core.signals import Stopped as Stopped
+    from .deployment.predict import load as load
+    from .nas.search import search as search
+    from .nets.fold import fold as fold
+    from .pruning.prune import prune as prune
+    from .training.recipe import Recipe as Recipe
+    from .training.train import train as train
 
-    from .nets.net import Net
-
-__all__ = ["load"]
 __version__ = "0.1.0"
 
+_FROM = {
+    "search": "nas.search", "train": "training.train", "compare": "comparison.compare", "sweep": "comparison.sweep",
+    "prune": "pruning.prune", "cost": "arch.measure", "load": "deployment.predict", "fold": "nets.fold",
+    "Space": "arch.space", "Arch": "arch.space", "Plan": "arch.plan", "Budget": "arch.cost", "Cost": "arch.cost",
+    "ArchFile": "arch.archfile", "Recipe": "training.recipe", "BadInput": "core.errors", "RunFault": "core.errors",
+    "Stopped": "core.signals",
+}  # fmt: skip
+__all__ = [*_FROM]
 
-def load(run: str | Path) -> Net:
-    """The trained net of a run's folder (or of its model.safetensors), in evaluation mode: an ordinary nn.Module,
-    images [N, 3, H, W] to logits [N, classes]. Raises BadInput where there is none.
 
-    `nasaug.nets.fold.fold` makes one of torch's own layers of it."""
-    from .nets.store import load  # not above: it loads torch, which much of nasaug does without
+def __getattr__(name: str) -> Any:
+    if name not in _FROM:
+        raise AttributeError(f"module 'nasaug' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_FROM[name]}", __name__), name)
+    return value
 
-    return load(run)
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

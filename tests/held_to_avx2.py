@@ -11,7 +11,11 @@ from pathlib import Path
 
 from nasaug.kernels import build
 
-FILES = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("kernels", "kernel_choice", "net")]
+NAMES = (
+    "kernels/test_kernels", "kernels/test_kernel_blocks", "kernels/test_kernel_choice",
+    "nets/test_net", "nets/test_gradients", "nets/test_permutation",
+)  # fmt: skip
+FILES = [str(Path(__file__).with_name(f"{name}.py")) for name in NAMES]
 
 
 def main() -> None:

@@ -1,18 +1,20 @@
-"""Imports point one way, and what a room must not know it does not import (DESIGN: the rooms)."""
+"""Imports point one way, no room imports what it must not know (DESIGN: the rooms), and tests mirror the rooms."""
 
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parent.parent / "nasaug"
+TESTS = Path(__file__).resolve().parent
+PACKAGE = TESTS.parent / "nasaug"
 PURE = "core config rundirs arch".split()
 NETWORKS = "kernels nets".split()
 LEARNING = "augment data tasks methods training".split()
 SHARED = "pool reporting".split()
-APPS = "nas pruning comparison".split()  # none knows another
+APPS = "nas pruning comparison deployment".split()  # none knows another
 ORDER = [*PURE, *NETWORKS, *LEARNING, *SHARED, *APPS, "cli", "__main__"]
 MUST_NOT_KNOW = {
     "arch": {"rundirs"},
@@ -39,6 +41,7 @@ MODULES_MUST_NOT_KNOW = {
 SLOW = "torch torchvision optuna scipy matplotlib pydantic rich jinja2 tomli_w".split()
 
 modules = sorted(PACKAGE.rglob("*.py"))
+tests = sorted(TESTS.rglob("test_*.py"))
 
 
 def room_of(path):
@@ -167,3 +170,23 @@ print(cores() >= 1, len(stop_signals()), open_runtime("cpu").peak_memory())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "True 2 None\n", done.stderr
+
+
+def test_tests_lie_in_the_room_that_they_test():
+    """At the top are those of the whole tree, in `full` those that take long, in `support` what they all share."""
+    assert {path.name for path in TESTS.iterdir() if path.is_dir()} - {"full", "support", "__pycache__"} <= set(rooms)
+    assert [path for path in tests if path.parent.name == "support"] == []
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """Without packages pytest could import only one of them."""
+    assert [name for name, count in Counter(path.name for path in tests).items() if count > 1] == []
+
+
+def test_tests_share_helpers_by_support_and_import_no_other_test():
+    found = {path.stem for path in tests} | {"conftest", "tests"}
+    for path in TESTS.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or "."] if isinstance(node, ast.ImportFrom) else []
+            assert not {part for name in names for part in name.split(".")} & found, (path, names)

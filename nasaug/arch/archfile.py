@@ -122,9 +122,10 @@ def read(name: str, *, resolution: int | None = None, classes: Outputs | None = 
     Where not told, a file keeps the resolution that it was found at and a named architecture takes its own.
     Raises BadInput for a file that is missing or broken, an unknown name and impossible sizes."""
     if resolution is not None and not SMALLEST <= resolution <= LARGEST:
-        raise BadInput(f"--resolution {resolution} must be {SMALLEST} to {LARGEST} px")
+        rule = f"must be {SMALLEST} to {LARGEST} px"
+        raise BadInput.of(argument="resolution", value=resolution, rule=rule)
     if isinstance(classes, int) and classes < 1:
-        raise BadInput(f"--classes {classes} must be at least 1")
+        raise BadInput.of(argument="classes", value=classes, rule="must be at least 1")
     if is_path(name):
         found = _read(Path(name))
     else:

@@ -33,8 +33,8 @@ class Cost(NamedTuple):
 
 LABELS = {"macs": "MACs", "params": "parameters", "peak": "peak SRAM", "flash": "flash"}
 UNITS = {"macs": "macs", "params": "params", "peak": "bytes", "flash": "bytes"}
-OPTIONS = {
-    "macs": "--mac-budget", "params": "--param-budget", "peak": "--sram-budget", "flash": "--flash-budget",
+ARGUMENTS = {
+    "macs": "mac_budget", "params": "param_budget", "peak": "sram_budget", "flash": "flash_budget",
 }  # fmt: skip
 
 
@@ -103,16 +103,9 @@ class Budget:
 
     @classmethod
     def parse(cls, **texts: str | None) -> Budget:
-        """Budget.parse(macs="25M", peak="320KB"). Raises BadInput, naming the option, for anything else."""
-        limits = {}
-        for key, text in texts.items():
-            if text is None:
-                continue
-            try:
-                limits[key] = round(parse_quantity(text, UNITS[key]))
-            except BadInput as error:
-                raise BadInput(f"{OPTIONS[key]} {text}: {error}") from None
-        return cls(**limits)
+        """Budget.parse(macs="25M", peak="320KB"). Raises BadInput about `mac_budget` and so on for anything else."""
+        given = {key: text for key, text in texts.items() if text is not None}
+        return cls(**{key: round(parse_quantity(text, UNITS[key], ARGUMENTS[key])) for key, text in given.items()})
 
     @property
     def limits(self) -> dict[str, int]:
@@ -356,13 +349,15 @@ def reach(space: Space, budget: Budget, classes: Outputs, samples: int = 2000) -
     smallest = cost_of(space, space.smallest, classes)
     over = [key for key, share in budget.excess(smallest).items() if share > 0]
     if over:
-        asked = " ".join(f"{OPTIONS[key]} {format_quantity(getattr(budget, key), UNITS[key])}" for key in over)
+        asked = {ARGUMENTS[key]: format_quantity(getattr(budget, key), UNITS[key]) for key in over}
         has = ", ".join(f"{format_quantity(getattr(smallest, key), UNITS[key])} {LABELS[key]}" for key in over)
         least = ", ".join(str(getattr(smallest, key)) for key in over)
+        rule = f"is impossible in space {space.name}: its smallest architecture has {has}"
+        remedy = f"ask for at least {least}, or take another @space"
         raise BadInput(
-            f"{asked} is impossible in space {space.name}: its smallest architecture has {has}; ask for at least "
-            f"{least}, or take another --space"
-        )
+            f"{', '.join(f'@{name}' for name in asked)} {rule}; {remedy}", field=next(iter(asked)),
+            value=budget.limits[over[0]], rule=rule, remedy=remedy.replace("@", ""), arguments={**asked, "space": None},
+        )  # fmt: skip
     middle = Arch(space.name, tuple(a.choices[len(a.choices) // 2] for a in space.axes))
     rng = Random("reach")
     within = sum(budget.holds(cost_of(space, space.sample(rng), classes)) for _ in range(samples))

@@ -84,7 +84,7 @@ class _Builder:
         )  # fmt: skip
 
 
-# what a network is asked for by name, as an nn.Module or as ours: tests/test_spaces.py compares them
+# what a network is asked for by name, as an nn.Module or as ours: tests/arch/test_spaces.py compares them
 TAKEN = frozenset(
     "add_module apply bfloat16 buffers calibrate call_super_init children classifier compile cpu cuda double "
     "dump_patches eval extra_repr float forget_statistics forward get_buffer get_extra_state get_parameter "
@@ -239,7 +239,7 @@ def load(name: str, blocks: Mapping) -> Space:
     if path.suffix != ".toml":
         bundled = {p.stem: p for p in files.bundled("search_spaces").glob("*.toml")}
         if name not in bundled:
-            raise unknown("search space", name, bundled, "the path of a .toml file")
+            raise unknown("search space", name, bundled, "the path of a .toml file", field="space")
         path = bundled[name]
     data = files.read_toml(path)
     if data.get("format") != FORMAT:
@@ -259,4 +259,4 @@ def find_named(name: str, blocks: Mapping) -> tuple[Space, Named]:
         if name in space.archs:
             return space, space.archs[name]
         found += space.archs
-    raise unknown("architecture", name, found)
+    raise unknown("architecture", name, found, field="arch")

@@ -7,16 +7,17 @@ makes anew for each view, so that a CPU and a GPU see the same ones and a resume
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import isfinite
-from typing import Literal, get_args
+from dataclasses import replace
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from ..config.schedule import STRONGEST, Constant, Schedule
-from ..core.errors import BadInput, unknown
+from ..core.checked import Told, checked
+from ..core.errors import BadInput
 from .erasing import erase
 from .ops import GREY
 from .policies import augmix, autoaugment, randaugment, trivialaugment
@@ -26,72 +27,62 @@ __all__ = ["View", "at_magnitude", "evaluation", "make_view", "mix", "resize"]
 USUAL = Constant(9.0)
 NONE = Constant(0.0)
 Policy = Literal["none", "randaugment", "autoaugment", "trivialaugment", "augmix"]
+Strength = Annotated[float, Ge(0), Le(1), Told("is out of range", "give 0 (none) to 1")]
+Alpha = Annotated[float, Ge(0), Told("is no alpha", "give 0 (none) or more")]
+Crop = Annotated[float, Ge(0), Le(0.5), Told("is not a share of the image's size", "give 0 (none) to 0.5")]
+Spread = Annotated[float, Ge(0), Le(STRONGEST), Told("is out of range", "give 0 (all alike) to 30")]
+Operators = Annotated[int, Ge(1), Told("is no count of operators", "give 1 or more (none: policy = 'none')")]
+Severity = Annotated[float, Ge(1), Le(10), Told("is out of range", "give 1 to 10")]
 
 
-@dataclass(frozen=True, slots=True)
+@checked()
 class View:
     """How training images are varied: the recipe's `[views.NAME]` table."""
 
     flip: bool = True
     """Mirror half of the images left to right (only where the data allow it: never digits)."""
-    crop: float = 0.125
+    crop: Crop = 0.125
     """Reflect-pad by this share of the size (the shorter side), then crop at random; 0 for none. At most 0.5."""
-    brightness: float = 0.0
+    brightness: Strength = 0.0
     """Multiply by a factor uniform in [1 - b, 1 + b], as torchvision's ColorJitter."""
-    contrast: float = 0.0
+    contrast: Strength = 0.0
     """Likewise, blending with the image's mean grey."""
-    saturation: float = 0.0
+    saturation: Strength = 0.0
     """Likewise, blending with the image in grey."""
     policy: Policy = "none"
     """Operators drawn for each image, after the crop and before the three above: see nasaug.augment.policies."""
     magnitude: Schedule = USUAL
     """RandAugment's, 0 to 30: a number, or a schedule over training. Where that reaches 0, the operators that have none
     are left; 0 throughout is no policy."""
-    magnitude_std: float = 0.0
+    magnitude_std: Spread = 0.0
     """Each image's own magnitude is normal around it with this standard deviation, within 0 to 30."""
-    num_ops: int = 2
+    num_ops: Operators = 2
     """RandAugment's operators an image."""
-    severity: float = 3.0
+    severity: Severity = 3.0
     """AugMix's, 1 to 10."""
-    erase: float = 0.0
+    erase: Strength = 0.0
     """Probability with which an image loses a rectangle of 2 to 33 % of its area (Random Erasing)."""
-    mixup: float = 0.0
+    mixup: Alpha = 0.0
     """MixUp's alpha, images and targets mixed with those of another by a share of Beta(alpha, alpha); 0 for none."""
-    cutmix: float = 0.0
+    cutmix: Alpha = 0.0
     """Likewise CutMix's, a rectangle taken from another image; not together with MixUp."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.crop <= 0.5:
-            raise BadInput(f"crop = {self.crop} is not a share of the image's size: give 0 (none) to 0.5")
-        for name in ("brightness", "contrast", "saturation", "erase"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise BadInput(f"{name} = {getattr(self, name)} is out of range: give 0 (none) to 1")
-        if self.policy not in get_args(Policy):
-            raise unknown("policy", self.policy, get_args(Policy))
-        object.__setattr__(self, "magnitude", Schedule.parse(self.magnitude))
         # at its ends, where it follows from the net
         nets = (self.magnitude.of_net(1e-300, 0.0), self.magnitude.of_net(1e300, 1.0))
         for schedule in dict.fromkeys((self.magnitude, *nets)):
             for value in schedule.sampled():
                 if not -1e-9 <= value <= STRONGEST + 1e-9:  # a schedule's end is rounded
-                    raise BadInput(f"magnitude = {self.magnitude.to_plain()} reaches {value:g}: give 0 to 30")
-        if not 0 <= self.magnitude_std <= STRONGEST:
-            raise BadInput(f"magnitude_std = {self.magnitude_std} is out of range: give 0 (all alike) to 30")
+                    refused = {"field": "magnitude", "value": self.magnitude, "rule": f"reaches {value:g}"}
+                    raise BadInput.of(**refused, remedy="give 0 to 30")
         if self.policy != "randaugment":
             for name, unsaid in (("magnitude", (USUAL, NONE)), ("magnitude_std", (0.0,))):
                 if (value := getattr(self, name)) not in unsaid:
-                    shown = value.to_plain() if isinstance(value, Schedule) else value
-                    rule = f"is RandAugment's, and policy = {self.policy!r}"
-                    raise BadInput(f'{name} = {shown} {rule}: give policy = "randaugment" too, or leave it out')
-        if isinstance(self.num_ops, bool) or not isinstance(self.num_ops, int) or self.num_ops < 1:
-            raise BadInput(f"num_ops = {self.num_ops} is no count of operators: give 1 or more (none: policy = 'none')")
-        if not 1 <= self.severity <= 10:
-            raise BadInput(f"severity = {self.severity} is out of range: give 1 to 10")
-        for name in ("mixup", "cutmix"):
-            if not (isfinite(alpha := getattr(self, name)) and alpha >= 0):
-                raise BadInput(f"{name} = {alpha} is no alpha: give 0 (none) or more")
+                    rule, remedy = f"is RandAugment's, and policy = {self.policy!r}", 'give policy = "randaugment" too'
+                    raise BadInput.of(field=name, value=value, rule=rule, remedy=f"{remedy}, or leave it out")
         if self.mixup and self.cutmix:
-            raise BadInput(f"mixup = {self.mixup} and cutmix = {self.cutmix} exclude each other: set one of them to 0")
+            rule = f"and cutmix = {self.cutmix:g} exclude each other"
+            raise BadInput.of(field="mixup", value=self.mixup, rule=rule, remedy="set one of them to 0")
 
     @property
     def varies(self) -> bool:

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le, Lt
 from torch import Tensor
 
-from ..core.errors import BadInput
+from ..core.checked import Told, checked
 
 
-@dataclass(frozen=True, slots=True)
+@checked()
 class Transform:
     """The recipe's `[transforms.NAME]` table: bilinear, each image with its own draws, zeros outside."""
 
-    rotate: float = 0.0
+    rotate: Annotated[float, Ge(0), Le(180), Told("degrees", "give 0 (none) to 180")] = 0.0
     """At most this many degrees either way."""
-    crop: float = 0.0
+    crop: Annotated[float, Ge(0), Lt(1), Told("is a share of the image's side", "give 0 (none) to below 1")] = 0.0
     """Cut out a square of at least 1 - crop of the side, anywhere, and resize it back."""
-
-    def __post_init__(self):
-        if not 0 <= self.rotate <= 180:
-            raise BadInput(f"rotate = {self.rotate:g} degrees: give 0 (none) to 180")
-        if not 0 <= self.crop < 1:
-            raise BadInput(f"crop = {self.crop:g} is a share of the image's side: give 0 (none) to below 1")
 
 
 def transform(how: Transform, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -7,6 +7,7 @@ import json
 from ..arch.archfile import ArchFile
 from ..core.errors import RunFault
 from ..nets.counted import Counts, count, differences, verdict
+from ..reporting import tables
 
 
 def command(found: ArchFile, shown: dict | None) -> None:
@@ -15,9 +16,8 @@ def command(found: ArchFile, shown: dict | None) -> None:
     if shown is not None:
         print(json.dumps(_with_counts(shown, counts)))
     else:
-        print(_line("layer", "op", "cost model", "thop", "torch"))
-        for row in [*counts.rows, counts.total]:
-            print(_line(row.name, row.op, *(f"{macs:,}" for macs in row[2:])))
+        rows = ([row.name, row.op, *(f"{macs:,}" for macs in row[2:])] for row in [*counts.rows, counts.total])
+        print(tables.text(("layer", "op", "cost model", "thop", "torch"), rows, left=(0, 1)))
         print(f"{found.name} at {found.plan.resolution} px, {found.plan.classes} classes: {verdict(counts)}")
         for line in differences(found.plan, counts):
             print(f"- {line}")
@@ -39,7 +39,3 @@ def _with_counts(shown: dict, counts: Counts) -> dict:
         **shown, "thop": counts.total.thop, "torch": counts.total.torch, "agrees": not counts.wrong,
         "thop_beside": dict(counts.beside), "torch_flops": counts.flops, "layers": layers,
     }  # fmt: skip
-
-
-def _line(name: str, op: str, *figures: str) -> str:
-    return f"{name:22s}{op:9s}" + "".join(f"{figure:>16s}" for figure in figures)

@@ -2,23 +2,56 @@
 
 from __future__ import annotations
 
-import json
+from json import dumps
 
 from ..arch import archfile
 from ..arch.archfile import ArchFile
-from ..arch.cost import cost, costs_by_layer, describe
+from ..arch.cost import Cost, cost, costs_by_layer, describe
+from ..arch.plan import Layer
+from ..reporting import tables
+from .options import Flag, Whole
 
+HEAD = ("layer", "op", "channels", "k/s", "output", "MACs", "params", "SRAM, B", "flash, B")
 EXACTLY = ("MACs", "parameters", "B peak SRAM", "B flash (int8)")
 
 
-def command(arch: str, resolution: int | None, classes: int | None, as_json: bool, check: bool) -> None:
+def profile(
+    *,
+    arch: str,
+    resolution: Whole = None,
+    classes: Whole = None,
+    check: Flag = False,
+    json: Flag = False,
+):
+    """Show MACs, parameters, peak SRAM and flash of a network, per layer and in all.
+
+    Examples:
+
+      nasaug profile --arch mobilenetv2-tiny
+
+      nasaug profile --arch found.json --json
+
+      nasaug profile --arch found.json --check
+
+    :param arch: An arch file or a named architecture.
+    :param resolution: Image size in px; default: the architecture's own.
+    :param classes: Outputs; default: the architecture's own.
+    :param check: Build the network and count its MACs with thop and with torch too; tells where these differ from the
+      cost model and why, and exits with 1 where they do not agree on a convolution or a linear layer.
+    :param json: Print JSON, with the integer keys `macs` and `params`; with --check also `thop`, `torch` and `agrees`.
+    """
+    show(arch, resolution, classes, json, check)
+
+
+def show(arch: str, resolution: int | None, classes: int | None, as_json: bool, check: bool) -> None:
+    """Print what a network costs, as a table or as JSON; with `check` beside what others count."""
     found = archfile.read(arch, resolution=resolution, classes=classes)
     if check:
         from .check import command as checked  # torch and thop, which nothing else here waits for
 
         checked(found, as_dict(found) if as_json else None)
     elif as_json:
-        print(json.dumps(as_dict(found)))
+        print(dumps(as_dict(found)))
     else:
         _show(found)
 
@@ -32,15 +65,12 @@ def as_dict(found: ArchFile) -> dict:
 
 def _show(found: ArchFile) -> None:
     total = cost(found.plan)
-    print(_line("layer", "op", "channels", "k/s", "output", "MACs", "params", "SRAM, B", "flash, B"))
-    for layer, c in costs_by_layer(found.plan):
-        channels, shape = f"{layer.cin}->{layer.out}", f"{layer.kernel}/{layer.stride}"
-        size = f"{layer.height}x{layer.width}"
-        print(_line(layer.name, layer.op, channels, shape, size, *(f"{figure:,}" for figure in c)))
+    print(tables.text(HEAD, (_row(layer, c) for layer, c in costs_by_layer(found.plan)), left=(0, 1)))
     print(f"{found.name} at {found.plan.resolution} px, {found.plan.classes} classes: {describe(total)}")
     exact = (f"{figure:,} {what}" for figure, what in zip(total, EXACTLY, strict=True))
     print(f"exactly {', '.join(exact)}")
 
 
-def _line(name: str, op: str, channels: str, shape: str, size: str, *figures: str) -> str:
-    return f"{name:22s}{op:9s}{channels:>12s}{shape:>6s}{size:>9s}" + "".join(f"{f:>14s}" for f in figures)
+def _row(layer: Layer, c: Cost) -> list[str]:
+    channels, shape = f"{layer.cin}->{layer.out}", f"{layer.kernel}/{layer.stride}"
+    return [layer.name, layer.op, channels, shape, f"{layer.height}x{layer.width}", *(f"{figure:,}" for figure in c)]

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import re
-import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,24 +20,24 @@ from ..config.layers import differing, dump, flatten, load, to_dict
 from ..core import files
 from ..core.errors import BadInput, RunFault, told_by
 from ..core.progress import say
-from ..core.signals import deferred_stop
 from ..core.streams import command_line
 from ..core.units import format_duration
 from ..data import Data, Record
 from ..kernels import choice
 from ..nets.store import teacher_digest
-from ..rundirs.folder import LOCK, RunDir, cores
+from ..pool.processes import Watch, Work, carry_out, together
+from ..rundirs.folder import RunDir, cores
+from ..rundirs.job import FORMAT as JOB_FORMAT
 from ..rundirs.result import read_result
-from ..training.begin import JOB, JOB_FILE, PARENT
+from ..training.begin import PARENT
 from ..training.device import Runtime, open_runtime
 from ..training.job import Job, job_for, load_data, make_scorer, make_trainer, start_of
 from ..training.loop import time_steps
+from ..training.options import Options
 from ..training.provenance import curves_of, sources_of, warn_of_curves
 from ..training.recipe import CHANGE_NOTHING, Recipe
 from ..training.teaching import teacher_of
 
-KILL_AFTER_S = 120.0
-FAILED = "nasaug: "  # begins the line that a command fails with
 LONGEST = 60  # characters of an arm in a file's name
 # of a cell begun: a teacher and images may have been moved, and the key has what they hold
 MAY_DIFFER = ("arm", "teacher.source", "data.name", *CHANGE_NOTHING)
@@ -81,15 +75,16 @@ def check_begun(cells: list[Cell]) -> None:
     """Raises BadInput for a folder that was begun with other settings than its cell's, as by a version of nasaug with
     other defaults, which a key leaves out."""
     for cell in cells:
-        if (cell.path / JOB_FILE).is_file():
-            differs = differing(load(cell.path / "recipe.toml", Recipe), cell.recipe, aside=MAY_DIFFER)
+        if RunDir(cell.path).job_file.is_file():
+            differs = differing(load(RunDir(cell.path).recipe_file, Recipe), cell.recipe, aside=MAY_DIFFER)
             if differs:
                 remedy = "remove it, or start anew with other --cells"
                 raise BadInput(f"{cell.path} was trained with {', '.join(differs)}; {remedy}")
 
 
-def check_options(asked: Any, common: Any, whose: str) -> None:
-    """Raises BadInput for what no command that trains cells can do with; `whose` is it, in words."""
+def check_options(asked: Any, whose: str) -> None:
+    """Raises BadInput for what no job that trains cells can do with; `whose` is it, in words."""
+    common = asked.options
     for option, value in (("--seeds", asked.seeds), ("--jobs", asked.jobs)):
         if value is not None and value < 1:
             raise BadInput(f"{option} {value} must be at least 1")
@@ -104,6 +99,12 @@ def check_options(asked: Any, common: Any, whose: str) -> None:
 def held(sets: Sequence[str]) -> list[str]:
     """Those of --set that resuming must share with the beginning."""
     return [item for item in sets if item.partition("=")[0].strip() not in CHANGE_NOTHING]
+
+
+def resumed_options(options: Options, kept: dict[str, Any]) -> Options:
+    """The options of a run that goes on: what it was begun with, and what may be said anew."""
+    data = kept["data"] if options.data is None else options.data  # loading them checks that they are the same
+    return replace(options, set=(*kept["set"], *options.set), recipe=kept["recipe"], data=data)
 
 
 def read_data(recipe: Recipe, found: ArchFile, sets: Sets) -> Data:
@@ -191,25 +192,6 @@ def _arm_seconds(found: ArchFile, job: Job, data: Data, runtime: Runtime) -> flo
     return training + judging * max(1, epochs / trainer.every)
 
 
-def together(seconds: list[float], jobs: int) -> float:
-    """How long all take, `jobs` at a time, each begun where one ends."""
-    ends = [0.0] * jobs
-    for each in seconds:
-        ends[ends.index(min(ends))] += each
-    return max(ends)
-
-
-class Watch:
-    """Looks on while cells are trained; this one has no say in it."""
-
-    def hopeless(self, cell: Cell) -> str | None:
-        """Why a cell that waits or runs is to be left out or ended; None: it goes on."""
-        return None
-
-    def ended(self, cell: Cell) -> None:
-        """Told of each cell whose process has ended, however it did."""
-
-
 def train_missing(
     cells: list[Cell], what: str, run: RunDir, device: str, jobs: int | None, sets: Sets, watch: Watch | None = None
 ) -> list[dict]:
@@ -234,7 +216,11 @@ def train_missing(
     sets.read.clear()  # each training reads its own
     say(f"about {format_duration(together(list(seconds.values()), jobs))}, {min(jobs, len(left))} at a time")
     environment = _choices(run, 1 if jobs > 1 else torch.get_num_threads()) | {PARENT: str(run.path.resolve())}
-    failed = carry_out(left, device, jobs, seconds, watch, environment)
+    works = [_work(cell, device, seconds[cell.path]) for cell in left]
+    failed = [
+        {"arm": work.about.arm, "seed": work.about.seed, "error": error}
+        for work, error in carry_out(works, jobs, environment, watch)
+    ]
     if not any(cell.finished for cell in cells):
         said = f"no cell was finished; the first failed with: {failed[0]['error']}"
         raise RunFault(f"{said}; try again with {resume_command(run)}")
@@ -251,131 +237,25 @@ def _choices(run: RunDir, threads: int) -> dict[str, str]:
 
 def resume_command(run: RunDir) -> str:
     """The command that goes on with a run."""
-    verb = files.read_json(run.path / JOB_FILE, JOB)["verb"]
+    verb = files.read_json(run.job_file, JOB_FORMAT)["verb"]
     return command_line("nasaug", verb, "--resume", "--run", run.path)
 
 
-def carry_out(
-    cells: list[Cell], device: str, jobs: int, seconds: dict[Path, float], watch: Watch, environment: dict[str, str]
-) -> list[dict]:
-    """Train the cells in processes of their own, `jobs` at a time; those that failed, each with the reason.
-
-    A stop is handed on to all that run, which save what they have; raises Stopped then. `watch` may end a cell like
-    that too, which is no failure."""
-    waiting, failed, pruned = list(cells), [], {}
-    running: list[_Running] = []
-    taken = expected = 0.0
-    try:
-        while waiting or running:
-            waiting = _without_hopeless(waiting, watch)
-            while waiting and len(running) < jobs:
-                with deferred_stop():  # a process that was started is one that will be stopped
-                    cell = waiting.pop(0)
-                    said = _log(cell).stat().st_size if _log(cell).exists() else 0
-                    running.append(_Running(cell, _start(cell, device, jobs, environment), time.monotonic(), said))
-            time.sleep(0.1)
-            now = time.monotonic()
-            _end_hopeless(running, pruned, watch)
-            for one in [one for one in running if one.process.poll() is not None]:
-                running.remove(one)
-                cell = one.cell
-                watch.ended(cell)
-                if cell.path in pruned:
-                    told = pruned[cell.path]
-                else:
-                    taken, expected = taken + now - one.begun, expected + seconds[cell.path]
-                    error = _why(one) if one.process.returncode or not cell.finished else None
-                    failed += [{"arm": cell.arm, "seed": cell.seed, "error": error}] if error else []
-                    told = f"failed: {error}" if error else f"validation {_val_score(cell)}"
-                slower = taken / expected if expected else 1.0
-                ahead = [(r.cell, now - r.begun) for r in running] + [(c, 0.0) for c in waiting]
-                left = together([max(0.0, seconds[c.path] * slower - past) for c, past in ahead], jobs)
-                told += f"; about {format_duration(left)} left" if ahead else ""
-                say(f"{cell.kind}, seed {cell.seed}: {told}")
-    finally:
-        with deferred_stop():  # a second stop ends this process at once, and those that were asked to end will
-            for one in running:
-                one.process.send_signal(signal.SIGTERM)
-            for one in running:
-                try:
-                    one.process.wait(KILL_AFTER_S)
-                except subprocess.TimeoutExpired:
-                    one.process.kill()
-    return failed
-
-
-def _val_score(cell: Cell) -> str:
-    result = read_result(cell.path)
-    return result.metric.show(result.val_score)
-
-
-@dataclass(frozen=True, eq=False)
-class _Running:
-    """A cell's process, begun at that second of the monotonic clock, and the bytes that its log held before."""
-
-    cell: Cell
-    process: subprocess.Popen
-    begun: float
-    said: int
-
-
-def _end_hopeless(running: list[_Running], pruned: dict[Path, str], watch: Watch) -> None:
-    """Stop the processes of cells that are out, and note why."""
-    for one in running:
-        reason = None if one.cell.path in pruned else watch.hopeless(one.cell)
-        if reason and one.process.poll() is None:
-            pruned[one.cell.path] = reason
-            one.process.send_signal(signal.SIGTERM)
-
-
-def _without_hopeless(waiting: list[Cell], watch: Watch) -> list[Cell]:
-    reasons = [(cell, watch.hopeless(cell)) for cell in waiting]
-    for cell, reason in reasons:
-        if reason:
-            say(f"{cell.kind}, seed {cell.seed}: left out; {reason}")
-    return [cell for cell, reason in reasons if not reason]
-
-
-def _log(cell: Cell) -> Path:
-    return cell.path.with_suffix(cell.path.suffix + ".log")
-
-
-def _start(cell: Cell, device: str, jobs: int, environment: dict[str, str]) -> subprocess.Popen:
-    """A session of its own: what the terminal sends is handed on once, by `carry_out`."""
-    cell.path.parent.mkdir(parents=True, exist_ok=True)
-    said = flatten(to_dict(cell.recipe))
-    named = ("teacher.source",) if teacher_digest(cell.recipe.teacher.source) else ()
-    told = ["--resume", *(f"--set={key}={json.dumps(said[key])}" for key in (*CHANGE_NOTHING, *named))]
-    told += ["--data", cell.recipe.data.name]  # which may lie elsewhere now
-    if not (cell.path / JOB_FILE).is_file():
-        _clear(cell.path)
+def _work(cell: Cell, device: str, seconds: float) -> Work:
+    def begin() -> list[str]:
         recipe = cell.path.with_suffix(cell.path.suffix + ".toml")
         files.write_with_names(recipe, dump(cell.recipe))
-        told = ["--arch", str(cell.arch), "--recipe", str(recipe)]
-    one = {"OMP_NUM_THREADS": "1"} if jobs > 1 else {}
-    with open(_log(cell), "a") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "nasaug", "train", *told, "--run", str(cell.path), "--device", device],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=os.environ | environment | one,
-            start_new_session=True,
-        )  # fmt: skip
+        return ["train", "--arch", str(cell.arch), "--recipe", str(recipe), *where]
 
+    def go_on() -> list[str]:
+        said = flatten(to_dict(cell.recipe))
+        named = ("teacher.source",) if teacher_digest(cell.recipe.teacher.source) else ()
+        held = (f"--set={key}={json.dumps(said[key])}" for key in (*CHANGE_NOTHING, *named))
+        return ["train", "--resume", *held, "--data", cell.recipe.data.name, *where]  # which may lie elsewhere now
 
-def _clear(path: Path) -> None:
-    """Remove what is left of a training that was cut off before it had begun, but none that another process begins."""
-    if path.is_dir():
-        with contextlib.suppress(BadInput), RunDir.hold(path):
-            for left in path.iterdir():
-                if left.name != LOCK:  # who has just opened that must not come to hold one that is gone
-                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+    def told() -> str:
+        result = read_result(cell.path)
+        return f"validation {result.metric.show(result.val_score)}"
 
-
-def _why(one: _Running) -> str:
-    """Why a cell failed: the error that its process told, else the last line, and the signal if one ended it.
-
-    A process that an earlier command left behind may tell of its progress in the same log."""
-    told = _log(one.cell).read_bytes()[one.said :].decode(errors="replace").split("\n")
-    told = [line for line in told if line.strip()] or ["it told nothing"]
-    last = ([line for line in told if line.startswith(FAILED)] or told)[-1].removeprefix(FAILED)
-    code = one.process.returncode
-    return f"killed by {signal.Signals(-code).name}; before that: {last}" if code < 0 else last
+    where = ("--run", str(cell.path), "--device", device)
+    return Work(f"{cell.kind}, seed {cell.seed}", cell.path, begin, go_on, seconds, told, cell)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,26 +16,20 @@ from ..arch.archfile import ArchFile
 from ..config.layers import arm_says, load
 from ..core import files
 from ..core.errors import BadInput, RunFault, unknown
-from ..core.progress import say
+from ..core.progress import Listener, heard_by, say
 from ..core.streams import command_line
+from ..data import Record
 from ..nets.store import digest
 from ..reporting import wording
 from ..rundirs.folder import RunDir, without_passwords
-from ..training.begin import (
-    at_path,
-    begun_record,
-    other_data,
-    refuse_existing,
-    refuse_others,
-    resumed,
-    stopping,
-    write_job,
-)
+from ..rundirs.job import refuse_changed
+from ..training.begin import at_path, begun_record, create_or_resume, other_data
 from ..training.device import open_runtime
 from ..training.job import job_for
+from ..training.options import Options
 from ..training.recipe import CHANGE_NOTHING, Recipe
 from ..training.teaching import check_teacher
-from ..training.train import BASE, Request, fitted, refuse_other_net
+from ..training.train import fitted, refuse_other_net
 from . import report
 from .cells import (
     Cell,
@@ -45,6 +41,7 @@ from .cells import (
     key_of,
     read_data,
     resume_command,
+    resumed_options,
     train_missing,
 )
 
@@ -54,54 +51,151 @@ STOPS = {"epochs": "epochs", "compute": "macs", "seconds": "seconds"}
 CELLS = Path("cells")
 
 
+def compare(
+    arch: str | os.PathLike[str] | None = None, *, methods: str | Sequence[str] | None = None,
+    seeds: int | None = None, match: str | None = None, jobs: int | None = None, cells: str | Path | None = None,
+    from_scratch: bool = False, resolution: int | None = None, data: str | Path | None = None,
+    recipe: str | Path | None = None, set: Mapping[str, object] | Sequence[str] = (), device: str = "auto",
+    run: str | Path | None = None, resume: bool = False, on_event: Listener | None = None,
+) -> Comparison:  # fmt: skip
+    """Train one network in several ways with the same seeds, and tell which of them helps.
+
+    Args:
+        arch: an arch file's path (found.json), a named architecture, or what `nasaug.search` found.
+        methods: the arms, in a list or separated by commas; None: baseline, netaug, gradaug and three schedules.
+        seeds: how many seeds each arm has; None: 5, under which there is no verdict.
+        match: what all arms have as much of: epochs (None), compute (train_macs each) or seconds (max_seconds each).
+        jobs: trainings at a time; None: one a core.
+        cells: the folder of the trainings, where finished ones of the same settings are used again; None: in the run.
+        from_scratch: fresh weights instead of those that the arch file names.
+        resolution: image size in px; None: the arch file's, or the data's for a named architecture.
+        data, recipe, set, device, run, resume: as `nasaug.training.options.Options` says; `set` may be a mapping.
+        on_event: called with each line and each step of progress (nasaug.core.progress).
+
+    Raises BadInput, RunFault (also where some trainings failed: the others are reported), or Stopped.
+    """
+    options = Options.of(data, recipe, set, None, device, run, resume)
+    arms = methods if methods is None or isinstance(methods, str) else ",".join(methods)
+    path, folder = (None if arch is None else os.fspath(arch)), (None if cells is None else Path(cells))
+    job = CompareJob(path, arms, seeds, match, jobs, folder, resolution, from_scratch, options)
+    with heard_by(on_event):
+        return create_or_resume(job)
+
+
 @dataclass(frozen=True)
-class Asked:
-    """What to compare, and how, beside the recipe; None: not given."""
+class Comparison:
+    """What a comparison came to: the figures of comparison.json, and the page beside it."""
 
-    arch: str | None
-    methods: str | None
-    seeds: int | None
-    match: str | None
-    jobs: int | None
-    cells: Path | None
-    resolution: int | None
-    from_scratch: bool
+    run: Path
+    summary: dict[str, Any]
+
+    @property
+    def page(self) -> Path:
+        return self.run / "comparison.html"
+
+    def __str__(self) -> str:
+        """The table."""
+        return wording.table(self.summary)
 
 
-def command(asked: Asked, common) -> None:
-    """Check everything, train every cell that is not there yet, and write the table, the figures and the page."""
-    check_options(asked, common, "a comparison")
-    if asked.match is not None and asked.match not in STOPS:
-        raise unknown("--match", asked.match, STOPS)
-    said = [item for item in common.set if item.partition("=")[0].strip() == "epochs"]
-    if asked.match not in (None, MATCH) and said:
-        ends = {"compute": "train_macs", "seconds": "max_seconds"}[asked.match]
-        raise BadInput(f"--set {said[0]}: with --match {asked.match} trainings end by {ends}; give that instead")
-    arms, sets = arms_of(DEFAULT if asked.methods is None else asked.methods), Sets()
-    if common.resume:
-        with resumed("compare", common, asked) as (run, job, common, asked):
-            sets.begun = begun_record(run, load(run.path / "recipe.toml", Recipe))
-            setting, common, found = _resumed(asked, arms, common, run, job)
-            cells = make_cells(found, setting, common, sets)
-            return _finish(found, cells, setting, common, run, asked.jobs, sets)
-    if asked.arch is None:
-        raise BadInput("compare needs --arch: an arch file like found.json, or a named architecture")
-    refuse_existing(common.run)
-    of_arch = archfile.read(asked.arch).facts.get("data")
-    plain = common.settings({}, arm="baseline", data=of_arch)
-    found = fitted(Request("compare", asked.arch, None, asked.from_scratch, asked.resolution), plain)
-    setting = {
-        "arms": arms, "seeds": SEEDS if asked.seeds is None else asked.seeds, "match": asked.match or MATCH,
-        "from_scratch": asked.from_scratch, "set": list(common.set), "recipe": common.recipe, "data": common.data,
-        "arch_data": of_arch, "cells": None if asked.cells is None else str(asked.cells.resolve()),
-    }  # fmt: skip
-    cells = make_cells(found, setting, common, sets)  # refuses what cannot be, before anything is written
-    if asked.cells:
-        check_begun(cells)
-    with RunDir.create("compare", plain, common.run) as run, stopping("compare", run):
-        found.save(run.path / BASE)
-        write_job(run, "compare", read_data(plain, found, sets).record, **setting)
-        _finish(found, cells, setting, common, run, asked.jobs, sets)
+@dataclass(frozen=True)
+class Ready:
+    """A comparison of which everything that can be refused was checked. `setting`: what its job.json keeps."""
+
+    found: ArchFile
+    cells: list[Cell]
+    setting: dict[str, Any]
+    recipe: Recipe
+    sets: Sets
+
+    @property
+    def record(self) -> Record:
+        return read_data(self.recipe, self.found, self.sets).record
+
+
+@dataclass(frozen=True)
+class CompareJob:
+    """What to compare, and how; None: not given."""
+
+    arch: str | None = None
+    methods: str | None = None
+    seeds: int | None = None
+    match: str | None = None
+    jobs: int | None = None
+    cells: Path | None = None
+    resolution: int | None = None
+    from_scratch: bool = False
+    options: Options = Options()
+    verb, extends = "compare", False
+
+    def _check(self) -> None:
+        check_options(self, "a comparison")
+        if self.match is not None and self.match not in STOPS:
+            raise unknown("@match", self.match, STOPS)
+        said = [item for item in self.options.set if item.partition("=")[0].strip() == "epochs"]
+        if self.match not in (None, MATCH) and said:
+            ends = {"compute": "train_macs", "seconds": "max_seconds"}[self.match]
+            raise BadInput(f"--set {said[0]}: with --match {self.match} trainings end by {ends}; give that instead")
+
+    @property
+    def _arms(self) -> list[str]:
+        return arms_of(DEFAULT if self.methods is None else self.methods)
+
+    def prepare(self) -> Ready:
+        self._check()
+        arms, options, sets = self._arms, self.options, Sets()
+        if self.arch is None:
+            raise BadInput("compare needs --arch: an arch file like found.json, or a named architecture")
+        of_arch = archfile.read(self.arch).facts.get("data")
+        plain = options.settings({}, arm="baseline", data=of_arch)
+        found = fitted(self.arch, self.resolution, plain)
+        setting = {
+            "arms": arms, "seeds": SEEDS if self.seeds is None else self.seeds, "match": self.match or MATCH,
+            "from_scratch": self.from_scratch, "set": list(options.set), "recipe": options.recipe,
+            "data": options.data, "arch_data": of_arch,
+            "cells": None if self.cells is None else str(self.cells.resolve()),
+        }  # fmt: skip
+        cells = make_cells(found, setting, options, sets)  # refuses what cannot be, before anything is written
+        if self.cells:
+            check_begun(cells)
+        return Ready(found, cells, setting, plain, sets)
+
+    def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:
+        ready.found.save(run.base_file)
+        return ready.setting
+
+    def restore(self, run: RunDir, kept: dict[str, Any]) -> Ready:
+        self._check()
+        begun = load(run.recipe_file, Recipe)
+        sets = Sets(begun_record(run, begun))
+        self._refuse_changed(run, kept, begun)
+        options, begun = resumed_options(self.options, kept), at_path(begun, self.options.data)
+        # of a recipe edited since, say
+        run.check_settings(options.settings({}, arm="baseline", data=kept.get("arch_data")), CHANGE_NOTHING)
+        found = archfile.read(str(run.base_file))
+        if found.start is not None and not found.start.is_file() and not kept["from_scratch"]:
+            gone = f"{found.start} is missing, from which the trainings of {run.path} start"
+            raise BadInput(f"{gone}; restore it, or start anew with --from-scratch")
+        refuse_other_net(run, found, self.arch, self.resolution, begun)
+        return Ready(found, make_cells(found, kept, options, sets), kept, begun, sets)
+
+    def _refuse_changed(self, run: RunDir, kept: dict[str, Any], begun: Recipe) -> None:
+        """Raises BadInput, naming what differs, for other values than the comparison was begun with."""
+        options = self.options
+        now = {
+            "data": other_data(options.data, begun),
+            "methods": None if self.methods is None else self._arms, "seeds": self.seeds, "match": self.match,
+            "from_scratch": self.from_scratch or None, "set": held(options.set) or None, "recipe": options.recipe,
+            "cells": None if self.cells is None else str(self.cells.resolve()),
+        }  # fmt: skip
+        refuse_changed(run.path, kept | {"methods": kept["arms"], "set": held(kept["set"])}, now)
+
+    def carry_out(self, run: RunDir, ready: Ready) -> Comparison:
+        cells = [replace(cell, arch=run.path / cell.arch, path=run.path / cell.path) for cell in ready.cells]
+        return _carry_out(cells, ready.setting, run, self.options.device, self.jobs, ready.sets)
+
+    def result(self, run: RunDir) -> Comparison:
+        return Comparison(Path(os.path.abspath(run.path)), files.read_json(run.comparison_file, report.FORMAT))
 
 
 # not those between an arm's values, or in an array or a table
@@ -120,14 +214,14 @@ def arms_of(methods: str) -> list[str]:
     return arms
 
 
-def make_cells(found: ArchFile, setting: dict, common, sets: Sets) -> list[Cell]:
+def make_cells(found: ArchFile, setting: dict, options: Options, sets: Sets) -> list[Cell]:
     """All cells, seed by seed, so that a comparison cut short has whole seeds; their paths are relative to the run.
 
     Raises BadInput for what cannot be compared, as far as can be told before a training."""
-    runtime = open_runtime(common.device)
+    runtime = open_runtime(options.device)
     init = {"init": "scratch"} if setting["from_scratch"] else {}
     arms, of_arch = setting["arms"], setting.get("arch_data")
-    plain = {arm: common.settings(init, arm=arm, data=of_arch) for arm in arms}
+    plain = {arm: options.settings(init, arm=arm, data=of_arch) for arm in arms}
     for arm in arms[1:]:
         if plain[arm].data != plain[arms[0]].data:
             raise BadInput(f"arms {arms[0]!r} and {arm!r} use different data; change those for all, by --data or --set")
@@ -140,10 +234,12 @@ def make_cells(found: ArchFile, setting: dict, common, sets: Sets) -> list[Cell]
         given |= {arm: given[arm] | {"epochs": fewest} for arm in auto}
     elif setting["match"] == "compute" and runtime.accelerated and plain[arms[0]].train_macs == "auto":
         raise BadInput("--match compute needs to know how much: give --set train_macs=1e15, say")
-    cells, seen, start = [], {}, digest(found.start)
+    cells: list[Cell] = []
+    seen: dict[str, str] = {}
+    start = digest(found.start)
     for seed in range(setting["seeds"]):
         for arm in arms:
-            recipe = common.settings(given[arm] | {"seed": seed, "arm": arm}, arm=arm, data=of_arch)
+            recipe = options.settings(given[arm] | {"seed": seed, "arm": arm}, arm=arm, data=of_arch)
             if seed == 0:
                 job_for(found, recipe, runtime, images)
                 check_teacher(found, recipe, partial(read_data, recipe, found, sets))
@@ -151,44 +247,16 @@ def make_cells(found: ArchFile, setting: dict, common, sets: Sets) -> list[Cell]
             if seen.setdefault(key, arm) != arm:
                 raise BadInput(f"arms {seen[key]!r} and {arm!r} are the same training; leave one of them out")
             where = Path(setting["cells"]) if setting["cells"] else CELLS
-            cells.append(Cell(arm, seed, recipe, Path(BASE), where / folder_name(arm, seed, key)))
+            cells.append(Cell(arm, seed, recipe, Path("base.json"), where / folder_name(arm, seed, key)))
     return cells
 
 
-def _resumed(asked: Asked, arms: list[str], common, run: RunDir, setting: dict) -> tuple[dict, Any, ArchFile]:
-    """The settings that a comparison was begun with, the options that say them, and its network. Raises BadInput,
-    naming what differs, for others."""
-    begun = load(run.path / "recipe.toml", Recipe)
-    now = {
-        "data": other_data(common.data, begun),
-        "methods": None if asked.methods is None else arms, "seeds": asked.seeds, "match": asked.match,
-        "from-scratch": asked.from_scratch or None, "set": held(common.set) or None, "recipe": common.recipe,
-        "cells": None if asked.cells is None else str(asked.cells.resolve()),
-    }  # fmt: skip
-    said = {"methods": setting["arms"], "from-scratch": setting["from_scratch"], "set": held(setting["set"])}
-    refuse_others(run.path, setting | said, now)
-    begun = at_path(begun, common.data)
-    data = setting["data"] if common.data is None else common.data  # loading them checks that they are the same
-    common = replace(common, set=(*setting["set"], *common.set), recipe=setting["recipe"], data=data)
-    # of a recipe edited since, say
-    run.check_settings(common.settings({}, arm="baseline", data=setting.get("arch_data")), CHANGE_NOTHING)
-    base = run.path / BASE
-    found = archfile.read(str(base))
-    if found.start is not None and not found.start.is_file() and not setting["from_scratch"]:
-        gone = f"{found.start} is missing, from which the trainings of {run.path} start"
-        raise BadInput(f"{gone}; restore it, or start anew with --from-scratch")
-    px = found.plan.resolution if asked.resolution is None else asked.resolution
-    again = Request("compare", str(base) if asked.arch is None else asked.arch, None, asked.from_scratch, px)
-    refuse_other_net(run.path, found, fitted(again, begun), asked, begun)
-    return setting, common, found
-
-
-def _finish(
-    found: ArchFile, cells: list[Cell], setting: dict, common, run: RunDir, jobs: int | None, sets: Sets
-) -> None:
-    cells = [replace(cell, arch=run.path / cell.arch, path=run.path / cell.path) for cell in cells]
+def _carry_out(
+    cells: list[Cell], setting: dict, run: RunDir, device: str, jobs: int | None, sets: Sets
+) -> Comparison:
+    """Train every cell that is not there yet, and write the table, the figures and the page."""
     what = f"{len(setting['arms'])} arms x {setting['seeds']} seeds, matched by {setting['match']}"
-    failed = train_missing(cells, what, run, common.device, jobs, sets)
+    failed = train_missing(cells, what, run, device, jobs, sets)
     done = [cell.path for cell in cells if cell.finished]
     runs = report.read_runs(done)
     facts = {"failed": failed, "commands": _commands(run)}
@@ -203,9 +271,10 @@ def _finish(
         some = f"{len(failed)} of {len(cells)} cells failed"
         raise RunFault(f"{some}: {names}; try them again with {resume_command(run)}")
     run.finish({"arms": setting["arms"], "seeds": setting["seeds"], "match": setting["match"], "cells": len(cells)})
+    return Comparison(Path(os.path.abspath(run.path)), summary)
 
 
 def _commands(run: RunDir) -> list[str]:
     """The command line that began the comparison, and this one where it goes on."""
-    begun = files.read_json(run.path / "env.json", "nasaug-env/1")["command"]
+    begun = run.environment()["command"]
     return list(dict.fromkeys([begun, without_passwords(command_line(*sys.orig_argv))]))

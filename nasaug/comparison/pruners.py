@@ -12,9 +12,10 @@ from typing import Any
 
 from ..core import files
 from ..core.metric import Metric
+from ..pool.processes import Watch
 from ..rundirs.folder import RunDir
 from ..rundirs.result import read_result
-from .cells import Cell, Watch
+from .cells import Cell
 
 PRUNERS = ("none", "median", "wilcoxon", "halving")
 FORMAT, FILE = "nasaug-pruned/1", "pruned.json"

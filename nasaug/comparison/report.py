@@ -245,8 +245,8 @@ def write(folder: Path, summary: dict[str, Any], runs: Sequence[TrainingResult],
     return folder / f"{name}.html"
 
 
-def command(paths: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
-    """Report the runs that `paths` name: print the table, and write the page `out` with its JSON and CSV beside it.
+def report(paths: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
+    """Put the runs that `paths` name side by side: tell the table, write the page `out`, its JSON and CSV beside it.
 
     `out` defaults to report.html. Returns the summary. What a comparison wrote of itself into its folder
     (reference, match, failed runs) is kept where that folder is the only path.

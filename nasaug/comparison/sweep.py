@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -17,20 +19,23 @@ from ..arch.plan import Plan, plan
 from ..arch.space import Arch
 from ..augment import USUAL, at_magnitude
 from ..config.layers import load
+from ..core import files
 from ..core.errors import BadInput, RunFault, unknown
-from ..core.progress import say
+from ..core.progress import Listener, heard_by, say
 from ..core.streams import command_line
 from ..core.units import format_quantity, parse_quantity
-from ..data import describe
+from ..data import Record, describe
 from ..reporting.wording import failures
 from ..rundirs.folder import RunDir, without_passwords
-from ..training.begin import begun_record, other_data, refuse_existing, refuse_others, resumed, stopping, write_job
+from ..rundirs.job import refuse_changed
+from ..training.begin import begun_record, create_or_resume, other_data
 from ..training.device import open_runtime
 from ..training.job import job_for, task_of
+from ..training.options import Options
 from ..training.provenance import warn_of_curves
 from ..training.recipe import CHANGE_NOTHING, Recipe
 from ..training.teaching import check_teacher
-from ..training.train import Request, fitted
+from ..training.train import fitted
 from .cells import (
     Cell,
     Sets,
@@ -42,91 +47,161 @@ from .cells import (
     plain_name,
     read_data,
     resume_command,
+    resumed_options,
     train_missing,
 )
 from .compare import arms_of
 from .pruners import PRUNERS, RIVALS, Pruning, saved
-from .sweep_results import magnitude_of, summarise, table, write
+from .sweep_results import FORMAT, magnitude_of, summarise, table, write
 
 CELLS, SIZES = Path("cells"), Path("sizes")
 STEPS = 400  # of the width ladder that sizes are sought on
 NEAR = 0.1  # how far a net's MACs may lie from the size asked for
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What to sweep over, beside the recipe; None: not given."""
-
-    arch: str | None
-    sizes: str | None
-    policies: str | None
-    methods: str | None
-    seeds: int | None
-    jobs: int | None
-    cells: Path | None
-    resolution: int | None
-    pruner: str | None
-
-
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "arch": "mobilenetv2", "sizes": "0.1M,0.25M,0.6M,1.5M,3M", "policies": "0,4,9,14", "methods": "baseline",
     "seeds": 3, "resolution": None, "pruner": "none", "nets_data": None, "curves": {},
 }  # fmt: skip
 
 
-def command(asked: Asked, common) -> None:
-    """Check everything, train every cell that is not there yet, and write the table, the curve and the pictures."""
-    check_options(asked, common, "a sweep")
-    if asked.pruner is not None and asked.pruner not in PRUNERS:
-        raise unknown("--pruner", asked.pruner, PRUNERS)
-    sets = Sets()
-    cells = None if asked.cells is None else str(asked.cells.resolve())
-    given = {name: getattr(asked, name, None) for name in DEFAULTS} | {"cells": cells}
-    if common.resume:
-        with resumed("sweep", common, asked) as (run, job, common, _):
-            sets.begun = begun_record(run, load(run.path / "recipe.toml", Recipe))
-            setting, common = _resumed(given, common, run, job)
-            nets = [archfile.read(str(run.path / SIZES / name)) for name in setting["nets"]]
-            return _finish(nets, setting, common, run, asked.jobs, sets)
-    refuse_existing(common.run)
-    setting = DEFAULTS | {name: value for name, value in given.items() if value is not None} | {
-        "set": list(common.set), "recipe": common.recipe, "data": common.data, "cells": cells,
-        "nets_data": data_of(DEFAULTS["sizes"] if asked.sizes is None else asked.sizes),
-    }  # fmt: skip
-    plain = common.settings({}, arm="baseline", data=setting["nets_data"])
-    nets = nets_of(setting, plain, asked.arch)
-    setting["nets"] = [f"{net.name}.json" for net in nets]
-    policies = _check_policies(setting["policies"])
-    setting["curves"] = _curves(policies)
-    if setting["pruner"] != "none" and len(policies) <= RIVALS:
-        rule = f"ends a policy when {RIVALS} others have ended, and this sweep has {len(policies)}"
-        raise BadInput(f"--pruner {setting['pruner']} {rule}; give more by --policies, or --pruner none")
-    made = make_cells(nets, setting, common, Path("."), sets)
-    if asked.cells:
-        check_begun(made)
-    with RunDir.create("sweep", plain, common.run) as run, stopping("sweep", run):
+def sweep(
+    arch: str | os.PathLike[str] | None = None, *, sizes: str | Sequence[str] | None = None,
+    policies: str | Sequence[str] | None = None, methods: str | Sequence[str] | None = None,
+    seeds: int | None = None, jobs: int | None = None, cells: str | Path | None = None,
+    resolution: int | None = None, pruner: str | None = None, data: str | Path | None = None,
+    recipe: str | Path | None = None, set: Mapping[str, object] | Sequence[str] = (), device: str = "auto",
+    run: str | Path | None = None, resume: bool = False, on_event: Listener | None = None,
+) -> Sweep:  # fmt: skip
+    """Which magnitude of augmentation a network wants, by its size: a grid of trainings, a heat map, a fitted curve.
+
+    Args:
+        arch: the network whose widths are scaled to the sizes; None: mobilenetv2.
+        sizes: MACs like "0.1M", or arch files; None: 0.1M, 0.25M, 0.6M, 1.5M, 3M.
+        policies: magnitudes (0 to 30), "from:to" over training, or a curve's file; None: 0, 4, 9, 14.
+        methods: arms as in `compare`; None: baseline.
+        seeds: of each; None: 3.
+        jobs: trainings at a time; None: one a core.
+        cells: the folder of the trainings, where finished ones are used again; None: in the run.
+        resolution: image size in px; None: the data's.
+        pruner: ends policies early that look hopeless: median, wilcoxon or halving; they might recover. None: none.
+        data, recipe, set, device, run, resume: as `nasaug.training.options.Options` says; `set` may be a mapping.
+        on_event: called with each line and each step of progress (nasaug.core.progress).
+
+    Raises BadInput, RunFault (also where some trainings failed: the others are reported), or Stopped.
+    """
+    def joined(given: str | Sequence[str] | None) -> str | None:
+        return given if given is None or isinstance(given, str) else ",".join(given)
+
+    options = Options.of(data, recipe, set, None, device, run, resume)
+    path, folder = (None if arch is None else os.fspath(arch)), (None if cells is None else Path(cells))
+    job = SweepJob(
+        path, joined(sizes), joined(policies), joined(methods), seeds, jobs, folder, resolution, pruner, options
+    )
+    with heard_by(on_event):
+        return create_or_resume(job)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep came to: the figures of sweep.json; heat map and curves lie beside it."""
+
+    run: Path
+    summary: dict[str, Any]
+
+    def __str__(self) -> str:
+        """The table."""
+        return table(self.summary)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A sweep of which everything that can be refused was checked. `setting`: what its job.json keeps."""
+
+    nets: list[ArchFile]
+    setting: dict[str, Any]
+    options: Options
+    recipe: Recipe
+    sets: Sets
+
+    @property
+    def record(self) -> Record:
+        return read_data(self.recipe, self.nets[0], self.sets).record
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """What to sweep over; None: not given."""
+
+    arch: str | None = None
+    sizes: str | None = None
+    policies: str | None = None
+    methods: str | None = None
+    seeds: int | None = None
+    jobs: int | None = None
+    cells: Path | None = None
+    resolution: int | None = None
+    pruner: str | None = None
+    options: Options = Options()
+    verb, extends = "sweep", False
+
+    def _given(self) -> dict[str, Any]:
+        cells = None if self.cells is None else str(self.cells.resolve())
+        return {name: getattr(self, name, None) for name in DEFAULTS} | {"cells": cells}
+
+    def _check(self) -> None:
+        check_options(self, "a sweep")
+        if self.pruner is not None and self.pruner not in PRUNERS:
+            raise unknown("@pruner", self.pruner, PRUNERS)
+
+    def prepare(self) -> Ready:
+        self._check()
+        options, sets, given = self.options, Sets(), self._given()
+        setting = DEFAULTS | {name: value for name, value in given.items() if value is not None} | {
+            "set": list(options.set), "recipe": options.recipe, "data": options.data, "cells": given["cells"],
+            "nets_data": data_of(DEFAULTS["sizes"] if self.sizes is None else self.sizes),
+        }  # fmt: skip
+        plain = options.settings({}, arm="baseline", data=setting["nets_data"])
+        nets = nets_of(setting, plain, self.arch)
+        setting["nets"] = [f"{net.name}.json" for net in nets]
+        policies = _check_policies(setting["policies"])
+        setting["curves"] = _curves(policies)
+        if setting["pruner"] != "none" and len(policies) <= RIVALS:
+            rule = f"ends a policy when {RIVALS} others have ended, and this sweep has {len(policies)}"
+            raise BadInput(f"--pruner {setting['pruner']} {rule}; give more by --policies, or --pruner none")
+        made = make_cells(nets, setting, options, Path("."), sets)
+        if self.cells:
+            check_begun(made)
+        return Ready(nets, setting, options, plain, sets)
+
+    def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:
         (run.path / SIZES).mkdir()
-        for net, name in zip(nets, setting["nets"], strict=True):
+        for net, name in zip(ready.nets, ready.setting["nets"], strict=True):
             net.save(run.path / SIZES / name)
-        write_job(run, "sweep", read_data(plain, nets[0], sets).record, **setting)
-        _finish(nets, setting, common, run, asked.jobs, sets)
+        return ready.setting
 
+    def restore(self, run: RunDir, kept: dict[str, Any]) -> Ready:
+        self._check()
+        begun, setting, given = load(run.recipe_file, Recipe), DEFAULTS | kept, self.options
+        sets = Sets(begun_record(run, begun))
+        data = other_data(given.data, begun)
+        now = self._given() | {"set": held(given.set) or None, "recipe": given.recipe, "data": data}
+        refuse_changed(run.path, setting | {"set": held(setting["set"])}, now)
+        options = resumed_options(given, setting)
+        # of a recipe edited since, say
+        run.check_settings(options.settings({}, arm="baseline", data=setting["nets_data"]), CHANGE_NOTHING)
+        for path, curve in _curves(_check_policies(setting["policies"])).items():
+            if setting["curves"] and setting["curves"].get(path) != curve:
+                other = f"the curve {path} is another than when {run.path} began"
+                raise BadInput(f"{other}; restore it, or start anew")
+        nets = [archfile.read(str(run.path / SIZES / name)) for name in setting["nets"]]
+        return Ready(nets, setting, options, begun, sets)
 
-def _resumed(given: dict, common, run: RunDir, job: dict) -> tuple[dict, Any]:
-    """The settings that a sweep was begun with, and the options that say them. Raises BadInput, naming what differs,
-    for others."""
-    setting = DEFAULTS | job
-    data = other_data(common.data, load(run.path / "recipe.toml", Recipe))
-    now = given | {"set": held(common.set) or None, "recipe": common.recipe, "data": data}
-    refuse_others(run.path, setting | {"set": held(setting["set"])}, now)
-    data = setting["data"] if common.data is None else common.data  # loading them checks that they are the same
-    common = replace(common, set=(*setting["set"], *common.set), recipe=setting["recipe"], data=data)
-    # of a recipe edited since, say
-    run.check_settings(common.settings({}, arm="baseline", data=setting["nets_data"]), CHANGE_NOTHING)
-    for path_, curve in _curves(_check_policies(setting["policies"])).items():
-        if setting["curves"] and setting["curves"].get(path_) != curve:
-            raise BadInput(f"the curve {path_} is another than when {run.path} began; restore it, or start anew")
-    return setting, common
+    def carry_out(self, run: RunDir, ready: Ready) -> Sweep:
+        return _carry_out(ready, run, self.jobs)
+
+    def result(self, run: RunDir) -> Sweep:
+        return Sweep(Path(os.path.abspath(run.path)), files.read_json(run.sweep_file, FORMAT))
 
 
 # --- sizes and policies ----------------------------------------------------------------------------------------
@@ -148,12 +223,12 @@ def nets_of(setting: dict, recipe: Recipe, arch: str | None = None) -> list[Arch
 
     Raises BadInput for a size that no width reaches, with the nearest that there are, and for nets that are alike."""
     sizes, px = setting["sizes"], setting["resolution"]
-    base = fitted(Request("sweep", setting["arch"], None, False, px), recipe)
+    base = fitted(setting["arch"], px, recipe)
     scaled = None
-    nets = []
+    nets: list[ArchFile] = []
     for item in _items(sizes):
         if archfile.is_path(item):
-            net = fitted(Request("sweep", item, None, False, px), recipe)
+            net = fitted(item, px, recipe)
         else:
             scaled = scaled or _scaled(base.plan)
             net = _of_size(item, scaled, base)
@@ -184,7 +259,10 @@ def _of_size(asked: str, scaled: dict[int, Plan], base: ArchFile) -> ArchFile:
     try:
         macs = parse_quantity(asked, "macs")
     except BadInput as error:
-        raise BadInput(f"--sizes: {error}, or the path of an arch file") from None
+        raise BadInput(
+            f"@sizes: {error}, or the path of an arch file", field="sizes", value=asked, rule=error.rule,
+            remedy=f"{error.remedy}, or the path of an arch file", arguments={"sizes": None},
+        ) from None  # fmt: skip
     nearest = min(scaled, key=lambda m: abs(m - macs))
     if abs(nearest - macs) > NEAR * macs:
         near = [max((m for m in scaled if m < macs), default=None), min((m for m in scaled if m > macs), default=None)]
@@ -209,12 +287,14 @@ def _curves(policies: list[str]) -> dict[str, Any]:
     return {policy: magnitude_of(policy).to_plain() for policy in policies if policy.endswith(".json")}
 
 
-def make_cells(nets: list[ArchFile], setting: dict, common, folder: Path, sets: Sets) -> list[Cell]:
+def make_cells(nets: list[ArchFile], setting: dict, options: Options, folder: Path, sets: Sets) -> list[Cell]:
     """All cells, seed by seed. An arm is METHOD@POLICY."""
-    runtime, cells, known = open_runtime(common.device), [], {}
+    runtime = open_runtime(options.device)
+    cells: list[Cell] = []
+    known: dict[str, tuple[str, Path]] = {}
     where = Path(setting["cells"]) if setting["cells"] else folder / CELLS
     methods, policies = arms_of(setting["methods"]), _check_policies(setting["policies"])
-    plain = {method: _plain(method, setting, common) for method in methods}
+    plain = {method: _plain(method, setting, options) for method in methods}
     for method, recipe in plain.items():
         if recipe.data != plain[methods[0]].data:
             raise BadInput(f"--methods {method}: it changes the data; do that for all, by --data or --set")
@@ -237,9 +317,9 @@ def make_cells(nets: list[ArchFile], setting: dict, common, folder: Path, sets: 
     return cells
 
 
-def _plain(method: str, setting: dict, common) -> Recipe:
+def _plain(method: str, setting: dict, options: Options) -> Recipe:
     """The method's recipe before a magnitude is set. Raises BadInput for one with a magnitude of its own."""
-    recipe = common.settings({}, arm=method, data=setting["nets_data"])
+    recipe = options.settings({}, arm=method, data=setting["nets_data"])
     view = recipe.views["train"]
     if recipe.difficulty.policy == "drive":
         raise BadInput(f"--methods {method}: its teacher decides on the magnitude; use compare for it")
@@ -258,15 +338,17 @@ def _at(recipe: Recipe, policy: str, macs: int) -> Recipe:
         raise BadInput(f"{recipe.arm}: {error}") from None
 
 
-def _finish(nets: list[ArchFile], setting: dict, common, run: RunDir, jobs: int | None, sets: Sets) -> None:
-    cells = make_cells(nets, setting, common, run.path, sets)
+def _carry_out(ready: Ready, run: RunDir, jobs: int | None) -> Sweep:
+    """Train every cell that is not there yet, and write the table, the curves and the pictures."""
+    nets, setting, options, sets = ready.nets, ready.setting, ready.options, ready.sets
+    cells = make_cells(nets, setting, options, run.path, sets)
     policies, methods = _check_policies(setting["policies"]), arms_of(setting["methods"])
     grid = f"{len(nets)} sizes x {len(policies)} policies x {len(methods)} methods x {setting['seeds']} seeds"
     followed = [(f"--policies {p}", magnitude_of(p)) for p in policies if p.endswith(".json")]
     warn_of_curves(followed, partial(read_data, cells[0].recipe, nets[0], sets))
     metric = task_of(cells[0].recipe, describe(cells[0].recipe.data)).metric
     pruning = None if setting["pruner"] == "none" else Pruning(setting["pruner"], cells, run.path, metric)
-    failed = train_missing(cells, grid, run, common.device, jobs, sets, pruning)
+    failed = train_missing(cells, grid, run, options.device, jobs, sets, pruning)
     done, out = [cell for cell in cells if cell.finished], pruning.out if pruning else {}
     summary = summarise(done, nets, policies, methods, out, metric) | {
         "failed": failed, "pruned": {"pruner": setting["pruner"], **saved(cells, out)},
@@ -281,3 +363,4 @@ def _finish(nets: list[ArchFile], setting: dict, common, run: RunDir, jobs: int 
         raise RunFault(f"{len(failed)} of {len(cells)} cells failed; try them again with {resume_command(run)}")
     sizes = [net.name for net in nets]
     run.finish({"cells": len(cells), "sizes": sizes, "policies": policies, "methods": methods, "pruned": len(out)})
+    return Sweep(Path(os.path.abspath(run.path)), summary)

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,7 +18,7 @@ from ..core import files
 from ..core.errors import BadInput
 from ..core.metric import Metric
 from ..core.units import format_duration, format_quantity
-from ..reporting import wording
+from ..reporting import pictures, tables, wording
 from ..rundirs.result import TrainingResult, read_result
 from . import stats
 from .cells import Cell, plain_name
@@ -166,35 +167,30 @@ def verdict(curve: dict) -> str:
 def table(summary: dict, metric: Metric) -> str:
     """A heat map in letters: the validation score of each size and policy, the best of each size starred and told with
     its test score."""
-    policies, lines = summary["policies"], []
-    shown = {id(row): [_shown(row, policy, metric) for policy in policies] for row in summary["rows"]}
-    widths = [2 + max(map(len, column)) for column in zip(policies, *shown.values(), strict=True)]
-    first = 2 + max(len(row["size"]) for row in summary["rows"])
-    for row in summary["rows"]:
-        if not lines or lines[-1][0] != row["method"]:
-            lines.append((row["method"], f"{row['method']}, validation {metric.label} by magnitude"))
-            head = _aligned(policies, widths)
-            best_of = f"best: test {metric.label}, over magnitude 0"
-            lines.append((row["method"], f"{'size':{first}s}{'MACs':>8s}{head}  {best_of}"))
-        best, over = row["best"], row["best"].get("over_none")
-        told = f"{best['policy']}: {wording.score(row['policies'][best['policy']][metric.key('test')], metric)}"
-        if over:
-            difference, low, high = (metric.signed(over[key]) for key in ("difference", "low", "high"))
-            told += f", {difference} [{low}, {high}]"
-        macs = format_quantity(row["macs"], "macs")
-        lines.append((row["method"], f"{row['size']:{first}s}{macs:>8s}{_aligned(shown[id(row)], widths)}  {told}"))
-    for method, curve in summary["curves"].items():
-        if curve is None:
-            needed = "two sizes, three points (sizes x seeds) and two constant magnitudes"
-            lines.append((method, f"{method}: no curve, which needs {needed}"))
-            continue
-        slope = f"{curve['slope']:+.2f} ± {curve['slope_half']:.2f} a factor of ten in MACs"
-        lines.append((method, f"{method}: best magnitude {slope}, p = {curve['p']:.2g}: {verdict(curve)}"))
-    return "\n".join([*(line for _, line in lines), *_pruned_told(summary["pruned"])])
+    policies, parts = summary["policies"], []
+    head = ["size", "MACs", *policies, f"best: test {metric.label}, over magnitude 0"]
+    for method, rows in groupby(summary["rows"], lambda row: row["method"]):
+        shown = (
+            [row["size"], format_quantity(row["macs"], "macs"), *(_shown(row, p, metric) for p in policies),
+             _best_told(row, metric)]
+            for row in rows
+        )
+        parts += [f"{method}, validation {metric.label} by magnitude", tables.text(head, shown, left=(0, -1))]
+    parts += [f"{method}: {_curve_told(curve)}" for method, curve in summary["curves"].items()]
+    return "\n".join([*parts, *_pruned_told(summary["pruned"])])
 
 
-def _aligned(texts: list[str], widths: list[int]) -> str:
-    return "".join(f"{text:>{width}s}" for text, width in zip(texts, widths, strict=True))
+def _best_told(row: dict, metric: Metric) -> str:
+    best, over = row["best"], row["best"].get("over_none")
+    told = f"{best['policy']}: {wording.score(row['policies'][best['policy']][metric.key('test')], metric)}"
+    return told + (f", {wording.difference(over, metric)}" if over else "")
+
+
+def _curve_told(curve: dict | None) -> str:
+    if curve is None:
+        return "no curve, which needs two sizes, three points (sizes x seeds) and two constant magnitudes"
+    slope = f"{curve['slope']:+.2f} ± {curve['slope_half']:.2f} a factor of ten in MACs"
+    return f"best magnitude {slope}, p = {curve['p']:.2g}: {verdict(curve)}"
 
 
 def _shown(row: dict, policy: str, metric: Metric) -> str:
@@ -245,58 +241,33 @@ def write(folder: Path, summary: dict, cells: list[Cell], metric: Metric) -> Non
 
 def plot(path: Path, summary: dict, metric: Metric) -> None:
     """Heat maps of how far the validation score lies behind each size's best, and the fitted curves beside them."""
-    from matplotlib.figure import Figure
-
-    methods = [method for method in summary["curves"] if any(row["method"] == method for row in summary["rows"])]
-    policies = summary["policies"]
-    figure = Figure(figsize=(max(9, 5 + 0.8 * len(policies)), 1 + 3 * len(methods)), layout="constrained")
-    for part, method in zip(figure.subfigures(len(methods), 1, squeeze=False)[:, 0], methods, strict=True):
-        part.suptitle(_short(method, 80))
-        left, right = part.subplots(1, 2)
-        left.set(xlabel="magnitude", title=f"validation {metric.label} {metric.behind} the size's best")
-        _plot_grid(left, [row for row in summary["rows"] if row["method"] == method], policies, metric)
-        _plot_curve(right, summary["curves"][method])
-    with files.whole_file(path) as file:
-        figure.savefig(file, dpi=150, format="png")
+    panels = []
+    for method, curve in summary["curves"].items():
+        rows = [row for row in summary["rows"] if row["method"] == method]
+        if rows:
+            grid = _heat_map(rows, summary["policies"], metric)
+            panels.append(pictures.Panel(method, grid, curve and _fit_shown(curve)))
+    title = f"validation {metric.label} {metric.behind} the size's best"
+    labels = ("MACs", "best magnitude")
+    pictures.heat_maps(path, panels, title, "magnitude", labels, lambda macs: format_quantity(macs, "macs"))
 
 
-def _short(name: str, most: int) -> str:
-    """The end of a name, which tells paths apart."""
-    name = files.shown(name)
-    return name if len(name) <= most else "…" + name[1 - most :]
-
-
-def _plot_grid(axes: Any, rows: list[dict], policies: list[str], metric: Metric) -> None:
-    """Colours and figures; hatched where a policy was pruned, which has no figure of a whole training."""
+def _heat_map(rows: list[dict], policies: list[str], metric: Metric) -> pictures.HeatMap:
+    """What was pruned has no figure of a whole training."""
     val = metric.key("val")
-    means = [{p: cell[val]["mean"] for p, cell in _running(row["policies"]).items()} for row in rows]
-    grid = [[mean.get(policy, math.nan) - metric.best(mean.values()) for policy in policies] for mean in means]
-    losses = [[-abs(value) for value in line] for line in grid]
-    worst = min(-0.01 if metric.in_percent else -1e-9, *(v for line in losses for v in line if not math.isnan(v)))
-    axes.imshow(losses, cmap="viridis", aspect="auto", vmin=worst, vmax=0)
-    labels = [_short(policy, 16) for policy in policies]
-    slant = {"rotation": 30, "ha": "right"} if max(map(len, labels)) > 6 else {}
-    axes.set_xticks(range(len(policies)), labels, **slant)
-    axes.set_yticks(range(len(rows)), [format_quantity(row["macs"], "macs") for row in rows])
-    for y, line in enumerate(grid):
-        for x, value in enumerate(line):
-            ink = "white" if -abs(value) < 0.6 * worst else "black"  # the lower end of the colours is dark
-            if "pruned" in rows[y]["policies"].get(policies[x], {}):
-                axes.fill_between([x - 0.5, x + 0.5], y - 0.5, y + 0.5, facecolor="none", edgecolor="grey", hatch="//")
-                axes.text(x, y, "pruned", ha="center", va="center", backgroundcolor="white")
-            elif not math.isnan(value):
-                axes.text(x, y, metric.number(value), ha="center", va="center", color=ink)
+    ranks = [{p: metric.rank(c[val]["mean"]) for p, c in _running(row["policies"]).items()} for row in rows]
+    values = [[min(rank.values()) - rank.get(policy, math.nan) for policy in policies] for rank in ranks]
+    pruned = {
+        (y, x): "pruned" for y, row in enumerate(rows) for x, policy in enumerate(policies)
+        if "pruned" in row["policies"].get(policy, {})
+    }  # fmt: skip
+    return pictures.HeatMap([format_quantity(row["macs"], "macs") for row in rows], policies, values, pruned)
 
 
-def _plot_curve(axes: Any, curve: dict | None) -> None:
-    axes.set(xlabel="MACs", ylabel="best magnitude", xscale="log")
-    if curve is None:
-        axes.set_title("no curve")
-        return
+def _fit_shown(curve: dict) -> pictures.Fit:
     xs = [x for x, _ in curve["points"]]
-    axes.plot([10**x for x in xs], [y for _, y in curve["points"]], "o", alpha=0.4)
     fitted = Curve(*(curve[key] for key in LINE))
     along = [10 ** (min(xs) + (max(xs) - min(xs)) * i / 100) for i in range(101)]
-    axes.plot(along, [fitted.of_net(macs)(0.0) for macs in along], "-")
-    axes.set_ylim(-1, max(y for _, y in curve["points"]) + 1)
-    axes.set_title(f"slope {curve['slope']:+.2f} ± {curve['slope_half']:.2f}, p = {curve['p']:.2g}")
+    title = f"slope {curve['slope']:+.2f} ± {curve['slope_half']:.2f}, p = {curve['p']:.2g}"
+    points = [(10**x, y) for x, y in curve["points"]]
+    return pictures.Fit(title, points, [(macs, fitted.of_net(macs)(0.0)) for macs in along])

@@ -8,12 +8,10 @@ knows no key but `base`.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import json
 import math
-import operator
 import os
 import re
 import tomllib
@@ -21,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..core.checked import explain
 from ..core.errors import BadInput, unknown
 from ..core.files import bundled, read_toml
 
@@ -100,7 +99,8 @@ def _find(name: str, kind: str) -> Path:
     if os.path.isfile(name) or (name.endswith(".toml") and not os.path.isfile(shipped)):
         return Path(name)
     if not os.path.isfile(shipped):
-        raise unknown(kind, name, _shipped(folder, kind), "the path of a TOML file")
+        field = "recipe" if kind == "recipe" else "method"
+        raise unknown(kind, name, _shipped(folder, kind), "the path of a TOML file", field)
     return shipped
 
 
@@ -249,13 +249,21 @@ def _build(merged: Table, schema: type[T], layers: list[Layer]) -> T:
         fits = math.isfinite(value) if isinstance(value, float) else isinstance(value, (int, str, dict, list))
         if not fits or (isinstance(value, int) and not -(2**63) <= value < 2**63):  # TOML has 64 bits
             raise _wrong(keys, value, "must be a finite number, a string, true or false, or an array", layers)
+    given = _mapped(merged, _STAND_IN)
+    meant = _MEANT if given != merged else {}
     try:  # JSON, because there strict still takes an array for a tuple and a table for a dataclass
-        instance = TypeAdapter(schema).validate_json(json.dumps(_mapped(merged, _STAND_IN)), strict=True)
+        instance = TypeAdapter(schema).validate_json(json.dumps(given), strict=True)
     except ValidationError as error:
-        raise _explain(error.errors(include_url=False), merged, layers) from error
-    instance = _mapped(instance, _MEANT)
-    _refuse_ignored(merged, instance, layers)
-    return instance
+        keys, told = explain(schema, _mapped(error.errors(include_url=False), meant), merged)
+        raise _at(keys, layers, told, _is_table(merged, keys)) from error
+    return _mapped(instance, meant)
+
+
+def _is_table(value: Any, keys: tuple) -> bool:
+    """Whether these keys lead to a table."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return isinstance(value, dict)
 
 
 # pydantic takes no lone surrogates, by which Python has the bytes of a name that are not UTF-8: private signs stand in
@@ -287,52 +295,9 @@ def _leaves(value: Any, keys: tuple = ()) -> Iterator[tuple[tuple, Any]]:
         yield keys, value
 
 
-def _refuse_ignored(merged: Table, instance: Any, layers: list[Layer]) -> None:
-    """Refuses a key that left no trace: pydantic ignores keys that a standard dataclass has no field for."""
-    for keys, _ in _leaves(merged):
-        owner = instance
-        for depth, key in enumerate(keys):
-            if isinstance(owner, (dict, list, tuple)):
-                owner = owner[key]
-            elif dataclasses.is_dataclass(owner) and not hasattr(owner, "to_plain"):
-                fields = [field.name for field in dataclasses.fields(owner)]
-                if key not in fields:
-                    choices = [_dotted((*keys[:depth], field)) for field in fields]
-                    raise _at(keys, layers, unknown("key", _dotted(keys[: depth + 1]), choices))
-                owner = getattr(owner, key)
-
-
-def _explain(errors: list[Any], merged: Table, layers: list[Layer]) -> BadInput:
-    """One line for the first wrong key; the alternatives of a union are told together."""
-    first = _path(errors[0]["loc"], merged)
-    if errors[0]["type"] == "missing":
-        missing = _dotted((*first, errors[0]["loc"][-1]))
-        return BadInput(f"{missing} is missing; give it in the recipe or with --set")
-    rules = [_rule(error) for error in errors if _path(error["loc"], merged) == first]
-    value = functools.reduce(operator.getitem, first, merged)
-    return _wrong(first, value, " or ".join(dict.fromkeys(rules)).replace(" or must be ", " or "), layers)
-
-
-def _path(loc: tuple, merged: Any) -> tuple:
-    """The part of pydantic's location that is in the recipe, without its names of a union's members."""
-    keys, value = [], merged
-    for key in loc:
-        with contextlib.suppress(LookupError, TypeError):
-            value = value[key]
-            keys.append(key)
-    return tuple(keys)
-
-
-def _rule(error: Any) -> str:
-    if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
-    return error["msg"].replace("an object", "a table").replace("Input should be", "must be")
-
-
 def _wrong(keys: tuple, value: Any, rule: str, layers: list[Layer]) -> BadInput:
-    if isinstance(value, dict) and value:  # its rule names the values itself
-        return _at(keys, layers, BadInput(f"[{_dotted(keys)}] {rule}" if keys else rule), whole=True)
-    return _at(keys, layers, BadInput(f"{_dotted(keys)} = {_shown(value)}: {rule}"))
+    field = ".".join(map(str, keys))
+    return _at(keys, layers, BadInput(f"{field} = {_shown(value)}: {rule}", field=field, value=value, rule=rule))
 
 
 def _at(keys: tuple, layers: list[Layer], error: BadInput, whole: bool = False) -> BadInput:
@@ -343,12 +308,8 @@ def _at(keys: tuple, layers: list[Layer], error: BadInput, whole: bool = False) 
         if any(at and at[: len(keys)] == keys[: len(at)] for at, _ in _leaves(said))
     ]
     named = dict.fromkeys(sources if whole else sources[-1:])
-    return BadInput(f"{', '.join(named)}: {error}" if named else str(error))
+    return error.within(f"{', '.join(named)}: ") if named else error
 
 
 def _shown(value: Any) -> str:
     return json.dumps(value, default=str, ensure_ascii=False)
-
-
-def _dotted(keys: tuple) -> str:
-    return ".".join(str(key) for key in keys)

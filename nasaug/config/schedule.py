@@ -42,11 +42,13 @@ class Schedule:
             return Curve.read(value)
         if not isinstance(value, dict):
             rule = f"a number, a table with kind = {' | '.join(_KINDS)}, or the path of a curve, ending in .json"
-            return Constant(_number("a schedule", value, rule))
+            if not _is_number(value):
+                raise BadInput(f"a schedule must be {rule}, not {value!r}", value=value, rule=f"must be {rule}")
+            return Constant(value)
         fields = dict(value)
         kind = fields.pop("kind", None)
         if not isinstance(kind, str) or kind not in _KINDS:
-            raise unknown("kind of schedule", kind, _KINDS)
+            raise unknown("kind of schedule", kind, _KINDS, field="kind")
         names = [field.name for field in dataclasses.fields(_KINDS[kind])]
         if sorted(fields) != sorted(names):
             given = ", ".join(fields) or "none"
@@ -65,15 +67,23 @@ class Schedule:
         return core_schema.no_info_plain_validator_function(Schedule.parse)
 
 
-def _number(name: str, value: Any, rule: str = "a finite number") -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise BadInput(f"{name} must be {rule}, not {value!r}")
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _number(name: str, value: Any) -> float:
+    if not _is_number(value):
+        raise _wrong(name, value, "must be a finite number")
     return float(value)
+
+
+def _wrong(name: str, value: Any, rule: str) -> BadInput:
+    return BadInput(f"{name} {rule}, not {value!r}", field=name, value=value, rule=rule)
 
 
 def _numbers(name: str, value: Any) -> tuple[float, ...]:
     if not isinstance(value, (list, tuple)):
-        raise BadInput(f"{name} must be an array of numbers, not {value!r}")
+        raise _wrong(name, value, "must be an array of numbers")
     return tuple(_number(name, item) for item in value)
 
 
@@ -88,6 +98,9 @@ class Constant(Schedule):
 
     def __call__(self, progress: float) -> float:
         return self.value
+
+    def sampled(self) -> tuple[float, ...]:
+        return (self.value,)
 
     def to_plain(self) -> float:
         return self.value
@@ -127,9 +140,9 @@ class Steps(Schedule):
         for name in ("at", "values"):
             object.__setattr__(self, name, _numbers(name, getattr(self, name)))
         if not all(a < b for a, b in zip((0.0, *self.at), (*self.at, 1.0), strict=True)):
-            raise BadInput(f"at must ascend between 0 and 1, not {list(self.at)}")
+            raise _wrong("at", list(self.at), "must ascend between 0 and 1")
         if len(self.values) != len(self.at) + 1:
-            raise BadInput(f"values must be one more than at ({len(self.at) + 1}), not {len(self.values)}")
+            raise _wrong("values", len(self.values), f"must be one more than at ({len(self.at) + 1})")
 
     def __call__(self, progress: float) -> float:
         return self.values[sum(progress >= edge for edge in self.at)]
@@ -204,9 +217,10 @@ _KINDS = {
 def weight(name: str, schedule: Schedule) -> None:
     """Raises BadInput for a loss's weight that is below 0 somewhere, or depends on the network, which none looks at."""
     if schedule.of_net(1.0) is not schedule:
-        raise BadInput(f"{name} cannot follow from the network; give a number, or a schedule over training")
+        rule, remedy = "cannot follow from the network", "give a number, or a schedule over training"
+        raise BadInput(f"{name} {rule}; {remedy}", field=name, value=schedule, rule=rule, remedy=remedy)
     if (least := min(schedule.sampled())) < 0:
-        raise BadInput(f"{name} = {schedule.to_plain()} reaches {least:g}; give at least 0")
+        raise BadInput.of(field=name, value=schedule, rule=f"reaches {least:g}", remedy="give at least 0")
 
 
 def from_ends(text: str) -> Constant | Linear:

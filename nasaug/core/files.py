@@ -102,7 +102,7 @@ def write_error(path: Path, error: OSError) -> BadInput | RunFault:
 
 def remedy(error: OSError) -> str:
     """What can be done about it."""
-    return _REMEDY.get(error.errno, "mend what is in the way, or give a path that can be written to")
+    return _REMEDY.get(error.errno or 0, "mend what is in the way, or give a path that can be written to")
 
 
 def write_whole(path: str | Path, content: bytes | str) -> None:

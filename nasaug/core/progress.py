@@ -1,76 +1,119 @@
-"""How far a long job is: one live bar on a terminal, plain lines now and then elsewhere; always to stderr.
-And where its time goes, for whoever asks."""
+"""How far a long job is, told as events to whoever listens: nothing here prints. And where its time goes, on demand.
+
+`heard_by` names the listener: the command line's shows lines and a bar (cli/terminal.py), a caller's in Python is a
+function of one event. Without a listener nothing is told.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
-from .streams import tell
 from .units import format_duration
 
-_LINE_EVERY_S = 10.0
 Item = TypeVar("Item")
 
 
-def say(text: str) -> None:
-    """A line for whoever reads along: to stdout, at once. What cannot be written there is lost, and costs no result."""
-    tell(text, sys.stdout)
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of text for whoever reads along. A `detail` says what a live bar beside it shows too."""
+
+    text: str
+    detail: bool = False
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """`done` of `total` steps of the job `title` are done, `begun` of them before it was resumed; `seconds` since then.
+
+    `figures`, such as losses, are the latest. A step has `per_step` of the `unit`: 128 images, say. `over`: the last of
+    this job."""
+
+    title: str
+    total: int
+    done: int
+    begun: int = 0
+    seconds: float = 0.0
+    unit: str = "steps"
+    per_step: int = 1
+    figures: Mapping[str, float] = field(default_factory=dict)
+    over: bool = False
+
+    @property
+    def told(self) -> str:
+        """Rate, figures and time left (time taken, when done) in words."""
+        steps = self.done - self.begun
+        parts = [f"{name} {value:.4g}" for name, value in self.figures.items()]
+        if steps > 0:
+            parts.insert(0, f"{steps * self.per_step / max(self.seconds, 1e-9):.3g} {self.unit}/s")
+        if self.done >= self.total:
+            parts.append(f"took {format_duration(self.seconds)}")
+        elif steps > 0:
+            parts.append(f"{format_duration(self.seconds / steps * (self.total - self.done))} left")
+        return ", ".join(parts)
+
+    def __str__(self) -> str:
+        return f"{self.title} {self.done}/{self.total} {self.told}"
+
+
+Event = Line | Advance
+Listener = Callable[[Event], None]
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextlib.contextmanager
+def heard_by(listener: Listener | None) -> Iterator[None]:
+    """Events within go to `listener`; None: to whoever listens already."""
+    before = _listener.get()
+    token = _listener.set(before if listener is None else listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def _tell(event: Event) -> None:
+    listener = _listener.get()
+    if listener is not None:
+        listener(event)
+
+
+def say(text: str, *, detail: bool = False) -> None:
+    """Tell a line."""
+    _tell(Line(text, detail))
 
 
 class Progress:
-    """A context manager around a job of `total` steps; `update` tells of it, with figures to show.
-
-    `begun` is how many steps a resumed job had done before, which count neither in the rate nor in the time
-    left. The rate is in `unit` a second, of which a step has `per_step`: 128 images, say.
-    """
+    """A context manager around a job of `total` steps, `begun` of them done before; `update` tells of it, with figures
+    to show. `quiet`: a job so short that nothing is told of it."""
 
     def __init__(self, title: str, total: int, *, begun=0, unit="steps", per_step=1, quiet=False):
-        self._title, self._total, self._begun = title, total, begun
-        self._unit, self._per_step, self._quiet = unit, per_step, quiet
-        self._done, self._figures = begun, {}
-        self._live: Any = None
+        self._event = Advance(title, total, begun, begun, unit=unit, per_step=per_step)
+        self._quiet = quiet
 
     def __enter__(self) -> Progress:
-        self._start = self._told = time.monotonic()
-        if not self._quiet and sys.stderr.isatty():
-            self._live = _bar(self._title, self._total, self._begun)
-            self._live.start()
+        self._start = time.monotonic()
+        self._tell(self._event)
         return self
 
     def update(self, done: int, **figures: float) -> None:
         """`done` of the steps are done; `figures`, such as losses, replace those told before."""
-        self._done, self._figures = done, figures
-        if self._live:
-            self._live.update(self._live.task_ids[0], completed=done, told=self._told_now())
-        elif time.monotonic() - self._told >= _LINE_EVERY_S:
-            self._say()
+        self._event = replace(self._event, done=done, figures=figures, seconds=time.monotonic() - self._start)
+        self._tell(self._event)
 
     def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
-        else:
-            self._say()
+        self._tell(replace(self._event, seconds=time.monotonic() - self._start, over=True))
 
-    def _say(self) -> None:
-        self._told = time.monotonic()
+    def _tell(self, event: Advance) -> None:
         if not self._quiet:
-            tell(f"{self._title} {self._done}/{self._total} {self._told_now()}", sys.stderr)
-
-    def _told_now(self) -> str:
-        """Rate, figures and time left (time taken, when done) in words."""
-        taken, steps = time.monotonic() - self._start, self._done - self._begun
-        parts = [f"{name} {value:.4g}" for name, value in self._figures.items()]
-        if steps > 0:
-            parts.insert(0, f"{steps * self._per_step / max(taken, 1e-9):.3g} {self._unit}/s")
-        if self._done >= self._total:
-            parts.append(f"took {format_duration(taken)}")
-        elif steps > 0:
-            parts.append(f"{format_duration(taken / steps * (self._total - self._done))} left")
-        return ", ".join(parts)
+            _tell(event)
 
 
 class Stages:
@@ -79,7 +122,8 @@ class Stages:
     Use as `with stages("forward"): …`; stages do not nest."""
 
     def __init__(self, on: bool = False, settle: Callable[[], None] = lambda: None):
-        self.on, self.seconds, self._settle = on, {}, settle
+        self.on, self._settle = on, settle
+        self.seconds: dict[str, float] = {}
 
     @contextlib.contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -110,15 +154,3 @@ class Stages:
             rate = "" if name in ("evaluate", "other") else f"{images / max(s, 1e-9):,.0f}"
             rows.append(f"{name:12s}{s:10.2f}{s / max(total, 1e-9):8.0%}{rate:>12s}")
         return "\n".join(rows)
-
-
-def _bar(title: str, total: int, begun: int) -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    title_text, told = TextColumn("{task.description}"), TextColumn("{task.fields[told]}")
-    console = Console(stderr=True)
-    bar = Bar(title_text, BarColumn(20), MofNCompleteColumn(), told, console=console, refresh_per_second=4)
-    bar.add_task(title, total=total, completed=begun, told="")
-    return bar

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from .streams import mute_unheard
 
@@ -17,11 +18,15 @@ SAME_WITHIN_S = 3.0
 
 
 class Stopped(BaseException):
-    """A signal asked the run to end; its checkpoint is written. Exit code 128 + `signum`."""
+    """A signal asked the run to end; its checkpoint is written. Exit code 128 + `signum`.
+
+    `verb` and `run` say what can be resumed, where there is something."""
 
     def __init__(self, signum: int):
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
+        self.verb: str | None = None
+        self.run: Path | None = None
 
 
 class Pending:

@@ -7,6 +7,7 @@ as microcontroller data sheets give SRAM and flash: "320 KB" of SRAM are 327,680
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -24,7 +25,7 @@ class _Kind:
     """What a kind of quantity accepts (suffix in lower case to factor) and how it is printed."""
 
     what: str
-    factors: dict[str, float]
+    factors: Mapping[str, float]
     rule: str
     whole: bool
     printed: tuple[tuple[str, float], ...]
@@ -59,26 +60,30 @@ _KINDS = {
 }
 
 
-def parse_quantity(text: str | int | float, kind: str) -> int | float:
+def parse_quantity(text: str | int | float, kind: str, argument: str | None = None) -> int | float:
     """The value of `text` as a quantity of `kind`: macs, params, bytes, milliseconds or seconds.
 
     macs, params and bytes come back as int (a fraction of one is cut off), the times as float in the unit
-    that the kind is called by. Suffixes may be in either case. Raises BadInput with the rule and examples.
+    that the kind is called by. Suffixes may be in either case. Raises BadInput with the rule and examples, about the
+    `argument` that the text was given for where that is said.
     """
     spec = _KINDS[kind]
     match = None if isinstance(text, bool) else _NUMBER.fullmatch(str(text).strip())
     factor = spec.factors.get(match[3].lower()) if match else None
-    if factor is None:
-        raise _refused(text, spec)
-    value = Decimal(match[1] + match[2]) * Decimal(str(factor))
-    value = int(value) if spec.whole else float(value)
+    if match is None or factor is None:
+        raise _refused(text, spec, argument)
+    exact = Decimal(match[1] + match[2]) * Decimal(str(factor))
+    value = int(exact) if spec.whole else float(exact)
     if value <= 0:
-        raise _refused(text, spec)
+        raise _refused(text, spec, argument)
     return value
 
 
-def _refused(text: object, spec: _Kind) -> BadInput:
-    return BadInput(f"{str(text)!r} is not a {spec.what}: give {spec.rule}")
+def _refused(text: object, spec: _Kind, argument: str | None) -> BadInput:
+    rule, remedy = f"{str(text)!r} is not a {spec.what}", f"give {spec.rule}"
+    if argument:
+        return BadInput.of(argument=argument, value=text, rule=f": {rule}", remedy=remedy)
+    return BadInput(f"{rule}: {remedy}", value=text, rule=rule, remedy=remedy)
 
 
 def format_quantity(value: float, kind: str) -> str:
@@ -95,7 +100,8 @@ def format_duration(seconds: float) -> str:
     """Seconds as people say them, in at most two units: 0.8 s, 45 s, 4 m 10 s, 2 h 5 m, 3 d 2 h."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
-    left, parts = round(seconds), []
+    left = round(seconds)
+    parts: list[tuple[int, str]] = []
     for name, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         count, left = divmod(left, size)
         if count or parts:

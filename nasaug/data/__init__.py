@@ -11,9 +11,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 
+from ..core.checked import Count, checked
 from ..core.errors import BadInput, unknown
 from .builtin import NAMED, Named
 from .folder import Folder, probe
@@ -27,11 +30,11 @@ __all__ = ["Data", "DataConfig", "Info", "Like", "Record", "Split", "describe", 
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's
 MEASURED = 10_000  # images from which mean and std are taken
+Whole = Annotated[int, Ge(0)]
 LOOKED_AT, FLAT = 16, 0.01  # images whose pixels are looked at, and the std (of 1) below which they are of one colour
-LEAST = {"val_images": 1, "train_images": 0, "split_seed": 0, "workers": 0, "memory_mb": 0}
 
 
-@dataclass(frozen=True, slots=True)
+@checked("data")
 class DataConfig:
     """Which images, and how they are split: the recipe's `[data]` table."""
 
@@ -40,15 +43,15 @@ class DataConfig:
     targets: str = ""
     """A CSV in or beside the image folder, with a number (column `value`) for each image (column `file`); empty:
     labels.csv where the folder has that and no class folders, else the classes that its folders are."""
-    val_images: int = 5000
+    val_images: Count = 5000
     """Validation images, held out of the training split; at most a tenth of it."""
-    train_images: int = 0
+    train_images: Whole = 0
     """Train on this many of the images that remain, in proportion to the classes; 0 = all."""
-    split_seed: int = 0
+    split_seed: Whole = 0
     """Seed of both draws, whatever the run's own seed."""
-    workers: int = 2
+    workers: Whole = 2
     """Decoding processes of streamed sets; 0 = decode in the main process."""
-    memory_mb: int = 2000
+    memory_mb: Whole = 2000
     """Folders whose uint8 pixels take at most this many MB live in memory; larger ones are streamed."""
     keep_decoded: bool = True
     """Keep what was found out about a folder's images (and small images themselves, where they are many) in the user's
@@ -61,9 +64,6 @@ class DataConfig:
         if self.targets and self.name in NAMED:
             rule = f"is of image folders, and {self.name} has classes of its own"
             raise BadInput(f"data.targets = {self.targets} {rule}; leave it out, or give an image folder by its path")
-        for name, least in LEAST.items():
-            if getattr(self, name) < least:
-                raise BadInput(f"data.{name} = {getattr(self, name)} is too small: give at least {least}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +240,7 @@ def _folder(config: DataConfig, size: int | None = None) -> Folder:
         raise BadInput(f"{path!r} is no folder: give the path of an image folder, or one of {', '.join(NAMED)}")
     if os.sep in config.name:
         raise BadInput(f"no folder {path!r}: give the path of an image folder, or one of {', '.join(NAMED)}")
-    raise unknown("data set", config.name, NAMED, "the path of an image folder")
+    raise unknown("data set", config.name, NAMED, "the path of an image folder", field="data.name")
 
 
 def _of_listing(listing: Listing) -> Iterator[str]:

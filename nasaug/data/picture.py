@@ -32,7 +32,8 @@ def check_background(colour: str) -> None:
     try:
         ImageColor.getrgb(colour)
     except ValueError:
-        raise BadInput(f"data.background = {colour!r} is no colour: give white, black, #rrggbb or rgb(r,g,b)") from None
+        remedy = "give white, black, #rrggbb or rgb(r,g,b)"
+        raise BadInput.of(field="data.background", value=colour, rule="is no colour", remedy=remedy) from None
 
 
 def header(path: bytes) -> tuple[int, int, str]:

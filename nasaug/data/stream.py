@@ -99,6 +99,7 @@ class _Decoder(Dataset):
     def __init__(self, root: str, files: np.ndarray, size: int, crop: tuple[int, int] | None, background: str):
         self.root, self.files, self.size, self.crop, self.background = root, files, size, crop, background
         # before workers are forked, which would each import it: it takes seconds, and images in memory do without
+        import torchvision.transforms.v2.functional  # noqa: F401
 
         picture.jpeg_decoder()
 
@@ -114,15 +115,22 @@ class _Decoder(Dataset):
         return images, time.perf_counter() - begun
 
     def _cut(self, image: Tensor, place: int) -> Tensor:
-        from torchvision.transforms.v2 import functional as TF
-
         if self.crop is not None:
+            from torchvision.transforms.v2 import functional as TF
+
             box = crop_box(*image.shape[1:], random(CROP, *self.crop, place))
             return TF.resized_crop(image, *box, [self.size, self.size], antialias=True)
-        height, width = image.shape[1:]
-        longest = LONGEST * min(height, width)
-        image = TF.center_crop(image, [min(height, longest), min(width, longest)])
-        return TF.center_crop(TF.resize(image, [math.ceil(self.size / CENTRE)], antialias=True), [self.size])
+        return central(image, self.size, CENTRE)
+
+
+def central(image: Tensor, size: int, share: float) -> Tensor:
+    """The central square of an image, uint8 [3, h, w], with this share of its shorter side, at `size` px."""
+    from torchvision.transforms.v2 import functional as TF
+
+    height, width = image.shape[1:]
+    longest = LONGEST * min(height, width)
+    image = TF.center_crop(image, [min(height, longest), min(width, longest)])
+    return TF.center_crop(TF.resize(image, [math.ceil(size / share)], antialias=True), [size])
 
 
 def crop_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Gt, Le, Predicate
 
 from ..arch.derived import below
 from ..arch.plan import plan
 from ..arch.space import Arch, Space
 from ..config.schedule import Constant, Schedule, weight
+from ..core.checked import Count, Told, checked, rises
 from ..core.errors import BadInput
 from .base import Base, Draw
 
 STEPS = 20  # of the width ladder
 
+Share = Annotated[float, Gt(0), Le(1), Told("is a share", "give above 0, to 1")]
+Shares = Annotated[
+    tuple[float, ...], Predicate(lambda shares: rises(shares) and 0 < shares[0] and shares[-1] <= 1),
+    Told("must rise, above 0 and up to 1.0, like 0.5, 1.0"),
+]  # fmt: skip
 
-@dataclass(frozen=True, slots=True)
+
+@checked("gradaug")
 class GradAug:
     """Yang et al., NeurIPS 2020: L(full, y) + weight x the sum over thin nets of match(thin on T(x), full's output).
 
@@ -25,22 +33,14 @@ class GradAug:
     The full network's norms keep its own statistics; the thin ones use their batch's."""
 
     share: ClassVar[float] = 1.0
-    num_subnet: int = 3
-    width: float = 0.9  # of the thinnest net, as a share of the full one's channels
-    depth: float = 1.0  # probability that a block with an identity shortcut stays; 1: all do
-    resolutions: tuple[float, ...] = (4 / 7, 5 / 7, 6 / 7, 1.0)
+    num_subnet: Count = 3
+    width: Share = 0.9  # of the thinnest net, as a share of the full one's channels
+    depth: Share = 1.0  # probability that a block with an identity shortcut stays; 1: all do
+    resolutions: Shares = (4 / 7, 5 / 7, 6 / 7, 1.0)
     weight: Schedule = Constant(1.0)
 
     def __post_init__(self):
-        if self.num_subnet < 1:
-            raise BadInput(f"gradaug.num_subnet = {self.num_subnet} must be at least 1")
-        for name in ("width", "depth"):
-            if not 0 < getattr(self, name) <= 1:
-                raise BadInput(f"gradaug.{name} = {getattr(self, name):g} is a share: give above 0, to 1")
         weight("gradaug.weight", self.weight)
-        shares = self.resolutions
-        if not shares or not all(0 < s <= 1 for s in shares) or list(shares) != sorted(set(shares)):
-            raise BadInput(f"gradaug.resolutions = {list(shares)} must rise, above 0 and up to 1.0, like 0.5, 1.0")
 
     def space(self, base: Base) -> tuple[Space, Arch]:
         widths = tuple(self.width + (1 - self.width) * i / STEPS for i in range(STEPS))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, MinLen, Predicate
 
 from ..arch.channels import channel_groups
 from ..arch.cost import cost_of
@@ -13,6 +15,7 @@ from ..arch.derived import Ladders, around
 from ..arch.plan import Plan, plan
 from ..arch.space import Arch, Space
 from ..config.schedule import Constant, Schedule, weight
+from ..core.checked import Auto, Count, NotNegative, Told, checked, rises
 from ..core.errors import BadInput
 from .base import Base, Draw
 
@@ -23,8 +26,26 @@ FEWEST = 32  # images of a step that a capped augmented pass sees: under that it
 SAFE = 0.96  # of the cap: what is drawn in a training differs from what was drawn to know its mean
 DRAWS = 1000  # steps drawn to know how much dearer the augmented nets are
 
+Factors = Annotated[
+    tuple[float, ...], Predicate(lambda them: rises(them) and them[0] == 1),
+    Told("must rise from 1.0, like 1.0, 1.8, 2.6"),
+]  # fmt: skip
+MoreKernel = Annotated[
+    tuple[int, ...], Predicate(lambda more: rises(more) and more[0] == 0 and not any(one % 2 for one in more)),
+    Told("must rise from 0, like 0, 2"),
+]  # fmt: skip
+MoreDepth = Annotated[
+    tuple[int, ...], Predicate(lambda more: rises(more) and more[0] == 0), Told("must rise from 0, like 0, 1")
+]
+Kinds = Annotated[
+    tuple[Literal["width", "expand", "depth", "kernel"], ...], MinLen(1),
+    Told(": name what is augmented, like width, expand"),
+]  # fmt: skip
+Until = Annotated[float, Ge(0), Le(1), Told("is a share of training, 0 to 1")]
+Share = Annotated[float, Gt(0), Le(1), Told("is a part of a step's images", "give above 0, to 1")]
 
-@dataclass(frozen=True, slots=True)
+
+@checked("netaug")
 class NetAug:
     """Cai et al., ICLR 2022, eq. 2: L(W_t) + weight x L([W_t, W_i]), one augmented net a step.
 
@@ -39,55 +60,38 @@ class NetAug:
     2023, who give no details), for which the factors' ladders have FINE steps up to the largest."""
 
     weight: Schedule = Constant(1.0)
-    width_until: float = 0.5  # share of training with width augmentation; the rest of it runs to the end
+    width_until: Until = 0.5  # share of training with width augmentation; the rest of it runs to the end
     ladder: Literal["auto", "supernet", "factors"] = "auto"
-    width_factors: tuple[float, ...] = (1.0, 1.8, 2.6)
-    expand_factors: tuple[float, ...] = (1.0, 1.6, 2.2, 2.8)
-    kernel_more: tuple[int, ...] = (0,)  # added to kernels above 1, like 0, 2 (ladder "factors")
-    depth_more: tuple[int, ...] = (0,)  # blocks added to a stage's end, like 0, 1 (ladder "factors")
-    kinds: tuple[Literal["width", "expand", "depth", "kernel"], ...] = ("width", "expand")  # of ladder "supernet"
-    round: int = 1  # augmented channels are multiples of this
-    augmented: int = 1  # augmented nets a step; the loss is their mean
-    shrink_until: float = 0.0  # share of training with the shrinking net alone; augmented = 0: then the base alone
-    every: int = 1  # an augmented pass in every so many-th step
-    share: float = 1.0  # of a step's images, the part that the augmented pass sees; its loss is weighted by it
-    aug_compute: float = 0.0  # at most this many times the base's MACs for augmented passes (0.17: 17 %); 0: no cap
-    teach: float = 0.0  # weight of the augmented net's soft output as the base's target
+    width_factors: Factors = (1.0, 1.8, 2.6)
+    expand_factors: Factors = (1.0, 1.6, 2.2, 2.8)
+    kernel_more: MoreKernel = (0,)  # added to kernels above 1, like 0, 2 (ladder "factors")
+    depth_more: MoreDepth = (0,)  # blocks added to a stage's end, like 0, 1 (ladder "factors")
+    kinds: Kinds = ("width", "expand")  # of ladder "supernet"
+    round: Count = 1  # augmented channels are multiples of this
+    augmented: Annotated[int, Ge(0)] = 1  # augmented nets a step; the loss is their mean
+    shrink_until: Until = 0.0  # share of training with the shrinking net alone; augmented = 0: then the base alone
+    every: Count = 1  # an augmented pass in every so many-th step
+    share: Share = 1.0  # of a step's images, the part that the augmented pass sees; its loss is weighted by it
+    aug_compute: NotNegative = 0.0  # augmented passes cost at most this many times the base's (0.17: 17 %); 0: no cap
+    teach: NotNegative = 0.0  # weight of the augmented net's soft output as the base's target
     wide_view: str = "train"  # the recipe's view that augmented nets see, like [views.strong]
-    sort: bool | Literal["auto"] = "auto"
+    sort: bool | Auto = "auto"
     sort_momentum: bool = True  # sorted with its weights; false: as it lies, to see what that does
 
     def __post_init__(self):
-        for name in ("width_factors", "expand_factors"):
-            factors = getattr(self, name)
-            if not factors or factors[0] != 1 or list(factors) != sorted(set(factors)):
-                raise BadInput(f"netaug.{name} = {factors} must rise from 1.0, like 1.0, 1.8, 2.6")
-        for name, step in (("kernel_more", 2), ("depth_more", 1)):
-            more = getattr(self, name)
-            if not more or more[0] != 0 or list(more) != sorted(set(more)) or any(m % step for m in more):
-                raise BadInput(f"netaug.{name} = {list(more)} must rise from 0, like 0, {step}")
-        if not self.kinds:
-            raise BadInput("netaug.kinds = []: name what is augmented, like width, expand")
-        for name in ("width_until", "shrink_until"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise BadInput(f"netaug.{name} = {getattr(self, name):g} is a share of training, 0 to 1")
-        for name in ("round", "every", "augmented"):
-            least = int(name != "augmented" or not self.shrink_until)
-            if getattr(self, name) < least:
-                raise BadInput(f"netaug.{name} = {getattr(self, name)} must be at least {least}")
-        if not 0 < self.share <= 1:
-            raise BadInput(f"netaug.share = {self.share:g} is a part of a step's images: give above 0, to 1")
+        if self.augmented < (least := int(not self.shrink_until)):
+            raise BadInput.of(field="netaug.augmented", value=self.augmented, rule=f"must be at least {least}")
         if self.teach and self.wide_view != "train":
-            raise BadInput("netaug.teach and netaug.wide_view exclude each other: the wide net teaches what it saw")
+            rule = "and netaug.wide_view exclude each other"
+            remedy = "leave one out, since the wide net teaches what it saw"
+            raise BadInput.of(field="netaug.teach", value=self.teach, rule=rule, remedy=remedy)
         if self.aug_compute and (self.every > 1 or self.share < 1 or self.shrink_until):
             rule = "decides on netaug.every and netaug.share, and does not go with netaug.shrink_until"
-            raise BadInput(f"netaug.aug_compute = {self.aug_compute:g} {rule}; leave one out")
+            raise BadInput.of(field="netaug.aug_compute", value=self.aug_compute, rule=rule, remedy="leave one out")
         if not self.augmented and (self.teach or self.every > 1 or self.share < 1):
-            raise BadInput("netaug.augmented = 0 leaves nothing for netaug.teach, every and share; leave those out")
+            rule = "leaves nothing for netaug.teach, every and share"
+            raise BadInput.of(field="netaug.augmented", value=0, rule=rule, remedy="leave those out")
         weight("netaug.weight", self.weight)
-        for name in ("aug_compute", "teach"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise BadInput(f"netaug.{name} = {getattr(self, name):g} must be at least 0")
 
     def chosen_ladder(self, base: Base) -> str:
         """"supernet" or "factors": `ladder` with "auto" decided."""

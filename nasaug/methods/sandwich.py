@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
 
 from ..arch.cost import UNLIMITED, Budget, cost_of
 from ..arch.space import Arch, Space
-from ..core.errors import BadInput
+from ..core.checked import NotNegative, Told, checked
 from .base import Base, Draw
 
 
-@dataclass(frozen=True, slots=True)
+@checked("sandwich")
 class Sandwich:
     """Yu and Huang, ICCV 2019: the largest net learns the labels, the smallest (at a resolution drawn
     at random) and `samples` others its output. The loss is the mean over the passes.
@@ -23,16 +24,10 @@ class Sandwich:
     that the search will judge are the ones that are trained."""
 
     share: ClassVar[float] = 1.0
-    samples: int = 3
-    every: int = 4
-    low: float = 0.0
-    high: float = 0.0
-
-    def __post_init__(self):
-        if self.samples < 0:
-            raise BadInput(f"sandwich.samples = {self.samples} must not be negative")
-        if self.every < 1:
-            raise BadInput(f"sandwich.every = {self.every} must be at least 1 (the published rule)")
+    samples: Annotated[int, Ge(0), Told("must not be negative")] = 3
+    every: Annotated[int, Ge(1), Told("must be at least 1 (the published rule)")] = 4
+    low: NotNegative = 0.0
+    high: NotNegative = 0.0
 
     def space(self, base: Base) -> tuple[Space, Arch]:
         return base.space, base.space.largest
@@ -72,7 +67,7 @@ class Sandwich:
         pass
 
 
-@dataclass(frozen=True, slots=True)
+@checked("sandwich")
 class SandwichWithin(Sandwich):
     """With samples that keep to budgets beside that of MACs, as the subnets do that the search will judge."""
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..arch.archfile import ArchFile
-from ..arch.cost import UNITS
+from ..arch.cost import UNITS, Budget
 from ..arch.plan import plan
 from ..arch.space import Space, resolve
 from ..core import files
 from ..core.progress import say
 from ..core.units import format_quantity
+from ..reporting import pictures, tables
 from ..rundirs.folder import RunDir
 from ..tasks import Metric
 from ..training.recipe import Recipe
-from .study import Candidate, Search, pareto, plot_pareto
+from .study import Candidate, Search, pareto
 
 SUPERNET, FOUND = "supernet.safetensors", "found.json"
 
@@ -53,6 +56,19 @@ def write_results(
     }  # fmt: skip
 
 
+def plot_pareto(
+    path: Path, candidates: list[Candidate], budget: Budget, found: Candidate, metric: Metric
+) -> None:  # fmt: skip
+    """The validation score against MACs of every candidate, the front drawn through, the found one starred: a PNG."""
+
+    def points(shown: list[Candidate]) -> list[tuple[float, float]]:
+        return [(c.cost.macs / 1e6, c.score) for c in shown]
+
+    limit = budget.macs / 1e6 if budget.macs else None
+    labels = "MACs (millions)", f"validation {metric.axis}, weights of the supernet"
+    pictures.pareto(path, points(candidates), points(pareto(candidates, metric)), *points([found]), limit, *labels)
+
+
 def agreement(finalists: list[Candidate], metric: Metric) -> dict | None:
     """Kendall's tau of the supernet's scores (whole validation split) and of the finalists' own short training, and
     its p value; None for fewer than three that were trained, or where one of both is the same for all.
@@ -78,10 +94,10 @@ def _row(space: Space, c: Candidate, metric: Metric) -> dict:
 
 def table(space: Space, finalists: list[Candidate], metric: Metric) -> str:
     """The best few for people: the validation score after their own training, on the whole split and as scored."""
-    rows = [("arch", "trained", f"val {metric.label}", "scored", "MACs", "params", "SRAM", "flash", "px")]
+    head, rows = ("arch", "trained", f"val {metric.label}", "scored", "MACs", "params", "SRAM", "flash", "px"), []
     for c in finalists:
         scores = ("-" if x is None else metric.show(x) for x in (c.trained_score, c.full_score, c.score))
         figures = (format_quantity(getattr(c.cost, key), UNITS[key]) for key in c.cost._fields)
         px = resolve(space.resolution, c.arch.values)
         rows.append((space.id(c.arch), *scores, *figures, str(px)))
-    return "\n".join(f"{row[0]:12s}" + "".join(f"{cell:>10s}" for cell in row[1:]) for row in rows)
+    return tables.text(head, rows)

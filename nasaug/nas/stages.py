@@ -1,4 +1,4 @@
-"""`search`: supernet, study and finalists in one run folder, and found.json in the working folder."""
+"""The stages of a search: the space cropped to the budget, the supernet, the study, the finalists."""
 
 from __future__ import annotations
 
@@ -9,31 +9,28 @@ from pathlib import Path
 from random import Random
 
 from .. import data as datasets
-from ..arch import archfile
 from ..arch.cost import Budget, cost, crop, describe, reach, sample_near
 from ..arch.plan import BLOCKS, Outputs, Plan, plan
 from ..arch.space import Space
 from ..arch.spacefile import load
-from ..config.layers import load as load_recipe
-from ..core import files
 from ..core.errors import BadInput
 from ..core.progress import say
 from ..core.signals import deferred_stop
-from ..core.units import format_duration, parse_quantity
+from ..core.units import format_duration
 from ..data import Data, Info, Record
 from ..methods import Base, SandwichWithin
 from ..nets.net import Net
 from ..nets.store import load_net, save_net
-from ..pool.storage import absolute_storage, check_storage, own_storage, storage_faults
-from ..rundirs.folder import HIDDEN, RESULT, RunDir, without_passwords
-from ..training.begin import JOB_FILE, at_path, begun_record, refuse_existing, resumed, stopping, write_job
+from ..pool.storage import check_storage, own_storage, storage_faults
+from ..rundirs.folder import RunDir
 from ..training.device import Runtime, open_runtime
 from ..training.job import Job, announce, carry_out, load_data, make_job, make_scorer, make_trainer, task_of
 from ..training.loop import Trainer
+from ..training.options import Options
 from ..training.provenance import curves_of, warn_of_curves
-from ..training.recipe import CHANGE_NOTHING, Recipe
-from .finalists import PlayOff, begun_with, forget
-from .results import FOUND, SUPERNET, write_results
+from ..training.recipe import Recipe
+from .finalists import PlayOff, begun_with
+from .results import FOUND, write_results
 from .study import Search, candidates_of, macs_range, report_reach
 
 SMALL = 64  # px up to which mobilenetv2-small is the default space
@@ -60,6 +57,10 @@ class Ready:
     outputs: Outputs
 
     @property
+    def record(self) -> Record:
+        return self.data.record
+
+    @property
     def largest(self) -> Plan:
         """The supernet's plan."""
         return plan(self.space, self.space.largest, self.outputs)
@@ -78,13 +79,15 @@ def open_space(recipe: Recipe, info: Info, budget: Budget, outputs: Outputs | No
     return crop(space, budget, recipe.search.headroom, info.classes if outputs is None else outputs)
 
 
-def prepare(recipe: Recipe, request: Request, common, *, begun: Record | None = None, resumed: bool = False) -> Ready:
+def prepare(
+    recipe: Recipe, request: Request, options: Options, *, begun: Record | None = None, resumed: bool = False
+) -> Ready:
     """Check everything before a run folder exists, and say what the space can do. Raises BadInput."""
     if recipe.teacher.source:  # which a [difficulty] needs
         rule = "a search trains without a teacher, so without [difficulty] too"
         raise BadInput(f"teacher.source = {recipe.teacher.source}: {rule}; give both to the training that follows")
     _check_target(Path(FOUND))
-    runtime = open_runtime(common.device, recipe.bf16, common.profile)
+    runtime = open_runtime(options.device, recipe.bf16, options.profile)
     info = datasets.describe(recipe.data)
     outputs = task_of(recipe, info).outputs(info)
     space = open_space(recipe, info, request.budget, outputs)
@@ -129,7 +132,7 @@ def run_search(ready: Ready, run: RunDir) -> dict:
 
 def supernet(ready: Ready, search: Search, run: RunDir) -> Net:
     """The run's supernet, trained now or before."""
-    path, data, largest = run.path / SUPERNET, ready.data, ready.largest
+    path, data, largest = run.supernet_file, ready.data, ready.largest
     if not path.is_file():
         trainer = make_trainer(_job(ready), data, ready.runtime, search.scorer, keep_best=False)
         per_step = announce(trainer, "supernet", f"largest net {describe(cost(largest))}")
@@ -148,7 +151,7 @@ def supernet(ready: Ready, search: Search, run: RunDir) -> Net:
 def play_off(ready: Ready, search: Search, run: RunDir) -> PlayOff:
     """What decides among the finalists."""
     macs = _job(ready).length.macs
-    return PlayOff(ready.recipe, ready.data, ready.runtime, search, run.path / SUPERNET, macs)
+    return PlayOff(ready.recipe, ready.data, ready.runtime, search, run.supernet_file, macs)
 
 
 def _job(ready: Ready) -> Job:
@@ -178,95 +181,3 @@ def estimate(trainer: Trainer, search: Search) -> str:
     whole = each * count + finalist * min(count, search.config.finalists)
     shown = f"{count} candidates" if count == search.config.trials else f"the {count} networks within the budget"
     return f"{shown} at about {each:.1f} s, {format_duration(whole)} in all;"
-
-
-def command(common, given: dict, budget: Budget, timeout: str | None, storage: str | None) -> None:
-    """Check everything, open the run (or the one to resume), search, and write found.json.
-
-    `given` holds what the options say of the recipe, by key; None: not given."""
-    request = Request(budget, storage and absolute_storage(storage), _seconds(timeout))
-    if common.resume:
-        return _resume(common, given, request)
-    refuse_existing(common.run)
-    recipe = common.settings(given)
-    said = {item.partition("=")[0].strip() for item in common.set}
-    if recipe.search.lr != "auto" and "lr" in said and "search.lr" not in said:
-        raise BadInput("--set lr=…: the recipe gives the supernet a learning rate of its own; use --set search.lr=…")
-    ready = prepare(recipe, request, common)
-    with RunDir.create("search", recipe, common.run) as run, stopping("search", run):
-        shown = request.storage and without_passwords(request.storage)
-        asked = {"budget": request.budget.limits, "storage": shown, "timeout": request.timeout}
-        write_job(run, "search", ready.data.record, **asked)
-        _finish(ready, run)
-
-
-def _seconds(timeout: str | None) -> float | None:
-    try:
-        return None if timeout is None else parse_quantity(timeout, "seconds")
-    except BadInput as error:
-        raise BadInput(f"--timeout {timeout}: {error}") from None
-
-
-def _resume(common, given: dict, request: Request) -> None:
-    """Go on with a run, to more candidates than it was begun for where more trials or another timeout are given."""
-    said = {item.partition("=")[0].strip() for item in common.set}
-    extend = given["search.trials"] is not None or "search.trials" in said or request.timeout is not None
-    with resumed("search", common, request, extend=extend) as (run, job, common, request):
-        path, begun = run.path, run.path / "recipe.toml"
-        recipe = load_recipe(begun, Recipe)
-        asked = common.settings(given, data=recipe.data.name, begun=begun)
-        run.check_settings(asked, (*CHANGE_NOTHING, "search.trials"))
-        request = _resumed(request, Request(Budget(**job["budget"]), job["storage"], job["timeout"]), path)
-        trials, judged = asked.search.trials, _judged(run)
-        if trials < judged:
-            rule = f"{path} has judged {judged} candidates already, more than search.trials = {trials}"
-            raise BadInput(f"{rule}; give at least {judged}, or start a new run")
-        other = trials != recipe.search.trials or request.timeout != job["timeout"]
-        if run.finished and not (other and judged < trials):
-            say(f"{path} is finished already; what it found is in {path / FOUND}")
-            say("for more candidates give more --trials" + (", or another --timeout" if judged < trials else ""))
-            return
-        asked = at_path(asked, common.data)
-        ready = prepare(asked, request, common, begun=begun_record(run, recipe), resumed=True)
-        run.go_on_with(asked)
-        if other:
-            _extend(run, ready, job, judged)
-        _finish(ready, run)
-
-
-def _judged(run: RunDir) -> int:
-    """How many candidates the run has judged so far."""
-    counted = run.result() if run.finished else begun_with(run)
-    return counted["candidates"] if counted else sum(e["event"] == "candidate" for e in run.read_log())
-
-
-def _extend(run: RunDir, ready: Ready, job: dict, judged: int) -> None:
-    """Make it a run that was begun for so many trials and so much time, and is not finished.
-
-    The result goes first: a run that is cut off in between goes on as it was begun."""
-    trials = ready.recipe.search.trials
-    if judged < trials:
-        (run.path / RESULT).unlink(missing_ok=True)
-        forget(run, min(judged, ready.recipe.search.finalists))
-    files.write_json(run.path / JOB_FILE, job | {"timeout": ready.request.timeout})
-    say(f"{run.path} has judged {judged} candidates and goes on to {trials}")
-
-
-def _resumed(asked: Request, begun: Request, path: Path) -> Request:
-    """What the run was begun with, under a new timeout if one is given. Raises BadInput for a difference."""
-    if asked.budget.limits and asked.budget != begun.budget:
-        raise BadInput(f"{path} was begun under {begun.budget}, not {asked.budget}; start a new run")
-    if asked.storage is None and begun.storage and HIDDEN in begun.storage:
-        raise BadInput(f"{path} keeps no passwords: give its --storage again, {begun.storage} with the password")
-    if asked.storage is not None and without_passwords(asked.storage) != begun.storage:
-        raise BadInput(f"{path} was begun with another --storage; leave it out, or start a new run")
-    timeout = begun.timeout if asked.timeout is None else asked.timeout
-    return replace(begun, timeout=timeout, storage=asked.storage or begun.storage)
-
-
-def _finish(ready: Ready, run: RunDir) -> None:
-    result = run_search(ready, run)
-    archfile.read(str(run.path / FOUND)).save(FOUND)  # the supernet's path made relative to here
-    run.finish(result)
-    say(f"{FOUND} written; supernet, candidates and Pareto front (pareto.png) in {run.path}")
-    say(f"next: python -m nasaug netaug-train --arch {FOUND}")

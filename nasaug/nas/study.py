@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, zip_longest
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -306,38 +305,6 @@ def pareto(candidates: list[Candidate], metric: Metric) -> list[Candidate]:
         if not front or metric.better(c.score, front[-1].score):
             front.append(c)
     return front
-
-
-def plot_pareto(
-    path: Path, candidates: list[Candidate], budget: Budget, found: Candidate, metric: Metric
-) -> None:  # fmt: skip
-    """The validation score against MACs of every candidate, the front drawn through, the found one starred: a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import LogLocator
-
-    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-
-    def points(shown: list[Candidate]) -> tuple[list[float], list[float]]:
-        return [c.cost.macs / 1e6 for c in shown], [c.score for c in shown]
-
-    axes.scatter(*points(candidates), s=14, alpha=0.5, label="candidates")
-    axes.plot(*points(pareto(candidates, metric)), "o-", ms=4, color="tab:red", label="Pareto front")
-    axes.plot(*points([found]), "*", ms=13, color="tab:green", label="found")
-    if budget.macs:
-        axes.axvline(budget.macs / 1e6, ls="--", lw=1, color="grey", label="budget")
-    axes.set(xlabel="MACs (millions)", ylabel=f"validation {metric.axis}, weights of the supernet", xscale="log")
-    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 3, 5, 7)))  # 0.08 and 0.09 would lie one over the other
-    for ticks in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        ticks("{x:g}")  # 0.2, not 2 x 10^-1
-    axes.legend()
-    axes.grid(alpha=0.3)
-    temporary = path.with_suffix(".tmp.png")
-    figure.savefig(temporary, dpi=150)
-    plt.close(figure)
-    temporary.replace(path)
 
 
 def report_reach(reach: Reach, budget: Budget) -> str:

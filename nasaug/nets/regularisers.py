@@ -5,38 +5,33 @@ An argument of `Net.forward`, never state; drawn from torch's global generator, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from typing import Annotated
 
 import torch.nn.functional as F
+from annotated_types import Ge, Lt, Predicate
 from torch import Tensor
 
-from ..core.errors import BadInput
+from ..core.checked import Told, checked
+
+Probability = Annotated[float, Ge(0), Lt(1), Told("is a probability", "give 0 to below 1")]
+ODD = Told("must be odd, so that a square has a middle")
 
 
-@dataclass(frozen=True, slots=True)
+@checked("noise")
 class Noise:
     """The recipe's `[noise]` table: probabilities, 0 for none. In training passes only."""
 
-    dropout: float = 0.0
+    dropout: Probability = 0.0
     """Of the features before the classifier (Srivastava et al. 2014)."""
-    spatial_dropout: float = 0.0
+    spatial_dropout: Probability = 0.0
     """Of whole channels of the output of each block with inner channels, in the later half of those (Tompson et al.,
     CVPR 2015)."""
-    dropblock: float = 0.0
+    dropblock: Probability = 0.0
     """Likewise of squares (Ghiasi et al., NeurIPS 2018)."""
-    dropblock_size: int = 3
+    dropblock_size: Annotated[int, Ge(1), Predicate(lambda side: side % 2), ODD] = 3
     """Side of those squares in pixels of the feature map, odd; the largest odd one that fits where that is smaller."""
-    stochastic_depth: float = 0.0
+    stochastic_depth: Probability = 0.0
     """Of the last block with an identity shortcut, rising evenly over those (Huang et al., ECCV 2016)."""
-
-    def __post_init__(self):
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name == "dropblock_size":
-                if value < 1 or value % 2 == 0:
-                    raise BadInput(f"noise.dropblock_size = {value} must be odd, so that a square has a middle")
-            elif not 0 <= value < 1:
-                raise BadInput(f"noise.{field.name} = {value:g} is a probability: give 0 to below 1")
 
     def __bool__(self) -> bool:
         return any((self.dropout, self.spatial_dropout, self.dropblock, self.stochastic_depth))

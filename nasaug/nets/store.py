@@ -29,19 +29,6 @@ def load_net(path: Path) -> Net:
     return net.eval()
 
 
-def load(run: str | Path) -> Net:
-    """The net of a run's folder, or of a file that `save_net` wrote, in evaluation mode. Raises BadInput where there is
-    none."""
-    path = Path(run)
-    path = path / "model.safetensors" if path.is_dir() else path
-    if not path.is_file():
-        raise BadInput(
-            f"load({str(run)!r}): there is no {path}; give the folder of a finished run of train, netaug-train or "
-            "prune, or a file with a net that nasaug wrote"
-        )
-    return load_net(path)
-
-
 def load_plan(path: Path) -> Plan:
     """The plan of what `save_net` wrote: no tensor is read. Raises BadInput for a file that holds none."""
     return _plan_in(tensorfile.facts(path), path)

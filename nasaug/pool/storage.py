@@ -29,9 +29,10 @@ def open_storage(url: str):
 def unchecked_storage(url: str):
     """The same, with whatever error its library raises."""
     import optuna
+    from optuna.storages.journal import JournalFileBackend
 
     if url.startswith("journal:"):
-        backend = optuna.storages.journal.JournalFileBackend(url.removeprefix("journal:"))
+        backend = JournalFileBackend(url.removeprefix("journal:"))
         return optuna.storages.JournalStorage(backend)
     return optuna.storages.RDBStorage(url)
 

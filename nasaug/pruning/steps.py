@@ -1,329 +1,72 @@
-"""`prune`: a trained net made smaller, or sparser, in steps, each followed by fine-tuning under its own magnitude."""
+"""A trained net made smaller, or sparser, in steps, each followed by fine-tuning under its own magnitude."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
-from .. import data as datasets
-from ..arch import archfile
 from ..arch.archfile import ArchFile
 from ..arch.channels import channel_groups
 from ..arch.cost import cost, describe
 from ..arch.plan import Plan
-from ..augment import at_magnitude
-from ..config.layers import load
-from ..config.schedule import Constant
 from ..core import tensorfile
-from ..core.errors import BadInput, unknown
 from ..core.metric import Metric
 from ..core.progress import say
-from ..core.units import format_duration, format_quantity, parse_quantity
+from ..core.units import format_duration, format_quantity
 from ..data import Data
 from ..methods import Base
-from ..nets.net import Net
-from ..nets.store import load_net, save_net, teacher_digest
+from ..nets.store import load_net, save_net
+from ..reporting import tables
 from ..rundirs.folder import RunDir
-from ..rundirs.result import TrainingResult, read_result
-from ..training.begin import at_path, begun_record, refuse_existing, resumed, stopping, write_job
-from ..training.device import Runtime, open_runtime
+from ..rundirs.result import TrainingResult
+from ..training.device import Runtime
 from ..training.job import (
     CHECKPOINT,
     Job,
     announce,
     carry_out,
-    load_data,
     make_job,
     make_scorer,
     make_trainer,
     preprocessing,
-    task_of,
     test_of,
 )
 from ..training.provenance import (
     SEVERAL,
-    curves_of,
     of_other_splits,
-    other_split,
-    warn_of_curves,
-    warn_of_other_splits,
 )
-from ..training.recipe import CHANGE_NOTHING, Recipe
+from ..training.recipe import Recipe
 from ..training.scoring import Scorer
-from ..training.teaching import check_teacher, moved_teacher, teacher_macs, teacher_of
+from ..training.teaching import teacher_macs, teacher_of
 from . import selection
+from .setting import Setting
 
 VERB, BASE, MODEL, ARCH = "prune", "base.json", "model.safetensors", "arch.json"
 TUNED, CUT = "tuned.safetensors", "cut.safetensors"  # the net after the last step that is over; that at hand, untrained
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What to prune, how far and how, beside the recipe; None: not given."""
-
-    source: Path | None = None
-    target_macs: str | None = None
-    target_sparsity: float | None = None
-    unstructured: bool = False
-    steps: int | None = None
-    magnitude: str | None = None
-    criterion: str | None = None
-    lr_scale: float | None = None
-    method: str | None = None
-    round: int | None = None
-
-    def setting(self) -> Setting:
-        """The same with what is not given put in. Raises BadInput for what is out of range or in conflict."""
-        if self.unstructured:
-            if self.target_macs is not None:
-                of = f"--target-macs {self.target_macs} is of channels, --unstructured of weights"
-                raise BadInput(f"{of}; leave one of them out")
-            if self.target_sparsity is None or not 0 < self.target_sparsity < 1:
-                given = "" if self.target_sparsity is None else f" {self.target_sparsity:g}"
-                rule = "the share of weights that become zero: give above 0, below 1, like 0.9"
-                raise BadInput(f"--target-sparsity{given}: --unstructured needs {rule}")
-        elif self.target_sparsity is not None:
-            remedy = "give it too, or --target-macs instead, which removes channels"
-            raise BadInput(f"--target-sparsity {self.target_sparsity:g} needs --unstructured; {remedy}")
-        elif self.target_macs is None:
-            raise BadInput("prune needs --target-macs, like 1M, or --unstructured --target-sparsity 0.9")
-        known = selection.OF_WEIGHTS if self.unstructured else selection.CRITERIA
-        criterion = self.criterion or known[0]
-        if criterion not in known:
-            raise unknown("--criterion", criterion, known)
-        divisor = 1 if self.round is None else self.round
-        if divisor < 1:
-            raise BadInput(f"--round {divisor} must be at least 1; 8 suits most hardware")
-        if self.unstructured and self.round is not None:
-            raise BadInput(f"--round {divisor} is of channels, --unstructured of weights; leave one of them out")
-        steps = 5 if self.steps is None else self.steps
-        if steps < 1:
-            raise BadInput(f"--steps {steps} must be at least 1")
-        scale = 0.5 if self.lr_scale is None else self.lr_scale
-        if not 0 < scale < math.inf:
-            raise BadInput(f"--lr-scale {scale:g} multiplies the recipe's lr: give above 0, like 0.5")
-        selection.magnitudes(self.magnitude, steps)
-        macs = None if self.target_macs is None else self._macs()
-        source = None if self.source is None else str(self.source.resolve())
-        return Setting(
-            source, macs, self.target_sparsity, steps, self.magnitude, criterion, scale, self.method, divisor
-        )
-
-    def _macs(self) -> int:
-        try:
-            return int(parse_quantity(self.target_macs, "macs"))
-        except BadInput as error:
-            raise BadInput(f"--target-macs {self.target_macs}: {error}") from None
-
-    def check_same(self, setting: Setting, path: Path) -> None:
-        """Refuses to resume with other options than the run was begun with."""
-        said = {
-            "from": None if self.source is None else str(self.source.resolve()), "method": self.method,
-            "target-macs": None if self.target_macs is None else self._macs(), "magnitude": self.magnitude,
-            "target-sparsity": self.target_sparsity, "steps": self.steps, "criterion": self.criterion,
-            "lr-scale": self.lr_scale, "round": self.round,
-        }  # fmt: skip
-        begun = asdict(setting)
-        for option, value in said.items():
-            there = begun["source" if option == "from" else option.replace("-", "_")]
-            if value is not None and value != there:
-                differs = f"was begun with --{option} {there}, not {value}"
-                raise BadInput(f"{path} {differs}; leave it out to go on, or start anew")
-        if self.unstructured and setting.target_sparsity is None:
-            raise BadInput(f"{path} was begun without --unstructured; leave it out to go on, or start anew")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What `job.json` holds of a run: structured to `target_macs`, or unstructured to `target_sparsity`."""
-
-    source: str | None
-    target_macs: int | None
-    target_sparsity: float | None
-    steps: int
-    magnitude: str | None
-    criterion: str
-    lr_scale: float
-    method: str | None
-    round: int = 1  # a group that loses channels keeps a multiple of it
-
-    @property
-    def arm(self) -> str:
-        """What reports call it: all but the network and the target, which are in the name of the arch."""
-        kind = "prune" if self.target_macs else "prune unstructured"
-        usual = (selection.CRITERIA if self.target_macs else selection.OF_WEIGHTS)[0]
-        said = {"criterion": self.criterion if self.criterion != usual else None, "magnitude": self.magnitude}
-        said |= {"steps": self.steps if self.steps != 5 else None, "method": self.method}
-        said |= {"lr-scale": self.lr_scale if self.lr_scale != 0.5 else None}
-        said |= {"round": self.round if self.round != 1 else None}
-        return ", ".join([kind, *(f"{name} {value}" for name, value in said.items() if value is not None)])
-
-    def name(self, found: ArchFile) -> str:
-        """The result's."""
-        if self.target_macs:
-            return f"{found.name}, pruned to {format_quantity(self.target_macs, 'macs')} MACs"
-        return f"{found.name}, {100 * self.target_sparsity:g} % sparse"
-
-    def recipe(self, common, begun: Path, data: str) -> Recipe:
-        """The recipe of the whole run: that of the net's own training, plain training unless an arm says else."""
-        return common.settings({"arm": self.arm}, arm=self.method or "baseline", begun=begun, data=data)
-
-    def step_recipe(self, recipe: Recipe, magnitude: float | None) -> Recipe:
-        """That of one step's fine-tuning: its part of the length, its learning rate, its magnitude."""
-        views = recipe.views
-        if magnitude is not None:
-            train = views["train"]
-            if recipe.difficulty.policy == "drive":
-                raise BadInput(f"--magnitude {self.magnitude}: difficulty.policy = drive decides on it; leave one out")
-            if train.policy not in ("none", "randaugment"):
-                other = f"the recipe's view has policy {train.policy}, which has none"
-                raise BadInput(f"--magnitude {self.magnitude}: {other}; use --set views.train.policy=randaugment")
-            views = views | {"train": at_magnitude(train, Constant(magnitude))}
-        return replace(recipe, times=recipe.times / self.steps, lr=recipe.lr * self.lr_scale, views=views)
-
-
-# --- the command --------------------------------------------------------------------------------------------
-
-
-def command(asked: Asked, common) -> TrainingResult:
-    """Check everything, open the run, prune and fine-tune, and print where the result is; the run's result."""
-    if common.resume:
-        return _resume(asked, common)
-    setting = asked.setting()
-    if asked.source is None:
-        raise BadInput("prune needs --from: the folder of a finished run of train or netaug-train, like runs/train-1")
-    refuse_existing(common.run)
-    found, net, facts = finished_run(asked.source)
-    begun = asked.source / "recipe.toml"
-    recipe = setting.recipe(common, begun, load(begun, Recipe).data.name)
-    runtime = open_runtime(common.device, recipe.bf16, common.profile)
-    _check(setting, recipe, net, found, runtime)
-    data = load_data(recipe, found.plan.resolution, sources=(asked.source / MODEL,))
-    if list(facts.get("classes", data.classes)) != list(data.classes):
-        raise BadInput(f"{asked.source} was trained on other classes than those of {data.name}; give data of the same")
-    check_teacher(found, recipe, lambda: data)
-    # refuses one that was trained on test images
-    other_split(str(asked.source), asked.source / MODEL, data, "give another --from")
-    warn_of_other_splits(_of_other_splits(found, str(asked.source), recipe, data))
-    warn_of_curves(curves_of(setting.step_recipe(recipe, selection.magnitudes(setting.magnitude, 2)[0])), lambda: data)
-    with RunDir.create(VERB, recipe, common.run) as run, stopping(VERB, run):
-        found.save(run.path / BASE)
-        save_net(run.path / TUNED, net, steps=[])
-        run.note(teacher=teacher_digest(recipe.teacher.source))
-        write_job(run, VERB, data.record, **asdict(setting))
-        return Pruning(found, setting, recipe, data, runtime, run).carry_through()
-
-
-def _resume(asked: Asked, common) -> TrainingResult:
-    with resumed(VERB, common, asked) as (run, job, common, asked):
-        path = run.path
-        setting = Setting(**{key: job[key] for key in Setting.__dataclass_fields__ if key in job})
-        asked.check_same(setting, path)
-        begun = path / "recipe.toml"
-        recipe = load(begun, Recipe)
-        data = recipe.data.name
-        if common.recipe is None:  # what the run was begun with has the arm in it
-            recipe = common.settings({}, begun=begun, data=data)
-        else:
-            recipe = setting.recipe(common, begun, data)
-        run.check_settings(recipe, (*CHANGE_NOTHING, *moved_teacher(run.environment().get("teacher"), recipe)))
-        if run.finished:
-            say(f"{path} is finished already")
-            return read_result(path)
-        found, runtime = archfile.read(str(path / BASE)), open_runtime(common.device, recipe.bf16, common.profile)
-        recipe = at_path(recipe, common.data)
-        data = load_data(recipe, found.plan.resolution, begun_record(run, recipe))
-        run.go_on_with(recipe)
-        return Pruning(found, setting, recipe, data, runtime, run).carry_through()
-
-
-def finished_run(path: Path) -> tuple[ArchFile, Net, dict]:
-    """The arch file, the net and what its file says of its images, of a finished training. Raises BadInput."""
-    rule = "give the folder of a finished run of train or netaug-train, like runs/train-1"
-    if not path.is_dir():
-        raise BadInput(f"--from {path} is no folder; {rule}")
-    if not RunDir(path).finished:
-        begun = (path / "recipe.toml").is_file()
-        state = f"is not finished; go on with it by --resume, or {rule}" if begun else f"holds no run; {rule}"
-        raise BadInput(f"--from {path} {state}")
-    for name in (MODEL, ARCH, "recipe.toml"):
-        if not (path / name).is_file():
-            raise BadInput(f"--from {path} has no {name}, so it is not the run of a training; {rule}")
-    found, net = archfile.read(str(path / ARCH)), load_net(path / MODEL)
-    if found.plan != net.plan:
-        raise BadInput(f"--from {path}: {ARCH} and {MODEL} are not of the same net; restore them, or train again")
-    result = read_result(path)
-    scores = {key: score for key, score in result.scores().items() if key != result.metric.key("train")}
-    kept = {**scores, "train_macs": result.train_macs, "data_key": result.data_key}
-    kept["sparsity"], told = selection.sparsity(net)["prunable"], tensorfile.facts(path / MODEL)
-    kept["val_key"] = told.get("val_key", "")
-    facts = {"source": kept, "pruned": found.pruned}
-    return ArchFile(found.plan, found.name, facts=facts), net, told
-
-
-def _of_other_splits(found: ArchFile, source: str, recipe: Recipe, data: Data) -> list[str]:
+def net_of_other_splits(found: ArchFile, source: str, recipe: Recipe, data: Data) -> list[str]:
     """The net that is pruned, and a teacher, where they had other validation images."""
     others, had = of_other_splits(found, replace(recipe, init="scratch"), data), found.facts["source"]
     known = had["val_key"] == data.val_key if had.get("val_key") else had["data_key"] == data.key
     return others if known else [source, *others]
 
 
-def _check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: Runtime) -> None:
-    """What can be refused before the data are read."""
-    if recipe.teacher.source == "supernet":
-        none = "--set teacher.source='' --set teacher.macs=0 --set difficulty.policy=none"
-        remedy = f"give --set teacher.source=RUN --set teacher.macs=0, or none: {none}"
-        rule = "was taught by its supernet, which a pruned net is no part of"
-        raise BadInput(f"--from {setting.source} {rule}; {remedy}")
-    info = datasets.describe(recipe.data)
-    classes = task_of(recipe, info).outputs(info)
-    if classes != net.plan.classes:
-        theirs = f"{recipe.data.name} has {classes} classes, {found.name} {net.plan.classes}"
-        raise BadInput(f"--data {theirs}; leave --data out, or give data of the same classes")
-    if setting.target_macs:
-        start, least = cost(net.plan).macs, _least(net.plan, setting.round)
-        multiples = f" with channels in multiples of {setting.round} (--round)" if setting.round > 1 else ""
-        if least >= start:
-            finer = (d for d in (8, 4, 2, 1) if d < setting.round and _least(net.plan, d) < start)
-            remedy = next((f"give less, like {d}" for d in finer), "prune another net")
-            raise BadInput(f"--round {setting.round}: {found.name} can lose nothing{multiples}; {remedy}")
-        if not least <= setting.target_macs < start:
-            rule = f"{found.name} has {start} MACs, and its smallest possible net{multiples} {least}"
-            remedy = f"give at least {least}, below {start} ({format_quantity(start, 'macs')})"
-            raise BadInput(f"--target-macs {format_quantity(setting.target_macs, 'macs')}: {rule}; {remedy}")
-    else:
-        zeros = found.facts["source"]["sparsity"]
-        if zeros >= setting.target_sparsity:
-            raise BadInput(
-                f"--target-sparsity {setting.target_sparsity:g}: {100 * zeros:.3g} % of the weights are zero already; "
-                f"give above {zeros:.3g}"
-            )
-        if recipe.method == "netaug":
-            raise BadInput("--method netaug reorders channels, which --unstructured cannot follow; leave it out")
-    last = net.plan
-    if setting.target_macs:  # one of as many MACs, which a method must have room for too
-        last = _some_plan(net.plan, setting.target_macs, setting.round)
-    for magnitude in selection.magnitudes(setting.magnitude, setting.steps):
-        for plan in (net.plan, last):
-            _job(setting.step_recipe(recipe, magnitude), plan, found, runtime, recipe.batch)
-
-
-def _least(plan: Plan, divisor: int) -> int:
+def least_macs(plan: Plan, divisor: int) -> int:
     """The MACs of the smallest net that pruning can make of it."""
     return cost(selection.with_sizes(plan, selection.least_sizes(plan, divisor))).macs
 
 
-def _some_plan(plan: Plan, macs: float, divisor: int, least: Mapping | None = None) -> Plan:
+def some_plan(plan: Plan, macs: float, divisor: int, least: Mapping | None = None) -> Plan:
     """One of as many MACs as a step will have, which is not known before the weights of the step before are."""
     scores = {name: torch.arange(group.size) / group.size for name, group in channel_groups(plan).items()}
     return selection.smaller(plan, scores, macs, least or selection.least_sizes(plan, divisor), divisor)
 
 
-def _job(
+def step_job(
     recipe: Recipe, plan: Plan, found: ArchFile, runtime: Runtime, images: int, *, pruned: float = 0.0,
     start: Path | None = None,
 ) -> Job:  # fmt: skip
@@ -332,9 +75,6 @@ def _job(
         recipe, recipe.chosen_method(), Base(plan, pruned=pruned), images=images, runtime=runtime, inherit=start,
         teacher=teacher_macs(found, recipe.teacher),
     )  # fmt: skip
-
-
-# --- the work -----------------------------------------------------------------------------------------------
 
 
 class Pruning:
@@ -370,7 +110,7 @@ class Pruning:
         plan = load_net(folder / CUT).plan
         recipe = self.setting.step_recipe(self.recipe, self.magnitudes[i])
         pruned, images = self._pruned(plan, self.goals[i]), len(self.data.train)
-        job = _job(recipe, plan, self.found, self.runtime, images, pruned=pruned, start=folder / CUT)
+        job = step_job(recipe, plan, self.found, self.runtime, images, pruned=pruned, start=folder / CUT)
         trainer = make_trainer(job, self.data, self.runtime, self.scorer, teacher=self.teacher)
         if self.setting.target_sparsity:
             kept = selection.masks(trainer.net)
@@ -423,9 +163,9 @@ class Pruning:
         left, plan = self.setting.steps - i, job.base.plan
         rate, seconds = per_step / (job.length.batch * job.length.macs_per_image), 0.0
         for goal, magnitude in zip(self.goals[i:], self.magnitudes[i:], strict=True):
-            then = _some_plan(plan, goal, self.setting.round, self.least) if self.setting.target_macs else plan
+            then = some_plan(plan, goal, self.setting.round, self.least) if self.setting.target_macs else plan
             recipe = self.setting.step_recipe(self.recipe, magnitude)
-            length = _job(recipe, then, self.found, self.runtime, len(self.data.train)).length
+            length = step_job(recipe, then, self.found, self.runtime, len(self.data.train)).length
             seconds += length.seconds or rate * length.macs
         say(f"  all {left} steps that are left: about {format_duration(seconds)}")
 
@@ -440,7 +180,7 @@ class Pruning:
             (run.path / passed).unlink(missing_ok=True)
         net = load_net(run.path / TUNED).to(self.runtime.device)
         name, total, zeros = setting.name(self.found), cost(net.plan), selection.sparsity(net)
-        others = _of_other_splits(self.found, "", self.recipe, data)
+        others = net_of_other_splits(self.found, "", self.recipe, data)
         known = {**preprocessing(data), **self.scorer.task.facts}
         save_net(run.path / MODEL, net, **known, val_key=SEVERAL if others else data.val_key)
         # zeros that a later training need not keep are none for it
@@ -491,7 +231,7 @@ def _history(rows: list[dict]) -> list[dict]:
 def table(rows: list[dict], start: dict, metric: Metric) -> str:
     """The steps for people, after what they begin with: the validation score once pruned, and once fine-tuned."""
     head = ("step", "MACs", "params", "zeros", "magnitude", "pruned", "tuned")
-    lines = [head]
+    lines = []
     shown = [i for i, name in enumerate(head) if name != "zeros" or any(row["sparsity"] for row in rows)]
     val = metric.key("val")
     for row in ({"step": "start", f"{val}_before": None, "magnitude": None, "sparsity": None, **start}, *rows):
@@ -500,4 +240,4 @@ def table(rows: list[dict], start: dict, metric: Metric) -> str:
         magnitude = "-" if row["magnitude"] is None else f"{row['magnitude']:.3g}"
         counts = (format_quantity(row[key], key) for key in ("macs", "params"))
         lines.append((str(row["step"]), *counts, zeros, magnitude, pruned, tuned))
-    return "\n".join(f"{line[0]:6s}" + "".join(f"{line[i]:>11s}" for i in shown[1:]) for line in lines)
+    return tables.text([head[i] for i in shown], ([line[i] for i in shown] for line in lines))

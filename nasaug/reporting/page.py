@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import plots, wording
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from markupsafe import Markup
 
     from ..core.metric import Metric
@@ -32,15 +33,8 @@ _MANY = 4  # entries of a fact, above which they are folded away
 
 def page(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> str:
     """The page for a summary of `runs` (comparison.report). The same input gives the same page, byte for byte."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-    environment.filters |= {"breakable": _breakable, "minus": _minus}
     arms, metric = summary["arms"], wording.metric_of(summary)
-    return environment.get_template("page.html.j2").render(
+    return _template().render(
         title=f"{_listed(summary['archs'])} on {summary['data']}: {_listed([arm['arm'] for arm in arms])}",
         style=(_HERE / "page.css").read_text(encoding="utf-8"), colours=plots.COLOURS,
         metric=metric, points=wording.points(metric), enough=wording.ENOUGH, not_enough=wording.NOT_ENOUGH,
@@ -51,6 +45,18 @@ def page(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> str:
         devices=sorted({device for arm in arms for device in arm["devices"]}),
         failed=[_failed(cell) for cell in summary["failed"]], figures=list(_figures(summary, runs)),
     )  # fmt: skip
+
+
+def _template() -> Template:
+    """The page, which escapes all that it is given, and refuses to leave out what it is not given."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters |= {"breakable": _breakable, "minus": _minus}
+    return environment.get_template("page.html.j2")
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:

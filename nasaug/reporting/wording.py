@@ -7,6 +7,7 @@ from typing import Any
 
 from ..core.metric import Metric, of_keys
 from ..core.units import format_quantity
+from . import tables
 
 ENOUGH = 5  # seeds, under which no verdict is given
 PERCENT = Metric("accuracy", "%")
@@ -96,13 +97,8 @@ def cells(summary: dict[str, Any]) -> list[list[str]]:
 
 def table(summary: dict[str, Any]) -> str:
     """The comparison for a terminal: one line an arm, then what failed."""
-    rows = cells(summary)
-    first, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
-    lines = [
-        "  ".join([arm.ljust(first), *(cell.rjust(width) for cell, width in zip(rest, widths, strict=True))])
-        for arm, *rest in rows
-    ]
-    return "\n".join([*lines, *(f"failed: {told}" for told in failures(summary))])
+    head, *rows = cells(summary)
+    return "\n".join([tables.text(head, rows), *(f"failed: {told}" for told in failures(summary))])
 
 
 def failures(summary: dict[str, Any]) -> Iterator[str]:

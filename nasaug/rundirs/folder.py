@@ -24,13 +24,33 @@ from ..core.files import DATA_SETS, read_json, to_json, write_error, write_json,
 from ..core.streams import command_line
 
 RESULT_FORMAT = "nasaug-result/1"
-LOCK, RESULT = ".lock", "result.json"
+LOCK, RESULT, JOB = ".lock", "result.json", "job.json"
 RECORD = "data.safetensors"  # which image is in which split: nasaug.data.record
 _PACKAGES = "torch torchvision optuna numpy scipy thop safetensors pydantic cyclopts nasaug".split()
 
 
+def _file(name: str) -> property:
+    return property(lambda run: run.path / name, doc=f"{name} in the run's folder.")
+
+
 class RunDir:
-    """The folder of a run. Those that `create`, `resume` and `hold` give are held by this process until closed."""
+    """The folder of a run, and where in it what lies. Those that `create`, `resume` and `hold` give are held by this
+    process until closed."""
+
+    # of every run
+    recipe_file, env_file, log_file = _file("recipe.toml"), _file("env.json"), _file("log.jsonl")
+    result_file, job_file, record_file = _file(RESULT), _file(JOB), _file(RECORD)
+    # of trainings: the network as asked for, the weights at hand, the best ones, and which test images are right
+    base_file, checkpoint_file = _file("base.json"), _file("checkpoint.safetensors")
+    model_file, arch_file, test_file = _file("model.safetensors"), _file("arch.json"), _file("test.safetensors")
+    # of prunings: the net after the last step that is over, and the one at hand before its fine-tuning
+    tuned_file, cut_file = _file("tuned.safetensors"), _file("cut.safetensors")
+    # of searches
+    supernet_file, found_file = _file("supernet.safetensors"), _file("found.json")
+    candidates_file, pareto_file = _file("candidates.json"), _file("pareto.json")
+    finalists_file = _file("finalists.json")
+    # of comparisons and sweeps
+    comparison_file, sweep_file = _file("comparison.json"), _file("sweep.json")
 
     def __init__(self, path: str | Path, lock: IO[str] | None = None):
         self.path = Path(path)
@@ -82,18 +102,18 @@ class RunDir:
 
     def environment(self) -> dict[str, Any]:
         """What env.json holds, but for its format nothing where there is none."""
-        path = self.path / "env.json"
+        path = self.env_file
         return read_json(path, "nasaug-env/1") if path.is_file() else {"format": "nasaug-env/1"}
 
     def note(self, **facts: Any) -> None:
         """Adds to env.json what is known only once a run has begun."""
-        write_json(self.path / "env.json", self.environment() | facts)
+        write_json(self.env_file, self.environment() | facts)
 
     def check_settings(self, settings: Any, aside: Sequence[str] = ()) -> None:
         """Refuses to resume under another recipe than the run was begun with; names the keys that differ, but those
         `aside`, which may, and the path of an image folder where the images themselves are compared."""
-        begun = layers.load(self.path / "recipe.toml", type(settings))
-        if (self.path / RECORD).is_file() and not {begun.data.name, settings.data.name} & set(DATA_SETS):
+        begun = layers.load(self.recipe_file, type(settings))
+        if (self.record_file).is_file() and not {begun.data.name, settings.data.name} & set(DATA_SETS):
             aside = (*aside, "data.name")
         differing = layers.differing(begun, settings, aside)
         if differing:
@@ -102,12 +122,12 @@ class RunDir:
 
     def go_on_with(self, settings: Any) -> None:
         """Keeps the recipe that `check_settings` let pass, so that resuming once more is under the same."""
-        if layers.differing(layers.load(self.path / "recipe.toml", type(settings)), settings):
-            write_with_names(self.path / "recipe.toml", layers.dump(settings))
+        if layers.differing(layers.load(self.recipe_file, type(settings)), settings):
+            write_with_names(self.recipe_file, layers.dump(settings))
 
     def log(self, event: str, **figures: Any) -> None:
         """Adds a line to log.jsonl: the time in seconds since 1970, the event and its figures."""
-        path = self.path / "log.jsonl"
+        path = self.log_file
         line = to_json({"time": round(time.time(), 3), "event": event} | figures)
         try:
             with open(path, "a", encoding="utf-8") as file:
@@ -117,7 +137,7 @@ class RunDir:
 
     def read_log(self) -> list[dict[str, Any]]:
         """The events so far, in order; a last line that was cut off by a kill is left out."""
-        path = self.path / "log.jsonl"
+        path = self.log_file
         whole = path.read_text("utf-8").split("\n")[:-1] if path.exists() else []
         return [json.loads(line) for line in whole]
 
@@ -130,19 +150,19 @@ class RunDir:
         meant = [event if event.get("stage") == stage else {} for event in events]
         past = (i for i, event in enumerate(meant) if any(event.get(k, v) > v for k, v in last.items()))
         kept = events[: next(past, len(events))]
-        write_whole(self.path / "log.jsonl", "".join(to_json(event) + "\n" for event in kept))
+        write_whole(self.log_file, "".join(to_json(event) + "\n" for event in kept))
 
     def finish(self, result: dict[str, Any]) -> None:
         """Writes result.json, by which the run exists for reports; to be called last."""
-        write_json(self.path / RESULT, {"format": RESULT_FORMAT} | result)
+        write_json(self.result_file, {"format": RESULT_FORMAT} | result)
 
     @property
     def finished(self) -> bool:
-        return (self.path / RESULT).is_file()
+        return (self.result_file).is_file()
 
     def result(self) -> dict[str, Any]:
         """The result of a finished run; BadInput where there is none."""
-        return read_json(self.path / RESULT, RESULT_FORMAT)
+        return read_json(self.result_file, RESULT_FORMAT)
 
 
 def _next_free(folder: Path, verb: str) -> Path:
@@ -210,7 +230,7 @@ def _lock(file: IO[str]) -> None:
         import msvcrt
 
         file.seek(2**30)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
         return
     # record locks, unlike flock, are not passed on to forked loader workers, which may outlive a kill
     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -223,7 +243,7 @@ def cores() -> int:
 
 def describe_environment() -> dict[str, Any]:
     """Versions, machine, commit and command line, read without importing any of the packages."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)

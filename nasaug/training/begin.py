@@ -1,15 +1,14 @@
-"""How every long command begins and ends: a new run or a resumed one, and what a signal does."""
+"""How every long job begins, goes on and ends: `create_or_resume`, and what is checked of a run that goes on."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import os
-import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -17,78 +16,94 @@ from ..core import files
 from ..core.errors import BadInput, RunFault
 from ..core.progress import say
 from ..core.signals import Stopped
-from ..core.streams import command_line, mute_unheard, tell
 from ..data import Record
 from ..kernels import choice
-from ..rundirs.folder import RunDir, check_new
+from ..rundirs import job as jobs
+from ..rundirs.folder import RunDir
+from .options import Options
 from .recipe import Recipe
 
-JOB, JOB_FILE = "nasaug-job/1", "job.json"
 PARENT = "NASAUG_DATA_OF"  # the environment's variable by which cells are told whose images they train on
+Result = TypeVar("Result", covariant=True)
 
 
-def run_to_resume(verb: str, run: Path | None, *, extend: bool = False) -> Path:
-    """The run named by --run, else the verb's last unfinished one; to `extend` where there is none, its last."""
-    if run is not None:
-        return run
-    begun = [p.parent for p in Path("runs").glob(f"{verb}-*/{JOB_FILE}")]
-    begun = [p for p in begun if p.name.rpartition("-")[2].isdecimal()]
-    left = [p for p in begun if not RunDir(p).finished] or (begun if extend else [])
-    if not left:
-        raise BadInput(f"no unfinished run of {verb} in ./runs; name one with --run PATH")
-    return max(left, key=lambda p: int(p.name.rpartition("-")[2]))
+class Ready(Protocol):
+    """A job of which everything that can be refused was checked."""
+
+    @property
+    def recipe(self) -> Recipe: ...
+
+    @property
+    def record(self) -> Record:
+        """Which image is in which split."""
+        ...
 
 
-def refuse_existing(run: Path | None) -> None:
-    """An explicit --run that exists is refused before anything is loaded."""
-    if run is not None and os.path.exists(run):
-        if not run.is_dir():
-            raise BadInput(f"--run {run} exists and is no folder; give another --run")
-        check_new(run)
+class Job(Protocol[Result]):
+    """What one verb was asked: a frozen dataclass of plain values, and the steps that `create_or_resume` takes."""
+
+    @property
+    def verb(self) -> str: ...
+
+    @property
+    def options(self) -> Options: ...
+
+    @property
+    def extends(self) -> bool:
+        """Whether resuming may also take up a finished run."""
+        ...
+
+    def prepare(self) -> Ready:
+        """Check all that can be checked before anything is written. Raises BadInput."""
+        ...
+
+    def write(self, run: RunDir, ready: Any) -> dict[str, Any]:
+        """Put into the new run what resuming it needs beside its recipe; returns what job.json keeps."""
+        ...
+
+    def restore(self, run: RunDir, kept: dict[str, Any]) -> Any | None:
+        """The counterpart of `prepare` for a run that goes on; None where it is finished. Raises BadInput for what is
+        asked and differs from what it was begun with."""
+        ...
+
+    def carry_out(self, run: RunDir, ready: Any) -> Result:
+        """Do what is left to do."""
+        ...
+
+    def result(self, run: RunDir) -> Result:
+        """That of a finished run."""
+        ...
 
 
-def write_job(run: RunDir, verb: str, record: Record, **what: Any) -> None:
-    """What the command was asked beside its recipe, and where; for --resume. Written last: with it a run has begun.
+def create_or_resume(job: Job[Result]) -> Result:
+    """Begin a new run of the job, or go on with the one that it names; its result.
 
-    The environment's record is told which kernels it runs with, so that it goes on with the same; and which image is
-    in which split is written down beside it."""
-    choice.adopt({})
-    run.note(kernels=choice.record())
-    record.save(run.path)
-    where = {"folder": os.getcwd(), "run": str(run.path.resolve())}
-    files.write_json(run.path / JOB_FILE, {"format": JOB, "verb": verb, "where": where, **what})
-
-
-@contextlib.contextmanager
-def resumed(
-    verb: str, common: Any, asked: Any, extend: bool = False
-) -> Iterator[tuple[RunDir, dict, Any, Any]]:
-    """The run to go on with, held; its job; and the options, whose paths are absolute where that is needed.
-
-    What the run remembers of paths is meant from the folder that it was begun in, so that is the working folder within,
-    where it is there still. Of a project that was moved or copied as a whole it is the folder in the same place."""
-    path, here = run_to_resume(verb, common.run, extend=extend), Path.cwd()
-    with RunDir.resume(path) as run, stopping(verb, run):
-        job = read_job(path, verb)
-        begun = _begun_in(job.get("where", {}), path.resolve(), here)
-        if begun == here:
-            yield run, job, common, asked
-            return
-        run.path = path.resolve()
-        common, asked = absolute(common), absolute(asked)
-        try:
-            os.chdir(begun)
-            yield run, job, common, asked
-        finally:
-            os.chdir(here)
+    A new run's folder is made once all checks have passed. Raises BadInput, RunFault, or Stopped on a signal."""
+    if job.options.resume:
+        return _resume(job)
+    jobs.refuse_existing(job.options.run)
+    ready = job.prepare()
+    with RunDir.create(job.verb, ready.recipe, job.options.run) as run, stopping(job.verb, run):
+        kept = job.write(run, ready)
+        choice.adopt({})
+        run.note(kernels=choice.record())  # so that it goes on with the same
+        ready.record.save(run.path)
+        jobs.write_job(run, job.verb, kept)
+        return job.carry_out(run, ready)
 
 
-def _begun_in(where: dict, run: Path, here: Path) -> Path:
-    folder = where.get("folder", str(here))
-    moved = Path(os.path.normpath(run / os.path.relpath(folder, where.get("run", str(run)))))
-    if run != Path(where.get("run", run)) and moved == here.resolve():
-        return here
-    return Path(folder) if os.path.isdir(folder) and Path(folder).resolve() != here.resolve() else here
+def _resume(job: Job[Result]) -> Result:
+    path = jobs.run_to_resume(job.verb, job.options.run, extend=job.extends)
+    with RunDir.resume(path) as run, stopping(job.verb, run):
+        kept = jobs.read_job(run, job.verb)
+        other = choice.adopt(run.environment().get("kernels", {}))
+        if other:
+            say(f"warning: {path}: {other}")
+        there = jobs.absolute(job)
+        with jobs.where_begun(run, kept) as elsewhere:
+            job = there if elsewhere else job
+            ready = job.restore(run, kept)
+            return job.result(run) if ready is None else job.carry_out(run, ready)
 
 
 def begun_record(run: RunDir, recipe: Recipe) -> Record | None:
@@ -101,7 +116,7 @@ def begun_record(run: RunDir, recipe: Recipe) -> Record | None:
 
 
 def of_parent() -> Record | None:
-    """What the command that this training is a cell of recorded of its data; None where it is no cell."""
+    """What the job that this training is a cell of recorded of its data; None where it is no cell."""
     return Record.of_run(Path(os.environ[PARENT])) if PARENT in os.environ else None
 
 
@@ -115,65 +130,24 @@ def at_path(recipe: Recipe, data: str | None) -> Recipe:
 
 
 def other_data(data: str | None, begun: Recipe) -> str | None:
-    """--data of a run that goes on where that is to be refused by its name: another set, not a folder's other path."""
+    """The data asked of a run that goes on where they are to be refused by name: another set, not a folder's other
+    path."""
     moved = data not in files.DATA_SETS and begun.data.name not in files.DATA_SETS
     return None if moved or data == begun.data.name else data
 
 
-def absolute(options: Any) -> Any:
-    """The options with each path that is there made absolute."""
-    paths = {}
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if field.name in PATHS and value is not None and os.path.exists(value):
-            paths[field.name] = type(value)(os.path.abspath(value))
-    return dataclasses.replace(options, **paths)
-
-
-PATHS = ("arch", "cells", "data", "recipe", "run", "source")
-
-
-def read_job(path: Path, verb: str) -> dict:
-    """What `write_job` wrote; the kernels are chosen as they were then. Raises BadInput for a run of another verb."""
-    if not (path / JOB_FILE).is_file():
-        raise BadInput(f"{path} was cut off before it had begun; remove it and start anew, without --resume")
-    job = files.read_json(path / JOB_FILE, JOB)
-    if job["verb"] != verb:
-        remedy = f"resume it with: {command_line('nasaug', job['verb'], '--resume', '--run', path)}"
-        raise BadInput(f"{path} is a run of {job['verb']}, not of {verb}; {remedy}")
-    other = choice.adopt(RunDir(path).environment().get("kernels", {}))
-    if other:
-        say(f"warning: {path}: {other}")
-    return job
-
-
-def refuse_others(path: Path, begun: dict, asked: dict) -> None:
-    """Raises BadInput for an option to resume with that is given (not None) and not what the run was begun with."""
-    for option, value in asked.items():
-        if value is not None and begun[option] != value:
-            differs = f"was begun with --{option} {_told(begun[option])}, not {_told(value)}"
-            raise BadInput(f"{path} {differs}; leave it out to go on, or start anew")
-
-
-def _told(value: object) -> str:
-    return (",".join(value) if isinstance(value, list) else str(value)) or "none"
-
-
 @contextlib.contextmanager
 def stopping(verb: str, run: RunDir) -> Iterator[None]:
-    """A signal ends the command with 128 + its number and one line that says how to go on.
-
-    Raises RunFault where memory runs out, which torch tells by its own kinds of error."""
+    """Tells a stop signal's Stopped which run can be resumed. Raises RunFault where memory runs out, which torch tells
+    by its own kinds of error."""
     try:
         yield
     except Stopped as stop:
-        mute_unheard()
         traceback.clear_frames(stop.__traceback__)  # ends the decoding processes of batches that nobody will ask for
-        resume = command_line(*f"python -m nasaug {verb} --resume --run".split(), run.path)
-        tell(f"stopped; go on with: {resume}", sys.stderr)
-        sys.exit(128 + stop.signum)
+        stop.verb, stop.run = verb, run.path
+        raise
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            half = max(2, files.read_toml(run.path / "recipe.toml")["batch"] // 2)
+            half = max(2, files.read_toml(run.recipe_file)["batch"] // 2)
             raise RunFault(f"out of memory; start anew with a lower batch, like --set batch={half}") from error
         raise

@@ -64,11 +64,13 @@ class Runtime:
 def open_runtime(name: str = "auto", bf16: bool = False, profile: bool = False) -> Runtime:
     """The device `auto`, `cpu` or `cuda`. Raises BadInput where it is unknown or absent."""
     if name not in DEVICES:
-        raise unknown("--device", name, DEVICES)
+        raise unknown("@device", name, DEVICES)
     _keep_freed_memory()
     present = torch.cuda.is_available()
     if name == "cuda" and not present:
-        raise BadInput("--device cuda: no CUDA device is visible to torch here; use --device cpu, or auto")
+        rule, remedy = "no CUDA device is visible to torch here", "use cpu, or auto"
+        line = f"@device cuda: {rule}; {remedy.replace('cpu', '@device cpu')}"
+        raise BadInput(line, field="device", value=name, rule=rule, remedy=remedy, arguments={"device": None})
     if name == "cpu" or not present:
         return Runtime(torch.device("cpu"), profile=profile)
     torch.backends.cudnn.benchmark = False  # random slice shapes would re-tune it at every step

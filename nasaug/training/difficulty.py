@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
 from ..config.schedule import STRONGEST
+from ..core.checked import Positive, Told, checked
 from ..core.errors import BadInput
 
 
-@dataclass(frozen=True, slots=True)
+@checked("difficulty")
 class Difficulty:
     """The recipe's `[difficulty]` table: what the teacher's judgement of `[views.train]`, and of no other view, does.
     Needs a [teacher], whose `soft` may be 0."""
@@ -24,23 +24,17 @@ class Difficulty:
     weight: easy images count for more; drive: RandAugment's magnitude goes where the mean difficulty is `target`."""
     by: Literal["loss", "confidence"] = "loss"
     """The teacher's cross-entropy, or 1 - the probability that it gives the label."""
-    candidates: int = 2
-    quantile: float = 0.8
-    target: float = 1.0
-    rate: float = 0.1
+    candidates: Annotated[int, Ge(2), Told("must be at least 2, or there is no choice")] = 2
+    quantile: Annotated[float, Gt(0), Lt(1)] = 0.8
+    target: Positive = 1.0
+    rate: Positive = 0.1
     """Of drive: what the magnitude rises by in a step where the mean difficulty is 1 too low."""
 
     def __post_init__(self):
-        if self.candidates < 2:
-            raise BadInput(f"difficulty.candidates = {self.candidates} must be at least 2, or there is no choice")
-        if not 0 < self.quantile < 1:
-            raise BadInput(f"difficulty.quantile = {self.quantile:g} must be between 0 and 1")
-        for name in ("target", "rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise BadInput(f"difficulty.{name} = {getattr(self, name):g} must be above 0")
         if self.policy == "drive" and self.by == "confidence" and self.target >= 1:
             rule = "is out of reach: by confidence a difficulty is below 1"
-            raise BadInput(f"difficulty.target = {self.target:g} {rule}; give 0.5, say, or difficulty.by = loss")
+            remedy = "give 0.5, say, or difficulty.by = loss"
+            raise BadInput.of(field="difficulty.target", value=self.target, rule=rule, remedy=remedy)
 
     def __bool__(self) -> bool:
         return self.policy != "none"

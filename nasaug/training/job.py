@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from ..core.progress import Progress, say
 from ..core.signals import deferred_stop
 from ..core.units import format_duration, format_quantity
 from ..data import Data, Info, Record, Split
+from ..data.stream import CENTRE
 from ..kernels import choice
 from ..methods import Base, Method, NetAug
 from ..nets.net import Net
@@ -163,9 +163,9 @@ def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint: str = CHECK
         for key, value in row.items():
             if scalars:
                 scalars.add_scalar(f"{title}/{key}", value, row["step"])
-        if not sys.stderr.isatty():
-            at, whole = row["epoch"], f"{trainer.length.epochs:.4g}"
-            say(f"{title}: epoch {at} of {whole}, validation {metric.label} {metric.show(row[metric.key('val')])}")
+        at, whole = row["epoch"], f"{trainer.length.epochs:.4g}"
+        val = f"validation {metric.label} {metric.show(row[metric.key('val')])}"
+        say(f"{title}: epoch {at} of {whole}, {val}", detail=True)
 
     length, shown, metric = trainer.length, 0.0, trainer.task.metric
     with (
@@ -321,7 +321,8 @@ def job_for(found: ArchFile, recipe: Recipe, runtime: Runtime, images: int, begu
 
 def preprocessing(data: Data) -> dict:
     """What an image must go through before the network, for whoever deploys it."""
-    return {"mean": list(data.mean), "std": list(data.std), "classes": list(data.classes)}
+    central = CENTRE if data.streamed else 1.0  # the share of an image's shorter side that is seen
+    return {"mean": list(data.mean), "std": list(data.std), "classes": list(data.classes), "central": central}
 
 
 def load_data(recipe: Recipe, resolution: int, begun: Record | None = None, sources: Iterable[Path] = ()) -> Data:

@@ -5,78 +5,58 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Lt
 
 from ..arch.cost import cost_of
 from ..arch.plan import Plan
 from ..arch.space import Arch, Space
-from ..core.errors import BadInput
+from ..core.checked import Auto, Count, Positive, Told, checked
 from ..methods import Draw, Method
 
 CPU_MACS = 3e12  # what train_macs = "auto" means on a CPU: about ten minutes on two cores
 EVALUATION, EVALUATIONS = 0.25, 10  # share of training's cost that evaluations may have; at least so many of them
 APART = 50  # steps between evaluations, so that short epochs do not fill the log and write a checkpoint each
+Part = Annotated[float, Ge(0), Lt(1), Told("is a share", "give 0 (none) to below 1")]
 DRAWS = 1000  # steps drawn to know a method's mean MACs before it starts
 
 
-@dataclass(frozen=True, slots=True)
+@checked()
 class Training:
     """How long and with which optimiser: the recipe's top-level keys."""
 
-    epochs: int | Literal["auto"] = "auto"
+    epochs: Count | Auto = "auto"
     """Passes over the training images; auto: from train_macs."""
-    max_epochs: int = 30
+    max_epochs: Count = 30
     """Upper bound for epochs = auto, where that is not below min_steps."""
-    min_steps: int = 2000
+    min_steps: Annotated[int, Ge(0)] = 2000
     """Steps that max_epochs does not take away from epochs = auto: of few images 30 epochs would train nothing."""
-    train_macs: float | Literal["auto"] = "auto"
+    train_macs: Annotated[float, Ge(1)] | Auto = "auto"
     """Forward MACs over all passes; auto: 3e12 on a CPU, what max_epochs and min_steps ask on an accelerator."""
     stop: Literal["epochs", "macs", "seconds"] = "epochs"
     """Where training ends: after whole epochs; at the step at which its forward MACs, a teacher's included, reach
     train_macs; or when max_seconds of training are over."""
-    max_seconds: float = 600.0
+    max_seconds: Positive = 600.0
     """What stop = "seconds" gives; evaluation does not count."""
-    times: float = 1.0
+    times: Positive = 1.0
     """Multiplies the length, however it was come by."""
-    ema: float = 0.0
+    ema: Annotated[float, Ge(0), Lt(1), Told("is a decay a step", "give 0 (none) to below 1, like 0.999")] = 0.0
     """Decay a step of an average of the weights, which is then what is judged and kept; 0: none."""
-    batch: int = 128
-    lr: float = 0.1
-    warmup: float = 0.03
+    batch: Annotated[int, Ge(2)] = 128
+    lr: Positive = 0.1
+    warmup: Part = 0.03
     """Share of the steps in which the learning rate rises to lr; a cosine to 0 follows."""
-    momentum: float = 0.9
-    weight_decay: float = 4e-5
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    weight_decay: Annotated[float, Ge(0), Lt(1)] = 4e-5
     """Not applied to biases and norms."""
-    label_smoothing: float = 0.1
+    label_smoothing: Part = 0.1
     zero_init_residual: bool = True
     """Fresh residual blocks begin as identities: the scale of their last norm is 0 (docs/results/supernet.md)."""
-    calibration_images: int = 2048
-    evaluate_every: int | Literal["auto"] = "auto"
+    calibration_images: Annotated[int, Ge(2)] = 2048
+    evaluate_every: Count | Auto = "auto"
     """Epochs between evaluations, of which the best is kept; auto: every epoch, or with few training images as seldom
     as keeps their cost to a quarter of training's, and 50 steps apart, but ten times at least."""
-
-    def __post_init__(self):
-        lowest = {
-            "epochs": 1, "max_epochs": 1, "min_steps": 0, "train_macs": 1, "batch": 2, "calibration_images": 2,
-            "evaluate_every": 1,
-        }  # fmt: skip
-        for name, low in lowest.items():
-            value = getattr(self, name)
-            if value != "auto" and value < low:
-                raise BadInput(f"{name} = {value} must be at least {low}")
-        for name in ("max_seconds", "times"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise BadInput(f"{name} = {getattr(self, name):g} must be above 0")
-        if not 0 <= self.ema < 1:
-            raise BadInput(f"ema = {self.ema:g} is a decay a step: give 0 (none) to below 1, like 0.999")
-        for name in ("momentum", "weight_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise BadInput(f"{name} = {getattr(self, name):g} must be from 0 to below 1")
-        if not 0 < self.lr:
-            raise BadInput(f"lr = {self.lr:g} must be above 0")
-        for name in ("warmup", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise BadInput(f"{name} = {getattr(self, name):g} is a share: give 0 (none) to below 1")
 
     def most_epochs(self, images: int) -> int:
         """The upper bound for epochs = auto with so many training images."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import field
+from functools import partial
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Predicate
 
 from ..augment import View
 from ..augment.transform import Transform
 from ..config.schedule import Constant
 from ..core import files
+from ..core.checked import Auto, Count, NotNegative, Positive, Told, checked
 from ..core.errors import BadInput
 from ..data import DataConfig, names
 from ..methods import METHODS, GradAug, NetAug, Sandwich
@@ -18,40 +21,29 @@ from .difficulty import Difficulty
 from .length import Training
 from .teacher import TeacherConfig
 
+UNCROPPED = Told("must be 0 (do not crop the space) or at least 1")
 
-@dataclass(frozen=True, slots=True)
+
+@checked("search")
 class SearchConfig:
     """The second stage of a search: the recipe's `[search]` table."""
 
-    trials: int = 100
+    trials: Count = 100
     """Candidates evaluated; those turned away by the budget and repeated ones do not count."""
     sampler: Literal["tpe", "nsga2", "random"] = "tpe"
-    score_images: int = 1000
+    score_images: Count = 1000
     """Validation images on which a candidate is scored."""
-    calibration_images: int = 1024
-    finalists: int = 8
+    calibration_images: Annotated[int, Ge(2)] = 1024
+    finalists: Count = 8
     """Scored again on the whole validation split: of each resolution in turn the largest (in MACs) that ties with its
     best, and the best. Found is the best of them after a short training, each on its own."""
-    finalist_macs: float | Literal["auto"] = "auto"
+    finalist_macs: NotNegative | Auto = "auto"
     """Forward MACs of that training, all finalists together; auto: a fifth of the supernet's; 0: none, and found is
     the largest that ties with the best."""
-    lr: float | Literal["auto"] = "auto"
+    lr: Positive | Auto = "auto"
     """The supernet's learning rate; auto: the recipe's lr."""
-    headroom: float = 6.0
+    headroom: Annotated[float, Predicate(lambda times: times == 0 or times >= 1), UNCROPPED] = 6.0
     """The supernet's largest net costs at most this many times the MAC budget; 0: the space is not cropped."""
-
-    def __post_init__(self):
-        for name in ("trials", "score_images", "finalists"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"search.{name} = {getattr(self, name)} must be at least 1")
-        if self.finalist_macs != "auto" and not 0 <= self.finalist_macs < math.inf:
-            raise BadInput(f"search.finalist_macs = {self.finalist_macs:g} must be at least 0, or auto")
-        if self.calibration_images < 2:
-            raise BadInput(f"search.calibration_images = {self.calibration_images} must be at least 2")
-        if self.lr != "auto" and not self.lr > 0:
-            raise BadInput(f"search.lr = {self.lr:g} must be above 0, or auto")
-        if self.headroom != 0 and self.headroom < 1:
-            raise BadInput(f"search.headroom = {self.headroom:g} must be 0 (do not crop the space) or at least 1")
 
 
 # What a resumed run may do otherwise than it was begun with, and cells of other values have in common: how images are
@@ -60,11 +52,11 @@ class SearchConfig:
 CHANGE_NOTHING = ("data.workers", "data.keep_decoded")
 
 
-@dataclass(frozen=True)
+@checked()
 class Recipe(Training):
     """Everything a run needs, resolved. The optimiser's keys are at the top level."""
 
-    seed: int = 0
+    seed: Annotated[int, Ge(0)] = 0
     arm: str = ""
     """What a comparison calls this training; empty: the method's name."""
     method: Literal["baseline", "netaug", "gradaug"] = "netaug"
@@ -90,30 +82,32 @@ class Recipe(Training):
     search: SearchConfig = field(default_factory=SearchConfig)
 
     def __post_init__(self):
-        super().__post_init__()
-        if self.seed < 0:
-            raise BadInput(f"seed = {self.seed} must be at least 0")
         if "train" not in self.views:
-            raise BadInput("the recipe has no [views.train], which every method needs; add that table")
+            line = "the recipe has no [views.train], which every method needs; add that table"
+            raise BadInput(line, field="views.train", rule="every method needs it", remedy="add that table")
         self._check_difficulty(self.difficulty.policy, self.views["train"])
         if self.method == "netaug" and self.netaug.wide_view not in self.views:
-            named = f"netaug.wide_view = {self.netaug.wide_view} names no view of the recipe"
-            remedy = f"or have [views.{self.netaug.wide_view}] beside [views.train]"
-            raise BadInput(f"{named}; choices: {', '.join(sorted(self.views))}; {remedy}")
+            wide = self.netaug.wide_view
+            raise BadInput.of(
+                field="netaug.wide_view", value=wide, rule="names no view of the recipe", choices=sorted(self.views),
+                remedy=f"or have [views.{wide}] beside [views.train]",
+            )  # fmt: skip
 
     def _check_difficulty(self, policy: str, view: View) -> None:
-        how = f"difficulty.policy = {policy}"
+        refused = partial(BadInput.of, field="difficulty.policy", value=policy)
         if policy != "none" and not self.teacher.source:
-            raise BadInput(f"{how} needs a teacher: give teacher.source, a run's folder or supernet")
+            raise refused(rule="needs a teacher", remedy="give teacher.source, a run's folder or supernet")
         if policy == "drive" and (view.policy != "randaugment" or not isinstance(view.magnitude, Constant)):
             seen = f"{view.magnitude.to_plain()} of policy {view.policy}"
             remedy = 'give views.train.policy = "randaugment", and a number as views.train.magnitude'
-            raise BadInput(f"{how} moves RandAugment's magnitude from a number on, not {seen}; {remedy}")
+            raise refused(rule=f"moves RandAugment's magnitude from a number on, not {seen}", remedy=remedy)
         if policy == "weight" and (view.mixup or view.cutmix):
             mixed = "mixup" if view.mixup else "cutmix"
-            raise BadInput(f"{how} says what each image counts, and {mixed} makes one of two; leave one of them out")
+            rule = f"says what each image counts, and {mixed} makes one of two"
+            raise refused(rule=rule, remedy="leave one of them out")
         if policy == "keep" and not view.varies:
-            raise BadInput(f"{how} chooses among versions of an image, and views.train makes all alike; vary them")
+            rule = "chooses among versions of an image, and views.train makes all alike"
+            raise refused(rule=rule, remedy="vary them")
 
     def teacher_passes(self, method) -> float:
         """How often the teacher sees each image of a step, on average: to judge `[views.train]`, and once for each view

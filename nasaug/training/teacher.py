@@ -7,33 +7,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..core.checked import NotNegative, Positive, checked
 from ..core.errors import BadInput
 
 
-@dataclass(frozen=True, slots=True)
+@checked("teacher")
 class TeacherConfig:
     """The recipe's `[teacher]` table (Hinton et al. 2015). A search takes none."""
 
     source: str = ""
     """A run's folder or a model that nasaug wrote; "supernet": the largest net of the arch's supernet;
     torchvision:NAME, like torchvision:resnet18; empty: no teacher."""
-    macs: float = 0.0
+    macs: NotNegative = 0.0
     """Of "supernet": the largest net found with at most these MACs; 0: the largest of all."""
-    temperature: float = 1.0
-    hard: float = 1.0
+    temperature: Positive = 1.0
+    hard: NotNegative = 1.0
     """Weight of the labels' cross-entropy."""
-    soft: float = 1.0
+    soft: NotNegative = 1.0
     """Weight of the teacher's target, times temperature squared."""
 
     def __post_init__(self):
-        if not 0 < self.temperature:
-            raise BadInput(f"teacher.temperature = {self.temperature:g} must be above 0")
-        for name in ("hard", "soft", "macs"):
-            if getattr(self, name) < 0:
-                raise BadInput(f"teacher.{name} = {getattr(self, name):g} must be at least 0")
         if self.macs and self.source != "supernet":
-            rule = f'is of teacher.source = "supernet", not of {self.source!r}; leave it out'
-            raise BadInput(f"teacher.macs = {self.macs:g} {rule}")
+            rule = f'is of teacher.source = "supernet", not of {self.source!r}'
+            raise BadInput.of(field="teacher.macs", value=self.macs, rule=rule, remedy="leave it out")
 
 
 @dataclass(frozen=True)

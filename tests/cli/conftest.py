@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny import SEARCH, TRAIN, done, lay_out
+
+from support.commands import SEARCH, TRAIN, done, lay_out
 
 
 @pytest.fixture(autouse=True)
@@ -55,10 +56,3 @@ def photos(here):
         folder.mkdir(parents=True, exist_ok=True)
         Image.effect_noise((12, 12), i).save(folder / f"{i}.png")
     return ("--data", "photos", "--set", "data.train_images=0")
-
-
-@pytest.fixture
-def laid_out(empty_folder):
-    """An empty working folder but for recipe and space."""
-    lay_out(empty_folder)
-    return empty_folder

@@ -6,14 +6,13 @@ import re
 import pytest
 import torch
 import torchvision
-from tiny import call, done, faulty
 
 from nasaug.arch import archfile
-from nasaug.arch.cost import cost
+from nasaug.arch.cost import cost, costs_by_layer
 from nasaug.arch.plan import BLOCKS, Spec, from_specs
 from nasaug.arch.spacefile import bundled_names, load
-from nasaug.cli import profile
 from nasaug.nets.counted import _built, count, thop
+from support.commands import call, done, faulty
 
 TINY = ("profile", "--arch", "mobilenetv2-tiny", "--resolution", "32", "--check")
 NAMED = sorted({name for space in bundled_names() for name in load(space, BLOCKS).archs})
@@ -79,13 +78,10 @@ def test_json_has_the_three_counts_beside_what_it_has_without():
 @pytest.fixture
 def wrong(monkeypatch):
     """A cost model that says one MAC too many of a depthwise convolution."""
-    right = profile.layer_costs
+    def costs(plan):
+        return [(layer, c._replace(macs=c.macs + (layer.name == "s2.b1.dw"))) for layer, c in costs_by_layer(plan)]
 
-    def costs(block):
-        at = [layer.name for layer in block.all_layers]
-        return tuple(c._replace(macs=c.macs + (n == "s2.b1.dw")) for n, c in zip(at, right(block), strict=True))
-
-    monkeypatch.setattr(profile, "layer_costs", costs)
+    monkeypatch.setattr("nasaug.nets.counted.costs_by_layer", costs)
 
 
 def test_a_wrong_cost_is_told_with_the_layers_name_and_exits_with_1(wrong):

@@ -5,7 +5,6 @@ Cells are forked from a process that has imported everything, but where real one
 import contextlib
 import csv
 import json
-import multiprocessing
 import os
 import re
 import shutil
@@ -13,27 +12,22 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import tiny
-from tiny import QUICK, call, done, faulty, refused, timeless
 
 from nasaug.arch import archfile
-from nasaug.cli import main as cli
 from nasaug.comparison import cells, compare, report
-from nasaug.config.layers import load, split_arm, to_dict
-from nasaug.core.errors import BadInput
+from nasaug.config.layers import load, to_dict
 from nasaug.core.tensorfile import read
-from nasaug.data import Record
 from nasaug.kernels import build, choice
+from nasaug.pool import processes
 from nasaug.training.device import open_runtime
-from nasaug.training.job import job_for, load_data, make_scorer, make_trainer
+from nasaug.training.job import job_for, load_data
 from nasaug.training.recipe import Recipe
-from nasaug.training.teaching import teacher_of
+from support.commands import QUICK, call, done, faulty, refused, timeless
+from support.forked import FORKING, Forked
 
 COMPARE = ("compare", *QUICK, "--arch", "found.json", "--jobs", "2")
 NETAUG = "netaug:share=0.5,sort=false"
@@ -41,44 +35,9 @@ ARMS = ("baseline", NETAUG, "longer")
 RUN = Path("runs/compare-1")
 
 
-class Forked:
-    """What `compare` uses of subprocess.Popen, for `python -m nasaug ARGS`, without the seconds to import torch."""
-
-    def __init__(self, command, *, stdout, **_):
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(tiny.LOADED.split())
-        self._process = context.Process(target=_run, args=(os.getcwd(), stdout.name, command[3:]))
-        self._process.start()
-
-    def poll(self):
-        return self._process.exitcode
-
-    returncode = property(poll)
-
-    def send_signal(self, number):
-        if self.poll() is None:
-            os.kill(self._process.pid, number)
-
-    def wait(self, seconds):
-        self._process.join(seconds)
-        assert self.poll() is not None
-
-
-def _run(folder, log, args):
-    os.chdir(folder)
-    told = os.open(log, os.O_WRONLY | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(told, stream)
-    sys.argv = ["nasaug", *args]
-    cli.main()
-
-
-FORKING = SimpleNamespace(**vars(subprocess) | {"Popen": Forked})
-
-
 @pytest.fixture
 def forked(monkeypatch):
-    monkeypatch.setattr(cells, "subprocess", FORKING)
+    monkeypatch.setattr(processes, "subprocess", FORKING)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +46,7 @@ def compared(finished, tmp_path_factory):
     folder = shutil.copytree(finished, tmp_path_factory.mktemp("compared") / "here")
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
-        patched.setattr(cells, "subprocess", FORKING)
+        patched.setattr(processes, "subprocess", FORKING)
         said = done(*COMPARE, "--methods", ",".join(ARMS), "--seeds", "2").out
     return folder, said
 
@@ -199,7 +158,7 @@ def cells_of(monkeypatch, *args):
     """The cells that a comparison would train."""
     caught = []
     with monkeypatch.context() as patched:
-        patched.setattr(compare, "_finish", lambda found, cells, *rest: caught.extend(cells))
+        patched.setattr(compare, "_carry_out", lambda cells, *rest: caught.extend(cells))
         done(*args)
     return caught
 
@@ -337,17 +296,17 @@ def test_where_every_cell_fails_it_says_why(here, monkeypatch):
 
 
 def test_a_cell_that_is_killed_is_told_with_the_signal_and_can_go_on(there, monkeypatch):
-    whole, start = results_of_two(), cells._start
+    whole, start = results_of_two(), processes.start
 
-    def start_and_kill(cell, *args):
-        process = start(cell, *args)
-        if cell.arm == NETAUG:
+    def start_and_kill(work, *args):
+        process = start(work, *args)
+        if work.about.arm == NETAUG:
             process.send_signal(signal.SIGKILL)
         return process
 
     shutil.rmtree(RUN)
     with monkeypatch.context() as patched:
-        patched.setattr(cells, "_start", start_and_kill)
+        patched.setattr(processes, "start", start_and_kill)
         faulty(call(*COMPARE, *TWO))
     assert [f["error"] for f in told()["failed"]] == ["killed by SIGKILL; before that: it told nothing"]
     done("compare", "--resume")
@@ -406,9 +365,9 @@ def test_what_a_cut_off_training_left_is_cleared_but_not_what_another_begins(emp
         Path("cell").mkdir(exist_ok=True)
         Path("cell", name).touch()
         with at_work_in("cell", "log"):
-            cells._clear(Path("cell"))
+            processes._clear(Path("cell"))
         assert Path("cell", name).exists()
-    cells._clear(Path("cell"))
+    processes._clear(Path("cell"))
     assert os.listdir("cell") == [".lock"]
 
 
@@ -417,7 +376,7 @@ def test_what_a_cut_off_training_left_is_cleared_but_not_what_another_begins(emp
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_while_cells_start_reaches_them_all_and_they_go_on_the_same(there, monkeypatch, no_nohup, number):
-    whole, start, started = results_of_two(), cells._start, []
+    whole, start, started = results_of_two(), processes.start, []
 
     def start_and_stop(*args):
         started.append(start(*args))
@@ -427,7 +386,7 @@ def test_a_stop_while_cells_start_reaches_them_all_and_they_go_on_the_same(there
 
     shutil.rmtree(RUN)
     with monkeypatch.context() as patched:
-        patched.setattr(cells, "_start", start_and_stop)
+        patched.setattr(processes, "start", start_and_stop)
         called = call(*COMPARE, *TWO)
     assert called.code == 128 + number and len(started) == 2
     assert called.err == f"stopped; go on with: python -m nasaug compare --resume --run {RUN}\n"
@@ -438,7 +397,7 @@ def test_a_stop_while_cells_start_reaches_them_all_and_they_go_on_the_same(there
 
 def test_ctrl_c_ends_real_processes_which_save_what_they_have(here, monkeypatch):
     """Trainings too long to end by themselves; they have sessions of their own, so the signal is handed on."""
-    monkeypatch.setattr(cells, "subprocess", subprocess)
+    monkeypatch.setattr(processes, "subprocess", subprocess)
     sleep, there, sent = time.sleep, RUN / "cells", []
 
     def sleep_and_stop(seconds):
@@ -449,7 +408,7 @@ def test_ctrl_c_ends_real_processes_which_save_what_they_have(here, monkeypatch)
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patched:
-        patched.setattr(cells.time, "sleep", sleep_and_stop)
+        patched.setattr(processes.time, "sleep", sleep_and_stop)
         called = call(*COMPARE, "--methods", "baseline,netaug", "--seeds", "1", "--set", "epochs=20000")
     assert called.code == 130 and called.err.endswith(f"--resume --run {RUN}\n")
     for path in there.glob("*.log"):
@@ -504,7 +463,7 @@ def test_a_report_refuses_what_is_no_finished_training(here, args, said):
     assert said in refused("report", *args.split())
 
 
-# --- what is refused, beside tests/cli/refusals.py ---------------------------------------------------------
+# --- what is refused, beside tests/support/refusals.py -----------------------------------------------------
 
 
 def test_a_teacher_of_other_classes_is_refused_before_anything_is_written(photos):
@@ -550,79 +509,3 @@ def test_an_arm_may_not_change_the_data(here):
 
 def test_cells_in_a_file_are_refused(here):
     assert "--cells found.json is not a folder" in refused(*COMPARE, "--cells", "found.json")
-
-
-# --- arms -------------------------------------------------------------------------------------------------
-
-
-def test_commas_between_arms_are_told_from_those_within(empty_folder):
-    Path("mine.toml").write_text("lr = 0.01")
-    lines = {
-        "baseline, netaug": ["baseline", "netaug"],
-        "netaug:share=0.5,sort=false,mixup": ["netaug:share=0.5,sort=false", "mixup"],
-        "netaug:width_factors=[1.0,2.0],share=0.5,baseline": ["netaug:width_factors=[1.0,2.0],share=0.5", "baseline"],
-        "mine.toml,mine.toml+mixup": ["mine.toml", "mine.toml+mixup"],
-        "netaug:sort=false+mixup:mixup=0.4,ema:ema=0.5": ["netaug:sort=false+mixup:mixup=0.4", "ema:ema=0.5"],
-    }
-    for line, arms in lines.items():
-        assert compare.arms_of(line) == arms
-    with pytest.raises(BadInput, match="names 'mixup' twice"):
-        compare.arms_of("mixup,baseline,mixup")
-
-
-def test_a_plus_in_a_number_or_in_a_files_name_joins_no_arms(empty_folder):
-    assert split_arm("netaug:lr=1e+3+mixup") == ["netaug:lr=1e+3", "mixup"]
-    Path("a+b.toml").write_text("lr = 0.01")
-    recipe = cli.Common(recipe="small").settings({}, arm="a+b.toml")
-    assert (recipe.lr, recipe.method) == (0.01, "baseline")
-    Path("runs/a+mixup").mkdir(parents=True)
-    kept = ["netaug:lr=1e+3", "distill:source=runs/a+mixup,temperature=2", "a+b.toml", "mixup"]
-    assert split_arm("+".join(kept)) == kept
-    assert split_arm("distill:source=runs/a+ema") == ["distill:source=runs/a", "ema"]
-    Path("netaug+mixup").mkdir()  # a run's folder, say
-    assert split_arm("netaug+mixup") == ["netaug", "mixup"]
-
-
-def test_arms_with_long_names_or_names_alike_get_file_names_of_their_own():
-    """Cells that are there are found by the others' names, which are as they ever were."""
-    assert cells.plain_name("netaug:sort=false+distill:source=runs/x") == "netaug_sort=false_distill_source=runs_x"
-    assert cells.folder_name("a" * 60, 1, "0123456789abcdef") == f"{'a' * 60}-s1-01234567"
-    one, other = f"distill:source={'x' * 60}/1", f"distill:source={'x' * 60}/2"
-    assert len({cells.plain_name(arm) for arm in (one, other, one[:60])}) == 3
-    assert len(cells.plain_name(one + other)) < 70
-    alike = ["netaug+x.toml", "netaug_x.toml"]
-    assert len({cells.plain_name(arm, alike) for arm in alike}) == 2
-    assert cells.plain_name(alike[0], [alike[0], "baseline"]) == "netaug_x.toml"
-
-
-def test_a_cells_key_tells_a_pruned_net_from_its_like():
-    found = archfile.read("mobilenetv2-tiny")
-    pruned = [replace(found, facts={"pruned": share}) for share in (0.0, 0.5, 0.6)]
-    data = SimpleNamespace(record=Record("digits", ("0", "1")))
-    keys = [cells.key_of(net, "", Recipe(), data) for net in (found, *pruned)]
-    assert keys[0] == keys[1] and len(set(keys)) == 3
-
-
-SHIPPED = {path.stem: tomllib.loads(path.read_text()) for path in Path(__file__).parents[2].glob("recipes/arms/*.toml")}
-METHODS = ("baseline", "netaug", "gradaug")
-WITH_METHODS = [
-    f"{method}+{arm}" for arm, table in sorted(SHIPPED.items()) for method in METHODS
-    if arm not in METHODS and table.get("method", method) == method
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("arm", [*METHODS, *WITH_METHODS])
-def test_every_shipped_arm_takes_a_step(finished, monkeypatch, arm):
-    """On what a search found, whose supernet is `distill`'s teacher."""
-    monkeypatch.chdir(finished)
-    recipe = load("quick.toml", Recipe, differences=(arm,))
-    assert len(SHIPPED) > 15 and recipe.method == arm.partition("+")[0]
-    found, runtime, data = archfile.read("found.json"), open_runtime("cpu"), load_data(recipe, 8)
-    scorer = make_scorer(recipe, data, runtime)
-    job = job_for(found, recipe, runtime, len(data.train))
-    trainer = make_trainer(job, data, runtime, scorer, teacher=teacher_of(found, recipe, data, runtime, scorer))
-    before = {name: weight.clone() for name, weight in trainer.net.state_dict().items()}
-    images, labels, _ = next(iter(data.train.batches(16, seed=0, epoch=0)))
-    trainer.train_step(images, labels)
-    assert all(loss > 0 for loss in trainer.losses().values())
-    assert any(not before[name].equal(weight) for name, weight in trainer.net.state_dict().items())

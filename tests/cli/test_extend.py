@@ -5,11 +5,11 @@ import signal
 from pathlib import Path
 
 import pytest
-from tiny import QUICK, SEARCH, call, done, refused, timeless, tree
 
 from nasaug.core.signals import Stopped
 from nasaug.nas.finalists import PlayOff
 from nasaug.nas.study import Search
+from support.commands import QUICK, SEARCH, call, done, refused, timeless, tree
 
 RUN = Path("runs/search-1")  # finished, with 4 candidates
 EXTEND = ("search", "--resume", "--run", str(RUN))

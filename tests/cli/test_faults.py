@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import SEARCH, TRAIN, Child, call, faulty, tree
 
 from nasaug.rundirs.folder import RunDir
+from support.commands import SEARCH, TRAIN, Child, call, faulty, tree
 
 
 def test_a_loss_that_is_no_number_is_a_fault(here):
@@ -27,7 +27,7 @@ def test_too_little_memory_is_a_fault(here, monkeypatch):
 
         torch.empty(2**60)
 
-    monkeypatch.setattr("nasaug.cli.train.run_training", greedy)
+    monkeypatch.setattr("nasaug.training.train.run_training", greedy)
     assert "out of memory; start anew with a lower batch, like --set batch=8" in faulty(call(*TRAIN))
 
 

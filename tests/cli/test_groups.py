@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_kills import wait_for
-from tiny import QUICK, Child, call, tree
 
 from nasaug.core import signals
 from nasaug.core.signals import Stopped, deferred_stop, raised_stop
+from support.commands import QUICK, Child, call, tree, wait_for
 
 STREAMED = (
     "train", *QUICK, "--arch", "mobilenetv2-tiny", "--resolution", "16", "--data", "photos", "--method", "baseline",
@@ -50,7 +49,7 @@ def test_a_streamed_training_saves_before_its_decoders_go(streamed, number, time
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_while_the_data_are_read_is_told_and_leaves_nothing(streamed, monkeypatch, no_nohup, number):
     before = tree()
-    monkeypatch.setattr("nasaug.cli.train.load_data", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr("nasaug.training.train.load_data", lambda *_: os.kill(os.getpid(), number))
     called = call(*STREAMED)
     assert (called.code, called.err) == (128 + number, "nasaug: stopped before anything was to be saved\n")
     assert tree() == before

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_resume import stop_in_the_second
-from tiny import QUICK, SEARCH, call, done, refused
 
 from nasaug.data import Record
 from nasaug.nas.study import Search
 from nasaug.pool.storage import absolute_storage
 from nasaug.training.loop import Trainer
+from support.commands import QUICK, SEARCH, call, done, refused, stop_in_the_second
 
 TRAIN = ("train", *QUICK, "--method", "baseline", "--arch", "found.json")
 STREAMED = ("--set", "data.memory_mb=0", "--set", "data.workers=0")

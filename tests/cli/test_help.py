@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from tiny import done
 
 from nasaug.cli import main as cli
 from nasaug.core.files import bundled
+from support.commands import done
 
 VERBS = ("search", "netaug-train", "train", "compare", "sweep", "prune", "report", "profile")
 

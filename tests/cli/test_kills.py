@@ -14,13 +14,13 @@ from random import Random
 
 import pytest
 import torch
-from tiny import SEARCH, TRAIN, Child, call, done, lay_out, timeless, tree
 
 from nasaug.core import tensorfile
 from nasaug.core.signals import Stopped, deferred_stop
 from nasaug.nas.study import Search
 from nasaug.rundirs.folder import RunDir
 from nasaug.training.begin import stopping
+from support.commands import SEARCH, TRAIN, Child, call, done, lay_out, timeless, tree, wait_for
 
 # --- a kill at any moment, in the state that it leaves on the disk ------------------------------------------
 
@@ -136,12 +136,6 @@ def begun(uninterrupted, tmp_path):
     return folder
 
 
-def wait_for(path: Path, said: str, child: Child, times: int = 1) -> None:
-    """Until the file is there and holds the text so many times."""
-    while not path.is_file() or path.read_text(errors="replace").count(said) < times:
-        assert child.running(0.002), child.end().err
-
-
 @pytest.mark.parametrize(("verb", "events"), [("search", 40), ("netaug-train", 40)])
 def test_killed_at_random_moments_and_resumed_it_ends_the_same(uninterrupted, begun, tmp_path, verb, events):
     folder, command = (tmp_path, LONG_SEARCH) if verb == "search" else (begun, LONG_TRAIN)
@@ -235,7 +229,7 @@ def test_last_words_to_a_reader_that_is_gone_are_no_fault(tmp_path, no_nohup, go
     os.dup2(writer, 2)
     os.close(writer)
     try:
-        with pytest.raises(SystemExit) as ended, stopping("train", RunDir(tmp_path)), deferred_stop():
+        with pytest.raises(Stopped) as ended, stopping("train", RunDir(tmp_path)), deferred_stop():
             os.close(reader)
             os.kill(os.getpid(), signal.SIGHUP)
             os.write(2, b"step 5\n")
@@ -243,7 +237,7 @@ def test_last_words_to_a_reader_that_is_gone_are_no_fault(tmp_path, no_nohup, go
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-    assert ended.value.code == 129
+    assert ended.value.signum == signal.SIGHUP and ended.value.run == tmp_path
 
 
 def test_a_signal_before_the_run_has_begun_leaves_nothing(laid_out, monkeypatch):

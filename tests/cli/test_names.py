@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny import QUICK, call, done
 
 from nasaug.core import tensorfile
+from support.commands import QUICK, call, done
 
 ODD, OTHER = os.fsdecode(b"caf\xe9"), os.fsdecode(b"caf\xe8")
 FEW = ("--set", "data.train_images=0", "--set", "epochs=1")

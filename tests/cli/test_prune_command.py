@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import TRAIN, Child, call, calls_of, done, refused, timeless, tree
 
 from nasaug.arch import archfile
 from nasaug.arch.cost import cost
@@ -23,6 +22,7 @@ from nasaug.pruning import selection
 from nasaug.pruning.steps import Pruning
 from nasaug.rundirs.folder import RunDir
 from nasaug.training.loop import Trainer
+from support.commands import TRAIN, Child, call, calls_of, done, refused, timeless, tree
 
 SOURCE = Path("runs/netaug-train-1")
 STEPS = 2
@@ -62,7 +62,7 @@ def test_a_pruned_net_has_its_target_and_is_taken_by_the_other_commands(here):
     said = done(*command)
     assert tree(SOURCE) == before
     result, found = result_of(), archfile.read("r/arch.json")
-    assert 0.75 * macs < result["macs"] <= macs  # one of eight channels is much (tests/test_prune.py has larger nets)
+    assert 0.75 * macs < result["macs"] <= macs  # one of eight channels is much
     assert cost(found.plan)._asdict().items() <= result.items()
     assert load_net(Path("r/model.safetensors")).plan == found.plan
     start = cost(archfile.read(str(SOURCE / "arch.json")).plan)

@@ -8,14 +8,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from refusals import LINES
-from tiny import QUICK, SEARCH, SPACE, TRAIN, done, refused
 
 from nasaug.arch import archfile
 from nasaug.arch.cost import Budget, reach
 from nasaug.arch.plan import BLOCKS, from_specs
 from nasaug.arch.spacefile import load
 from nasaug.core.errors import BadInput
+from support.commands import QUICK, SEARCH, SPACE, TRAIN, done, refused
+from support.refusals import LINES
 
 SUPERNET = Path("runs/search-1/supernet.safetensors")
 

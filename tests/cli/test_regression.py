@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_compare import FORKING
-from tiny import QUICK, call, done, lay_out, refused
 
-from nasaug.comparison import cells
 from nasaug.core import tensorfile
+from nasaug.pool import processes
+from support.commands import QUICK, call, done, lay_out, refused
+from support.forked import FORKING
 
 PHOTOS = ("--data", "photos", "--set", "data.train_images=0", "--set", "epochs=8")
 SEARCH = ("search", *QUICK, *PHOTOS, "--mac-budget", "100k")
@@ -53,7 +53,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         patched.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        patched.setattr(cells, "subprocess", FORKING)
+        patched.setattr(processes, "subprocess", FORKING)
         said = {name: done(*args).out for name, args in (("search", SEARCH), ("train", TRAIN), ("compare", COMPARE))}
         said["report"] = done("report", "runs/compare-1", "--out", "page.html").out
     return folder, said

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-from tiny import QUICK, SEARCH, TRAIN, call, calls_of, done, refused, timeless
 
 from nasaug.arch import archfile
 from nasaug.arch.cost import cost
@@ -17,9 +16,11 @@ from nasaug.core.errors import BadInput
 from nasaug.core.tensorfile import read
 from nasaug.data import Data, DataConfig, load
 from nasaug.methods import SandwichWithin
-from nasaug.nas import stages as search_command
+from nasaug.nas import search as search_command
 from nasaug.nas import study as search_module
+from nasaug.pool import storage
 from nasaug.training.loop import Trainer
+from support.commands import QUICK, SEARCH, TRAIN, call, calls_of, done, refused, timeless
 
 SUPERNET = Path("runs/search-1/supernet.safetensors")
 
@@ -219,8 +220,9 @@ def test_a_resumed_search_counts_the_seconds_of_all_its_trials(here):
 
 def test_a_run_keeps_no_password_of_its_storage(here, monkeypatch):
     """The address is one of a file here, whatever user it names."""
-    opened = search_module._storage
-    monkeypatch.setattr(search_module, "_storage", lambda url: opened("sqlite:///mine.db"))
+    opened = storage.unchecked_storage
+    for owner in (storage, search_module):
+        monkeypatch.setattr(owner, "unchecked_storage", lambda url: opened("sqlite:///mine.db"))
     address = "postgresql://me:secret@host/studies"
     done(*SEARCH, "--storage", address, "--run", "r")
     assert not any(b"secret" in p.read_bytes() for p in Path("r").rglob("*") if p.is_file())

@@ -5,20 +5,31 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import tomllib
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import QUICK, SEARCH, TRAIN, call, done, faulty, lay_out, refused, timeless, tree
 
 from nasaug.core import tensorfile
-from nasaug.core.signals import Stopped
 from nasaug.kernels import build, choice
 from nasaug.nas.finalists import PlayOff
 from nasaug.nas.study import Search
 from nasaug.training.loop import Trainer
+from support.commands import (
+    QUICK,
+    SEARCH,
+    TRAIN,
+    call,
+    done,
+    faulty,
+    lay_out,
+    refused,
+    stop,
+    stop_in_the_second,
+    timeless,
+    tree,
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +50,6 @@ def stopped_runs(tmp_path_factory):
         assert call("train", *QUICK, "--method", "baseline", "--arch", "found.json").code == 143
     os.chdir(before)
     return folder
-
-
-def stop(*args, **kwargs):
-    raise Stopped(signal.SIGTERM)
-
-
-def stop_in_the_second(end_epoch):
-    return lambda trainer: stop() if trainer.history else end_epoch(trainer)
 
 
 @pytest.fixture

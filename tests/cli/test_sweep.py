@@ -9,19 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_compare import FORKING
-from tiny import QUICK, call, done, lay_out, refused
 
 from nasaug.arch import archfile
 from nasaug.arch.cost import cost
+from nasaug.cli.terminal import Terminal
 from nasaug.comparison import cells, pruners, sweep
 from nasaug.comparison import sweep_results as swept
-from nasaug.comparison.cells import Cell, Watch
-from nasaug.comparison.pruners import Pruning
+from nasaug.comparison.cells import Watch
 from nasaug.config.schedule import Constant, Curve, Linear, Schedule
-from nasaug.rundirs.folder import RunDir
+from nasaug.core.progress import heard_by
+from nasaug.pool import processes
 from nasaug.tasks import Classify
 from nasaug.training.recipe import Recipe
+from support.commands import QUICK, call, done, lay_out, refused
+from support.forked import FORKING
 
 RUN, METRIC = Path("runs/sweep-1"), Classify.metric
 SWEEP = ("sweep", *QUICK, "--arch", "mobilenetv2", "--sizes", "0.02M,0.1M", "--set", "epochs=1", "--jobs", "2")
@@ -35,7 +36,7 @@ def once_swept(tmp_path_factory):
     lay_out(folder)
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
-        patched.setattr(cells, "subprocess", FORKING)
+        patched.setattr(processes, "subprocess", FORKING)
         return folder, done(*SWEEP, "--policies", "0,9,0:9", "--seeds", "2").out
 
 
@@ -73,7 +74,7 @@ def test_resuming_may_change_how_images_are_read(finished):
 def test_it_says_that_it_leaves_the_weights_of_its_nets_aside(laid_out, monkeypatch):
     done("search", *QUICK, "--mac-budget", "100k")
     caught = []
-    monkeypatch.setattr(sweep, "_finish", lambda nets, *_: caught.extend(nets))
+    monkeypatch.setattr(sweep, "_carry_out", lambda ready, *_: caught.extend(ready.nets))
     said = done("sweep", *QUICK, "--sizes", "found.json", "--policies", "0", "--seeds", "1").out
     assert re.search(r"fresh weights, as all nets of a sweep have; those in \S*supernet.safetensors are left", said)
     assert [net.start for net in caught] == [None]
@@ -90,7 +91,7 @@ def test_a_report_finds_the_trainings_of_a_sweep_that_lie_elsewhere(finished):
 
 def test_a_cell_is_trained_at_its_magnitude_and_at_0_without_a_policy(laid_out, monkeypatch):
     caught = []
-    monkeypatch.setattr(sweep, "_finish", lambda *given: caught.append(given[:3]))
+    monkeypatch.setattr(sweep, "_carry_out", lambda r, *_: caught.append((r.nets, r.setting, r.options)))
     line = {"intercept": -7.0, "slope": 3.0, "low": 0.0, "high": 30.0, "data": "d", "data_key": "k"}
     Path("by-size.json").write_text(json.dumps({"format": "nasaug-curve/1", **line}))
     done(*SWEEP, "--policies", "0,9,0:9,by-size.json", "--methods", "baseline,netaug", "--seeds", "1")
@@ -159,8 +160,8 @@ def test_the_best_policy_is_judged_and_compared_by_the_seeds_that_are_shared():
     assert over["difference"] == 4.0
     half = 4.302653 * math.sqrt(13) / math.sqrt(3)  # t of two degrees; 1, 3 and 8 apart
     assert (over["low"], over["high"]) == pytest.approx((4 - half, 4 + half), abs=1e-4)
-    assert "over_none" not in swept._best({"9": nine, "0": plain})  # one seed in common
-    assert swept._shown({"policies": {"9": nine, "4": four}, "best": best}, "9") == "60.00 (1)"
+    assert "over_none" not in swept._best({"9": nine, "0": plain}, METRIC)  # one seed in common
+    assert swept._shown({"policies": {"9": nine, "4": four}, "best": best}, "9", METRIC) == "60.00 (1)"
 
 
 def test_names_of_arch_files_that_are_no_names_of_files_are_made_such(laid_out):
@@ -181,7 +182,7 @@ def test_cells_of_other_images_are_told_apart(finished):
 
 
 def test_a_curve_must_stay_as_it_was_when_the_sweep_began(laid_out, monkeypatch):
-    monkeypatch.setattr(sweep, "_finish", lambda *given: None)
+    monkeypatch.setattr(sweep, "_carry_out", lambda *given: None)
     line = {"intercept": 9.0, "slope": 0.0, "low": 9.0, "high": 9.0, "data": "d", "data_key": "k"}
     Path("by-size.json").write_text(json.dumps({"format": "nasaug-curve/1", **line}))
     done(*SWEEP, "--policies", "0,by-size.json")
@@ -245,143 +246,6 @@ def test_what_no_sweep_can_be_is_refused_before_anything_is_written(laid_out, wo
     assert said in refused("sweep", *QUICK, "--arch", "mobilenetv2", *words.split())
 
 
-# --- policies that are ended early -------------------------------------------------------------------------
-
-
-RISING = [10, 20, 30, 40, 50, 60, 65, 70, 72, 74]  # of one policy, epoch by epoch
-
-
-def cell_of(policy, seed=0, size="small"):
-    return Cell(f"baseline@{policy}", seed, Recipe(), Path(f"sizes/{size}.json"), Path(f"cells/{size}-{policy}-{seed}"))
-
-
-def rows_of(top1s):
-    return [{"epoch": i + 1, "step": 3 * i, "val_top1": float(v), "seconds": i + 1.0} for i, v in enumerate(top1s)]
-
-
-def log(cell, top1s):
-    """What a cell that is at work has logged so far."""
-    cell.path.mkdir(parents=True, exist_ok=True)
-    (cell.path / "log.jsonl").unlink(missing_ok=True)
-    for row in rows_of(top1s):
-        RunDir(cell.path).log("epoch", stage="train", **row)
-
-
-def finish(cell, top1s):
-    log(cell, top1s)
-    said = {"arm": cell.arm, "seed": cell.seed, "method": "baseline", "arch": "a", "data": "d", "data_key": "k"}
-    counts = {"macs": 1, "params": 1, "test_images": 1, "epochs": len(top1s), "train_macs": 1.0, "device": "CPU"}
-    scores = {"val": rows_of(top1s), "val_top1": float(max(top1s)), "test_top1": 0.0, "seconds": float(len(top1s))}
-    RunDir(cell.path).finish(said | counts | scores)
-
-
-def below(points):
-    return [top1 - points for top1 in RISING]
-
-
-@pytest.fixture
-def raced(empty_folder, monkeypatch):
-    """A pruner by name, with two policies of one size that have ended with seed 0, and one at work or to come, 9."""
-    monkeypatch.setattr(pruners, "POLL_S", 0.0)
-    finish(cell_of("0"), RISING)
-    finish(cell_of("4"), below(4))
-
-    def make(pruner, seeds=2):
-        made = [cell_of(policy, seed) for seed in range(seeds) for policy in ("0", "4", "9")]
-        return Pruning(pruner, made, Path("."), METRIC)
-
-    return make
-
-
-@pytest.mark.parametrize(
-    ("pruner", "top1s", "epoch"),
-    [
-        ("median", below(9)[:4], None), ("median", below(9)[:5], 5), ("median", below(9)[:9], 9),
-        ("median", below(9), None),  # at its end there is nothing to save
-        ("median", [0, 0, 0, 0, 49], None),  # the first half does not count
-        ("median", [0, 0, 0, 0, 0, 0, 71], None),  # nor what has been caught up with
-        ("median", below(1)[:7], None),
-        ("wilcoxon", below(9)[:7], None), ("wilcoxon", below(9)[:8], 8), ("wilcoxon", below(-1)[:8], None),
-        ("halving", below(9)[:4], None), ("halving", below(9)[:5], 5), ("halving", below(-1)[:5], None),
-        ("halving", [0, 0, 0, 0, 0, 0, 71], 5),  # a rung is passed once
-    ],
-)  # fmt: skip
-def test_a_policy_is_pruned_by_the_second_half_of_its_training(raced, pruner, top1s, epoch):
-    log(cell_of("9"), top1s)
-    pruning = raced(pruner)
-    why = pruning.hopeless(cell_of("9"))
-    assert (pruning.out["small", "baseline", "9"]["epoch"] if why else None) == epoch
-    assert pruning.hopeless(cell_of("0", 1)) is None and Path("pruned.json").exists() == bool(why)
-
-
-def test_a_cell_at_work_is_judged_as_its_log_grows_and_no_sooner_than_two_have_ended(raced):
-    (cell_of("4").path / "result.json").unlink()
-    pruning = raced("median")
-    log(cell_of("9"), below(9)[:6])
-    assert pruning.hopeless(cell_of("9")) is None
-    finish(cell_of("4"), below(4))
-    pruning.ended(cell_of("4"))
-    log(cell_of("9"), below(9)[:4])
-    assert pruning.hopeless(cell_of("9")) is None
-    log(cell_of("9"), below(9)[:6])
-    assert pruning.hopeless(cell_of("9")).startswith("pruned at epoch 6 of 10, seed 0: validation 51.00 %, the others")
-
-
-def test_a_pruned_policy_is_out_with_all_seeds_and_stays_out(raced):
-    log(cell_of("9"), below(9)[:6])
-    pruning = raced("median")
-    assert pruning.hopeless(cell_of("9", 1)) is None
-    pruning.hopeless(cell_of("9"))
-    told = json.loads(Path("pruned.json").read_text())
-    assert told["pruned"] == [{
-        "size": "small", "method": "baseline", "policy": "9", "seed": 0, "pruner": "median", "epoch": 6, "epochs": 10,
-        "val_top1": 51.0, "rivals": {"0": 60.0, "4": 56.0},
-    }]  # fmt: skip
-    log(cell_of("9"), below(-9)[:9])
-    for again in (pruning, raced("median")):
-        assert again.hopeless(cell_of("9")) == again.hopeless(cell_of("9", 1)) != again.hopeless(cell_of("4", 1))
-    assert again.hopeless(cell_of("9", size="large")) is None
-
-
-def test_the_last_policy_of_a_size_is_never_pruned(raced):
-    pruning = raced("median")
-    pruning.out = {("small", "baseline", policy): {} for policy in ("0", "4")}
-    log(cell_of("9"), below(9)[:6])
-    assert pruning.hopeless(cell_of("9")) is None
-
-
-def test_what_was_saved_is_told_from_the_trainings_of_the_same_size(raced):
-    log(cell_of("9"), below(9)[:6])
-    pruning = raced("median")
-    pruning.hopeless(cell_of("9"))
-    made = [cell_of(policy, seed) for seed in range(2) for policy in ("0", "4", "9")]
-    assert pruners.saved(made, pruning.out) == {"policies": 1, "cells": 2, "of": 6, "seconds": 4.0 + 10.0}
-
-
-def test_a_pruned_policy_is_neither_best_nor_on_the_curve_but_shown(empty_folder):
-    def row(macs, best):
-        policies = {}
-        for magnitude in (0, 9):
-            values = [50.0 - abs(magnitude - best), 51.0 - abs(magnitude - best)]
-            spread = {"values": values, "mean": values[0], "half": 1.0}
-            policies[str(magnitude)] = {"seeds": [0, 1], "val_top1": spread, "test_top1": spread}
-        policies["14"] = {"seeds": [], "pruned": {"val_top1": 99.25, "epoch": 6}}
-        found = {"method": "baseline", "size": f"{macs:g}", "macs": macs, "policies": policies}
-        return found | {"best": swept._best(swept._running(policies))}
-
-    rows = [row(1e5, 0), row(1e6, 9), row(3e6, 9)]
-    assert [row["best"]["policy"] for row in rows] == ["0", "9", "9"]
-    assert len(swept.fit(rows, METRIC)["points"]) == 6
-    alone = {"9": rows[0]["policies"]["9"], "14": rows[0]["policies"]["14"]}
-    assert swept.fit([rows[1], rows[0] | {"policies": alone}], METRIC)["points"] == [(6.0, 9.0)] * 2 + [(5.0, 9.0)] * 2
-    pruned = {"pruner": "median", "policies": 3, "cells": 6, "of": 18, "seconds": 90.0}
-    curves = {"baseline": swept.fit(rows, METRIC)}
-    summary = {"rows": rows, "policies": ["0", "9", "14"], "curves": curves, "pruned": pruned}
-    told = swept.table(summary, METRIC)
-    assert told.count("99.25 pruned") == 3 and "6 of 18 trainings were left out or cut short" in told
-    swept.plot(Path("sweep.png"), summary)
-
-
 class Ending(Watch):
     """Ends one cell by its arm once it has logged an epoch, and others that wait."""
 
@@ -398,13 +262,15 @@ class Ending(Watch):
 
 def test_a_hopeless_cell_is_ended_with_its_checkpoint_saved_and_is_no_failure(laid_out, monkeypatch, capsys):
     caught = []
-    monkeypatch.setattr(cells, "subprocess", FORKING)
-    monkeypatch.setattr(sweep, "_finish", lambda *given: caught.append(given[:3]))
+    monkeypatch.setattr(processes, "subprocess", FORKING)
+    monkeypatch.setattr(sweep, "_carry_out", lambda r, *_: caught.append((r.nets, r.setting, r.options)))
     done(*ONE_SIZE, "--seeds", "1")
     made = sweep.make_cells(*caught[0], RUN, cells.Sets())
     made[1] = replace(made[1], recipe=replace(made[1].recipe, epochs=20000))
     watch = Ending("baseline@9", "baseline@14")
-    assert cells.carry_out(made, "cpu", 2, {cell.path: 1.0 for cell in made}, watch, {}) == []
+    works = [cells._work(cell, "cpu", 1.0) for cell in made]
+    with heard_by(Terminal()):
+        assert processes.carry_out(works, 2, {}, watch) == []
     assert sorted(watch.told) == ["baseline@0", "baseline@9"] and [cell.finished for cell in made] == [
         True,
         False,
@@ -416,9 +282,9 @@ def test_a_hopeless_cell_is_ended_with_its_checkpoint_saved_and_is_no_failure(la
 
 
 def test_policies_that_are_alike_for_a_net_are_one_training(laid_out, monkeypatch):
-    start, started = cells._start, []
-    monkeypatch.setattr(cells, "subprocess", FORKING)
-    monkeypatch.setattr(cells, "_start", lambda *args: started.append(args[0].arm) or start(*args))
+    start, started = processes.start, []
+    monkeypatch.setattr(processes, "subprocess", FORKING)
+    monkeypatch.setattr(processes, "start", lambda *args: started.append(args[0].about.arm) or start(*args))
     line = {"intercept": 9.0, "slope": 0.0, "low": 9.0, "high": 9.0, "data": "d", "data_key": "k"}
     Path("nine.json").write_text(json.dumps({"format": "nasaug-curve/1", **line}))
     assert "2 cells, 0 there already" in done(*SWEEP, "--policies", "9,nine.json", "--seeds", "1").out
@@ -429,7 +295,7 @@ def test_policies_that_are_alike_for_a_net_are_one_training(laid_out, monkeypatc
 
 def test_a_sweep_prunes_leaves_out_the_other_seeds_and_keeps_to_it(laid_out, monkeypatch):
     """A policy that is behind when the sweep goes on."""
-    monkeypatch.setattr(cells, "subprocess", FORKING)
+    monkeypatch.setattr(processes, "subprocess", FORKING)
     with monkeypatch.context() as patched:
         patched.setattr(pruners, "RIVALS", 9)
         done(*ONE_SIZE, "--set", "epochs=4", "--seeds", "2", "--pruner", "median")
@@ -453,19 +319,3 @@ def test_a_sweep_prunes_leaves_out_the_other_seeds_and_keeps_to_it(laid_out, mon
     assert told["pruned"]["policies"] == json.loads((RUN / "result.json").read_text())["pruned"] == 1
     assert "4 there already, 2 pruned" in again and not list(RUN.glob("cells/*_14-s*/result.json"))
     assert "with --pruner median, not none" in refused(*resume, "--pruner", "none")
-
-
-def test_a_method_of_which_nothing_is_there_and_one_with_a_slash_in_its_name_can_be_written(tmp_path):
-    odd, rows = "distill:source=runs/x", []
-    for macs, best in ((1e5, 0), (3e5, 4), (1e6, 9)):
-        tops = {m: [50.0 - abs(m - best), 51.0 - abs(m - best)] for m in (0, 4, 9)}
-        cells = {str(m): {"seeds": [0, 1], "val_top1": {"values": v, "mean": v[0]}} for m, v in tops.items()}
-        line = {"method": odd, "size": f"net-{macs:g}", "macs": macs, "policies": cells}
-        rows.append(line | {"best": {"policy": str(best)}})
-    curves = {"baseline": None, odd: swept.fit(rows, METRIC)}
-    summary = {"rows": rows, "curves": curves, "policies": ["0", "4", "9"], "data": "d", "data_key": "k"}
-    swept.write(tmp_path, summary, [], METRIC)
-    there = {"curve-distill_source=runs_x.json", "sweep.json", "sweep.png", "sweep.csv"}
-    assert {path.name for path in tmp_path.iterdir()} == there
-    swept.write(tmp_path, summary | {"curves": curves | {"distill_source=runs:x": curves[odd]}}, [], METRIC)
-    assert len(set(tmp_path.glob("curve-distill_source=runs_x-*.json"))) == 2

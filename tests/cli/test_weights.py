@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import QUICK, SEARCH, TRAIN, done, refused
 
 from nasaug.arch import archfile
 from nasaug.arch.channels import channel_groups
@@ -15,6 +14,7 @@ from nasaug.arch.cost import cost
 from nasaug.nets.net import Net
 from nasaug.nets.store import load_net
 from nasaug.training import job as train
+from support.commands import QUICK, SEARCH, TRAIN, done, refused
 
 SUPERNET = Path("runs/search-1/supernet.safetensors")
 TRAINED = Path("runs/netaug-train-1")

@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 from PIL import Image
-from tiny import QUICK, call, done, faulty, refused, tree
 
 from nasaug.rundirs import folder
+from support.commands import QUICK, call, done, faulty, refused, tree
 
 NAMED = ("train", *QUICK, "--arch", "mobilenetv2-tiny", "--method", "baseline", "--set", "epochs=1")
 ALL = ("--set", "data.train_images=0")

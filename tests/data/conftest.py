@@ -1,9 +1,9 @@
 import urllib.error
 
 import pytest
-from made_up import write_fashion_mnist
 
 from nasaug.data import DataConfig, builtin
+from support.images import write_fashion_mnist
 
 
 @pytest.fixture(autouse=True)

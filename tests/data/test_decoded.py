@@ -3,9 +3,9 @@
 import os
 
 import pytest
-from made_up import config, same, write_folder
 
 from nasaug.data import describe, folder, load, pixel_cache
+from support.images import config, same, write_folder
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from made_up import config, contents, same, write_folder
 from PIL import Image
 
 from nasaug.core.errors import BadInput
 from nasaug.data import Info, describe, load
+from support.images import config, contents, same, write_folder
 
 
 def test_a_single_folder_is_split_in_three(tmp_path):

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made_up import config, write_folder
 from PIL import Image
 
 from nasaug.cli import main as cli
 from nasaug.core.errors import BadInput
 from nasaug.data import load
 from nasaug.data.layout import SUFFIXES, find
+from support.images import config, write_folder
 
 
 def lay_out(root, tree):

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from made_up import config, numbers, write_folder
 from PIL import Image
 
 from nasaug.core import files
 from nasaug.core.errors import BadInput
 from nasaug.data import DataConfig, describe, load, names
 from nasaug.data.stream import StreamSplit
+from support.images import config, numbers, write_folder
 
 
 def test_validation_is_held_out_of_training_in_proportion_to_the_classes(fashion):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from made_up import same, truncate, write_fashion_mnist, write_folder
 
 from nasaug.core.errors import BadInput, MissingExtra
 from nasaug.data import DataConfig, Info, builtin, describe, load
+from support.images import same, truncate, write_fashion_mnist, write_folder
 
 DEBIAN = builtin.DEBIAN_FASHION_MNIST
 

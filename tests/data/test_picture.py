@@ -7,12 +7,12 @@ import zlib
 
 import numpy as np
 import pytest
-from made_up import config, contents, write_folder
 from PIL import Image, ImageDraw
 
 from nasaug.core.errors import BadInput
 from nasaug.data import DataConfig, load, picture
 from nasaug.data.picture import Unreadable
+from support.images import config, contents, write_folder
 
 HALVES = Image.new("RGB", (16, 16), "black")
 ImageDraw.Draw(HALVES).rectangle((0, 0, 15, 7), fill="white")  # the upper half is white

@@ -4,11 +4,11 @@ import shutil
 
 import pytest
 import torch
-from made_up import config, contents, write_folder
 from PIL import Image
 
 from nasaug.core.errors import BadInput
 from nasaug.data import Like, Record, load
+from support.images import config, contents, write_folder
 
 
 @pytest.fixture

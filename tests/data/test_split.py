@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up import contents, memory_split, same, stream_split
 
 from nasaug.data.split import hold_out
+from support.images import contents, memory_split, same, stream_split
 
 
 @given(

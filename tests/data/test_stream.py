@@ -4,7 +4,6 @@ import os
 import numpy as np
 import pytest
 import torch
-from made_up import config, same, stream_split, write_folder
 from PIL import Image
 from torchvision import transforms
 
@@ -13,6 +12,7 @@ from nasaug.data import folder as folders
 from nasaug.data import load, picture
 from nasaug.data import stream as streaming
 from nasaug.data.stream import crop_box
+from support.images import config, same, stream_split, write_folder
 
 
 def test_streamed_batches_resume_and_are_the_same_for_any_number_of_workers(tmp_path):

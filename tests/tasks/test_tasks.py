@@ -5,8 +5,6 @@ from typing import ClassVar
 
 import pytest
 import torch
-from test_scoring import CPU, toy_data
-from test_space import SPACES
 
 from nasaug.arch import plan as plans
 from nasaug.arch.cost import cost
@@ -23,6 +21,8 @@ from nasaug.training.job import make_job, make_trainer
 from nasaug.training.loop import fit
 from nasaug.training.recipe import Recipe
 from nasaug.training.scoring import Scorer
+from support.spaces import SPACES
+from support.toys import CPU, toy_data
 
 SPACE = SPACES["squeeze"]
 HEAD = Head(6, (Spec("mid", "conv", 5, act="relu"), Spec("mean", "pool"), Spec("end", "linear", 6)), pooled=False)

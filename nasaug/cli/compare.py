@@ -1,0 +1,53 @@
+"""`compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .options import USUAL, Common, Flag, Whole
+
+
+def compare(
+    *,
+    arch: str | None = None,
+    methods: str | None = None,
+    seeds: Whole = None,
+    match: str | None = None,
+    jobs: Whole = None,
+    cells: Path | None = None,
+    from_scratch: Flag = False,
+    resolution: Whole = None,
+    common: Common = USUAL,
+):
+    """Train one network in several ways with the same seeds, and tell which of them helps: table, figures, a page.
+
+    Examples:
+
+      nasaug compare --arch found.json
+
+      nasaug compare --arch mcunet --methods baseline,netaug:aug_compute=0.17
+
+      nasaug compare --arch found.json --methods netaug+mixup,longer --seeds 3
+
+      nasaug compare --arch found.json --match compute --set train_macs=1e12
+
+      nasaug compare --resume
+
+    Arms: baseline, netaug, gradaug, distill, dropout, spatial-dropout, dropblock, stochastic-depth, label-smoothing,
+    mixup, cutmix, random-erasing, autoaugment, randaugment, trivialaugment, augmix, ema, longer, scratch, aug-constant,
+    aug-rising, aug-falling, strong-wide, shrink, difficulty-keep, difficulty-weight, difficulty-drive, or a TOML file
+    of recipe keys; with values (netaug:sort=false), joined by +.
+
+    :param arch: An arch file (found.json) or a named architecture.
+    :param methods: The arms, separated by commas; default: baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling.
+    :param seeds: How many seeds each arm has; default 5, under which there is no verdict.
+    :param match: epochs (default), compute (forward MACs, train_macs each) or seconds (max_seconds each).
+    :param jobs: Trainings at a time; default: one a core, each with one thread.
+    :param cells: Where the trainings lie; a finished one of the same settings is used again. Default: in the run.
+    :param from_scratch: Fresh weights instead of those that the arch file names.
+    :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
+    """
+    from ..comparison.compare import CompareJob
+    from ..training.begin import create_or_resume
+
+    create_or_resume(CompareJob(arch, methods, seeds, match, jobs, cells, resolution, from_scratch, common))

@@ -1,0 +1,53 @@
+"""Options that several verbs have, as the command line spells them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter, Token
+
+from ..training.options import Options
+
+RUN = Group("Run", sort_key=2)
+
+
+def whole(kind: type, tokens: Sequence[Token]) -> int:
+    """A whole number; cyclopts alone would round 1.5 to 2."""
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+Whole = Annotated[int | None, Parameter(converter=whole)]
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common(Options):
+    """Options of every command that runs for long."""
+
+    data: Annotated[str | None, Parameter(group=RUN)] = None
+    """fashion-mnist (default), cifar10, cifar100, imagenet, digits, or the path of an image folder."""
+    recipe: Annotated[str | None, Parameter(group=RUN)] = None
+    """A recipe's name or path; default: the data's own, else `small`."""
+    set: Annotated[tuple[str, ...], Parameter(group=RUN, negative="", show_default=False)] = ()
+    """Override a recipe key, like `--set epochs=2` or `--set netaug.ladder=factors`; repeatable."""
+    seed: Annotated[int | None, Parameter(group=RUN, converter=whole)] = None
+    """Seed of weights, order, views and draws; default 0."""
+    device: Annotated[str, Parameter(group=RUN)] = "auto"
+    """auto, cpu or cuda."""
+    run: Annotated[Path | None, Parameter(group=RUN)] = None
+    """The run's folder; default: the next free runs/VERB-N."""
+    resume: Annotated[bool, Parameter(group=RUN, negative="", show_default=False)] = False
+    """Go on with --run, or with the verb's last unfinished run."""
+    profile: Annotated[bool, Parameter(group=RUN, negative="", show_default=False)] = False
+    """Time the stages of training, and show the rate of each at its end."""
+
+
+USUAL = Common()

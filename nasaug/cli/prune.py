@@ -1,0 +1,63 @@
+"""`prune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from .options import USUAL, Common, Flag, Whole
+
+
+def prune(
+    *,
+    source: Annotated[Path | None, Parameter(name="--from")] = None,
+    target_macs: str | None = None,
+    steps: Whole = None,
+    magnitude: str | None = None,
+    criterion: str | None = None,
+    unstructured: Flag = False,
+    target_sparsity: float | None = None,
+    lr_scale: float | None = None,
+    method: str | None = None,
+    round: Whole = None,
+    common: Common = USUAL,
+):
+    """Prune a trained network in steps, each followed by fine-tuning under an augmentation of its own strength.
+
+    Examples:
+
+      nasaug prune --from runs/train-1 --target-macs 1M
+
+      nasaug prune --from runs/train-1 --target-macs 1M --steps 5 --magnitude 9:2 --round 8
+
+      nasaug prune --from runs/train-1 --unstructured --target-sparsity 0.9
+
+      nasaug prune --resume
+
+    The recipe is that of the run, its length split over the steps; its method is plain training unless --method says
+    else, while a teacher, regularisers and mixing of the run's stay.
+
+    :param source: A finished run of train or netaug-train.
+    :param target_macs: MACs of the result, like 1M; the steps' lie in geometric progression.
+    :param steps: How often to prune and fine-tune; default 5.
+    :param magnitude: RandAugment's in each step: 9 (constant), 9:2 (falling), 2:9 (rising), at 0 none; default:
+      the recipe's view.
+    :param criterion: What ranks channels: l1 (default: the weights that read them) or bn (their norms' scales); what
+      ranks weights: lamp (default: magnitudes within their layer) or l1 (over the whole net, which can empty layers).
+    :param unstructured: Zero single weights, those of least magnitude, instead of removing channels.
+    :param target_sparsity: Share of zeros among the weights of convolutions (not depthwise) and linear layers.
+    :param lr_scale: Times the recipe's learning rate; default 0.5.
+    :param method: Fine-tune by any arm (nasaug compare); default: baseline.
+    :param round: Where channels go, keep a multiple of so many, like 8, which hardware is fast with; default 1.
+    """
+    from ..pruning.prune import PruneJob
+    from ..training.begin import create_or_resume
+
+    create_or_resume(
+        PruneJob(
+            source, target_macs, target_sparsity, unstructured, steps, magnitude, criterion, lr_scale, method, round,
+            common,
+        )
+    )

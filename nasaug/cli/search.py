@@ -1,0 +1,57 @@
+"""`search`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from .options import USUAL, Common, Whole
+
+BUDGETS = Group("Budgets (upper limits)", sort_key=1)
+
+
+def search(
+    *,
+    mac_budget: Annotated[str | None, Parameter(group=BUDGETS)] = None,
+    param_budget: Annotated[str | None, Parameter(group=BUDGETS)] = None,
+    sram_budget: Annotated[str | None, Parameter(group=BUDGETS)] = None,
+    flash_budget: Annotated[str | None, Parameter(group=BUDGETS)] = None,
+    space: str | None = None,
+    trials: Whole = None,
+    sampler: str | None = None,
+    headroom: float | None = None,
+    timeout: str | None = None,
+    storage: str | None = None,
+    common: Common = USUAL,
+):
+    """Train a supernet, search it under a budget, and write found.json.
+
+    Examples:
+
+      nasaug search --mac-budget 25M
+
+      nasaug search --mac-budget 1M --sram-budget 64KB --data photos/ --trials 200
+
+      nasaug search --resume
+
+      nasaug search --resume --trials 200
+
+    :param mac_budget: Multiply-accumulates of one image, like 25M or 1.5G.
+    :param param_budget: Parameters, like 500k.
+    :param sram_budget: Peak activation memory in int8, like 320KB.
+    :param flash_budget: Weights in int8, like 1MB.
+    :param space: A search space's name or the path of a TOML file; default mobilenetv2-small up to 64 px.
+    :param trials: Candidates to evaluate; default 100. With --resume also more than a finished search was begun for.
+    :param sampler: tpe (default), nsga2 or random.
+    :param headroom: Crop the space until its largest net costs this many MAC budgets (0: never); default 6.
+    :param timeout: Stop the search stage after this long, like 10m; with --resume, go on for so long.
+    :param storage: Any Optuna storage URL; default: a file in the run's folder.
+    """
+    from ..arch.cost import Budget
+
+    budget = Budget.parse(macs=mac_budget, params=param_budget, peak=sram_budget, flash=flash_budget)
+    from ..nas.search import SearchJob  # after the budget: this loads torch, which takes seconds
+    from ..training.begin import create_or_resume
+
+    create_or_resume(SearchJob(budget, space, trials, sampler, headroom, timeout, storage, common))

@@ -1,0 +1,50 @@
+"""`sweep`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .options import USUAL, Common, Whole
+
+
+def sweep(
+    *,
+    arch: str | None = None,
+    sizes: str | None = None,
+    policies: str | None = None,
+    methods: str | None = None,
+    seeds: Whole = None,
+    jobs: Whole = None,
+    cells: Path | None = None,
+    resolution: Whole = None,
+    pruner: str | None = None,
+    common: Common = USUAL,
+):
+    """Which magnitude of augmentation a network wants, by its size: a grid of trainings, a heat map, a fitted curve.
+
+    Examples:
+
+      nasaug sweep --data photos/
+
+      nasaug sweep --sizes 0.1M,1M --policies 0,4,9,14,0:9,9:0 --seeds 3
+
+      nasaug sweep --methods baseline,netaug --set data.train_images=4000
+
+      nasaug sweep --policies 0,2,4,6,9,12,15 --pruner median
+
+      nasaug sweep --resume
+
+    :param arch: The network whose widths are scaled to the sizes; default mobilenetv2.
+    :param sizes: MACs, or arch files; default 0.1M,0.25M,0.6M,1.5M,3M.
+    :param policies: Magnitudes (0 to 30), from:to over training, or a curve's file; default 0,4,9,14.
+    :param methods: Arms as in compare; default baseline.
+    :param seeds: Seeds of each; default 3.
+    :param jobs: Trainings at a time; default: one a core, each with one thread.
+    :param cells: Where the trainings lie; finished ones are used again. Default: in the run.
+    :param resolution: Image size in px; default: the data's.
+    :param pruner: End policies early that look hopeless: median, wilcoxon, halving; they might recover. Default none.
+    """
+    from ..comparison.sweep import SweepJob
+    from ..training.begin import create_or_resume
+
+    create_or_resume(SweepJob(arch, sizes, policies, methods, seeds, jobs, cells, resolution, pruner, common))

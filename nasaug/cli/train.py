@@ -1,0 +1,68 @@
+"""`train` and `netaug-train`."""
+
+from __future__ import annotations
+
+from .options import USUAL, Common, Flag, Whole
+
+
+def netaug_train(
+    *,
+    arch: str | None = None,
+    from_scratch: Flag = False,
+    resolution: Whole = None,
+    aug_compute: float | None = None,
+    common: Common = USUAL,
+):
+    """Train a found, named or pruned network with NetAug: inside wider nets that share its weights.
+
+    Examples:
+
+      nasaug netaug-train --arch found.json
+
+      nasaug netaug-train --arch mobilenetv2-tiny --data cifar10 --set epochs=30
+
+      nasaug netaug-train --arch found.json --aug-compute 0.17
+
+      nasaug netaug-train --resume
+
+    :param arch: An arch file (found.json) or a named architecture.
+    :param from_scratch: Fresh weights instead of those that the arch file names.
+    :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
+    :param aug_compute: Cap on the augmented passes: at most this many times the base's own MACs; 0: none.
+    """
+    _train("netaug-train", arch, "netaug", from_scratch, resolution, aug_compute, common)
+
+
+def train(
+    *,
+    arch: str | None = None,
+    method: str | None = None,
+    from_scratch: Flag = False,
+    resolution: Whole = None,
+    aug_compute: float | None = None,
+    common: Common = USUAL,
+):
+    """Train a network with any method: the general form of netaug-train.
+
+    Examples:
+
+      nasaug train --method baseline --arch found.json
+
+      nasaug train --method netaug:aug_compute=0.17+mixup --arch mobilenetv2-tiny --data cifar10
+
+      nasaug train --arch mcunet --data photos/ --recipe imagenet-mcunet
+
+    :param arch: An arch file (found.json) or a named architecture.
+    :param method: baseline, netaug, gradaug or any arm (nasaug compare), several joined by +; default: the recipe's.
+    :param from_scratch: Fresh weights instead of those that the arch file names.
+    :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
+    :param aug_compute: Cap on NetAug's augmented passes: at most this many times the base's own MACs; 0: none.
+    """
+    _train("train", arch, method, from_scratch, resolution, aug_compute, common)
+
+
+def _train(*asked) -> None:
+    from ..training.begin import create_or_resume
+    from ..training.train import TrainJob
+
+    create_or_resume(TrainJob(*asked))

@@ -1,0 +1,201 @@
+"""Frozen dataclasses whose fields pydantic checks, by their types and the ranges in these; what is wrong is a BadInput.
+
+    @checked("netaug")
+    class NetAug:
+        share: Annotated[float, Gt(0), Le(1), Told("is a part of a step's images", "give above 0, to 1")] = 1.0
+
+`NetAug(share=0)` and a recipe's `netaug.share = 0` are refused in one line, "netaug.share = 0 is a part of a step's
+images: give above 0, to 1". Without `Told` the line says the range: "must be above 0, to 1". Rules between fields stay
+in `__post_init__`. Types are strict: true is no number, "3" neither; a list does for a tuple. pydantic is imported with
+the first such class.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import functools
+import itertools
+import json
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from .errors import BadInput, advice, unknown
+
+C = TypeVar("C", bound=type)
+
+Auto = Literal["auto"]
+Count = Annotated[int, Ge(1)]
+NotNegative = Annotated[float, Ge(0)]
+Positive = Annotated[float, Gt(0)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """In an `Annotated` type: how a value outside its range is refused, after "FIELD = VALUE"."""
+
+    rule: str
+    remedy: str | None = None
+
+
+def rises(values: Sequence) -> bool:
+    """Whether there are some, each above the one before."""
+    return len(values) > 0 and all(a < b for a, b in itertools.pairwise(values))
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def checked(table: str = "") -> Callable[[C], C]:
+    """Decorates a class as a frozen dataclass with slots whose fields are checked; `table` is where a recipe has them.
+
+    Making one, by `dataclasses.replace` too, raises BadInput where a value is of another type, out of its range or of
+    no field, about the field "TABLE.NAME"."""
+
+    def decorate(cls: C) -> C:
+        from pydantic import ConfigDict, ValidationError
+        from pydantic.dataclasses import dataclass
+        from pydantic_core import ArgsKwargs
+
+        config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+        made = dataclass(frozen=True, slots=True, config=config)(cls)
+        names = [field.name for field in dataclasses.fields(made)]
+        validate = made.__pydantic_validator__.validate_python
+
+        @functools.wraps(made.__init__)
+        def __init__(self, *args, **kwargs):
+            placed = dict(zip(names, args, strict=False))
+            if len(args) > len(names) or placed.keys() & kwargs.keys():
+                raise TypeError(f"{cls.__name__} takes one value each for: {', '.join(names)}")
+            given = {name: tuple(v) if isinstance(v, list) else v for name, v in (placed | kwargs).items()}
+            try:
+                validate(ArgsKwargs((), given), self_instance=self)
+            except ValidationError as error:
+                raise explain(made, error.errors(include_url=False), given, table)[1] from None
+
+        made.__init__ = __init__  # type: ignore[method-assign]
+        return made  # type: ignore[return-value]
+
+    return decorate
+
+
+_OUT_OF_RANGE = {
+    "greater_than", "greater_than_equal", "less_than", "less_than_equal", "predicate_failed", "too_short",
+}  # fmt: skip
+
+
+def explain(schema: Any, errors: Sequence[Any], given: Any, table: str = "") -> tuple[tuple, BadInput]:
+    """What pydantic found wrong in `given`, values for the fields of `schema`: the keys to the first wrong one, and an
+    error with one line for it. The alternatives of a union are told together; `table` is the key of all that."""
+    keys = _path(errors[0]["loc"], given)
+    found = [error for error in errors if _path(error["loc"], given) == keys]
+    kind, value = found[0]["type"], functools.reduce(operator.getitem, keys, given)
+    if kind == "missing":
+        keys = (*keys, errors[0]["loc"][-1])
+    field = ".".join(map(str, filter(None, (table, *map(str, keys)))))
+    if kind == "unexpected_keyword_argument":
+        before = field.removesuffix(str(keys[-1]))
+        names = [before + other.name for other in dataclasses.fields(_bare(_type_at(schema, keys[:-1])))]
+        return keys, unknown("key", field, names, field=field)
+    if kind == "missing":
+        rule, remedy = "is missing", "give it in the recipe or with --set"
+        return keys, BadInput(f"{field} {rule}; {remedy}", field=field, rule=rule, remedy=remedy)
+    own = found[0]["ctx"]["error"] if kind == "value_error" else None
+    if isinstance(own, BadInput) and own.field:  # a rule between the fields of a table, which names them itself
+        inside = not field or own.field.startswith(f"{field}.")
+        return keys, own if inside else own.within(f"[{field}] ", f"{field}.{own.field}")
+    rule, joint, choices, remedy = _broken(_type_at(schema, keys), value, found)
+    subject = f"{field} = {json.dumps(value, default=_plain, ensure_ascii=False)}{joint}"
+    if isinstance(value, dict) and value:  # its rule names the values itself
+        subject = f"[{field}] " if field else ""
+    line = subject + rule + advice(remedy, joint == ": ")
+    rule = rule.lstrip(": ")
+    return keys, BadInput(line, field=field or None, value=value, rule=rule, choices=choices, remedy=remedy)
+
+
+def _broken(kind: Any, value: Any, errors: Sequence[Any]) -> tuple[str, str, tuple, str | None]:
+    """The rule that a value of this type breaks, what stands between them, the choices and the remedy.
+
+    What is out of its range was of the right type, so that nothing is said of a union's other types but their words."""
+    words = tuple(word for part in _parts(kind) if get_origin(part) is Literal for word in get_args(part))
+    told, wrong = next((part for part in _parts(kind) if isinstance(part, Told)), None), {e["type"] for e in errors}
+    if told and wrong & {*_OUT_OF_RANGE, "finite_number"}:
+        return told.rule, "" if told.rule.startswith(":") else " ", (), told.remedy
+    if wrong & _OUT_OF_RANGE:
+        ends = [part for part in _parts(kind) if isinstance(part, (Ge, Gt, Le, Lt))]
+        bounds = {type(end): getattr(end, type(end).__name__.lower()) for end in ends}
+        rule = f"must be {_range(bounds)}" if bounds else _rule(errors[0])
+        return rule + "".join(f", or {word}" for word in words), " ", words, None
+    rule = " or ".join(dict.fromkeys(map(_rule, errors))).replace(" or must be ", " or ")
+    close = difflib.get_close_matches(value, [str(word) for word in words], 1) if isinstance(value, str) else []
+    remedy = f"did you mean {close[0]}?" if close else told and told.remedy
+    return rule, ": ", words, remedy
+
+
+def _range(bounds: dict[type, Any]) -> str:
+    low = next((bounds[end] for end in (Ge, Gt) if end in bounds), None)
+    high = next((bounds[end] for end in (Le, Lt) if end in bounds), None)
+    if high is None:
+        return f"{'at least' if Ge in bounds else 'above'} {low:g}"
+    if low is None:
+        return f"{'at most' if Le in bounds else 'below'} {high:g}"
+    if Ge in bounds:
+        return f"from {low:g} to {'' if Le in bounds else 'below '}{high:g}"
+    return f"above {low:g}, to {high:g}" if Le in bounds else f"between {low:g} and {high:g}"
+
+
+def _rule(error: Any) -> str:
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return error["msg"].replace("an object", "a table").replace("Input should be", "must be")
+
+
+def _path(loc: tuple, given: Any) -> tuple:
+    """The part of pydantic's location that is in what was given, without its names of a union's members."""
+    keys, value = [], given
+    for key in loc:
+        with contextlib.suppress(LookupError, TypeError):
+            value = value[key]
+            keys.append(key)
+    return tuple(keys)
+
+
+def _type_at(schema: Any, keys: tuple) -> Any:
+    """The type of the value that these keys lead to."""
+    for key in keys:
+        schema = _bare(schema)
+        if field := getattr(schema, "__pydantic_fields__", {}).get(key):
+            schema = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        elif dataclasses.is_dataclass(schema):
+            schema = get_type_hints(schema, include_extras=True).get(key, Any)
+        elif get_args(schema):  # of dict[str, T], or tuple[T, ...]
+            schema = get_args(schema)[get_origin(schema) is dict]
+        else:
+            return Any
+    return schema
+
+
+def _bare(kind: Any) -> Any:
+    """The type alone; of a union the member that has keys inside."""
+    if get_origin(kind) is Annotated:
+        return _bare(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        members = [_bare(member) for member in get_args(kind)]
+        return next((m for m in members if dataclasses.is_dataclass(m) or get_origin(m) in (dict, tuple)), kind)
+    return kind
+
+
+def _parts(kind: Any) -> Iterator[Any]:
+    """What a type is made of: a union's members, and what `Annotated` adds to them."""
+    if get_origin(kind) in (Union, UnionType, Annotated):
+        for part in get_args(kind):
+            yield from _parts(part)
+    else:
+        yield kind
+
+
+def _plain(value: Any) -> Any:
+    return value.to_plain() if hasattr(value, "to_plain") else str(value)

@@ -1,0 +1,1 @@
+"""A trained net in use: loaded from its run, asked about images."""

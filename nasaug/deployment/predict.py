@@ -1,0 +1,134 @@
+"""`load`: a trained net as an ordinary module, which also predicts what is on images."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple, Union
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .. import augment, tasks
+from ..arch.plan import Plan
+from ..core import tensorfile
+from ..core.errors import BadInput
+from ..core.files import read_bytes
+from ..data.picture import Unreadable, pixels
+from ..data.stream import central
+from ..nets.net import Net
+from ..nets.store import load_net
+from ..rundirs.folder import RunDir
+
+Picture = Union[str, os.PathLike[str], Image.Image]  # noqa: UP007 (a `|` with a class of Pillow's fails in Python 3.11)
+BATCH = 128  # images at once
+
+
+class Prediction(NamedTuple):
+    """What a net sees on an image: the most probable class, its probability, and those of all classes [classes]."""
+
+    label: str
+    confidence: float
+    probabilities: Tensor
+
+
+class Number(NamedTuple):
+    """What a net that was trained on numbers sees on an image, in their own unit."""
+
+    value: float
+
+
+class Model(Net):
+    """A trained net in evaluation mode: normalised images [N, 3, H, W] to logits [N, classes].
+
+    `facts`: what its file says beside the weights: the mean and std of its images, and the names of its classes."""
+
+    def __init__(self, plan: Plan, facts: dict[str, Any]):
+        super().__init__(plan, None)
+        self.facts = facts
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes, in the order of the logits."""
+        return list(self.facts["classes"])
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor | Iterable[Picture]) -> list[Prediction | Number]:
+        """One prediction an image (a `Number` of a net of numbers), in their order, prepared as in evaluation.
+
+        Args:
+            images: paths and images of Pillow, of any size; or a tensor, uint8 [N, 1 or 3, H, W].
+
+        Raises BadInput for what is no image, and for a net whose file does not say how its images were prepared.
+        """
+        for key in ("mean", "std", "classes"):
+            if key not in self.facts:
+                rule = f"its file names no {key} of the images that it was trained on, as a supernet's does not"
+                raise BadInput(f"predict: {rule}; load the run of a training")
+        if isinstance(images, Tensor):
+            batches: Iterable[Tensor] = images.split(BATCH)
+        elif isinstance(images, (str, os.PathLike, Image.Image)):
+            raise BadInput("predict: give a list of images, like [path], not one alone")
+        else:
+            batches = self._batches(list(images))
+        device = next(self.parameters()).device
+        return [found for batch in batches for found in self._of(batch.to(device))]
+
+    def _batches(self, images: Sequence[Picture]) -> Iterable[Tensor]:
+        """The images in their order, as many together as are of one size."""
+        for start in range(0, len(images), BATCH):
+            decoded = (self._decoded(image) for image in images[start : start + BATCH])
+            for _, alike in groupby(decoded, lambda image: image.shape):
+                yield torch.stack(list(alike))
+
+    def _decoded(self, image: Picture) -> Tensor:
+        """The square of the image that the net sees, uint8 [3, h, h]: at the net's resolution where it was trained on
+        streamed images, else at its own, since images in memory are resized once they are normalised."""
+        try:
+            if isinstance(image, Image.Image):
+                file = io.BytesIO()
+                image.save(file, "PNG")
+                content, name = file.getvalue(), "an image"
+            else:
+                content, name = read_bytes(Path(image)), str(image)
+            seen = torch.from_numpy(pixels(content, "RGB", self.facts.get("background", "white")).copy())
+        except Unreadable as error:
+            raise BadInput(f"predict: cannot read {name} ({error}); leave it out") from None
+        seen, share = seen.permute(2, 0, 1), self.facts.get("central", 1.0)
+        size = self.plan.resolution if share < 1 else min(seen.shape[1:])
+        return central(seen, size, share)
+
+    def _of(self, images: Tensor) -> Iterable[Prediction | Number]:
+        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
+            given = f"{images.dtype} of shape {list(images.shape)}"
+            raise BadInput(f"predict: images = {given} must be uint8 [N, 1 or 3, H, W]")
+        x = augment.evaluation(images, self.facts["mean"], self.facts["std"])
+        out, task = self(augment.resize(x, self.plan.resolution)).float(), tasks.of_facts(self.facts)
+        if task.targets == "numbers":
+            yield from map(Number, task.answer(out).tolist())
+            return
+        for row in out.softmax(1).cpu():
+            best = int(row.argmax())
+            yield Prediction(self.classes[best], float(row[best]), row)
+
+
+def load(run: str | os.PathLike[str]) -> Model:
+    """The trained net of a run's folder (or of its model.safetensors), in evaluation mode: an ordinary nn.Module,
+    normalised images [N, 3, H, W] to logits [N, classes], with `predict` for images as they are.
+
+    `nasaug.fold` makes one of torch's own layers of it. Raises BadInput where there is none."""
+    path = Path(run)
+    path = RunDir(path).model_file if path.is_dir() else path
+    if not path.is_file():
+        raise BadInput(
+            f"load({str(run)!r}): there is no {path}; give the folder of a finished run of train, netaug-train or "
+            "prune, or a file with a net that nasaug wrote"
+        )
+    net, facts = load_net(path), tensorfile.facts(path)
+    model = Model(net.plan, {key: value for key, value in facts.items() if key != "plan"})
+    model.load_state_dict(net.state_dict())
+    return model.eval()

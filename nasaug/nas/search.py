@@ -1,0 +1,190 @@
+"""`search`: supernet, study and finalists in one run folder, and found.json in the working folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..arch import archfile
+from ..arch.archfile import ArchFile
+from ..arch.cost import Budget
+from ..arch.plan import Plan
+from ..config.layers import load
+from ..core import files
+from ..core.errors import BadInput
+from ..core.progress import Listener, heard_by, say
+from ..core.units import parse_quantity
+from ..pool.storage import absolute_storage
+from ..rundirs.folder import HIDDEN, RunDir, without_passwords
+from ..rundirs.job import refuse_changed
+from ..training.begin import at_path, begun_record, create_or_resume
+from ..training.options import Options
+from ..training.recipe import CHANGE_NOTHING, Recipe
+from .finalists import begun_with, forget
+from .results import FOUND
+from .stages import Ready, Request, prepare, run_search
+
+
+def search(
+    budget: Budget | None = None, *, mac_budget: str | int | None = None, param_budget: str | int | None = None,
+    sram_budget: str | int | None = None, flash_budget: str | int | None = None, space: str | Path | None = None,
+    trials: int | None = None, sampler: str | None = None, headroom: float | None = None, timeout: str | None = None,
+    storage: str | None = None, data: str | Path | None = None, recipe: str | Path | None = None,
+    set: Mapping[str, object] | Sequence[str] = (), seed: int | None = None, device: str = "auto",
+    run: str | Path | None = None, resume: bool = False, on_event: Listener | None = None,
+) -> Found:  # fmt: skip
+    """Train a supernet, search it under a budget, and write found.json into the working folder.
+
+    Args:
+        budget: upper limits as numbers; or each as people write it: mac_budget="25M", param_budget="500k",
+            sram_budget="64KB" (peak activation memory in int8), flash_budget="1MB" (weights in int8).
+        space: a search space's name or the path of a TOML file; None: the recipe's.
+        trials, sampler, headroom: the recipe's search.trials, search.sampler (tpe, nsga2, random), search.headroom.
+        timeout: end the search stage after this long, like "10m".
+        storage: any Optuna storage URL; None: a file in the run's folder.
+        data, recipe, set, seed, device, run, resume: as `nasaug.training.options.Options` says; `set` may be a mapping.
+        on_event: called with each line and each step of progress (nasaug.core.progress).
+
+    Raises BadInput, RunFault, or Stopped where a signal ends it.
+    """
+    texts = {"macs": mac_budget, "params": param_budget, "peak": sram_budget, "flash": flash_budget}
+    given = {key: None if value is None else str(value) for key, value in texts.items()}
+    limits = (Budget() if budget is None else budget).limits | Budget.parse(**given).limits
+    options = Options.of(data, recipe, set, seed, device, run, resume)
+    said = None if space is None else str(space)
+    job = SearchJob(Budget(**limits), said, trials, sampler, headroom, timeout, storage, options)
+    with heard_by(on_event):
+        return create_or_resume(job)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found. It stands for its arch file wherever a path is taken: `nasaug.train(found)`."""
+
+    run: Path
+    """The run's folder: supernet, candidates.json, pareto.json and pareto.png."""
+    arch: ArchFile
+    """The network, its place in the space, and what is known of it (arch.facts)."""
+    result: dict[str, Any]
+    """What result.json holds."""
+
+    @property
+    def plan(self) -> Plan:
+        return self.arch.plan
+
+    def __fspath__(self) -> str:
+        return str(RunDir(self.run).found_file)
+
+
+@dataclass(frozen=True)
+class SearchJob:
+    """What to search for, and how; None: not given. `timeout` as people write it, like "10m"."""
+
+    budget: Budget = Budget()
+    space: str | None = None
+    trials: int | None = None
+    sampler: str | None = None
+    headroom: float | None = None
+    timeout: str | None = None
+    storage: str | None = None
+    options: Options = Options()
+    verb = "search"
+
+    @property
+    def sets(self) -> dict[str, object]:
+        """What it says of the recipe, by key."""
+        return {
+            "space": self.space, "search.trials": self.trials, "search.sampler": self.sampler,
+            "search.headroom": self.headroom,
+        }  # fmt: skip
+
+    @property
+    def request(self) -> Request:
+        return Request(self.budget, self.storage and absolute_storage(self.storage), self._seconds)
+
+    @property
+    def _seconds(self) -> float | None:
+        return None if self.timeout is None else parse_quantity(self.timeout, "seconds", argument="timeout")
+
+    @property
+    def extends(self) -> bool:
+        """More trials, or another timeout, go on with a finished search."""
+        return self.trials is not None or self.options.said("search.trials") or self.timeout is not None
+
+    def prepare(self) -> Ready:
+        request, recipe, said = self.request, self.options.settings(self.sets), self.options.said
+        if recipe.search.lr != "auto" and said("lr") and not said("search.lr"):
+            rule = "the recipe gives the supernet a learning rate of its own"
+            raise BadInput(f"--set lr=…: {rule}; use --set search.lr=…")
+        return prepare(recipe, request, self.options)
+
+    def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:
+        request = ready.request
+        shown = request.storage and without_passwords(request.storage)
+        return {"budget": request.budget.limits, "storage": shown, "timeout": request.timeout}
+
+    def restore(self, run: RunDir, kept: dict[str, Any]) -> Ready | None:
+        """Also for more candidates than the run was begun for, where more trials or another timeout are given."""
+        path, recipe = run.path, load(run.recipe_file, Recipe)
+        asked = self.options.settings(self.sets, data=recipe.data.name, begun=run.recipe_file)
+        run.check_settings(asked, (*CHANGE_NOTHING, "search.trials"))
+        request = self._resumed(kept, path)
+        trials, judged = asked.search.trials, _judged(run)
+        if trials < judged:
+            rule = f"{path} has judged {judged} candidates already, more than search.trials = {trials}"
+            raise BadInput(f"{rule}; give at least {judged}, or start a new run")
+        other = trials != recipe.search.trials or request.timeout != kept["timeout"]
+        if run.finished and not (other and judged < trials):
+            say(f"{path} is finished already; what it found is in {run.found_file}")
+            say("for more candidates give more --trials" + (", or another --timeout" if judged < trials else ""))
+            return None
+        asked = at_path(asked, self.options.data)
+        ready = prepare(asked, request, self.options, begun=begun_record(run, recipe), resumed=True)
+        run.go_on_with(asked)
+        if other:
+            _extend(run, ready, kept, judged)
+        return ready
+
+    def _resumed(self, kept: dict[str, Any], path: Path) -> Request:
+        """What the run was begun with, under a new timeout if one is given. Raises BadInput for a difference."""
+        asked, begun = self.request, Request(Budget(**kept["budget"]), kept["storage"], kept["timeout"])
+        if asked.budget.limits and asked.budget != begun.budget:
+            raise BadInput(f"{path} was begun under {begun.budget}, not {asked.budget}; start a new run")
+        if asked.storage is None and begun.storage and HIDDEN in begun.storage:
+            raise BadInput(f"{path} keeps no passwords: give its --storage again, {begun.storage} with the password")
+        refuse_changed(path, kept, {"storage": asked.storage and without_passwords(asked.storage)})
+        timeout = begun.timeout if asked.timeout is None else asked.timeout
+        return replace(begun, timeout=timeout, storage=asked.storage or begun.storage)
+
+    def carry_out(self, run: RunDir, ready: Ready) -> Found:
+        result = run_search(ready, run)
+        archfile.read(str(run.found_file)).save(FOUND)  # the supernet's path made relative to here
+        run.finish(result)
+        say(f"{FOUND} written; supernet, candidates and Pareto front (pareto.png) in {run.path}")
+        say(f"next: python -m nasaug netaug-train --arch {FOUND}")
+        return self.result(run)
+
+    def result(self, run: RunDir) -> Found:
+        path = Path(os.path.abspath(run.path))
+        return Found(path, archfile.read(str(RunDir(path).found_file)), run.result())
+
+
+def _judged(run: RunDir) -> int:
+    """How many candidates the run has judged so far."""
+    counted = run.result() if run.finished else begun_with(run)
+    return counted["candidates"] if counted else sum(e["event"] == "candidate" for e in run.read_log())
+
+
+def _extend(run: RunDir, ready: Ready, kept: dict[str, Any], judged: int) -> None:
+    """Make it a run that was begun for so many trials and so much time, and is not finished.
+
+    The result goes first: a run that is cut off in between goes on as it was begun."""
+    trials = ready.recipe.search.trials
+    if judged < trials:
+        run.result_file.unlink(missing_ok=True)
+        forget(run, min(judged, ready.recipe.search.finalists))
+    files.write_json(run.job_file, kept | {"timeout": ready.request.timeout})
+    say(f"{run.path} has judged {judged} candidates and goes on to {trials}")

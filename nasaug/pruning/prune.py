@@ -1,0 +1,288 @@
+"""`prune`: take channels or weights from a trained net, in steps."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import data as datasets
+from ..arch import archfile
+from ..arch.archfile import ArchFile
+from ..arch.cost import cost
+from ..config.layers import load
+from ..core import tensorfile
+from ..core.errors import BadInput, unknown
+from ..core.progress import Listener, heard_by, say
+from ..core.units import format_quantity, parse_quantity
+from ..data import Data, Record
+from ..nets.net import Net
+from ..nets.store import load_net, save_net, teacher_digest
+from ..rundirs.folder import RunDir
+from ..rundirs.job import refuse_changed
+from ..rundirs.result import TrainingResult, read_result
+from ..training.begin import at_path, begun_record, create_or_resume
+from ..training.device import Runtime, open_runtime
+from ..training.job import (
+    load_data,
+    task_of,
+)
+from ..training.options import Options
+from ..training.provenance import (
+    curves_of,
+    other_split,
+    warn_of_curves,
+    warn_of_other_splits,
+)
+from ..training.recipe import CHANGE_NOTHING, Recipe
+from ..training.teaching import check_teacher, moved_teacher
+from . import selection
+from .setting import Setting
+from .steps import Pruning, least_macs, net_of_other_splits, some_plan, step_job
+
+
+def prune(
+    source: str | Path | None = None, *, target_macs: str | int | None = None, target_sparsity: float | None = None,
+    unstructured: bool = False, steps: int | None = None, magnitude: str | None = None, criterion: str | None = None,
+    lr_scale: float | None = None, method: str | None = None, round: int | None = None,
+    data: str | Path | None = None, recipe: str | Path | None = None, set: Mapping[str, object] | Sequence[str] = (),
+    seed: int | None = None, device: str = "auto", run: str | Path | None = None, resume: bool = False,
+    on_event: Listener | None = None,
+) -> TrainingResult:  # fmt: skip
+    """Prune a trained network in steps, each followed by fine-tuning: what the run came to.
+
+    Args:
+        source: the folder of a finished run of train, netaug-train or prune.
+        target_macs: MACs of the result, like "1M": channels are removed; the steps' lie in geometric progression.
+        unstructured, target_sparsity: zero single weights instead, this share of them.
+        steps: how often to prune and fine-tune; None: 5.
+        magnitude: RandAugment's in each step: "9", "9:2" (falling) or "2:9" (rising); None: the recipe's view.
+        criterion: what ranks channels (l1, bn) or weights (lamp, l1).
+        lr_scale: times the recipe's learning rate; None: 0.5.
+        method: fine-tune by any arm of `compare`; None: baseline.
+        round: groups that lose channels keep a multiple of it; None: 1.
+        data, recipe, set, seed, device, run, resume: as `nasaug.training.options.Options` says; `set` may be a mapping.
+        on_event: called with each line and each step of progress (nasaug.core.progress).
+
+    Raises BadInput, RunFault, or Stopped where a signal ends it.
+    """
+    options = Options.of(data, recipe, set, seed, device, run, resume)
+    macs, path = (None if target_macs is None else str(target_macs)), (None if source is None else Path(source))
+    job = PruneJob(
+        path, macs, target_sparsity, unstructured, steps, magnitude, criterion, lr_scale, method, round, options
+    )
+    with heard_by(on_event):
+        return create_or_resume(job)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A pruning of which everything that can be refused was checked; `net`: what a new run begins with."""
+
+    found: ArchFile
+    setting: Setting
+    recipe: Recipe
+    data: Data
+    runtime: Runtime
+    net: Net | None = None
+
+    @property
+    def record(self) -> Record:
+        return self.data.record
+
+
+@dataclass(frozen=True)
+class PruneJob:
+    """What to prune, how far and how; None: not given."""
+
+    source: Path | None = None
+    target_macs: str | None = None
+    target_sparsity: float | None = None
+    unstructured: bool = False
+    steps: int | None = None
+    magnitude: str | None = None
+    criterion: str | None = None
+    lr_scale: float | None = None
+    method: str | None = None
+    round: int | None = None
+    options: Options = Options()
+    verb, extends = "prune", False
+
+    def setting(self) -> Setting:
+        """The same with what is not given put in. Raises BadInput for what is out of range or in conflict."""
+        if self.unstructured:
+            if self.target_macs is not None:
+                of = f"--target-macs {self.target_macs} is of channels, --unstructured of weights"
+                raise BadInput(f"{of}; leave one of them out")
+            if self.target_sparsity is None or not 0 < self.target_sparsity < 1:
+                given = "" if self.target_sparsity is None else f" {self.target_sparsity:g}"
+                rule = "the share of weights that become zero: give above 0, below 1, like 0.9"
+                raise BadInput(f"--target-sparsity{given}: --unstructured needs {rule}")
+        elif self.target_sparsity is not None:
+            remedy = "give it too, or --target-macs instead, which removes channels"
+            raise BadInput(f"--target-sparsity {self.target_sparsity:g} needs --unstructured; {remedy}")
+        elif self.target_macs is None:
+            raise BadInput("prune needs --target-macs, like 1M, or --unstructured --target-sparsity 0.9")
+        known = selection.OF_WEIGHTS if self.unstructured else selection.CRITERIA
+        criterion = self.criterion or known[0]
+        if criterion not in known:
+            raise unknown("@criterion", criterion, known)
+        divisor = 1 if self.round is None else self.round
+        if divisor < 1:
+            raise BadInput(f"--round {divisor} must be at least 1; 8 suits most hardware")
+        if self.unstructured and self.round is not None:
+            raise BadInput(f"--round {divisor} is of channels, --unstructured of weights; leave one of them out")
+        steps = 5 if self.steps is None else self.steps
+        if steps < 1:
+            raise BadInput(f"--steps {steps} must be at least 1")
+        scale = 0.5 if self.lr_scale is None else self.lr_scale
+        if not 0 < scale < math.inf:
+            raise BadInput(f"--lr-scale {scale:g} multiplies the recipe's lr: give above 0, like 0.5")
+        selection.magnitudes(self.magnitude, steps)
+        macs = self._macs()
+        source = None if self.source is None else str(self.source.resolve())
+        return Setting(
+            source, macs, self.target_sparsity, steps, self.magnitude, criterion, scale, self.method, divisor
+        )
+
+    def _macs(self) -> int | None:
+        if self.target_macs is None:
+            return None
+        return int(parse_quantity(self.target_macs, "macs", argument="target_macs"))
+
+    def prepare(self) -> Ready:
+        setting, options = self.setting(), self.options
+        if self.source is None:
+            what = "the folder of a finished run of train or netaug-train, like runs/train-1"
+            raise BadInput(f"prune needs --from: {what}")
+        found, net, facts = finished_run(self.source)
+        theirs = RunDir(self.source)
+        recipe = setting.recipe(options, theirs.recipe_file, load(theirs.recipe_file, Recipe).data.name)
+        runtime = open_runtime(options.device, recipe.bf16, options.profile)
+        check(setting, recipe, net, found, runtime)
+        data = load_data(recipe, found.plan.resolution, sources=(theirs.model_file,))
+        if list(facts.get("classes", data.classes)) != list(data.classes):
+            other = f"{self.source} was trained on other classes than those of {data.name}"
+            raise BadInput(f"{other}; give data of the same")
+        check_teacher(found, recipe, lambda: data)
+        # refuses one that was trained on test images
+        other_split(str(self.source), theirs.model_file, data, "give another --from")
+        warn_of_other_splits(net_of_other_splits(found, str(self.source), recipe, data))
+        first = setting.step_recipe(recipe, selection.magnitudes(setting.magnitude, 2)[0])
+        warn_of_curves(curves_of(first), lambda: data)
+        return Ready(found, setting, recipe, data, runtime, net)
+
+    def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:
+        ready.found.save(run.base_file)
+        assert ready.net is not None
+        save_net(run.tuned_file, ready.net, steps=[])
+        run.note(teacher=teacher_digest(ready.recipe.teacher.source))
+        return asdict(ready.setting)
+
+    def restore(self, run: RunDir, kept: dict[str, Any]) -> Ready | None:
+        options = self.options
+        setting = Setting(**{key: kept[key] for key in Setting.__dataclass_fields__ if key in kept})
+        self._check_same(setting, run.path)
+        recipe = load(run.recipe_file, Recipe)
+        data = recipe.data.name
+        if options.recipe is None:  # what the run was begun with has the arm in it
+            recipe = options.settings({}, begun=run.recipe_file, data=data)
+        else:
+            recipe = setting.recipe(options, run.recipe_file, data)
+        run.check_settings(recipe, (*CHANGE_NOTHING, *moved_teacher(run.environment().get("teacher"), recipe)))
+        if run.finished:
+            return None
+        found, runtime = archfile.read(str(run.base_file)), open_runtime(options.device, recipe.bf16, options.profile)
+        recipe = at_path(recipe, options.data)
+        images = load_data(recipe, found.plan.resolution, begun_record(run, recipe))
+        run.go_on_with(recipe)
+        return Ready(found, setting, recipe, images, runtime)
+
+    def _check_same(self, setting: Setting, path: Path) -> None:
+        """Refuses to resume with other values than the run was begun with."""
+        said = {
+            "from": None if self.source is None else str(self.source.resolve()), "method": self.method,
+            "target_macs": self._macs(), "magnitude": self.magnitude,
+            "target_sparsity": self.target_sparsity, "steps": self.steps, "criterion": self.criterion,
+            "lr_scale": self.lr_scale, "round": self.round,
+        }  # fmt: skip
+        refuse_changed(path, asdict(setting) | {"from": setting.source}, said)
+        if self.unstructured and setting.target_sparsity is None:
+            raise BadInput(f"{path} was begun without --unstructured; leave it out to go on, or start anew")
+
+    def carry_out(self, run: RunDir, ready: Ready) -> TrainingResult:
+        Pruning(ready.found, ready.setting, ready.recipe, ready.data, ready.runtime, run).carry_through()
+        return read_result(Path(os.path.abspath(run.path)))
+
+    def result(self, run: RunDir) -> TrainingResult:
+        say(f"{run.path} is finished already")
+        return read_result(Path(os.path.abspath(run.path)))
+
+
+def finished_run(path: Path) -> tuple[ArchFile, Net, dict]:
+    """The arch file, the net and what its file says of its images, of a finished training. Raises BadInput."""
+    rule = "give the folder of a finished run of train or netaug-train, like runs/train-1"
+    if not path.is_dir():
+        raise BadInput(f"--from {path} is no folder; {rule}")
+    if not RunDir(path).finished:
+        begun = RunDir(path).recipe_file.is_file()
+        state = f"is not finished; go on with it by --resume, or {rule}" if begun else f"holds no run; {rule}"
+        raise BadInput(f"--from {path} {state}")
+    run = RunDir(path)
+    for needed in (run.model_file, run.arch_file, run.recipe_file):
+        if not needed.is_file():
+            raise BadInput(f"--from {path} has no {needed.name}, so it is not the run of a training; {rule}")
+    found, net = archfile.read(str(run.arch_file)), load_net(run.model_file)
+    if found.plan != net.plan:
+        both = f"{run.arch_file.name} and {run.model_file.name}"
+        raise BadInput(f"--from {path}: {both} are not of the same net; restore them, or train again")
+    result = read_result(path)
+    scores = {key: score for key, score in result.scores().items() if key != result.metric.key("train")}
+    kept = {**scores, "train_macs": result.train_macs, "data_key": result.data_key}
+    kept["sparsity"], told = selection.sparsity(net)["prunable"], tensorfile.facts(run.model_file)
+    kept["val_key"] = told.get("val_key", "")
+    facts = {"source": kept, "pruned": found.pruned}
+    return ArchFile(found.plan, found.name, facts=facts), net, told
+
+
+def check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: Runtime) -> None:
+    """What can be refused before the data are read."""
+    if recipe.teacher.source == "supernet":
+        none = "--set teacher.source='' --set teacher.macs=0 --set difficulty.policy=none"
+        remedy = f"give --set teacher.source=RUN --set teacher.macs=0, or none: {none}"
+        rule = "was taught by its supernet, which a pruned net is no part of"
+        raise BadInput(f"--from {setting.source} {rule}; {remedy}")
+    info = datasets.describe(recipe.data)
+    classes = task_of(recipe, info).outputs(info)
+    if classes != net.plan.classes:
+        theirs = f"{recipe.data.name} has {classes} classes, {found.name} {net.plan.classes}"
+        raise BadInput(f"--data {theirs}; leave --data out, or give data of the same classes")
+    if setting.target_macs:
+        start, least = cost(net.plan).macs, least_macs(net.plan, setting.round)
+        multiples = f" with channels in multiples of {setting.round} (--round)" if setting.round > 1 else ""
+        if least >= start:
+            finer = (d for d in (8, 4, 2, 1) if d < setting.round and least_macs(net.plan, d) < start)
+            remedy = next((f"give less, like {d}" for d in finer), "prune another net")
+            raise BadInput(f"--round {setting.round}: {found.name} can lose nothing{multiples}; {remedy}")
+        if not least <= setting.target_macs < start:
+            rule = f"{found.name} has {start} MACs, and its smallest possible net{multiples} {least}"
+            remedy = f"give at least {least}, below {start} ({format_quantity(start, 'macs')})"
+            raise BadInput(f"--target-macs {format_quantity(setting.target_macs, 'macs')}: {rule}; {remedy}")
+    else:
+        zeros = found.facts["source"]["sparsity"]
+        if zeros >= setting.target_sparsity:
+            raise BadInput(
+                f"--target-sparsity {setting.target_sparsity:g}: {100 * zeros:.3g} % of the weights are zero already; "
+                f"give above {zeros:.3g}"
+            )
+        if recipe.method == "netaug":
+            raise BadInput("--method netaug reorders channels, which --unstructured cannot follow; leave it out")
+    last = net.plan
+    if setting.target_macs:  # one of as many MACs, which a method must have room for too
+        last = some_plan(net.plan, setting.target_macs, setting.round)
+    for magnitude in selection.magnitudes(setting.magnitude, setting.steps):
+        for plan in (net.plan, last):
+            step_job(setting.step_recipe(recipe, magnitude), plan, found, runtime, recipe.batch)

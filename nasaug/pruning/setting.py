@@ -1,0 +1,64 @@
+"""What a pruning run was asked, everything put in: kept in its job.json, and read by each of its steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..arch.archfile import ArchFile
+from ..augment import at_magnitude
+from ..config.schedule import Constant
+from ..core.errors import BadInput
+from ..core.units import format_quantity
+from ..training.options import Options
+from ..training.recipe import Recipe
+from . import selection
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What `job.json` holds of a run: structured to `target_macs`, or unstructured to `target_sparsity`."""
+
+    source: str | None
+    target_macs: int | None
+    target_sparsity: float | None
+    steps: int
+    magnitude: str | None
+    criterion: str
+    lr_scale: float
+    method: str | None
+    round: int = 1  # a group that loses channels keeps a multiple of it
+
+    @property
+    def arm(self) -> str:
+        """What reports call it: all but the network and the target, which are in the name of the arch."""
+        kind = "prune" if self.target_macs else "prune unstructured"
+        usual = (selection.CRITERIA if self.target_macs else selection.OF_WEIGHTS)[0]
+        said = {"criterion": self.criterion if self.criterion != usual else None, "magnitude": self.magnitude}
+        said |= {"steps": self.steps if self.steps != 5 else None, "method": self.method}
+        said |= {"lr-scale": self.lr_scale if self.lr_scale != 0.5 else None}
+        said |= {"round": self.round if self.round != 1 else None}
+        return ", ".join([kind, *(f"{name} {value}" for name, value in said.items() if value is not None)])
+
+    def name(self, found: ArchFile) -> str:
+        """The result's."""
+        if self.target_macs:
+            return f"{found.name}, pruned to {format_quantity(self.target_macs, 'macs')} MACs"
+        return f"{found.name}, {100 * self.target_sparsity:g} % sparse"
+
+    def recipe(self, options: Options, begun: Path, data: str) -> Recipe:
+        """The recipe of the whole run: that of the net's own training, plain training unless an arm says else."""
+        return options.settings({"arm": self.arm}, arm=self.method or "baseline", begun=begun, data=data)
+
+    def step_recipe(self, recipe: Recipe, magnitude: float | None) -> Recipe:
+        """That of one step's fine-tuning: its part of the length, its learning rate, its magnitude."""
+        views = recipe.views
+        if magnitude is not None:
+            train = views["train"]
+            if recipe.difficulty.policy == "drive":
+                raise BadInput(f"--magnitude {self.magnitude}: difficulty.policy = drive decides on it; leave one out")
+            if train.policy not in ("none", "randaugment"):
+                other = f"the recipe's view has policy {train.policy}, which has none"
+                raise BadInput(f"--magnitude {self.magnitude}: {other}; use --set views.train.policy=randaugment")
+            views = views | {"train": at_magnitude(train, Constant(magnitude))}
+        return replace(recipe, times=recipe.times / self.steps, lr=recipe.lr * self.lr_scale, views=views)

@@ -1,0 +1,138 @@
+"""Pictures as PNG files, of figures that others have worked out: a Pareto front, heat maps with fitted curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..core import files
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+Points = Sequence[tuple[float, float]]  # (x, y)
+
+
+class HeatMap(NamedTuple):
+    """Values in rows, the largest (0, say) the brightest; NaN is left blank."""
+
+    rows: Sequence[str]  # labels
+    columns: Sequence[str]
+    values: Sequence[Sequence[float]]  # by row and column
+    words: Mapping[tuple[int, int], str]  # by row and column: hatched, the word in the value's place
+
+
+class Fit(NamedTuple):
+    """Points and the line that was fitted to them."""
+
+    title: str
+    points: Points
+    line: Points
+
+
+class Panel(NamedTuple):
+    title: str
+    heat: HeatMap
+    fit: Fit | None
+
+
+def pareto(
+    path: Path, candidates: Points, front: Points, found: tuple[float, float], limit: float | None, xlabel: str,
+    ylabel: str,
+) -> None:  # fmt: skip
+    """All candidates, the front drawn through, the found one starred, and the `limit` of x, which is logarithmic."""
+    figure = _figure(6.4, 4.2)
+    axes = figure.subplots()
+    axes.scatter(*_columns(candidates), s=14, alpha=0.5, label="candidates")
+    axes.plot(*_columns(front), "o-", ms=4, color="tab:red", label="Pareto front")
+    axes.plot(*found, "*", ms=13, color="tab:green", label="found")
+    if limit:
+        axes.axvline(limit, ls="--", lw=1, color="grey", label="budget")
+    axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log")
+    _few_labels(axes.xaxis, 5.7, "{:g}".format)  # 0.2, not 2 x 10^-1
+    axes.legend()
+    axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def heat_maps(
+    path: Path, panels: Sequence[Panel], title: str, xlabel: str, fit_labels: tuple[str, str],
+    x_text: Callable[[float], str],
+) -> None:  # fmt: skip
+    """One panel below the other: on the left its heat map, on the right its fit, with the labels of x and y.
+
+    The fit's x is logarithmic, and written by `x_text`.
+    """
+    columns = max((len(panel.heat.columns) for panel in panels), default=0)
+    width = max(9, 5 + 0.8 * columns)
+    figure = _figure(width, 1 + 3 * len(panels))
+    for part, panel in zip(figure.subfigures(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
+        part.suptitle(_end(panel.title, 80), parse_math=False)
+        left, right = part.subplots(1, 2)
+        left.set(xlabel=xlabel, title=title)
+        _draw_heat(left, panel.heat)
+        right.set(xlabel=fit_labels[0], ylabel=fit_labels[1], xscale="log")
+        _draw_fit(right, panel.fit)
+        _few_labels(right.xaxis, width / 2 - 0.8, x_text)
+    _save(figure, path)
+
+
+def _draw_heat(axes: Axes, heat: HeatMap) -> None:
+    worst = min(-0.01, *(value for line in heat.values for value in line if not math.isnan(value)))
+    axes.imshow(heat.values, cmap="viridis", aspect="auto", vmin=worst, vmax=0)
+    labels = [_end(name, 16) for name in heat.columns]
+    slant = {"rotation": 30, "ha": "right"} if max(map(len, labels)) > 6 else {}
+    axes.set_xticks(range(len(labels)), labels, parse_math=False, **slant)
+    axes.set_yticks(range(len(heat.rows)), heat.rows)
+    for y, line in enumerate(heat.values):
+        for x, value in enumerate(line):
+            ink = "white" if value < 0.6 * worst else "black"  # the lower end of the colours is dark
+            if (y, x) in heat.words:
+                axes.fill_between([x - 0.5, x + 0.5], y - 0.5, y + 0.5, facecolor="none", edgecolor="grey", hatch="//")
+                axes.text(x, y, heat.words[y, x], ha="center", va="center", backgroundcolor="white")
+            elif not math.isnan(value):
+                axes.text(x, y, f"{value:.2f}", ha="center", va="center", color=ink)
+
+
+def _draw_fit(axes: Axes, fit: Fit | None) -> None:
+    axes.set_title("no curve" if fit is None else fit.title)
+    if fit is not None:
+        axes.plot(*_columns(fit.points), "o", alpha=0.4)
+        axes.plot(*_columns(fit.line), "-")
+        axes.set_ylim(-1, max(y for _, y in fit.points) + 1)
+
+
+def _few_labels(axis: Axis, inches: float, text: Callable[[float], str]) -> None:
+    """Plain numbers along a logarithmic axis of so many inches, so few that none lies over another."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    low, high = axis.get_view_interval()
+    dense = math.log10(high / low) / inches  # decades an inch
+    axis.set_minor_locator(LogLocator(subs=(2, 3, 5, 7) if dense < 0.35 else (2, 5) if dense < 0.6 else ()))
+    for set_formatter in (axis.set_major_formatter, axis.set_minor_formatter):
+        set_formatter(FuncFormatter(lambda x, _: text(x)))
+
+
+def _end(name: str, most: int) -> str:
+    """The end of a name, which tells paths apart."""
+    name = files.shown(name)
+    return name if len(name) <= most else "…" + name[1 - most :]
+
+
+def _columns(points: Points) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure  # without pyplot, which looks for a screen
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with files.whole_file(path) as file:
+        figure.savefig(file, dpi=150, format="png")

@@ -1,0 +1,61 @@
+"""Searches whose scores are made up, so that no network is trained."""
+
+from types import SimpleNamespace
+
+import optuna
+import pytest
+
+from nasaug.arch.cost import Budget
+from nasaug.arch.plan import plan
+from nasaug.core.signals import Pending
+from nasaug.nas.study import Search
+from nasaug.pool.storage import open_storage
+from nasaug.tasks import Classify
+from nasaug.training.recipe import SearchConfig
+from support.spaces import made, stage
+
+SPACE = made({
+    "name": "seven axes",
+    "resolution": [8, 12, 16],
+    "stage": [
+        stage("stem", "conv", width=[8, 16, 24], kernel=[3, 5], stride=2, act="relu"),
+        stage("s1", "inverted", width=[8, 16, 24, 32], depth=[1, 2], expand=[2, 3, 4, 6], kernel=3),
+        stage("pool", "pool"),
+    ],
+})
+MEDIUM = Budget(macs=150_000)
+RESOLUTION = SPACE.index["resolution"]
+IMAGES = 10**6  # judged on: so many that scores which differ do not tie
+SAMPLERS = ("tpe", "nsga2", "random")
+every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
+
+
+class MadeUp(Search):
+    """Scores come from the choices: larger ones are better, and a small resolution; many are equal."""
+
+    def _score(self, arch, split):
+        self.judged.append(arch)
+        rungs = {a: a.choices.index(v) for a, v in zip(self.space.axes, arch.values, strict=True)}
+        return 60.0 + sum(-2 * n if axis.kind == "resolution" else n for axis, n in rungs.items())
+
+
+def search_of(storage, *, sampler="tpe", trials=30, budget=MEDIUM, space=SPACE, seed=0, timeout=None):
+    """`storage`: a journal (quick) where it has no suffix, else an SQLite file (the default)."""
+    net = SimpleNamespace(plan=plan(space, space.largest, 10))
+    config = SearchConfig(trials=trials, sampler=sampler, finalists=4)
+    url = f"sqlite:///{storage}" if storage.suffix else f"journal:{storage}"
+    scorer = SimpleNamespace(task=Classify(10))
+    search = MadeUp(net, space, budget, config, scorer, range(IMAGES), url, seed, timeout)
+    search.judged = []
+    return search
+
+
+def run(search, pending=None):
+    """The search's ranked candidates."""
+    return search.run(pending or Pending(), lambda arch, top1: None)
+
+
+def recorded(search):
+    """What the storage holds: (state, choices, value, constraints) of each trial, in order."""
+    study = optuna.load_study(storage=open_storage(search.storage), study_name="nasaug")
+    return [(t.state.name, t.params, t.value, t.constraints) for t in study.trials]

@@ -1,0 +1,107 @@
+"""Small search spaces with blocks of every kind, and strategies that draw architectures from them."""
+
+import pytest
+from hypothesis import strategies as st
+
+from nasaug.arch.cost import Budget, crop
+from nasaug.arch.plan import BLOCKS
+from nasaug.arch.space import Arch
+from nasaug.arch.spacefile import from_dict as space_from_dict
+from nasaug.arch.spacefile import load
+
+
+def stage(name, block, **keys):
+    """The table of one stage."""
+    return {"name": name, "block": block, **keys}
+
+
+RESIDUAL = {  # basic and bottleneck blocks, max pooling, tied widths, identity and projection
+    "name": "residual",
+    "divisor": 4,
+    "resolution": [12, 16],
+    "stage": [
+        stage("stem", "conv", width=[4, 8], kernel=[3, 5], stride=[2, 1], act="relu"),
+        stage("small", "maxpool", kernel=3, stride=2),
+        stage(
+            "s1", "basic", width="stem", depth=[1, 2], expand=[1, 2], kernel=[1, 3],
+            act="relu", first="identity",
+        ),
+        stage(
+            "s2", "bottleneck", width=[8, 16], depth=[1, 2, 3], stride=2, expand=[0.5, 1], kernel=[3, 5],
+            act="relu", first="project",
+        ),
+        stage("pool", "pool"),
+    ],
+}  # fmt: skip
+PREACTIVATION = {
+    "name": "preactivation",
+    "divisor": 4,
+    "resolution": [8, 12],
+    "stage": [
+        stage("stem", "conv", width=[4, 8], kernel=3, order="pre"),
+        stage(
+            "s1", "basic", width=[8, 12], depth=[1, 2], expand=[1, 1.5], kernel=3,
+            act="relu", first="project", order="pre",
+        ),
+        stage(
+            "s2", "bottleneck", width=[16, 24], depth=[1, 2], stride=[2, 1], expand=[0.5, 1], kernel=[1, 3],
+            act="relu", first="project", order="pre",
+        ),
+        stage("end", "norm", act="relu"),
+        stage("pool", "pool"),
+    ],
+}  # fmt: skip
+SQUEEZE = {  # squeeze-excite, hard swish, a tied first block, a linear layer before the classifier
+    "name": "squeeze",
+    "resolution": [12, 16],
+    "stage": [
+        stage("stem", "conv", width=[8, 16], kernel=3, stride=2, act="hswish"),
+        stage("first", "separable", width="stem", kernel=3, act="relu", shortcut="identity"),
+        stage(
+            "s1", "inverted", width=[16, 24], depth=[1, 2, 3], stride=2, expand=[2, 6], kernel=[3, 5],
+            act="hswish", se=0.25,
+        ),
+        stage("s2", "inverted", width=[24, 32], expand=[2, 3], kernel=[3, 5], act="relu6"),
+        stage("final", "conv", width=[32, 48], act="hswish"),
+        stage("pool", "pool"),
+        stage("mix", "linear", width=[24, 40], act="hswish"),
+    ],
+}  # fmt: skip
+
+
+def made(table):
+    """The space that a table describes."""
+    return space_from_dict(table, "test.toml", BLOCKS)
+
+
+def small_mobilenet():
+    space = load("mobilenetv2-small", BLOCKS).trimmed({"resolution": (16, 20, 24, 28)})
+    return crop(space, Budget(macs=200_000), 6, 10)
+
+
+SPACES = {
+    "mobilenetv2-small": small_mobilenet(),
+    "residual": made(RESIDUAL),
+    "preactivation": made(PREACTIVATION),
+    "squeeze": made(SQUEEZE),
+}
+every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+
+
+def values_of(space):
+    """Any choice on every axis, canonical or not; the whole ladders of `space`, evenly."""
+    return st.tuples(*(st.sampled_from(axis.choices) for axis in space.axes))
+
+
+def archs_of(space):
+    return values_of(space).map(lambda values: space.canonical(Arch(space.name, values)))
+
+
+def bounds_of(space):
+    """(low, high): two architectures, low <= high."""
+
+    def ordered(a, b):
+        pairs = [sorted(pair, key=axis.key) for axis, *pair in zip(space.axes, a, b, strict=True)]
+        return tuple(space.canonical(Arch(space.name, side)) for side in zip(*pairs, strict=True))
+
+    return st.builds(ordered, values_of(space), values_of(space))
