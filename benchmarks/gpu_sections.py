@@ -48,7 +48,6 @@ from nasaug.data.stream import StreamSplit
 from nasaug.methods import Base, Baseline, GradAug, Method, NetAug, Sandwich
 from nasaug.nets.net import Net
 from nasaug.tasks import Classify, Target
-from nasaug.tasks.classify import top1
 from nasaug.training.device import Runtime, open_runtime
 from nasaug.training.length import Length, Training
 from nasaug.training.loop import Step, Trainer
@@ -758,7 +757,7 @@ def candidates(bench: Bench, until: float) -> Rows:
     def judge(runtime: Runtime) -> tuple[Job, Net]:
         net = Net(plan.plan(space, space.largest, 10), 1).to(runtime.device)
         scorer = Scorer(data, Classify(10), runtime, sizes.calibration)
-        return lambda: [scorer.correct(scorer.calibrated(net, p), data.val) for p in plans], net
+        return lambda: [scorer.judged(scorer.calibrated(net, p), data.val) for p in plans], net
 
     ours, net = judge(runtime)
     split = data.train.take(sizes.calibration, 0)
@@ -785,8 +784,8 @@ def candidates(bench: Bench, until: float) -> Rows:
     yield "a minute", {name: 60 / median(row.seconds for row in rows) for name, rows in times.items()}
     yield "times as fast as NCHW", over(times, "NCHW", "nasaug")
     with exact():
-        there = [top1(correct) for correct in ours()]
-    here = [top1(correct) for correct in judge(open_runtime("cpu"))[0]()]
+        there = [Classify(10).score(correct) for correct in ours()]
+    here = [Classify(10).score(correct) for correct in judge(open_runtime("cpu"))[0]()]
     worst = max(abs(a - b) for a, b in zip(here, there, strict=True))
     shown = {"cpu": here, "device": there, "largest_points": worst, "agrees": worst <= SCORES_AGREE}
     yield "scores", shown | {"tolerance_points": SCORES_AGREE}

@@ -64,7 +64,7 @@ def main() -> None:
             path = o.root / f"{name}-{i}.json"
             p = plan(space, arch, 10)
             ArchFile(p, f"{name}-{i}", space, arch, supernet).save(path)
-            score = search.scorer.top1(search.scorer.calibrated(search.net, p), finished.data.val)
+            score = search.scorer.score(search.scorer.calibrated(search.net, p), finished.data.val)
             rows.append({"set": name, "cell": f"{name}-{i}", "macs": cost(p).macs, "supernet": score})
             cells.append(train(f"{name}-{i}", path, "--from-scratch", "--set", f"epochs={o.epochs}"))
     results = run(o.root, cells, o.jobs)

@@ -45,7 +45,7 @@ def main() -> None:
 
     def score(arch, r: int) -> float:
         p = plan(whole, whole.arch(whole.choices(arch) | {axis.name: r}), 10)
-        return search.scorer.top1(search.scorer.calibrated(search.net, p), finished.data.val)
+        return search.scorer.score(search.scorer.calibrated(search.net, p), finished.data.val)
 
     sets = ("--from-scratch", "--set", f"epochs={o.epochs}")
     cells = [train(f"{r}px-s{s}", o.root / f"{r}px.json", *sets, seed=s) for s in range(o.seeds) for r in found]
@@ -60,8 +60,8 @@ def main() -> None:
     figures = {"cells": results, "supernet": {}, "dozen": {}}
     for r, candidate in found.items():
         alone = interval([results[f"{r}px-s{s}"]["val_top1"] for s in range(o.seeds)])
-        figures["supernet"][r], figures["dozen"][r] = candidate.full_top1, mean(score(a, r) for a in dozen)
-        ours = f"{candidate.cost.macs:,} | {candidate.full_top1:.2f} %"
+        figures["supernet"][r], figures["dozen"][r] = candidate.full_score, mean(score(a, r) for a in dozen)
+        ours = f"{candidate.cost.macs:,} | {candidate.full_score:.2f} %"
         lines.append(f"| {r} px | {ours} | {alone} | {figures['dozen'][r]:.2f} % |")
     write("resolution", "Does the supernet compare resolutions as training alone does?", lines, figures)
 

@@ -34,7 +34,7 @@ def candidates(rounds: int) -> list[Row]:
     agreed: list[float] = []
 
     def ours() -> list[torch.Tensor]:
-        return [torch.cat(scorer.correct(scorer.calibrated(net, p), images.val)) for p in plans]
+        return [torch.cat(scorer.judged(scorer.calibrated(net, p), images.val)) for p in plans]
 
     def prepared(split, size: int):
         for pixels, labels in split.ordered(SMALL_BATCH):
@@ -70,8 +70,8 @@ def candidate(rounds: int) -> list[Row]:
     larger = plan.plan(wide, wide.sample(Random(1)), 10)
     net = Net(plan.plan(wide, wide.largest, 10))
     jobs = {
-        "tiny": lambda: scorer.top1(scorer.calibrated(net, small), images.val),
-        "larger": lambda: scorer.top1(scorer.calibrated(net, larger), images.val),
+        "tiny": lambda: scorer.score(scorer.calibrated(net, small), images.val),
+        "larger": lambda: scorer.score(scorer.calibrated(net, larger), images.val),
     }
     times = alternate(jobs, rounds, 1)
     predicted = cost.cost(larger).macs / cost.cost(small).macs

@@ -70,7 +70,7 @@ def measure(arm: str, macs: float) -> dict:
 
     def score(arch) -> float:
         p = plan(space, arch, 10)
-        return trainer.scorer.top1(trainer.scorer.calibrated(trainer.net, p), val)
+        return trainer.scorer.score(trainer.scorer.calibrated(trainer.net, p), val)
 
     scores = [score(sample_near(space, Random(f"subnet/{i}"), low, high, 10)) for i in range(SUBNETS)]
     return {"steps": trainer.step, "seconds": seconds, "largest": score(space.largest), "subnets": scores}

@@ -117,7 +117,7 @@ def judged(train, cpu, sections):
         net.load_state_dict(trained.net.state_dict())
         scorer = sections.Scorer(data, sections.Classify(10), runtime, 128)
         small = [scorer.calibrated(net, plan) for plan in subnets]
-        return small, [torch.cat(scorer.correct(each, data.val)).cpu() for each in small]
+        return small, [torch.cat(scorer.judged(each, data.val)).cpu() for each in small]
 
     return judge
 

@@ -15,7 +15,7 @@ from ..core.errors import BadInput
 from . import plan as plans
 from . import spacefile
 from .cost import cost
-from .plan import Plan
+from .plan import Outputs, Plan
 from .space import Arch, Space
 
 FORMAT = "nasaug-arch/1"
@@ -115,15 +115,16 @@ def is_path(name: str) -> bool:
     return os.path.exists(name) or name.endswith(".json") or os.sep in name
 
 
-def read(name: str, *, resolution: int | None = None, classes: int | None = None) -> ArchFile:
-    """The network of an arch file or of a named architecture, made for `classes` outputs and `resolution` px.
+def read(name: str, *, resolution: int | None = None, classes: Outputs | None = None) -> ArchFile:
+    """The network of an arch file or of a named architecture, made for `classes` outputs (or a task's head) and
+    `resolution` px.
 
     Where not told, a file keeps the resolution that it was found at and a named architecture takes its own.
     Raises BadInput for a file that is missing or broken, an unknown name and impossible sizes."""
     if resolution is not None and not SMALLEST <= resolution <= LARGEST:
         rule = f"must be {SMALLEST} to {LARGEST} px"
         raise BadInput.of(argument="resolution", value=resolution, rule=rule)
-    if classes is not None and classes < 1:
+    if isinstance(classes, int) and classes < 1:
         raise BadInput.of(argument="classes", value=classes, rule="must be at least 1")
     if is_path(name):
         found = _read(Path(name))

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ..core.errors import BadInput, arg, with_value
 from ..core.units import format_quantity, parse_quantity
-from .plan import Block, Layer, Plan, plan
+from .plan import Block, Layer, Outputs, Plan, plan
 from .space import KINDS, Arch, Axis, Space, Value
 
 
@@ -139,11 +139,11 @@ def describe(c: Cost) -> str:
 # --- spaces under a budget ----------------------------------------------------------------------------------
 
 
-def cost_of(space: Space, arch: Arch, classes: int) -> Cost:
+def cost_of(space: Space, arch: Arch, classes: Outputs) -> Cost:
     return cost(plan(space, arch, classes))
 
 
-def crop(space: Space, budget: Budget, headroom: float, classes: int) -> Space:
+def crop(space: Space, budget: Budget, headroom: float, classes: Outputs) -> Space:
     """Drop top rungs until the largest net costs at most `headroom` x the MAC budget.
 
     First one rung of stem stride and of kernel, then width, head, depth and resolution in turn, one rung of
@@ -179,7 +179,7 @@ def _crop_group(space: Space, axis: Axis) -> str:
 
 
 def sample_near(
-    space: Space, rng: Random, low: float, high: float, classes: int, limits: Budget = UNLIMITED, tries: int = 400
+    space: Space, rng: Random, low: float, high: float, classes: Outputs, limits: Budget = UNLIMITED, tries: int = 400
 ) -> Arch:  # fmt: skip
     """A random architecture within `limits` whose log MACs are about uniform in [log low, log high], as far as those
     allow: one that is over a limit goes down until it is not, and up to the target again without crossing any.
@@ -213,7 +213,7 @@ def sample_near(
 
 
 def _brought_within(
-    space: Space, rng: Random, arch: Arch, target: float, limits: Budget, classes: int, kinds: Iterable[str]
+    space: Space, rng: Random, arch: Arch, target: float, limits: Budget, classes: Outputs, kinds: Iterable[str]
 ) -> Arch:  # fmt: skip
     """By random moves down until it is within the limits, then up to the target or as far as they allow."""
     costs = cache(lambda a: cost_of(space, a, classes))
@@ -290,7 +290,7 @@ CLIMBS = 48  # random ways up to the largest that some limits allow
 
 
 @lru_cache(maxsize=256)
-def most_macs(space: Space, budget: Budget, classes: int) -> float:
+def most_macs(space: Space, budget: Budget, classes: Outputs) -> float:
     """About the most MACs that an architecture within all limits has: those of the MAC budget, where the others let
     them be reached."""
     largest, limits = cost_of(space, space.largest, classes), budget.beside_macs
@@ -307,7 +307,7 @@ def most_macs(space: Space, budget: Budget, classes: int) -> float:
 
 
 @lru_cache(maxsize=8)
-def all_within(space: Space, budget: Budget, classes: int, most: int) -> dict[Plan, Arch] | None:
+def all_within(space: Space, budget: Budget, classes: Outputs, most: int) -> dict[Plan, Arch] | None:
     """Every network within the budget; None where there are more than `most`.
 
     Costs rise along the axes, so each can be reached from the smallest without crossing a limit."""
@@ -342,7 +342,7 @@ class Reach(NamedTuple):
         return {**named, "feasible": self.feasible, "samples": self.samples}
 
 
-def reach(space: Space, budget: Budget, classes: int, samples: int = 2000) -> Reach:
+def reach(space: Space, budget: Budget, classes: Outputs, samples: int = 2000) -> Reach:
     """Smallest, middle (every axis at its central rung) and largest cost, and the share of feasible samples.
 
     Raises BadInput when not even the smallest architecture is within the budget."""

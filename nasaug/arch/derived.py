@@ -33,7 +33,7 @@ def around(base: Plan, ladders: Ladders) -> tuple[Space, Arch]:
     axes: list[Axis] = []
     rules: list[Rule] = []
     stream: int | Ref = 3
-    for block, after in zip(base.blocks, base.blocks[1:], strict=False):
+    for block, after in zip(base.body, base.blocks[1:], strict=False):
         spec = block.spec
         if spec.shortcut == "identity" or not spec.width:
             width = stream if spec.width else 0
@@ -98,7 +98,7 @@ def below(
     axes: list[Axis] = []
     factor = _axis(axes, "width", "width", (*(w for w in widths if w < 1), 1.0)).axis
     rules = []
-    for block in base.blocks[:-1]:
+    for block in base.body:
         spec = block.spec
         ratio = spec.hidden / (spec.width if spec.block in ON_OUTPUT else block.cin) if spec.hidden else 1.0
         left_out = None

@@ -59,6 +59,29 @@ class Spec(NamedTuple):
     order: str = "post"
 
 
+class Head(NamedTuple):
+    """The end that a task gives a network: its blocks follow those of the space, and give `outputs` values an image.
+
+    They read what the space's own end gives (its global pool, and what follows it) where `pooled`, else the feature
+    map before that pool. Hashable, as whatever depends on an architecture is kept by it."""
+
+    outputs: int
+    specs: tuple[Spec, ...]
+    pooled: bool = True
+
+    def __str__(self) -> str:
+        return str(self.outputs)
+
+
+Outputs = int | Head  # a whole number: the usual end, a linear layer with so many outputs
+
+
+@cache
+def end_of(outputs: Outputs) -> Head:
+    """The end that is meant."""
+    return outputs if isinstance(outputs, Head) else Head(outputs, (Spec("classifier", "linear", outputs),))
+
+
 @dataclass(frozen=True, eq=False)
 class Block:
     """A lowered block: its `layers` in order, and how its input joins its output.
@@ -218,7 +241,17 @@ class Plan:
 
     blocks: tuple[Block, ...]
     resolution: int
-    classes: int
+    classes: Outputs
+
+    @property
+    def head(self) -> tuple[Block, ...]:
+        """The blocks that are the task's: the classifier."""
+        return self.blocks[-len(end_of(self.classes).specs) :]
+
+    @property
+    def body(self) -> tuple[Block, ...]:
+        """All others."""
+        return self.blocks[: -len(end_of(self.classes).specs)]
 
     @property
     def layers(self) -> Iterator[Layer]:
@@ -246,19 +279,34 @@ class Plan:
         """The same network on images of another size."""
         return from_specs((b.spec for b in self.blocks), resolution, self.classes)
 
-    def of_classes(self, classes: int) -> Plan:
-        """The same network with another number of outputs."""
-        *body, head = (block.spec for block in self.blocks)
-        return from_specs((*body, head._replace(width=classes)), self.resolution, classes)
+    def of_classes(self, classes: Outputs) -> Plan:
+        """The same network with another number of outputs, or another end."""
+        old, new = end_of(self.classes), end_of(classes)
+        body, head = [block.spec for block in self.body], new.specs
+        if isinstance(classes, int) and isinstance(self.classes, int):
+            head = (self.head[0].spec._replace(width=classes),)
+        if old.pooled and not new.pooled:
+            body = body[: _pool_of(body)]
+        elif new.pooled and not old.pooled:
+            body.append(Spec("pool", "pool"))
+        return from_specs((*body, *head), self.resolution, classes)
 
     def to_dict(self) -> dict:
         """JSON form; `from_dict` is its inverse."""
         default = Spec._field_defaults
         rows = [{k: v for k, v in b.spec._asdict().items() if v != default.get(k)} for b in self.blocks]
-        return {"resolution": self.resolution, "classes": self.classes, "blocks": rows}
+        form = {"resolution": self.resolution, "classes": end_of(self.classes).outputs, "blocks": rows}
+        if isinstance(self.classes, Head):
+            form["head"] = {"blocks": len(self.classes.specs), "pooled": self.classes.pooled}
+        return form
 
 
-def from_specs(specs, resolution: int, classes: int) -> Plan:
+def _pool_of(specs: list[Spec]) -> int:
+    """The place of the global pool; that after the last block where there is none."""
+    return next((i for i, spec in enumerate(specs) if spec.block == "pool"), len(specs))
+
+
+def from_specs(specs, resolution: int, classes: Outputs) -> Plan:
     """A Plan from resolved blocks, one after another on an image of 3 x resolution x resolution."""
     blocks, channels, size = [], 3, (resolution, resolution)
     for spec in specs:
@@ -279,12 +327,21 @@ def from_dict(data: Mapping, where: str = "plan") -> Plan:
         _check_spec(spec, where)
     if len({spec.name for spec in specs}) < len(specs):
         raise BadInput(f"{where}: two blocks have one name; every block needs its own")
-    if not specs or (specs[-1].block, specs[-1].width) != ("linear", classes):
+    head = data.get("head")
+    if head is None and (not specs or (specs[-1].block, specs[-1].width) != ("linear", classes)):
         raise BadInput(f"{where}: the last block must be the classifier, linear and of width {classes!r}")
     if not all(_whole(n, least=1) for n in (resolution, classes)):
         sizes = f"resolution {resolution!r} and classes {classes!r}"
         raise BadInput(f"{where}: {sizes} must be positive whole numbers")
-    return from_specs(specs, resolution, classes)
+    return from_specs(specs, resolution, classes if head is None else _head_in(head, specs, classes, where))
+
+
+def _head_in(head, specs: list[Spec], outputs: int, where: str) -> Head:
+    right = isinstance(head, Mapping) and _whole(head.get("blocks"), least=1) and isinstance(head.get("pooled"), bool)
+    if not right or head["blocks"] > len(specs):
+        rule = f"how many of the {len(specs)} last blocks are the task's, and whether they follow the pool"
+        raise BadInput(f"{where}: head = {head!r:.80} must tell {rule}; write the file again with nasaug search")
+    return Head(outputs, tuple(specs[-head["blocks"] :]), head["pooled"])
 
 
 def _check_spec(spec: Spec, where: str) -> None:
@@ -312,22 +369,38 @@ def make_divisible(value: float, divisor: int) -> int:
     return rounded + divisor if divisor > 1 and rounded < 0.9 * value else rounded
 
 
-def plan(space: Space, arch: Arch, classes: int) -> Plan:
-    """Lower one architecture of `space` to a Plan that ends in a classifier of `classes` outputs."""
-    values = arch.values
+def plan(space: Space, arch: Arch, classes: Outputs) -> Plan:
+    """Lower one architecture of `space` to a Plan that ends in a classifier of `classes` outputs, or in a task's own
+    head."""
+    values, end = arch.values, end_of(classes)
     resolution = resolve(space.resolution, values)
     blocks, channels, size = [], 3, (resolution, resolution)
     for rule, choices, lowered in space.lowerings:
         if not rule.present(values):
             continue
+        if rule.block == "pool" and not end.pooled:
+            break
         key = (choices(values), channels, size)
         block = lowered.get(key)
         if block is None:
             block = lowered[key] = lower(_spec(rule, values, channels, space.divisor), channels, *size)
         blocks.append(block)
         channels, size = block.out, block.out_size
-    blocks.append(lower(Spec("classifier", "linear", classes), channels, *size))
+    if isinstance(classes, Head):
+        _check_names(end, blocks)
+    for spec in end.specs:
+        block = lower(spec, channels, *size)
+        blocks.append(block)
+        channels, size = block.out, block.out_size
     return Plan(tuple(blocks), resolution, classes)
+
+
+def _check_names(head: Head, blocks: list[Block]) -> None:
+    """Raises ValueError where a block of a task's head has the name of one of the space's: parameters go by names."""
+    taken = {block.name for block in blocks} | {block.name.partition(".")[0] for block in blocks}
+    for spec in head.specs:
+        if spec.name in taken:
+            raise ValueError(f"a head's block is named {spec.name}, as one of the network's is; give it another name")
 
 
 def _spec(rule: Rule, values: tuple, channels: int, divisor: int) -> Spec:

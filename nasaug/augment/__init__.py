@@ -225,7 +225,7 @@ def mix(view: View, x: Tensor, labels: Tensor, classes: int, generator: torch.Ge
 
     Args:
         x: float [n, c, h, w]; the result is channels last.
-        labels: int64 [n] on the same device.
+        labels: int64 [n] on the same device; or float [n], numbers that are mixed themselves.
         generator: on the CPU; advances by one draw where the view mixes. The global one is left as it was.
     """
     if not (view.mixup or view.cutmix):
@@ -236,5 +236,9 @@ def mix(view: View, x: Tensor, labels: Tensor, classes: int, generator: torch.Ge
     kind, alpha = (MixUp, view.mixup) if view.mixup else (CutMix, view.cutmix)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU too
-        mixed, targets = kind(alpha=alpha, num_classes=classes)(x, labels)
+        if labels.is_floating_point():
+            mixed, targets = kind(alpha=alpha)(x, labels[:, None])
+            targets = targets[:, 0]
+        else:
+            mixed, targets = kind(alpha=alpha, num_classes=classes)(x, labels)
     return mixed.contiguous(memory_format=torch.channels_last), targets

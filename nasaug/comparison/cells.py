@@ -28,6 +28,7 @@ from ..nets.store import teacher_digest
 from ..pool.processes import Watch, Work, carry_out, together
 from ..rundirs.folder import RunDir, cores
 from ..rundirs.job import FORMAT as JOB_FORMAT
+from ..rundirs.result import read_result
 from ..training.begin import PARENT
 from ..training.device import Runtime, open_runtime
 from ..training.job import Job, job_for, load_data, make_scorer, make_trainer, start_of
@@ -120,6 +121,7 @@ def key_of(found: ArchFile, start: str, recipe: Recipe, data: Data) -> str:
     table = {key: value for key, value in said.items() if key not in aside and value != usual.get(key)}
     if len(data.record.files):
         table["data.name"] = data.record.whole_key
+        table.pop("data.targets", None)  # the numbers in it are in that key
     if teacher := teacher_digest(recipe.teacher.source):
         table["teacher.source"] = teacher
     if found.start is None:  # fresh weights, said or not
@@ -249,7 +251,8 @@ def _work(cell: Cell, device: str, seconds: float) -> Work:
         return ["train", "--resume", *held, "--data", cell.recipe.data.name, *where]  # which may lie elsewhere now
 
     def told() -> str:
-        return f"validation {RunDir(cell.path).result()['val_top1']:.2f} %"
+        result = read_result(cell.path)
+        return f"validation {result.metric.show(result.val_score)}"
 
     where = ("--run", str(cell.path), "--device", device)
     return Work(f"{cell.kind}, seed {cell.seed}", cell.path, begin, go_on, seconds, told, cell)

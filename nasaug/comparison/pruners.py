@@ -11,8 +11,10 @@ from statistics import fmean
 from typing import Any
 
 from ..core import files
+from ..core.metric import Metric
 from ..pool.processes import Watch
 from ..rundirs.folder import RunDir
+from ..rundirs.result import read_result
 from .cells import Cell
 
 PRUNERS = ("none", "median", "wilcoxon", "halving")
@@ -30,30 +32,30 @@ def parts(cell: Cell) -> Policy:
 
 
 class Race:
-    """The policies of one size, method and seed: trials of an Optuna study that is told their validation accuracies.
+    """The policies of one size, method and seed: trials of an Optuna study that is told their validation scores.
 
     Only the second half of a training counts: strong augmentation learns slower at first, and would be judged by that.
     The last epoch is not judged: there is nothing left to save."""
 
-    def __init__(self, pruner: str, whole: int):
+    def __init__(self, pruner: str, whole: int, metric: Metric):
         """`whole`: the epochs of a training."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.pruner, self.whole = pruner, whole
-        self.done: dict[str, dict[int, float]] = {}  # the policies that ended: epoch to validation accuracy
+        self.pruner, self.whole, self._key = pruner, whole, metric.key("val")
+        self.done: dict[str, dict[int, float]] = {}  # the policies that ended: epoch to validation score
         with _quietly():  # the Wilcoxon pruner is experimental
-            self._study = optuna.create_study(direction="maximize", pruner=_optunas(pruner, whole))
+            self._study = optuna.create_study(direction=metric.direction, pruner=_optunas(pruner, whole))
         self._trials: dict[str, Any] = {}
         self._known: dict[str, int] = {}  # the last epoch of each that the study was told
 
-    def end(self, policy: str, rows: list[dict], top1: float) -> None:
+    def end(self, policy: str, rows: Sequence[dict], score: float) -> None:
         """A policy's training has ended."""
         self.loses_at(policy, rows)
-        self._study.tell(self._trials[policy], top1)
-        self.done[policy] = {row["epoch"]: row["val_top1"] for row in rows}
+        self._study.tell(self._trials[policy], score)
+        self.done[policy] = {row["epoch"]: row[self._key] for row in rows}
 
-    def loses_at(self, policy: str, rows: list[dict]) -> dict | None:
+    def loses_at(self, policy: str, rows: Sequence[dict]) -> dict | None:
         """Tell the study the epochs that are new; the one at which its pruner would end the policy, None if none.
 
         That is the last one, since a policy that was behind may have caught up; in halving the first, since a rung is
@@ -72,7 +74,7 @@ class Race:
 
     def _told(self, trial: Any, row: dict) -> bool:
         """Whether the pruner would end the trial there."""
-        trial.report(row["val_top1"], row["epoch"])
+        trial.report(row[self._key], row["epoch"])
         with _quietly():  # epochs that the best has not, where trainings end by the clock
             return trial.should_prune()
 
@@ -100,8 +102,8 @@ class Pruning(Watch):
     A policy that is pruned with one seed is out for the size: it is never judged by fewer seeds than its rivals. The
     last one of a size stays."""
 
-    def __init__(self, pruner: str, cells: Sequence[Cell], folder: Path):
-        self.pruner, self.path = pruner, folder / FILE
+    def __init__(self, pruner: str, cells: Sequence[Cell], folder: Path, metric: Metric):
+        self.metric, self.pruner, self.path = metric, pruner, folder / FILE
         self.policies = {parts(cell) for cell in cells}
         self.out: dict[Policy, dict] = {}
         self._races: dict[tuple[str, str, int], Race] = {}
@@ -117,10 +119,11 @@ class Pruning(Watch):
         size, method, policy = parts(cell)
         race = self._race(cell)
         if cell.finished:
-            result = RunDir(cell.path).result()
-            rows = result["val"]
-            race = race or self._races.setdefault((size, method, cell.seed), Race(self.pruner, rows[-1]["epoch"]))
-            race.end(policy, rows, result["val_top1"])
+            result = read_result(cell.path)
+            rows = result.history
+            if race is None:
+                race = self._races[size, method, cell.seed] = Race(self.pruner, rows[-1]["epoch"], self.metric)
+            race.end(policy, rows, result.val_score)
         elif race and (size, method, policy) in self.out:
             race.loses_at(policy, epochs_of(cell))
 
@@ -130,7 +133,7 @@ class Pruning(Watch):
             row = self._race(cell).loses_at(policy[2], epochs_of(cell))
             if row:
                 self._prune(cell, row)
-        return why(self.out[policy]) if policy in self.out else None
+        return why(self.out[policy], self.metric) if policy in self.out else None
 
     def _race(self, cell: Cell) -> Race | None:
         size, method, _ = parts(cell)
@@ -152,7 +155,7 @@ class Pruning(Watch):
         race, epoch = self._race(cell), row["epoch"]
         self.out[size, method, policy] = {
             "size": size, "method": method, "policy": policy, "seed": cell.seed, "pruner": self.pruner,
-            "epoch": epoch, "epochs": race.whole, "val_top1": row["val_top1"],
+            "epoch": epoch, "epochs": race.whole, self.metric.key("val"): row[self.metric.key("val")],
             "rivals": {name: there[epoch] for name, there in race.done.items() if epoch in there},
         }  # fmt: skip
         files.write_json(self.path, {"format": FORMAT, "pruned": list(self.out.values())})
@@ -163,18 +166,19 @@ def epochs_of(cell: Cell) -> list[dict]:
     return [event for event in RunDir(cell.path).read_log() if event["event"] == "epoch"]
 
 
-def why(entry: dict) -> str:
+def why(entry: dict, metric: Metric) -> str:
     """One line's part for a policy that is out."""
-    rivals = ", ".join(f"{name}: {top1:.2f}" for name, top1 in entry["rivals"].items())
+    rivals = ", ".join(f"{name}: {metric.number(score)}" for name, score in entry["rivals"].items())
     at = f"epoch {entry['epoch']} of {entry['epochs']}, seed {entry['seed']}"
-    return f"pruned at {at}: validation {entry['val_top1']:.2f} %, the others there {rivals or 'have none'}"
+    shown = metric.show(entry[metric.key("val")])
+    return f"pruned at {at}: validation {shown}, the others there {rivals or 'have none'}"
 
 
 def saved(cells: Sequence[Cell], out: dict[Policy, dict]) -> dict[str, float]:
     """How many trainings were left out or cut short, and the seconds of training that they would have taken more.
 
     An estimate: each would have taken as long as the others of its size and method did."""
-    results = {cell.path: RunDir(cell.path).result()["seconds"] for cell in cells if cell.finished}
+    results = {cell.path: read_result(cell.path).seconds for cell in cells if cell.finished}
     cut, seconds = [cell for cell in cells if not cell.finished and parts(cell) in out], 0.0
     for cell in cut:
         like = [results[c.path] for c in cells if c.finished and parts(c)[:2] == parts(cell)[:2]]

@@ -23,7 +23,7 @@ from ..core.progress import say
 from ..reporting.page import page
 from ..reporting.wording import NOT_ENOUGH, table
 from ..rundirs.folder import RESULT, RunDir
-from ..rundirs.result import Run, read_run
+from ..rundirs.result import TrainingResult, is_training, read_result
 from . import stats
 
 FORMAT = "nasaug-comparison/1"
@@ -33,14 +33,14 @@ ELSEWHERE = "trainings"  # the fact that names a comparison's runs where they ar
 SWEPT = "sweep.csv"  # a sweep's trainings, with their paths
 
 
-def read_runs(paths: Sequence[Path]) -> list[Run]:
+def read_runs(paths: Sequence[Path]) -> list[TrainingResult]:
     """The finished training runs that `paths` name: run folders, or folders with runs somewhere below.
 
     An arm whose runs train several networks becomes an arm for each. Raises BadInput for a path without a
     finished run, and for a broken result.
     """
     folders = [folder for path in paths for folder in _finished_below(Path(path))]
-    runs = [read_run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
+    runs = [read_result(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
     archs = {arm: {run.arch for run in runs if run.arm == arm} for arm in {run.arm for run in runs}}
     return [replace(run, arm=f"{run.arm}, {run.arch}") if len(archs[run.arm]) > 1 else run for run in runs]
 
@@ -49,7 +49,7 @@ def _finished_below(path: Path) -> list[Path]:
     if not path.is_dir():
         raise BadInput(f"{path} is not the folder of a run; give run folders, like runs/train-1")
     # a comparison or sweep is a run too, finished or not, with its cells below it
-    below = [result.parent for result in sorted(path.rglob(RESULT)) if "test_top1" in RunDir(result.parent).result()]
+    below = [result.parent for result in sorted(path.rglob(RESULT)) if is_training(RunDir(result.parent).result())]
     elsewhere = [] if below else _elsewhere(path)
     below = below or [run for run in elsewhere if run.is_dir()]
     if below:
@@ -58,7 +58,7 @@ def _finished_below(path: Path) -> list[Path]:
         gone = f"the trainings of {path} are gone, {elsewhere[0]} for one"
         raise BadInput(f"{gone}; put them back, or give the folder that they were moved to")
     if (path / RESULT).is_file():
-        raise BadInput(f"{path / RESULT} has no test_top1: no training run; give the folders of train or netaug-train")
+        raise BadInput(f"{path / RESULT} has no test score: no training run; give the folders of train or netaug-train")
     if (path / "recipe.toml").is_file():
         raise BadInput(f"{path} is not finished (it has no {RESULT}); go on with it by --resume, or leave it out")
     raise BadInput(f"{path} holds no finished training run (no {RESULT} in it or below); give run folders")
@@ -72,8 +72,8 @@ def _elsewhere(path: Path) -> list[Path]:
     return [Path(run) for run in _told(path).get("facts", {}).get(ELSEWHERE, ())]
 
 
-def _check_seeds(runs: Sequence[Run]) -> None:
-    seen: dict[tuple[str, int], Run] = {}
+def _check_seeds(runs: Sequence[TrainingResult]) -> None:
+    seen: dict[tuple[str, int], TrainingResult] = {}
     for run in runs:
         other = seen.setdefault((run.arm, run.seed), run)
         if other is not run:
@@ -81,12 +81,15 @@ def _check_seeds(runs: Sequence[Run]) -> None:
             raise BadInput(f"{twice}; give one of them, or runs of different seeds")
 
 
-def _check_comparable(runs: Sequence[Run]) -> None:
+def _check_comparable(runs: Sequence[TrainingResult]) -> None:
     if not runs:
         raise BadInput("there is no finished run to report; give one or more run folders")
     first = runs[0]
     for run in runs:
         pair = f"{first.path} and {run.path} cannot be compared"
+        if run.metric != first.metric:
+            metrics = f"their scores are {first.metric.label} and {run.metric.label}"
+            raise BadInput(f"{pair}: {metrics}; give runs of one task")
         if run.data_key != first.data_key:
             data = f"they used different data: {first.data} ({first.data_key}) and {run.data} ({run.data_key})"
             raise BadInput(f"{pair}: {data}; give runs on the same data and splits")
@@ -96,8 +99,9 @@ def _check_comparable(runs: Sequence[Run]) -> None:
 
 
 def summarise(
-    runs: Sequence[Run], reference: str | None = None, match: str | None = None, facts: dict[str, Any] | None = None
-) -> dict[str, Any]:
+    runs: Sequence[TrainingResult], reference: str | None = None, match: str | None = None,
+    facts: dict[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The comparison as JSON holds it, "format": "nasaug-comparison/1".
 
     Args:
@@ -127,14 +131,14 @@ def summarise(
     return {
         "format": FORMAT, "reference": reference, "match": match, "level": LEVEL,
         "comparisons": sum(v["p"] is not None for v in versus.values()),
-        "data": first.data, "data_key": first.data_key, "test_images": first.test_images,
+        "data": first.data, "data_key": first.data_key, "test_images": first.test_images, **first.metric.told,
         "archs": list(dict.fromkeys(run.arch for run in runs)), "seeds": sorted({run.seed for run in runs}),
         "commands": list(commands),
         "arms": rows, "cost": _cost(runs), "failed": list(facts.pop("failed", None) or []), "facts": facts,
     }  # fmt: skip
 
 
-def _arm(name: str, runs: Sequence[Run]) -> dict[str, Any]:
+def _arm(name: str, runs: Sequence[TrainingResult]) -> dict[str, Any]:
     def values(field: str) -> list[Any]:
         return [getattr(run, field) for run in runs]
 
@@ -144,10 +148,10 @@ def _arm(name: str, runs: Sequence[Run]) -> dict[str, Any]:
         mean, half = stats.interval(values(field), LEVEL)
         return {"mean": mean, "half": half}
 
-    peaks = values("peak_memory")
+    peaks, metric = values("peak_memory"), runs[0].metric
     return {
         "arm": name, "n": len(runs), "seeds": sorted(values("seed")), "method": runs[0].method, "arch": runs[0].arch,
-        "test_top1": spread("test_top1"), "val_top1": spread("val_top1"), "train_top1": spread("train_top1"),
+        **{metric.key(split): spread(f"{split}_score") for split in ("test", "val", "train")},
         "macs": fmean(values("macs")), "params": fmean(values("params")), "epochs": fmean(values("epochs")),
         "train_macs": fmean(values("train_macs")), "seconds": fmean(values("seconds")),
         "peak_memory": None if None in peaks else max(peaks),
@@ -155,7 +159,7 @@ def _arm(name: str, runs: Sequence[Run]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _cost(runs: Sequence[Run]) -> dict[str, float]:
+def _cost(runs: Sequence[TrainingResult]) -> dict[str, float]:
     """Hours of training by the clock, on processors and on accelerators, and forward MACs, of all runs together."""
     cpu = math.fsum(run.seconds for run in runs if run.on_cpu) / 3600
     total = math.fsum(run.seconds for run in runs) / 3600
@@ -163,7 +167,7 @@ def _cost(runs: Sequence[Run]) -> dict[str, float]:
     return {"runs": len(runs), "cpu_hours": cpu, "gpu_hours": total - cpu, "hours": total, "train_macs": macs}
 
 
-def _compare(arms: dict[str, list[Run]], reference: str) -> dict[str, dict[str, Any]]:
+def _compare(arms: dict[str, list[TrainingResult]], reference: str) -> dict[str, dict[str, Any]]:
     """Each other arm against the reference over the seeds that both have, by arm."""
     base = {run.seed: run for run in arms[reference]}
     pairs = {}
@@ -174,10 +178,10 @@ def _compare(arms: dict[str, list[Run]], reference: str) -> dict[str, dict[str, 
     found: dict[str, stats.Paired] = {}
     for name, shared in pairs.items():
         if shared:
-            ours, theirs = zip(*((a.test_top1, b.test_top1) for a, b in shared), strict=True)
+            ours, theirs = zip(*((a.test_score, b.test_score) for a, b in shared), strict=True)
             found[name] = stats.paired(ours, theirs, max(1, len(tested)), LEVEL)
     corrected = dict(zip(tested, stats.holm([found[name].p for name in tested]), strict=True))
-    known = {seed: run.correct() for seed, run in base.items()}
+    known = {seed: run.judged() for seed, run in base.items()}
     return {
         name: _versus(shared, found.get(name), corrected.get(name), [known[b.seed] for _, b in shared])
         for name, shared in pairs.items()
@@ -188,24 +192,27 @@ _UNKNOWN = "difference low high p p_holm compute per_percent".split()  # where n
 
 
 def _versus(
-    shared: list[tuple[Run, Run]], found: stats.Paired | None, p_holm: float | None, known: list[np.ndarray | None]
-) -> dict[str, Any]:
+    shared: list[tuple[TrainingResult, TrainingResult]], found: stats.Paired | None, p_holm: float | None,
+    known: list[np.ndarray | None],
+) -> dict[str, Any]:  # fmt: skip
     if found is None:
         return {"n": 0, "seeds": [], "verdict": NOT_ENOUGH, "bootstrap": []} | dict.fromkeys(_UNKNOWN)
     resampled = []
     for (run, _), theirs in zip(shared, known, strict=True):
-        ours = run.correct()
+        ours = run.judged()
         if ours is not None and theirs is not None:
-            drawn = stats.bootstrap(ours, theirs, level=LEVEL)
+            resample = stats.bootstrap if run.metric.in_percent else stats.bootstrap_of_means
+            drawn = resample(ours, theirs, level=LEVEL)
             resampled.append(
                 {"seed": run.seed, "difference": drawn.difference, "low": drawn.low, "high": drawn.high}
             )
+    higher = shared[0][0].metric.higher_is_better
     compute = _ratio([a.train_macs for a, _ in shared], [b.train_macs for _, b in shared])
     equal = compute is None or abs(compute - 1) <= EQUAL_COMPUTE
     return {
         "n": found.n, "seeds": [run.seed for run, _ in shared], "difference": found.difference,
         "low": found.low, "high": found.high, "p": found.p, "p_holm": p_holm,
-        "verdict": stats.verdict(found.n, found.difference, p_holm), "bootstrap": resampled,
+        "verdict": stats.verdict(found.n, found.difference, p_holm, higher_is_better=higher), "bootstrap": resampled,
         "compute": compute, "per_percent": None if equal else found.difference / (100 * (compute - 1)),
     }  # fmt: skip
 
@@ -215,20 +222,21 @@ def _ratio(ours: list[float], theirs: list[float]) -> float | None:
 
 
 _CSV = (
-    "arm", "seed", "method", "arch", "data", "test_top1", "test_images", "val_top1", "train_top1", "macs", "params",
+    "arm", "seed", "method", "arch", "data", "test_score", "test_images", "val_score", "train_score", "macs", "params",
     "epochs", "train_macs", "seconds", "peak_memory", "device", "path",
 )  # fmt: skip
 
 
-def _csv(runs: Sequence[Run]) -> str:
+def _csv(runs: Sequence[TrainingResult]) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(_CSV)
+    keys = {f"{split}_score": runs[0].metric.key(split) for split in ("test", "val", "train")}
+    rows.writerow([keys.get(field, field) for field in _CSV])
     rows.writerows([getattr(run, field) for field in _CSV] for run in runs)
     return text.getvalue()
 
 
-def write(folder: Path, summary: dict[str, Any], runs: Sequence[Run], name: str = "comparison") -> Path:
+def write(folder: Path, summary: dict[str, Any], runs: Sequence[TrainingResult], name: str = "comparison") -> Path:
     """Writes NAME.json, NAME.csv (a row a run) and NAME.html into `folder`; returns the page's path."""
     shown = page(summary, runs)
     files.write_json(folder / f"{name}.json", summary)

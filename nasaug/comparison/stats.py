@@ -108,13 +108,28 @@ def bootstrap(
     return Bootstrap(100 * (only_a - only_b) / len(a), float(low), float(high))
 
 
-def verdict(seeds: int, difference: float, p: float | None, alpha: float = 0.05) -> str:
+def bootstrap_of_means(
+    a: ArrayLike, b: ArrayLike, draws: int = 2000, seed: int = 0, level: float = 0.95
+) -> Bootstrap:  # fmt: skip
+    """`bootstrap` of figures whose mean is the score: those of the same test images, in the same order."""
+    d = np.asarray(a, float) - np.asarray(b, float)
+    if d.ndim != 1 or not len(d):
+        raise ValueError(f"two rows of the same images are needed, not shapes {np.shape(a)} and {np.shape(b)}")
+    rng = np.random.default_rng(seed)
+    means = [d[rng.integers(len(d), size=len(d))].mean() for _ in range(draws)]
+    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
+    return Bootstrap(float(d.mean()), float(low), float(high))
+
+
+def verdict(
+    seeds: int, difference: float, p: float | None, alpha: float = 0.05, higher_is_better: bool = True
+) -> str:  # fmt: skip
     """What may be said of a difference over `seeds` pairs, whose p value is corrected (Holm) for all comparisons."""
     if seeds < ENOUGH or p is None:
         return NOT_ENOUGH
     if p >= alpha:
         return NOT_SHOWN
-    return BETTER if difference > 0 else WORSE
+    return BETTER if (difference > 0) == higher_is_better else WORSE
 
 
 def _finite(values: Sequence[float]) -> np.ndarray:

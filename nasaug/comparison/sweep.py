@@ -24,13 +24,13 @@ from ..core.errors import BadInput, RunFault, arg, unknown
 from ..core.progress import Listener, heard_by, say
 from ..core.streams import command_line
 from ..core.units import format_quantity, parse_quantity
-from ..data import Record
+from ..data import Record, describe
 from ..reporting.wording import failures
 from ..rundirs.folder import RunDir, without_passwords
 from ..rundirs.job import refuse_changed
 from ..training.begin import begun_record, create_or_resume, other_data
 from ..training.device import open_runtime
-from ..training.job import job_for
+from ..training.job import job_for, task_of
 from ..training.options import Options
 from ..training.provenance import warn_of_curves
 from ..training.recipe import CHANGE_NOTHING, Recipe
@@ -344,15 +344,16 @@ def _carry_out(ready: Ready, run: RunDir, jobs: int | None) -> Sweep:
     grid = f"{len(nets)} sizes x {len(policies)} policies x {len(methods)} methods x {setting['seeds']} seeds"
     followed = [(f"--policies {p}", magnitude_of(p)) for p in policies if p.endswith(".json")]
     warn_of_curves(followed, partial(read_data, cells[0].recipe, nets[0], sets))
-    pruning = None if setting["pruner"] == "none" else Pruning(setting["pruner"], cells, run.path)
+    metric = task_of(cells[0].recipe, describe(cells[0].recipe.data)).metric
+    pruning = None if setting["pruner"] == "none" else Pruning(setting["pruner"], cells, run.path, metric)
     failed = train_missing(cells, grid, run, options.device, jobs, sets, pruning)
     done, out = [cell for cell in cells if cell.finished], pruning.out if pruning else {}
-    summary = summarise(done, nets, policies, methods, out) | {
+    summary = summarise(done, nets, policies, methods, out, metric) | {
         "failed": failed, "pruned": {"pruner": setting["pruner"], **saved(cells, out)},
         "command": without_passwords(command_line(*sys.orig_argv)),
     }  # fmt: skip
-    write(run.path, summary, done)
-    say(table(summary))
+    write(run.path, summary, done, metric)
+    say(table(summary, metric))
     for told in failures(summary):
         say(f"failed: {told}")
     say(f"figures, heat map and curve in {run.path}: sweep.json, sweep.csv, sweep.png, curve-METHOD.json")

@@ -16,10 +16,10 @@ from ..arch.cost import cost
 from ..config.schedule import CURVE, Constant, Curve, Schedule, from_ends
 from ..core import files
 from ..core.errors import BadInput
+from ..core.metric import Metric
 from ..core.units import format_duration, format_quantity
 from ..reporting import pictures, tables, wording
-from ..reporting.wording import percent
-from ..rundirs.folder import RunDir
+from ..rundirs.result import TrainingResult, read_result
 from . import stats
 from .cells import Cell, plain_name
 from .pruners import Policy, parts
@@ -46,15 +46,16 @@ def constants(policies: Iterable[str]) -> dict[str, float]:
 
 
 def summarise(
-    cells: list[Cell], nets: list[ArchFile], policies: list[str], methods: list[str], out: dict[Policy, dict]
-) -> dict[str, Any]:
+    cells: list[Cell], nets: list[ArchFile], policies: list[str], methods: list[str], out: dict[Policy, dict],
+    metric: Metric,
+) -> dict[str, Any]:  # fmt: skip
     """Means by method, size and policy; the best policy of each size by validation; the fitted curves.
 
     Policies that are `out`, by what is known of their pruning, can be neither best nor on a curve."""
     results = {}
     for cell in cells:
         size, method, policy = parts(cell)
-        results[method, size, policy, cell.seed] = RunDir(cell.path).result()
+        results[method, size, policy, cell.seed] = read_result(cell.path)
     facts = _facts(cells, list(results.values()))
     rows = []
     for method in methods:
@@ -65,17 +66,17 @@ def summarise(
                 found = {key[3]: r for key, r in sorted(results.items()) if key[:3] == here}
                 pruned = out.get((net.name, method, policy))
                 if found or pruned:
-                    row["policies"][policy] = _cell_row(found) | ({"pruned": pruned} if pruned else {})
+                    row["policies"][policy] = _cell_row(found, metric) | ({"pruned": pruned} if pruned else {})
             if _running(row["policies"]):
-                row["best"] = _best(_running(row["policies"]))
+                row["best"] = _best(_running(row["policies"]), metric)
                 rows.append(row)
-    curves = {method: fit([row for row in rows if row["method"] == method]) for method in methods}
-    return {"format": FORMAT, "rows": rows, "curves": curves, "policies": policies, **facts}
+    curves = {method: fit([row for row in rows if row["method"] == method], metric) for method in methods}
+    return {"format": FORMAT, "rows": rows, "curves": curves, "policies": policies, **facts, **metric.told}
 
 
-def _facts(cells: list[Cell], results: list[dict]) -> dict[str, str]:
+def _facts(cells: list[Cell], results: list[TrainingResult]) -> dict[str, str]:
     """The data that all were trained on. Raises BadInput for a cell of other images, as where a folder was added to."""
-    told = [{key: result[key] for key in ("data", "data_key", "test_images")} for result in results]
+    told = [{key: getattr(result, key) for key in ("data", "data_key", "test_images")} for result in results]
     for cell, facts in zip(cells, told, strict=True):
         if facts != told[0]:
             other = f"{cell.path} has other images of {facts['data']} than {cells[0].path}"
@@ -83,11 +84,11 @@ def _facts(cells: list[Cell], results: list[dict]) -> dict[str, str]:
     return {"data": told[0]["data"], "data_key": told[0]["data_key"]}
 
 
-def _cell_row(found: dict[int, dict]) -> dict:
+def _cell_row(found: dict[int, TrainingResult], metric: Metric) -> dict:
     """What the seeds of one size, method and policy came to."""
     row: dict[str, Any] = {"seeds": list(found)}
-    for key in ("val_top1", "test_top1", "train_top1") if found else ():
-        values = [r[key] for r in found.values()]
+    for key in map(metric.key, ("val", "test", "train")) if found else ():
+        values = [r.scores()[key] for r in found.values()]
         mean, half = stats.interval(values)
         row[key] = {"mean": mean, "half": half, "values": values}
     return row
@@ -108,22 +109,22 @@ def _values(cell: dict, key: str, seeds: list[int]) -> list[float]:
     return [cell[key]["values"][cell["seeds"].index(seed)] for seed in seeds]
 
 
-def _best(policies: dict[str, dict]) -> dict:
-    """The policy with the best mean validation accuracy over the seeds that all have (the first of those that tie),
-    and its test accuracy against magnitude 0's, seed by seed: the interval is that of one comparison."""
-    seeds = shared_seeds(policies.values())
-    top1 = {policy: fmean(_values(cell, "val_top1", seeds or cell["seeds"])) for policy, cell in policies.items()}
-    name = max(top1, key=top1.__getitem__)
-    found = {"policy": name, "test_top1": policies[name]["test_top1"]["mean"]}
+def _best(policies: dict[str, dict], metric: Metric) -> dict:
+    """The policy with the best mean validation score over the seeds that all have (the first of those that tie),
+    and its test score against magnitude 0's, seed by seed: the interval is that of one comparison."""
+    seeds, val, test = shared_seeds(policies.values()), metric.key("val"), metric.key("test")
+    means = {policy: fmean(_values(cell, val, seeds or cell["seeds"])) for policy, cell in policies.items()}
+    name = min(means, key=lambda policy: metric.rank(means[policy]))
+    found = {"policy": name, test: policies[name][test]["mean"]}
     plain = next((policy for policy, magnitude in constants(policies).items() if magnitude == 0), name)
     both = shared_seeds([policies[name], policies[plain]])
     if plain != name and len(both) > 1:
-        paired = stats.paired(*(_values(policies[policy], "test_top1", both) for policy in (name, plain)))
+        paired = stats.paired(*(_values(policies[policy], test, both) for policy in (name, plain)))
         found["over_none"] = {"difference": paired.difference, "low": paired.low, "high": paired.high}
     return found
 
 
-def fit(rows: list[dict]) -> dict | None:
+def fit(rows: list[dict], metric: Metric) -> dict | None:
     """The best constant magnitude as a straight line in log10(MACs): one point a size and seed, the best on validation,
     the lowest of those that tie.
 
@@ -136,8 +137,8 @@ def fit(rows: list[dict]) -> dict | None:
         seeds = shared_seeds(kept.values()) if len(constant) > 1 else []
         judged += [len(seeds)] * bool(seeds)
         for seed in seeds:
-            val = {m: _values(r, "val_top1", [seed])[0] for m, r in kept.items()}
-            points.append((math.log10(row["macs"]), max(val, key=val.__getitem__)))
+            ranks = {m: metric.rank(_values(r, metric.key("val"), [seed])[0]) for m, r in kept.items()}
+            points.append((math.log10(row["macs"]), min(ranks, key=ranks.__getitem__)))
     if len({x for x, _ in points}) < 2 or len(points) < 3:
         return None
     from scipy.stats import linregress, t
@@ -163,25 +164,26 @@ def verdict(curve: dict) -> str:
     return f"it {'differs from' if curve['distinct'] else 'cannot be told from'} a constant {curve['constant']:.1f}"
 
 
-def table(summary: dict) -> str:
-    """A heat map in letters: validation top-1 of each size and policy, the best of each size starred and told with its
-    test top-1."""
+def table(summary: dict, metric: Metric) -> str:
+    """A heat map in letters: the validation score of each size and policy, the best of each size starred and told with
+    its test score."""
     policies, parts = summary["policies"], []
-    head = ["size", "MACs", *policies, "best: test top-1, over magnitude 0"]
+    head = ["size", "MACs", *policies, f"best: test {metric.label}, over magnitude 0"]
     for method, rows in groupby(summary["rows"], lambda row: row["method"]):
         shown = (
-            [row["size"], format_quantity(row["macs"], "macs"), *(_shown(row, p) for p in policies), _best_told(row)]
+            [row["size"], format_quantity(row["macs"], "macs"), *(_shown(row, p, metric) for p in policies),
+             _best_told(row, metric)]
             for row in rows
         )
-        parts += [f"{method}, validation top-1 by magnitude", tables.text(head, shown, left=(0, -1))]
+        parts += [f"{method}, validation {metric.label} by magnitude", tables.text(head, shown, left=(0, -1))]
     parts += [f"{method}: {_curve_told(curve)}" for method, curve in summary["curves"].items()]
     return "\n".join([*parts, *_pruned_told(summary["pruned"])])
 
 
-def _best_told(row: dict) -> str:
+def _best_told(row: dict, metric: Metric) -> str:
     best, over = row["best"], row["best"].get("over_none")
-    told = f"{best['policy']}: {percent(row['policies'][best['policy']]['test_top1'])}"
-    return told + (f", {over['difference']:+.2f} [{over['low']:+.2f}, {over['high']:+.2f}]" if over else "")
+    told = f"{best['policy']}: {wording.score(row['policies'][best['policy']][metric.key('test')], metric)}"
+    return told + (f", {wording.difference(over, metric)}" if over else "")
 
 
 def _curve_told(curve: dict | None) -> str:
@@ -191,15 +193,15 @@ def _curve_told(curve: dict | None) -> str:
     return f"best magnitude {slope}, p = {curve['p']:.2g}: {verdict(curve)}"
 
 
-def _shown(row: dict, policy: str) -> str:
+def _shown(row: dict, policy: str, metric: Metric) -> str:
     cell = row["policies"].get(policy)
     if cell is None:
         return "-"
     if "pruned" in cell:
-        return f"{cell['pruned']['val_top1']:.2f} pruned"
+        return f"{metric.number(cell['pruned'][metric.key('val')])} pruned"
     most = max(len(other["seeds"]) for other in row["policies"].values())
     some = f" ({len(cell['seeds'])})" if len(cell["seeds"]) < most else ""  # with fewer seeds than others
-    return f"{cell['val_top1']['mean']:.2f}{'*' if policy == row['best']['policy'] else ''}{some}"
+    return f"{metric.number(cell[metric.key('val')]['mean'])}{'*' if policy == row['best']['policy'] else ''}{some}"
 
 
 def _pruned_told(pruned: dict) -> list[str]:
@@ -210,20 +212,21 @@ def _pruned_told(pruned: dict) -> list[str]:
     return [f"pruned by {pruned['pruner']}: {cells}, which {time}; a policy that is pruned may have recovered"]
 
 
-def write(folder: Path, summary: dict, cells: list[Cell]) -> None:
+def write(folder: Path, summary: dict, cells: list[Cell], metric: Metric) -> None:
     """sweep.json, sweep.csv (a row a finished cell; of a policy that was pruned, the epoch at which), sweep.png, and a
     curve for each method that has one."""
     files.write_json(folder / "sweep.json", summary)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow("size arm seed macs val_top1 test_top1 train_top1 seconds path pruned".split())
+    scores = [metric.key(split) for split in ("val", "test", "train")]
+    rows.writerow(["size", "arm", "seed", "macs", *scores, "seconds", "path", "pruned"])
     pruned = {
         (row["size"], f"{row['method']}@{policy}"): cell["pruned"]["epoch"]
         for row in summary["rows"] for policy, cell in row["policies"].items() if "pruned" in cell
     }  # fmt: skip
     for cell in cells:
-        r = RunDir(cell.path).result()
-        figures = (r[key] for key in ("macs", "val_top1", "test_top1", "train_top1", "seconds"))
+        r = read_result(cell.path)
+        figures = (r.macs, *r.scores().values(), r.seconds)
         epoch = pruned.get((cell.arch.stem, cell.arm))
         rows.writerow([cell.arch.stem, cell.arm, cell.seed, *figures, cell.path, epoch])
     files.write_with_names(folder / SWEPT, text.getvalue())
@@ -233,25 +236,27 @@ def write(folder: Path, summary: dict, cells: list[Cell]) -> None:
             facts = {"data": summary["data"], "data_key": summary["data_key"]}
             name = plain_name(method, summary["curves"])
             files.write_json(folder / f"curve-{name}.json", {"format": CURVE, **kept, **facts})
-    plot(folder / "sweep.png", summary)
+    plot(folder / "sweep.png", summary, metric)
 
 
-def plot(path: Path, summary: dict) -> None:
-    """Heat maps of validation top-1 below each size's best, and the fitted curves beside them."""
+def plot(path: Path, summary: dict, metric: Metric) -> None:
+    """Heat maps of how far the validation score lies behind each size's best, and the fitted curves beside them."""
     panels = []
     for method, curve in summary["curves"].items():
         rows = [row for row in summary["rows"] if row["method"] == method]
         if rows:
-            panels.append(pictures.Panel(method, _heat_map(rows, summary["policies"]), curve and _fit_shown(curve)))
-    title = "validation top-1 below the size's best"
+            grid = _heat_map(rows, summary["policies"], metric)
+            panels.append(pictures.Panel(method, grid, curve and _fit_shown(curve)))
+    title = f"validation {metric.label} {metric.behind} the size's best"
     labels = ("MACs", "best magnitude")
     pictures.heat_maps(path, panels, title, "magnitude", labels, lambda macs: format_quantity(macs, "macs"))
 
 
-def _heat_map(rows: list[dict], policies: list[str]) -> pictures.HeatMap:
+def _heat_map(rows: list[dict], policies: list[str], metric: Metric) -> pictures.HeatMap:
     """What was pruned has no figure of a whole training."""
-    means = [{p: cell["val_top1"]["mean"] for p, cell in _running(row["policies"]).items()} for row in rows]
-    values = [[mean.get(policy, math.nan) - max(mean.values()) for policy in policies] for mean in means]
+    val = metric.key("val")
+    ranks = [{p: metric.rank(c[val]["mean"]) for p, c in _running(row["policies"]).items()} for row in rows]
+    values = [[min(rank.values()) - rank.get(policy, math.nan) for policy in policies] for rank in ranks]
     pruned = {
         (y, x): "pruned" for y, row in enumerate(rows) for x, policy in enumerate(policies)
         if "pruned" in row["policies"].get(policy, {})

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
 
+import torch
 from annotated_types import Ge
 
 from ..core.checked import Count, checked
 from ..core.errors import BadInput, unknown
 from .builtin import NAMED, Named
 from .folder import Folder, probe
-from .layout import Listing, find, some
+from .layout import Listing, some
+from .numbers import listing
 from .picture import check_background
 from .record import SPLITS, WORDS, Like, Record, check_train_images, draw, resume
 from .split import MemorySplit, Split, hold_out
@@ -38,6 +40,9 @@ class DataConfig:
 
     name: str = "fashion-mnist"
     """fashion-mnist, cifar10, cifar100, imagenet, digits, or the path of an image folder."""
+    targets: str = ""
+    """A CSV in or beside the image folder, with a number (column `value`) for each image (column `file`); empty:
+    labels.csv where the folder has that and no class folders, else the classes that its folders are."""
     val_images: Count = 5000
     """Validation images, held out of the training split; at most a tenth of it."""
     train_images: Whole = 0
@@ -56,6 +61,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_background(self.background)
+        if self.targets and self.name in NAMED:
+            rule = f"is of image folders, and {self.name} has classes of its own"
+            raise BadInput(f"data.targets = {self.targets} {rule}; leave it out, or give an image folder by its path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,12 @@ class Info:
     classes: int
     size: int
     streamed: bool
+    targets: str = "classes"
+    """What there is to learn: "classes", or "numbers", of which each image has one."""
+
+    @property
+    def told(self) -> str:
+        return f"{self.classes} classes" if self.targets == "classes" else "a number an image"
 
 
 class Data:
@@ -73,7 +87,8 @@ class Data:
 
     Attributes:
         name: as in the recipe.
-        classes: their names, by label.
+        classes: their names, by label; of numbers the name of their column.
+        targets: "classes" or "numbers", of which a split's labels are.
         size: px, square; the largest resolution served.
         flip: whether a mirrored image keeps its class.
         streamed: whether training batches are random crops already.
@@ -91,6 +106,7 @@ class Data:
         self.notes = notes
         self.record = record or _whole_record(name, classes, {"train": train, "val": val, "test": test})
         self.train, self.val, self._test = train, val, test
+        self.targets = "classes" if train.labels.dtype == torch.int64 else "numbers"
         self._finished = False
         self.streamed = not isinstance(train, MemorySplit)
         self.size = train.size
@@ -124,11 +140,18 @@ class Data:
             return _digest((self.classes, self.streamed), self.val)
         return _digest((self.record.key("val"), self.streamed))
 
+    @property
+    def info(self) -> Info:
+        return Info(self.name, len(self.classes), self.size, self.streamed, self.targets)
+
     def told(self) -> str:
         """What the data are, in a line, with a line more for each thing that a user should know of them."""
         counts = {"training": self.train, "validation": self.val, "test": self._test}
         images = ", ".join(f"{len(split):,} {what}" for what, split in counts.items())
-        line = f"data {self.name}: {len(self.classes)} classes ({some(self.classes)}); {images} images"
+        what = f"{len(self.classes)} classes ({some(self.classes)})"
+        if self.targets == "numbers":
+            what = f"numbers from {self.train.labels.min().item():.4g} to {self.train.labels.max().item():.4g}"
+        line = f"data {self.name}: {what}; {images} images"
         return "\n  ".join((line, *self.notes))
 
 
@@ -157,7 +180,8 @@ def describe(config: DataConfig) -> Info:
     if known:
         return Info(config.name, known.classes, known.size, known.streamed)
     folder = _folder(config)
-    return Info(config.name, len(folder.listing.classes), folder.size, folder.mode is None)
+    targets = "classes" if folder.listing.values is None else "numbers"
+    return Info(config.name, len(folder.listing.classes), folder.size, folder.mode is None, targets)
 
 
 def load(config: DataConfig, *, size: int | None = None, begun: Record | None = None, like: Like | None = None) -> Data:
@@ -210,7 +234,8 @@ def _folder(config: DataConfig, size: int | None = None) -> Folder:
     path = known.folder() if known else os.path.expanduser(config.name)
     size = size or (known.size if known else None)
     if os.path.isdir(path):
-        return probe(find(path), 0 if known else config.memory_mb * 10**6, size, config.keep_decoded, config.background)
+        found = listing(path, config.targets)
+        return probe(found, 0 if known else config.memory_mb * 10**6, size, config.keep_decoded, config.background)
     if os.path.lexists(path):
         raise BadInput(f"{path!r} is no folder: give the path of an image folder, or one of {', '.join(NAMED)}")
     if os.sep in config.name:

@@ -60,16 +60,19 @@ class Folder:
 
         Raises BadInput that names the images which cannot be read."""
         found, kept = self.listing, self.kept
+        targets = found.labels if found.values is None else found.values.float()
         if self.mode is None:
             digests = kept.digests if kept else self._checked()
             split: Split = StreamSplit(
-                found.root, found.files, found.labels, size=self.size, workers=workers, background=self.background
+                found.root, found.files, targets, size=self.size, workers=workers, background=self.background
             )
         else:
             pixels, digests = (kept.pixels, kept.digests) if kept else self._decoded()
-            split = MemorySplit(pixels, found.labels)
+            split = MemorySplit(pixels, targets)
         sizes = torch.from_numpy(self.stats[:, 0].copy())
-        record = Record(name, found.classes, {}, found.files, found.labels, sizes=sizes, digests=digests)
+        record = Record(
+            name, found.classes, {}, found.files, found.labels, sizes=sizes, digests=digests, values=found.values
+        )
         return split, record
 
     def _decoded(self) -> tuple[Tensor, Tensor]:

@@ -41,6 +41,7 @@ class Listing:
         labels: int64 [n].
         given: places in `files` of the splits that folders make, ascending; without "test" nasaug splits itself.
         left_out: what was not taken, in words.
+        values: float64 [n], the number of each image where it has one; then there is one label.
     """
 
     root: str
@@ -49,6 +50,7 @@ class Listing:
     labels: Tensor
     given: Mapping[str, Tensor]
     left_out: tuple[str, ...] = ()
+    values: Tensor | None = None
 
 
 @dataclass

@@ -37,6 +37,7 @@ class Record:
         labels: int64 [n]; splits: uint8 [n], places in SPLITS.
         sizes: int64 [n], bytes.
         digests: uint8 [n, 16], of the files' content; zeros where it was not read (see `nasaug.data.folder`).
+        values: float64 [n], of images that have numbers, and one label; else None.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Record:
     splits: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.uint8))
     sizes: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     digests: Tensor = field(default_factory=lambda: torch.zeros(0, DIGEST, dtype=torch.uint8))
+    values: Tensor | None = None
 
     def places(self, split: str) -> Tensor:
         """Those of a split's images in `files`, ascending."""
@@ -60,11 +62,15 @@ class Record:
             places = self.places(split)
             read = self.known[places]
             labels = self.labels[places].numpy().astype(">i8")
-            content = np.concatenate([labels.view(np.uint8).reshape(-1, 8), self.digests[places].numpy()], axis=1)
+            said = [labels.view(np.uint8).reshape(-1, 8), self.digests[places].numpy()]
+            if self.values is not None:
+                said.append(self.values[places].numpy().astype(">f8").view(np.uint8).reshape(-1, 8))
+            content = np.concatenate(said, axis=1)
             for row in sorted(row.tobytes() for row in content[read.numpy()]):
                 digest.update(row)
             for i in places[~read].tolist():  # in the order of their names
-                digest.update(self.files[i] + f" {self.sizes[i]} {self.labels[i]}".encode())
+                value = "" if self.values is None else f" {self.values[i].item()!r}"
+                digest.update(self.files[i] + f" {self.sizes[i]} {self.labels[i]}{value}".encode())
         return digest.hexdigest()[:16]
 
     @property
@@ -100,6 +106,7 @@ class Record:
             {
                 "names": torch.frombuffer(bytearray(b"\0".join(self.files.tolist()) + b"\0"), dtype=torch.uint8),
                 "labels": self.labels, "splits": self.splits, "sizes": self.sizes, "digests": self.digests,
+                **({} if self.values is None else {"values": self.values}),
             },
             {"format": FORMAT, "name": os.fsencode(self.name).hex(), "whole": self.whole,
              "classes": [os.fsencode(name).hex() for name in self.classes]},
@@ -116,7 +123,8 @@ class Record:
             if state["format"] != FORMAT:
                 raise KeyError(state["format"])
             names = bytes(tensors["names"].numpy()).split(b"\0")[:-1]
-            rows = {name: tensors[name] for name in ("labels", "splits", "sizes", "digests")}
+            there = ("labels", "splits", "sizes", "digests", *(["values"] if "values" in tensors else []))
+            rows = {name: tensors[name] for name in there}
             if {len(t) for t in rows.values()} != {len(names) if tensors["names"].numel() > 1 else 0}:
                 raise KeyError("rows")
             name, *classes = (os.fsdecode(bytes.fromhex(text)) for text in (state["name"], *state["classes"]))
@@ -208,6 +216,8 @@ def _matched(one: Record, two: Record) -> tuple[Tensor, Tensor]:
     there, places = same.clone(), found[same]
     both = one.known[there] & two.known[places]
     equal = (one.sizes[there] == two.sizes[places]) & (one.labels[there] == two.labels[places])
+    if one.values is not None and two.values is not None:
+        equal &= one.values[there] == two.values[places]
     same[there] = equal & ~(both & (one.digests[there] != two.digests[places]).any(1))
     return found, same
 
@@ -243,6 +253,9 @@ def resume(begun: Record, now: Record) -> Resumed:
     if begun.classes != now.classes:
         had, has = (some(record.classes) for record in (begun, now))
         raise BadInput(f"{now.name!r} has the classes {has}, and the run began with {had}; {other}")
+    if (begun.values is None) != (now.values is None):
+        had, has = ("classes" if record.values is None else "numbers" for record in (begun, now))
+        raise BadInput(f"{now.name!r} has {has}, and the run began with {had}; {other}")
     if begun.whole != now.whole or bool(len(begun.files)) != bool(len(now.files)):
         raise BadInput(f"{now.name!r} has other images than the run began with; {other}")
     found, same = _matched(begun, now)

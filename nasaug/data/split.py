@@ -22,7 +22,7 @@ class Split(ABC):
     """Labelled images.
 
     Attributes:
-        labels: int64 [len(self)], the class of each image.
+        labels: int64 [len(self)], the class of each image; or float32, its number.
         size: px, square, at which images are served unless told.
     """
 
@@ -43,7 +43,7 @@ class Split(ABC):
     def batches(self, batch: int, *, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """One epoch of training batches, shuffled, from batch number `start` on.
 
-        Yields images uint8 [batch, channels, size, size], labels int64 [batch] and the images' places in this
+        Yields images uint8 [batch, channels, size, size], labels [batch] and the images' places in this
         split, int64 [batch]. `start=k` gives exactly what is left after k batches.
         """
         order = self.order(seed, epoch)
@@ -54,7 +54,7 @@ class Split(ABC):
     def ordered(self, batch: int, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once, in order, as for evaluation, at `size` px (default: the split's own).
 
-        Yields images uint8 [at most batch, channels, size, size] and their labels, int64.
+        Yields images uint8 [at most batch, channels, size, size] and their labels.
         """
         chosen = torch.arange(len(self)).split(batch)
         for index, images in zip(chosen, self._images(chosen, size=size), strict=True):

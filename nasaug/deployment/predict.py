@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .. import augment
+from .. import augment, tasks
 from ..arch.plan import Plan
 from ..core import tensorfile
 from ..core.errors import BadInput
@@ -36,6 +36,12 @@ class Prediction(NamedTuple):
     probabilities: Tensor
 
 
+class Number(NamedTuple):
+    """What a net that was trained on numbers sees on an image, in their own unit."""
+
+    value: float
+
+
 class Model(Net):
     """A trained net in evaluation mode: normalised images [N, 3, H, W] to logits [N, classes].
 
@@ -51,8 +57,8 @@ class Model(Net):
         return list(self.facts["classes"])
 
     @torch.inference_mode()
-    def predict(self, images: Tensor | Iterable[Picture]) -> list[Prediction]:
-        """One prediction an image, in their order, which are prepared as in the evaluation of the training.
+    def predict(self, images: Tensor | Iterable[Picture]) -> list[Prediction | Number]:
+        """One prediction an image (a `Number` of a net of numbers), in their order, prepared as in evaluation.
 
         Args:
             images: paths and images of Pillow, of any size; or a tensor, uint8 [N, 1 or 3, H, W].
@@ -96,13 +102,16 @@ class Model(Net):
         size = self.plan.resolution if share < 1 else min(seen.shape[1:])
         return central(seen, size, share)
 
-    def _of(self, images: Tensor) -> Iterable[Prediction]:
+    def _of(self, images: Tensor) -> Iterable[Prediction | Number]:
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
             given = f"{images.dtype} of shape {list(images.shape)}"
             raise BadInput(f"predict: images = {given} must be uint8 [N, 1 or 3, H, W]")
         x = augment.evaluation(images, self.facts["mean"], self.facts["std"])
-        found = self(augment.resize(x, self.plan.resolution)).float().softmax(1).cpu()
-        for row in found:
+        out, task = self(augment.resize(x, self.plan.resolution)).float(), tasks.of_facts(self.facts)
+        if task.targets == "numbers":
+            yield from map(Number, task.answer(out).tolist())
+            return
+        for row in out.softmax(1).cpu():
             best = int(row.argmax())
             yield Prediction(self.classes[best], float(row[best]), row)
 

@@ -55,7 +55,7 @@ class PlayOff:
     def estimate(self, seconds_per_mac: float) -> str:
         """What `decide` will take with nets as large as the search may find, at this rate of forward MACs."""
         search = self.search
-        largest = macs_range(search.space, search.budget, len(self.data.classes))[1]
+        largest = macs_range(search.space, search.budget, search.scorer.task.head)[1]
         macs = [round(min(largest, search.budget.macs or largest))] * search.config.finalists
         length = self.length(macs)
         if length is None:
@@ -64,7 +64,7 @@ class PlayOff:
         return f"then {len(macs)} finalists, each trained for {length.steps} steps, about {whole} in all"
 
     def decide(self, finalists: list[Candidate], run: RunDir) -> list[Candidate]:
-        """The finalists in the order of their own accuracy after that training; as they are, where there is none.
+        """The finalists in the order of their own score after that training; as they are, where there is none.
 
         One whose training diverges comes last; where all do, they stay as they are."""
         length = self.length([c.cost.macs for c in finalists])
@@ -75,23 +75,24 @@ class PlayOff:
             f"{len(finalists)} finalists, each trained for {length.steps} steps from the supernet's weights, "
             f"{format_quantity(len(finalists) * length.macs, 'macs')} MACs in all"
         )
-        begun = begun_with(run) or {"format": FORMAT, "candidates": len(self.search.scores), "top1": {}}
+        metric = self.search.scorer.task.metric
+        begun = begun_with(run) or {"format": FORMAT, "candidates": len(self.search.scores), metric.name: {}}
         files.write_json(run.path / FILE, begun)
-        known = begun["top1"]
+        known = begun[metric.name]
         for i, c in enumerate(finalists, 1):
             name = self.search.space.id(c.arch)
             if name not in known:
                 known[name] = self._train(c, length, run, _title(i, len(finalists)), name)
                 files.write_json(run.path / FILE, begun)
             (run.path / _checkpoint(name)).unlink(missing_ok=True)
-        if not any(known.values()):
+        if all(score == metric.worst for score in known.values()):
             return finalists
-        judged = [replace(c, trained_top1=known[self.search.space.id(c.arch)]) for c in finalists]
-        return sorted(judged, key=lambda c: (-c.trained_top1, -c.cost.macs))
+        judged = [replace(c, trained_score=known[self.search.space.id(c.arch)]) for c in finalists]
+        return sorted(judged, key=lambda c: (metric.rank(c.trained_score), -c.cost.macs))
 
     def _train(self, c: Candidate, length: Length, run: RunDir, title: str, name: str) -> float:
-        """Validation top-1 of one finalist at the end of its training; 0 where that diverged."""
-        space, classes = self.search.space, len(self.data.classes)
+        """The validation score of one finalist at the end of its training; the worst where that diverged."""
+        space, classes, metric = self.search.space, self.search.scorer.task.head, self.search.scorer.task.metric
         base = Base(plan(space, c.arch, classes), space, c.arch)
         job = make_job(
             self.recipe, Baseline(), base, images=len(self.data.train), runtime=self.runtime, inherit=self.supernet
@@ -102,8 +103,8 @@ class PlayOff:
             carry_out(trainer, run, title, _checkpoint(name))
         except Diverged as fault:
             say(f"{title} is out: {fault}")
-            return 0.0
-        return trainer.history[-1]["val_top1"]
+            return metric.worst
+        return trainer.history[-1][metric.key("val")]
 
 
 def begun_with(run: RunDir) -> dict | None:

@@ -13,6 +13,7 @@ from ..core.progress import say
 from ..core.units import format_quantity
 from ..reporting import pictures, tables
 from ..rundirs.folder import RunDir
+from ..tasks import Metric
 from ..training.recipe import Recipe
 from .study import Candidate, Search, pareto
 
@@ -24,10 +25,10 @@ def write_results(
     seconds: float,
 ) -> dict:  # fmt: skip
     """found.json, candidates.json, the Pareto front as PNG and JSON, and the table; returns the result."""
-    best, space, classes = finalists[0], search.space, search.net.plan.classes
+    best, space, classes, metric = finalists[0], search.space, search.net.plan.classes, search.metric
     facts = {
-        "budget": search.budget.limits, "val_top1": best.full_top1, "score_top1": best.val_top1,
-        "trained_top1": best.trained_top1,
+        "budget": search.budget.limits, metric.key("val"): best.full_score, metric.key("score"): best.score,
+        metric.key("trained"): best.trained_score, **metric.told,
         "data": recipe.data.name, "recipe_space": recipe.space,
     }  # fmt: skip
     found = ArchFile(
@@ -35,42 +36,46 @@ def write_results(
         (run.path / SUPERNET).resolve(), facts,
     )  # fmt: skip
     found.save(run.path / FOUND)
-    row = [_row(space, c) for c in ranked]
-    files.write_json(run.path / "candidates.json", {"format": "nasaug-candidates/1", "candidates": row})
-    front = [_row(space, c) for c in pareto(ranked)]
-    files.write_json(run.path / "pareto.json", {"format": "nasaug-pareto/1", "front": front})
-    plot_pareto(run.path / "pareto.png", ranked, search.budget, best)
-    say(table(space, finalists))
-    ranks = agreement(finalists)
+    row = [_row(space, c, metric) for c in ranked]
+    files.write_json(run.path / "candidates.json", {"format": "nasaug-candidates/1", **metric.told, "candidates": row})
+    front = [_row(space, c, metric) for c in pareto(ranked, metric)]
+    files.write_json(run.path / "pareto.json", {"format": "nasaug-pareto/1", **metric.told, "front": front})
+    plot_pareto(run.path / "pareto.png", ranked, search.budget, best, metric)
+    say(table(space, finalists, metric))
+    ranks = agreement(finalists, metric)
     if ranks:
         say(
             f"the supernet ranks these {ranks['n']} as their own training does with Kendall's tau "
             f"{ranks['tau']:+.2f} (p = {ranks['p']:.2g})"
         )
     return {
-        "found": found.name, "val_top1": best.full_top1, **best.cost._asdict(), "candidates": len(ranked),
-        "finalists": [_row(space, c) for c in finalists], "ranks": ranks, "search_seconds": round(seconds, 1),
+        "found": found.name, metric.key("val"): best.full_score, **metric.told, **best.cost._asdict(),
+        "candidates": len(ranked),
+        "finalists": [_row(space, c, metric) for c in finalists], "ranks": ranks, "search_seconds": round(seconds, 1),
         "budget": search.budget.limits, "data": recipe.data.name, "seed": recipe.seed,
     }  # fmt: skip
 
 
-def plot_pareto(path: Path, candidates: list[Candidate], budget: Budget, found: Candidate) -> None:
-    """Validation top-1 against MACs of every candidate, the front drawn through and the found one starred, as a PNG."""
+def plot_pareto(
+    path: Path, candidates: list[Candidate], budget: Budget, found: Candidate, metric: Metric
+) -> None:  # fmt: skip
+    """The validation score against MACs of every candidate, the front drawn through, the found one starred: a PNG."""
 
     def points(shown: list[Candidate]) -> list[tuple[float, float]]:
-        return [(c.cost.macs / 1e6, c.val_top1) for c in shown]
+        return [(c.cost.macs / 1e6, c.score) for c in shown]
 
     limit = budget.macs / 1e6 if budget.macs else None
-    labels = "MACs (millions)", "validation top-1 (%), weights of the supernet"
-    pictures.pareto(path, points(candidates), points(pareto(candidates)), *points([found]), limit, *labels)
+    labels = "MACs (millions)", f"validation {metric.axis}, weights of the supernet"
+    pictures.pareto(path, points(candidates), points(pareto(candidates, metric)), *points([found]), limit, *labels)
 
 
-def agreement(finalists: list[Candidate]) -> dict | None:
+def agreement(finalists: list[Candidate], metric: Metric) -> dict | None:
     """Kendall's tau of the supernet's scores (whole validation split) and of the finalists' own short training, and
     its p value; None for fewer than three that were trained, or where one of both is the same for all.
 
     Of so few nets, and the best ones, it says little: docs/results/ranking.md has nets of all sizes."""
-    both = [(c.full_top1, c.trained_top1) for c in finalists if c.trained_top1]  # 0: its training diverged
+    judged = [c for c in finalists if c.trained_score not in (None, metric.worst)]  # the worst: its training diverged
+    both = [(c.full_score, c.trained_score) for c in judged]
     if len(both) < 3 or any(len(set(column)) == 1 for column in zip(*both, strict=True)):
         return None
     from scipy.stats import kendalltau
@@ -79,20 +84,20 @@ def agreement(finalists: list[Candidate]) -> dict | None:
     return {"n": len(both), "tau": float(found.statistic), "p": float(found.pvalue)}
 
 
-def _row(space: Space, c: Candidate) -> dict:
+def _row(space: Space, c: Candidate, metric: Metric) -> dict:
     return {
-        "id": space.id(c.arch), "val_top1": c.val_top1, "full_val_top1": c.full_top1,
-        "trained_val_top1": c.trained_top1, **c.cost._asdict(),
+        "id": space.id(c.arch), metric.key("val"): c.score, metric.key("full_val"): c.full_score,
+        metric.key("trained_val"): c.trained_score, **c.cost._asdict(),
         "choices": space.choices(c.arch),
     }  # fmt: skip
 
 
-def table(space: Space, finalists: list[Candidate]) -> str:
-    """The best few for people: validation top-1 after their own short training, on the whole split and as scored."""
-    head, rows = ("arch", "trained", "val top-1", "scored", "MACs", "params", "SRAM", "flash", "px"), []
+def table(space: Space, finalists: list[Candidate], metric: Metric) -> str:
+    """The best few for people: the validation score after their own training, on the whole split and as scored."""
+    head, rows = ("arch", "trained", f"val {metric.label}", "scored", "MACs", "params", "SRAM", "flash", "px"), []
     for c in finalists:
-        top1 = ("-" if x is None else f"{x:.2f} %" for x in (c.trained_top1, c.full_top1, c.val_top1))
+        scores = ("-" if x is None else metric.show(x) for x in (c.trained_score, c.full_score, c.score))
         figures = (format_quantity(getattr(c.cost, key), UNITS[key]) for key in c.cost._fields)
         px = resolve(space.resolution, c.arch.values)
-        rows.append((space.id(c.arch), *top1, *figures, str(px)))
+        rows.append((space.id(c.arch), *scores, *figures, str(px)))
     return tables.text(head, rows)

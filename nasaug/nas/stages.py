@@ -10,7 +10,7 @@ from random import Random
 
 from .. import data as datasets
 from ..arch.cost import Budget, cost, crop, describe, reach, sample_near
-from ..arch.plan import BLOCKS, Plan, plan
+from ..arch.plan import BLOCKS, Outputs, Plan, plan
 from ..arch.space import Space
 from ..arch.spacefile import load
 from ..core.errors import BadInput
@@ -24,7 +24,7 @@ from ..nets.store import load_net, save_net
 from ..pool.storage import check_storage, own_storage, storage_faults
 from ..rundirs.folder import RunDir
 from ..training.device import Runtime, open_runtime
-from ..training.job import Job, announce, carry_out, load_data, make_job, make_scorer, make_trainer
+from ..training.job import Job, announce, carry_out, load_data, make_job, make_scorer, make_trainer, task_of
 from ..training.loop import Trainer
 from ..training.options import Options
 from ..training.provenance import curves_of, warn_of_curves
@@ -54,6 +54,7 @@ class Ready:
     runtime: Runtime
     space: Space
     data: Data
+    outputs: Outputs
 
     @property
     def record(self) -> Record:
@@ -62,10 +63,10 @@ class Ready:
     @property
     def largest(self) -> Plan:
         """The supernet's plan."""
-        return plan(self.space, self.space.largest, len(self.data.classes))
+        return plan(self.space, self.space.largest, self.outputs)
 
 
-def open_space(recipe: Recipe, info: Info, budget: Budget) -> Space:
+def open_space(recipe: Recipe, info: Info, budget: Budget, outputs: Outputs | None = None) -> Space:
     """The recipe's space, its resolutions at most the data's, cropped to the budget."""
     name = recipe.space
     if name == "auto":
@@ -75,7 +76,7 @@ def open_space(recipe: Recipe, info: Info, budget: Budget) -> Space:
         if axis.kind == "resolution":
             within = tuple(r for r in axis.choices if r <= info.size) or axis.choices[:1]
             space = space.trimmed({axis.name: within})
-    return crop(space, budget, recipe.search.headroom, info.classes)
+    return crop(space, budget, recipe.search.headroom, info.classes if outputs is None else outputs)
 
 
 def prepare(
@@ -88,12 +89,13 @@ def prepare(
     _check_target(Path(FOUND))
     runtime = open_runtime(options.device, recipe.bf16, options.profile)
     info = datasets.describe(recipe.data)
-    space = open_space(recipe, info, request.budget)
-    able = reach(space, request.budget, info.classes)
-    largest = plan(space, space.largest, info.classes)
-    say(f"space {space.name} at up to {largest.resolution} px, {info.classes} classes:")
+    outputs = task_of(recipe, info).outputs(info)
+    space = open_space(recipe, info, request.budget, outputs)
+    able = reach(space, request.budget, outputs)
+    largest = plan(space, space.largest, outputs)
+    say(f"space {space.name} at up to {largest.resolution} px, {info.told}:")
     say(report_reach(able, request.budget))
-    ready = Ready(recipe, request, runtime, space, load_data(recipe, largest.resolution, begun))
+    ready = Ready(recipe, request, runtime, space, load_data(recipe, largest.resolution, begun), outputs)
     warn_of_curves(curves_of(recipe), lambda: ready.data)
     if request.storage is not None:
         check_storage(request.storage, resumed)
@@ -120,8 +122,9 @@ def run_search(ready: Ready, run: RunDir) -> dict:
     finalists = begun_with(run)
     if finalists:  # stage 2 is over, whatever time a resumed run has
         search.config = replace(search.config, trials=finalists["candidates"])
+    key = search.metric.key("val")
     with deferred_stop() as pending, storage_faults(search.storage):
-        ranked = search.run(pending, lambda arch, top1: run.log("candidate", arch=arch, val_top1=top1))
+        ranked = search.run(pending, lambda arch, score: run.log("candidate", arch=arch, **{key: score}))
     begun = time.perf_counter()
     finalists = play_off(ready, search, run).decide(search.finalists(ranked, data.val), run)
     return write_results(run, recipe, search, ranked, finalists, search.seconds + time.perf_counter() - begun)
@@ -137,7 +140,8 @@ def supernet(ready: Ready, search: Search, run: RunDir) -> Net:
         per_mac = per_step / (trainer.length.batch * trainer.length.macs_per_image)
         say(f"  {play_off(ready, search, run).estimate(per_mac)}")
         carry_out(trainer, run, "supernet")
-        save_net(path, trainer.average or trainer.net, data=data.name, classes=list(data.classes), val_key=data.val_key)
+        facts = {"data": data.name, "classes": list(data.classes), **search.scorer.task.facts, "val_key": data.val_key}
+        save_net(path, trainer.average or trainer.net, **facts)
     net = load_net(path)
     if net.plan != largest:
         raise BadInput(f"{path} is the supernet of another search; restore the right one, or start a new run")
@@ -170,7 +174,7 @@ def estimate(trainer: Trainer, search: Search) -> str:
     arch = sample_near(search.space, Random("estimate"), (low * high) ** 0.5, high, trainer.plan.classes, limits)
     begun = time.perf_counter()
     p = plan(search.space, arch, trainer.plan.classes)
-    search.scorer.top1(search.scorer.calibrated(trainer.net, p), search.images)
+    search.scorer.score(search.scorer.calibrated(trainer.net, p), search.images)
     each = time.perf_counter() - begun
     finalist = each * len(search.scorer.data.val) / max(1, len(search.images))
     count = candidates_of(search.space, search.budget, trainer.plan.classes, search.config.trials)

@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 from ..arch.cost import Budget, Cost, Reach, all_within, cost_of, describe, most_macs, sample_near
-from ..arch.plan import Plan, plan
+from ..arch.plan import Outputs, Plan, plan
 from ..arch.space import Arch, Axis, Space, resolve
 from ..core.errors import BadInput
 from ..core.progress import Progress
@@ -23,6 +23,7 @@ from ..core.signals import Pending
 from ..data import Split
 from ..nets.net import Net
 from ..pool.storage import STUDY, unchecked_storage
+from ..tasks import Metric, Task
 from ..training.recipe import SearchConfig
 from ..training.scoring import Scorer
 
@@ -36,14 +37,14 @@ KNOWN = 1000  # networks within the budget, up to which all of them are known
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One judged architecture: `val_top1` is on the scoring images, `full_top1` on the whole validation split, both
-    with the supernet's weights; `trained_top1` on the whole split after the finalists' short training."""
+    """One judged architecture: `score` is on the scoring images, `full_score` on the whole validation split, both with
+    the supernet's weights; `trained_score` on the whole split after the finalists' short training."""
 
     arch: Arch
     cost: Cost
-    val_top1: float
-    full_top1: float | None = None
-    trained_top1: float | None = None
+    score: float
+    full_score: float | None = None
+    trained_score: float | None = None
 
 
 @dataclass
@@ -65,6 +66,10 @@ class Search:
     _record: Any = None
     _stale: int = 0  # asks since the last that was judged
 
+    @property
+    def metric(self) -> Metric:
+        return self.scorer.task.metric
+
     def range(self) -> tuple[float, float]:
         """MACs between which candidates are drawn by size."""
         return macs_range(self.space, self.budget, self.net.plan.classes)
@@ -82,16 +87,16 @@ class Search:
                 pending.check()
                 if self.timeout is not None and time.monotonic() - begun > self.timeout:
                     break
-                arch, top1 = self._trial()
-                if top1 is not None:
-                    log(self.space.id(arch), top1)
-                    bar.update(len(self.scores), best=max(self.scores.values()))
+                arch, score = self._trial()
+                if score is not None:
+                    log(self.space.id(arch), score)
+                    bar.update(len(self.scores), best=self.metric.best(self.scores.values()))
         if not self.scores and self.timeout is not None and self._told < limit:
             raise BadInput(f"--timeout {self.timeout:g}s ended the search before a candidate was judged; give it more")
         if not self.scores:
             tried = f"no architecture within {self.budget} was found in {self._told} tries"
             raise BadInput(f"{tried}; raise the budget or --trials")
-        ranked = sorted(self.scores, key=lambda arch: (-self.scores[arch], self._cost(arch).macs))
+        ranked = sorted(self.scores, key=lambda arch: (self.metric.rank(self.scores[arch]), self._cost(arch).macs))
         return [Candidate(arch, self._cost(arch), self.scores[arch]) for arch in ranked]
 
     def finalists(self, ranked: list[Candidate], val: Split) -> list[Candidate]:
@@ -104,12 +109,13 @@ class Search:
         groups: dict[int, list[Candidate]] = {}
         for c in ranked:
             groups.setdefault(int(resolve(self.space.resolution, c.arch.values)), []).append(c)
-        turns = zip_longest(*(_in_turn(group, self.images) for group in groups.values()))
+        task = self.scorer.task
+        turns = zip_longest(*(_in_turn(group, self.images, task) for group in groups.values()))
         chosen = [c for c in chain.from_iterable(turns) if c is not None][: self.config.finalists]
-        judged = [Candidate(c.arch, c.cost, c.val_top1, self._score(c.arch, val)) for c in chosen]
-        judged.sort(key=lambda c: -c.full_top1)
-        least = judged[0].full_top1 - standard_error(judged[0].full_top1, val)
-        found = max((c for c in judged if c.full_top1 >= least), key=lambda c: c.cost.macs)
+        judged = [Candidate(c.arch, c.cost, c.score, self._score(c.arch, val)) for c in chosen]
+        judged.sort(key=lambda c: self.metric.rank(c.full_score))
+        least = worst_tied(task, judged[0].full_score, val)
+        found = max((c for c in judged if self.metric.rank(c.full_score) <= least), key=lambda c: c.cost.macs)
         return [found, *(c for c in judged if c is not found)]
 
     @property
@@ -140,7 +146,7 @@ class Search:
         if fresh:
             self.scores[arch] = self._score(arch, self.images)
         # one turned away has no score: complete, with the worst value, is what every sampler accepts
-        self._study.tell(trial, self.scores.get(arch, 0.0))
+        self._study.tell(trial, self.scores.get(arch, self.metric.worst))
         self._record.add_trial(self._study.get_trials(deepcopy=False)[-1])
         return arch, self.scores[arch] if fresh else None
 
@@ -205,7 +211,7 @@ class Search:
 
     def _score(self, arch: Arch, split: Split) -> float:
         p = plan(self.space, arch, self.net.plan.classes)
-        return self.scorer.top1(self.scorer.calibrated(self.net, p), split)
+        return self.scorer.score(self.scorer.calibrated(self.net, p), split)
 
     def _cost(self, arch: Arch) -> Cost:
         return cost_of(self.space, arch, self.net.plan.classes)
@@ -255,9 +261,9 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         storage = unchecked_storage(self.storage)
         self._record = optuna.create_study(
-            storage=storage, study_name=STUDY, direction="maximize", load_if_exists=True
+            storage=storage, study_name=STUDY, direction=self.metric.direction, load_if_exists=True
         )
-        self._study = optuna.create_study(direction="maximize")
+        self._study = optuna.create_study(direction=self.metric.direction)
         for trial in self._record.get_trials(deepcopy=False):
             self._study.add_trial(trial)
             arch = self._arch(trial.params)
@@ -265,7 +271,7 @@ class Search:
                 self.scores[arch] = trial.value
 
 
-def macs_range(space: Space, budget: Budget, classes: int) -> tuple[float, float]:
+def macs_range(space: Space, budget: Budget, classes: Outputs) -> tuple[float, float]:
     """MACs between which subnets are trained and first drawn, within the space: up to 1.2 x the most that all budgets
     allow, from an eighth of that, or from the smallest without a MAC budget."""
     low, high = (cost_of(space, end, classes).macs for end in (space.smallest, space.largest))
@@ -273,31 +279,30 @@ def macs_range(space: Space, budget: Budget, classes: int) -> tuple[float, float
     return float(low if budget.macs is None else max(low, most / 8)), float(min(high, SLACK * most))
 
 
-def candidates_of(space: Space, budget: Budget, classes: int, trials: int) -> int:
+def candidates_of(space: Space, budget: Budget, classes: Outputs, trials: int) -> int:
     """How many a search will judge: `trials`, or all networks within the budget where those are fewer."""
     known = all_within(space, budget, classes, KNOWN)
     return trials if known is None else min(trials, len(known))
 
 
-def _in_turn(group: list[Candidate], images: Split) -> Iterator[Candidate]:
+def _in_turn(group: list[Candidate], images: Split, task: Task) -> Iterator[Candidate]:
     """Candidates of one resolution, ranked: the largest that ties with the best, the best, the next largest, …"""
-    least = group[0].val_top1 - standard_error(group[0].val_top1, images)
-    tied = sorted((c for c in group if c.val_top1 >= least), key=lambda c: -c.cost.macs)
+    least = worst_tied(task, group[0].score, images)
+    tied = sorted((c for c in group if task.metric.rank(c.score) <= least), key=lambda c: -c.cost.macs)
     both = chain.from_iterable(zip_longest(tied, group))
     return iter(dict.fromkeys(c for c in both if c is not None))
 
 
-def standard_error(top1: float, split: Split) -> float:
-    """Of a top-1 accuracy measured on the images of `split`, in points."""
-    share = min(max(top1 / 100, 0.0), 1.0)
-    return 100 * (share * (1 - share) / len(split)) ** 0.5
+def worst_tied(task: Task, best: float, split: Split) -> float:
+    """The rank of the worst score that ties with the best one: that is within its standard error on `split`."""
+    return task.metric.rank(best) + task.standard_error(best, len(split))
 
 
-def pareto(candidates: list[Candidate]) -> list[Candidate]:
-    """Those that no other beats in accuracy at fewer or equal MACs, by rising MACs."""
+def pareto(candidates: list[Candidate], metric: Metric) -> list[Candidate]:
+    """Those whose score no other beats at fewer or equal MACs, by rising MACs."""
     front: list[Candidate] = []
-    for c in sorted(candidates, key=lambda c: (c.cost.macs, -c.val_top1)):
-        if not front or c.val_top1 > front[-1].val_top1:
+    for c in sorted(candidates, key=lambda c: (c.cost.macs, metric.rank(c.score))):
+        if not front or metric.better(c.score, front[-1].score):
             front.append(c)
     return front
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arch.channels import Group
-from ..arch.plan import Block, Plan
+from ..arch.plan import Block, Outputs, Plan
 from ..kernels.fused import ACTIVATIONS, window
 from .layers import LAYERS, BatchStats, CollectStats, Norm, RunningStats, Stats, TrackStats, fused_block
 from .regularisers import Noise
@@ -157,13 +157,13 @@ class Net(nn.Module):
         return big.train(self.training)
 
     @torch.no_grad()
-    def with_fresh_classifier(self, classes: int, seed: int) -> Net:
+    def with_fresh_classifier(self, classes: Outputs, seed: int) -> Net:
         """A Net with all weights of this one but the classifier's, which tells `classes` apart and starts fresh.
 
         Its statistics are this net's: the classifier has none, and nothing comes after it."""
         other = Net(self.plan.of_classes(classes), seed).to(**self._kind())
-        head = self.plan.blocks[-1].name + "."
-        kept = {name: t for name, t in self.state_dict().items() if not name.startswith(head)}
+        heads = tuple(f"{block.name}." for block in self.plan.head)
+        kept = {name: t for name, t in self.state_dict().items() if not name.startswith(heads)}
         other.load_state_dict(kept, strict=False)
         return other.train(self.training)
 

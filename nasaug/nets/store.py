@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..arch.archfile import ArchFile
-from ..arch.plan import Plan, from_dict
+from ..arch.plan import Head, Outputs, Plan, from_dict
 from ..core import files, tensorfile
 from ..core.errors import BadInput
 from .net import Net
@@ -74,14 +74,15 @@ def inherited_from(found: ArchFile, init: str, begun: bool = False) -> Path | No
     return found.start
 
 
-def other_classes(path: Path, classes: Sequence[str] | int, whose: str) -> str:
+def other_classes(path: Path, classes: Sequence[str] | Outputs, whose: str) -> str:
     """Why the classifier of the file's net, by the name of `whose`, is of no use for images of these classes (their
     names, or their number where the data are not read yet); empty where it is."""
     theirs, names = load_plan(path).classes, tensorfile.facts(path).get("classes")
-    ours = classes if isinstance(classes, int) else len(classes)
+    named = not isinstance(classes, (int, Head))
+    ours = len(classes) if named else classes
     if theirs != ours:
         return f"{whose} has {theirs} classes and the data {ours}"
-    if not isinstance(classes, int) and names is not None and list(names) != list(classes):
+    if named and names is not None and list(names) != list(classes):
         return f"{whose} tells {listed(names)} apart and the data {listed(classes)}"
     return ""
 

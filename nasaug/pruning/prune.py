@@ -23,11 +23,12 @@ from ..nets.net import Net
 from ..nets.store import load_net, save_net, teacher_digest
 from ..rundirs.folder import RunDir
 from ..rundirs.job import refuse_changed
-from ..rundirs.result import Run, read_run
+from ..rundirs.result import TrainingResult, read_result
 from ..training.begin import at_path, begun_record, create_or_resume
 from ..training.device import Runtime, open_runtime
 from ..training.job import (
     load_data,
+    task_of,
 )
 from ..training.options import Options
 from ..training.provenance import (
@@ -50,7 +51,7 @@ def prune(
     data: str | Path | None = None, recipe: str | Path | None = None, set: Mapping[str, object] | Sequence[str] = (),
     seed: int | None = None, device: str = "auto", run: str | Path | None = None, resume: bool = False,
     on_event: Listener | None = None,
-) -> Run:  # fmt: skip
+) -> TrainingResult:  # fmt: skip
     """Prune a trained network in steps, each followed by fine-tuning: what the run came to.
 
     Args:
@@ -214,13 +215,13 @@ class PruneJob:
         if self.unstructured and setting.target_sparsity is None:
             raise BadInput(f"{path} was begun without --unstructured; leave it out to go on, or start anew")
 
-    def carry_out(self, run: RunDir, ready: Ready) -> Run:
+    def carry_out(self, run: RunDir, ready: Ready) -> TrainingResult:
         Pruning(ready.found, ready.setting, ready.recipe, ready.data, ready.runtime, run, ready.teacher).carry_through()
-        return read_run(Path(os.path.abspath(run.path)))
+        return read_result(Path(os.path.abspath(run.path)))
 
-    def result(self, run: RunDir) -> Run:
+    def result(self, run: RunDir) -> TrainingResult:
         say(f"{run.path} is finished already")
-        return read_run(Path(os.path.abspath(run.path)))
+        return read_result(Path(os.path.abspath(run.path)))
 
 
 def finished_run(path: Path) -> tuple[ArchFile, Net, dict]:
@@ -240,8 +241,9 @@ def finished_run(path: Path) -> tuple[ArchFile, Net, dict]:
     if found.plan != net.plan:
         both = f"{run.arch_file.name} and {run.model_file.name}"
         raise BadInput(f"--from {path}: {both} are not of the same net; restore them, or train again")
-    result = RunDir(path).result()
-    kept = {key: result.get(key) for key in ("val_top1", "test_top1", "train_macs", "data_key")}
+    result = read_result(path)
+    scores = {key: score for key, score in result.scores().items() if key != result.metric.key("train")}
+    kept = {**scores, "train_macs": result.train_macs, "data_key": result.data_key}
     kept["sparsity"], told = selection.sparsity(net)["prunable"], tensorfile.facts(run.model_file)
     kept["val_key"] = told.get("val_key", "")
     facts = {"source": kept, "pruned": found.pruned}
@@ -255,7 +257,8 @@ def check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: 
         remedy = f"give --set teacher.source=RUN --set teacher.macs=0, or none: {none}"
         rule = "was taught by its supernet, which a pruned net is no part of"
         raise BadInput(f"--from {setting.source} {rule}; {remedy}")
-    classes = datasets.describe(recipe.data).classes
+    info = datasets.describe(recipe.data)
+    classes = task_of(recipe, info).outputs(info)
     if classes != net.plan.classes:
         theirs = f"{recipe.data.name} has {classes} classes, {found.name} {net.plan.classes}"
         raise BadInput(f"--data {theirs}; leave --data out, or give data of the same classes")

@@ -47,13 +47,13 @@ def sizes(plan: Plan) -> dict[Size, tuple[str, ...]]:
 def with_sizes(plan: Plan, counts: Mapping[Size, int]) -> Plan:
     """The plan with other numbers of channels; a stream's width is that of every block that adds to it."""
     specs, stream = [], 3
-    for block in plan.blocks[:-1]:
+    for block in plan.body:
         spec = block.spec
         if spec.width and spec.shortcut != "identity":
             stream = counts.get((spec.name, "width"), spec.width)
         inner = {kind: counts.get((spec.name, kind), getattr(spec, kind)) for kind in ("hidden", "se")}
         specs.append(spec._replace(width=stream if spec.width else 0, **inner))
-    return from_specs((*specs, plan.blocks[-1].spec), plan.resolution, plan.classes)
+    return from_specs((*specs, *(block.spec for block in plan.head)), plan.resolution, plan.classes)
 
 
 def least_sizes(plan: Plan, divisor: int = 1) -> dict[Size, int]:

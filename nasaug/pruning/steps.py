@@ -13,6 +13,7 @@ from ..arch.channels import channel_groups
 from ..arch.cost import cost, describe
 from ..arch.plan import Plan
 from ..core import tensorfile
+from ..core.metric import Metric
 from ..core.progress import say
 from ..core.units import format_duration, format_quantity
 from ..data import Data
@@ -20,11 +21,10 @@ from ..methods import Base
 from ..nets.store import load_net, save_net
 from ..reporting import tables
 from ..rundirs.folder import RunDir
-from ..tasks.classify import top1
+from ..rundirs.result import TrainingResult
 from ..training.device import Runtime
 from ..training.job import (
     CHECKPOINT,
-    TEST,
     Job,
     announce,
     carry_out,
@@ -32,6 +32,7 @@ from ..training.job import (
     make_scorer,
     make_trainer,
     preprocessing,
+    test_of,
 )
 from ..training.provenance import (
     SEVERAL,
@@ -96,7 +97,7 @@ class Pruning:
             there = 1 - found.facts["source"]["sparsity"]
             self.goals = selection.targets(there, 1 - setting.target_sparsity, setting.steps)
 
-    def carry_through(self) -> dict:
+    def carry_through(self) -> TrainingResult:
         """All steps that are left, then the result; returns it."""
         rows = tensorfile.read(self.run.path / TUNED)[1]["steps"]
         begun = len(rows)
@@ -116,18 +117,20 @@ class Pruning:
         if self.setting.target_sparsity:
             kept = selection.masks(trainer.net)
             trainer.optimizer.register_step_post_hook(lambda *_: selection.apply_masks(trainer.net, kept))
-        per_step = announce(trainer, title, f"{describe(cost(plan))}, validation top-1 {before:.2f} % before")
+        metric = self.scorer.task.metric
+        shown = f"validation {metric.label} {metric.show(before)} before"
+        per_step = announce(trainer, title, f"{describe(cost(plan))}, {shown}")
         if announced:
             self._announce_all(i, job, per_step)
         carry_out(trainer, self.run, title)
         net = trainer.product()
-        best = max(trainer.history, key=lambda row: row["val_top1"])
         total, view = cost(plan), trainer.views["train"]
         row = {
             "step": i + 1, "macs": total.macs, "params": total.params,
             "magnitude": view.magnitude(0.0) if view.policy == "randaugment" else self.magnitudes[i],
-            "sparsity": selection.sparsity(net)["prunable"], "goal": self.goals[i], "val_top1_before": before,
-            "val_top1": trainer.best_top1, "train_top1": best["train_top1"],
+            "sparsity": selection.sparsity(net)["prunable"], "goal": self.goals[i],
+            f"{metric.key('val')}_before": before, metric.key("val"): trainer.best_score,
+            metric.key("train"): trainer.best_row()[metric.key("train")],
             "epochs": trainer.step / job.length.steps_per_epoch,
             "train_macs": trainer.macs, "seconds": round(trainer.seconds, 2), "history": trainer.history,
         }  # fmt: skip
@@ -140,10 +143,10 @@ class Pruning:
         return 1 - (1 - self.found.pruned) * of_start
 
     def _cut(self, i: int) -> float:
-        """Write the pruned net that step `i` fine-tunes, unless it is there; its validation top-1."""
+        """Write the pruned net that step `i` fine-tunes, unless it is there; its validation score."""
         path = self.run.path / CUT
         if path.is_file() and (state := tensorfile.read(path)[1])["step"] == i:
-            return state["val_top1"]
+            return state[self.scorer.task.metric.key("val")]
         (self.run.path / CHECKPOINT).unlink(missing_ok=True)  # of the step before
         net = load_net(self.run.path / TUNED)
         if self.setting.target_macs:
@@ -153,8 +156,8 @@ class Pruning:
         else:
             net = selection.sparsify(net, 1 - self.goals[i], self.setting.criterion)
         judged = self.scorer.calibrated(net.to(self.runtime.device), net.plan)
-        val = self.scorer.top1(judged, self.data.val)
-        save_net(path, net, step=i, val_top1=val)
+        val = self.scorer.score(judged, self.data.val)
+        save_net(path, net, step=i, **{self.scorer.task.metric.key("val"): val})
         return val
 
     def _announce_all(self, i: int, job: Job, per_step: float) -> None:
@@ -172,7 +175,7 @@ class Pruning:
         """The cost and the figures of the net that pruning starts from, as its own run tells them."""
         return {**cost(self.found.plan)._asdict(), **self.found.facts["source"]}
 
-    def _finish(self, rows: list[dict]) -> dict:
+    def _finish(self, rows: list[dict]) -> TrainingResult:
         """Read the test images, once, and write the result; returns it."""
         setting, run, data = self.setting, self.run, self.data
         for passed in (CHECKPOINT, CUT):
@@ -180,27 +183,29 @@ class Pruning:
         net = load_net(run.path / TUNED).to(self.runtime.device)
         name, total, zeros = setting.name(self.found), cost(net.plan), selection.sparsity(net)
         others = net_of_other_splits(self.found, "", self.recipe, data)
-        save_net(run.path / MODEL, net, **preprocessing(data), val_key=SEVERAL if others else data.val_key)
+        known = {**preprocessing(data), **self.scorer.task.facts}
+        save_net(run.path / MODEL, net, **known, val_key=SEVERAL if others else data.val_key)
         # zeros that a later training need not keep are none for it
         pruned = self._pruned(net.plan, 1.0)
         facts = {"data": self.recipe.data.name, "pruned_from": self.found.name, "pruned": pruned}
         ArchFile(net.plan, name, weights=run.path / MODEL, facts=facts).save(run.path / ARCH)
         test = data.finish()
-        correct = torch.cat(self.scorer.correct(net, test)).cpu()
-        tensorfile.write(run.path / TEST, {"correct": correct.to(torch.uint8)}, {})
+        metric, test_score = self.scorer.task.metric, test_of(net, test, self.scorer, run)
         summed = {key: sum(row[key] for row in rows) for key in ("epochs", "train_macs", "seconds")}
-        result = {
-            "arm": self.recipe.arm, "method": self.recipe.method, "arch": name, "data": data.name,
-            "data_key": data.key, "seed": self.recipe.seed, "init": "inherit", **total._asdict(),
-            "val_top1": rows[-1]["val_top1"], "train_top1": rows[-1]["train_top1"], "val": _history(rows),
-            "test_top1": top1([correct]), "test_images": len(test), **summed,
-            "peak_memory": self.runtime.peak_memory(), "device": self.runtime.describe(),
+        more = {
             "asked": asdict(setting), "sparsity": zeros, "start": self._start(),
             "steps": [{key: value for key, value in row.items() if key != "history"} for row in rows],
-            **preprocessing(data),
+            **known,
         }  # fmt: skip
-        run.finish(result)
-        say(table(rows, self._start()))
+        result = TrainingResult(
+            arm=self.recipe.arm, method=self.recipe.method, arch=name, data=data.name, data_key=data.key,
+            seed=self.recipe.seed, init="inherit", **total._asdict(), metric=metric,
+            val_score=rows[-1][metric.key("val")], train_score=rows[-1][metric.key("train")],
+            history=tuple(_history(rows)), test_score=test_score, test_images=len(test), **summed,
+            peak_memory=self.runtime.peak_memory(), device=self.runtime.describe(), more=more, path=run.path,
+        )  # fmt: skip
+        run.finish(result.to_json())
+        say(table(rows, self._start(), metric))
         if setting.target_sparsity:
             say(
                 f"{100 * zeros['prunable']:.2f} % of the weights of convolutions (not depthwise) and linear layers are "
@@ -210,8 +215,8 @@ class Pruning:
             say("\n".join(f"  {layer:{max(map(len, layers))}s}{100 * zeros[layer]:8.2f} %" for layer in layers))
             say(f"MACs are unchanged, {format_quantity(total.macs, 'macs')}: dense kernels multiply zeros too")
         say(
-            f"test top-1 {result['test_top1']:.2f} % on {result['test_images']} images "
-            f"(validation {result['val_top1']:.2f} %); model, arch and figures in {run.path}"
+            f"test {metric.label} {metric.show(result.test_score)} on {result.test_images} images "
+            f"(validation {metric.show(result.val_score)}); model, arch and figures in {run.path}"
         )
         return result
 
@@ -225,16 +230,15 @@ def _history(rows: list[dict]) -> list[dict]:
     return joined
 
 
-def table(rows: list[dict], start: dict) -> str:
-    """The steps for people, after what they begin with: validation top-1 once pruned, and once fine-tuned."""
+def table(rows: list[dict], start: dict, metric: Metric) -> str:
+    """The steps for people, after what they begin with: the validation score once pruned, and once fine-tuned."""
     head = ("step", "MACs", "params", "zeros", "magnitude", "pruned", "tuned")
     lines = []
     shown = [i for i, name in enumerate(head) if name != "zeros" or any(row["sparsity"] for row in rows)]
-    for row in ({"step": "start", "val_top1_before": None, "magnitude": None, "sparsity": None, **start}, *rows):
-        zeros, pruned, tuned = (
-            "-" if x is None else f"{x:.2f} %"
-            for x in (row["sparsity"] and 100 * row["sparsity"], row["val_top1_before"], row["val_top1"])
-        )
+    val = metric.key("val")
+    for row in ({"step": "start", f"{val}_before": None, "magnitude": None, "sparsity": None, **start}, *rows):
+        zeros = "-" if row["sparsity"] is None else f"{100 * row['sparsity']:.2f} %"
+        pruned, tuned = ("-" if x is None else metric.show(x) for x in (row[f"{val}_before"], row[val]))
         magnitude = "-" if row["magnitude"] is None else f"{row['magnitude']:.3g}"
         counts = (format_quantity(row[key], key) for key in ("macs", "params"))
         lines.append((str(row["step"]), *counts, zeros, magnitude, pruned, tuned))

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from markupsafe import Markup
 
-    from ..rundirs.result import Run
+    from ..core.metric import Metric
+    from ..rundirs.result import TrainingResult
 
 _HERE = Path(__file__).parent
 _MATCHED = {
@@ -30,15 +31,16 @@ _SAID = {
 _MANY = 4  # entries of a fact, above which they are folded away
 
 
-def page(summary: dict[str, Any], runs: Sequence[Run]) -> str:
+def page(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> str:
     """The page for a summary of `runs` (comparison.report). The same input gives the same page, byte for byte."""
-    arms = summary["arms"]
+    arms, metric = summary["arms"], wording.metric_of(summary)
     return _template().render(
         title=f"{_listed(summary['archs'])} on {summary['data']}: {_listed([arm['arm'] for arm in arms])}",
         style=(_HERE / "page.css").read_text(encoding="utf-8"), colours=plots.COLOURS,
-        enough=wording.ENOUGH, not_enough=wording.NOT_ENOUGH,
+        metric=metric, points=wording.points(metric), enough=wording.ENOUGH, not_enough=wording.NOT_ENOUGH,
         summary=summary, facts=list(_facts(summary)), result=wording.cells(summary), reading=_reading(arms),
-        more=[_more(arm) for arm in arms], resampled=_resampled(arms), effects=list(_effects(arms)),
+        more=[_more(arm, metric) for arm in arms], resampled=_resampled(arms, metric),
+        effects=list(_effects(arms, metric)),
         ledger=[_ledger(arm["arm"], arm["cost"]) for arm in arms] + [_ledger("total", summary["cost"])],
         devices=sorted({device for arm in arms for device in arm["devices"]}),
         failed=[_failed(cell) for cell in summary["failed"]], figures=list(_figures(summary, runs)),
@@ -96,17 +98,17 @@ def _reading(arms: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
     return [(_SAID[word], names) for word, names in said.items() if names]
 
 
-def _more(arm: dict[str, Any]) -> list[str]:
+def _more(arm: dict[str, Any], metric: Metric) -> list[str]:
     return [
-        arm["arm"], wording.percent(arm["val_top1"]), wording.percent(arm["train_top1"]), f"{arm['epochs']:g}",
+        arm["arm"], *(wording.score(arm[metric.key(s)], metric) for s in ("val", "train")), f"{arm['epochs']:g}",
         wording.quantity(arm["params"], "params"), ", ".join(map(str, arm["seeds"])),
     ]  # fmt: skip
 
 
-def _resampled(arms: Sequence[dict[str, Any]]) -> list[list[str]]:
+def _resampled(arms: Sequence[dict[str, Any]], metric: Metric) -> list[list[str]]:
     """The bootstrap of each seed, below a head; nothing where no arm has one."""
     found = {
-        arm["arm"]: {seed["seed"]: wording.difference(seed) for seed in arm["versus"]["bootstrap"]}
+        arm["arm"]: {seed["seed"]: wording.difference(seed, metric) for seed in arm["versus"]["bootstrap"]}
         for arm in arms if arm["versus"] and arm["versus"]["bootstrap"]
     }  # fmt: skip
     seeds = sorted({seed for by_seed in found.values() for seed in by_seed})
@@ -114,13 +116,13 @@ def _resampled(arms: Sequence[dict[str, Any]]) -> list[list[str]]:
     return [["arm", *(f"seed {seed}" for seed in seeds)], *rows] if rows else []
 
 
-def _effects(arms: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
+def _effects(arms: Sequence[dict[str, Any]], metric: Metric) -> Iterator[list[str]]:
     for arm in arms:
         versus = arm["versus"]
         if versus and versus["compute"] is not None:
             effect = "equal compute" if versus["per_percent"] is None else wording.signed(versus["per_percent"], 4)
             compute = f"{wording.signed(100 * (versus['compute'] - 1), 1)} %"
-            yield [arm["arm"], compute, wording.signed(versus["difference"]), effect]
+            yield [arm["arm"], compute, metric.signed(versus["difference"]), effect]
 
 
 def _ledger(name: str, cost: dict[str, Any]) -> list[str]:
@@ -135,35 +137,38 @@ def _failed(cell: dict[str, Any]) -> list[str]:
 # --- what its plots show ---
 
 
-def _figures(summary: dict[str, Any], runs: Sequence[Run]) -> Iterable[tuple[str, str]]:
+def _figures(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> Iterable[tuple[str, str]]:
     """Captions and drawings."""
     arms = [(arm, [run for run in runs if run.arm == arm["arm"]]) for arm in summary["arms"]]
+    metric = wording.metric_of(summary)
+    label, (test, val, train) = metric.label, (metric.key(split) for split in ("test", "val", "train"))
     level, seen = f"{100 * summary['level']:g} %", {key for run in runs for row in run.history for key in row}
     means = [
-        plots.Interval(**arm["test_top1"], name=arm["arm"], values=[r.test_top1 for r in of_arm], x=arm["train_macs"])
+        plots.Interval(**arm[test], name=arm["arm"], values=[r.test_score for r in of_arm], x=arm["train_macs"])
         for arm, of_arm in arms
     ]
 
     def drawn(caption: str, draw: Any, *shown: Any, **options: float) -> tuple[str, str]:
         return caption, plots.svg(caption, lambda axes: draw(axes, *shown), **options)
 
-    caption = f"Test top-1 of each arm: mean, {level} interval over seeds, and each seed as a dot"
-    yield drawn(caption, plots.rows, means, "test top-1 (%)", height=1.0 + 0.42 * len(arms))
-    if "val_top1" in seen:
-        caption, fields = "Top-1 on validation images while training, mean over seeds", ["val_top1"]
-        if "train_top1" in seen:
-            caption = "Top-1 while training, mean over seeds: validation (solid) and training images (dashed)"
-            fields.append("train_top1")
-        yield drawn(caption, plots.curves, _lines(arms, fields), "top-1 (%)")
+    caption = f"Test {label} of each arm: mean, {level} interval over seeds, and each seed as a dot"
+    yield drawn(caption, plots.rows, means, f"test {metric.axis}", height=1.0 + 0.42 * len(arms))
+    if val in seen:
+        caption, fields = f"{label.capitalize()} on validation images while training, mean over seeds", [val]
+        if train in seen:
+            which = "validation (solid) and training images (dashed)"
+            caption = f"{label.capitalize()} while training, mean over seeds: {which}"
+            fields.append(train)
+        yield drawn(caption, plots.curves, _lines(arms, fields), metric.axis)
     if "loss_base" in seen:
         caption = "Training loss of the network itself (augmented passes left out), mean over seeds"
         yield drawn(caption, plots.curves, _lines(arms, ["loss_base"]), "training loss")
-    caption = f"Test top-1 against training compute (forward MACs of a run): mean and {level} interval over seeds"
-    labels = "training MACs of a run", "test top-1 (%)"
+    caption = f"Test {label} against training compute (forward MACs of a run): mean and {level} interval over seeds"
+    labels = "training MACs of a run", f"test {metric.axis}"
     yield drawn(caption, plots.against, means, *labels, lambda macs: wording.quantity(macs, "macs"))
 
 
-def _lines(arms: Sequence[tuple[dict[str, Any], list[Run]]], fields: Sequence[str]) -> list[plots.Line]:
+def _lines(arms: Sequence[tuple[dict[str, Any], list[TrainingResult]]], fields: Sequence[str]) -> list[plots.Line]:
     """Each arm's mean over its runs by epoch; of the fields, the second dashed."""
     lines = []
     for i, (_, runs) in enumerate(arms):
@@ -174,6 +179,6 @@ def _lines(arms: Sequence[tuple[dict[str, Any], list[Run]]], fields: Sequence[st
     return lines
 
 
-def _mean_at(runs: Sequence[Run], field: str, epoch: int) -> float:
+def _mean_at(runs: Sequence[TrainingResult], field: str, epoch: int) -> float:
     seen = [row[field] for run in runs for row in run.history if row.get("epoch") == epoch and field in row]
     return sum(seen) / len(seen)

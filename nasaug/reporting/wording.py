@@ -5,18 +5,38 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ..core.metric import Metric, of_keys
 from ..core.units import format_quantity
 from . import tables
 
 ENOUGH = 5  # seeds, under which no verdict is given
+PERCENT = Metric("accuracy", "%")
+_ENDS = ("difference", "low", "high")
 NOT_ENOUGH, BETTER, WORSE, NOT_SHOWN = "not enough seeds", "better", "worse", "no difference shown"
 
 
-def percent(spread: dict[str, float | None] | None) -> str:
-    """A mean accuracy and its interval: 71.23 ± 0.45 %; without "±" for one run, "-" where not recorded."""
+def metric_of(summary: dict[str, Any]) -> Metric:
+    """What the scores of a comparison are."""
+    said = {"metric": summary["metric"]} if "metric" in summary else {}
+    return of_keys(summary["arms"][0] | said)
+
+
+def score(spread: dict[str, float | None] | None, metric: Metric) -> str:
+    """A mean score and its interval: 71.23 ± 0.45 %; without "±" for one run, "-" where not recorded."""
     if spread is None:
         return "-"
-    return f"{spread['mean']:.2f} %" if spread["half"] is None else f"{spread['mean']:.2f} ± {spread['half']:.2f} %"
+    half = "" if spread["half"] is None else f"{metric.number(spread['mean'])} ± "
+    return half + metric.show(spread["mean"] if spread["half"] is None else spread["half"])
+
+
+def percent(spread: dict[str, float | None] | None) -> str:
+    """`score` of an accuracy."""
+    return score(spread, PERCENT)
+
+
+def points(metric: Metric) -> str:
+    """What a difference of scores is counted in."""
+    return "points" if metric.in_percent else metric.label
 
 
 def signed(value: float | None, digits: int = 2) -> str:
@@ -27,11 +47,12 @@ def signed(value: float | None, digits: int = 2) -> str:
     return text if float(text) else text.replace("-", "+")
 
 
-def difference(versus: dict[str, Any] | None) -> str:
+def difference(versus: dict[str, Any] | None, metric: Metric = PERCENT) -> str:
     """+0.52 [-0.10, +1.14], or what there is of it."""
-    if versus is None or versus["low"] is None:
-        return signed(versus and versus["difference"])
-    return f"{signed(versus['difference'])} [{signed(versus['low'])}, {signed(versus['high'])}]"
+    known = {} if versus is None else {key: metric.signed(v) for key in _ENDS if (v := versus[key]) is not None}
+    if "low" not in known:
+        return known.get("difference", "-")
+    return f"{known['difference']} [{known['low']}, {known['high']}]"
 
 
 def p_value(versus: dict[str, Any] | None) -> str:
@@ -50,26 +71,27 @@ def quantity(value: float | None, kind: str) -> str:
     return "-" if value is None else format_quantity(value, kind)
 
 
-COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
-    ("n", lambda arm: str(arm["n"])),
-    ("test top-1", lambda arm: percent(arm["test_top1"])),
-    ("difference", lambda arm: difference(arm["versus"])),
-    ("p (Holm)", lambda arm: p_value(arm["versus"])),
-    ("verdict", lambda arm: verdict(arm["versus"])),
-    ("net MACs", lambda arm: quantity(arm["macs"], "macs")),
-    ("training MACs", lambda arm: quantity(arm["train_macs"], "macs")),
-    ("time a run", lambda arm: quantity(arm["seconds"], "seconds")),
-    ("peak memory", lambda arm: quantity(arm["peak_memory"], "bytes")),
+COLUMNS: tuple[tuple[str, Callable[[dict[str, Any], Metric], str]], ...] = (
+    ("n", lambda arm, _: str(arm["n"])),
+    ("test", lambda arm, metric: score(arm[metric.key("test")], metric)),
+    ("difference", lambda arm, metric: difference(arm["versus"], metric)),
+    ("p (Holm)", lambda arm, _: p_value(arm["versus"])),
+    ("verdict", lambda arm, _: verdict(arm["versus"])),
+    ("net MACs", lambda arm, _: quantity(arm["macs"], "macs")),
+    ("training MACs", lambda arm, _: quantity(arm["train_macs"], "macs")),
+    ("time a run", lambda arm, _: quantity(arm["seconds"], "seconds")),
+    ("peak memory", lambda arm, _: quantity(arm["peak_memory"], "bytes")),
 )
 
 
 def cells(summary: dict[str, Any]) -> list[list[str]]:
     """The table's head and a row for each arm, without the columns that no arm has anything in."""
+    metric = metric_of(summary)
     columns = [["arm", *(arm["arm"] for arm in summary["arms"])]]
     for title, show in COLUMNS:
-        shown = [show(arm) for arm in summary["arms"]]
+        shown = [show(arm, metric) for arm in summary["arms"]]
         if any(cell != "-" for cell in shown):
-            columns.append([title, *shown])
+            columns.append([f"test {metric.label}" if title == "test" else title, *shown])
     return [list(row) for row in zip(*columns, strict=True)]
 
 

@@ -1,9 +1,10 @@
-"""What a finished training leaves behind, read: result.json and the record of which test images were right."""
+"""What a finished training leaves behind: result.json, written and read, and the record of each test image."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,87 +12,143 @@ import numpy as np
 
 from ..core import files
 from ..core.errors import BadInput
+from ..core.metric import Metric, of_keys
 from .folder import RESULT, RunDir
 
-CORRECT = "test.safetensors"
+JUDGED = "test.safetensors"
+CORRECT, ERROR = "correct", "error"  # what it holds of each image: whether it is right, or a figure; the score's mean
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """A finished training run: what its result.json holds.
+class TrainingResult:
+    """What result.json holds of a finished training, by any command.
 
-    Accuracies in percent; macs of one forward pass of the net; train_macs of all forward passes of training;
-    seconds of training; peak_memory in bytes. None: not recorded.
-    """
+    Scores are of `metric`; macs of one forward pass of the net, params its parameters, peak and flash bytes in int8;
+    train_macs of all forward passes of training; seconds of training; peak_memory in bytes; `history`: the figures of
+    each evaluated epoch. None, or empty: not recorded."""
 
-    path: Path
     arm: str
     seed: int
     method: str
     arch: str
     data: str
     data_key: str
+    metric: Metric
     macs: int
     params: int
-    val_top1: float
-    test_top1: float
+    val_score: float
+    test_score: float
     test_images: int
     epochs: float
     train_macs: float
     seconds: float
     device: str
-    train_top1: float | None = None
+    train_score: float | None = None
     peak_memory: int | None = None
-    history: tuple[dict[str, float], ...] = ()
+    history: tuple[dict[str, Any], ...] = ()
+    init: str | None = None
+    peak: int | None = None
+    flash: int | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """What else a command says, by key: of NetAug's nets, of pruning's steps, of what an image goes through."""
+    path: Path = Path()
+    """The run's folder; not in the file."""
     command: str | None = None
+    """The command line that began the run; not in the file."""
 
     @property
     def on_cpu(self) -> bool:
         return self.device.startswith("CPU")
 
-    def correct(self) -> np.ndarray | None:
-        """Bool [test_images]: whether each test image was right; None where that was not kept."""
-        path = self.path / CORRECT
+    def scores(self) -> dict[str, float | None]:
+        """By the keys that they have in files."""
+        return {self.metric.key(split): getattr(self, f"{split}_score") for split in ("val", "test", "train")}
+
+    def to_json(self) -> dict[str, Any]:
+        """What result.json holds, but for its format."""
+        m = self.metric
+        return {
+            "arm": self.arm, "method": self.method, "arch": self.arch, "data": self.data, "data_key": self.data_key,
+            "seed": self.seed, "init": self.init, "macs": self.macs, "params": self.params, "peak": self.peak,
+            "flash": self.flash, **m.told, m.key("val"): self.val_score, m.key("train"): self.train_score,
+            "val": list(self.history), m.key("test"): self.test_score, "test_images": self.test_images,
+            "epochs": self.epochs, "train_macs": self.train_macs, "seconds": self.seconds,
+            "peak_memory": self.peak_memory, "device": self.device, **self.more,
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, table: Mapping[str, Any], folder: Path) -> TrainingResult:
+        """The inverse of `to_json`, of older versions' results too. Raises BadInput for one that a training did not
+        write."""
+        path, metric = folder / RESULT, of_keys(dict(table))
+        if metric is None:
+            raise BadInput(f"{path} has no test score: no training run; give the folders of train or netaug-train")
+        keys = {f"{split}_score": metric.key(split) for split in ("val", "test", "train")}
+        fields: dict[str, Any] = {}
+        for name, kinds in (_REQUIRED | _OPTIONAL).items():
+            key = keys.get(name, name)
+            value = table.get(key)
+            if value is None and name in _OPTIONAL:
+                continue
+            good = isinstance(value, kinds) and not isinstance(value, bool)
+            if not good or (kinds != _TEXT and not math.isfinite(value)):
+                raise BadInput(f"{path}: {key} is {value!r:.80}, not what a training run writes; run it again")
+            fields[name] = value
+        fields.setdefault("arm", fields["method"])
+        known = {*_REQUIRED, *_OPTIONAL, *keys.values(), "format", "metric", "val"}
+        more = {key: value for key, value in table.items() if key not in known}
+        history = _history(table.get("val"))
+        return cls(metric=metric, history=history, more=more, path=folder, command=_command_of(folder), **fields)
+
+    def judged(self) -> np.ndarray | None:
+        """[test_images]: whether each test image was right (bool), or its figure, of which the score is the mean; None
+        where that was not kept. Raises BadInput for a damaged file, or one of another result."""
+        path = self.path / JUDGED
         if not path.is_file():
             return None
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
-        remedy = "leave the file out, or run it again"
+        remedy, name = "leave the file out, or run it again", CORRECT if self.metric.in_percent else ERROR
         try:
-            correct = load(files.read_bytes(path))["correct"].astype(bool)
+            judged = load(files.read_bytes(path))[name]
         except (SafetensorError, KeyError) as error:
-            raise BadInput(f'{path} holds no tensor "correct" ({error}); {remedy}') from error
-        if correct.shape != (self.test_images,) or abs(100 * correct.mean() - self.test_top1) > 0.01:
-            right = f"{correct.sum()} of {correct.size} images right"
-            result = f"{RESULT} says {self.test_top1:.2f} % of {self.test_images}"
-            raise BadInput(f"{path} has {right}, but {result}; {remedy}")
-        return correct
+            raise BadInput(f'{path} holds no tensor "{name}" ({error}); {remedy}') from error
+        judged = judged.astype(bool if self.metric.in_percent else float)
+        mean = 100 * judged.mean() if self.metric.in_percent else judged.mean()
+        if judged.shape != (self.test_images,) or abs(mean - self.test_score) > 0.01 * self._scale:
+            found = f"{judged.sum()} of {judged.size} images right"
+            if not self.metric.in_percent:
+                found = f"{judged.size} images and a mean of {self.metric.number(mean)}"
+            result = f"{RESULT} says {self.metric.show(self.test_score)} of {self.test_images}"
+            raise BadInput(f"{path} has {found}, but {result}; {remedy}")
+        return judged
+
+    @property
+    def _scale(self) -> float:
+        """By which scores may differ and be the same."""
+        return 1.0 if self.metric.in_percent else abs(self.test_score)
 
 
 _TEXT, _COUNT, _FIGURE = (str,), (int,), (int, float)
 _REQUIRED = {
     "seed": _COUNT, "method": _TEXT, "arch": _TEXT, "data": _TEXT, "data_key": _TEXT, "macs": _COUNT,
-    "params": _COUNT, "val_top1": _FIGURE, "test_top1": _FIGURE, "test_images": _COUNT, "epochs": _FIGURE,
+    "params": _COUNT, "val_score": _FIGURE, "test_score": _FIGURE, "test_images": _COUNT, "epochs": _FIGURE,
     "train_macs": _FIGURE, "seconds": _FIGURE, "device": _TEXT,
 }  # fmt: skip
-_OPTIONAL = {"arm": _TEXT, "train_top1": _FIGURE, "peak_memory": _FIGURE}
+_OPTIONAL = {
+    "arm": _TEXT, "train_score": _FIGURE, "peak_memory": _FIGURE, "init": _TEXT, "peak": _COUNT, "flash": _COUNT,
+}  # fmt: skip
 
 
-def read_run(folder: Path) -> Run:
-    """The run of a folder. Raises BadInput for a result that a training did not write."""
-    result, path = RunDir(folder).result(), folder / RESULT
-    fields: dict[str, Any] = {}
-    for name, kinds in (_REQUIRED | _OPTIONAL).items():
-        value = result.get(name)
-        if value is None and name in _OPTIONAL:
-            continue
-        good = isinstance(value, kinds) and not isinstance(value, bool)
-        if not good or (kinds != _TEXT and not math.isfinite(value)):
-            raise BadInput(f"{path}: {name} is {value!r:.80}, not what a training run writes; run it again")
-        fields[name] = value
-    arm = fields.pop("arm", fields["method"])
-    return Run(folder, arm, history=_history(result.get("val")), command=_command_of(folder), **fields)
+def is_training(table: Mapping[str, Any]) -> bool:
+    """Whether a result is that of a training, which was tested, and not of a search, a comparison or a sweep."""
+    return of_keys(dict(table)) is not None and "test_images" in table
+
+
+def read_result(folder: Path) -> TrainingResult:
+    """That of a finished training's folder. Raises BadInput where there is none."""
+    return TrainingResult.from_json(RunDir(folder).result(), folder)
 
 
 def _history(rows: Any) -> tuple[dict[str, float], ...]:

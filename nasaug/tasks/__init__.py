@@ -1,5 +1,9 @@
 """Tasks: what the network's output means, how wrong it is, and how good."""
 
-from .classify import Classify, Target
+from .base import TASKS, Metric, Settings, Target, Task, chosen, of_facts, register
+from .classify import Classify
+from .regress import Regress
 
-__all__ = ["Classify", "Target"]
+__all__ = [
+    "TASKS", "Classify", "Metric", "Regress", "Settings", "Target", "Task", "chosen", "of_facts", "register",
+]  # fmt: skip

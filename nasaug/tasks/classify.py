@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-class Target(NamedTuple):
-    """What a view's images should give: class indices [N] or probabilities [N, classes]; where the recipe names a
-    teacher, its probabilities [N, classes] on that view, at the task's temperature; and what each image counts [N],
-    None: all alike."""
-
-    labels: Tensor
-    soft: Tensor | None = None
-    weight: Tensor | None = None
-
-    def first(self, n: int) -> Target:
-        """That of the first n images."""
-        return Target(*(None if t is None else t[:n] for t in self))
+from ..core.metric import Metric
+from ..data import Data, Info
+from .base import Settings, Target, register
 
 
+@register
 @dataclass(frozen=True, slots=True)
 class Classify:
     """`classes` labels. The loss is hard x cross-entropy + soft x T^2 x KL(teacher || net), the second where there is a
     teacher, both distributions at temperature T (Hinton et al. 2015, whose T^2 keeps the gradients' size)."""
+
+    name: ClassVar[str] = "classify"
+    targets: ClassVar[str] = "classes"
+    metric: ClassVar[Metric] = Metric("top1", "%")
 
     classes: int
     label_smoothing: float = 0.0
@@ -35,8 +31,31 @@ class Classify:
     hard: float = 1.0
     soft_weight: float = 0.0
 
+    @property
+    def head(self) -> int:
+        """A logit a class."""
+        return self.classes
+
+    @classmethod
+    def outputs(cls, info: Info) -> int:
+        return info.classes
+
+    @classmethod
+    def of_data(cls, data: Data, settings: Settings) -> Classify:
+        s = settings
+        return cls(len(data.classes), s.label_smoothing, s.temperature, s.hard, s.soft_weight)
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> Classify:
+        return cls(len(facts.get("classes", ())))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {}
+
     def loss(self, out: Tensor, target: Target) -> Tensor:
-        """Mean over the batch, of logits [N, classes]; labels are smoothed, a teacher's targets never."""
+        """Mean over the batch, of logits [N, classes] against class indices [N] or probabilities [N, classes]; labels
+        are smoothed, a teacher's targets never."""
         reduction = "mean" if target.weight is None else "none"
         loss = F.cross_entropy(out.float(), target.labels, label_smoothing=self.label_smoothing, reduction=reduction)
         if target.weight is not None:
@@ -57,11 +76,19 @@ class Classify:
         each = F.kl_div(F.log_softmax(out.float(), 1), soft, reduction="none").sum(1)
         return (each * weight).mean()
 
-    def correct(self, out: Tensor, labels: Tensor) -> Tensor:
+    def judge(self, out: Tensor, labels: Tensor) -> Tensor:
         """Bool [N]: top-1 is right."""
         return out.argmax(1) == labels
 
+    def score(self, judged: Sequence[Tensor]) -> float:
+        """Share of right answers, in percent."""
+        return 100.0 * torch.cat(list(judged)).float().mean().item()
 
-def top1(correct: list[Tensor]) -> float:
-    """Share of right answers, in percent."""
-    return 100.0 * torch.cat(correct).float().mean().item()
+    def standard_error(self, score: float, images: int) -> float:
+        """The binomial's, in points."""
+        share = min(max(score / 100, 0.0), 1.0)
+        return 100 * (share * (1 - share) / images) ** 0.5
+
+    def answer(self, out: Tensor) -> Tensor:
+        """Int64 [N]: the class with the highest logit."""
+        return out.argmax(1)

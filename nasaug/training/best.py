@@ -1,4 +1,4 @@
-"""The best epoch so far: its figure, and the weights that a training ends with."""
+"""The best epoch so far: its score, and the weights that a training ends with."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import torch
 from torch import Tensor
 
 from ..arch.plan import Plan
+from ..core.metric import Metric
 from ..nets.net import Net
 
 
 class Best:
-    """The net of the epoch that was best on the validation images, by value; none at first."""
+    """The net of the epoch with the best validation score, by value; none at first."""
 
-    def __init__(self) -> None:
-        self.top1, self.tensors = -1.0, {}
-        self.tensors: dict[str, Tensor]
+    def __init__(self, metric: Metric) -> None:
+        self.metric = metric
+        self.score: float | None = None
+        self.tensors: dict[str, Tensor] = {}
 
-    def offer(self, net: Net, top1: float) -> None:
-        """Keep a copy of the net, calibrated as it was judged, where it is better than all before."""
-        if top1 > self.top1:
-            self.top1 = top1
+    def offer(self, net: Net, score: float) -> None:
+        """Keep a copy of the net, calibrated as it was judged, if its score beats all before."""
+        if self.metric.better(score, self.score):
+            self.score = score
             self.tensors = {name: t.detach().clone() for name, t in net.state_dict().items()}
 
     def net(self, plan: Plan, device: torch.device) -> Net:

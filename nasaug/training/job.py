@@ -20,15 +20,15 @@ from ..core.errors import BadInput
 from ..core.progress import Progress, say
 from ..core.signals import deferred_stop
 from ..core.units import format_duration, format_quantity
-from ..data import Data, Record
+from ..data import Data, Info, Record, Split
 from ..data.stream import CENTRE
 from ..kernels import choice
 from ..methods import Base, Method, Outlook
 from ..nets.net import Net
 from ..nets.store import inherited_from, load_net, other_classes, save_net
 from ..rundirs.folder import RunDir
-from ..tasks import Classify
-from ..tasks.classify import top1
+from ..rundirs.result import CORRECT, ERROR, TrainingResult
+from ..tasks import Settings, Task, chosen
 from .device import Runtime
 from .length import Length, length_of
 from .loop import Trainer, fit
@@ -133,9 +133,28 @@ def make_trainer(
     )  # fmt: skip
 
 
+def task_of(recipe: Recipe, info: Info) -> type[Task]:
+    """The task that a recipe names, or that follows from the data. Raises BadInput where they do not fit, and for what
+    the recipe asks of classes that are none."""
+    task = chosen(recipe.task, info)
+    if info.targets == "classes":
+        return task
+    has, remedy = f"{info.name} has {info.targets}, no classes", "leave it out"
+    if recipe.difficulty:
+        asked = f"difficulty.policy = {recipe.difficulty.policy}"
+        raise BadInput(f"{asked} judges by the probability of an image's class, and {has}; {remedy}")
+    if recipe.label_smoothing not in (0.0, Recipe().label_smoothing):
+        raise BadInput(f"label_smoothing = {recipe.label_smoothing:g} is of classes, and {has}; {remedy}")
+    if recipe.teacher.source.startswith("torchvision:"):
+        asked = f"teacher.source = {recipe.teacher.source}"
+        raise BadInput(f"{asked} tells classes apart, and {has}; give the folder of a run that was trained on them")
+    return task
+
+
 def make_scorer(recipe: Recipe, data: Data, runtime: Runtime, calibration: int | None = None) -> Scorer:
     t = recipe.teacher
-    task = Classify(len(data.classes), recipe.label_smoothing, t.temperature, t.hard, t.soft)
+    settings = Settings(recipe.label_smoothing, t.temperature, t.hard, t.soft)
+    task = chosen(recipe.task, data.info).of_data(data, settings)
     return Scorer(data, task, runtime, calibration or recipe.calibration_images, recipe.data.split_seed)
 
 
@@ -156,9 +175,10 @@ def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint: str = CHECK
             if scalars:
                 scalars.add_scalar(f"{title}/{key}", value, row["step"])
         at, whole = row["epoch"], f"{trainer.length.epochs:.4g}"
-        say(f"{title}: epoch {at} of {whole}, validation top-1 {row['val_top1']:.2f} %", detail=True)
+        val = f"validation {metric.label} {metric.show(row[metric.key('val')])}"
+        say(f"{title}: epoch {at} of {whole}, {val}", detail=True)
 
-    length, shown = trainer.length, 0.0
+    length, shown, metric = trainer.length, 0.0, trainer.task.metric
     with (
         deferred_stop() as pending,
         Progress(title, length.steps, begun=trainer.step, unit="images", per_step=length.batch) as bar,
@@ -236,7 +256,7 @@ def outlook_of(job: Job, seconds_per_mac: float, images: int, runtime: Runtime) 
 def run_training(
     found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir, data: Data, title: str,
     teacher: Resolved | None = None,
-) -> dict:  # fmt: skip
+) -> TrainingResult:  # fmt: skip
     """The whole of `train` and `netaug-train` once everything is checked; returns what result.json holds.
 
     `teacher`: the recipe's, where it is resolved already."""
@@ -261,24 +281,29 @@ def run_training(
     carry_out(trainer, run, title)
     product = trainer.product()
     val_key = SEVERAL if others else data.val_key
-    save_net(run.path / "model.safetensors", product, **preprocessing(data), val_key=val_key)
+    save_net(run.path / "model.safetensors", product, **preprocessing(data), **scorer.task.facts, val_key=val_key)
     replace(found, supernet=None, weights=run.path / "model.safetensors").save(run.path / "arch.json")
     test = data.finish()
-    correct = torch.cat(scorer.correct(product, test)).cpu()
-    tensorfile.write(run.path / TEST, {"correct": correct.to(torch.uint8)}, {})
-    best = max(trainer.history, key=lambda row: row["val_top1"])
-    result = {
-        "arm": recipe.arm or recipe.method, "method": recipe.method,
-        "arch": found.name, "data": data.name, "data_key": data.key, "seed": recipe.seed,
-        "init": start["init"], **cost(found.plan)._asdict(),
-        "val_top1": trainer.best_top1, "train_top1": best["train_top1"], "val": trainer.history,
-        "test_top1": top1([correct]), "test_images": len(test),
-        "epochs": trainer.step / job.length.steps_per_epoch if job.length.open_ended else job.length.epochs,
-        "train_macs": trainer.macs, "seconds": round(trainer.seconds, 2), "peak_memory": runtime.peak_memory(),
-        "device": runtime.describe(), **told.facts, **preprocessing(data),
-    }  # fmt: skip
-    run.finish(result)
+    metric, test_score = scorer.task.metric, test_of(product, test, scorer, run)
+    result = TrainingResult(
+        arm=recipe.arm or recipe.method, method=recipe.method, arch=found.name, data=data.name, data_key=data.key,
+        seed=recipe.seed, init=start["init"], **cost(found.plan)._asdict(), metric=metric,
+        val_score=trainer.best_score, train_score=trainer.best_row()[metric.key("train")],
+        history=tuple(trainer.history), test_score=test_score, test_images=len(test),
+        epochs=trainer.step / job.length.steps_per_epoch if job.length.open_ended else job.length.epochs,
+        train_macs=trainer.macs, seconds=round(trainer.seconds, 2), peak_memory=runtime.peak_memory(),
+        device=runtime.describe(), more={**told.facts, **preprocessing(data), **scorer.task.facts}, path=run.path,
+    )  # fmt: skip
+    run.finish(result.to_json())
     return result
+
+
+def test_of(net: Net, test: Split, scorer: Scorer, run: RunDir) -> float:
+    """The score of a finished net on the test images; what is known of each is kept beside it."""
+    judged = torch.cat(scorer.judged(net, test)).cpu()
+    each = {CORRECT: judged.to(torch.uint8)} if judged.dtype == torch.bool else {ERROR: judged}
+    tensorfile.write(run.path / TEST, each, {})
+    return scorer.task.score([judged])
 
 
 def job_for(

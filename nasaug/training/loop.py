@@ -25,7 +25,7 @@ from ..kernels.fused import summed_in_place
 from ..methods import Method
 from ..nets.net import Net
 from ..nets.regularisers import Noise
-from ..tasks import Classify
+from ..tasks import Task
 from . import checkpoint
 from .best import Best
 from .device import Runtime
@@ -42,7 +42,7 @@ class Trainer:
     """A Net in training: weights, optimiser, step count, history and the best epoch so far."""
 
     def __init__(
-        self, net: Net, method: Method, space: Space, base: Arch, *, task: Classify, data: Data, views: dict,
+        self, net: Net, method: Method, space: Space, base: Arch, *, task: Task, data: Data, views: dict,
         training: Training, length: Length, runtime: Runtime, scorer: Scorer, seed: int, inherited: bool = False,
         keep_best: bool = True, noise: Noise | None = None, teacher: Teacher | None = None,
         transforms: dict | None = None, difficulty: Difficulty | None = None,
@@ -58,10 +58,10 @@ class Trainer:
         self.magnitude = self.views["train"].magnitude(0.0)  # RandAugment's, where the difficulty drives it
         self.magnitudes = 0.0  # their sum over the steps so far
         self.keep_best, self.stages = keep_best, Stages(runtime.profile, runtime.synchronize)
-        self.plan: Plan = plan(space, base, task.classes)
+        self.plan: Plan = plan(space, base, task.head)
         self.step, self.macs, self.seconds = 0, 0.0, 0.0
         self.history: list[dict] = []
-        self._best, self._losses = Best(), Losses()
+        self._best, self._losses = Best(task.metric), Losses()
 
     @property
     def net(self) -> Net:
@@ -82,12 +82,9 @@ class Trainer:
         return self._best.tensors
 
     @property
-    def best_top1(self) -> float:
-        return self._best.top1
-
-    @best_top1.setter
-    def best_top1(self, value: float) -> None:
-        self._best.top1 = value
+    def best_score(self) -> float | None:
+        """That of the best epoch; None before there is one."""
+        return self._best.score
 
     @property
     def progress(self) -> float:
@@ -146,22 +143,28 @@ class Trainer:
         """Judge the base by the fixed protocol, keep the best epoch, and add to the history.
 
         Losses are means since the last time."""
-        losses = self.losses()
+        losses, metric = self.losses(), self.task.metric
         self._losses = Losses()
         with self.stages("evaluate"):
             small = self.scorer.calibrated(self.average or self.net, self.plan)
-            val = self.scorer.top1(small, self.data.val)
-            seen = {"train_top1": self.scorer.top1(small, self.scorer.seen)} if self.keep_best else {}
+            val = self.scorer.score(small, self.data.val)
+            seen = {metric.key("train"): self.scorer.score(small, self.scorer.seen)} if self.keep_best else {}
         if self.keep_best:
             self._best.offer(small, val)
         row = {
-            "epoch": math.ceil(self.step / self.length.steps_per_epoch), "step": self.step, "val_top1": val, **seen,
-            "train_macs": self.macs, "seconds": round(self.seconds, 3), **{f"loss_{k}": v for k, v in losses.items()},
+            "epoch": math.ceil(self.step / self.length.steps_per_epoch), "step": self.step, metric.key("val"): val,
+            **seen, "train_macs": self.macs, "seconds": round(self.seconds, 3),
+            **{f"loss_{k}": v for k, v in losses.items()},
         }  # fmt: skip
         if self.drives:
             row |= {"magnitude": self.magnitude, "mean_magnitude": self.magnitudes / max(1, self.step)}
         self.history.append(row)
         return row
+
+    def best_row(self) -> dict:
+        """What the history says of the best epoch, the first of those that tie."""
+        metric = self.task.metric
+        return min(self.history, key=lambda row: metric.rank(row[metric.key("val")]))
 
     def product(self) -> Net:
         """The base network with the weights and statistics of its best epoch, in evaluation mode."""
@@ -188,7 +191,7 @@ class Trainer:
         return {**self.weights.tensors(), **tensorfile.prefixed("best", self.best)}
 
     def state(self) -> dict:
-        kept = {key: getattr(self, key) for key in _STATE}
+        kept = {key: getattr(self, key) for key in _STATE} | {self.task.metric.key("best"): self.best_score}
         return {**kept, "steps": self.length.steps, **self._losses.state()}
 
     def save(self, path) -> None:
@@ -203,9 +206,10 @@ class Trainer:
         for key in _STATE:
             setattr(self, key, state[key])
         self._best.tensors = tensorfile.part(tensors, "best")
+        self._best.score = state[self.task.metric.key("best")] if self.best else None
 
 
-_STATE = ("step", "macs", "seconds", "history", "best_top1", "magnitude", "magnitudes")
+_STATE = ("step", "macs", "seconds", "history", "magnitude", "magnitudes")
 
 
 def fit(

@@ -64,6 +64,8 @@ class Recipe(Training):
     arm: str = ""
     """What a comparison calls this training; empty: the method's name."""
     method: Literal["baseline", "netaug", "gradaug"] = "netaug"
+    task: str = "auto"
+    """What is learnt: classify, or regress (a number an image); auto: what follows from the data."""
     init: Literal["auto", "inherit", "scratch"] = "auto"
     """Start from the weights that the arch file names (a supernet's, a trained or a pruned net's), or fresh; auto:
     inherit where it names some."""

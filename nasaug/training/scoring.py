@@ -1,4 +1,4 @@
-"""One protocol for judging a network, the same for every method: narrow, calibrate, top-1.
+"""One protocol for judging a network, the same for every method: narrow, calibrate, the task's metric.
 
 Calibration images are drawn once, seeded, without replacement, from the training split (never from the
 validation images), pass evaluation transforms, and are prepared once per run and resolution.
@@ -16,8 +16,7 @@ from .. import augment
 from ..arch.plan import Plan
 from ..data import Data, Split
 from ..nets.net import Net
-from ..tasks import Classify
-from ..tasks.classify import top1
+from ..tasks import Task
 from .device import Runtime
 
 BATCH, SMALL_BATCH, SMALL = 256, 512, 32  # images at once, and up to SMALL px
@@ -28,7 +27,7 @@ CACHED_IN_ALL = 3_000_000_000
 class Scorer:
     """Calibrates and evaluates finished nets on one data set."""
 
-    def __init__(self, data: Data, task: Classify, runtime: Runtime, calibration: int, seed: int = 0):
+    def __init__(self, data: Data, task: Task, runtime: Runtime, calibration: int, seed: int = 0):
         self.data, self.task, self.runtime = data, task, runtime
         self.calibration = data.train.take(calibration, seed)
         self.seen = data.train.take(len(data.val), seed + 1)  # clean training images, to tell over- from under-fitting
@@ -58,15 +57,15 @@ class Scorer:
         small.calibrate(x for x, _ in self.batches(self.calibration, plan.resolution))
         return small.eval()
 
-    def top1(self, net: Net, split: Split) -> float:
-        """Percent right of `split`, for a calibrated net."""
-        return top1(self.correct(net, split))
+    def score(self, net: Net, split: Split) -> float:
+        """The task's metric on `split`, for a calibrated net."""
+        return self.task.score(self.judged(net, split))
 
     @torch.inference_mode()
-    def correct(self, net: Net, split: Split) -> list[Tensor]:
-        """Bool [N] per batch: whether each image is right, in the split's order."""
+    def judged(self, net: Net, split: Split) -> list[Tensor]:
+        """[N] per batch: what the task keeps of each image (whether it is right, say), in the split's order."""
         batches = self.batches(split, net.plan.resolution)
-        return [self.task.correct(net(x), labels) for x, labels in batches]
+        return [self.task.judge(net(x), labels) for x, labels in batches]
 
 
 def _bytes(split: Split, resolution: int) -> int:

@@ -24,7 +24,7 @@ from ..data import Data
 from ..methods import Draw, Method, Pass
 from ..nets.net import Net
 from ..nets.regularisers import Noise
-from ..tasks import Classify, Target
+from ..tasks import Target, Task
 from .device import Runtime
 from .difficulty import Difficulty
 from .teacher import Teacher
@@ -37,7 +37,7 @@ class Host(Protocol):
     space: Space
     base: Arch
     plan: Plan
-    task: Classify
+    task: Task
     data: Data
     views: Mapping[str, View]
     transforms: Mapping[str, Transform]

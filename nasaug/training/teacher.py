@@ -20,6 +20,7 @@ from ..core.checked import NotNegative, Positive, checked
 from ..core.errors import BadInput, told_by, unknown
 from ..data import Data
 from ..nets.store import listed, load_net, load_plan, model_file, other_classes, teacher_digest
+from ..tasks import Settings, chosen
 from .device import Runtime
 from .scoring import Scorer
 
@@ -94,6 +95,13 @@ class Resolved:
         if self.classes is not None and self.classes != ours:
             apart = f"tells the classes {listed(self.classes)} apart, {data.name} has {listed(ours)}"
             raise BadInput(f"teacher.source = {self.source} {apart}; give a teacher that was trained on the same")
+        if data.targets != "classes":
+            scale = chosen("auto", data.info).of_data(data, Settings()).facts
+            said = tensorfile.facts(self.path)
+            if {key: said.get(key) for key in scale} != scale:
+                what = f"was trained on other images, so its outputs mean other {data.targets}"
+                remedy = "give a teacher that was trained on the training images of this one"
+                raise BadInput(f"teacher.source = {self.source} {what}; {remedy}")
 
     def ready(self, data: Data, runtime: Runtime, scorer: Scorer) -> Teacher:
         """The teacher on its device. Raises BadInput where it does not fit the data."""

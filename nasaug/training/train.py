@@ -17,10 +17,10 @@ from ..core.progress import Listener, heard_by, say
 from ..data import Data, Record
 from ..nets.store import inherited_from, load_plan, teacher_digest
 from ..rundirs.folder import RunDir
-from ..rundirs.result import Run, read_run
+from ..rundirs.result import TrainingResult, read_result
 from .begin import at_path, begun_record, create_or_resume, of_parent
 from .device import Runtime, open_runtime
-from .job import Job, job_for, load_data, run_training
+from .job import Job, job_for, load_data, run_training, task_of
 from .options import Options
 from .provenance import of_other_splits, sources_of
 from .recipe import CHANGE_NOTHING, Recipe
@@ -32,7 +32,7 @@ def train(
     resolution: int | None = None, aug_compute: float | None = None, data: str | Path | None = None,
     recipe: str | Path | None = None, set: Mapping[str, object] | Sequence[str] = (), seed: int | None = None,
     device: str = "auto", run: str | Path | None = None, resume: bool = False, on_event: Listener | None = None,
-) -> Run:  # fmt: skip
+) -> TrainingResult:  # fmt: skip
     """Train one network and judge it once on the test images: what its run came to.
 
     Args:
@@ -125,17 +125,17 @@ class TrainJob:
         run.go_on_with(recipe)
         return Ready(found, recipe, runtime, data)
 
-    def carry_out(self, run: RunDir, ready: Ready) -> Run:
+    def carry_out(self, run: RunDir, ready: Ready) -> TrainingResult:
         result = run_training(ready.found, ready.recipe, ready.runtime, run, ready.data, self.verb, ready.teacher)
         say(
-            f"test top-1 {result['test_top1']:.2f} % on {result['test_images']} images "
-            f"(validation {result['val_top1']:.2f} %); model, arch and figures in {run.path}"
+            f"test {result.metric.label} {result.metric.show(result.test_score)} on {result.test_images} images "
+            f"(validation {result.metric.show(result.val_score)}); model, arch and figures in {run.path}"
         )
-        return read_run(Path(os.path.abspath(run.path)))
+        return read_result(Path(os.path.abspath(run.path)))
 
-    def result(self, run: RunDir) -> Run:
+    def result(self, run: RunDir) -> TrainingResult:
         say(f"{run.path} is finished already")
-        return read_run(Path(os.path.abspath(run.path)))
+        return read_result(Path(os.path.abspath(run.path)))
 
 
 def fitted(arch: str, resolution: int | None, recipe: Recipe) -> ArchFile:
@@ -148,7 +148,7 @@ def fitted(arch: str, resolution: int | None, recipe: Recipe) -> ArchFile:
         if not archfile.SMALLEST <= resolution <= archfile.LARGEST:
             rule = f"a network takes {archfile.SMALLEST} to {archfile.LARGEST} px"
             raise BadInput(f"the images of {recipe.data.name} have {resolution} px, and {rule}; give --resolution 32")
-    return archfile.read(arch, resolution=resolution, classes=info.classes)
+    return archfile.read(arch, resolution=resolution, classes=task_of(recipe, info).outputs(info))
 
 
 def check(found: ArchFile, recipe: Recipe, runtime: Runtime) -> Job:

@@ -455,7 +455,7 @@ def test_a_report_of_a_comparison_says_what_the_comparison_did(there):
 @pytest.mark.parametrize(
     ("args", "said"),
     [("", "report needs run folders"), ("nowhere", "nowhere is not the folder of a run"),
-     ("found.json", "found.json is not the folder"), ("runs/search-1", "has no test_top1: no training run"),
+     ("found.json", "found.json is not the folder"), ("runs/search-1", "has no test score: no training run"),
      ("runs/netaug-train-1 runs/search-1", "no training run"),
      ("runs/netaug-train-1 --out page.pdf", "ending in .html")],
 )  # fmt: skip

@@ -19,11 +19,12 @@ from nasaug.comparison.cells import Watch
 from nasaug.config.schedule import Constant, Curve, Linear, Schedule
 from nasaug.core.progress import heard_by
 from nasaug.pool import processes
+from nasaug.tasks import Classify
 from nasaug.training.recipe import Recipe
 from support.commands import QUICK, call, done, lay_out, refused
 from support.forked import FORKING
 
-RUN = Path("runs/sweep-1")
+RUN, METRIC = Path("runs/sweep-1"), Classify.metric
 SWEEP = ("sweep", *QUICK, "--arch", "mobilenetv2", "--sizes", "0.02M,0.1M", "--set", "epochs=1", "--jobs", "2")
 ONE_SIZE = ("sweep", *QUICK, "--sizes", "0.02M", "--policies", "0,9,14", "--jobs", "2")
 
@@ -114,21 +115,21 @@ def test_a_curve_that_is_there_is_found_and_told_from_a_constant():
             policies[str(magnitude)] = {"seeds": [0, 1], "val_top1": {"values": values}}
         return {"macs": macs, "policies": policies}
 
-    curve = swept.fit([row(1e5, 0), row(3e5, 4), row(1e6, 9), row(3e6, 14)])
+    curve = swept.fit([row(1e5, 0), row(3e5, 4), row(1e6, 9), row(3e6, 14)], METRIC)
     assert "not enough seeds (5) to tell it from a constant" in swept.verdict(curve)  # two
     assert "it differs from a constant" in swept.verdict(curve | {"seeds": 5})
     assert curve["distinct"] and 8 < curve["slope"] < 11 and curve["p"] < 1e-3
-    flat = swept.fit([row(1e5, 4), row(3e5, 9), row(1e6, 9), row(3e6, 4)])
+    flat = swept.fit([row(1e5, 4), row(3e5, 9), row(1e6, 9), row(3e6, 4)], METRIC)
     assert "cannot be told from" in swept.verdict(flat | {"seeds": 5})
     assert not flat["distinct"] and abs(flat["slope"]) < 1
-    alike = swept.fit([row(1e5, 9), row(3e5, 9), row(1e6, 9)])
+    alike = swept.fit([row(1e5, 9), row(3e5, 9), row(1e6, 9)], METRIC)
     assert not alike["distinct"] and (alike["slope"], alike["intercept"], alike["low"], alike["high"]) == (0, 9, 9, 9)
     assert all(math.isfinite(alike[key]) for key in ("p", "slope_half", "constant"))
     rows = [row(1e5, 0), row(3e5, 4), row(1e6, 9)]
     for cell in rows[0]["policies"].values():
         cell["seeds"], cell["val_top1"]["values"] = [0], cell["val_top1"]["values"][:1]
-    assert swept.fit(rows)["seeds"] == 1  # as many as all sizes have
-    assert swept.fit([row(1e5, 4)]) is None
+    assert swept.fit(rows, METRIC)["seeds"] == 1  # as many as all sizes have
+    assert swept.fit([row(1e5, 4)], METRIC) is None
 
 
 def test_a_constant_is_one_however_it_is_written_and_a_tie_goes_to_the_lowest():
@@ -141,9 +142,9 @@ def test_a_constant_is_one_however_it_is_written_and_a_tie_goes_to_the_lowest():
         return {"macs": macs, "policies": cells}
 
     both = [row(macs, {"4": 55.0, "1e1": 60.0, "0.0": 50.0}) for macs in (1e5, 1e6)]
-    assert swept.fit(both)["constant"] == 10.0
+    assert swept.fit(both, METRIC)["constant"] == 10.0
     for order in (("9", "4", "0"), ("0", "4", "9")):
-        assert swept.fit([row(macs, dict.fromkeys(order, 50.0)) for macs in (1e5, 1e6)])["constant"] == 0.0
+        assert swept.fit([row(macs, dict.fromkeys(order, 50.0)) for macs in (1e5, 1e6)], METRIC)["constant"] == 0.0
 
 
 def test_the_best_policy_is_judged_and_compared_by_the_seeds_that_are_shared():
@@ -153,14 +154,14 @@ def test_the_best_policy_is_judged_and_compared_by_the_seeds_that_are_shared():
 
     four, nine = cell([0, 1, 2], [50, 61, 51], [40.0, 42.0, 47.0]), cell([1], [60], [50.0])
     plain = cell([0, 1, 2], [40, 40, 40], [39.0, 39.0, 39.0])
-    best = swept._best({"9": nine, "4": four, "0.0": plain})
+    best = swept._best({"9": nine, "4": four, "0.0": plain}, METRIC)
     assert best["policy"] == "4"
     over = best["over_none"]
     assert over["difference"] == 4.0
     half = 4.302653 * math.sqrt(13) / math.sqrt(3)  # t of two degrees; 1, 3 and 8 apart
     assert (over["low"], over["high"]) == pytest.approx((4 - half, 4 + half), abs=1e-4)
-    assert "over_none" not in swept._best({"9": nine, "0": plain})  # one seed in common
-    assert swept._shown({"policies": {"9": nine, "4": four}, "best": best}, "9") == "60.00 (1)"
+    assert "over_none" not in swept._best({"9": nine, "0": plain}, METRIC)  # one seed in common
+    assert swept._shown({"policies": {"9": nine, "4": four}, "best": best}, "9", METRIC) == "60.00 (1)"
 
 
 def test_names_of_arch_files_that_are_no_names_of_files_are_made_such(laid_out):

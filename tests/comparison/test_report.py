@@ -27,16 +27,16 @@ def versus(summary):
 
 def test_what_a_run_holds(tmp_path):
     (run,) = report.read_runs([make_run(tmp_path / "a", 71.5, seed=3)])
-    assert (run.arm, run.seed, run.test_top1, run.macs) == ("baseline", 3, 71.5, 23_500_000)
+    assert (run.arm, run.seed, run.test_score, run.macs) == ("baseline", 3, 71.5, 23_500_000)
     assert run.on_cpu and run.command == "nasaug train --seed 3" and [row["epoch"] for row in run.history] == [1, 2, 3]
-    assert run.correct().sum() == 1430
+    assert run.judged().sum() == 1430
 
 
 def test_what_older_runs_do_not_hold(tmp_path):
     folder = make_run(tmp_path / "a", arm=..., train_top1=..., peak_memory=..., val=..., method="netaug", correct=False)
     (folder / "env.json").unlink()
     runs = report.read_runs([folder])
-    assert (runs[0].arm, runs[0].train_top1, runs[0].correct(), runs[0].history) == ("netaug", None, None, ())
+    assert (runs[0].arm, runs[0].train_score, runs[0].judged(), runs[0].history) == ("netaug", None, None, ())
     summary = report.summarise(runs)
     assert summary["arms"][0]["train_top1"] is summary["arms"][0]["peak_memory"] is None and summary["commands"] == []
     assert "train_top1" not in page.page(summary, runs)
@@ -58,7 +58,7 @@ def test_a_folder_of_runs_stands_for_the_finished_ones_below(tmp_path):
         (lambda folder: None, "r is not the folder of a run"),
         (lambda folder: folder.mkdir(), "r holds no finished training run"),
         (lambda folder: (folder.mkdir(), (folder / "recipe.toml").touch()), "r is not finished .* --resume"),
-        (lambda folder: make_run(folder, test_top1=...), "no test_top1: no training run"),
+        (lambda folder: make_run(folder, test_top1=...), "no test score: no training run"),
         (lambda folder: make_run(folder, macs=...), "macs is None"),
         (lambda folder: make_run(folder, seed=True), "seed is True"),
         (lambda folder: make_run(folder, seconds=float("nan")), "seconds is nan"),
@@ -107,7 +107,7 @@ def test_per_image_results_that_are_not_of_the_run(tmp_path, broken):
         (folder / "test.safetensors").write_bytes(b"\xff" * 20)
     (run,) = report.read_runs([folder])
     with pytest.raises(BadInput, match="test.safetensors"):
-        run.correct()
+        run.judged()
 
 
 # --- figures ---
@@ -157,7 +157,7 @@ def test_only_seeds_in_common_are_compared(tmp_path):
     found = versus(summary)
     assert summary["reference"] == "base" and summary["seeds"] == [*range(9), 99]
     assert found["other"]["seeds"] == [2, 3, 4, 5] == [b["seed"] for b in found["other"]["bootstrap"]]
-    top1 = {(run.arm, run.seed): run.test_top1 for run in runs}
+    top1 = {(run.arm, run.seed): run.test_score for run in runs}
     by_hand = np.mean([top1["other", seed] - top1["base", seed] for seed in (2, 3, 4, 5)])
     assert found["other"]["difference"] == pytest.approx(by_hand) and found["other"]["verdict"] == "not enough seeds"
     assert found["alone"]["n"] == 0 and found["alone"]["difference"] is None and summary["comparisons"] == 1
@@ -214,7 +214,7 @@ def test_written_files(tmp_path):
     assert (again["failed"], again["commands"], again["match"]) == (failed, ["nasaug compare x"], "epochs")
     rows = list(csv.DictReader((tmp_path / "comparison.csv").open()))
     assert [row["arm"] + row["seed"] for row in rows] == ["baseline0", "baseline1", "up0", "up1"]
-    assert [float(row["test_top1"]) for row in rows] == [run.test_top1 for run in runs]
+    assert [float(row["test_top1"]) for row in rows] == [run.test_score for run in runs]
     report.write(tmp_path / "cells", summary, runs)
     name = "comparison.html"
     assert (tmp_path / name).read_bytes() == (tmp_path / "cells" / name).read_bytes()

@@ -14,11 +14,12 @@ from nasaug.nas.study import Candidate
 from nasaug.nets import store
 from nasaug.nets.net import Net
 from nasaug.rundirs.folder import RunDir
+from nasaug.tasks import Classify
 from nasaug.training.recipe import Recipe, SearchConfig
 from support.spaces import SPACES
 from support.toys import CPU, scorer_of, toy_data
 
-SPACE = SPACES["squeeze"]
+SPACE, METRIC = SPACES["squeeze"], Classify.metric
 BATCH = 16
 MACS = (100, 300)
 
@@ -58,8 +59,8 @@ def test_the_best_trained_one_is_found_and_what_was_trained_is_not_trained_again
     with RunDir.create("search", last.recipe, tmp_path / "run") as run:
         decided = last.decide(given, run)
         assert [c.arch for c in decided] == [SPACE.largest, SPACE.smallest] and trained == list(top1)
-        assert [c.trained_top1 for c in decided] == [90.0, 80.0]
-        assert [replace(c, trained_top1=None) for c in decided] == given[::-1]
+        assert [c.trained_score for c in decided] == [90.0, 80.0]
+        assert [replace(c, trained_score=None) for c in decided] == given[::-1]
         assert last.decide(given, run) == decided and len(trained) == 2
         top1[SPACE.smallest] = 90.0
         (run.path / "finalists.json").unlink()
@@ -80,7 +81,8 @@ def test_one_that_diverges_comes_last_and_where_all_do_they_stay_as_they_are(tmp
     store.save_net(path, Net(plan(SPACE, SPACE.largest, 4), seed=1))
     last, given = play_off(1e8, path=path), finalists(SPACE.smallest, SPACE.largest)
     with RunDir.create("search", last.recipe, tmp_path / "run") as run:
-        assert [(c.arch, c.trained_top1) for c in last.decide(given, run)] == [(SPACE.largest, 70), (SPACE.smallest, 0)]
+        decided = [(c.arch, c.trained_score) for c in last.decide(given, run)]
+        assert decided == [(SPACE.largest, 70), (SPACE.smallest, 0)]
     left.clear()
     with RunDir.create("search", last.recipe, tmp_path / "other") as run:
         assert last.decide(given, run) == given
@@ -99,7 +101,7 @@ def test_a_finalist_is_trained_from_the_supernets_weights_and_judged_on_the_whol
         events = [event for event in run.read_log() if event["event"] == "epoch"]
     scorer = last.search.scorer
     for c in decided:
-        assert c.trained_top1 == scorer.top1(scorer.calibrated(net, plan(SPACE, c.arch, 4)), last.data.val)
+        assert c.trained_score == scorer.score(scorer.calibrated(net, plan(SPACE, c.arch, 4)), last.data.val)
     assert not any(name.startswith("finalist-") for name in left) and "finalists.json" in left
     assert {event["stage"] for event in events} == {"finalist 1 of 2", "finalist 2 of 2"}
 
@@ -108,8 +110,8 @@ def test_the_supernets_ranking_of_the_finalists_is_told_as_kendalls_tau():
     def judged(*pairs):
         return [Candidate(SPACE.largest, cost_of(SPACE, SPACE.largest, 4), 0.0, *pair) for pair in pairs]
 
-    agreed = agreement(judged((80, 85), (81, 86), (82, 87), (83, 88)))
+    agreed = agreement(judged((80, 85), (81, 86), (82, 87), (83, 88)), METRIC)
     assert agreed == {"n": 4, "tau": 1.0, "p": pytest.approx(2 / 24)}
-    assert agreement(judged((80, 88), (81, 87), (82, 86)))["tau"] == -1.0
-    assert agreement(judged((80, 88), (81, 87), (82, None))) is None
-    assert agreement(judged((80, 88), (80, 87), (80, 86))) is None
+    assert agreement(judged((80, 88), (81, 87), (82, 86)), METRIC)["tau"] == -1.0
+    assert agreement(judged((80, 88), (81, 87), (82, None)), METRIC) is None
+    assert agreement(judged((80, 88), (80, 87), (80, 86)), METRIC) is None

@@ -10,8 +10,9 @@ from nasaug.arch.cost import Budget, Cost, cost_of, reach
 from nasaug.arch.plan import plan
 from nasaug.arch.space import Arch
 from nasaug.nas.results import plot_pareto
-from nasaug.nas.study import Candidate, Search, pareto, report_reach, standard_error
+from nasaug.nas.study import Candidate, Search, pareto, report_reach
 from nasaug.nets.net import Net
+from nasaug.tasks import Classify
 from nasaug.training.recipe import SearchConfig
 from support.searches import MEDIUM, RESOLUTION, SAMPLERS, SPACE, recorded, run, search_of
 from support.spaces import SPACES
@@ -23,13 +24,13 @@ def test_ties_are_ranked_by_macs_and_finalists_by_the_whole_validation_split(tmp
     monkeypatch.setattr(search, "_score", lambda arch, split: 70.0)
     ranked = run(search)
     macs = [c.cost.macs for c in ranked]
-    assert macs == sorted(macs) and {c.full_top1 for c in ranked} == {None}
+    assert macs == sorted(macs) and {c.full_score for c in ranked} == {None}
     monkeypatch.setattr(search, "_score", lambda arch, split: search._cost(arch).macs * (split is whole))
-    monkeypatch.setattr("nasaug.nas.study.standard_error", lambda top1, split: 0.0)
+    monkeypatch.setattr(Classify, "standard_error", lambda self, score, images: 0.0)
     best = search.finalists(ranked, whole)
-    assert [c.full_top1 for c in best] == sorted((c.cost.macs for c in best), reverse=True)
+    assert [c.full_score for c in best] == sorted((c.cost.macs for c in best), reverse=True)
     of = {r: [c.cost.macs for c in ranked if c.arch.values[RESOLUTION] == r] for r in (8, 12, 16)}
-    assert len(best) == 4 and {max(row) for row in of.values()} <= {c.full_top1 for c in best}  # all tie
+    assert len(best) == 4 and {max(row) for row in of.values()} <= {c.full_score for c in best}  # all tie
 
 
 def fake_candidates(*rows):
@@ -80,8 +81,9 @@ def test_each_resolution_has_its_share_of_the_candidates(tmp_path, sampler):
 
 
 def test_the_standard_error_is_the_binomials():
-    assert standard_error(80.0, range(100)) == pytest.approx(4.0)
-    assert standard_error(100.0, range(10)) == standard_error(0.0, range(10)) == 0
+    task = Classify(4)
+    assert task.standard_error(80.0, 100) == pytest.approx(4.0)
+    assert task.standard_error(100.0, 10) == task.standard_error(0.0, 10) == 0
 
 
 def candidates(pairs):
@@ -91,7 +93,7 @@ def candidates(pairs):
 @given(st.lists(st.tuples(st.integers(1, 8), st.integers(0, 8))))
 @settings(max_examples=200)
 def test_the_front_is_every_candidate_that_no_other_beats(pairs):
-    front = [(c.cost.macs, c.val_top1) for c in pareto(candidates(pairs))]
+    front = [(c.cost.macs, c.score) for c in pareto(candidates(pairs), Classify.metric)]
     unbeaten = {
         (m, t) for m, t in pairs if not any((n <= m and u > t) or (n < m and u >= t) for n, u in pairs)
     }
@@ -99,14 +101,14 @@ def test_the_front_is_every_candidate_that_no_other_beats(pairs):
 
 
 def test_a_tie_is_on_the_front_once_at_the_fewest_macs():
-    front = pareto(candidates([(5, 60.0), (3, 60.0), (3, 60.0), (3, 50.0), (9, 61.0), (1, 20.0)]))
+    front = pareto(candidates([(5, 60.0), (3, 60.0), (3, 60.0), (3, 50.0), (9, 61.0), (1, 20.0)]), Classify.metric)
     assert [c.arch.values for c in front] == [(5,), (1,), (4,)]
-    assert pareto([]) == []
+    assert pareto([], Classify.metric) == []
 
 
 def test_the_front_as_a_picture(tmp_path):
     shown = candidates([(10**6, 60.0), (2 * 10**6, 70.0)])
-    plot_pareto(tmp_path / "pareto.png", shown, Budget(macs=10**6), shown[0])
+    plot_pareto(tmp_path / "pareto.png", shown, Budget(macs=10**6), shown[0], Classify.metric)
     assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["pareto.png"]
 
@@ -129,7 +131,7 @@ def test_a_candidate_is_judged_as_the_narrowed_and_calibrated_net(tmp_path):
     for c in ranked:
         small = net.narrow(plan(space, c.arch, 4))
         small.calibrate([x for x, _ in scorer.batches(scorer.calibration, small.plan.resolution)]).eval()
-        assert c.val_top1 == scorer.top1(small, images)
-    assert len({c.val_top1 for c in ranked}) > 1
+        assert c.score == scorer.score(small, images)
+    assert len({c.score for c in ranked}) > 1
     for c in search.finalists(ranked, data.val):
-        assert c.full_top1 == scorer.top1(scorer.calibrated(net, plan(space, c.arch, 4)), data.val)
+        assert c.full_score == scorer.score(scorer.calibrated(net, plan(space, c.arch, 4)), data.val)

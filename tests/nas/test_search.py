@@ -29,7 +29,7 @@ def test_it_ends_with_as_many_candidates_as_asked_for_all_within_every_budget(tm
     turned_away = [row for row in rows if max(row[3].values()) > 0]
     assert turned_away and {(state, value) for state, _, value, _ in turned_away} == {("COMPLETE", 0.0)}
     assert all(set(constraints) == {"macs", "params"} for _, _, _, constraints in rows)
-    assert [c.val_top1 for c in found] == sorted((c.val_top1 for c in found), reverse=True)
+    assert [c.score for c in found] == sorted((c.score for c in found), reverse=True)
 
 
 @every_sampler
@@ -187,7 +187,7 @@ def test_all_samplers_begin_with_the_same_draws_by_size_and_then_go_their_ways(t
 def test_samplers_that_learn_find_better_candidates_than_they_began_with(tmp_path, sampler, monkeypatch):
     monkeypatch.setattr("nasaug.nas.study.EXPLORE", 10**9)  # what the sampler asks for, and nothing else
     search = search_of(tmp_path / "study", sampler=sampler, trials=80, space=SPACES["squeeze"])
-    scores = {c.arch: c.val_top1 for c in run(search)}
+    scores = {c.arch: c.score for c in run(search)}
     first, last = search.judged[:STARTUP], search.judged[-STARTUP:]
     before, after = (sum(scores[arch] for arch in judged) / STARTUP for judged in (first, last))
     assert after > before + 1

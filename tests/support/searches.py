@@ -10,6 +10,7 @@ from nasaug.arch.plan import plan
 from nasaug.core.signals import Pending
 from nasaug.nas.study import Search
 from nasaug.pool.storage import open_storage
+from nasaug.tasks import Classify
 from nasaug.training.recipe import SearchConfig
 from support.spaces import made, stage
 
@@ -43,7 +44,8 @@ def search_of(storage, *, sampler="tpe", trials=30, budget=MEDIUM, space=SPACE, 
     net = SimpleNamespace(plan=plan(space, space.largest, 10))
     config = SearchConfig(trials=trials, sampler=sampler, finalists=4)
     url = f"sqlite:///{storage}" if storage.suffix else f"journal:{storage}"
-    search = MadeUp(net, space, budget, config, None, range(IMAGES), url, seed, timeout)
+    scorer = SimpleNamespace(task=Classify(10))
+    search = MadeUp(net, space, budget, config, scorer, range(IMAGES), url, seed, timeout)
     search.judged = []
     return search
 

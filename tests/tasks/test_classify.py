@@ -18,7 +18,7 @@ def test_a_soft_target_is_never_smoothed_and_matches_itself():
     assert task.loss(out, Target(labels)).item() == pytest.approx(F.cross_entropy(out, smooth).item())
     assert Classify(4).loss(out, Target(smooth)).item() == pytest.approx(task.loss(out, Target(labels)).item())
     logits = torch.tensor([[0.1, 0.9], [0.7, 0.3]])
-    assert task.correct(logits, torch.tensor([1, 1])).tolist() == [True, False]
+    assert task.judge(logits, torch.tensor([1, 1])).tolist() == [True, False]
 
 
 def test_targets_are_cut_together():

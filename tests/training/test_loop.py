@@ -54,27 +54,27 @@ def test_a_training_learns_and_counts_what_it_said_it_would_cost(method):
     trainer = run_to_the_end(trainer_of(method, data=toy_data(train=128, val=60), training=training))
     assert trainer.step == trainer.length.steps == 64
     assert trainer.macs == pytest.approx(trainer.length.macs, rel=0 if isinstance(method, Baseline) else 0.25)
-    assert trainer.best_top1 == max(row["val_top1"] for row in trainer.history) > 60  # chance: 25
+    assert trainer.best_score == max(row["val_top1"] for row in trainer.history) > 60  # chance: 25
     first, last = trainer.history[0], trainer.history[-1]
     assert last["loss_base"] < first["loss_base"]
     assert [row["step"] for row in trainer.history] == list(range(8, 65, 8))
     assert last["train_macs"] == trainer.macs
     product = trainer.product()
     assert product.plan == base_of().plan and not product.training
-    assert trainer.scorer.top1(product, trainer.data.val) == trainer.best_top1
+    assert trainer.scorer.score(product, trainer.data.val) == trainer.best_score
 
 
 def test_the_product_is_the_narrowed_base_of_the_epoch_that_was_best_on_validation(monkeypatch):
     trainer = trainer_of(NetAug(), training=Training(epochs=3, batch=16, lr=0.05))
-    scores, kept, judge = iter([10.0, 30.0, 30.0]), [], trainer.scorer.top1
+    scores, kept, judge = iter([10.0, 30.0, 30.0]), [], trainer.scorer.score
     val = trainer.data.val
-    monkeypatch.setattr(trainer.scorer, "top1", lambda net, split: next(scores) if split is val else judge(net, split))
+    monkeypatch.setattr(trainer.scorer, "score", lambda net, split: next(scores) if split is val else judge(net, split))
 
     def on_epoch(row):
         kept.append(trainer.scorer.calibrated(trainer.net, trainer.plan).state_dict())
 
     fit(trainer, Pending(), save=lambda: None, on_epoch=on_epoch, tick=lambda trainer: None)
-    assert trainer.best_top1 == 30.0
+    assert trainer.best_score == 30.0
     assert same(trainer.product().state_dict(), kept[1]) and not same(kept[1], kept[2])
 
 
@@ -99,5 +99,5 @@ def test_train_accuracy_is_read_on_clean_training_images():
     trainer = run_to_the_end(trainer_of(Baseline(), data=toy_data(train=128, val=60)))
     row = trainer.history[-1]
     small = trainer.scorer.calibrated(trainer.net, trainer.plan)
-    assert row["train_top1"] == trainer.scorer.top1(small, trainer.scorer.seen)
+    assert row["train_top1"] == trainer.scorer.score(small, trainer.scorer.seen)
     assert len(trainer.scorer.seen) == 60

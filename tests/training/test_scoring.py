@@ -60,7 +60,7 @@ def test_a_last_batch_of_one_image_is_no_fault():
     convolutions = [Spec(name, "conv", 4, 0, 3, 2) for name in ("stem", "last")]
     net = Net(from_specs([*convolutions, Spec("pool", "pool"), Spec("classifier", "linear", 4)], 4, 4))
     scorer = scorer_of(data, scoring.SMALL_BATCH + 1)
-    assert 0 <= scorer.top1(scorer.calibrated(net, net.plan), data.val) <= 100
+    assert 0 <= scorer.score(scorer.calibrated(net, net.plan), data.val) <= 100
 
 
 def test_judging_leaves_the_judged_net_as_it_was():
@@ -78,12 +78,12 @@ def test_every_image_is_judged_once_and_counts_the_same():
     data = toy_data(val=scoring.SMALL_BATCH + 44)
     scorer, (space, net) = scorer_of(data), supernet()
     small = scorer.calibrated(net, plan(space, space.smallest, 4))
-    right = torch.cat(scorer.correct(small, data.val))
+    right = torch.cat(scorer.judged(small, data.val))
     raw, labels = next(data.val.ordered(len(data.val)))
     x = augment.resize(augment.evaluation(raw, data.mean, data.std), small.plan.resolution)
     wanted = small(x).argmax(1) == labels
     assert torch.equal(right, wanted) and len(right) == len(data.val)
-    assert scorer.top1(small, data.val) == pytest.approx(100 * wanted.float().mean().item())
+    assert scorer.score(small, data.val) == pytest.approx(100 * wanted.float().mean().item())
     assert 0 < wanted.sum() < len(wanted)
 
 
@@ -91,10 +91,10 @@ def test_a_score_depends_on_nothing_that_was_judged_before():
     data, (space, net) = toy_data(), supernet()
     plans = [plan(space, space.sample(Random(seed)), 4) for seed in range(4)]
     scorer = scorer_of(data)
-    scores = [scorer.top1(scorer.calibrated(net, p), data.val) for p in plans]
-    again = [scorer.top1(scorer.calibrated(net, p), data.val) for p in reversed(plans)]
+    scores = [scorer.score(scorer.calibrated(net, p), data.val) for p in plans]
+    again = [scorer.score(scorer.calibrated(net, p), data.val) for p in reversed(plans)]
     fresh = scorer_of(data)
-    assert scores == again[::-1] == [fresh.top1(fresh.calibrated(net, p), data.val) for p in plans]
+    assert scores == again[::-1] == [fresh.score(fresh.calibrated(net, p), data.val) for p in plans]
 
 
 # --- prepared images are kept -------------------------------------------------------------------------------
@@ -119,17 +119,17 @@ def test_images_are_prepared_once_for_each_resolution(prepared):
     plans = [plan(space, space.sample(Random(seed)), 4) for seed in range(6)]
     assert {p.resolution for p in plans} == {12, 16}
     for p in plans:
-        scorer.top1(scorer.calibrated(net, p), data.val)
+        scorer.score(scorer.calibrated(net, p), data.val)
     assert sum(prepared) == 2 * (64 + len(data.val))
 
 
 def test_what_does_not_fit_in_memory_is_prepared_anew_with_the_same_result(prepared, monkeypatch):
     data, (_, net) = toy_data(val=65), supernet()
     kept, scorer = scorer_of(data, 64), scorer_of(data, 64)
-    score = kept.top1(kept.calibrated(net, net.plan), data.val)
+    score = kept.score(kept.calibrated(net, net.plan), data.val)
     monkeypatch.setattr(scoring, "CACHED", 64 * 3 * 4 * 16**2)  # the calibration images in float32, just
     prepared.clear()
-    assert [scorer.top1(scorer.calibrated(net, net.plan), data.val) for _ in range(2)] == [score, score]
+    assert [scorer.score(scorer.calibrated(net, net.plan), data.val) for _ in range(2)] == [score, score]
     assert sum(prepared) == 64 + 2 * 65
 
 

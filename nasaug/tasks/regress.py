@@ -1,0 +1,100 @@
+"""Regression of one number an image: smooth L1 on standardised targets, the mean absolute error in their own unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..core.errors import BadInput
+from ..core.metric import Metric
+from ..data import Data, Info
+from .base import Settings, Target, register
+
+SPREAD = (math.pi / 2 - 1) ** 0.5  # the standard deviation of a normal error's size over its mean
+
+
+@register
+@dataclass(frozen=True, slots=True)
+class Regress:
+    """The network gives (number - mean) / std, of the training images. The loss is hard x smooth L1 + soft x the same
+    to the teacher's output, where there is one; the temperature is of probabilities and changes nothing."""
+
+    name: ClassVar[str] = "regress"
+    targets: ClassVar[str] = "numbers"
+    metric: ClassVar[Metric] = Metric("mae", higher_is_better=False)
+
+    mean: float
+    std: float
+    temperature: float = 1.0
+    hard: float = 1.0
+    soft_weight: float = 0.0
+
+    @property
+    def head(self) -> int:
+        """One number."""
+        return 1
+
+    @classmethod
+    def outputs(cls, info: Info) -> int:
+        return 1
+
+    @classmethod
+    def of_data(cls, data: Data, settings: Settings) -> Regress:
+        """Raises BadInput where all training images have the same number."""
+        numbers = data.train.labels.double()
+        mean, std = numbers.mean().item(), numbers.std(correction=0).item()
+        if not std > 0:
+            rule = f"all {len(numbers)} training images of {data.name} have the number {mean:g}"
+            raise BadInput(f"{rule}, so there is nothing to learn; give images with several numbers")
+        return cls(mean, std, settings.temperature, settings.hard, settings.soft_weight)
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> Regress:
+        return cls(**facts["numbers"])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"task": self.name, "numbers": {"mean": self.mean, "std": self.std}}
+
+    def loss(self, out: Tensor, target: Target) -> Tensor:
+        """Mean over the batch, of outputs [N, 1] against numbers [N]."""
+        loss = _smooth_l1(out, (target.labels - self.mean) / self.std, target.weight)
+        if target.soft is None:
+            return loss
+        return self.hard * loss + self.soft_weight * self.match(out, target.soft, target.weight)
+
+    def soft(self, out: Tensor, temperature: float = 1.0) -> Tensor:
+        """The detached output [N, 1]."""
+        return out.detach().float()
+
+    def match(self, out: Tensor, soft: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Smooth L1 to another net's output, mean over the batch by each image's weight."""
+        return _smooth_l1(out, soft[:, 0], weight)
+
+    def judge(self, out: Tensor, labels: Tensor) -> Tensor:
+        """Float32 [N]: the size of each image's error, in the numbers' own unit."""
+        return (self.answer(out) - labels).abs()
+
+    def score(self, judged: Sequence[Tensor]) -> float:
+        """Their mean; the worst there is where that is no finite number."""
+        mean = torch.cat(list(judged)).double().mean().item()
+        return min(mean, self.metric.worst) if math.isfinite(mean) else self.metric.worst
+
+    def standard_error(self, score: float, images: int) -> float:
+        """That of the mean size of normally distributed errors."""
+        return SPREAD * score / images**0.5
+
+    def answer(self, out: Tensor) -> Tensor:
+        """Float32 [N]: the number, in its own unit."""
+        return out[:, 0].float() * self.std + self.mean
+
+
+def _smooth_l1(out: Tensor, wanted: Tensor, weight: Tensor | None) -> Tensor:
+    each = F.smooth_l1_loss(out[:, 0].float(), wanted.float(), reduction="none")
+    return (each if weight is None else each * weight).mean()
