@@ -18,7 +18,7 @@ from ..arch import archfile
 from ..arch.archfile import ArchFile
 from ..config.layers import differing, dump, flatten, load, to_dict
 from ..core import files
-from ..core.errors import BadInput, RunFault, told_by
+from ..core.errors import BadInput, RunFault, arg, told_by
 from ..core.progress import say
 from ..core.streams import command_line
 from ..core.units import format_duration
@@ -77,7 +77,7 @@ def check_begun(cells: list[Cell]) -> None:
         if RunDir(cell.path).job_file.is_file():
             differs = differing(load(RunDir(cell.path).recipe_file, Recipe), cell.recipe, aside=MAY_DIFFER)
             if differs:
-                remedy = "remove it, or start anew with other --cells"
+                remedy = f"remove it, or start anew with other {arg.cells}"
                 raise BadInput(f"{cell.path} was trained with {', '.join(differs)}; {remedy}")
 
 
@@ -88,11 +88,14 @@ def check_options(asked: Any, whose: str) -> None:
         if value is not None and value < 1:
             raise BadInput(f"{option} {value} must be at least 1")
     if common.seed is not None:
-        raise BadInput(f"--seed {common.seed}: {whose} has several, 0 and up; say how many with --seeds")
+        raise BadInput(f"{arg.seed} {common.seed}: {whose} has several, 0 and up; say how many with {arg.seeds}")
     if common.profile:
-        raise BadInput(f"--profile: {whose} has many trainings, each with a log of its own; use nasaug train --profile")
+        raise BadInput(
+            f"{arg.profile}: {whose} has many trainings, each with a log of its own; "
+            f"use nasaug train --profile"
+        )
     if asked.cells is not None and asked.cells.exists() and not asked.cells.is_dir():
-        raise BadInput(f"--cells {asked.cells} is not a folder; give one, or a new name")
+        raise BadInput(f"{arg.cells} {asked.cells} is not a folder; give one, or a new name")
 
 
 def held(sets: Sequence[str]) -> list[str]:

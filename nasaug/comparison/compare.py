@@ -134,7 +134,10 @@ class CompareJob:
         said = [item for item in self.options.set if item.partition("=")[0].strip() == "epochs"]
         if self.match not in (None, MATCH) and said:
             ends = {"compute": "train_macs", "seconds": "max_seconds"}[self.match]
-            raise BadInput(f"--set {said[0]}: with --match {self.match} trainings end by {ends}; give that instead")
+            raise BadInput(
+                f"{arg.set} {said[0]}: with {arg.match} {self.match} trainings end by {ends}; "
+                f"give that instead"
+            )
 
     @property
     def _arms(self) -> list[str]:
@@ -144,7 +147,7 @@ class CompareJob:
         self._check()
         arms, options, sets = self._arms, self.options, Sets()
         if self.arch is None:
-            raise BadInput("compare needs --arch: an arch file like found.json, or a named architecture")
+            raise BadInput(f"compare needs {arg.arch}: an arch file like found.json, or a named architecture")
         of_arch = archfile.read(self.arch).facts.get("data")
         plain = options.settings({}, arm="baseline", data=of_arch)
         found = fitted(self.arch, self.resolution, plain)
@@ -174,7 +177,7 @@ class CompareJob:
         found = archfile.read(str(run.base_file))
         if found.start is not None and not found.start.is_file() and not kept["from_scratch"]:
             gone = f"{found.start} is missing, from which the trainings of {run.path} start"
-            raise BadInput(f"{gone}; restore it, or start anew with --from-scratch")
+            raise BadInput(f"{gone}; restore it, or start anew with {arg.from_scratch}")
         refuse_other_net(run, found, self.arch, self.resolution, begun)
         return Ready(found, make_cells(found, kept, options, sets), kept, begun, sets)
 
@@ -205,10 +208,10 @@ def arms_of(methods: str) -> list[str]:
     """The arms by name. Raises BadInput for one that is not known, or is named twice."""
     arms = [arm.strip() for arm in _BETWEEN_ARMS.split(methods) if arm.strip()]
     if not arms:
-        raise BadInput(f"--methods {methods!r} names no arm; give some, like baseline,netaug")
+        raise BadInput(f"{arg.methods} {methods!r} names no arm; give some, like baseline,netaug")
     for i, arm in enumerate(arms):
         if arm in arms[:i]:
-            raise BadInput(f"--methods names {arm!r} twice; name each arm once")
+            raise BadInput(f"{arg.methods} names {arm!r} twice; name each arm once")
         arm_says(arm, Recipe)
     return arms
 
@@ -223,7 +226,10 @@ def make_cells(found: ArchFile, setting: dict, options: Options, sets: Sets) -> 
     plain = {arm: options.settings(init, arm=arm, data=of_arch) for arm in arms}
     for arm in arms[1:]:
         if plain[arm].data != plain[arms[0]].data:
-            raise BadInput(f"arms {arms[0]!r} and {arm!r} use different data; change those for all, by --data or --set")
+            raise BadInput(
+                f"arms {arms[0]!r} and {arm!r} use different data; "
+                f"change those for all, by {arg.data} or {arg.set}"
+            )
     data = read_data(plain[arms[0]], found, sets)
     images = len(data.train)
     given = {arm: init | {"stop": STOPS[setting["match"]]} for arm in arms}
@@ -232,7 +238,7 @@ def make_cells(found: ArchFile, setting: dict, options: Options, sets: Sets) -> 
         fewest = min((job_for(found, r, runtime, images).length.epochs for r in auto.values()), default=0)
         given |= {arm: given[arm] | {"epochs": fewest} for arm in auto}
     elif setting["match"] == "compute" and runtime.accelerated and plain[arms[0]].train_macs == "auto":
-        raise BadInput("--match compute needs to know how much: give --set train_macs=1e15, say")
+        raise BadInput(f"{arg.match} compute needs to know how much: give {arg.set} train_macs=1e15, say")
     cells: list[Cell] = []
     seen: dict[str, str] = {}
     start = digest(found.start)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..core import files
-from ..core.errors import BadInput, unknown
+from ..core.errors import BadInput, arg, unknown
 from ..core.progress import say
 from ..reporting.page import page
 from ..reporting.wording import NOT_ENOUGH, table
@@ -60,7 +60,7 @@ def _finished_below(path: Path) -> list[Path]:
     if (path / RESULT).is_file():
         raise BadInput(f"{path / RESULT} has no test score: no training run; give the folders of train or netaug-train")
     if (path / "recipe.toml").is_file():
-        raise BadInput(f"{path} is not finished (it has no {RESULT}); go on with it by --resume, or leave it out")
+        raise BadInput(f"{path} is not finished (it has no {RESULT}); go on with it by {arg.resume}, or leave it out")
     raise BadInput(f"{path} holds no finished training run (no {RESULT} in it or below); give run folders")
 
 
@@ -253,7 +253,7 @@ def report(paths: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
     """
     out = Path("report.html") if out is None else Path(out)
     if out.suffix != ".html":
-        raise BadInput(f"--out {out}: give the path of a page, ending in .html")
+        raise BadInput(f"{arg.out} {out}: give the path of a page, ending in .html")
     if not paths:
         raise BadInput("report needs run folders, like: nasaug report runs/train-1 runs/train-2")
     runs = read_runs(paths)

@@ -167,7 +167,10 @@ class SweepJob:
         setting["curves"] = _curves(policies)
         if setting["pruner"] != "none" and len(policies) <= RIVALS:
             rule = f"ends a policy when {RIVALS} others have ended, and this sweep has {len(policies)}"
-            raise BadInput(f"--pruner {setting['pruner']} {rule}; give more by --policies, or --pruner none")
+            raise BadInput(
+                f"{arg.pruner} {setting['pruner']} {rule}; "
+                f"give more by {arg.policies}, or {arg.pruner} none"
+            )
         made = make_cells(nets, setting, options, Path("."), sets)
         if self.cells:
             check_begun(made)
@@ -234,16 +237,19 @@ def nets_of(setting: dict, recipe: Recipe, arch: str | None = None) -> list[Arch
         name = plain_name(net.name).strip(".") or "net"  # of a file too
         for other in nets:
             if other.plan == net.plan:
-                raise BadInput(f"--sizes {item}: that is the same net as {other.name}; give each once")
+                raise BadInput(f"{arg.sizes} {item}: that is the same net as {other.name}; give each once")
             if other.name == name:
-                raise BadInput(f"--sizes {item}: two nets are named {name}; give one another name in its arch file")
+                raise BadInput(f"{arg.sizes} {item}: two nets are named {name}; give one another name in its arch file")
         if net.start is not None:
             say(f"{name}: fresh weights, as all nets of a sweep have; those in {net.start} are left aside")
         nets.append(replace(net, name=name, space=None, arch=None, supernet=None, weights=None))
     if not nets:
-        raise BadInput(f"--sizes {sizes!r}: give one or more, like 0.1M,0.6M,3M")
+        raise BadInput(f"{arg.sizes} {sizes!r}: give one or more, like 0.1M,0.6M,3M")
     if arch is not None and scaled is None:
-        raise BadInput(f"--arch {arch}: all --sizes are arch files, so it is of no use; leave it out, or give a size")
+        raise BadInput(
+            f"{arg.arch} {arch}: all {arg.sizes} are arch files, so it is of no use; "
+            f"leave it out, or give a size"
+        )
     return sorted(nets, key=lambda net: cost(net.plan).macs)
 
 
@@ -259,7 +265,7 @@ def _of_size(asked: str, scaled: dict[int, Plan], base: ArchFile) -> ArchFile:
         macs = parse_quantity(asked, "macs")
     except BadInput as error:
         raise BadInput(
-            f"{arg.sizes}: {error}, or the path of an arch file", value=asked, rule=error.rule,
+            f"{arg.sizes}: {error.line}, or the path of an arch file", value=asked, rule=error.rule,
             remedy=f"{error.remedy}, or the path of an arch file",
         ) from None  # fmt: skip
     nearest = min(scaled, key=lambda m: abs(m - macs))
@@ -267,7 +273,7 @@ def _of_size(asked: str, scaled: dict[int, Plan], base: ArchFile) -> ArchFile:
         near = [max((m for m in scaled if m < macs), default=None), min((m for m in scaled if m > macs), default=None)]
         shown = " and ".join(format_quantity(m, "macs") for m in near if m is not None)
         whose = f"no width of {base.name} at {base.plan.resolution} px has as many MACs; the nearest: {shown}"
-        raise BadInput(f"size {asked}: {whose}; give that by --sizes, or another --arch or --resolution")
+        raise BadInput(f"size {asked}: {whose}; give that by {arg.sizes}, or another {arg.arch} or {arg.resolution}")
     return ArchFile(scaled[nearest], f"{base.name}-{asked}")
 
 
@@ -275,9 +281,12 @@ def _check_policies(policies: str) -> list[str]:
     names = [name.strip() for name in policies.split(",") if name.strip()]
     for name in names:
         if "@" in name:
-            raise BadInput(f"--policies {name}: what a sweep names by METHOD@POLICY has no @; move or rename the file")
+            raise BadInput(
+                f"{arg.policies} {name}: what a sweep names by METHOD@POLICY has no @; "
+                f"move or rename the file"
+            )
     if not names or len({magnitude_of(name) for name in names}) < len(names):
-        raise BadInput(f"--policies {policies!r}: give one or more, each once, like 0,4,9,0:9")
+        raise BadInput(f"{arg.policies} {policies!r}: give one or more, each once, like 0,4,9,0:9")
     return names
 
 
@@ -296,7 +305,7 @@ def make_cells(nets: list[ArchFile], setting: dict, options: Options, folder: Pa
     plain = {method: _plain(method, setting, options) for method in methods}
     for method, recipe in plain.items():
         if recipe.data != plain[methods[0]].data:
-            raise BadInput(f"--methods {method}: it changes the data; do that for all, by --data or --set")
+            raise BadInput(f"{arg.methods} {method}: it changes the data; do that for all, by {arg.data} or {arg.set}")
     data = read_data(plain[methods[0]], nets[0], sets)
     for seed in range(setting["seeds"]):
         for net, name in zip(nets, setting["nets"], strict=True):
@@ -309,7 +318,7 @@ def make_cells(nets: list[ArchFile], setting: dict, options: Options, folder: Pa
                 place = where / folder_name(f"{net.name}_{recipe.arm}", seed, key)
                 first, place = known.setdefault(key, (method, place))
                 if first != method:
-                    alike = f"--methods: {first} and {method} are the same training at magnitude {policy}"
+                    alike = f"{arg.methods}: {first} and {method} are the same training at magnitude {policy}"
                     raise BadInput(f"{alike}; leave one of them out")
                 cells.append(Cell(recipe.arm, seed, recipe, folder / SIZES / name, place))
     return cells
@@ -320,10 +329,10 @@ def _plain(method: str, setting: dict, options: Options) -> Recipe:
     recipe = options.settings({}, arm=method, data=setting["nets_data"])
     view = recipe.views["train"]
     if recipe.difficulty.policy == "drive":
-        raise BadInput(f"--methods {method}: its teacher decides on the magnitude; use compare for it")
+        raise BadInput(f"{arg.methods} {method}: its teacher decides on the magnitude; use compare for it")
     if view.policy == "randaugment" and view.magnitude != USUAL:
         own = f"the training view has magnitude {view.magnitude.to_plain()}"
-        raise BadInput(f"--methods {method}: {own}, and a sweep's policies set it; leave it out")
+        raise BadInput(f"{arg.methods} {method}: {own}, and a sweep's policies set it; leave it out")
     return recipe
 
 
@@ -333,7 +342,7 @@ def _at(recipe: Recipe, policy: str, macs: int) -> Recipe:
         view = at_magnitude(recipe.views["train"], magnitude_of(policy).of_net(macs))
         return replace(recipe, views=recipe.views | {"train": view})
     except BadInput as error:
-        raise BadInput(f"{recipe.arm}: {error}") from None
+        raise error.within(f"{recipe.arm}: ") from None
 
 
 def _carry_out(ready: Ready, run: RunDir, jobs: int | None) -> Sweep:
@@ -342,7 +351,7 @@ def _carry_out(ready: Ready, run: RunDir, jobs: int | None) -> Sweep:
     cells = make_cells(nets, setting, options, run.path, sets)
     policies, methods = _check_policies(setting["policies"]), arms_of(setting["methods"])
     grid = f"{len(nets)} sizes x {len(policies)} policies x {len(methods)} methods x {setting['seeds']} seeds"
-    followed = [(f"--policies {p}", magnitude_of(p)) for p in policies if p.endswith(".json")]
+    followed = [(f"{arg.policies} {p}", magnitude_of(p)) for p in policies if p.endswith(".json")]
     warn_of_curves(followed, partial(read_data, cells[0].recipe, nets[0], sets))
     metric = task_of(cells[0].recipe, describe(cells[0].recipe.data)).metric
     pruning = None if setting["pruner"] == "none" else Pruning(setting["pruner"], cells, run.path, metric)

@@ -15,7 +15,7 @@ from ..arch.archfile import ArchFile
 from ..arch.cost import cost
 from ..config.schedule import CURVE, Constant, Curve, Schedule, from_ends
 from ..core import files
-from ..core.errors import BadInput
+from ..core.errors import BadInput, arg
 from ..core.metric import Metric
 from ..core.units import format_duration, format_quantity
 from ..reporting import pictures, tables, wording
@@ -36,7 +36,7 @@ def magnitude_of(policy: str) -> Schedule:
     try:
         return from_ends(policy)
     except BadInput as error:
-        raise BadInput(f"policy {error}; or give a curve's JSON file") from None
+        raise BadInput(f"policy {error.line}; or give a curve's JSON file") from None
 
 
 def constants(policies: Iterable[str]) -> dict[str, float]:
@@ -80,7 +80,7 @@ def _facts(cells: list[Cell], results: list[TrainingResult]) -> dict[str, str]:
     for cell, facts in zip(cells, told, strict=True):
         if facts != told[0]:
             other = f"{cell.path} has other images of {facts['data']} than {cells[0].path}"
-            raise BadInput(f"{other}; remove the older one, or start anew with other --cells")
+            raise BadInput(f"{other}; remove the older one, or start anew with other {arg.cells}")
     return {"data": told[0]["data"], "data_key": told[0]["data_key"]}
 
 

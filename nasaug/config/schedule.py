@@ -186,7 +186,7 @@ class Curve(Schedule):
         try:
             return Curve(*(table[field.name] for field in dataclasses.fields(Curve)))
         except BadInput as error:
-            raise BadInput(f"{path}: {error}") from None
+            raise error.within(f"{path}: ") from None
 
     def __call__(self, progress: float) -> float:
         return (self.low + self.high) / 2

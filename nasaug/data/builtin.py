@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import BadInput, MissingExtra
+from ..core.errors import BadInput, MissingExtra, arg
 from ..core.files import cache_folder
 from .folder import LARGEST
 from .split import MemorySplit, Split, hold_out, resize_uint8
@@ -68,7 +68,7 @@ def _missing(name: str, ways: str, error: Exception | None = None) -> BadInput:
         ways = f" or into {cache_folder() / name}{ways}"
     return BadInput(
         f"{name} was not found{failed}: put it, with NASAUG_DATA set, into $NASAUG_DATA/{name}{ways}; "
-        "or choose --data digits, or the path of an image folder"
+        f"or choose {arg.data} digits, or the path of an image folder"
     )
 
 
@@ -188,7 +188,7 @@ def _digits() -> Read:
     try:
         datasets = importlib.import_module("sklearn.datasets")
     except ModuleNotFoundError as error:
-        raise MissingExtra("scikit-learn", "data", "--data digits") from error
+        raise MissingExtra("scikit-learn", "data", f"{arg.data} digits") from error
     digits = datasets.load_digits()
     labels = torch.from_numpy(digits.target).long()
     pixels = (torch.from_numpy(digits.images)[:, None] * (255 / 16)).round().to(torch.uint8)

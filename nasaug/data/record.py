@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..core import tensorfile
-from ..core.errors import BadInput
+from ..core.errors import BadInput, arg
 from .layout import some
 from .split import held_in_order
 
@@ -249,7 +249,7 @@ def resume(begun: Record, now: Record) -> Resumed:
     """Find a run's images among those that are there now, which may be at another path and fewer.
 
     Raises BadInput where there are others, or where a class or a split is gone."""
-    other = "give --data with the images that it began with, or start a new run"
+    other = f"give {arg.data} with the images that it began with, or start a new run"
     if begun.classes != now.classes:
         had, has = (some(record.classes) for record in (begun, now))
         raise BadInput(f"{now.name!r} has the classes {has}, and the run began with {had}; {other}")

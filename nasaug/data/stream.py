@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..core.errors import BadInput, RunFault
+from ..core.errors import BadInput, RunFault, arg
 from ..core.signals import deaf_children
 from . import picture
 from .picture import Unreadable, decoded
@@ -80,7 +80,7 @@ def _alive(batches: Iterator) -> Iterator:
             return
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            raise RunFault(f"a decoding process failed ({reason}); try --set data.workers=0") from error
+            raise RunFault(f"a decoding process failed ({reason}); try {arg.set} data.workers=0") from error
         yield made
 
 
@@ -111,7 +111,7 @@ class _Decoder(Dataset):
             try:
                 images[slot] = self._cut(decoded(np.fromfile(path, dtype=np.uint8), self.background), place)
             except (Unreadable, OSError, MemoryError) as error:
-                return BadInput(f"cannot read the image {path!r} ({error}); remove it, and go on with --resume")
+                return BadInput(f"cannot read the image {path!r} ({error}); remove it, and go on with {arg.resume}")
         return images, time.perf_counter() - begun
 
     def _cut(self, image: Tensor, place: int) -> Tensor:

@@ -14,7 +14,7 @@ from ..arch.cost import Budget
 from ..arch.plan import Plan
 from ..config.layers import load
 from ..core import files
-from ..core.errors import BadInput
+from ..core.errors import BadInput, arg
 from ..core.progress import Listener, heard_by, say
 from ..core.units import parse_quantity
 from ..pool.storage import absolute_storage
@@ -118,7 +118,7 @@ class SearchJob:
         request, recipe, said = self.request, self.options.settings(self.sets), self.options.said
         if recipe.search.lr != "auto" and said("lr") and not said("search.lr"):
             rule = "the recipe gives the supernet a learning rate of its own"
-            raise BadInput(f"--set lr=…: {rule}; use --set search.lr=…")
+            raise BadInput(f"{arg.set} lr=…: {rule}; use {arg.set} search.lr=…")
         return prepare(recipe, request, self.options)
 
     def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:
@@ -139,7 +139,8 @@ class SearchJob:
         other = trials != recipe.search.trials or request.timeout != kept["timeout"]
         if run.finished and not (other and judged < trials):
             say(f"{path} is finished already; what it found is in {run.found_file}")
-            say("for more candidates give more --trials" + (", or another --timeout" if judged < trials else ""))
+            longer = f", or another {arg.timeout}" if judged < trials else ""
+            say(f"for more candidates give more {arg.trials}{longer}")
             return None
         asked = at_path(asked, self.options.data)
         ready = prepare(asked, request, self.options, begun=begun_record(run, recipe), resumed=True)
@@ -154,7 +155,10 @@ class SearchJob:
         if asked.budget.limits and asked.budget != begun.budget:
             raise BadInput(f"{path} was begun under {begun.budget}, not {asked.budget}; start a new run")
         if asked.storage is None and begun.storage and HIDDEN in begun.storage:
-            raise BadInput(f"{path} keeps no passwords: give its --storage again, {begun.storage} with the password")
+            raise BadInput(
+                f"{path} keeps no passwords: "
+                f"give its {arg.storage} again, {begun.storage} with the password"
+            )
         refuse_changed(path, kept, {"storage": asked.storage and without_passwords(asked.storage)})
         timeout = begun.timeout if asked.timeout is None else asked.timeout
         return replace(begun, timeout=timeout, storage=asked.storage or begun.storage)

@@ -17,7 +17,7 @@ from typing import Any
 from ..arch.cost import Budget, Cost, Reach, all_within, cost_of, describe, most_macs, sample_near
 from ..arch.plan import Outputs, Plan, plan
 from ..arch.space import Arch, Axis, Space, resolve
-from ..core.errors import BadInput
+from ..core.errors import BadInput, arg
 from ..core.progress import Progress
 from ..core.signals import Pending
 from ..data import Split
@@ -92,10 +92,13 @@ class Search:
                     log(self.space.id(arch), score)
                     bar.update(len(self.scores), best=self.metric.best(self.scores.values()))
         if not self.scores and self.timeout is not None and self._told < limit:
-            raise BadInput(f"--timeout {self.timeout:g}s ended the search before a candidate was judged; give it more")
+            raise BadInput(
+                f"{arg.timeout} {self.timeout:g}s ended the search before a candidate was judged; "
+                f"give it more"
+            )
         if not self.scores:
             tried = f"no architecture within {self.budget} was found in {self._told} tries"
-            raise BadInput(f"{tried}; raise the budget or --trials")
+            raise BadInput(f"{tried}; raise the budget or {arg.trials}")
         ranked = sorted(self.scores, key=lambda arch: (self.metric.rank(self.scores[arch]), self._cost(arch).macs))
         return [Candidate(arch, self._cost(arch), self.scores[arch]) for arch in ranked]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..arch.archfile import ArchFile
 from ..arch.plan import Head, Outputs, Plan, from_dict
 from ..core import files, tensorfile
-from ..core.errors import BadInput
+from ..core.errors import BadInput, arg
 from .net import Net
 
 
@@ -70,7 +70,7 @@ def inherited_from(found: ArchFile, init: str, begun: bool = False) -> Path | No
         raise BadInput(f"init = inherit: the arch {found.name} names no weights; leave it out, or give init=scratch")
     if not begun and not found.start.is_file():
         what = f"the model {found.weights}" if found.weights else f"the supernet {found.supernet}"
-        raise BadInput(f"{what} that the arch file names is missing; restore it, or use --from-scratch")
+        raise BadInput(f"{what} that the arch file names is missing; restore it, or use {arg.from_scratch}")
     return found.start
 
 

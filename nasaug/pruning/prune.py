@@ -116,32 +116,35 @@ class PruneJob:
         """The same with what is not given put in. Raises BadInput for what is out of range or in conflict."""
         if self.unstructured:
             if self.target_macs is not None:
-                of = f"--target-macs {self.target_macs} is of channels, --unstructured of weights"
+                of = f"{arg.target_macs} {self.target_macs} is of channels, {arg.unstructured} of weights"
                 raise BadInput(f"{of}; leave one of them out")
             if self.target_sparsity is None or not 0 < self.target_sparsity < 1:
                 given = "" if self.target_sparsity is None else f" {self.target_sparsity:g}"
                 rule = "the share of weights that become zero: give above 0, below 1, like 0.9"
-                raise BadInput(f"--target-sparsity{given}: --unstructured needs {rule}")
+                raise BadInput(f"{arg.target_sparsity}{given}: {arg.unstructured} needs {rule}")
         elif self.target_sparsity is not None:
-            remedy = "give it too, or --target-macs instead, which removes channels"
-            raise BadInput(f"--target-sparsity {self.target_sparsity:g} needs --unstructured; {remedy}")
+            remedy = f"give it too, or {arg.target_macs} instead, which removes channels"
+            raise BadInput(f"{arg.target_sparsity} {self.target_sparsity:g} needs {arg.unstructured}; {remedy}")
         elif self.target_macs is None:
-            raise BadInput("prune needs --target-macs, like 1M, or --unstructured --target-sparsity 0.9")
+            raise BadInput(f"prune needs {arg.target_macs}, like 1M, or {arg.unstructured} {arg.target_sparsity} 0.9")
         known = selection.OF_WEIGHTS if self.unstructured else selection.CRITERIA
         criterion = self.criterion or known[0]
         if criterion not in known:
             raise unknown(arg.criterion, criterion, known)
         divisor = 1 if self.round is None else self.round
         if divisor < 1:
-            raise BadInput(f"--round {divisor} must be at least 1; 8 suits most hardware")
+            raise BadInput(f"{arg.round} {divisor} must be at least 1; 8 suits most hardware")
         if self.unstructured and self.round is not None:
-            raise BadInput(f"--round {divisor} is of channels, --unstructured of weights; leave one of them out")
+            raise BadInput(
+                f"{arg.round} {divisor} is of channels, {arg.unstructured} of weights; "
+                f"leave one of them out"
+            )
         steps = 5 if self.steps is None else self.steps
         if steps < 1:
-            raise BadInput(f"--steps {steps} must be at least 1")
+            raise BadInput(f"{arg.steps} {steps} must be at least 1")
         scale = 0.5 if self.lr_scale is None else self.lr_scale
         if not 0 < scale < math.inf:
-            raise BadInput(f"--lr-scale {scale:g} multiplies the recipe's lr: give above 0, like 0.5")
+            raise BadInput(f"{arg.lr_scale} {scale:g} multiplies the recipe's lr: give above 0, like 0.5")
         selection.magnitudes(self.magnitude, steps)
         macs = self._macs()
         source = None if self.source is None else str(self.source.resolve())
@@ -158,7 +161,7 @@ class PruneJob:
         setting, options = self.setting(), self.options
         if self.source is None:
             what = "the folder of a finished run of train or netaug-train, like runs/train-1"
-            raise BadInput(f"prune needs --from: {what}")
+            raise BadInput(f"prune needs {arg.source}: {what}")
         found, net, facts = finished_run(self.source)
         theirs = RunDir(self.source)
         recipe = setting.recipe(options, theirs.recipe_file, load(theirs.recipe_file, Recipe).data.name)
@@ -171,7 +174,7 @@ class PruneJob:
         if teacher is not None:
             teacher.check_classes(lambda: data)
         # refuses one that was trained on test images
-        other_split(str(self.source), theirs.model_file, data, "give another --from")
+        other_split(str(self.source), theirs.model_file, data, f"give another {arg.source}")
         warn_of_other_splits(net_of_other_splits(found, str(self.source), recipe, data))
         first = setting.step_recipe(recipe, selection.magnitudes(setting.magnitude, 2)[0])
         warn_of_curves(curves_of(first), lambda: data)
@@ -213,7 +216,7 @@ class PruneJob:
         }  # fmt: skip
         refuse_changed(path, asdict(setting) | {"from": setting.source}, said)
         if self.unstructured and setting.target_sparsity is None:
-            raise BadInput(f"{path} was begun without --unstructured; leave it out to go on, or start anew")
+            raise BadInput(f"{path} was begun without {arg.unstructured}; leave it out to go on, or start anew")
 
     def carry_out(self, run: RunDir, ready: Ready) -> TrainingResult:
         Pruning(ready.found, ready.setting, ready.recipe, ready.data, ready.runtime, run, ready.teacher).carry_through()
@@ -228,19 +231,19 @@ def finished_run(path: Path) -> tuple[ArchFile, Net, dict]:
     """The arch file, the net and what its file says of its images, of a finished training. Raises BadInput."""
     rule = "give the folder of a finished run of train or netaug-train, like runs/train-1"
     if not path.is_dir():
-        raise BadInput(f"--from {path} is no folder; {rule}")
+        raise BadInput(f"{arg.source} {path} is no folder; {rule}")
     if not RunDir(path).finished:
         begun = RunDir(path).recipe_file.is_file()
-        state = f"is not finished; go on with it by --resume, or {rule}" if begun else f"holds no run; {rule}"
-        raise BadInput(f"--from {path} {state}")
+        state = f"is not finished; go on with it by {arg.resume}, or {rule}" if begun else f"holds no run; {rule}"
+        raise BadInput(f"{arg.source} {path} {state}")
     run = RunDir(path)
     for needed in (run.model_file, run.arch_file, run.recipe_file):
         if not needed.is_file():
-            raise BadInput(f"--from {path} has no {needed.name}, so it is not the run of a training; {rule}")
+            raise BadInput(f"{arg.source} {path} has no {needed.name}, so it is not the run of a training; {rule}")
     found, net = archfile.read(str(run.arch_file)), load_net(run.model_file)
     if found.plan != net.plan:
         both = f"{run.arch_file.name} and {run.model_file.name}"
-        raise BadInput(f"--from {path}: {both} are not of the same net; restore them, or train again")
+        raise BadInput(f"{arg.source} {path}: {both} are not of the same net; restore them, or train again")
     result = read_result(path)
     scores = {key: score for key, score in result.scores().items() if key != result.metric.key("train")}
     kept = {**scores, "train_macs": result.train_macs, "data_key": result.data_key}
@@ -253,36 +256,36 @@ def finished_run(path: Path) -> tuple[ArchFile, Net, dict]:
 def check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: Runtime) -> Resolved | None:
     """What can be refused before the data are read; the recipe's teacher."""
     if recipe.teacher.source == "supernet":
-        none = "--set teacher.source='' --set teacher.macs=0 --set difficulty.policy=none"
-        remedy = f"give --set teacher.source=RUN --set teacher.macs=0, or none: {none}"
+        none = f"{arg.set} teacher.source='' {arg.set} teacher.macs=0 {arg.set} difficulty.policy=none"
+        remedy = f"give {arg.set} teacher.source=RUN {arg.set} teacher.macs=0, or none: {none}"
         rule = "was taught by its supernet, which a pruned net is no part of"
-        raise BadInput(f"--from {setting.source} {rule}; {remedy}")
+        raise BadInput(f"{arg.source} {setting.source} {rule}; {remedy}")
     info = datasets.describe(recipe.data)
     classes = task_of(recipe, info).outputs(info)
     if classes != net.plan.classes:
         theirs = f"{recipe.data.name} has {classes} classes, {found.name} {net.plan.classes}"
-        raise BadInput(f"--data {theirs}; leave --data out, or give data of the same classes")
+        raise BadInput(f"{arg.data} {theirs}; leave {arg.data} out, or give data of the same classes")
     if setting.target_macs:
         start, least = cost(net.plan).macs, least_macs(net.plan, setting.round)
-        multiples = f" with channels in multiples of {setting.round} (--round)" if setting.round > 1 else ""
+        multiples = f" with channels in multiples of {setting.round} ({arg.round})" if setting.round > 1 else ""
         if least >= start:
             finer = (d for d in (8, 4, 2, 1) if d < setting.round and least_macs(net.plan, d) < start)
             remedy = next((f"give less, like {d}" for d in finer), "prune another net")
-            raise BadInput(f"--round {setting.round}: {found.name} can lose nothing{multiples}; {remedy}")
+            raise BadInput(f"{arg.round} {setting.round}: {found.name} can lose nothing{multiples}; {remedy}")
         if not least <= setting.target_macs < start:
             rule = f"{found.name} has {start} MACs, and its smallest possible net{multiples} {least}"
             remedy = f"give at least {least}, below {start} ({format_quantity(start, 'macs')})"
-            raise BadInput(f"--target-macs {format_quantity(setting.target_macs, 'macs')}: {rule}; {remedy}")
+            raise BadInput(f"{arg.target_macs} {format_quantity(setting.target_macs, 'macs')}: {rule}; {remedy}")
     else:
         zeros = found.facts["source"]["sparsity"]
         if zeros >= setting.target_sparsity:
             raise BadInput(
-                f"--target-sparsity {setting.target_sparsity:g}: {100 * zeros:.3g} % of the weights are zero already; "
-                f"give above {zeros:.3g}"
+                f"{arg.target_sparsity} {setting.target_sparsity:g}: {100 * zeros:.3g} % of the weights are zero "
+                f"already; give above {zeros:.3g}"
             )
         if recipe.chosen_method().reorders:
-            rule = "reorders channels, which --unstructured cannot follow; leave it out"
-            raise BadInput(f"--method {recipe.method} {rule}")
+            rule = f"reorders channels, which {arg.unstructured} cannot follow; leave it out"
+            raise BadInput(f"{arg.method} {recipe.method} {rule}")
     last, teacher = net.plan, resolve(found, recipe.teacher)
     if setting.target_macs:  # one of as many MACs, which a method must have room for too
         last = some_plan(net.plan, setting.target_macs, setting.round)

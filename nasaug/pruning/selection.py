@@ -19,7 +19,7 @@ from ..arch.channels import channel_groups
 from ..arch.cost import cost
 from ..arch.plan import Plan, from_specs
 from ..config.schedule import Linear, from_ends
-from ..core.errors import BadInput
+from ..core.errors import BadInput, arg
 from ..nets.net import Net
 
 CRITERIA = ("l1", "bn")  # of channels
@@ -200,7 +200,7 @@ def magnitudes(text: str | None, steps: int) -> Sequence[float | None]:
     try:
         line = from_ends(text)
     except BadInput as error:
-        raise BadInput(f"--magnitude {error}") from None
+        raise error.within(f"{arg.magnitude} ", "magnitude") from None
     if isinstance(line, Linear) and steps == 1:
-        raise BadInput(f"--magnitude {text} needs two steps or more; give one number, or more --steps")
+        raise BadInput(f"{arg.magnitude} {text} needs two steps or more; give one number, or more {arg.steps}")
     return [round(line(i / max(1, steps - 1)), 6) for i in range(steps)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..arch.archfile import ArchFile
 from ..augment import at_magnitude
 from ..config.schedule import Constant
-from ..core.errors import BadInput
+from ..core.errors import BadInput, arg
 from ..core.units import format_quantity
 from ..training.options import Options
 from ..training.recipe import Recipe
@@ -56,9 +56,15 @@ class Setting:
         if magnitude is not None:
             train = views["train"]
             if recipe.difficulty.policy == "drive":
-                raise BadInput(f"--magnitude {self.magnitude}: difficulty.policy = drive decides on it; leave one out")
+                raise BadInput(
+                    f"{arg.magnitude} {self.magnitude}: difficulty.policy = drive decides on it; "
+                    f"leave one out"
+                )
             if train.policy not in ("none", "randaugment"):
                 other = f"the recipe's view has policy {train.policy}, which has none"
-                raise BadInput(f"--magnitude {self.magnitude}: {other}; use --set views.train.policy=randaugment")
+                raise BadInput(
+                    f"{arg.magnitude} {self.magnitude}: {other}; "
+                    f"use {arg.set} views.train.policy=randaugment"
+                )
             views = views | {"train": at_magnitude(train, Constant(magnitude))}
         return replace(recipe, times=recipe.times / self.steps, lr=recipe.lr * self.lr_scale, views=views)

@@ -16,7 +16,7 @@ from ..arch.plan import Plan, plan
 from ..arch.space import Arch, Space
 from ..augment import at_magnitude
 from ..core import tensorfile
-from ..core.errors import BadInput
+from ..core.errors import BadInput, arg
 from ..core.progress import Progress, say
 from ..core.signals import deferred_stop
 from ..core.units import format_duration, format_quantity
@@ -97,7 +97,7 @@ def start_net(job: Job, classes: Sequence[str] | None = None) -> Net:
     if source.plan.holds(job.plan):
         return source.narrow(job.plan)
     if not source.plan.holds(job.base.plan):
-        raise BadInput(f"{job.inherit} does not hold the net that is trained; restore it, or use --from-scratch")
+        raise BadInput(f"{job.inherit} does not hold the net that is trained; restore it, or use {arg.from_scratch}")
     return source.narrow(job.base.plan).grow(job.plan, recipe.seed, recipe.zero_init_residual)
 
 
@@ -237,7 +237,7 @@ def announce(trainer: Trainer, title: str, inputs: str) -> float:
     most = t.most_epochs(len(trainer.data.train))
     if length.epochs < most and t.epochs == "auto" and t.stop == "epochs" and t.times == 1:
         longer = format_duration(whole * most / length.epochs)
-        say(f"  {most} epochs would take {longer}: begin with --set epochs={most}")
+        say(f"  {most} epochs would take {longer}: begin with {arg.set} epochs={most}")
     return seconds
 
 

@@ -9,7 +9,7 @@ from ..arch.archfile import ArchFile
 from ..config.layers import load as load_recipe
 from ..config.schedule import Curve, Schedule
 from ..core import tensorfile
-from ..core.errors import BadInput
+from ..core.errors import BadInput, arg
 from ..core.progress import say
 from ..data import Data, DataConfig, Like, Record
 from ..nets.store import inherited_from, model_file
@@ -65,7 +65,7 @@ def of_other_splits(found: ArchFile, recipe: Recipe, data: Data) -> list[str]:
     Raises BadInput where it was trained on test images."""
     others = []
     for what, path in sources_of(found, recipe).items():
-        instead = "name another teacher.source" if what.startswith("the teacher ") else "use --from-scratch"
+        instead = "name another teacher.source" if what.startswith("the teacher ") else f"use {arg.from_scratch}"
         if other_split(what, path, data, instead):
             others.append(what)
     return others
@@ -81,7 +81,7 @@ def other_split(what: str, path: Path, data: Data, instead: str) -> bool:
     seen = here.trained_on_in("test", record)
     if seen:
         many = f"{seen} of the {len(here.places('test'))} test images of {data.name} are training images of {what}"
-        raise BadInput(f"{many}; {instead}, or give --data with the images that it was trained on")
+        raise BadInput(f"{many}; {instead}, or give {arg.data} with the images that it was trained on")
     return told == SEVERAL or here.trained_on_in("val", record) > 0
 
 

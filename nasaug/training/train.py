@@ -12,7 +12,7 @@ from .. import data as datasets
 from ..arch import archfile
 from ..arch.archfile import ArchFile
 from ..config.layers import load
-from ..core.errors import BadInput
+from ..core.errors import BadInput, arg
 from ..core.progress import Listener, heard_by, say
 from ..data import Data, Record
 from ..nets.store import inherited_from, load_plan, teacher_digest
@@ -89,12 +89,12 @@ class TrainJob:
 
     def prepare(self) -> Ready:
         if self.arch is None:
-            raise BadInput(f"{self.verb} needs --arch: an arch file like found.json, or a named architecture")
+            raise BadInput(f"{self.verb} needs {arg.arch}: an arch file like found.json, or a named architecture")
         of_arch = archfile.read(self.arch).facts.get("data")
         recipe = self.options.settings(self.sets, arm=self.method, data=of_arch)
         if self.aug_compute and recipe.method != "netaug":
             rule = f"caps NetAug's augmented passes, and the method is {recipe.method}"
-            raise BadInput(f"--aug-compute {self.aug_compute:g} {rule}; leave it out, or give --method netaug")
+            raise BadInput(f"{arg.aug_compute} {self.aug_compute:g} {rule}; leave it out, or give {arg.method} netaug")
         runtime = open_runtime(self.options.device, recipe.bf16, self.options.profile)
         found = fitted(self.arch, self.resolution, recipe)
         job = check(found, recipe, runtime)
@@ -147,7 +147,10 @@ def fitted(arch: str, resolution: int | None, recipe: Recipe) -> ArchFile:
         resolution = info.size
         if not archfile.SMALLEST <= resolution <= archfile.LARGEST:
             rule = f"a network takes {archfile.SMALLEST} to {archfile.LARGEST} px"
-            raise BadInput(f"the images of {recipe.data.name} have {resolution} px, and {rule}; give --resolution 32")
+            raise BadInput(
+                f"the images of {recipe.data.name} have {resolution} px, and {rule}; "
+                f"give {arg.resolution} 32"
+            )
     return archfile.read(arch, resolution=resolution, classes=task_of(recipe, info).outputs(info))
 
 
@@ -157,7 +160,7 @@ def check(found: ArchFile, recipe: Recipe, runtime: Runtime) -> Job:
     The job is for one batch of images, whose number is not known yet."""
     start = inherited_from(found, recipe.init)
     if start is not None and not load_plan(start).of_classes(found.plan.classes).holds(found.plan):
-        raise BadInput(f"{start} does not hold {found.name}; restore the right one, or use --from-scratch")
+        raise BadInput(f"{start} does not hold {found.name}; restore the right one, or use {arg.from_scratch}")
     return job_for(found, recipe, runtime, recipe.batch)
 
 
@@ -172,4 +175,4 @@ def refuse_other_net(run: RunDir, found: ArchFile, arch: str | None, resolution:
     if arch is None and resolution is None:
         changed = f"for {found.plan.classes} classes, and {recipe.data.name} has {now.plan.classes} now"
         raise BadInput(f"{trained} {changed}; give it the same again, or start anew")
-    raise BadInput(f"{trained}, not what is asked; leave --arch and --resolution out, or start anew")
+    raise BadInput(f"{trained}, not what is asked; leave {arg.arch} and {arg.resolution} out, or start anew")
