@@ -33,6 +33,7 @@ bench-quick: setup
 
 lint: setup
 	$(RUN) -m ruff check
+	$(RUN) -m mypy
 
 setup: $(READY)
 

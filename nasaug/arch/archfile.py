@@ -58,7 +58,7 @@ class ArchFile:
         path = Path(path)
         plan, total = self.plan.to_dict(), cost(self.plan)._asdict()
         data = {"format": FORMAT, "name": self.name, "plan": plan, "cost": total}
-        if self.space is not None:
+        if self.space is not None and self.arch is not None:
             data |= {"choices": self.space.choices(self.arch), "space": self.space.to_dict()}
         for key, file in (("supernet", self.supernet), ("weights", self.weights)):
             if file is not None:

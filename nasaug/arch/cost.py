@@ -190,6 +190,7 @@ def sample_near(
     log-uniformly; at most twice `tries` moves."""
     target = low * (high / low) ** rng.random()
     named = [found.arch for found in space.archs.values()]
+    kinds: tuple[str, ...]
     if named and rng.random() < 0.5:
         arch, kinds = _fitted(space, rng, rng.choice(named)), ("width", "stride")
     else:

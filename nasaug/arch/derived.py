@@ -58,7 +58,7 @@ def _widened(axes: list[Axis], spec: Spec, cin: int, stream: int | Ref, width: i
         expand = _axis(axes, f"{spec.name}.expand", "expand", choices)
         if spec.se:
             source = width if spec.block in ON_OUTPUT else stream
-            channels = axes[source.axis].choices[-1] if isinstance(source, Ref) else source
+            channels = int(axes[source.axis].choices[-1]) if isinstance(source, Ref) else source
             se = _se_ratio(spec, hidden_width(choices[-1], channels, ladders.round))
     kernel: int | Ref = spec.kernel
     larger = tuple(k for k in (spec.kernel + more for more in ladders.kernel) if k <= max(spec.kernel, WIDEST_KERNEL))

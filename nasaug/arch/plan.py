@@ -124,7 +124,8 @@ class _Chain:
     """Appends layers one after another, tracking channels and size."""
 
     def __init__(self, spec: Spec, cin: int, height: int, width: int):
-        self.spec, self.channels, self.size, self.layers = spec, cin, (height, width), []
+        self.spec, self.channels, self.size = spec, cin, (height, width)
+        self.layers: list[Layer] = []
 
     def conv(self, name: str, out: int, kernel=1, stride=1, act="", depthwise=False, **kw) -> None:
         h, w = (math.ceil(s / stride) for s in self.size)
@@ -179,8 +180,8 @@ def _pool(c: _Chain, s: Spec) -> None:
 
 
 def _maxpool(c: _Chain, s: Spec) -> None:
-    size = tuple(math.ceil(n / s.stride) for n in c.size)
-    c.other("", "maxpool", c.channels, size, kernel=s.kernel, stride=s.stride)
+    height, width = (math.ceil(n / s.stride) for n in c.size)
+    c.other("", "maxpool", c.channels, (height, width), kernel=s.kernel, stride=s.stride)
 
 
 def _norm(c: _Chain, s: Spec) -> None:

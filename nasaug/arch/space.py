@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from operator import itemgetter
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..core.errors import BadInput, unknown
 
@@ -56,7 +56,7 @@ def _nothing(values: tuple[Value, ...]) -> tuple:
     return ()
 
 
-def number(where: str, name: str, kind: str, value) -> Value:
+def number(where: str, name: str, kind: str, value) -> Any:
     """`value` as a choice of an axis of this kind; BadInput, beginning with `where`, for what can be none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST:
         raise BadInput(f"{where}: {name} = {value!r} must be a number above 0 (up to {MOST:,})")
@@ -76,8 +76,8 @@ class Ref(NamedTuple):
     of: int = 0
 
 
-def resolve(item: Value | Ref, values: tuple[Value, ...]) -> Value:
-    """The value of a block's property in the architecture with these `values`."""
+def resolve(item: Value | Ref, values: tuple[Value, ...]) -> Any:
+    """An int, or for expand ratios a float: the value of a block's property in the architecture with these `values`."""
     if not isinstance(item, Ref):
         return item
     value = values[item.axis]
@@ -170,7 +170,7 @@ class Space:
     def lowerings(self) -> tuple[tuple[Rule, Callable, dict], ...]:
         """(rule, what picks its choices out of an architecture's values, blocks made of it so far): `plan`'s memory,
         without which thousands of architectures a second could not be costed."""
-        rows = []
+        rows: list[tuple[Rule, Callable, dict]] = []
         for rule in self.rules:
             refs = [p.axis for p in (rule.width, rule.expand, rule.kernel, rule.stride) if isinstance(p, Ref)]
             rows.append((rule, itemgetter(*refs) if refs else _nothing, {}))

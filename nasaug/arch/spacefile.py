@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..core import files
 from ..core.errors import BadInput, unknown
@@ -38,7 +39,7 @@ class _Builder:
         self.axes: list[Axis] = []
         self.holes: dict[str, Value | Ref] = {}
 
-    def hole(self, name: str, kind: str, given) -> Value | Ref:
+    def hole(self, name: str, kind: str, given) -> Any:
         """A list becomes an axis, a number a constant, an earlier stage's name whatever that stage has."""
         if isinstance(given, str):
             self.holes[name] = self.tied(name, kind, given)
@@ -67,7 +68,7 @@ class _Builder:
         depth = self.hole(f"{name}.depth", "depth", stage["depth"])
         count = max(self.axes[depth.axis].choices) if isinstance(depth, Ref) else depth
         ref = depth if isinstance(depth, Ref) else None
-        blocks = range(1, count + 1)
+        blocks = range(1, int(count) + 1)
         return [self.rule(stage, f"{name}.b{i}", i, width, stride if i == 1 else 1, ref) for i in blocks]
 
     def rule(self, stage: Mapping, name: str, index: int, width, stride, depth: Ref | None) -> Rule:

@@ -51,7 +51,7 @@ from .cells import (
 )
 from .compare import arms_of
 from .pruners import PRUNERS, RIVALS, Pruning, saved
-from .sweep_results import FORMAT, magnitude_of, summarise, table, write
+from .sweep_results import FORMAT, magnitude_of, metric_of, summarise, table, write
 
 CELLS, SIZES = Path("cells"), Path("sizes")
 STEPS = 400  # of the width ladder that sizes are sought on
@@ -110,7 +110,7 @@ class Sweep:
 
     def __str__(self) -> str:
         """The table."""
-        return table(self.summary)
+        return table(self.summary, metric_of(self.summary))
 
 
 @dataclass(frozen=True)

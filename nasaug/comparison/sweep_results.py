@@ -16,7 +16,7 @@ from ..arch.cost import cost
 from ..config.schedule import CURVE, Constant, Curve, Schedule, from_ends
 from ..core import files
 from ..core.errors import BadInput, arg
-from ..core.metric import Metric
+from ..core.metric import Metric, of_keys
 from ..core.units import format_duration, format_quantity
 from ..reporting import pictures, tables, wording
 from ..rundirs.result import TrainingResult, read_result
@@ -162,6 +162,15 @@ def verdict(curve: dict) -> str:
     if curve["seeds"] < wording.ENOUGH:
         return f"{wording.NOT_ENOUGH} ({wording.ENOUGH}) to tell it from a constant {curve['constant']:.1f}"
     return f"it {'differs from' if curve['distinct'] else 'cannot be told from'} a constant {curve['constant']:.1f}"
+
+
+def metric_of(summary: dict) -> Metric:
+    """The metric of what `summarise` returned, read from the keys of its cells where it names none."""
+    cells = (cell for row in summary["rows"] for cell in row["policies"].values())
+    metric = next((found for cell in cells if (found := of_keys(summary | cell)) is not None), None)
+    if metric is None:
+        raise BadInput(f"{FORMAT}: no cell has a score; sweep again")
+    return metric
 
 
 def table(summary: dict, metric: Metric) -> str:

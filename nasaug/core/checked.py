@@ -107,13 +107,13 @@ def explain(schema: Any, errors: Sequence[Any], given: Any, table: str = "") -> 
     if isinstance(own, BadInput) and own.field:  # a rule between the fields of a table, which names them itself
         inside = not field or own.field.startswith(f"{field}.")
         return keys, own if inside else own.within(f"[{field}] ", f"{field}.{own.field}")
-    rule, joint, choices, remedy = _broken(_type_at(schema, keys), value, found)
+    rule, joint, choices, advised = _broken(_type_at(schema, keys), value, found)
     subject = f"{field} = {json.dumps(value, default=_plain, ensure_ascii=False)}{joint}"
     if isinstance(value, dict) and value:  # its rule names the values itself
         subject = f"[{field}] " if field else ""
-    line = subject + rule + advice(remedy, joint == ": ")
+    line = subject + rule + advice(advised, joint == ": ")
     rule = rule.lstrip(": ")
-    return keys, BadInput(line, field=field or None, value=value, rule=rule, choices=choices, remedy=remedy)
+    return keys, BadInput(line, field=field or None, value=value, rule=rule, choices=choices, remedy=advised)
 
 
 def _broken(kind: Any, value: Any, errors: Sequence[Any]) -> tuple[str, str, tuple, str | None]:
@@ -131,7 +131,7 @@ def _broken(kind: Any, value: Any, errors: Sequence[Any]) -> tuple[str, str, tup
         return rule + "".join(f", or {word}" for word in words), " ", words, None
     rule = " or ".join(dict.fromkeys(map(_rule, errors))).replace(" or must be ", " or ")
     close = difflib.get_close_matches(value, [str(word) for word in words], 1) if isinstance(value, str) else []
-    remedy = f"did you mean {close[0]}?" if close else told and told.remedy
+    remedy = f"did you mean {close[0]}?" if close else told.remedy if told else None
     return rule, ": ", words, remedy
 
 

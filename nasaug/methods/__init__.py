@@ -8,7 +8,7 @@ from .registry import METHODS, register
 from .sandwich import Sandwich, SandwichWithin
 
 for _name, _method in {"baseline": Baseline, "netaug": NetAug, "gradaug": GradAug}.items():
-    register(_name, _method)
+    register(_name, _method)  # type: ignore[arg-type]
 
 __all__ = [
     "METHODS", "Base", "Baseline", "Course", "Description", "Draw", "GradAug", "Method", "NetAug", "Outlook", "Pass",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from annotated_types import Gt, Le, Predicate
 
 from ..arch.derived import below
-from ..arch.plan import plan
+from ..arch.plan import Outputs, plan
 from ..arch.space import Arch, Space
 from ..config.schedule import Constant, Schedule, weight
 from ..core.checked import Count, Told, checked, rises
@@ -82,6 +82,6 @@ class GradAug(Method):
             yield "thin", self.weight(step.progress) * loss
 
 
-def _same(space: Space, a: Arch, b: Arch, classes: int) -> bool:
+def _same(space: Space, a: Arch, b: Arch, classes: Outputs) -> bool:
     """Whether both come to one network, which archs that differ can."""
     return a == b or plan(space, a, classes) == plan(space, b, classes)

@@ -116,7 +116,8 @@ class NetAug(Method):
         """"supernet" or "factors": `ladder` with "auto" decided."""
         if self.ladder == "factors" or (self.ladder == "auto" and not base.supernet):
             return "factors"
-        wider = base.space is not None and base.space.above(base.arch, self.kinds).largest != base.arch
+        placed = base.space is not None and base.arch is not None
+        wider = placed and base.space.above(base.arch, self.kinds).largest != base.arch  # type: ignore[union-attr,arg-type]
         if self.ladder == "supernet" and base.space is None:
             raise BadInput(
                 "netaug.ladder = supernet needs an arch file that a search wrote (it holds the space); this one "
@@ -126,6 +127,7 @@ class NetAug(Method):
 
     def space(self, base: Base) -> tuple[Space, Arch]:
         if self.chosen_ladder(base) == "supernet":
+            assert base.space is not None and base.arch is not None
             return base.space.above(base.arch, self.kinds), base.arch
         widths, expands = self.width_factors, self.expand_factors
         if self.shrink_until:
@@ -159,7 +161,9 @@ class NetAug(Method):
         wide = self._augmented_macs(outlook)
         lines = [f"  augmented nets (ladder {ladder}): {wide / base:.2f} x the base's MACs on average"]
         if wide < LITTLE * base and ladder == "supernet":
+            assert isinstance(outlook.asked, NetAug)
             other = outlook.instead(replace(outlook.asked, ladder="factors"))
+            assert isinstance(other.method, NetAug)
             lines.append(
                 "  that is little to augment with: begun with --set netaug.ladder=factors it would be "
                 f"{other.method._augmented_macs(other) / base:.2f} x "
@@ -204,7 +208,7 @@ class NetAug(Method):
             soft = step.soft(out) if soft is None else soft
             yield "wide", weight * step.loss(out, told.first(part))
             del out
-        if self.teach:
+        if soft is not None and self.teach:
             out = step.run(x, base.arch)
             yield "base", step.loss(out, y) + self.teach * part / len(x) * step.match(out[:part], soft)
 

@@ -29,8 +29,8 @@ def register(name: str, method: type[Method]) -> None:
     if lacking:
         remedy = "write it, and derive the class from nasaug.methods.Method, which has the rest"
         raise BadInput(f"{what}: the class lacks {', '.join(lacking)}; {remedy}")
-    frozen = dataclasses.is_dataclass(method) and method.__dataclass_params__.frozen
-    if not frozen or any(_without_default(field) for field in dataclasses.fields(method)):
+    frozen = dataclasses.is_dataclass(method) and method.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    if not frozen or any(_without_default(field) for field in dataclasses.fields(method)):  # type: ignore[arg-type]
         raise BadInput(f"{what}: a method is a frozen dataclass whose fields all have defaults; make it one")
     METHODS[name] = method
 

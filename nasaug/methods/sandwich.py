@@ -37,6 +37,7 @@ class Sandwich(Method):
         return self.every
 
     def space(self, base: Base) -> tuple[Space, Arch]:
+        assert base.space is not None  # a supernet is always trained in a space
         return base.space, base.space.largest
 
     def passes(self, draw: Draw) -> list[Pass]:

@@ -91,7 +91,7 @@ class TrainingResult:
             if value is None and name in _OPTIONAL:
                 continue
             good = isinstance(value, kinds) and not isinstance(value, bool)
-            if not good or (kinds != _TEXT and not math.isfinite(value)):
+            if not good or (isinstance(value, (int, float)) and not math.isfinite(value)):
                 raise BadInput(f"{path}: {key} is {value!r:.80}, not what a training run writes; run it again")
             fields[name] = value
         fields.setdefault("arm", fields["method"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
 
 from torch import Tensor
 
@@ -27,7 +27,8 @@ class Target(NamedTuple):
 
     def first(self, n: int) -> Target:
         """That of the first n images."""
-        return Target(*(None if t is None else t[:n] for t in self))
+        soft, weight = (None if t is None else t[:n] for t in (self.soft, self.weight))
+        return Target(self.labels[:n], soft, weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +106,15 @@ class Task(Protocol):
 
 
 TASKS: dict[str, type[Task]] = {}
+T = TypeVar("T")
 
 
-def register(task: type[Task]) -> type[Task]:
+def register(task: type[T]) -> type[T]:
     """Makes a task known by its name, for a recipe's `task`. Of several for data of one kind the first is the one that
     task = "auto" takes. Raises BadInput for a name that another one has. Also a decorator."""
-    if TASKS.setdefault(task.name, task) is not task:
-        raise BadInput(f"a task named {task.name!r} is registered already; give yours another name")
+    made = cast("type[Task]", task)
+    if TASKS.setdefault(made.name, made) is not made:
+        raise BadInput(f"a task named {made.name!r} is registered already; give yours another name")
     return task
 
 
