@@ -93,6 +93,9 @@ class SearchJob:
     options: Options = Options()
     verb = "search"
 
+    def __post_init__(self) -> None:  # a run that goes on from another folder means the same file
+        object.__setattr__(self, "storage", self.storage and absolute_storage(self.storage))
+
     @property
     def sets(self) -> dict[str, object]:
         """What it says of the recipe, by key."""
@@ -103,7 +106,7 @@ class SearchJob:
 
     @property
     def request(self) -> Request:
-        return Request(self.budget, self.storage and absolute_storage(self.storage), self._seconds)
+        return Request(self.budget, self.storage, self._seconds)
 
     @property
     def _seconds(self) -> float | None:

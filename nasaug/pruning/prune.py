@@ -265,6 +265,19 @@ def check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: 
     if classes != net.plan.classes:
         theirs = f"{recipe.data.name} has {classes} classes, {found.name} {net.plan.classes}"
         raise BadInput(f"{arg.data} {theirs}; leave {arg.data} out, or give data of the same classes")
+    _check_target(setting, recipe, net, found)
+    recipes = [setting.step_recipe(recipe, m) for m in selection.magnitudes(setting.magnitude, setting.steps)]
+    last, teacher = net.plan, resolve(found, recipe.teacher)
+    if setting.target_macs:  # one of as many MACs, which a method must have room for too
+        last = some_plan(net.plan, setting.target_macs, setting.round)
+    for of_step in recipes:
+        for plan in (net.plan, last):
+            step_job(of_step, plan, teacher, runtime, recipe.batch)
+    return teacher
+
+
+def _check_target(setting: Setting, recipe: Recipe, net: Net, found: ArchFile) -> None:
+    """Raises BadInput for a target that this net cannot reach."""
     if setting.target_macs:
         start, least = cost(net.plan).macs, least_macs(net.plan, setting.round)
         multiples = f" with channels in multiples of {setting.round} ({arg.round})" if setting.round > 1 else ""
@@ -286,10 +299,3 @@ def check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: 
         if recipe.chosen_method().reorders:
             rule = f"reorders channels, which {arg.unstructured} cannot follow; leave it out"
             raise BadInput(f"{arg.method} {recipe.method} {rule}")
-    last, teacher = net.plan, resolve(found, recipe.teacher)
-    if setting.target_macs:  # one of as many MACs, which a method must have room for too
-        last = some_plan(net.plan, setting.target_macs, setting.round)
-    for magnitude in selection.magnitudes(setting.magnitude, setting.steps):
-        for plan in (net.plan, last):
-            step_job(setting.step_recipe(recipe, magnitude), plan, teacher, runtime, recipe.batch)
-    return teacher

@@ -67,7 +67,7 @@ def refuse_changed(path: Path, begun: Mapping[str, Any], asked: Mapping[str, Any
 
 
 def _shown(value: object) -> str:
-    return (",".join(value) if isinstance(value, list) else str(value)) or "none"
+    return (",".join(value) if isinstance(value, list) else str(value or "")) or "none"
 
 
 @contextlib.contextmanager

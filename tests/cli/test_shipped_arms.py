@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nasaug.arch import archfile
-from nasaug.cli import main as cli
+from nasaug.cli.options import Common
 from nasaug.config.layers import load, split_arm
 from nasaug.training.device import open_runtime
 from nasaug.training.job import job_for, load_data, make_scorer, make_trainer
@@ -16,7 +16,7 @@ from nasaug.training.recipe import Recipe
 def test_a_plus_in_a_number_or_in_a_files_name_joins_no_arms(empty_folder):
     assert split_arm("netaug:lr=1e+3+mixup") == ["netaug:lr=1e+3", "mixup"]
     Path("a+b.toml").write_text("lr = 0.01")
-    recipe = cli.Common(recipe="small").settings({}, arm="a+b.toml")
+    recipe = Common(recipe="small").settings({}, arm="a+b.toml")
     assert (recipe.lr, recipe.method) == (0.01, "baseline")
     Path("runs/a+mixup").mkdir(parents=True)
     kept = ["netaug:lr=1e+3", "distill:source=runs/a+mixup,temperature=2", "a+b.toml", "mixup"]

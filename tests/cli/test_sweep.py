@@ -233,7 +233,7 @@ def test_resuming_under_other_options_is_refused_and_the_option_named(finished):
         ("--sizes tiny.json,again/tiny.json", "two nets are named tiny"), ("--policies a@b/c.json", "has no @"),
         ("--pruner median --policies 0,9", "when 2 others have ended, and this sweep has 2; give more by --policies"),
         ("--sizes tiny.json", "--arch mobilenetv2: all --sizes are arch files"),
-        ("--policies 0,high.json", "baseline@high.json: magnitude = 31.0 reaches 31"),
+        ("--policies 0,high.json", "baseline@high.json: magnitude = 31 reaches 31"),
     ],
 )  # fmt: skip
 def test_what_no_sweep_can_be_is_refused_before_anything_is_written(laid_out, words, said):

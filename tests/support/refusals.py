@@ -212,7 +212,7 @@ REFUSED = {
         "--run runs/search-1 --trials 9 --seed 1": r"with other settings: seed \(begun with 0, asked 1\)",
         "--run runs/search-1 --trials 9 --mac-budget 99k": "was begun under MACs <= 100k, not MACs <= 99k",
         "--trials 9 --run runs/netaug-train-1": "is a run of netaug-train, not of search",
-        "--run runs/search-1 --storage sqlite:///x.db": "was begun with another --storage",
+        "--run runs/search-1 --storage sqlite:///x.db": "was begun with --storage none, not sqlite:",
     },
     "netaug-train --resume": {
         "": "no unfinished run of netaug-train",
