@@ -249,7 +249,7 @@ def test_it_resumes_under_the_same_options_and_refuses_others(here, monkeypatch)
         (("--steps", "3"), "was begun with --steps 2, not 3"),
         (("--magnitude", "2:9"), "was begun with --magnitude 9:2, not 2:9"),
         (("--criterion", "bn"), "was begun with --criterion l1, not bn"),
-        (("--lr-scale", "1"), "was begun with --lr-scale 0.5, not 1"), (("--method", "mixup"), "--method None, not"),
+        (("--lr-scale", "1"), "was begun with --lr-scale 0.5, not 1"), (("--method", "mixup"), "--method none, not"),
         (("--round", "8"), "was begun with --round 1, not 8"),
         (("--from", "runs/search-1"), "was begun with --from"), (("--unstructured",), "without --unstructured"),
         (("--target-sparsity", "0.5"), "--target-sparsity None, not 0.5"),
