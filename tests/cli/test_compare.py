@@ -208,8 +208,8 @@ OTHERS = {
     "--seeds 3": "with --seeds 2, not 3", "--seeds 5": "with --seeds 2, not 5",
     "--methods baseline": f"--methods baseline,{NETAUG},longer, not baseline;",
     "--match compute": "with --match epochs, not compute", "--set lr=0.2": "with --set none, not lr=0.2",
-    "--recipe small": "with --recipe quick.toml, not small", "--data fashion-mnist": "--data None, not fashion-mnist",
-    "--cells elsewhere": "with --cells None", "--from-scratch": "with --from-scratch False, not True",
+    "--recipe small": "with --recipe quick.toml, not small", "--data fashion-mnist": "--data none, not fashion-mnist",
+    "--cells elsewhere": "with --cells none", "--from-scratch": "with --from-scratch False, not True",
     "--arch mobilenetv2-tiny": "trains tiny:.* px, not what is asked", "--resolution 16": "not what is asked",
 }  # fmt: skip
 

@@ -252,7 +252,7 @@ def test_it_resumes_under_the_same_options_and_refuses_others(here, monkeypatch)
         (("--lr-scale", "1"), "was begun with --lr-scale 0.5, not 1"), (("--method", "mixup"), "--method none, not"),
         (("--round", "8"), "was begun with --round 1, not 8"),
         (("--from", "runs/search-1"), "was begun with --from"), (("--unstructured",), "without --unstructured"),
-        (("--target-sparsity", "0.5"), "--target-sparsity None, not 0.5"),
+        (("--target-sparsity", "0.5"), "--target-sparsity none, not 0.5"),
         (("--seed", "1"), r"other settings: seed \(begun with 0, asked 1\)"),
         (("--set", "epochs=3"), r"epochs \(begun with 2, asked 3\)"),
     ):

@@ -193,9 +193,9 @@ def test_a_curve_must_stay_as_it_was_when_the_sweep_began(laid_out, monkeypatch)
 
 OTHERS = {
     "--arch mcunet": "with --arch mobilenetv2, not mcunet; leave it out to go on, or start", "--seeds 3": "2, not 3",
-    "--resolution 16": "with --resolution none, not 16", "--cells elsewhere": "with --cells None, not .*elsewhere",
+    "--resolution 16": "with --resolution none, not 16", "--cells elsewhere": "with --cells none, not .*elsewhere",
     "--pruner median": "with --pruner none, not median", "--sizes 1M": "with --sizes 0.02M,0.1M, not 1M",
-    "--policies 0": "with --policies 0,9,0:9, not 0", "--data cifar10": "with --data None, not cifar10",
+    "--policies 0": "with --policies 0,9,0:9, not 0", "--data cifar10": "with --data none, not cifar10",
     "--methods netaug": "with --methods baseline, not netaug", "--set lr=0.2": "with --set epochs=1, not lr=0.2",
     "--recipe small": "with --recipe quick.toml, not small", "--profile": "use nasaug train --profile",
 }  # fmt: skip
