@@ -1,7 +1,7 @@
-"""Cells of an experiment: each one `nasaug` run in a folder of its own, resumable, some at a time.
+"""Cells of an experiment: each is one resumable `nasaug` run in its own folder; several run in parallel.
 
-A finished cell is read, an interrupted one resumed, one that was begun with other options refused. Cells run side by
-side with one torch thread each: on two cores that does more work an hour than one cell with two threads.
+A finished cell is read, an interrupted one resumed, one started with other options refused. Cells run in parallel with
+one torch thread each: on two cores that gives more throughput than one cell with two threads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from statistics import mean, stdev
 from nasaug.core.files import DATA_SETS
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
-FOLDER = "CIFAR-10 (JPEG)"  # what the image folder that a benchmark takes holds
+FOLDER = "CIFAR-10 (JPEG)"  # contents of the image folder that the benchmarks take
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def train(name: str, arch: str | Path, *options: str, method: str = "baseline", 
 
 
 def run(root: Path, cells: list[Cell], jobs: int = 2) -> dict[str, dict]:
-    """Name to result.json of every cell; a cell that failed raises after the others have ended."""
+    """result.json of every cell by name. Raises for a failed cell after the others have finished."""
     root.mkdir(parents=True, exist_ok=True)
     for cell in cells:
         _keep_options(root, cell)
@@ -47,10 +47,10 @@ def run(root: Path, cells: list[Cell], jobs: int = 2) -> dict[str, dict]:
 
 
 def _keep_options(root: Path, cell: Cell) -> None:
-    """Note beside a cell what it is begun with; exits where it was begun with something else, as far as is noted."""
+    """Record the options that a cell is started with; exits if other options are on record for it."""
     path, note = root / cell.name, root / f"{cell.name}.options"
     options = re.split(r" (?=--)", shlex.join(cell.options))
-    asked = [option for option in options if not option.startswith("--jobs ")]  # how many at a time changes nothing
+    asked = [option for option in options if not option.startswith("--jobs ")]  # parallelism does not change results
     if not any((path / name).is_file() for name in ("job.json", "result.json")):
         note.write_text("".join(f"{option}\n" for option in asked))
     elif note.is_file():
@@ -75,7 +75,7 @@ def _run(root: Path, cell: Cell) -> dict:
 
 
 def interval(values: list[float]) -> str:
-    """mean ± half width of the 95 % t interval (n): what a difference of means would need is not said by it."""
+    """Mean ± half width of the 95 % t interval (n). It says nothing about the difference between two means."""
     from scipy.stats import t
 
     n = len(values)
@@ -86,7 +86,7 @@ def interval(values: list[float]) -> str:
 
 
 def write(name: str, title: str, lines: list[str], figures: dict) -> None:
-    """docs/results/NAME.md and .json, and the same lines on the terminal."""
+    """Write docs/results/NAME.md and .json, and print the same lines."""
     text = "\n".join([f"# {title}", "", *lines, ""])
     (RESULTS / f"{name}.md").write_text(text)
     named = json.loads(json.dumps(figures), object_hook=_with_its_data_named)
@@ -95,5 +95,5 @@ def write(name: str, title: str, lines: list[str], figures: dict) -> None:
 
 
 def _with_its_data_named(result: dict) -> dict:
-    """The result with FOLDER in place of a folder's path, which says nothing on another machine."""
+    """The result with FOLDER in place of the folder's path, which is meaningless on another machine."""
     return result | {"data": FOLDER} if result.get("data", DATA_SETS[0]) not in DATA_SETS else result

@@ -1,9 +1,9 @@
-"""What it would cost to register a fused operation with torch: `torch.library.custom_op` against `autograd.Function`.
+"""Overhead of registering a fused operation with torch: `torch.library.custom_op` against `autograd.Function`.
 
     python benchmarks/custom_op.py [rounds]
 
-The operation is nasaug's norm with its activation in C, forward and back; both ways call the same C. The registered one
-has a fake and an autograd formula, and is checked by `torch.library.opcheck`. One thread."""
+The operation is nasaug's norm with activation in C, forward and backward; both variants call the same C code. The
+registered one has a fake and an autograd formula and is checked by `torch.library.opcheck`. One thread."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAYER = Layer("it", "conv", CHANNELS, CHANNELS, 1, 1, act="relu6")
 @torch.library.custom_op("nasaug_bench::norm_act", mutates_args=())
 def norm_act(y: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     out, mean, rstd = native.norm_act(y, LAYER, scale, shift, (None, None, 0.0), EPS)
-    return out, mean.clone(), rstd.clone()  # two parts of one tensor, which a registered operation must not return
+    return out, mean.clone(), rstd.clone()  # views of one tensor, which a registered operation must not return
 
 
 @norm_act.register_fake

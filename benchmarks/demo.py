@@ -1,7 +1,7 @@
 """`make demo`: the main job on Fashion-MNIST at 1M MACs with reduced compute, and a small table.
 
-Search, then the found subnet trained plainly and with NetAug, both from the supernet's weights and for the
-same epochs. What is finished is not run again; what was interrupted is resumed.
+Searches, then trains the found subnet plainly and with NetAug, both from the supernet's weights and for the
+same number of epochs. Finished steps are not repeated; interrupted ones resume.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ EPOCHS = ("--set", "epochs=3")
 
 
 def nasaug(run: Path, verb: str, *options: str) -> dict:
-    """The run's result; begun, resumed or only read."""
+    """The run's result: starts the run, resumes it, or reads it if finished."""
     if not (run / "result.json").is_file():
         begun = (run / "recipe.toml").is_file()
         more = ("--resume",) if begun else options

@@ -1,11 +1,11 @@
-"""Does the search win? The net found for 1M MACs against MobileNetV2 with one width multiplier, both plainly
-trained from scratch on Fashion-MNIST.
+"""Does the search win? The net found for 1M MACs against MobileNetV2 with a single width multiplier, both trained
+plainly from scratch on Fashion-MNIST.
 
     python benchmarks/found_vs_uniform.py found.json runs/uniform [--epochs 10] [--seeds 3] [--jobs 2]
 
-The uniform net has the space's published depth, expand ratio and kernel. At each resolution and stem stride of
-the space, the multiplier is the one whose MACs lie nearest to the found net's, within 3 %; seed 0 on validation
-chooses among them.
+The uniform net has the published depth, expand ratio and kernel. For each resolution and stem stride of the space,
+the multiplier is the one whose MACs are nearest to the found net's, within 3 %; validation accuracy of seed 0 chooses
+among them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TOLERANCE = 0.03
 
 
 def uniform(resolution: int, stride: int, macs: int) -> archfile.ArchFile | None:
-    """MobileNetV2 with the multiplier that comes nearest to `macs`, or None where none is within 3 %."""
+    """MobileNetV2 with the multiplier that comes nearest to `macs`; None if none is within 3 %."""
     s = spacefile.load(PUBLISHED, plan.BLOCKS)
     published = s.choices(s.named(PUBLISHED)) | {"resolution": resolution, "stem.stride": stride}
     best = None

@@ -2,8 +2,8 @@
 
     python benchmarks/netaug_vs_baseline.py FOLDER runs/netaug [--epochs 10] [--seeds 3] [--jobs 2]
 
-FOLDER is an image folder with train/ and test/. At equal epochs, and at equal seconds: the baseline again, with
-as many times the epochs as NetAug's seconds are of its own (seed 0, measured in the same run).
+FOLDER is an image folder with train/ and test/. Compared at equal epochs and at equal seconds: for the latter, the
+baseline's epochs are multiplied by the ratio of the training times (seed 0, measured in the same run).
 """
 
 from __future__ import annotations

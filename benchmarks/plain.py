@@ -1,6 +1,6 @@
-"""A plan as an ordinary torch network in NCHW, with no slices and no fused operations: what speed is measured against.
+"""A plan as an ordinary torch network in NCHW, with no slices and no fused operations: the reference for speed.
 
-Its parameters have the names and shapes of `nasaug.nets.net.Net`'s, so that one loads the other's state.
+Parameter names and shapes match `nasaug.nets.net.Net`'s, so state dicts are interchangeable.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Conv(nn.Conv2d):
 
 
 class PlainNet(nn.Module):
-    """The network of a plan of convolutions, pooling and linear layers, its shortcuts identities."""
+    """The network of a plan of convolutions, pooling, linear layers and identity shortcuts."""
 
     def __init__(self, plan: Plan):
         super().__init__()
@@ -58,7 +58,7 @@ class PlainNet(nn.Module):
 
 @torch.no_grad()
 def calibrate(net: nn.Module, batches: list[Tensor]) -> None:
-    """Norm statistics as the means over the batches of theirs, as the published codes take them."""
+    """Sets norm statistics to their means over the batches, as the published implementations do."""
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()

@@ -1,9 +1,9 @@
-"""Does the supernet rank subnets as training them alone would? Kendall tau with a bootstrap interval.
+"""Does the supernet rank subnets as stand-alone training does? Kendall's tau with a bootstrap interval.
 
     python benchmarks/ranking.py runs/search-1 runs/ranking [--epochs 3] [--jobs 2]
 
-Twelve subnets within 15 % of 1M MACs and twelve over the cropped space's whole range, log-uniform in MACs; each
-scored by the supernet (calibrated, whole validation split) and trained alone from scratch.
+Twelve subnets within 15 % of 1M MACs and twelve over the whole range of the cropped space, log-uniform in MACs. Each
+is scored by the supernet (calibrated, whole validation split) and trained on its own from scratch.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def draw(space, low: float, high: float, seed: str) -> list:
 
 
 def tau(a, b, draws: int = 2000) -> tuple[float, float, float]:
-    """Kendall tau-b and its 95 % percentile bootstrap interval over the nets."""
+    """Kendall's tau-b and its 95 % percentile bootstrap interval over the nets."""
     a, b, rng = np.asarray(a), np.asarray(b), np.random.default_rng(0)
     picks = (rng.integers(0, len(a), len(a)) for _ in range(draws))
     taus = [kendalltau(a[i], b[i]).statistic for i in picks]

@@ -1,4 +1,4 @@
-"""A finished search, opened again to ask more of its supernet."""
+"""Reopens a finished search to evaluate more with its supernet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nasaug.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished search's recipe, data and space; `search` makes a new study on its supernet."""
+    """A finished search's recipe, data and space; `search` starts a new study on its supernet."""
 
     recipe: Recipe
     data: Data

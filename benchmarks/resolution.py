@@ -1,8 +1,8 @@
-"""Does the supernet compare resolutions as training alone does? One search for each, on the same supernet.
+"""Does the supernet rank resolutions as stand-alone training does? One search per resolution, on the same supernet.
 
     python benchmarks/resolution.py runs/search-1 runs/resolution [--epochs 10] [--seeds 1] [--jobs 2]
 
-What each search finds is trained plainly, alone and from scratch. Beside it the mean score of one dozen subnets
+Each found net is trained plainly on its own from scratch. Also reported: the mean score of a dozen subnets
 (the best three with more than 0.4M MACs that each search judged), each at every resolution.
 """
 

@@ -1,4 +1,4 @@
-"""TPE's best-so-far against the random sampler's at equal evaluations, on one trained supernet.
+"""Best score so far of TPE against random sampling at equal evaluations, on one trained supernet.
 
     python benchmarks/samplers.py runs/search-1 [--trials 100] [--seeds 3]
 """

@@ -2,7 +2,7 @@
 
     python benchmarks/shared_machine.py [--threads 2] [--rounds 5]
 
-The same steps by torch's operations, whose threads are OpenMP's, are measured beside. Nothing else must run."""
+For comparison, the same steps are measured with torch's operations, which use OpenMP threads. Nothing else may run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BUSY = ["nice", "-n", "10", sys.executable, "-c", "while True: pass"]
 
 
 def rate(job: Job) -> float:
-    """Images a second."""
+    """Images per second."""
     job()
     done, begun = 0, time.perf_counter()
     while time.perf_counter() - begun < SECONDS:

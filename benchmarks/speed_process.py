@@ -1,4 +1,4 @@
-"""What a process costs: its start, and its memory."""
+"""Cost of a process: start-up time and memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def start(rounds: int) -> list[Row]:
 
 
 def memory(rounds: int) -> list[Row]:
-    """Peak resident memory over that before the step: NetAug steps against their widest pass alone."""
+    """Increase of peak resident memory during a step: NetAug steps against their widest pass alone."""
     peaks = {kind: float(subprocess.run(
         [sys.executable, __file__, kind], check=True, capture_output=True, text=True
     ).stdout) for kind in ("widest", "base+widest", "base+widest+widest+widest")}  # fmt: skip
@@ -59,7 +59,7 @@ def peak(kind: str) -> None:
 
     torch.set_num_threads(2)
     step = our_step(Passes(ladder="factors"), made_up(256))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far, that of the imports, is forgotten
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak, so that the imports do not count
     before = status("VmRSS")
     step()
     step()

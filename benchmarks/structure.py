@@ -1,8 +1,8 @@
-"""The shape of the package: modules, rooms, the imports between them, cycles, long functions and modules.
+"""Structure of the package: modules, rooms, imports between rooms, cycles, long functions and modules.
 
-    python benchmarks/structure.py [FOLDER OF THE PACKAGE]
+    python benchmarks/structure.py [PACKAGE_FOLDER]
 
-Figures of another commit: `git worktree add ../before COMMIT; python benchmarks/structure.py ../before/nasaug`.
+For another commit: `git worktree add ../before COMMIT; python benchmarks/structure.py ../before/nasaug`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def modules_of(package: Path) -> dict[str, Path]:
 
 
 def imported(name: str, path: Path, modules: dict[str, Path]) -> set[str]:
-    """The modules of the package that one imports, wherever in it."""
+    """The modules of the package that a module imports, at any level of its code."""
     here, found = name.split(".") if path.stem == "__init__" else name.split(".")[:-1], set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom):
@@ -34,7 +34,7 @@ def imported(name: str, path: Path, modules: dict[str, Path]) -> set[str]:
 
 
 def in_cycles(imports: dict[str, set[str]]) -> list[list[str]]:
-    """The groups of modules that all reach each other (Tarjan's strongly connected components)."""
+    """Groups of modules that import each other in a cycle (Tarjan's strongly connected components)."""
     reach: dict[str, set[str]] = {}
     for start in imports:
         seen, left = set(), [start]

@@ -1,8 +1,8 @@
-"""What a sweep costs over its trainings alone: the same cells by `nasaug sweep` and by `nasaug train`, one by one.
+"""Overhead of a sweep over its trainings alone: the same cells by `nasaug sweep` and by `nasaug train`, one by one.
 
     python benchmarks/sweep_cost.py [--data fashion-mnist] [--epochs 60]
 
-Processor time of all processes, which what else runs beside it changes little; goal: 1.05 at most.
+Measures CPU time of all processes, which depends little on other load; goal: 1.05 at most.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SIZES, POLICIES = "0.25M,1M", "0,9"
 
 
 def processor_seconds(*commands: list[str]) -> float:
-    """Of the commands and all that they start."""
+    """CPU time of the commands and of all their child processes."""
     def spent() -> float:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         return used.ru_utime + used.ru_stime

@@ -2,9 +2,9 @@
 
     python benchmarks/time_to_accuracy.py [--against 7c5458d] [--target 90] [--seeds 3] [--root runs/time-to]
 
-mobilenetv2-tiny at 28 px on Fashion-MNIST, each commit with its own defaults, its own code and one thread; both take
-turns. For each number of epochs in turn, a training of that length (schedules follow from it); the time is that of the
-shortest whose validation top-1 ends at the target or above. Cells are resumable.
+mobilenetv2-tiny at 28 px on Fashion-MNIST, each commit with its own defaults, its own code and one thread, in
+alternation. One training per number of epochs (schedules depend on the length); the reported time is that of the
+shortest training whose final validation top-1 is at or above the target. Cells are resumable.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 30)
 
 
 def checkout(commit: str, root: Path) -> Path:
-    """A worktree of `commit`; this one where it is empty."""
+    """A worktree of `commit`; this one if `commit` is empty."""
     if not commit:
         return HERE
     path = (root / f"tree-{commit}").resolve()

@@ -1,4 +1,4 @@
-"""How speed is measured here: jobs in alternating rounds, and rows that say what is to be reached."""
+"""How speed is measured here: jobs in alternating rounds, and table rows with their targets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Job = Callable[[], object]
 
 
 class Row(NamedTuple):
-    """One figure: a ratio unless `unit` says else. `reach` and `goal` are bounds, upper ones where `most`."""
+    """One figure: a ratio unless `unit` is given. `reach` and `goal` are bounds, upper ones if `most`."""
 
     path: str
     value: float
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 def alternate(jobs: dict[str, Job], rounds: int, calls: int) -> dict[str, list[float]]:
-    """Seconds a call of each job in each round, after one round of warm-up."""
+    """Seconds per call of each job in each round, after one warm-up round."""
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(rounds + 1):
         for name, job in jobs.items():
@@ -53,7 +53,7 @@ def ratio(times: dict[str, list[float]], slow: str, fast: str) -> float:
 
 
 def made_up(train: int, val: int = 256, size: int = SIZE) -> Data:
-    """Random colour images in ten classes."""
+    """Random RGB images in ten classes."""
     import torch
 
     g = torch.Generator().manual_seed(0)

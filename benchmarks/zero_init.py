@@ -1,8 +1,8 @@
-"""Fresh residual blocks that begin as identities (`zero_init_residual`) against torch's start: short plain trainings.
+"""Residual blocks that start as identities (`zero_init_residual`) against torch's initialisation: short trainings.
 
     python benchmarks/zero_init.py runs/zero [--epochs 3] [--seeds 3] [--jobs 2] [ARCH ...]
 
-Fashion-MNIST at 28 px; everything else is the default recipe's.
+Fashion-MNIST at 28 px; everything else is as in the default recipe.
 """
 
 from __future__ import annotations
