@@ -1,13 +1,13 @@
-"""Every speed that nasaug claims, as ratios taken in one run: a table, and what this processor gave, kept in
+"""Every speed that nasaug claims, as ratios measured in one run: prints a table and stores this processor's results in
 docs/results/speed.json.
 
     python benchmarks/bench.py [--threads 2] [--rounds 5] [--only steps,supernet,…]      (make bench)
-    python benchmarks/bench.py --quick           the ratios kept for this processor still hold, within 20 %, and no
-                                                 compiled step is slower than by torch's operations
-    python benchmarks/bench.py --levels          steps with torch and the kernels held to AVX2, and to AVX-512 where
+    python benchmarks/bench.py --quick           checks that the ratios stored for this processor hold, within 20 %,
+                                                 and that no compiled step is slower than torch's operations
+    python benchmarks/bench.py --levels          steps with torch and the kernels restricted to AVX2, and to AVX-512 if
                                                  this processor has it, side by side
 
-Rounds of the things compared alternate, so that a drift of the machine's speed meets them alike.
+Rounds of the things compared alternate, so that drift in the machine's speed affects all of them equally.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TOLERANCE = 0.8
 
 
 def processor() -> str:
-    """Its name and widest vectors: ratios are compared on one kind alone."""
+    """The processor's name and widest vector unit: ratios are only compared within one such kind."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
     return f"{name}, {'AVX-512' if any('avx512f' in line for line in lines) else 'no AVX-512'}"
@@ -66,7 +66,7 @@ def kept() -> dict:
 
 
 def slower(rows: list[Row], before: dict[str, float]) -> list[str]:
-    """Ratios of these rows that are worse than before by more than a fifth."""
+    """The ratios of `rows` that are worse than the stored ones by more than a fifth."""
     found = []
     for row in rows:
         if row.unit != "x" or row.path not in before:
@@ -78,15 +78,15 @@ def slower(rows: list[Row], before: dict[str, float]) -> list[str]:
 
 
 def lost(rows: list[Row]) -> list[str]:
-    """Steps that are slower with compiled kernels than by torch's operations."""
+    """Steps that are slower with compiled kernels than with torch's operations."""
     return [f"{row.path}: {row.value:.2f}, by torch 1" for row in rows if row.path.endswith(AS_TORCH) and row.value < 1]
 
 
 def guarded(names: list[str], before: dict[str, float]) -> tuple[list[Row], list[str]]:
-    """Two rounds of these sections, and what of them is slower than before, or than by torch's operations.
+    """Two rounds of these sections; returns what is slower than before, or than with torch's operations.
 
-    A section that looks slower is measured once more, longer: on a shared machine most of what looks so is noise, and a
-    regression stays."""
+    A section that looks slower is measured again for longer: on a shared machine most apparent slow-downs are noise,
+    while a real regression persists."""
     rows, worse = [], []
     for name in names:
         section = SECTIONS[name](2)
@@ -98,7 +98,7 @@ def guarded(names: list[str], before: dict[str, float]) -> tuple[list[Row], list
 
 
 def levels(o: argparse.Namespace) -> None:
-    """A process for each level, all kernels on; their ratios side by side."""
+    """One process per level, all kernels on; prints their ratios side by side."""
     found: dict[str, dict[str, float]] = {}
     for level, held in build.HELD_TO.items():
         if build.has(level):

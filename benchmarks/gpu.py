@@ -1,18 +1,19 @@
-"""Measures nasaug on whatever GPU there is, in at most eight minutes: a JSON file and a table.
+"""Measures nasaug on the available GPU in at most eight minutes; writes a JSON file and prints a table.
 
     python benchmarks/gpu.py --out gpu.json [--minutes 8] [--device cuda|cpu]
 
-It needs the checkout (a packed copy without git will do) and its dependencies, but no network and no data.
-`--device cpu` runs the same in tiny sizes, to try the script itself. The file is written whole after every figure, and
-an error in one section is noted there while the others go on: GPUs are rare here, so no error may cost a session.
-benchmarks/gpu_sections.py holds what is measured.
+It needs the checkout (an archive without git is enough) and its dependencies, but no network and no data.
+`--device cpu` runs everything in tiny sizes, to test the script itself. The file is rewritten after every figure, and
+an error in one section is recorded there while the others continue: GPUs are rare here, so no error may waste a
+session.
+The measurements are in benchmarks/gpu_sections.py.
 """
 
 from __future__ import annotations
 
 import time
 
-BEGUN = time.monotonic()  # importing torch counts
+BEGUN = time.monotonic()  # the import of torch counts
 
 import argparse  # noqa: E402
 import contextlib  # noqa: E402
@@ -27,7 +28,7 @@ from typing import NamedTuple  # noqa: E402
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
 
-os.environ.setdefault("NASAUG_KERNELS", "off")  # compiling for the CPU takes some of the GPU's minutes
+os.environ.setdefault("NASAUG_KERNELS", "off")  # compiling for the CPU would use up GPU time
 
 import gpu_sections as sections  # noqa: E402
 import torch  # noqa: E402
@@ -36,12 +37,12 @@ from nasaug.core.errors import BadInput  # noqa: E402
 from nasaug.core.files import write_json  # noqa: E402
 
 FORMAT = "nasaug-gpu/1"
-MARGIN = 5.0  # seconds kept for ending
-LEAST = 3.0  # seconds with less than which no section is begun
+MARGIN = 5.0  # seconds reserved for finishing
+LEAST = 3.0  # no section starts with fewer seconds left
 
 
 class Section(NamedTuple):
-    """`share`: its part of the time left, relative to the shares of the sections after it, which get what it leaves."""
+    """`share`: part of the remaining time, relative to the shares of the later sections, which get what is unused."""
 
     measure: Callable[[sections.Bench, float], Iterator[tuple[str, object]]]
     share: float
@@ -60,12 +61,12 @@ SECTIONS = {
 
 
 class OutOfTime(BaseException):
-    """A section's time is over. Not an Exception, so that no section catches it as an error and goes on."""
+    """A section's time is up. Not an Exception, so that no section catches it as an error and continues."""
 
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Raises OutOfTime in the block after so many seconds. A call into C that does not return is not interrupted."""
+    """Raises OutOfTime in the block after that many seconds. It cannot interrupt a call into C that does not return."""
 
     def over(signum, frame):
         raise OutOfTime
@@ -80,7 +81,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def carry_out(chosen: dict[str, Section], bench: sections.Bench, save: Callable[[dict], None], deadline: float) -> dict:
-    """Measure every section, as far as the time allows; `save(report)` is called after every figure."""
+    """Run every section, as far as time allows; calls `save(report)` after every figure."""
     report: dict = {}
     for i, (name, section) in enumerate(chosen.items()):
         begun = time.monotonic()
@@ -113,7 +114,7 @@ def carry_out(chosen: dict[str, Section], bench: sections.Bench, save: Callable[
 
 
 def plain(value):
-    """Figures as JSON holds them. NaN and infinity become text, which JSON has no numbers for."""
+    """Figures as JSON values. NaN and infinity, which JSON lacks, become strings."""
     if isinstance(value, dict):
         return {str(key): plain(v) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -127,7 +128,7 @@ def plain(value):
 
 
 def table(report: dict) -> str:
-    """What a reader wants to see first; the file has everything."""
+    """The main figures as a table; the file has all of them."""
     lines = []
     for name, entry in report.items():
         why = entry.get("error") or entry.get("reason") or ""

@@ -1,9 +1,9 @@
-"""What benchmarks/gpu.py measures. A section is a generator of (name, figures); what it gave before a fault, or before
-its time was over, is kept.
+"""The measurements of benchmarks/gpu.py. A section is a generator of (name, figures); figures yielded before an error
+or a timeout are kept.
 
-Steps that are compared run the same nets: a step's number decides what it draws, and the same few numbers are run again
-and again. Float32 means TF32 where the GPU has it, except in comparisons with the CPU. `cudnn.benchmark` is off
-everywhere, as it is in nasaug.
+Steps that are compared run the same nets: the step number determines what is drawn, and the same few numbers are
+repeated. Float32 means TF32 where the GPU has it, except in comparisons with the CPU. `cudnn.benchmark` is off
+everywhere, as in nasaug.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ from nasaug.training.scoring import SMALL_BATCH, Scorer
 ROOT = Path(__file__).resolve().parent.parent
 Rows = Iterator[tuple[str, object]]
 
-AGREES = 1e-3  # of a loss: what a few steps in another order of sums may differ by
-UPDATES_AGREE = 0.05  # of the length of what they change in the weights: gradients magnify rounding to 0.01 here
-GRADIENTS_AGREE = {"float32": 1e-3, "bf16": 2e-2}  # of the gradient's length, or what two eager runs differ by
+AGREES = 1e-3  # relative to a loss: a few steps with another summation order may differ by this
+UPDATES_AGREE = 0.05  # relative to the norm of the weight updates: gradients amplify rounding to 0.01
+GRADIENTS_AGREE = {"float32": 1e-3, "bf16": 2e-2}  # relative to the gradient's norm, or the difference of two eager runs
 SCORES_AGREE = 1.0  # points of top-1
-COMPUTE_GOAL, LOADER_GOAL = 2.0, 1.167  # NetAug over plain in time; the second is the published one, on 16 GPUs
+COMPUTE_GOAL, LOADER_GOAL = 2.0, 1.167  # step time of NetAug over plain; the second is published, on 16 GPUs
 LEAST_BATCH = 16
 SEEDS = 16
-PHOTO, QUALITY, TEXTURE = (500, 375), 90, 90  # as in benchmarks/streaming.py: about ImageNet's bytes a file
+PHOTO, QUALITY, TEXTURE = (500, 375), 90, 90  # as in benchmarks/streaming.py: about ImageNet's bytes per file
 
 
 class Skipped(Exception):
-    """A section does not apply here; its text says why."""
+    """A section does not apply here; the message says why."""
 
 
 class Shape(NamedTuple):
@@ -84,15 +84,15 @@ class Sizes:
     """How much is measured."""
 
     shapes: tuple[Shape, ...] = (Shape(32, 128, 10), Shape(160, 256, 1000), Shape(32, 1024, 10))
-    drawn: int = 8  # steps of which the nets are drawn beforehand
+    drawn: int = 8  # steps whose nets are drawn beforehand
     rounds: int = 5
     agreement: Shape = Shape(32, 64, 10)
-    compared: int = 4  # steps whose losses are set side by side
+    compared: int = 4  # steps whose losses are compared
     loader: Shape = Shape(160, 128, 1000)
-    sleeps: tuple[int, ...] = (1, 2, 4, 8)  # times a plain step's own time that the simulated loader takes for a batch
-    fed: int = 12  # steps that it feeds
+    sleeps: tuple[int, ...] = (1, 2, 4, 8)  # simulated loader's time per batch, in plain steps
+    fed: int = 12  # steps that the loader feeds
     photos: int = 64  # different JPEG files
-    epoch: int = 100_000  # places that name them, again and again
+    epoch: int = 100_000  # images per epoch, repeating these files
     stream_seconds: float = 5.0  # for each of three streams
     candidates: int = 8
     calibration: int = 1024
@@ -107,7 +107,7 @@ TRIAL = Sizes(
 
 @dataclass(frozen=True)
 class Bench:
-    """On what is measured, and how much."""
+    """The device, and how much is measured."""
 
     device: str  # "cuda" or "cpu"
     sizes: Sizes
@@ -120,7 +120,7 @@ class Bench:
         return self.device != "cpu"
 
     def without_bf16(self) -> str:
-        """Why bf16 is not measured; empty where it is."""
+        """Why bf16 is not measured; empty if it is."""
         if not self.accelerated:
             return "skipped: nasaug runs in bf16 on a GPU alone"
         emulated = not torch.cuda.is_bf16_supported(including_emulation=False)
@@ -132,8 +132,8 @@ class Bench:
 
 @functools.cache
 def methods(shape: Shape) -> dict[str, tuple[Method, Base]]:
-    """The four ways to train, and the net that each starts from: mobilenetv2-tiny, and for the sandwich rule a supernet
-    of one resolution for a budget of mobilenetv2-tiny's MACs, made as a search makes it."""
+    """The four training methods, and the base net of each: mobilenetv2-tiny, and for the sandwich rule a supernet of a
+    single resolution under mobilenetv2-tiny's MACs as the budget, built as a search builds it."""
     base = Base(archfile.read(TINY, resolution=shape.resolution, classes=shape.classes).plan)
     macs = cost.cost(base.plan).macs
     space = spacefile.load("mobilenetv2-small" if shape.resolution <= 32 else "mobilenetv2", plan.BLOCKS)
@@ -149,10 +149,10 @@ def methods(shape: Shape) -> dict[str, tuple[Method, Base]]:
 
 
 def trainer_of(method: Method, base: Base, data: Data, runtime: Runtime, batch: int) -> Trainer:
-    """A trainer whose training does not end, so that NetAug widens widths in every step that is measured.
+    """A trainer with a practically endless training, so that NetAug widens widths in every measured step.
 
-    Residual blocks begin as identities and the learning rate is small. With a usual rate, rounding alone makes losses
-    differ by percents after three steps, and a fault could not be told from rounding."""
+    Residual blocks start as identities and the learning rate is small. At a usual rate, rounding alone makes losses
+    differ by several percent after three steps, which would hide a real error."""
     classes = base.plan.classes
     space, arch = method.space(base)
     task, net = Classify(classes, 0.1), Net(plan.plan(space, space.largest, classes))
@@ -173,12 +173,12 @@ def batch_of(data: Data, batch: int, device: torch.device | str = "cpu", number:
     return x.to(device), y.to(device)
 
 
-Bank = list[list[plan.Plan]]  # what each of a few steps runs
+Bank = list[list[plan.Plan]]  # the plans that each of a few steps runs
 
 
 def bank_of(trainer: Trainer, drawn: int, x: Tensor, y: Tensor) -> Bank:
-    """What the first `drawn` steps run. Of a few seeds, the one whose MACs are nearest to the seeds' mean is taken,
-    because so few nets must stand for all that a training draws."""
+    """The plans of the first `drawn` steps. These few nets stand for all that a training draws, so of several seeds the
+    one whose MACs are nearest to the seeds' mean is taken."""
     banks = {}
     for trainer.seed in range(SEEDS):
         banks[trainer.seed] = plans_of(trainer, drawn, x, y)
@@ -188,7 +188,7 @@ def bank_of(trainer: Trainer, drawn: int, x: Tensor, y: Tensor) -> Bank:
 
 
 def macs_of(bank: Bank) -> float:
-    """MACs of a step, their mean."""
+    """Mean MACs per step."""
     return mean(sum(cost.cost(p).macs for p in plans) for plans in bank)
 
 
@@ -207,8 +207,8 @@ def plans_of(trainer: Trainer, drawn: int, x: Tensor, y: Tensor) -> Bank:
 
 
 class Time(NamedTuple):
-    """Seconds a step, and the share of them in which the CPU was still issuing work or waiting for a copy. Where that
-    is near 1, the GPU may have waited for the CPU."""
+    """Seconds per step, and the share of that time in which the CPU was issuing work or waiting for a copy. If the
+    share is near 1, the GPU may have waited for the CPU."""
 
     seconds: float
     asking: float
@@ -218,8 +218,8 @@ Job = Callable[[], object]
 
 
 def alternate(jobs: dict[str, Job], calls: int, rounds: int, until: float, settle: Job) -> dict[str, list[Time]]:
-    """Times of each job, in alternating rounds: fewer than `rounds` where the time is over, but at least one. A job
-    makes `calls` steps and was warmed up before."""
+    """Times of each job in alternating rounds: fewer than `rounds` if time runs out, but at least one. A job makes
+    `calls` steps and must be warmed up."""
     times: dict[str, list[Time]] = {name: [] for name in jobs}
     for _ in range(rounds):
         started = time.monotonic()
@@ -237,7 +237,7 @@ def alternate(jobs: dict[str, Job], calls: int, rounds: int, until: float, settl
 
 
 def warmed(jobs: dict[str, Job]) -> tuple[dict[str, Job], dict[str, str]]:
-    """The jobs that run, each run once, and the faults of the others."""
+    """Run each job once; returns the jobs that work, and the errors of the others."""
     well, faults = {}, {}
     for name, job in jobs.items():
         try:
@@ -280,7 +280,7 @@ def fitted(measure: Callable[[int], dict], batch: int) -> dict:
 
 
 def tried(measure: Callable[[], dict]) -> dict:
-    """Its figures, or its error: one faulty case must not cost the cases that follow."""
+    """The case's figures, or its error: one failing case must not prevent the later ones."""
     try:
         return measure()
     except Exception as error:
@@ -338,7 +338,7 @@ def environment(bench: Bench, until: float) -> Rows:
 
 
 def agreement(bench: Bench, until: float) -> Rows:
-    """The same few steps on the CPU and on the device, in float32 without TF32; then in bf16, which must be finite.
+    """The same few steps on the CPU and on the device, in float32 without TF32; then in bf16, where they must be finite.
 
     Each loss is the mean over the steps so far, as the trainer reports it."""
     shape, many = bench.sizes.agreement, bench.sizes.compared
@@ -386,12 +386,12 @@ def apart(one: list[dict[str, float]], two: list[dict[str, float]]) -> float:
 
 
 def weights(net: Net) -> Tensor:
-    """All of them in one vector, on the CPU."""
+    """All weights in one vector, on the CPU."""
     return torch.cat([p.detach().cpu().flatten() for p in net.parameters()]).double()
 
 
 def distance(one: Tensor, two: Tensor) -> float:
-    """Of two vectors, as a share of the first one's length."""
+    """Distance of two vectors relative to the first one's norm."""
     return ((one - two).norm() / one.norm()).item()
 
 
@@ -498,7 +498,7 @@ def torch_job(bank: Bank, batch: int, device: torch.device) -> Job:
 def steps_job(trainer: Trainer, x: Tensor, y: Tensor, drawn: int) -> Job:
     def job() -> None:
         for i in range(drawn):
-            trainer.step = i  # what is drawn follows from it
+            trainer.step = i  # determines what is drawn
             trainer.train_step(x, y)
 
     return job
@@ -517,8 +517,9 @@ def view_job(data: Data, x: Tensor, drawn: int) -> Job:
 def graphs(bench: Bench, until: float, capture: Callable | None = None) -> Rows:
     """A bank of nets drawn beforehand: each step's passes captured as one CUDA graph, against the same passes eager.
 
-    A probe: nasaug has no graphs. A graph holds the zeroing of the gradients and the forward and backward passes of
-    the base and one wider net; the optimiser's step is eager in both. `capture` turns a function into its replay."""
+    An experiment: nasaug itself has no CUDA graphs. A graph holds the zeroing of the gradients and the
+    forward and backward passes of the base and one wider net; the optimiser's step is eager in both. `capture` turns a
+    function into its replay."""
     if capture is None and not bench.accelerated:
         raise Skipped("CUDA graphs need a CUDA device")
     capture = capture or captures()
@@ -531,7 +532,7 @@ def graphs(bench: Bench, until: float, capture: Callable | None = None) -> Rows:
 
 
 class Passes:
-    """Forward and back of some plans on one batch, into gradient buffers that stay where they are."""
+    """Forward and backward of some plans on one batch, into gradient buffers at fixed addresses."""
 
     def __init__(self, trainer: Trainer, x: Tensor, y: Tensor):
         self.net, self.runtime, self.task = trainer.net, trainer.runtime, trainer.task
@@ -546,17 +547,17 @@ class Passes:
             self.task.loss(out, Target(self.y)).backward()
 
     def gradient(self, work: Job) -> Tensor:
-        """What `work` leaves in the buffers."""
+        """The gradient that `work` leaves in the buffers."""
         torch._foreach_zero_(self.gradients)
         work()
         return torch.cat([g.flatten() for g in self.gradients]).double()
 
 
 def captures() -> Callable[[Job], Job]:
-    """Makes replays of functions on one stream of their own and in one pool of memory.
+    """Captures functions on a dedicated stream with a shared memory pool and returns their replays.
 
-    The function is warmed up on that same stream, because an autograd node kept from another stream would tie the
-    capture to that one."""
+    The function is warmed up on that same stream, because an autograd node left from another stream would tie the
+    capture to that stream."""
     stream, pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
 
     def capture(work: Job) -> Job:
@@ -601,7 +602,7 @@ def graphs_of(bench: Bench, shape: Shape, kind: str, until: float, capture: Call
     def replayed(name: str) -> Job:
         def job() -> None:
             for i in range(drawn):
-                x.copy_(fresh)  # a graph reads its batch from where it was captured
+                x.copy_(fresh)  # a graph reads its batch from the captured address
                 replays[name][i % len(bank[name])]()
                 passes[name].optimizer.step()
 
@@ -613,7 +614,7 @@ def graphs_of(bench: Bench, shape: Shape, kind: str, until: float, capture: Call
             here, again = (run.gradient(lambda run=run, plans=plans: run(plans)) for _ in range(2))
             off.append(distance(here, run.gradient(replay)))
             noise.append(distance(here, again))
-    worst, noisy = (torch.tensor(values).max().item() for values in (off, noise))  # no number where one is none
+    worst, noisy = (torch.tensor(values).max().item() for values in (off, noise))  # NaN if any is NaN
     jobs = {f"{way}/{name}": make(name) for way, make in (("eager", eager), ("graphs", replayed)) for name in passes}
     warm(jobs)
     times = alternate(jobs, drawn, bench.sizes.rounds, until, runtime.synchronize)
@@ -632,8 +633,8 @@ def _held(bench: Bench) -> int:
 
 
 def loader(bench: Bench, until: float) -> Rows:
-    """NetAug over plain where steps wait for batches: from a thread that only sleeps, and from nasaug's own stream of
-    JPEG files, which are made here and decoded by as many processes as there are cores."""
+    """NetAug over plain when steps wait for data: from a thread that only sleeps, and from nasaug's own stream of JPEG
+    files, which are generated here and decoded by one process per core."""
     shape, runtime, sizes = bench.sizes.loader, bench.runtime(), bench.sizes
     yield "goal", {"netaug_over_plain": LOADER_GOAL}
     yield (
@@ -686,7 +687,7 @@ def asleep(x: Tensor, y: Tensor, seconds: float, count: int) -> Iterator[tuple[T
 
 
 def paced(batches: Iterator, work: Callable, runtime: Runtime, skip: int, seconds: float) -> float:
-    """Seconds a batch, waiting and work together, after `skip` batches, until these or the `seconds` are over."""
+    """Seconds per batch, waiting plus work, after the first `skip` batches, until the batches or `seconds` run out."""
     begun, counted = 0.0, 0
     for i, batch in enumerate(batches):
         work(*batch[:2])
@@ -731,7 +732,7 @@ def streamed(bench: Bench, batch: int, folder: Path) -> dict:
 
 
 def photographs(folder: Path, count: int) -> tuple[list[str], float]:
-    """JPEG files of smooth shapes under fine texture: their names, and their mean bytes."""
+    """JPEG files of smooth shapes with fine texture: their names and mean size in bytes."""
     rng, names = np.random.default_rng(0), []
 
     def noise(high: int, width: int, height: int) -> np.ndarray:
@@ -746,8 +747,8 @@ def photographs(folder: Path, count: int) -> tuple[list[str], float]:
 
 
 def candidates(bench: Bench, until: float) -> Rows:
-    """Subnets near 1M MACs of the default search's space, each cut out, calibrated and judged: by nasaug, and by
-    ordinary torch networks in NCHW; and how far the scores are from the CPU's."""
+    """Subnets near 1M MACs of the default search's space, each extracted, calibrated and evaluated: by nasaug, and by
+    ordinary torch networks in NCHW. Also compares the scores with the CPU's."""
     sizes, runtime = bench.sizes, bench.runtime()
     space = cost.crop(spacefile.load("mobilenetv2-small", plan.BLOCKS), cost.Budget(macs=1_000_000), 6.0, 10)
     archs = [cost.sample_near(space, Random(i), 5e5, 1e6, 10) for i in range(sizes.candidates)]
@@ -792,7 +793,7 @@ def candidates(bench: Bench, until: float) -> Rows:
 
 
 def tests(bench: Bench, until: float) -> Rows:
-    """The tests marked for a GPU, in a process of their own, since a fault there may leave the device unusable."""
+    """The tests marked for a GPU, in a separate process, because a crash may leave the device unusable."""
     if not bench.accelerated:
         raise Skipped("they need a CUDA device")
     if importlib.util.find_spec("pytest") is None:

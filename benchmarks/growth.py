@@ -1,8 +1,8 @@
-"""How cost grows: a step's time with MACs and with images, a search's with its trials; and what ImageNet would take.
+"""How cost grows: step time with MACs and batch size, search time with trials; and an estimate for ImageNet.
 
     python benchmarks/growth.py [--threads 2] [--rounds 5]
 
-Writes docs/results/growth.md. How memory grows with passes is in benchmarks/bench.py (section memory).
+Writes docs/results/growth.md. For memory against the number of passes see benchmarks/bench.py (section memory).
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from nasaug.training.scoring import Scorer  # noqa: E402
 WIDER = (1.0, 1.4, 1.8, 2.2, 2.6)
 BATCHES = (8, 32, 128)
 TRIALS = (25, 50, 100, 200)
-IMAGENET, EPOCHS = 1_271_167, 155  # its training images less 10,000 for validation; the published length
+IMAGENET, EPOCHS = 1_271_167, 155  # training images minus 10,000 for validation; the published length
 
 
 def line(x: list[float], y: list[float]) -> tuple[float, float, float]:
-    """(intercept, slope, R squared) of the least-squares line."""
+    """(intercept, slope, R squared) of a least-squares fit."""
     slope, intercept = np.polyfit(x, y, 1)
     left = np.asarray(y) - (intercept + slope * np.asarray(x))
     return intercept, slope, 1 - float((left**2).sum() / ((np.asarray(y) - np.mean(y)) ** 2).sum())
@@ -70,7 +70,7 @@ def step_by_macs(rounds: int) -> tuple[list[str], dict]:
 
 
 def step_by_batch(rounds: int) -> tuple[list[str], dict]:
-    """What a step costs before its first image: Python, slices, the optimiser."""
+    """The fixed cost of a step, whatever its batch size: Python, slices, the optimiser."""
     images, rows, figures = made_up(1024), [], {}
     jobs = {
         (name, batch): our_step(method, images, None, batch)
@@ -98,7 +98,7 @@ def search_by_trials() -> tuple[list[str], dict]:
     images, base = made_up(2048, 1000), default_space()
     scorer, net = Scorer(images, Classify(10), open_runtime("cpu"), 1024), Net(base.plan, 1)
     seconds = {}
-    for trials in (TRIALS[0], *TRIALS):  # the first once more: to warm up
+    for trials in (TRIALS[0], *TRIALS):  # the first one twice, for warm-up
         with tempfile.TemporaryDirectory() as folder:
             search = Search(
                 net, base.space, cost.Budget(macs=1_000_000), SearchConfig(trials=trials), scorer, images.val,
@@ -121,7 +121,7 @@ def search_by_trials() -> tuple[list[str], dict]:
 
 
 def prefix_share(plans: list[plan.Plan]) -> float:
-    """The share of all MACs in the longest prefix of blocks that each plan has in common with an earlier one."""
+    """Share of all MACs that lie in the longest prefix of blocks that each plan shares with an earlier one."""
     seen, saved, total = set(), 0, 0
     for p in plans:
         for end in range(len(p.blocks), 0, -1):

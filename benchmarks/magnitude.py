@@ -3,7 +3,7 @@
     python benchmarks/magnitude.py FOLDER [--root runs/magnitude] [--jobs 2] [--pages]
 
 FOLDER is an image folder with train/ and test/ (CIFAR-10 as JPEG). Few images and many epochs, so that the largest net
-over-fits: else there would be nothing to see. Resumable. Claims B and C are comparisons of benchmarks/methods.py.
+over-fits; otherwise there would be no effect to see. Resumable. For claims B and C see benchmarks/methods.py.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def head(*columns: list[str] | str) -> list[str]:
 
 
 def page_of_sweep(run: Path) -> None:
-    """docs/results/magnitude_sweep.md, .json and .png."""
+    """Write docs/results/magnitude_sweep.md, .json and .png."""
     summary = json.loads((run / "sweep.json").read_text())
     policies = summary["policies"]
     lines = [
@@ -80,7 +80,7 @@ def page_of_sweep(run: Path) -> None:
 
 
 def last_epochs(run: Path) -> dict[tuple[str, str], list[float]]:
-    """(size, policy) to the accuracy on clean training images of each seed after the last epoch."""
+    """Accuracy on clean training images after the last epoch, per seed, by (size, policy)."""
     found = defaultdict(list)
     with open(run / "sweep.csv") as file:
         for row in csv.DictReader(file):
@@ -90,7 +90,7 @@ def last_epochs(run: Path) -> dict[tuple[str, str], list[float]]:
 
 
 def largest(run: Path) -> dict[int, str]:
-    """Seed to the folder of the largest net's training at its best policy."""
+    """By seed, the run folder of the largest net's training at its best policy."""
     row = json.loads((run / "sweep.json").read_text())["rows"][-1]
     with open(run / "sweep.csv") as file:
         cells = [c for c in csv.DictReader(file) if c["size"] == row["size"]]
@@ -107,7 +107,7 @@ def cells_of(starts: dict[int, str]) -> list[Cell]:
 
 
 def page_of_pruning(results: dict[str, dict], starts: dict[int, str]) -> None:
-    """docs/results/magnitude_pruning.md and .json."""
+    """Write docs/results/magnitude_pruning.md and .json."""
     seeds = list(starts)
     by = {name: [results[f"prune-{name}-s{seed}"] for seed in seeds] for name in PRUNED}
     start = by["constant"][0]["start"]

@@ -1,9 +1,9 @@
-"""What helps which network: the comparisons of docs/results, each one `nasaug compare`, and their pages.
+"""What helps which network: runs the comparisons of docs/results, each one `nasaug compare`, and writes their pages.
 
     python benchmarks/methods.py FOLDER FOUND [--root runs/methods] [--only methods_tiny,methods_large] [--jobs 2]
 
-FOLDER is an image folder with train/ and test/ (CIFAR-10 as JPEG), FOUND what `nasaug search --mac-budget 1M` wrote.
-Resumable; cells that two comparisons have in common are trained once.
+FOLDER is an image folder with train/ and test/ (CIFAR-10 as JPEG), FOUND the found.json of
+`nasaug search --mac-budget 1M`. Resumable; cells that comparisons share are trained once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TEACHER = "mobilenetv2"  # 5.71M MACs at 28 px
 
 @dataclass(frozen=True)
 class Comparison:
-    """`nasaug compare` with these options; ARCH and the data are `found`'s, or the folder's at 28 px or its own."""
+    """`nasaug compare` with these options; the arch and data are those of FOUND, or FOLDER at 28 px or its own size."""
 
     title: str
     question: str
@@ -37,11 +37,11 @@ class Comparison:
     sets: tuple[str, ...]
     resolution: int | None = None
     match: str = "epochs"
-    against: str = ""  # an arm to which the page compares the others too, beside plain training
+    against: str = ""  # a second reference arm for the page, beside plain training
 
 
 def comparisons(found: str, root: Path, mean_magnitude: float = math.nan) -> dict[str, Comparison]:
-    """By name; `mean_magnitude` is what `driven` gives, which guided_drive alone asks for."""
+    """The comparisons by name. `mean_magnitude` comes from `driven`; only guided_drive uses it."""
     teacher = str(root / "teacher")
     tiny, on_folder = "mobilenetv2-tiny", (FLIPS_ALONE,)
     distill = f"distill:source={teacher}"
@@ -93,8 +93,8 @@ def comparisons(found: str, root: Path, mean_magnitude: float = math.nan) -> dic
 
 
 def driven(cells: Path) -> float:
-    """The mean magnitude, over steps and trainings, of those of `guided` whose teacher drove it. Exits where there are
-    none, or only the means of an older version, which left out the beginning."""
+    """Mean magnitude, over steps and trainings, of the trainings of `guided` with a teacher-driven magnitude. Exits if
+    there are none, or only means of an older version, which left out the start of training."""
     results = sorted(cells.glob("difficulty-drive*/result.json"))
     last = {path.parent: json.loads(path.read_text())["val"][-1] for path in results}
     if not last:
@@ -126,9 +126,9 @@ def over(run: Path, arm: str, other: str) -> str:
 
 
 def page(name: str, c: Comparison, run: Path) -> None:
-    """docs/results/NAME.md and .json from what the comparison wrote."""
+    """Write docs/results/NAME.md and .json from the comparison's output."""
     text = (run / "comparison.json").read_text()
-    summary = json.loads(text.replace(f"{run.parent}/", ""))  # a teacher's place here says nothing elsewhere
+    summary = json.loads(text.replace(f"{run.parent}/", ""))  # a teacher's path is meaningless elsewhere
     head, *rows = report.cells(summary)
     fits = [
         (report.percent(a["train_top1"]), report.percent(a["val_top1"]), f"{a['epochs']:.3g}") for a in summary["arms"]
@@ -167,7 +167,7 @@ def main() -> None:
     for name in o.only.split(",") if o.only else comparisons(*told):
         if name not in comparisons(*told):
             raise SystemExit(f"no comparison {name}; there are {', '.join(comparisons(*told))}")
-        follows = name == "guided_drive" and not o.pages  # from what another has found
+        follows = name == "guided_drive" and not o.pages  # depends on another comparison's result
         c = comparisons(*told, *([driven(root / "cells")] if follows else []))[name]
         c = replace(c, seeds=o.seeds or c.seeds)
         if not o.pages:

@@ -1,10 +1,10 @@
-"""The training step of the published NetAug code, re-implemented plainly: what speed is measured against.
+"""The training step of the published NetAug code, re-implemented plainly: the reference for speed.
 
 Written from the structure's description (Cai et al., "Network Augmentation for Tiny Deep Learning", ICLR
 2022, and its published settings), not copied from it: MobileNetV2-Tiny in NCHW; every elastic convolution
 slices the widest weights and makes the slice contiguous in each pass; batch norm with sliced parameters and
 statistics; one backward pass of the base network and one of an augmented network drawn at random, then one
-step of SGD. Beside it stands the plain network of ordinary torch layers, trained in the ordinary way.
+step of SGD. The plain network of ordinary torch layers, trained conventionally, is here as well.
 
     python benchmarks/published_netaug.py [--size 32] [--batch 128] [--threads 2] [--rounds 5]
 """
@@ -48,7 +48,8 @@ def widths(pick: Callable[[Sequence[float]], float]) -> list[int]:
 
 
 class SlicedConv(nn.Conv2d):
-    """A convolution of its first `active` filters, if not depthwise, on the channels given."""
+    """A convolution that uses its first `active` filters and as many input channels as it is given; if depthwise, as
+    many filters as it is given channels."""
 
     active: int
 
@@ -71,14 +72,14 @@ class SlicedNorm(nn.BatchNorm2d):
 
 
 class SlicedLinear(nn.Linear):
-    """A linear layer on the features given."""
+    """A linear layer that uses as many input features as it is given."""
 
     def forward(self, x):
         return F.linear(x, self.weight[:, : x.shape[1]].contiguous(), self.bias)
 
 
 class Layers(NamedTuple):
-    """The classes a network is made of; all keep torch's default initialisation (Kaiming-uniform)."""
+    """The layer classes that a network is built from; all keep torch's default initialisation (Kaiming-uniform)."""
 
     conv: type[nn.Conv2d]
     norm: type[nn.BatchNorm2d]
@@ -162,7 +163,7 @@ def netaug_step(elastic: nn.Module, optimizer: torch.optim.Optimizer, x, y, rng:
 
 
 def images_per_second(step: Callable[[], None], batch: int, steps: int) -> float:
-    """Images a second over `steps` calls of `step`, each on `batch` images."""
+    """Images per second over `steps` calls of `step`, each on `batch` images."""
     start = time.perf_counter()
     for _ in range(steps):
         step()
@@ -170,7 +171,7 @@ def images_per_second(step: Callable[[], None], batch: int, steps: int) -> float
 
 
 def measure(batch: int, size: int, rounds: int) -> dict[str, tuple[float, ...]]:
-    """Images a second of both steps on made-up images, in alternating rounds after one of warm-up."""
+    """Images per second of both steps on random images, in alternating rounds after a warm-up round."""
     x, y = torch.randn(batch, 3, size, size), torch.randint(10, (batch,))
     (plain, elastic), rng = make(), random.Random(0)
     plain_sgd, elastic_sgd = sgd(plain), sgd(elastic)

@@ -1,10 +1,10 @@
-"""RandAugment of a batch, each image with its own operators and magnitude: ours batched, others image by image.
+"""RandAugment with operators and magnitude drawn per image: nasaug's batched version against others image by image.
 
     python benchmarks/speed_augment.py [rounds]
-    python benchmarks/speed_augment.py epoch [rounds]     what compiled operators give a whole epoch of a small net
+    python benchmarks/speed_augment.py epoch [rounds]     speed-up by compiled operators of a small net's whole epoch
 
-kornia, where it is installed, is compared in both of its ways: image by image, and with the same operators for a whole
-batch, which is less than what is asked for.
+kornia, if installed, is compared in both of its modes: image by image, and with the same operators for a whole batch,
+which is less than what nasaug does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nasaug.kernels import build, choice
 
 
 def augmentation(rounds: int) -> list[Row]:
-    """RandAugment against others', and a whole view against the same by torch's operations; one thread."""
+    """RandAugment against other libraries, and a whole view against torch's operations; one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     rows = [*policy(rounds), *whole_view(rounds)]
@@ -33,7 +33,7 @@ def augmentation(rounds: int) -> list[Row]:
 
 
 def whole_view(rounds: int) -> list[Row]:
-    """Crops, mirrors, RandAugment and the way into floats of 128 x 3 x 32 x 32 uint8, compiled and not."""
+    """Crops, flips, RandAugment and conversion to floats of 128 x 3 x 32 x 32 uint8, compiled and not."""
     if build.library() is None:
         return []
     generator = torch.Generator().manual_seed(0)
@@ -59,7 +59,7 @@ def _tell(times: dict[str, list[float]]) -> None:
 
 
 def policy(rounds: int) -> list[Row]:
-    """One thread, 128 x 3 x 32 x 32 uint8, two operators an image; ours at each image's own magnitude, 0 to 30, the
+    """One thread, 128 x 3 x 32 x 32 uint8, two operators per image; nasaug with a magnitude per image, 0 to 30, the
     others at 9."""
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
@@ -90,7 +90,7 @@ def policy(rounds: int) -> list[Row]:
 
 
 def epoch(rounds: int) -> list[Row]:
-    """A plain epoch of 2,560 images at 28 px by a net of 0.25M MACs under RandAugment: by torch over compiled."""
+    """A plain epoch of 2,560 images at 28 px by a net of 0.25M MACs with RandAugment: time of torch over compiled."""
     from speed_steps import trainer_of
 
     from nasaug.arch.plan import Plan

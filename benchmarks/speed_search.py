@@ -1,4 +1,4 @@
-"""The search's own speed: candidates judged, architectures costed."""
+"""Throughput of the search: candidates evaluated, architectures costed."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ CALIBRATION, SCORED = 1024, 1000
 
 
 def candidates(rounds: int) -> list[Row]:
-    """Eight subnets near 1M MACs, each extracted, calibrated and judged: as a search does it, and one by one plainly,
-    in NCHW, the calibration images prepared anew each time. The scores must agree."""
+    """Eight subnets near 1M MACs, each extracted, calibrated and evaluated: as a search does it, and one by one with
+    plain NCHW networks, preparing the calibration images anew each time. The scores must agree."""
     images, base = made_up(2048, SCORED), default_space()
     scorer, net = Scorer(images, Classify(10), open_runtime("cpu"), CALIBRATION), Net(base.plan, 1)
     archs = [cost.sample_near(base.space, Random(i), 5e5, 1e6, 10) for i in range(8)]
@@ -62,7 +62,7 @@ def candidates(rounds: int) -> list[Row]:
 
 
 def candidate(rounds: int) -> list[Row]:
-    """One large evaluation: narrow, calibrate on 1,024, judge 5,000 images; cached batches, as in a search."""
+    """One full evaluation: narrow, calibrate on 1,024 images, score 5,000; cached batches, as in a search."""
     images = made_up(1024, 5000)
     scorer = Scorer(images, Classify(10), open_runtime("cpu"), 1024)
     small = tiny()
@@ -84,13 +84,13 @@ def candidate(rounds: int) -> list[Row]:
 
 
 def cost_model(rounds: int) -> list[Row]:
-    """Arch to Cost, lowering included, against thop on the network when it is built. A space remembers the blocks it
-    has lowered: it has seen as many architectures before the first round, whatever the number of rounds."""
+    """Arch to Cost, lowering included, against thop on the already built network. A space caches lowered blocks, so the
+    cache is warmed with the same number of architectures before the first round, whatever the number of rounds."""
     from thop import profile
 
     space, rng = spacefile.load("mobilenetv2-small", plan.BLOCKS), Random(0)
     archs = [space.sample(rng) for _ in range(2000)]
-    new = iter([[space.sample(rng) for _ in range(2000)] for _ in range(rounds + 1)])  # none is costed twice
+    new = iter([[space.sample(rng) for _ in range(2000)] for _ in range(rounds + 1)])  # no architecture is costed twice
     for _ in range(5):
         for arch in (space.sample(rng) for _ in archs):
             cost.cost_of(space, arch, 10)

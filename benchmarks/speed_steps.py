@@ -1,4 +1,4 @@
-"""Training steps against what is published and against torch's ordinary networks."""
+"""Training steps against the published code and against ordinary torch networks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tiny(resolution: int = SIZE) -> plan.Plan:
 
 
 def trainer_of(method: Method, images: Data, base: Base | None = None) -> Trainer:
-    """nasaug's trainer of a net (mobilenetv2-tiny), with all that a step takes."""
+    """nasaug's trainer of a net (mobilenetv2-tiny), ready for steps."""
     runtime, task, training = open_runtime("cpu"), Classify(10, 0.1), Training(epochs=1000)
     base = base or Base(tiny())
     covered, arch = method.space(base)
@@ -48,7 +48,7 @@ def trainer_of(method: Method, images: Data, base: Base | None = None) -> Traine
 
 
 def our_step(method: Method, images: Data, base: Base | None = None, batch: int = BATCH) -> Job:
-    """A whole training step of nasaug, from the raw uint8 batch on: view, passes, optimiser."""
+    """A whole training step of nasaug, starting from the raw uint8 batch: view, passes, optimiser."""
     trainer = trainer_of(method, images, base)
     x, y, _ = next(images.train.batches(batch, seed=0, epoch=0))
     return lambda: trainer.train_step(x, y)
@@ -65,7 +65,7 @@ def published_steps() -> dict[str, Job]:
 
 
 def by_torch(job: Job) -> Job:
-    """The same with torch's operations in the place of every compiled kernel."""
+    """The same with torch's operations in place of every compiled kernel."""
 
     def run() -> None:
         with choice.forced(False):
@@ -104,7 +104,7 @@ def steps(rounds: int) -> list[Row]:
 
 
 def gradaug(rounds: int) -> list[Row]:
-    """GradAug's step against the sum of its four passes, forward and back, each timed alone in the same rounds."""
+    """GradAug's step against the sum of its four passes, forward and backward, each timed alone in the same rounds."""
     trainer = trainer_of(GradAug(), made_up(1024))
     x, y, _ = next(trainer.data.train.batches(BATCH, seed=0, epoch=0))
     jobs: dict[str, Job] = {"step": lambda: trainer.train_step(x, y)}
@@ -130,7 +130,7 @@ def gradaug(rounds: int) -> list[Row]:
 
 
 def default_space() -> Base:
-    """The default search's space at 1M MACs, its largest net the base."""
+    """The default search's space at 1M MACs, with its largest net as the base."""
     space = cost.crop(spacefile.load("mobilenetv2-small", plan.BLOCKS), cost.Budget(macs=1_000_000), 6.0, 10)
     return Base(plan.plan(space, space.largest, 10), space, space.largest)
 
@@ -141,7 +141,7 @@ def supernet(rounds: int) -> list[Row]:
     method = Sandwich(samples=2, every=1, low=125_000, high=1_200_000)
     trainer = trainer_of(method, images, base)
     x, y, _ = next(images.train.batches(BATCH, seed=0, epoch=0))
-    drawn = [method.passes(draw_of(trainer, i)) for i in range(4)]  # what the steps timed will draw again and again
+    drawn = [method.passes(draw_of(trainer, i)) for i in range(4)]  # what the timed steps draw repeatedly
     turn = cycle(drawn)
 
     def sandwich() -> None:
@@ -193,7 +193,7 @@ def _torchs(p: plan.Plan) -> Callable[[], None]:
 
 
 def kernels_by_shape(rounds: int) -> list[Row]:
-    """A compiled block, forward and back, against the same by layers, by shape: how many times as fast."""
+    """Speed-up of a compiled block over separate layers, forward and backward, by shape."""
     if build.library() is None:
         return []
     rows = []

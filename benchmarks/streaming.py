@@ -1,9 +1,9 @@
-"""How fast photographs are decoded, cropped and resized, and what that means for ImageNet.
+"""Throughput of decoding, cropping and resizing photographs, and what it means for ImageNet.
 
     python benchmarks/streaming.py [--images 400] [--rounds 5]
 
-Writes docs/results/streaming.md. ImageNet is not at hand: the files are made here, 500 x 375 px, JPEG of quality 90,
-textured so that they have nearly ImageNet's 110 KB. Rates are of one core (process time), ours and Pillow's in turn.
+Writes docs/results/streaming.md. ImageNet is not available here, so the script generates JPEG files of 500 x 375 px at
+quality 90, textured to be close to ImageNet's 110 KB. Rates are per core (CPU time), nasaug and Pillow alternating.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from nasaug.data import DataConfig, load, stream  # noqa: E402
 
 SIZES = 144, 224
 WIDTH, HEIGHT, QUALITY, TEXTURE = 500, 375, 90, 90
-IMAGENET, EPOCHS, CORES = 1_271_167, 155, 96  # training images, published epochs; cores of a usual machine of 8 GPUs
+IMAGENET, EPOCHS, CORES = 1_271_167, 155, 96  # training images, published epochs; cores of a usual machine with 8 GPUs
 
 
 def photographs(folder: Path, count: int) -> float:
-    """JPEG files of smooth shapes under fine texture, in two classes with train/ and test/; their mean bytes."""
+    """Write JPEG files of smooth shapes with fine texture, in two classes under train/ and test/; returns their mean
+    size in bytes."""
     rng, sizes = np.random.default_rng(0), []
     for part, many in (("train", count), ("test", 4)):
         for i in range(many):
@@ -49,7 +50,7 @@ def photographs(folder: Path, count: int) -> float:
 
 
 def rate(split, size: int) -> float:
-    """Images a second of one core, one epoch of random crops."""
+    """Images per second and core, over one epoch of random crops."""
     begun, seen = time.process_time(), 0
     for images, _, _ in split.batches(50, seed=0, epoch=0):
         seen += len(images)

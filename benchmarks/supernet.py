@@ -1,11 +1,11 @@
-"""Which settings suit the supernet: how good its subnets are after a short training, arm by arm.
+"""Which settings suit the supernet: accuracy of its subnets after a short training, for each arm.
 
     python benchmarks/supernet.py [--macs 3e11] [ARM ...]
 
-An arm is settings joined by commas, like `search.lr=0.4,sandwich.every=1`; `plain` is short for
-`zero_init_residual=false`. Fashion-MNIST by the recipe `small` (with random crops), the default space cropped to 1M
-MACs; mean calibrated validation top-1 (2,000 images) of 40 fixed subnets with log MACs about uniform from 0.125M to
-1.2M. An arm that is in the results already, trained for as many MACs, is not run again.
+An arm is a list of settings joined by commas, like `search.lr=0.4,sandwich.every=1`; `plain` is short for
+`zero_init_residual=false`. Fashion-MNIST with the recipe `small` (with random crops), the default space cropped to 1M
+MACs. Reports the mean calibrated validation top-1 (2,000 images) of 40 fixed subnets, about log-uniform in MACs from
+0.125M to 1.2M. An arm that is already in the results, trained for the same MACs, is not run again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ARMS = (f"plain,{RULE}", f"plain,{RULE},search.lr=0.4", RULE, "plain", "sandwich
 
 
 def short_training(arm: str, macs: float) -> tuple[Trainer, float, float]:
-    """A supernet trained for `macs` forward MACs, part of an epoch or several, with the schedule over them."""
+    """A supernet trained for `macs` forward MACs (any number of epochs), with the schedule scaled to that length."""
     sets = ["zero_init_residual=false" if item == "plain" else item for item in arm.split(",")]
     recipe = load("small", Recipe, sets)
     space = open_space(recipe, describe(recipe.data), BUDGET)
