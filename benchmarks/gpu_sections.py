@@ -338,7 +338,7 @@ def environment(bench: Bench, until: float) -> Rows:
 
 
 def agreement(bench: Bench, until: float) -> Rows:
-    """The same few steps on the CPU and on the device, in float32 without TF32; then in bf16, where they must be finite.
+    """The same steps on the CPU and on the device in float32 without TF32; then in bf16, and they must be finite.
 
     Each loss is the mean over the steps so far, as the trainer reports it."""
     shape, many = bench.sizes.agreement, bench.sizes.compared

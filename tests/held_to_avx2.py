@@ -1,8 +1,8 @@
-"""The tests of kernels and nets with torch, its libraries and the kernels held to AVX2, as most processors have it.
+"""Runs the tests of kernels and nets with torch, its libraries and the kernels restricted to AVX2.
 
     python tests/held_to_avx2.py [--always]      (a part of make test)
 
-Where the processor has no more than AVX2 all tests ran so already: nothing is run, unless --always."""
+On a processor without AVX-512 all tests have run that way already: nothing is run, unless --always."""
 
 import os
 import subprocess

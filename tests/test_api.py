@@ -1,4 +1,4 @@
-"""The Python API: what `import nasaug` gives, without a line of the command line."""
+"""The Python API: what `import nasaug` offers, without the command line."""
 
 import os
 import re

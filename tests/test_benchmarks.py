@@ -1,4 +1,4 @@
-"""What the scripts in benchmarks/ share, without a training."""
+"""The code that the scripts in benchmarks/ share, without any training."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def cells(empty_folder, monkeypatch):
-    """benchmarks/cells.py, whose runs end at once; `cells.ran` are their commands."""
+    """benchmarks/cells.py with runs that finish at once; `cells.ran` lists their commands."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
     import cells
 
@@ -29,7 +29,7 @@ def cells(empty_folder, monkeypatch):
 
 @pytest.fixture
 def methods(cells, monkeypatch):
-    """benchmarks/methods.py; where it is called, `pages` gets the comparisons that it would run."""
+    """benchmarks/methods.py; calls append the comparisons that would run to `pages`."""
     import methods
 
     monkeypatch.setattr(methods, "run_cells", lambda root, made, jobs: methods.pages.extend(made))

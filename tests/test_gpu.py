@@ -1,4 +1,4 @@
-"""The same on a GPU as on the CPU, where there is one; and benchmarks/gpu.py, tried without one."""
+"""Results on a GPU, if there is one, match the CPU's; benchmarks/gpu.py, tested without one."""
 
 import copy
 import json
@@ -15,14 +15,14 @@ ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "benchmarks" / "gpu.py"
 METHODS = "plain", "NetAug", "sandwich", "GradAug"
 DEVICE = "cuda"
-WITHOUT = {"CUDA_VISIBLE_DEVICES": "", "NASAUG_KERNELS": "off", "OMP_NUM_THREADS": "1"}  # nothing is to be compiled
+WITHOUT = {"CUDA_VISIBLE_DEVICES": "", "NASAUG_KERNELS": "off", "OMP_NUM_THREADS": "1"}  # compile nothing
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is visible to torch here")
 
 
 @pytest.fixture
 def sections(monkeypatch):
-    """benchmarks/gpu_sections.py. Imported here, as torch alone is wanted to know that there is no GPU."""
+    """benchmarks/gpu_sections.py. Imported lazily: finding out that there is no GPU needs only torch."""
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     import gpu_sections
 
@@ -55,7 +55,7 @@ def cpu(sections):
 
 @pytest.fixture
 def train(sections):
-    """train(method, runtime, steps): a trainer after so many steps, and its losses' means over them."""
+    """train(method, runtime, steps): a trainer after that many steps, and its mean losses over them."""
     shape = sections.Shape(32, 64, 10)
     data = sections.images_of(shape, 128)
 
@@ -107,7 +107,7 @@ def test_a_run_resumed_on_a_gpu_comes_near_an_uninterrupted_one(method, train, e
 
 @pytest.fixture
 def judged(train, cpu, sections):
-    """judged(runtime): what the device makes of some subnets of one trained supernet, as a search judges them."""
+    """judged(runtime): scores on the device of some subnets of a trained supernet, evaluated as in a search."""
     trained, _ = train("sandwich", cpu, 2)
     data = sections.made_up(256, 200)
     (subnets,) = sections.plans_of(trained, 1, *sections.batch_of(data, 4))
@@ -139,7 +139,7 @@ def test_calibrated_nets_have_the_cpus_statistics_and_outputs(judged, cpu, exact
 def test_candidates_get_the_cpus_scores_on_a_gpu(judged, cpu, exact):
     (_, here), (_, there) = judged(cpu), judged(exact)
     for one, two in zip(here, there, strict=True):
-        assert (one != two).float().mean() <= 0.01  # an image between two classes may fall either way
+        assert (one != two).float().mean() <= 0.01  # an image on the boundary of two classes may fall either way
 
 
 @pytest.mark.gpu
@@ -187,7 +187,7 @@ def test_without_a_gpu_the_script_ends_in_one_line(gpu, tmp_path, monkeypatch, c
 
 
 def carried_out(gpu, measures, seconds=60.0):
-    """The report of sections that are these generators, and the reports that were saved on the way."""
+    """The report of these generators as sections, and the intermediate reports that were saved."""
     chosen, saved = {name: gpu.Section(measure, 1) for name, measure in measures.items()}, []
     report = gpu.carry_out(chosen, None, lambda r: saved.append(copy.deepcopy(r)), time.monotonic() + seconds)
     json.dumps(report, allow_nan=False)
@@ -250,7 +250,7 @@ def test_graphs_measure_the_steps_that_they_compare(sections):
     (row,) = dict(sections.graphs(bench, 0.0, capture=lambda work: work)).values()
     assert row["gradients_agree"] and row["gradients_apart"] < 1e-5 and set(row["times_as_fast"]) == {"plain", "NetAug"}
     (row,) = dict(sections.graphs(bench, 0.0, capture=lambda work: lambda: None)).values()
-    assert not row["gradients_agree"]  # a replay that does nothing is found out
+    assert not row["gradients_agree"]  # a replay that does nothing is detected
 
 
 MADE_UP = """

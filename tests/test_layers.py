@@ -1,4 +1,4 @@
-"""Imports point one way, no room imports what it must not know (DESIGN: the rooms), and tests mirror the rooms."""
+"""Imports point one way, no room imports what it must not depend on (DESIGN: the rooms), and tests mirror the rooms."""
 
 import ast
 import subprocess
@@ -14,7 +14,7 @@ PURE = "core config rundirs arch".split()
 NETWORKS = "kernels nets".split()
 LEARNING = "augment data tasks methods training".split()
 SHARED = "pool reporting".split()
-APPS = "nas pruning comparison deployment".split()  # none knows another
+APPS = "nas pruning comparison deployment".split()  # none imports another
 ORDER = [*PURE, *NETWORKS, *LEARNING, *SHARED, *APPS, "cli", "__main__"]
 MUST_NOT_KNOW = {
     "arch": {"rundirs"},
@@ -27,7 +27,7 @@ MUST_NOT_KNOW = {
     "reporting": {"nets", "kernels", "data", "methods", "tasks", "training", "arch"},
     **{app: set(APPS) - {app} for app in APPS},
 }
-# single modules that know less than their room
+# single modules that may import less than their room
 MODULES_MUST_NOT_KNOW = {
     "arch.plan": {"core.files"},
     "arch.cost": {"core.files"},
@@ -59,7 +59,7 @@ NAMES = {name_of(path): path for path in modules}
 
 
 def imported(path):
-    """The full names that a module imports from nasaug, wherever in it."""
+    """The full names that a module imports from nasaug, at any level of its code."""
     package = path.relative_to(PACKAGE.parent).parent.parts
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -72,7 +72,7 @@ def imported(path):
 
 
 def imported_modules(path):
-    """The modules of nasaug that a module imports from, itself left out."""
+    """The modules of nasaug that a module imports from, except itself."""
     named = {name if name in NAMES else name.rpartition(".")[0] for name in imported(path)}
     return named - {name_of(path), "nasaug"}
 
@@ -101,7 +101,7 @@ def test_imports_point_one_way(path):
 
 
 def test_no_two_modules_import_each_other():
-    """Not by way of others either, within a room or across rooms."""
+    """Directly or through others, within a room or across rooms."""
     left = {name: imported_modules(path) & set(NAMES) for name, path in NAMES.items()}
     while free := [name for name, needed in left.items() if not needed & set(left)]:
         for name in free:
@@ -110,14 +110,14 @@ def test_no_two_modules_import_each_other():
 
 
 def test_no_room_has_the_name_of_a_public_function():
-    """Importing `nasaug.search` the package would put it in the place of `nasaug.search` the function."""
+    """Importing a package `nasaug.search` would replace the function `nasaug.search`."""
     import nasaug
 
     assert not set(rooms) & set(nasaug.__all__)
 
 
 def test_the_package_itself_imports_nothing_before_a_net_is_asked_for():
-    """`nasaug.load` does, when it is called."""
+    """`nasaug.load` imports torch when it is called."""
     code = f"import sys, nasaug; print([m for m in sys.modules if m.startswith('nasaug.') or m in {SLOW}])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
     assert done.stdout.strip() == "[]"
@@ -173,13 +173,13 @@ print(cores() >= 1, len(stop_signals()), open_runtime("cpu").peak_memory())
 
 
 def test_tests_lie_in_the_room_that_they_test():
-    """At the top are those of the whole tree, in `full` those that take long, in `support` what they all share."""
+    """Exceptions: tests of the whole tree at the top, slow tests in `full`, shared helpers in `support`."""
     assert {path.name for path in TESTS.iterdir() if path.is_dir()} - {"full", "support", "__pycache__"} <= set(rooms)
     assert [path for path in tests if path.parent.name == "support"] == []
 
 
 def test_no_two_files_of_tests_have_one_name():
-    """Without packages pytest could import only one of them."""
+    """pytest could import only one of them, because the test folders are not packages."""
     assert [name for name, count in Counter(path.name for path in tests).items() if count > 1] == []
 
 

@@ -24,7 +24,7 @@ from nasaug.training.recipe import Recipe, default_recipe
 torch.set_num_threads(1)
 
 RECIPES = sorted(path.stem for path in bundled("recipes").glob("*.toml"))
-ARCHS = {  # those whose name does not end in their network's
+ARCHS = {  # recipes whose name does not end in their network's
     "small": "mobilenetv2-small", "digits": "mobilenetv2-small", "fashion-mnist": "mobilenetv2-small",
     "imagenet": "mobilenetv2-tiny",
     "cifar": "wideresnet-16-2", "cifar-resnet": "resnet20-cifar",
@@ -60,14 +60,14 @@ def make(recipe, base, method=None):
 
 
 def losses_of_one_step(trainer):
-    """By name, once every parameter is known to have a gradient and every weight to have changed."""
+    """Losses by name, after checking that every parameter has a gradient and every weight has changed."""
     before = {key: p.detach().clone() for key, p in trainer.net.named_parameters()}
     images, labels, _ = next(trainer.data.train.batches(trainer.length.batch, seed=0, epoch=0))
     trainer.train_step(images, labels)
     for key, p in trainer.net.named_parameters():
         assert p.grad is not None and p.grad.shape == p.shape and bool(p.grad.isfinite().all()), key
         assert p.dim() == 1 or bool((p != before[key]).any()), key
-    losses = trainer.losses()  # raises where one is not finite
+    losses = trainer.losses()  # raises if one is not finite
     assert all(0 < loss < 10 for loss in losses.values())
     return losses
 
@@ -159,7 +159,7 @@ def test_every_recipe_says_what_it_is_for_and_imagenet_has_its_own_default():
             assert f"--arch {arch_of(name)}" in first
         find_named(arch_of(name), BLOCKS)
     assert default_recipe("imagenet") == "imagenet" and default_recipe("cifar10") == "small"
-    assert default_recipe("cifar") == default_recipe("photos/imagenet") == "small"  # folders, whatever they are called
+    assert default_recipe("cifar") == default_recipe("photos/imagenet") == "small"  # folders, whatever their names
 
 
 def test_cudnn_does_not_tune_itself_for_shapes_that_are_drawn_anew_in_each_step(monkeypatch):
@@ -179,7 +179,7 @@ def test_a_magnitude_of_0_throughout_is_no_policy_in_a_training_whether_said_or_
         seen[magnitude] = [make(recipe, Base(p)).views["train"] for p in (base.plan, base.plan.at(16))]
     (zero, _), (four, _), curve, (falling, _) = seen.values()
     assert zero.policy == "none" and (four.policy, four.magnitude) == ("randaugment", Constant(4.0))
-    assert falling.policy == "randaugment"  # its last operators too
+    assert falling.policy == "randaugment"  # including its last operators
     sizes = [cost(p).macs for p in (base.plan, base.plan.at(16))]
     assert sizes[0] > 1e6 > sizes[1] and curve[1].policy == "none"
     assert curve[0].policy == "randaugment" and curve[0].magnitude(0) == pytest.approx(math.log10(sizes[0]) - 6)

@@ -1,4 +1,4 @@
-"""The tree says nothing of the machines on which it was made: no paths of theirs, no hosts of their registries."""
+"""No tracked file contains an absolute path of a development machine or the host of a private registry."""
 
 import os
 import re
@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Not /proc and /dev, which the kernel makes alike on every machine; not a folder's bare name, like /tmp.
+# Except /proc and /dev, which are the same on every machine, and bare folder names, like /tmp.
 PATH = re.compile(
     r"(?<![\w.~$)}-])/(?:home|root|work|workspace|scratch|data|datasets|tmp|Users|mnt|media|opt|srv|usr|var|etc)/[^\s/\"'`)]\S*"
     r"|\b[A-Z]:[\\/]+Users\b\S*", re.IGNORECASE,
@@ -28,13 +28,13 @@ ALLOWED = {
 
 
 def found_in(text):
-    """Paths and hosts of a machine that a text names, without those that are allowed."""
+    """Machine-specific paths and hosts in a text, except the allowed ones."""
     found = [re.split(r"[\"'`,;)<]", match.group())[0] for kind in (PATH, HOST) for match in kind.finditer(text)]
     return [name for name in found if name not in ALLOWED]
 
 
 def text_files(root):
-    """What git tracks; where there is no git, as in an unpacked sdist, what is there but for caches and builds."""
+    """Files tracked by git; without git, as in an unpacked sdist, all files except caches and builds."""
     try:
         told = subprocess.run(["git", "-C", root, "ls-files", "-z"], capture_output=True).stdout.decode()
     except FileNotFoundError:
@@ -55,7 +55,7 @@ def test_no_file_names_a_path_or_a_registry_of_some_machine():
     assert not found, "name the data or a relative path instead, or add what is the same everywhere to ALLOWED"
 
 
-# In pieces, so that this file does not name any.
+# Split strings, so that this file contains none itself.
 @pytest.mark.parametrize(
     "pieces",
     [("/ho", "me/ann/photos"), ("/ro", "ot/.cache/x"), ("/wo", "rk/exp/cifar"), ("/tm", "p/data"), ("/Us", "ers/ann"),

@@ -1,4 +1,4 @@
-"""What is installed is not the checkout: the data files must be in the wheel, and be found there."""
+"""An installed package has no checkout: its data files must be in the wheel and be found there."""
 
 import subprocess
 import sys
@@ -61,7 +61,7 @@ def test_a_wheel_has_the_licence_and_names_it(built):
 
 
 def test_a_wheel_has_no_folder_of_its_own_beside_the_package(built):
-    """`recipes` at the top of site-packages would be anyone's."""
+    """A top-level `recipes` in site-packages could clash with any other package."""
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
         tops = {name.split("/")[0] for name in wheel.namelist()}
     assert all(top == "nasaug" or top.endswith(".dist-info") for top in tops)

@@ -1,4 +1,4 @@
-"""The smallest job that runs through every part of the commands, and ways to call them, for tests alone."""
+"""The smallest job that exercises every part of the commands, and ways to call them."""
 
 import contextlib
 import hashlib
@@ -67,7 +67,7 @@ finalist_macs = 1.6e7
 QUICK = ("--recipe", "quick.toml")
 SEARCH = ("search", *QUICK, "--mac-budget", "100k")
 TRAIN = ("netaug-train", *QUICK, "--arch", "found.json")
-LOADED = (  # by the process that the others are forked from
+LOADED = (  # imported by the process that the others are forked from
     "nasaug.nas.stages nasaug.training.train optuna.samplers sqlalchemy.dialects.sqlite matplotlib.pyplot "
     "pydantic sklearn.datasets torch.utils.tensorboard"
 )
@@ -75,7 +75,7 @@ LOADED = (  # by the process that the others are forked from
 
 @dataclass(frozen=True)
 class Called:
-    """How a command ended, and what it said."""
+    """A command's exit code and output."""
 
     code: int
     out: str
@@ -89,7 +89,7 @@ def lay_out(folder: Path) -> None:
 
 
 def call(*args: str) -> Called:
-    """`nasaug ARGS` in this process and the working folder."""
+    """`nasaug ARGS` in this process and working directory."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with mock.patch.object(sys, "argv", ["nasaug", *args]):
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -101,7 +101,7 @@ def call(*args: str) -> Called:
 
 
 def done(*args: str) -> Called:
-    """`call`, which must end well."""
+    """`call`, which must succeed."""
     called = call(*args)
     assert called.code == 0, called.err
     return called
@@ -117,7 +117,7 @@ def tree(folder: Path = Path(".")) -> dict[str, str]:
 
 
 def refused(*args: str) -> str:
-    """What a command says that is refused: one line. No file may have changed but a run's lock."""
+    """The one line printed by a command that is refused. No file but a run's lock may have changed."""
     before = tree()
     called = call(*args)
     assert called.code == 2, (called.code, called.err)
@@ -129,7 +129,7 @@ def refused(*args: str) -> str:
 
 
 def faulty(called: Called) -> str:
-    """The one line that a fault in the run ends with, after what it said before."""
+    """The one line that a failed run ends with, after its earlier output."""
     lines = called.err.splitlines()
     assert called.code == 1 and "Traceback" not in called.err, called.err
     assert [line for line in lines if line.startswith("nasaug: ")] == lines[-1:], called.err
@@ -137,7 +137,7 @@ def faulty(called: Called) -> str:
 
 
 def calls_of(monkeypatch, *methods: tuple[type, str]) -> list[str]:
-    """The names of these methods, (class, name) each, as they are called from now on."""
+    """A list to which every later call of these methods, each a (class, name), appends its name."""
     events: list[str] = []
 
     def note(owner: type, name: str) -> None:
@@ -158,7 +158,7 @@ VARYING = ("seconds", "search_seconds", "time", "peak_memory")
 
 
 def timeless(value):
-    """Figures without seconds, which no two runs share."""
+    """Figures without the times, which differ in every run."""
     if isinstance(value, dict):
         return {k: timeless(v) for k, v in value.items() if k not in VARYING}
     return [timeless(v) for v in value] if isinstance(value, list) else value
@@ -172,7 +172,7 @@ def stop_in_the_second(end_epoch):
     return lambda trainer: stop() if trainer.history else end_epoch(trainer)
 
 
-# --- in a process of its own, forked from one that has imported everything, so that it starts at once ------
+# --- in a separate process, forked from one that has imported everything, so that it starts at once --------
 
 
 class Child:
@@ -190,16 +190,16 @@ class Child:
         os.kill(self._process.pid, number)
 
     def signal_group(self, number: int) -> None:
-        """To all that it began too, as `timeout` and a scheduler send it."""
+        """Signal its child processes too, as `timeout` and schedulers do."""
         os.killpg(self._process.pid, number)
 
     def running(self, seconds: float) -> bool:
-        """Whether it still runs after so many seconds."""
+        """Whether it is still running after that many seconds."""
         self._process.join(seconds)
         return self._process.exitcode is None
 
     def end(self) -> Called:
-        """Wait for its end; the code is minus the signal's number where one killed it."""
+        """Wait for it to exit; the code is minus the signal's number if a signal killed it."""
         said = b"".join(iter(lambda: os.read(self._told.fileno(), 65536), b""))
         self._process.join()
         return Called(self._process.exitcode, "", said.decode())
@@ -207,20 +207,20 @@ class Child:
 
 def _run(folder: Path, told: Connection, args: tuple, save_every: float, largest: int | None) -> None:
     os.chdir(folder)
-    os.setsid()  # a group of its own, with what it begins
-    multiprocessing.set_start_method("fork", force=True)  # as where a shell begins it
+    os.setsid()  # a process group of its own, with its children
+    multiprocessing.set_start_method("fork", force=True)  # as if started by a shell
     for stream in (1, 2):
         os.dup2(told.fileno(), stream)
     told.close()
     if largest is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # heard, whatever the tests were started by
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # not ignored, however the tests were started
     sys.argv = ["nasaug", *args]
     train.fit = partial(train.fit, save_every=save_every)
     cli.main()
 
 
 def wait_for(path: Path, said: str, child: Child, times: int = 1) -> None:
-    """Until the file is there and holds the text so many times."""
+    """Wait until the file exists and contains the text that many times."""
     while not path.is_file() or path.read_text(errors="replace").count(said) < times:
         assert child.running(0.002), child.end().err

@@ -1,4 +1,4 @@
-"""Cells of a comparison that are forked from a process that has imported everything."""
+"""Runs the cells of a comparison in forks of a process that has imported everything."""
 
 import multiprocessing
 import os
@@ -11,7 +11,7 @@ from support.commands import LOADED
 
 
 class Forked:
-    """What `compare` uses of subprocess.Popen, for `python -m nasaug ARGS`, without the seconds to import torch."""
+    """The part of subprocess.Popen that `compare` uses, for `python -m nasaug ARGS`, without importing torch again."""
 
     def __init__(self, command, *, stdout, **_):
         context = multiprocessing.get_context("forkserver")

@@ -1,4 +1,4 @@
-"""Nets whose every parameter shows, and what tests compare of them."""
+"""Nets in which every parameter affects the output, and what tests compare of them."""
 
 import torch
 
@@ -7,7 +7,7 @@ from nasaug.nets.net import Net
 
 
 def shaken(p, dtype=torch.float64, seed=0):
-    """A net whose norms and biases are not at their start: what is left out then shows."""
+    """A net whose norms and biases are not at their initial values, so that leaving one out changes the output."""
     net = Net(p, seed).to(dtype)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -29,12 +29,12 @@ def largest(space):
 
 
 def calibrated(net):
-    """The net with the statistics of some images, to be evaluated."""
+    """The net in evaluation mode, calibrated on some images."""
     return net.calibrate([images(net.plan, seed=7).to(next(net.parameters()).dtype)]).eval()
 
 
 def far(a, b):
-    """The largest difference, against the largest value."""
+    """The largest difference relative to the largest value."""
     return ((a - b).abs().max() / b.abs().max()).item()
 
 
@@ -44,12 +44,12 @@ def statistics(net):
 
 
 def same(one, two):
-    """Whether two tables of tensors are bit for bit alike."""
+    """Whether two dictionaries of tensors are bit-identical."""
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
 def with_buffers(net):
-    """As the engine does it: a gradient buffer for every parameter, to which backward adds."""
+    """As the trainer does: a gradient buffer for every parameter, to which backward adds."""
     for parameter in net.parameters():
         parameter.grad = torch.zeros_like(parameter)
     return net

@@ -1,4 +1,4 @@
-"""Images on which operators of augmentation differ, and torchvision's results for them."""
+"""Images that tell augmentation operators apart, and torchvision's results for them."""
 
 import torch
 from torchvision.transforms import v2
@@ -22,7 +22,7 @@ def seeded(seed=0):
 
 
 def pictures(n, channels, height, width, seed=0):
-    """Noise, low contrast, coloured grey, flat and digit-like images."""
+    """Images of noise, low contrast, tinted grey, flat colour and digit-like shapes."""
     generator = seeded(seed)
     images = torch.randint(0, 256, (n, channels, height, width), dtype=torch.uint8, generator=generator)
     images[1::5] = images[1::5] // 4 + 60
@@ -39,6 +39,6 @@ def theirs(image, name, value):
 
 
 def share_that_differs(images, names, values, out):
-    """The share of pixels in which `out` is not what torchvision makes of the images."""
+    """The share of pixels in which `out` differs from torchvision's result for the images."""
     expected = [theirs(*each) for each in zip(images, names, values, strict=True)]
     return (torch.stack(expected) != out).float().mean().item()

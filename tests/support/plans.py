@@ -1,4 +1,4 @@
-"""Plans written in a line."""
+"""Plans in one line of code."""
 
 from nasaug.arch.plan import Spec, from_specs
 

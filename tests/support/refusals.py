@@ -1,4 +1,4 @@
-"""What the command line refuses: how a line begins, how it goes on, and a pattern of what is said."""
+"""Inputs that the command line refuses: the start of the command line, the rest of it, a pattern of the message."""
 
 REFUSED = {
     "": {

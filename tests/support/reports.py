@@ -1,4 +1,4 @@
-"""Made-up folders of finished trainings."""
+"""Synthetic folders of finished trainings."""
 
 import json
 
@@ -11,9 +11,9 @@ IMAGES, SEEDS = 2000, range(5)
 
 
 def make_run(folder, top1=70.0, *, seed=0, arm="baseline", images=IMAGES, correct=True, **changed):
-    """A finished run as `train` leaves it, whose test top-1 is the nearest that `images` allow."""
+    """A finished run as `train` leaves it, with the closest test top-1 that `images` allow."""
     folder.mkdir(parents=True)
-    order = np.random.default_rng(0).permutation(images)  # a better run is right on all that a worse one is, and more
+    order = np.random.default_rng(0).permutation(images)  # a better run is right wherever a worse one is
     right = np.zeros(images, np.uint8)
     right[order[: round(top1 * images / 100)]] = 1
     rows = [
@@ -36,7 +36,7 @@ def make_run(folder, top1=70.0, *, seed=0, arm="baseline", images=IMAGES, correc
 
 
 def make_comparison(folder, seeds=SEEDS, **arms):
-    """Runs of arms whose top-1 is given, a little different by seed; their folders."""
+    """Runs of arms with the given top-1, varied slightly by seed; returns their folders."""
     noise = np.random.default_rng(1).normal(0, 0.3, (len(arms), 99))
     return [
         make_run(folder / f"{name}-{seed}", top1 + seed / 4 + noise[i, seed], seed=seed, arm=name.replace("_", "+"))
@@ -45,5 +45,5 @@ def make_comparison(folder, seeds=SEEDS, **arms):
 
 
 def summary_of(folder, seeds=SEEDS, **arms):
-    """The summary of such a comparison."""
+    """The summary of a comparison made by `make_comparison`."""
     return report.summarise(report.read_runs(make_comparison(folder, seeds, **arms)))

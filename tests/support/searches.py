@@ -1,4 +1,4 @@
-"""Searches whose scores are made up, so that no network is trained."""
+"""Searches with synthetic scores, so that no network is trained."""
 
 from types import SimpleNamespace
 
@@ -25,13 +25,13 @@ SPACE = made({
 })
 MEDIUM = Budget(macs=150_000)
 RESOLUTION = SPACE.index["resolution"]
-IMAGES = 10**6  # judged on: so many that scores which differ do not tie
+IMAGES = 10**6  # number of scoring images: so many that different scores never tie
 SAMPLERS = ("tpe", "nsga2", "random")
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
 
 
 class MadeUp(Search):
-    """Scores come from the choices: larger ones are better, and a small resolution; many are equal."""
+    """Scores follow from the choices: larger choices and smaller resolutions are better; many scores are equal."""
 
     def _score(self, arch, split):
         self.judged.append(arch)
@@ -40,7 +40,7 @@ class MadeUp(Search):
 
 
 def search_of(storage, *, sampler="tpe", trials=30, budget=MEDIUM, space=SPACE, seed=0, timeout=None):
-    """`storage`: a journal (quick) where it has no suffix, else an SQLite file (the default)."""
+    """`storage`: a journal (fast) if it has no suffix, else an SQLite file (the default)."""
     net = SimpleNamespace(plan=plan(space, space.largest, 10))
     config = SearchConfig(trials=trials, sampler=sampler, finalists=4)
     url = f"sqlite:///{storage}" if storage.suffix else f"journal:{storage}"
@@ -56,6 +56,6 @@ def run(search, pending=None):
 
 
 def recorded(search):
-    """What the storage holds: (state, choices, value, constraints) of each trial, in order."""
+    """(state, choices, value, constraints) of each trial in the storage, in order."""
     study = optuna.load_study(storage=open_storage(search.storage), study_name="nasaug")
     return [(t.state.name, t.params, t.value, t.constraints) for t in study.trials]

@@ -70,7 +70,7 @@ SQUEEZE = {  # squeeze-excite, hard swish, a tied first block, a linear layer be
 
 
 def made(table):
-    """The space that a table describes."""
+    """The space described by a table."""
     return space_from_dict(table, "test.toml", BLOCKS)
 
 
@@ -89,7 +89,7 @@ every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 
 
 def values_of(space):
-    """Any choice on every axis, canonical or not; the whole ladders of `space`, evenly."""
+    """Any choice on every axis, canonical or not, uniform over the whole ladders of `space`."""
     return st.tuples(*(st.sampled_from(axis.choices) for axis in space.axes))
 
 

@@ -12,7 +12,7 @@ CPU = Runtime(torch.device("cpu"))
 
 
 def images_and_labels(count, first, size, classes):
-    """Grey noise, brighter by class; image i carries i + `first` in its first two pixels."""
+    """Grey noise, brighter for higher classes; image i encodes i + `first` in its first two pixels."""
     generator = torch.Generator().manual_seed(first)
     labels = torch.arange(count) % classes
     pixels = torch.randint(0, 100, (count, 1, size, size), generator=generator)
@@ -23,7 +23,7 @@ def images_and_labels(count, first, size, classes):
 
 
 def toy_data(train=96, val=40, test=8, size=16, classes=4):
-    """A data set in memory; the images are numbered through: training, validation, test."""
+    """A data set in memory; images are numbered consecutively over training, validation and test."""
     parts, first = [], 0
     for count in (train, val, test):
         parts.append(MemorySplit(*images_and_labels(count, first, size, classes)))

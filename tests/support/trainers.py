@@ -1,4 +1,4 @@
-"""Small trainers on made-up data, and what tests compare of them."""
+"""Small trainers on synthetic data, and what tests compare of them."""
 
 from random import Random
 
@@ -21,13 +21,13 @@ SPACE = SPACES["squeeze"]
 
 
 def base_of(**choices):
-    """A network of the small squeeze-excite space, four classes, and its place there."""
+    """A network of the small squeeze-excite space, with four classes, and its arch in that space."""
     arch = SPACE.arch(SPACE.choices(SPACE.smallest) | choices)
     return Base(plan(SPACE, arch, 4), SPACE, arch)
 
 
 def trainer_of(method, base=None, *, data=None, seed=0, training=None, net=None, **more):
-    """A trainer of `base` by `method`: two epochs of toy data, unless `training` says otherwise."""
+    """A trainer of `base` with `method`: two epochs of toy data, unless `training` says otherwise."""
     base, data = base or base_of(), data or toy_data()
     training = training or Training(epochs=2, batch=16, lr=0.05, weight_decay=0.01)
     space, arch = method.space(base)
@@ -46,14 +46,14 @@ def batch_of(trainer, number=0):
 
 
 def train(trainer, steps=1):
-    """The trainer after so many steps."""
+    """The trainer after that many steps."""
     for number in range(steps):
         trainer.train_step(*batch_of(trainer, number))
     return trainer
 
 
 def run_to_the_end(trainer):
-    """The trainer after its whole training, of which nothing is saved."""
+    """The trainer after its whole training, saving nothing."""
     fit(trainer, Pending(), save=lambda: None, on_epoch=lambda row: None, tick=lambda trainer: None)
     return trainer
 
@@ -90,23 +90,23 @@ def gradients(net):
 
 
 def same(one, two):
-    """Whether two tables of tensors are bit for bit alike."""
+    """Whether two dictionaries of tensors are bit-identical."""
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
 def nets_of(method, draw):
-    """The architectures of the passes that a method draws."""
+    """The architectures of the passes that a method draws for a step."""
     return [each.arch for each in method.passes(draw)]
 
 
 def draw_of(method, base, progress=0.0, seed=0):
-    """What a method draws a step's architectures from."""
+    """The input from which a method draws a step's architectures."""
     space, arch = method.space(base)
     return Draw(space, arch, 4, 0, progress, Random(seed))
 
 
 def teacher_for(trainer, seed=5):
-    """A teacher of the trainer's own plan with other weights, said to cost 1,000 MACs an image."""
+    """A teacher with the trainer's own plan and other weights, declared to cost 1,000 MACs per image."""
     net = Net(trainer.plan, seed)
     net.train().calibrate([torch.randn(16, 3, trainer.plan.resolution, trainer.plan.resolution)])
     net.train()
