@@ -58,7 +58,7 @@ Rows = Iterator[tuple[str, object]]
 
 AGREES = 1e-3  # relative to a loss: a few steps with another summation order may differ by this
 UPDATES_AGREE = 0.05  # relative to the norm of the weight updates: gradients amplify rounding to 0.01
-GRADIENTS_AGREE = {"float32": 1e-3, "bf16": 2e-2}  # relative to the gradient's norm, or the difference of two eager runs
+GRADIENTS_AGREE = {"float32": 1e-3, "bf16": 2e-2}  # relative to the gradient, or the difference of two eager runs
 SCORES_AGREE = 1.0  # points of top-1
 COMPUTE_GOAL, LOADER_GOAL = 2.0, 1.167  # step time of NetAug over plain; the second is published, on 16 GPUs
 LEAST_BATCH = 16
@@ -338,7 +338,7 @@ def environment(bench: Bench, until: float) -> Rows:
 
 
 def agreement(bench: Bench, until: float) -> Rows:
-    """The same steps on the CPU and on the device in float32 without TF32; then in bf16, and they must be finite.
+    """The same few steps on CPU and device in float32 without TF32; then in bf16, whose losses must be finite.
 
     Each loss is the mean over the steps so far, as the trainer reports it."""
     shape, many = bench.sizes.agreement, bench.sizes.compared
