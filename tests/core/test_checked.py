@@ -1,4 +1,4 @@
-"""Dataclasses that pydantic checks: what they refuse, in which words, and that they stay dataclasses."""
+"""Dataclasses checked by pydantic: what they refuse, the messages, and that they remain dataclasses."""
 
 import copy
 import dataclasses
@@ -144,7 +144,7 @@ def test_a_part_of_another_kind_is_refused():
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_the_configs_are_checked(config):
-    """In each field; and what it has by default may be given too."""
+    """Every field is checked, and its default is itself a valid value."""
     assert config(**{f.name: getattr(config(), f.name) for f in dataclasses.fields(config)}) == config()
     for one in dataclasses.fields(config):
         with pytest.raises(BadInput) as refused:
@@ -184,7 +184,7 @@ def test_the_errors_of_the_configs_name_their_field(config, wrong, said):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plain:
-    """As a method of the user's own may be."""
+    """Like a user's own method."""
 
     size: Count = 1
 

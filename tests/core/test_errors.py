@@ -1,4 +1,4 @@
-"""The exception that Python gets and the line that the command line makes of it."""
+"""The exception that Python callers get, and the line that the command line prints for it."""
 
 import pickle
 

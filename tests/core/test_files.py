@@ -32,7 +32,7 @@ def test_what_a_killed_writer_left_goes_with_the_next_write_and_a_living_ones_st
     for name in (f".a.json.{dead.pid}.tmp", *kept):
         (tmp_path / name).write_text("half")
         os.utime(tmp_path / name, (0, 0))
-    kept.append(f".a.json.{dead.pid}0.tmp")  # as new as what a process on another machine would be writing
+    kept.append(f".a.json.{dead.pid}0.tmp")  # recent enough to be in use by a process on another machine
     (tmp_path / kept[-1]).write_text("half")
     write_json(tmp_path / "a.json", {})
     assert sorted(os.listdir(tmp_path)) == sorted([*kept, "a.json"])
@@ -73,7 +73,7 @@ def test_a_failed_write_is_one_line_and_leaves_the_old_content(tmp_path, monkeyp
 
 
 def test_a_disk_that_takes_no_more_is_a_fault_of_the_run(tmp_path):
-    """Under a real limit on the size of a file, as the system enforces it in the midst of writing."""
+    """With a real file-size limit, which the system enforces in the middle of a write."""
     path = tmp_path / "big"
     path.write_text("old")
     code = (
@@ -133,7 +133,7 @@ def test_names_that_are_not_utf8_are_read_as_they_were_written(tmp_path):
     json_file, toml_file = tmp_path / f"{BYTES[0]}.json", tmp_path / f"{BYTES[0]}.toml"
     write_json(json_file, {"format": "nasaug-arch/1", "names": BYTES})
     assert read_json(json_file, "nasaug-arch/1")["names"] == list(BYTES)
-    assert json_file.read_bytes().decode()  # as any reader of JSON expects it
+    assert json_file.read_bytes().decode()  # valid for any JSON reader
     write_with_names(toml_file, "".join(f"n{i} = '{name}'\n" for i, name in enumerate(BYTES[:4])))
     assert list(read_toml(toml_file).values()) == list(BYTES[:4])
     write_whole(tmp_path / "page.html", BYTES[0])

@@ -77,7 +77,7 @@ def test_without_a_listener_nothing_is_told_and_with_one_every_event(capsys):
     job()
     with heard_by(heard.append):
         job()
-        with heard_by(None):  # whoever listens goes on
+        with heard_by(None):  # existing listeners stay
             say("inside")
     assert capsys.readouterr() == ("", "")
     assert heard[0] == Line("hello") and heard[-1] == Line("inside")
@@ -104,7 +104,7 @@ def test_stages_are_timed_where_asked_and_told_with_their_rates(monkeypatch):
     for _ in stages.waiting("load", ["a", "b"]):
         with stages("forward"):
             pass
-    assert stages.seconds == {"load": 3.0, "forward": 2.0} and len(settled) == 5  # the last wait finds no more
+    assert stages.seconds == {"load": 3.0, "forward": 2.0} and len(settled) == 5  # the last wait finds the end
     with stages("evaluate"):
         pass
     rows = [line.split() for line in stages.table(30, 8.0).splitlines()[1:]]

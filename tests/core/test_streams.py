@@ -1,4 +1,4 @@
-"""Streams that are closed, full, deserted or poor in signs, in real processes: no result is lost by them."""
+"""Standard streams that are closed, full, without a reader or in a poor encoding, in real processes."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ kept.write(b"the result")
 
 
 def job(tmp_path, shell: str, **environment: str) -> tuple[int, str, str, bytes]:
-    """(exit code, stdout, stderr, what it wrote to a file) of the job above, begun with what the shell is told."""
+    """(exit code, stdout, stderr, contents of its file) of the job above, started with these shell redirections."""
     command = f'exec "$0" -c "$1" "$2" {shell}'
     args = ["bash", "-c", command, sys.executable, JOB, str(tmp_path / "kept")]
     done = subprocess.run(args, capture_output=True, env=os.environ | environment)

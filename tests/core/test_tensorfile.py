@@ -1,4 +1,4 @@
-"""Checkpoints: exact, whole or not there, and every damaged one refused in one line."""
+"""Checkpoints: exact, written atomically, and refused in one line if damaged."""
 
 import errno
 import os

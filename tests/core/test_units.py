@@ -19,7 +19,7 @@ from nasaug.core.units import format_duration, format_quantity, parse_quantity
         (".5M", "macs", 500_000),
         (1_000_000, "macs", 1_000_000),
         (2.5e6, "macs", 2_500_000),
-        ("0.1M", "macs", 100_000),  # exactly, although 0.1 is no binary fraction
+        ("0.1M", "macs", 100_000),  # exact, although 0.1 has no exact binary form
         ("262144", "bytes", 262_144),
         ("512B", "bytes", 512),
         ("320KB", "bytes", 320 * 1024),

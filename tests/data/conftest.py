@@ -8,7 +8,7 @@ from support.images import write_fashion_mnist
 
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path, monkeypatch):
-    """No data on this machine, and none to be downloaded, unless the test puts some there."""
+    """No data on this machine and no downloads, unless the test provides them."""
 
     def refuse(*_, **__):
         raise urllib.error.URLError("no network in tests")

@@ -1,4 +1,4 @@
-"""Decoded images kept on disk: used when nothing changed, never when something did, and never in the way."""
+"""Decoded images cached on disk: used if nothing changed, never if something did, and never an obstacle."""
 
 import os
 
@@ -12,7 +12,7 @@ from support.images import config, same, write_folder
 def pets(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(pixel_cache, "WORTH", 1)
-    monkeypatch.setattr(pixel_cache, "SETTLED_NS", -(10**18))  # these files are new
+    monkeypatch.setattr(pixel_cache, "SETTLED_NS", -(10**18))  # these files have only just been written
     return write_folder(tmp_path / "pets", each=50)
 
 
@@ -45,7 +45,7 @@ def test_a_changed_folder_is_decoded_anew_and_its_old_pixels_go(pets, change):
     image = next(pets.rglob("*.png"))
     if change == "touched":
         os.utime(image, (1, 1))
-    elif change == "rewritten":  # by what unpacks an archive, say
+    elif change == "rewritten":  # as unpacking an archive does
         old, content = image.stat(), image.read_bytes()
         image.write_bytes(content)
         os.utime(image, ns=(old.st_atime_ns, old.st_mtime_ns))

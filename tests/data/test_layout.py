@@ -1,4 +1,4 @@
-"""Which folders are splits, which are classes, and which are neither: in layouts that people have, and made-up ones."""
+"""Which folders are splits, classes or neither, in layouts found in practice and in generated ones."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def images(*folders, each=2):
 
 
 def found(root):
-    """(classes, images by split) of a listing; what nasaug splits itself is "train"."""
+    """(classes, images by split) of a listing; images that nasaug splits itself count as "train"."""
     listing = find(str(root))
     assert all(os.path.lexists(Path(listing.root, os.fsdecode(file))) for file in listing.files.tolist())
     return " ".join(listing.classes), {split: len(places) for split, places in listing.given.items()}
@@ -76,7 +76,7 @@ BOTH = [f"{split}/{name}" for split in ("train", "test") for name in PAIR]
         (images("valid", "invalid"), "invalid valid", {"train": 4}),
         (images("train_station", "test_tube"), "test_tube train_station", {"train": 4}),
         (images("train/old", "train/new", "car/red", "bus"), "bus car train", {"train": 8}),
-        # what programs and people leave about
+        # leftovers of programs and people
         (
             [*images(*PAIR), *images(".ipynb_checkpoints", "__MACOSX/cat", "@eaDir"), "cat/._0.jpg", "cat/.h/1.jpg"],
             "cat dog",
@@ -167,7 +167,7 @@ ROLE = {"train": "train", "Training": "train", "val": "val", "valid": "val", "Te
 
 @st.composite
 def folders(draw):
-    """(files below the root, what an independent count makes of them or None where that is not simple)."""
+    """(files below the root, the result of an independent count, or None if that is not simple)."""
     classes = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
     splits = draw(st.sampled_from([(), ("train", "Test"), ("Training", "valid"), ("train", "val", "testing")]))
     files: dict[str, set[str]] = {}
@@ -183,7 +183,7 @@ def folders(draw):
 
 
 def counted(classes, splits, files):
-    """By class and split, what a person would count: files with an image's suffix, none of them hidden."""
+    """Independent count by class and split: files with an image suffix that are not hidden."""
     taken = {}
     for split, paths in files.items():
         for path in paths:
@@ -211,7 +211,7 @@ def test_any_folder_is_refused_in_one_line_or_counted_right(tmp_path, made):
             set(taken.get(ROLE.get(s, "train"), ())) == names for s in splits or ("",)
         )
         folders_ = {os.path.relpath(p, s or ".").split(os.sep)[0] for s, paths in files.items() for p in paths}
-        assert not (clear and len(names) > 1 and folders_ == names), str(error)  # nothing was wrong with it
+        assert not (clear and len(names) > 1 and folders_ == names), str(error)  # a valid folder must not be refused
         return
     if splits and "val" in taken and "test" not in taken:
         taken["test"] = taken.pop("val")
@@ -240,7 +240,7 @@ def test_a_training_prints_what_is_there_or_ends_in_one_line(tmp_path, monkeypat
     monkeypatch.chdir(root)
     Path("short.toml").write_text(RECIPE)
     rng = np.random.default_rng(0)
-    for split in splits or ("",):  # enough to be split, beside what was made up
+    for split in splits or ("",):  # enough to be split, beside the generated files
         for name in classes:
             files.setdefault(split, set()).update(os.path.join(split, name, f"1{n}.png") for n in range(8))
     for path in sorted(path for paths in files.values() for path in paths):

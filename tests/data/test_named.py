@@ -90,12 +90,12 @@ def test_the_real_fashion_mnist(monkeypatch):
     monkeypatch.setattr(builtin, "DEBIAN_FASHION_MNIST", DEBIAN)
     data = load(DataConfig())
     assert (len(data.train), len(data.val), len(data.finish())) == (55_000, 5_000, 10_000)
-    assert data.mean == pytest.approx((0.2860,) * 3, abs=0.002)  # torchvision's users' constants
+    assert data.mean == pytest.approx((0.2860,) * 3, abs=0.002)  # the constants commonly used with torchvision
     assert data.std == pytest.approx((0.3530,) * 3, abs=0.002)
 
 
 def write_cifar(folder, kind, monkeypatch):
-    """Made-up CIFAR in its own format, its checksums known to torchvision's class for this test."""
+    """Synthetic CIFAR in its native format, with its checksums patched into torchvision's class for this test."""
     place = folder / kind.base_folder
     place.mkdir(parents=True)
     rng, digest = np.random.default_rng(0), torchvision.datasets.utils.calculate_md5
@@ -151,7 +151,7 @@ def test_imagenet_is_streamed_and_its_val_is_the_test_split(tmp_path, monkeypatc
     root = tmp_path / "imagenet"
     write_folder(root / "train", classes=("n01", "n02"), each=20)
     write_folder(root / "val", classes=("n01", "n02"), each=5)
-    (root / "test").mkdir()  # the unlabelled images that are often beside them
+    (root / "test").mkdir()  # the unlabelled images that often accompany them
     data = load(small_imagenet, size=32)
     assert data.streamed and data.size == 32 and (len(data.train), len(data.val)) == (36, 4)
     images, labels = next(data.finish().ordered(10))

@@ -1,4 +1,4 @@
-"""Images as people see them: turned by their tag, transparency on a background, and damage told, whatever raises it."""
+"""As a viewer shows images: EXIF orientation, transparency on a background; damage is reported, whatever is raised."""
 
 import io
 import resource
@@ -25,7 +25,7 @@ def saved(image, form, **options):
 
 
 def turned(form, tag):
-    """The upper half white when seen, however the pixels lie in the file."""
+    """An image shown with its upper half white, whatever the pixel order in the file."""
     back = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270,
             2: Image.Transpose.FLIP_LEFT_RIGHT, 5: Image.Transpose.TRANSPOSE}[tag]  # fmt: skip
     exif = Image.Exif()
@@ -44,7 +44,7 @@ def test_images_are_turned_as_their_tag_says(form, tag):
 
 
 def icon(mode):
-    """A black square on nothing, its colours black throughout: only the alpha channel has its shape."""
+    """A black square on transparency. All colours are black, so only the alpha channel holds the shape."""
     alpha = Image.new("L", (8, 8), 0)
     ImageDraw.Draw(alpha).rectangle((2, 2, 5, 5), fill=255)
     image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
@@ -98,7 +98,7 @@ def test_images_of_one_colour_and_classes_of_one_image_are_told(tmp_path, memory
 
 
 def png_with(kind, body):
-    """A PNG file with a chunk of that kind and body before its pixels."""
+    """A PNG file with a chunk of this kind and body before its pixels."""
     whole = saved(HALVES, "PNG")
     chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
     return whole[:33] + chunk + whole[33:]
@@ -132,7 +132,7 @@ def test_whatever_a_decoder_raises_the_image_is_unreadable_or_read(name):
         except Unreadable as error:
             assert "\n" not in str(error) and str(error) and "BytesIO" not in str(error)
         else:
-            assert name in ("profile", "cut.gif")  # which is read all the same
+            assert name in ("profile", "cut.gif")  # which can be read nevertheless
 
 
 @pytest.mark.parametrize("kind", [IndexError, struct.error, RuntimeError, MemoryError, KeyError, zlib.error])
@@ -162,4 +162,4 @@ def test_strips_do_not_fill_the_memory(tmp_path):
         for images, _ in split.ordered(8):
             assert images.shape[1:] == (3, 160, 160)
     list(data.train.batches(4, seed=0, epoch=0))
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KB; of one strip it was 6.5 GB
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KB; 6.5 GB per strip before

@@ -1,4 +1,4 @@
-"""Which image is in which split: remembered, found again elsewhere, and never another without a word."""
+"""Which image is in which split: recorded, recognised after a move, and never changed silently."""
 
 import shutil
 
@@ -67,7 +67,7 @@ def test_a_damaged_record_is_refused_in_one_line(pets, tmp_path):
 def test_the_same_images_elsewhere_are_in_the_same_splits(pets, tmp_path, read):
     begun = read(pets)
     moved = shutil.copytree(pets, tmp_path / "elsewhere" / "photos")
-    alike = read(moved)  # drawn anew: names decide
+    alike = read(moved)  # drawn again: names decide
     for data in (alike, read(moved, begun=begun.record)):
         assert data.key == begun.key
         for split in ("train", "val", "test"):
@@ -84,7 +84,7 @@ def test_images_that_are_gone_move_no_other(pets, read):
     data = read(pets, begun=begun.record)
     assert "are gone (2 training, 1 test)" in data.told() and data.key == begun.key
     assert contents(data.val) == contents(begun.val)
-    assert len(data.train) == len(begun.train)  # batches and steps stay as they were
+    assert len(data.train) == len(begun.train)  # batches and steps are unchanged
     assert torch.equal(data.train.labels, begun.train.labels)
     old = dict(zip(range(len(begun.train)), begun.record.places("train").tolist(), strict=True))
     before = [begun.record.files[old[i]].decode() for i in range(len(begun.train))]
@@ -127,7 +127,7 @@ def test_a_split_or_the_training_images_of_a_class_that_are_all_gone_are_refused
 @pytest.mark.parametrize("options", [{}, {"split_seed": 3}, {"val_images": 3}])
 def test_no_test_image_was_trained_on_where_weights_are_taken_over(pets, read, options):
     begun = read(pets)
-    for file in sorted(files(begun, "test"))[:7]:  # their part would be drawn from what was trained on
+    for file in sorted(files(begun, "test"))[:7]:  # a new test split would be drawn from trained images
         (pets / file).unlink()
     write_folder(pets.parent / "more", each=30, seed=5)
     for file in (pets.parent / "more").rglob("*.png"):
@@ -135,7 +135,7 @@ def test_no_test_image_was_trained_on_where_weights_are_taken_over(pets, read, o
     data = read(pets, like=Like(begun.record, not options), **options)
     assert data.record.trained_on_in("test", begun.record) == 0
     assert not files(data, "train") & files(begun, "test")
-    assert len(data.record.places("test")) == 13 + round(0.2 * 60)  # those left, and their part of the new ones
+    assert len(data.record.places("test")) == 13 + round(0.2 * 60)  # the remaining ones and their share of the new ones
     if not options:
         assert files(begun, "val") <= files(data, "val")
 

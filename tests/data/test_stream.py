@@ -49,9 +49,9 @@ def test_streamed_evaluation_is_resize_and_centre_crop(tmp_path):
         files = [file for name in ("cat", "dog") for file in sorted((folder / name).iterdir())]
         expected = np.stack([np.asarray(usual(Image.open(file))).transpose(2, 0, 1) for file in files]).astype(int)
         found = torch.cat([images for images, _ in split.ordered(8, size)]).numpy()
-        apart = np.abs(found[:, None].astype(int) - expected).max(axis=(2, 3, 4))  # of each from all files
+        apart = np.abs(found[:, None].astype(int) - expected).max(axis=(2, 3, 4))  # each image against all files
         assert found.shape == (4, 3, size, size) and len(set(apart.argmin(1))) == len(split) == 4
-        assert apart.min(1).max() <= 1  # Pillow rounds after each of two directions
+        assert apart.min(1).max() <= 1  # Pillow rounds after each of the two passes
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 50), (20, 200)])
@@ -129,6 +129,6 @@ def test_of_many_streamed_images_a_sample_and_all_test_images_are_decoded_before
         file.write_bytes(content)
     with pytest.raises(BadInput, match=r"cannot read the image '.*cat/008\.png'.*remove it, and.*--resume") as error:
         data = load(config(tmp_path, memory_mb=0, workers=workers))
-        for split in (data.train, data.val):  # whichever it is in
+        for split in (data.train, data.val):  # whichever split has it
             list(split.ordered(4))
     assert "\n" not in str(error.value)

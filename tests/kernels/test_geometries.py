@@ -1,7 +1,8 @@
-"""Every convolution that a space can draw, forward and back, where a write past the end of memory ends the process.
+"""Every convolution that a space can draw, forward and backward, with out-of-bounds writes aborting the process.
 
 oneDNN 3.12 does that on AVX2 in strided 1x1 convolutions of few channels (uxlfoundation/oneDNN#6035), which nets of
-usual width never have. Each kind of layer runs in a process of its own, held to AVX2, with glibc's checking allocator.
+usual width do not have. Each kind of layer runs in a separate process, restricted to AVX2, with glibc's checking
+allocator.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from nasaug.arch.plan import BLOCKS, plan
 from nasaug.core.files import bundled
 from nasaug.kernels import build
 
-CHECKER = "libc_malloc_debug.so.0"  # of glibc 2.34 and newer; older ones check by themselves
+CHECKER = "libc_malloc_debug.so.0"  # glibc 2.34 and newer; older versions have the checks built in
 PROGRAM = """
 import sys, torch
 from torch.nn import functional as F
@@ -71,9 +72,9 @@ DRAWN = sorted(drawn() | set(product((1, 3, 5, 7), (1, 2), (True,))) | {(1, 2, F
 
 
 def environment():
-    """With the allocator that checks where this machine has it, and held to AVX2 where it is an x86."""
+    """With the checking allocator if this machine has it, restricted to AVX2 on x86."""
     found = dict(os.environ) | (build.HELD_TO["AVX2"] if build.has("AVX2") else {})
-    with contextlib.suppress(OSError):  # what cannot be loaded would be passed over without a word
+    with contextlib.suppress(OSError):  # LD_PRELOAD silently ignores a library that cannot be loaded
         ctypes.CDLL(CHECKER)
         found |= {"LD_PRELOAD": CHECKER, "MALLOC_CHECK_": "3"}
     return found

@@ -1,4 +1,4 @@
-"""A whole block of convolutions computes what its layers do, forward and back."""
+"""A whole block of convolutions computes what its layers do, forward and backward."""
 
 import copy
 from unittest.mock import patch
@@ -41,12 +41,12 @@ def parameters_of(block, spare, dtype, seed=3):
 
 
 def joined(parameters, running):
-    """As a compiled block wants them: with [mean, variance, momentum] of each norm."""
+    """In the form that a compiled block takes: with [mean, variance, momentum] of each norm."""
     return [native.Parameters(*three, known) for three, known in zip(parameters, running, strict=False)]
 
 
 def by_layers(x, block, parameters, running):
-    """The block as its layers, each computed by torch, in the precision of x; and how near a kink anything came."""
+    """The block as its layers, each computed by torch, in the precision of x; also the smallest distance to a kink."""
     source, near = x, False
     for layer, (weight, scale, shift), (mean, var, momentum) in zip(block.layers, parameters, running, strict=True):
         k = layer.kernel
@@ -68,7 +68,7 @@ def by_layers(x, block, parameters, running):
     spare=st.integers(0, 1), wanted=st.booleans(), seed=st.integers(0, 5),
 )  # fmt: skip
 def test_a_whole_block_is_its_layers(kind, n, cin, hidden, out, k, stride, act, h, w, residual, spare, wanted, seed):
-    """Against double precision, output and all gradients; also where the block is a slice of larger parameters."""
+    """Output and all gradients against double precision, also for a block that is a slice of larger parameters."""
     block = made_block(kind, cin, hidden, cin if residual else out, k, stride, act, h, w, residual)
     assume(n * block.out_size[0] * block.out_size[1] > 3)
     x = image_batch(n, cin, h, w, seed=seed, shift=0.5)
@@ -99,7 +99,7 @@ def test_a_whole_block_is_its_layers(kind, n, cin, hidden, out, k, stride, act, 
 @pytest.mark.parametrize("k", [1, 3, 5, 7])
 @pytest.mark.parametrize(("side", "stride"), [(1, 1), (1, 2), (2, 1), (2, 2)])
 def test_a_block_on_the_smallest_images_is_its_layers(side, stride, k, act):
-    """Those of one or two pixels a side have code of their own; so many images that each part has some."""
+    """Images of one or two pixels a side have dedicated code; enough images for every part of the batch."""
     block = made_block("inverted", 9, 37, 9, k, stride, act, side, side, True)
     x, none = image_batch(33, 9, side, side, shift=0.5), [(None, None, 0.0)] * 3
     ours, theirs = parameters_of(block, 1, torch.float32), parameters_of(block, 1, torch.float64)
@@ -111,7 +111,7 @@ def test_a_block_on_the_smallest_images_is_its_layers(side, stride, k, act):
     expected.backward(grad.double())
     computed.backward(grad)
     size = max(t.grad.abs().max() for three in theirs for t in three)
-    allowed = 0.05 if near_a_kink else 3e-4  # one value on the other side of a kink, of thousands
+    allowed = 0.05 if near_a_kink else 3e-4  # one of thousands of values on the other side of a kink
     for three, other in zip(ours, theirs, strict=True):
         for t, exactly in zip(three, other, strict=True):
             assert (t.grad - exactly.grad).abs().max() <= allowed * size
@@ -121,7 +121,7 @@ def test_a_block_on_the_smallest_images_is_its_layers(side, stride, k, act):
 @pytest.mark.parametrize("act", ["relu6", "hswish"])
 @pytest.mark.parametrize("sizes", [(64, 14, 170, 14, 3, 1, 12), (40, 8, 48, 24, 5, 2, 17), (33, 56, 336, 56, 3, 1, 1)])
 def test_a_block_of_many_rows_is_as_exact_as_its_layers(sizes, act):
-    """Its error against double precision is at most three times that of torch's own operations."""
+    """The error against double precision is at most three times that of torch's operations."""
     n, cin, hidden, out, k, stride, size = sizes
     block = made_block("inverted", cin, hidden, out, k, stride, act, size, size, True)
     x, none = image_batch(n, cin, size, size, shift=1.0), [(None, None, 0.0)] * 3
@@ -180,7 +180,7 @@ def test_a_net_is_calibrated_and_evaluated_as_by_its_layers(name):
 
 @needs_compiler
 def test_whoever_counts_or_watches_sees_every_layer():
-    """Torch's operations under a counter, and layers with a hook."""
+    """Falls back to torch's operations under a counter, and to single layers with a hook."""
     net = Net(archfile.read("mobilenetv2-tiny", resolution=32, classes=10).plan, 1).train()
     x = image_batch(2, 3, 32, 32)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -217,7 +217,7 @@ def test_which_blocks_are_served():
     assert served() and served("separable") and served(shortcut="identity") and served(kernel=7)
     assert not served(se=4) and not served("basic") and not served("bottleneck", order="pre")
     assert not served("basic") and not served("bottleneck") and not served(kernel=9)
-    assert not served(given=(5, 6))  # not as it was planned
+    assert not served(given=(5, 6))  # a shape other than planned
     block = lower(Spec("it", "inverted", 8, 16, 3, 1, "relu6"), 8, 1, 1)
     assert not choice.select(block, image_batch(1, 8, 1, 1))  # no variance
     assert not choice.select(block, image_batch(2, 8, 1, 1).double())

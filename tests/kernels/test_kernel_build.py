@@ -1,4 +1,4 @@
-"""The kernels are compiled once, kept, and done without where they cannot be had."""
+"""The kernels are compiled once and cached; without them torch's operations run."""
 
 import os
 import re
@@ -32,7 +32,7 @@ print([round(t.grad.abs().sum().item(), 3) for t in (x, w, one, zero)])
 
 
 def told_with(which, **changes):
-    """What PROGRAM printed with such an environment; `which` says whether it has compiled kernels."""
+    """Output of PROGRAM in this environment; `which` says whether it has compiled kernels."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, which], capture_output=True, text=True, env=os.environ | changes, timeout=200
     )
@@ -48,7 +48,7 @@ def script(path, text):
 
 @pytest.mark.parametrize("missing", ["switched off", "no compiler"])
 def test_without_them_torch_does_the_same(missing, tmp_path):
-    """A training step with and without, in processes of their own; nothing is printed and nothing left."""
+    """A training step with and without kernels, in separate processes; prints nothing, leaves nothing behind."""
     changes = {
         "switched off": {"NASAUG_KERNELS": "off"}, "no compiler": {"PATH": str(tmp_path / "bin"), "CC": ""},
     }[missing]  # fmt: skip
@@ -106,13 +106,13 @@ def test_a_compiler_that_hangs_is_ended_with_all_that_it_began(tmp_path, monkeyp
         time.sleep(0.1)
     else:
         state = Path(f"/proc/{pid.read_text().strip()}/stat").read_text()
-        assert ") Z" in state  # ended, and not yet collected by whoever inherits it
+        assert ") Z" in state  # exited, not yet reaped by its new parent
 
 
 @needs_compiler
 @pytest.mark.parametrize("damage", ["cut off", "changed", "gone", "another's", "no notes", "notes cut off"])
 def test_a_cached_library_that_is_damaged_is_made_anew(damage, tmp_path, monkeypatch):
-    """Copied, so that only what the damage calls for is compiled."""
+    """On a copy of the cache, so that only the damaged part is compiled again."""
     source = build.library()
     notes = Path(shutil.copy(source.notes, tmp_path))
     path = Path(shutil.copy(source.functions._name, tmp_path))
@@ -126,7 +126,7 @@ def test_a_cached_library_that_is_damaged_is_made_anew(damage, tmp_path, monkeyp
 
     monkeypatch.setattr(build, "_compile", compile_again)
     assert build._from_cache_or_compiled(build._command()).notes == notes and not compiled
-    path.unlink()  # what is loaded must not change
+    path.unlink()  # a loaded library must not change
     path.write_bytes(whole)
     {
         "cut off": lambda: path.write_bytes(whole[:5000]), "changed": lambda: path.write_bytes(whole[:-9] + b"x" * 9),

@@ -1,4 +1,4 @@
-"""A compiled kernel is used where it is right and no slower, and a run goes on with what it chose."""
+"""A compiled kernel is used if it is correct and no slower, and a run resumes with the same choice."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ from support.kernels import needs_compiler
     ],
 )  # fmt: skip
 def test_a_kernel_is_used_where_it_is_right_and_no_slower(results, ratios, chosen, monkeypatch):
-    """And where rounds disagree nothing is decided."""
+    """If rounds disagree, nothing is decided."""
     out = iter([torch.ones(3), torch.ones(3) + (results == "other")])
     monkeypatch.setitem(choice.SAMPLES, "norm and activation", lambda generator: lambda: [next(out)])
     left = iter(ratios)
@@ -54,7 +54,7 @@ def test_what_was_chosen_is_kept_beside_the_library_and_what_was_not_is_tested_a
 @needs_compiler
 @pytest.mark.parametrize("within", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_the_self_test_finds_these_kernels_right(within, monkeypatch):
-    """Each kind, wherever it is called for; how fast they are is for benchmarks to say."""
+    """Every kind is correct; their speed is a matter for the benchmarks."""
     monkeypatch.setattr(choice, "_ratio", lambda torchs, ours: 1.5)
     monkeypatch.setattr(choice, "ENOUGH_S", 100.0)
     with within():
@@ -63,7 +63,7 @@ def test_the_self_test_finds_these_kernels_right(within, monkeypatch):
 
 @needs_compiler
 def test_a_kernel_may_be_asked_for_first_in_a_forward_pass():
-    """In a process of its own, where nothing is chosen yet."""
+    """In a separate process, in which no choice has been made yet."""
     program = """
 import torch
 from nasaug.kernels import choice

@@ -1,4 +1,4 @@
-"""A training step's own operations compute what torch's do, and are never silently wrong."""
+"""nasaug's own operations compute what torch's do, and are never silently wrong."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ def test_the_source_compiles():
     act=st.sampled_from(list(ACTS)), offset=st.sampled_from([0.0, 3.0, -40.0]),
 )  # fmt: skip
 def test_norm_and_activation_are_as_exact_as_torchs(n, c, h, w, act, offset):
-    """Against double precision: at most three times the error that torch's own single precision makes."""
+    """Against double precision: at most three times the error of torch in single precision."""
     assume(n * h * w > 1)
     y, grad = image_batch(n, c, h, w, shift=offset), image_batch(n, c, h, w, seed=1)
     scale, shift = torch.rand(c) + 0.5, torch.randn(c) * 2
@@ -71,7 +71,7 @@ def test_norm_and_activation_are_as_exact_as_torchs(n, c, h, w, act, offset):
 @pytest.mark.parametrize("act", list(ACTS))
 @pytest.mark.parametrize("shape", [(7, 37, 29, 31), (64, 1, 32, 33), (9, 600, 5, 5)])
 def test_many_blocks_of_rows_are_merged(act, shape):
-    """More values than one thread sums at a time, against double precision; single ones near a kink left out."""
+    """More values than one thread sums at a time, against double precision, excluding values near a kink."""
     c, layer = shape[1], conv_layer(shape[1], act=act)
     y, grad, scale, shift = image_batch(*shape), image_batch(*shape, seed=1), torch.rand(c) + 0.5, torch.randn(c)
     out, mean, rstd = native.norm_act(y, layer, scale, shift, (None, None, 0.0), EPS)
@@ -90,7 +90,7 @@ def test_many_blocks_of_rows_are_merged(act, shape):
 @needs_compiler
 @pytest.mark.parametrize("edge", [-3.0, 3.0])
 def test_the_slope_of_hswish_at_its_kinks_is_torchs(edge):
-    """Values that are all alike become their norm's shift exactly."""
+    """A norm maps identical values exactly to its shift, so they can hit a kink."""
     y, grad, scale, shift = torch.ones(2, 5, 4, 4), image_batch(2, 5, 4, 4), torch.ones(5), torch.full((5,), edge)
     y = y.contiguous(memory_format=torch.channels_last)
     layer = conv_layer(5, act="hswish")
@@ -115,7 +115,7 @@ def test_many_rows_far_from_zero_keep_their_variance():
 
 @pytest.mark.parametrize("groups, k", [(1, 1), (16, 3)])
 def test_a_layer_under_autocast_is_not_taken_for_single_precision(groups, k):
-    """A matrix product is in bfloat16 there, which the compiled kernels would read past its end."""
+    """Under autocast a matrix product is bfloat16; the compiled kernels would read past its end."""
     x, layer = image_batch(4, 16, 6, 6), conv_layer(16, k, 1, groups, act="relu6")
     w, one, zero = torch.randn(16, 16 // groups, k, k), torch.ones(16), torch.zeros(16)
     for t in (w, one, zero):
@@ -141,7 +141,7 @@ def test_what_is_no_number_stays_none(act):
     k=st.sampled_from([1, 3, 5, 7]), stride=st.integers(1, 2), spare=st.integers(0, 1), wanted=st.booleans(),
 )  # fmt: skip
 def test_depthwise_gradients_are_torchs(n, c, h, w, k, stride, spare, wanted):
-    """Also where the weight is the centre of a larger kernel and the first channels of more."""
+    """Also for a weight that is the centre of a larger kernel and the first of more channels."""
     x, layer = image_batch(n, c, h, w), conv_layer(c, k, stride, c)
     whole = image_batch(c + spare, 1, k + 2 * spare, k + 2 * spare, seed=1)
     weight = fused.window(whole, (c, 1, k, k))
@@ -172,7 +172,7 @@ def test_the_gradient_of_depthwise_weights_without_a_compiler_is_torchs(size, st
 
 @needs_compiler
 def test_threads_do_not_change_a_result():
-    """Sums are taken over fixed blocks. In processes of their own: tests run with one thread."""
+    """Sums run over fixed blocks. In separate processes, because tests run with one thread."""
     program = """
 import sys, torch, zlib
 torch.set_num_threads(int(sys.argv[1]))
@@ -222,7 +222,7 @@ def test_a_weight_changed_between_forward_and_backward_is_an_error_as_in_torch(c
 
 
 def test_gradients_are_had_by_autograd_grad_and_hooks_see_them(either):
-    """Whether or not a trainer adds them in place; autograd.grad writes to nobody's .grad."""
+    """With and without in-place accumulation by a trainer; autograd.grad does not touch any .grad."""
     net, x = net_with_buffers()
     net(x).square().sum().backward()
     right = [p.grad.clone() for p in net.parameters()]
