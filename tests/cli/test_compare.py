@@ -1,6 +1,6 @@
 """`compare` and `report`: equal conditions for all arms, cells that fail or are stopped, and what is refused.
 
-Cells are forked from a process that has imported everything, but where real ones are what is checked."""
+Cells are forked from a process that has imported everything, except where real processes are tested."""
 
 import contextlib
 import csv
@@ -43,7 +43,7 @@ def forked(monkeypatch):
 
 @pytest.fixture(scope="module")
 def compared(finished, tmp_path_factory):
-    """A folder with a finished comparison of three arms with two seeds each, and what it said."""
+    """A folder with a finished comparison of three arms with two seeds each, and its output."""
     folder = shutil.copytree(finished, tmp_path_factory.mktemp("compared") / "here")
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
@@ -54,13 +54,13 @@ def compared(finished, tmp_path_factory):
 
 @pytest.fixture
 def there(compared, forked, tmp_path, monkeypatch):
-    """A copy of it, the working folder; what runs in it is forked."""
+    """A copy of it as the working directory; its processes are forked."""
     monkeypatch.chdir(shutil.copytree(compared[0], tmp_path / "there"))
 
 
 @pytest.fixture
 def here(here, forked):
-    """As elsewhere; what runs in it is forked."""
+    """`here` with forked processes."""
 
 
 def told(run=RUN):
@@ -68,7 +68,7 @@ def told(run=RUN):
 
 
 def results(where=RUN):
-    """What each finished cell found, but for times, by arm and seed."""
+    """The results of each finished cell, without times, by arm and seed."""
     found = [json.loads(path.read_text()) for path in where.rglob("result.json") if path.parent != where]
     return {(r["arm"], r["seed"]): timeless(r) for r in found}
 
@@ -77,12 +77,12 @@ TWO = ("--methods", f"baseline,{NETAUG}", "--seeds", "1")
 
 
 def results_of_two():
-    """Those of TWO, from the whole comparison."""
+    """The results of TWO, from the whole comparison."""
     return {(arm, seed): result for (arm, seed), result in results().items() if arm != "longer" and seed == 0}
 
 
 def written(where=RUN):
-    """When each cell's result was written."""
+    """Modification time of each cell's result."""
     return {path: path.stat().st_mtime_ns for path in where.rglob("result.json") if path.parent != where}
 
 
@@ -181,7 +181,7 @@ def test_of_epochs_by_compute_all_arms_take_what_the_dearest_affords(here, monke
 
 
 def test_resuming_trains_what_is_missing_and_nothing_else(there):
-    """A cell cut off in its middle, one cut off before it had begun, and one never begun."""
+    """One cell interrupted half-way, one interrupted before it began, and one never started."""
     before, whole = written(), results()
     cut, early, never = (path.parent for path in list(before)[:3])
     (cut / "result.json").unlink()
@@ -255,7 +255,7 @@ def test_resuming_under_a_recipe_edited_since_is_refused(there):
 
 
 def test_data_named_by_an_option_are_those_of_a_resumed_comparison_too(photos, forked, monkeypatch):
-    """Though the recipe names others."""
+    """Although the recipe names other data."""
     args = (*COMPARE, *photos, "--methods", "baseline", "--seeds", "1")
     done(*args)
     assert told()["data"] == "photos"
@@ -316,7 +316,7 @@ def test_a_cell_that_is_killed_is_told_with_the_signal_and_can_go_on(there, monk
 
 @contextlib.contextmanager
 def at_work_in(folder, log):
-    """A process that an earlier command left behind: it holds the folder and tells of its progress. Yields its id."""
+    """A process left behind by an earlier command, which locks the folder and reports progress. Yields its id."""
     code = (
         "import fcntl, os, sys, time\n"
         "lock = open(sys.argv[1] + '/.lock', 'w')\n"
@@ -336,7 +336,7 @@ def at_work_in(folder, log):
 
 
 def test_a_cell_that_another_process_is_at_is_told_with_that_process(there):
-    """Whatever that process tells meanwhile."""
+    """Whatever progress that process reports."""
     (RUN / "result.json").unlink()
     one, *rest = (path.parent for path in written())
     (one / "result.json").unlink()
@@ -397,7 +397,7 @@ def test_a_stop_while_cells_start_reaches_them_all_and_they_go_on_the_same(there
 
 
 def test_ctrl_c_ends_real_processes_which_save_what_they_have(here, monkeypatch):
-    """Trainings too long to end by themselves; they have sessions of their own, so the signal is handed on."""
+    """Trainings too long to finish by themselves; they have their own sessions, so the signal must be forwarded."""
     monkeypatch.setattr(processes, "subprocess", subprocess)
     sleep, there, sent = time.sleep, RUN / "cells", []
 
@@ -483,7 +483,7 @@ def test_a_teacher_of_other_classes_is_refused_before_anything_is_written(photos
 
 
 def test_a_cell_whose_time_cannot_be_told_takes_no_other_along(there, monkeypatch):
-    """As where a teacher cannot be downloaded: the cell itself will say so."""
+    """As when a teacher cannot be downloaded: the cell itself will report it."""
     of_arm = cells._arm_seconds
 
     def not_netaug(job, *rest):

@@ -1,4 +1,4 @@
-"""A signal to a whole process group, as `timeout`, systemd and schedulers send it: saved and told, as after Ctrl-C."""
+"""A signal to a whole process group, as `timeout` and schedulers send it: saved and reported, as after Ctrl-C."""
 
 import multiprocessing
 import os
@@ -22,7 +22,7 @@ STREAMED = (
 
 @pytest.fixture
 def streamed(laid_out):
-    """Images that are no squares, so that two processes decode them."""
+    """Images that are not square, so that two worker processes decode them."""
     for i in range(80):
         folder = Path("photos", "ab"[i % 2])
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def test_an_echo_is_the_same_request_and_a_later_signal_ends_it_at_once(monkeypa
             try:
                 with deferred_stop():
                     os.kill(os.getpid(), signal.SIGTERM)
-            except Stopped:  # the context above hears the echo
+            except Stopped:  # the context above receives the repeated signal
                 time.sleep(apart)
                 os.kill(os.getpid(), signal.SIGTERM)
                 os._exit(7)

@@ -1,4 +1,4 @@
-"""What people do to the images and folders of a run between its beginning and its end."""
+"""What people do to the images and folders of a run between its start and its end."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def result(run):
 
 @pytest.fixture(params=[(), STREAMED], ids=["memory", "streamed"])
 def stopped(request, photos, monkeypatch):
-    """A training on photos, stopped half way; its options for the data."""
+    """A training on photos, stopped half-way; returns its data options."""
     options = (*photos, *request.param)
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "end_epoch", stop_in_the_second(Trainer.end_epoch))
@@ -68,7 +68,7 @@ def test_a_run_does_not_go_on_with_other_images_of_the_same_names(stopped):
 
 
 def test_a_run_of_before_there_were_records_does_not_go_on(stopped):
-    """Its images would be split another way."""
+    """Its images would be split differently."""
     Path("r/data.safetensors").unlink()
     assert "did not write down which image is in which split" in refused(*RESUME)
 
@@ -91,7 +91,7 @@ def test_a_search_and_what_follows_keep_their_splits_when_images_go(photos, monk
 
 
 def test_weights_that_were_trained_on_test_images_are_refused(photos):
-    """As where somebody makes a test folder of what nasaug had drawn its own test images from."""
+    """As when someone makes a test folder out of images from which nasaug had drawn its own split."""
     done(*TRAIN, *photos, "--run", "t")
     for name in "abc":
         os.makedirs(f"photos/train/{name}")
@@ -149,7 +149,7 @@ def test_a_run_means_its_paths_from_where_it_was_begun(here, photos, monkeypatch
     assert f"found.json written; supernet, candidates and Pareto front (pareto.png) in {here / 's'}" in said
     assert os.listdir(".") == [] and (here / "found.json").exists()
     (here / "elsewhere").mkdir()
-    said = done("train", "--arch", "../found.json", "--set", "epochs=1", "--run", "t").out  # the file's own data
+    said = done("train", "--arch", "../found.json", "--set", "epochs=1", "--run", "t").out  # the data named in the file
     assert "3 classes (a, b, c)" in said
 
 

@@ -1,4 +1,4 @@
-"""Names that are not UTF-8: of classes, data, runs, recipes, spaces and arms, from a search to the page."""
+"""Names that are not UTF-8 (classes, data, runs, recipes, spaces and arms), from a search to the report page."""
 
 import json
 import os
@@ -17,8 +17,8 @@ FEW = ("--set", "data.train_images=0", "--set", "epochs=1")
 
 @pytest.fixture
 def odd(laid_out):
-    """Images below a folder whose own name and those of two of its classes are not UTF-8; so are a recipe's, a space's
-    and an arm's."""
+    """An image folder whose name and two class names are not UTF-8, with such names for a recipe, a space and an arm
+    too."""
     for i in range(90):
         folder = Path(ODD, (ODD, OTHER, "a")[i % 3])
         folder.mkdir(parents=True, exist_ok=True)

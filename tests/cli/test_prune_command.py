@@ -1,4 +1,4 @@
-"""`prune`: from a finished run to a smaller or sparser net, at any moment resumed, with the test images read once."""
+"""`prune`: from a finished run to a smaller or sparser net, resumable at any moment, reading test images once."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def result_of(run="r"):
 
 
 def left_by(run="r"):
-    """What a finished run leaves, without times."""
+    """The files of a finished run, without times."""
     tensors = {name: tensorfile.read(Path(run, name)) for name in ("model.safetensors", "test.safetensors")}
     log = [timeless(event) for event in RunDir(run).read_log() if event["event"] == "epoch"]
     files = {name: timeless(json.loads(Path(run, name).read_text())) for name in ("result.json", "arch.json")}
@@ -62,7 +62,7 @@ def test_a_pruned_net_has_its_target_and_is_taken_by_the_other_commands(here):
     said = done(*command)
     assert tree(SOURCE) == before
     result, found = result_of(), archfile.read("r/arch.json")
-    assert 0.75 * macs < result["macs"] <= macs  # one of eight channels is much
+    assert 0.75 * macs < result["macs"] <= macs  # one of eight channels is a large step
     assert cost(found.plan)._asdict().items() <= result.items()
     assert load_net(Path("r/model.safetensors")).plan == found.plan
     start = cost(archfile.read(str(SOURCE / "arch.json")).plan)
@@ -142,7 +142,7 @@ def test_a_recipes_magnitude_follows_what_was_pruned_here_and_in_later_trainings
     assert set(seen) == {rows[-1]["magnitude"]}
     done("prune", "--from", "t", "--target-macs", str(rows[-1]["macs"] - 1), "--steps", "1", "--run", "more")
     (again,) = result_of("more")["steps"]
-    assert again["magnitude"] == pytest.approx(10 * again["macs"] / start)  # of the first net of all
+    assert again["magnitude"] == pytest.approx(10 * again["macs"] / start)  # relative to the very first net
 
 
 def test_the_test_images_are_read_once_at_the_end(here, monkeypatch):
@@ -190,7 +190,7 @@ def stop(*args, **kwargs):
 
 @pytest.mark.parametrize("kind", ["structured", "sparse"])
 def test_every_state_that_a_kill_can_leave_ends_the_same(here, tmp_path, monkeypatch, kind):
-    """Copies of the run's folder before each file is put in its place or removed."""
+    """Resumes from copies of the run's folder, taken before each rename or removal of a file."""
     command, taken = (structured()[0] if kind == "structured" else SPARSE), []
     with monkeypatch.context() as patched:
         def snapped(original):
@@ -232,7 +232,7 @@ def test_ctrl_c_ends_it_with_a_line_that_resumes_it(here):
     assert ended.code == 128 + signal.SIGINT and "Traceback" not in ended.err, ended.err
     resume = "python -m nasaug prune --resume --run r"
     assert ended.err.splitlines()[-1] == f"stopped; go on with: {resume}" and not Path("r/result.json").exists()
-    shutil.rmtree(SOURCE)  # all that is needed is in the run
+    shutil.rmtree(SOURCE)  # the run holds all that is needed
     resumed = done(*shlex.split(resume)[3:])
     assert "resumed step 2 of 2 at step" in resumed.out and "step 1 of 2" not in resumed.out
     assert_same(left_by(), expected)

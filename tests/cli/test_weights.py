@@ -1,4 +1,4 @@
-"""What a training starts from: the weights that its arch file names, on other classes their trunk, or fresh ones."""
+"""Initial weights of a training: those that its arch file names, on other classes only their trunk, or fresh ones."""
 
 import json
 import os
@@ -23,7 +23,7 @@ AGAIN = ("--run", "again")
 
 @pytest.fixture
 def started(monkeypatch):
-    """Copies of the nets that trainings start with, as they start."""
+    """Copies of the initial nets of all trainings."""
     nets = []
 
     def noted(*args):
@@ -48,7 +48,7 @@ def result(run="again"):
 
 
 def same_in(net, small, but=()):
-    """Whether the slice of `net` has the small net's parameters, leaving out those of the layers `but`."""
+    """Whether the slice of `net` has the small net's parameters, except in the layers `but`."""
     slice_ = dict(net.narrow(small.plan).named_parameters())
     mine = {name: p for name, p in small.named_parameters() if not name.startswith(but)}
     assert len(mine) > 5
@@ -118,7 +118,7 @@ def test_on_other_classes_a_found_net_starts_from_the_supernets_trunk(photos, st
     base = load_net(Path("again/model.safetensors")).plan
     trunk = load_net(SUPERNET).with_fresh_classifier(3, seed=0).narrow(base)
     assert same_in(started[-1], trunk)
-    assert started[-1].get_parameter("classifier.weight").std() < 0.1  # fresh, of a narrow normal
+    assert started[-1].get_parameter("classifier.weight").std() < 0.1  # fresh, from a narrow normal distribution
 
 
 def test_as_many_classes_of_other_names_are_other_classes(photos, started):
@@ -137,7 +137,7 @@ def test_a_supernet_that_tells_other_classes_apart_teaches_none(photos):
     said = refused(*taught, *photos)
     assert "teacher.source = supernet: the supernet has 10 classes and the data 3; give the folder of a run" in said
     done(*TRAIN, *photos, "--run", "abc")
-    done(*TRAIN, *photos, "--set", "teacher.source=abc", *AGAIN)  # as it says
+    done(*TRAIN, *photos, "--set", "teacher.source=abc", *AGAIN)  # the remedy in the message
     done(*SEARCH, *photos, "--run", "mine")
     for name in "abc":
         os.rename(f"photos/{name}", f"photos/{name.upper()}")
@@ -166,7 +166,7 @@ def test_what_has_grown_around_weights_begins_as_nothing_where_fresh_blocks_do(p
 
 
 def test_sorted_channels_are_no_other_net(here, started):
-    """NetAug's sort reorders channels within a run's own file, which is then whole in itself."""
+    """NetAug's sort reorders channels within a run's own file, which remains self-contained."""
     sort = ("--set", "netaug.sort=true", "--set", "netaug.ladder=factors", "--from-scratch")
     done(*TRAIN, *sort, "--run", "sorted")
     done(*TRAIN[:-1], "sorted/arch.json", *AGAIN)

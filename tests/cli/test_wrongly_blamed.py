@@ -1,4 +1,4 @@
-"""What is at fault is named: no option that nobody gave, and no full disk where there is none."""
+"""Messages name the real cause, not an option that nobody gave or a full disk that is not full."""
 
 import errno
 import os

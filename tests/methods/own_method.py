@@ -1,4 +1,4 @@
-"""A method that is no part of nasaug, as a user would write one: NASAUG_IMPORT=own_method registers it."""
+"""A method outside nasaug, as a user would write one: NASAUG_IMPORT=own_method registers it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Halves(Method):
-    """The net, and in every `every`-th step its slice of half the channels on a part of the same images."""
+    """The net, and every `every` steps also its slice of half the channels on part of the same images."""
 
     weight: float = 1.0
     every: int = 2

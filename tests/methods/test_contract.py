@@ -1,5 +1,5 @@
-"""What every method keeps to, those of users' own modules included: it runs what it said, and is a function of (seed,
-step)."""
+"""The contract of every method, including those in users' modules: it runs the passes that it announced, and is a
+function of (seed, step)."""
 
 import functools
 import importlib
@@ -32,7 +32,7 @@ from nasaug.training.step import Step
 
 HERE = Path(__file__).parent
 SMALL = "data.name=digits data.train_images=48 data.val_images=20 batch=16 epochs=3 calibration_images=32".split()
-VARIED = {  # how a method is run, beside as it comes
+VARIED = {  # variants of each method, beside its defaults
     "netaug": [
         "netaug:ladder=supernet", "netaug:share=0.4,every=2,augmented=2", "netaug:teach=0.5", "netaug:aug_compute=0.3",
         "netaug:depth_more=[0,1],kernel_more=[0,2]", "strong-wide", "shrink", "netaug+ema",
@@ -46,7 +46,7 @@ ARMS = [*NAMES, "sandwich", *(arm for arms in VARIED.values() for arm in arms)]
 
 @pytest.fixture(autouse=True)
 def outside(monkeypatch):
-    """The method of `own_method.py` is registered for as long as a test runs."""
+    """Registers the method of `own_method.py` for the duration of a test."""
     before = dict(METHODS)
     monkeypatch.syspath_prepend(str(HERE))
     monkeypatch.delitem(sys.modules, "own_method", raising=False)
@@ -57,7 +57,7 @@ def outside(monkeypatch):
 
 @functools.cache
 def trainers(arm):
-    """What makes new trainers of 9 steps for an arm, of a tiny network on digits."""
+    """A function that makes new trainers of 9 steps for an arm, with a tiny network on digits."""
     recipe = load("small", Recipe, SMALL, ("baseline" if arm == "sandwich" else arm,))
     space, runtime, data = load_space(str(HERE / "tiny_space.toml"), BLOCKS), open_runtime("cpu"), load_data(recipe, 8)
     arch = space.canonical(space.arch(space.choices(space.smallest) | {"s1.depth": 2}))
@@ -81,7 +81,7 @@ def generators():
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_method_runs_the_passes_that_it_said_and_nothing_else(arm):
-    """Its losses are numbers, others' generators are left alone, and statistics are those of whole-net passes."""
+    """Also: losses are finite, global generators are untouched, and only whole-net passes update statistics."""
     trainer = trainers(arm)()
     run, tracked = [], trainer.net.stem.norm.num_batches_tracked
     trainer.net.register_forward_hook(lambda net, given, out: run.append((given[1], len(given[0]))))
@@ -152,7 +152,7 @@ def test_a_registered_method_has_a_name_and_a_table_in_recipes(outside, tmp_path
 
 
 def test_recipes_of_other_methods_do_not_mention_it(outside, tmp_path):
-    """So a run that does not use it goes on, and a cell is found again, where it is not registered."""
+    """So a run that does not use it resumes, and a cell is found again, even if the method is not registered."""
     other = dump(load("small", Recipe, ("method=baseline",)))
     METHODS.pop("halves")
     assert other == dump(load("small", Recipe, ("method=baseline",)))
@@ -162,7 +162,7 @@ def test_recipes_of_other_methods_do_not_mention_it(outside, tmp_path):
 
 @dataclass(frozen=True)
 class Lacking(Method):
-    """Without `losses`."""
+    """A method without `losses`."""
 
     def space(self, base):
         return Baseline().space(base)
@@ -173,7 +173,7 @@ class Lacking(Method):
 
 @dataclass
 class NotFrozen(Method):
-    """Whose fields can change."""
+    """A method that is not frozen."""
 
     space = Baseline.space
     passes = Baseline.passes
@@ -186,7 +186,7 @@ class WithoutDefault(Baseline):
 
 
 class Plain:
-    """Not derived from Method."""
+    """A class not derived from Method."""
 
     def losses(self, step):
         yield from ()

@@ -1,4 +1,4 @@
-"""GradAug: the full net's loss, and thin nets that match its output on other images."""
+"""GradAug: the full net's loss, and thin nets that match its output on transformed images."""
 
 from random import Random
 
@@ -60,14 +60,14 @@ def test_the_full_net_is_never_drawn_as_a_thin_one():
     base, method = base_of(), GradAug(width=0.97, resolutions=(1.0,))
     space, arch = method.space(base)
     drawn = [nets_of(method, Draw(space, arch, 4, i, 0.0, Random(i)))[1:] for i in range(40)]
-    # widths near the full one are rounded to it
+    # widths near the full one round to it
     assert all(plan(space, thin, 4) != plan(space, arch, 4) for nets in drawn for thin in nets)
     assert any(method._thin(Draw(space, arch, 4, i, 0.0, Random(i))) != space.smallest for i in range(40))
 
 
 @pytest.mark.parametrize("settings", [{"width": 1.0}, {"width": 0.999}, {"width": 1.0, "depth": 0.5}])
 def test_where_nothing_is_thinner_it_is_refused(settings):
-    base = Base(plan_of(inverted("a", 24, 96)))  # without a block that could be left out
+    base = Base(plan_of(inverted("a", 24, 96)))  # no block that could be skipped
     with pytest.raises(BadInput, match="nothing thinner"):
         GradAug(**settings, resolutions=(1.0,)).space(base)
 
@@ -90,7 +90,7 @@ def test_thin_nets_see_the_mixed_images_and_no_labels():
     step.run = lambda x, arch: seen.append(x) or run(step, x, arch)
     assert len(list(trainer.method.losses(step))) == 2
     x, y = Step(trainer, *batch_of(trainer)).view("train")
-    assert all(torch.equal(images, x) for images in seen) and y.labels.shape == (16, 4)  # of mixed classes
+    assert all(torch.equal(images, x) for images in seen) and y.labels.shape == (16, 4)  # images of mixed classes
     plain = trainer_of(GradAug())
     assert not torch.equal(Step(plain, *batch_of(plain)).view("train")[0], x)
 

@@ -87,7 +87,7 @@ TOP = {axis.name: axis.choices[-1] for axis in SPACE.axes if axis.kind in ("widt
         ("auto", {}, "supernet"),
         ("auto", TOP | {"s1.depth": 3}, "factors"),
         ("auto", TOP | {"s1.depth": 3, "s1.b2.expand": 2}, "supernet"),
-        ("auto", TOP, "factors"),  # only blocks that it does not have could be wider
+        ("auto", TOP, "factors"),  # only blocks that it lacks could be wider
         ("supernet", {}, "supernet"),
         ("supernet", TOP | {"s1.depth": 3}, "factors"),
         ("factors", {}, "factors"),

@@ -58,7 +58,7 @@ def test_the_augmented_net_teaches_the_base_without_a_further_pass():
 
 
 def test_the_wide_nets_can_see_a_view_of_their_own():
-    """Strongly augmented images for them, weakly augmented ones for the base (Yu, Zhang, Ma 2023, claim B)."""
+    """Strongly augmented images for the wide nets, weakly augmented ones for the base (Yu, Zhang, Ma 2023, claim B)."""
     method = NetAug(ladder="factors", wide_view="strong")
     trainer = trainer_of(method)
     trainer.views = {"train": View(), "strong": View(policy="randaugment", magnitude=20)}
@@ -78,7 +78,7 @@ def test_the_wide_nets_can_see_a_view_of_their_own():
 
 @pytest.mark.parametrize("augmented", [0, 1])
 def test_a_wide_net_shrinks_to_the_base_before_netaug_begins(augmented):
-    """Parameters added, then discarded, as a first phase (Yu, Zhang, Ma 2023, claim B)."""
+    """A first phase in which parameters are added and then discarded (Yu, Zhang, Ma 2023, claim B)."""
     method = NetAug(ladder="factors", shrink_until=0.5, augmented=augmented, wide_view="strong")
     space, base = method.space(base_of())
     at = [cost_of(space, method.shrunk(space, p), 4).macs for p in (0, 0.1, 0.2, 0.3, 0.4, 0.5)]
@@ -103,7 +103,7 @@ def test_what_a_shrinking_net_has_left_behind_is_not_sorted_into_it_again():
     small = channel_groups(plan(trainer.space, method.shrunk(trainer.space, trainer.progress), 4))
     groups = channel_groups(trainer.net.plan)
     name = next(n for n, g in groups.items() if "." in n and small[n].size < g.size)
-    with torch.no_grad():  # what was left behind matters most
+    with torch.no_grad():  # makes the discarded weights dominate
         for reader, dim in groups[name].readers:
             weight = trainer.net.get_parameter(reader)
             weight.narrow(dim, small[name].size, groups[name].size - small[name].size).mul_(100)

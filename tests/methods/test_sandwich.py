@@ -25,7 +25,7 @@ def test_the_sandwich_is_the_largest_the_smallest_and_samples_of_the_size_asked_
         assert differing(smallest, SPACE.smallest) <= {px}
         resolutions.add(smallest.values[px])
         sizes += [cost_of(SPACE, arch, 4).macs for arch in samples]
-    assert resolutions == set(SPACE.axes[px].choices)  # at the lowest alone, narrow weights would fit only that
+    assert resolutions == set(SPACE.axes[px].choices)  # at the lowest only, narrow weights would fit only that one
     assert min(sizes) > 20_000 and max(sizes) < 120_000 and len(set(sizes)) > 30
 
 
@@ -48,7 +48,7 @@ def test_the_largest_net_takes_part_in_every_kth_step_and_the_others_learn_the_l
 
 
 def differing(a, b):
-    """The places of the axes on which two architectures differ."""
+    """The indices of the axes on which two architectures differ."""
     return {i for i, (v, w) in enumerate(zip(a.values, b.values, strict=True)) if v != w}
 
 

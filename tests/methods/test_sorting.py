@@ -1,4 +1,4 @@
-"""Channels are sorted by importance, with their momentum, where a method asks for it."""
+"""Channels are sorted by importance, with their momentum, if a method asks for it."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def test_sorting_puts_the_most_important_inner_channels_first_and_changes_no_out
     x = torch.linspace(-2, 2, 8 * 3 * p.resolution**2, dtype=torch.float64).sin()
     x = x.view(8, 3, p.resolution, p.resolution)
     before, streams, out = weights(net), {block.name for block in p.blocks}, net(x)
-    momentum = weights(net)  # the same numbers: they must go the same way
+    momentum = weights(net)  # the same values, so they must be permuted alike
     sort_channels(net, net.plan, momentum)
     assert torch.allclose(net(x), out, rtol=1e-9, atol=1e-12)
     assert same(momentum, weights(net)) and not same(momentum, before)
@@ -36,7 +36,7 @@ def test_residual_streams_keep_their_order():
     groups = channel_groups(net.plan)
     importance = {name: net.importance(groups[name]) for name in ("stem", "s1.b1", "s2", "final", "mix")}
     for values in importance.values():
-        assert not torch.equal(values, values.sort(descending=True).values)  # not sorted already
+        assert not torch.equal(values, values.sort(descending=True).values)  # not yet sorted
     stem = net.stem.weight.clone()
     sort_channels(net, net.plan, {})
     assert torch.equal(net.stem.weight, stem)
@@ -64,7 +64,7 @@ def test_channels_are_sorted_while_widths_vary_and_weights_are_fresh(sort, inher
 
 
 def test_a_supernet_keeps_its_order():
-    """Sorted anew each epoch, its subnets would hold other channels each time."""
+    """If it were sorted every epoch, its subnets would hold different channels each time."""
     base = Base(plan(SPACE, SPACE.largest, 4), SPACE, SPACE.largest)
     trainer = trainer_of(Sandwich(samples=1, low=1e4, high=1e6), base)
     trainer.train_step(*batch_of(trainer))

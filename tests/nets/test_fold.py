@@ -1,4 +1,4 @@
-"""Nets that leave the house: `fold(net)` is the evaluated net, in torch's own layers alone; `nasaug.load`."""
+"""Exported nets: `fold(net)` equals the evaluated net, in plain torch layers only; `nasaug.load`."""
 
 import io
 import re
@@ -25,14 +25,14 @@ from nasaug.pruning import selection
 from support.nets import far, images
 from support.spaces import every_space
 
-NAMED = [  # but wideresnet-28-10, which takes ten seconds and has the layers of the other two
+NAMED = [  # without wideresnet-28-10: ten seconds, and the same layers as the other two
     "mobilenetv2-tiny", "mobilenetv2-w0.35", "mobilenetv2", "mobilenetv3-w0.35", "proxylessnas-w0.35", "mcunet",
     "resnet50", "resnet20-cifar", "resnet110-cifar", "wideresnet-16-2", "wideresnet-16-4",
 ]  # fmt: skip
 
 
 def scattered(net, seed=0):
-    """The net in float32 with all norms and biases drawn, statistics that fit it roughly, and outputs that differ."""
+    """The net in float32 with random norms and biases, roughly matching statistics, and outputs that vary by image."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(t, low, high):
@@ -64,11 +64,11 @@ def named(name, px=16):
 
 @torch.no_grad()
 def check_equal(net):
-    """In double to 1e-10. In single it lies as near to that as the net itself does, within a factor of three: the
-    net's compiled kernels and torch round differently, and so do torch's layouts."""
+    """In double precision equal to 1e-10. In single precision, its error against that is at most three times the net's:
+    the compiled kernels and torch round differently, and so do torch's memory layouts."""
     exact, x = in_double(net), images(net.plan, 4)
     wanted = exact(x)
-    assert (wanted - wanted.mean(0)).abs().max() > 0.03 * wanted.abs().max()  # not the biases alone
+    assert (wanted - wanted.mean(0)).abs().max() > 0.03 * wanted.abs().max()  # the outputs depend on the images
     assert far(fold(exact)(x), wanted) < 1e-10
     single = fold(net)(x.float())
     assert single.dtype == torch.float32
@@ -112,7 +112,7 @@ def test_a_pruned_net_with_odd_widths_folded_is_the_evaluated_net(name):
 
 
 def kinds_of_blocks():
-    """Every block with every activation, order and shortcut that its kind takes, once with a change of size."""
+    """Every kind of block with every activation, order and shortcut that it supports, also with a change of size."""
     for block, kind in BLOCKS.items():
         acts = ACTS if "act" in kind.takes else [""]
         orders = ORDERS if "order" in kind.takes else ["post"]
@@ -145,7 +145,7 @@ def test_every_kind_of_block_folded_is_the_evaluated_one():
 
 @pytest.mark.parametrize("name", ["mobilenetv3-w0.35", "resnet20-cifar", "resnet50", "wideresnet-16-2"])
 def test_its_tensors_are_what_the_plan_costs(name):
-    """A folded norm's two parameters a channel become one bias; the rest are the net's own. Flash counts the same."""
+    """Folding turns a norm's two parameters per channel into one bias and keeps the rest, as the flash cost assumes."""
     net = scattered(Net(named(name)))
     p, folded = net.plan, fold(net)
     gone = sum(layer.out for layer in p.layers if layer.op == "conv" and layer.norm and not layer.pre)
@@ -231,7 +231,7 @@ def test_load_gives_the_net_of_a_run_as_an_ordinary_module(tmp_path):
         loaded = nasaug.load(source)
         assert isinstance(loaded, nn.Module) and not loaded.training
         assert torch.equal(loaded(x), net(x))
-    loaded.train()(x).square().mean().backward()  # it can be trained on
+    loaded.train()(x).square().mean().backward()  # it can be trained further
     assert all(p.grad is not None and p.grad.any() for p in loaded.parameters())
 
 

@@ -54,7 +54,7 @@ def test_several_passes_add_up_in_the_buffers(space):
 
 
 def test_gradients_may_be_dropped_between_the_two_passes():
-    """As in the usual loop: out = net(x); optimizer.zero_grad(); loss.backward()."""
+    """As in the common loop: out = net(x); optimizer.zero_grad(); loss.backward()."""
     space = SPACES["squeeze"]
     net, p = shaken(largest(space)), plan(space, space.smallest, 10)
     x = images(p)
@@ -82,26 +82,26 @@ def test_a_step_with_gradient_buffers_equals_one_without(space, dtype, tolerance
     plain = net(x, p)
     with patch("nasaug.nets.layers.conv_norm_act", wraps=conv_norm_act) as one_operation:
         fused = twin(x, p)
-    assert one_operation.called or space.name == "preactivation"  # there a norm precedes its convolution
+    assert one_operation.called or space.name == "preactivation"  # except where a norm precedes its convolution
     assert far(fused, plain) < tolerance
     target = torch.randn(plain.shape, generator=torch.Generator().manual_seed(5)).to(dtype)
     (to_plain,) = torch.autograd.grad((plain * target).sum(), x, retain_graph=True)
     (plain * target).sum().backward()
     x.grad = None
     (fused * target).sum().backward()
-    # of the whole, since in single precision a value can fall on the other side of a kink, in either
+    # relative to the whole gradient: in single precision a value may fall on the other side of a kink in either
     assert (x.grad - to_plain).norm() < tolerance * to_plain.norm()
     scale = max(t.grad.abs().max() for t in net.parameters() if t.grad is not None)
     for (name, one), two in zip(net.named_parameters(), twin.parameters(), strict=True):
         expected = torch.zeros_like(two) if one.grad is None else one.grad
         assert (two.grad - expected).abs().max() < tolerance * scale, name
-    for one, two in zip(net.buffers(), twin.buffers(), strict=True):  # of a mean near 0 no share is exact
+    for one, two in zip(net.buffers(), twin.buffers(), strict=True):  # relative to the largest, as means can be near 0
         assert (one - two).abs().max() <= tolerance / 10 * two.abs().max()
 
 
 @every_space
 def test_blocks_that_begin_as_identities_still_learn(space):
-    """A net of pre-activation blocks is left as it was: there a scale of zero would pass no gradient back."""
+    """A net of pre-activation blocks is left unchanged: a scale of zero would pass no gradient back."""
     net, x = Net(largest(space)), images(largest(space), dtype=torch.float32)
     fresh = [t.clone() for t in net.parameters()]
     net.start_as_identities()

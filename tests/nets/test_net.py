@@ -1,4 +1,4 @@
-"""Law 1: slices, narrowing and growing, statistics; the forward pass by hand; and how a net starts."""
+"""Law 1: slices, narrowing and growing, statistics; the forward pass by hand; and initialisation."""
 
 import copy
 
@@ -71,7 +71,7 @@ def test_gradients_are_those_of_torchs_plain_functions(space, buffers):
     net = shaken(largest(space))
     with torch.no_grad():
         for name, parameter in net.named_parameters():
-            parameter.mul_(4 if name.endswith("norm.weight") else 1)  # many values beyond 6, where ReLU6 ends
+            parameter.mul_(4 if name.endswith("norm.weight") else 1)  # many values above 6, where ReLU6 saturates
     twin, x = copy.deepcopy(net), images(net.plan)
     by_hand(twin, x, running=False).sin().sum().backward()
     if buffers:
@@ -87,7 +87,7 @@ def test_folded_evaluation_is_batch_norm_with_the_running_statistics(space):
     net = calibrated(shaken(largest(space)))
     x = images(net.plan, seed=2)
     assert far(net(x), by_hand(net, x, running=True)) < 1e-12
-    assert far(net(x), by_hand(net, x, running=False)) > 1e-3  # the batch's own would not do
+    assert far(net(x), by_hand(net, x, running=False)) > 1e-3  # the batch's own statistics would differ
     single = calibrated(shaken(largest(space), torch.float32))
     x = x.float()
     assert far(single(x), by_hand(single, x, running=True)) < 1e-4
@@ -223,7 +223,7 @@ def test_only_a_pass_of_the_nets_own_plan_updates_the_running_statistics(space):
     before = statistics(net)
     net(images(p), p)
     with torch.no_grad():
-        net(images(net.plan.at(8)), net.plan.at(8))  # at another resolution it is another network
+        net(images(net.plan.at(8)), net.plan.at(8))  # at another resolution it is a different network
     assert same(statistics(net), before)
     net(images(net.plan))
     after = statistics(net)
@@ -231,7 +231,7 @@ def test_only_a_pass_of_the_nets_own_plan_updates_the_running_statistics(space):
     calibrated(net)(images(net.plan))
     fixed = statistics(net)
     net(images(net.plan, seed=3))
-    assert same(statistics(net), fixed)  # evaluation reads them only
+    assert same(statistics(net), fixed)  # evaluation only reads them
 
 
 def test_running_statistics_move_by_torchs_momentum():
@@ -293,7 +293,7 @@ def test_calibration_sets_every_norm_from_inputs_that_are_normalised_as_in_train
     net.calibrate([x])
     for module in twin.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0  # one training pass leaves the batch's own statistics
+            module.momentum = 1.0  # one training pass sets the batch's own statistics
     twin(x)
     for name, buffer in net.named_buffers():
         assert torch.allclose(buffer.double(), twin.get_buffer(name).double(), rtol=1e-12, atol=1e-15), name

@@ -1,4 +1,4 @@
-"""Law 6: channels can be permuted, with their momentum, and nothing changes."""
+"""Law 6: permuting channels together with their momentum changes nothing."""
 
 import torch
 import torch.nn.functional as F
@@ -61,7 +61,7 @@ def momentum(net, optimizer):
 
 
 def after_a_permuted_step(space, carry):
-    """(net, twin): permuted after two steps; permuted between them, with the momentum where `carry`."""
+    """(net, twin): permuted after two steps; permuted between them, with the momentum if `carry`."""
     nets = [shaken(largest(space)) for _ in range(2)]
     x = images(nets[0].plan)
     for i, net in enumerate(nets):

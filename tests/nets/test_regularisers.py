@@ -40,7 +40,7 @@ def test_noise_is_drawn_from_the_seed_and_the_step_alone():
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_a_dropped_block_is_its_shortcut(compiled, monkeypatch):
-    """In the compiled block too, whose sum with the shortcut is taken apart again."""
+    """In the compiled block too, where the fused addition of the shortcut has to be undone."""
     if not compiled:
         monkeypatch.setattr("nasaug.nets.net.fused_block", lambda *given: None)
     net, block = Net(RESIDUAL, 0).train(), RESIDUAL.blocks[2]

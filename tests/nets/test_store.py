@@ -1,4 +1,4 @@
-"""Networks in files: they come back with their plan, and foreign or altered ones are refused."""
+"""Networks in files: they load with their plan, and foreign or altered files are refused."""
 
 import json
 
