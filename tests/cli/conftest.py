@@ -1,4 +1,4 @@
-"""A folder in which both commands were run, made once for each file of tests."""
+"""A folder in which both commands were run, created once per test file."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from support.commands import SEARCH, TRAIN, done, lay_out
 
 @pytest.fixture(autouse=True)
 def like_anywhere_else(monkeypatch, tmp_path):
-    """No data to be found or downloaded, and a terminal of the usual width."""
+    """No data on disk or to download, and a terminal of the usual width."""
     monkeypatch.delenv("NASAUG_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "80")
@@ -21,7 +21,7 @@ def like_anywhere_else(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A folder in which both commands were run, one after the other."""
+    """A folder in which both commands were run in turn."""
     folder = tmp_path_factory.mktemp("finished")
     lay_out(folder)
     before = os.getcwd()
@@ -34,7 +34,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def here(finished, tmp_path, monkeypatch):
-    """A copy of it, the working folder."""
+    """A copy of it as the working directory."""
     folder = shutil.copytree(finished, tmp_path / "here")
     monkeypatch.chdir(folder)
     return folder
@@ -42,7 +42,7 @@ def here(finished, tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_nohup():
-    """A hang-up is heard, whatever the tests were started by."""
+    """SIGHUP is not ignored, however the tests were started."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)

@@ -77,7 +77,7 @@ def test_json_has_the_three_counts_beside_what_it_has_without():
 
 @pytest.fixture
 def wrong(monkeypatch):
-    """A cost model that says one MAC too many of a depthwise convolution."""
+    """A cost model that counts one MAC too many for a depthwise convolution."""
     def costs(plan):
         return [(layer, c._replace(macs=c.macs + (layer.name == "s2.b1.dw"))) for layer, c in costs_by_layer(plan)]
 
@@ -107,7 +107,7 @@ def test_a_layer_named_as_if_it_were_inside_another_is_counted_as_its_own():
 
 
 def test_a_network_too_large_to_be_built_is_a_fault_in_one_line(empty_folder):
-    sizes = {"width": 1 << 20, "kernel": 1023}  # more bytes of weights than addresses
+    sizes = {"width": 1 << 20, "kernel": 1023}  # more bytes of weights than the address space
     specs = [Spec("a", "conv", **sizes), Spec("b", "conv", **sizes), Spec("pool", "pool")]
     plan = from_specs([*specs, Spec("classifier", "linear", 2)], 8, 2)
     archfile.ArchFile(plan, "huge").save("huge.json")

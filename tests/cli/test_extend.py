@@ -1,4 +1,4 @@
-"""A search that was begun for fewer candidates than are wanted now, or for less time: --resume with more of either."""
+"""Extending a search to more candidates or more time: --resume with a higher value of either."""
 
 import json
 import signal
@@ -24,13 +24,13 @@ def logged(run: Path) -> list[dict]:
 
 
 def candidates(run: Path) -> list[str]:
-    """In the order in which they were judged."""
+    """Candidates in the order of evaluation."""
     return [row["arch"] for row in logged(run) if row["event"] == "candidate"]
 
 
 @pytest.fixture(scope="module")
 def whole(finished, tmp_path_factory):
-    """The run of a search of 9 candidates that was not stopped."""
+    """The run of an uninterrupted search of 9 candidates."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(finished)
@@ -39,7 +39,7 @@ def whole(finished, tmp_path_factory):
 
 
 def same_as(whole: Path, run: Path) -> None:
-    """All that was judged and found is what an uninterrupted search of as many candidates comes to."""
+    """Assert that all evaluations and results equal those of an uninterrupted search of as many candidates."""
     for name in ("candidates.json", "pareto.json", "finalists.json", "result.json"):
         assert read(run / name) == read(whole / name), name
     assert logged(run) == logged(whole)
@@ -62,7 +62,7 @@ def test_a_finished_search_goes_on_to_more_candidates_with_the_same_first(here, 
 
 def test_in_two_parts_and_without_a_name_it_comes_to_the_same(here, whole):
     for option in (("--trials", "6"), ("--set", "search.trials=9")):
-        done("search", "--resume", *option)  # there is no unfinished one
+        done("search", "--resume", *option)  # there is no unfinished search
     same_as(whole, RUN)
     assert "no unfinished run of search" in refused("search", "--resume")
 
@@ -122,7 +122,7 @@ def test_a_search_that_ran_out_of_time_goes_on_with_more(here, whole, monkeypatc
     judged = read(Path("slow/result.json"))["candidates"]
     assert 4 <= judged < 9
     again = ("search", "--resume", "--run", "slow")
-    assert "is finished already" in done(*again, "--timeout", "1h").out  # begun so
+    assert "is finished already" in done(*again, "--timeout", "1h").out  # started with these options
     assert "more --trials, or another --timeout" in done(*again).out
     done(*again, "--timeout", "2h")
     same_as(whole, Path("slow"))

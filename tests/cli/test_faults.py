@@ -1,4 +1,4 @@
-"""Faults of a run: code 1, one line with the remedy, and what was there before is still there."""
+"""Faults of a run: exit code 1, one line with the remedy, and existing files are kept."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ def test_too_little_memory_is_a_fault(here, monkeypatch):
 @pytest.mark.parametrize("command", [SEARCH, TRAIN], ids=["search", "train"])
 @pytest.mark.parametrize("largest", [0, 600, 5_000, 20_000, 30_000, 45_000, 80_000])
 def test_a_disk_that_takes_no_more_is_a_fault_wherever_it_happens(here, command, largest):
-    """No file may grow beyond `largest` bytes; whatever is written then fails, in the run's folder alone."""
+    """No file may grow beyond `largest` bytes; the write that fails is always inside the run's folder."""
     before = {path: held for path, held in tree().items() if path != "runs"}
     called = Child(here, *command, "--run", "full", largest=largest).end()
     if called.code == 0:

@@ -1,4 +1,4 @@
-"""--help, and how fast and how plainly the command line begins."""
+"""--help, and start-up of the command line: its speed and its messages."""
 
 import os
 import re

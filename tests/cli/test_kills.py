@@ -1,4 +1,4 @@
-"""Law 5 for whole commands: killed or stopped at any moment and resumed, they end with the same bits."""
+"""Law 5 for whole commands: killed or stopped at any moment and resumed, they end bit-identical."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ from support.commands import SEARCH, TRAIN, Child, call, done, lay_out, timeless
 
 
 def finished_run(folder: Path, verb: str) -> dict:
-    """What a finished run leaves, without what differs between any two: times, and the study's own file."""
+    """The files of a finished run, without what differs between any two runs: times, and the study's own file."""
     run = folder / "runs" / f"{verb}-1"
     left = {path.name: path.read_bytes() for path in run.glob("*.safetensors")}
     for name in ("found.json", "arch.json", "candidates.json", "pareto.json", "result.json"):
@@ -36,7 +36,7 @@ def finished_run(folder: Path, verb: str) -> dict:
     left["epochs"] = [event for event in log if event["event"] == "epoch"]
     left["candidates"] = [event for event in log if event["event"] == "candidate"]
     left["files"] = {path.name for path in run.iterdir() if path.is_file()}
-    # a checkpoint holds the seconds too
+    # a checkpoint also stores times
     left["checkpoint.safetensors"] = tensorfile.read(run / "checkpoint.safetensors")[0]
     return left
 
@@ -45,7 +45,7 @@ def assert_same_run(one: dict, other: dict) -> None:
     one, other = dict(one), dict(other)
     tensors, theirs = one.pop("checkpoint.safetensors"), other.pop("checkpoint.safetensors")
     assert tensors.keys() == theirs.keys() and all(torch.equal(t, theirs[n]) for n, t in tensors.items())
-    # the study is what counts: a candidate may be in it and not yet in the log, but none is there twice
+    # the study is authoritative: a candidate may be in it but not yet in the log; none appears twice
     logged, there = one.pop("candidates"), other.pop("candidates")
     assert logged == [event for event in there if event in logged]
     assert [name for name in one.keys() | other.keys() if one.get(name) != other.get(name)] == []
@@ -104,7 +104,7 @@ def test_every_state_that_a_kill_can_leave_ends_the_same(laid_out, tmp_path_fact
 
 
 def cut_off_line(log: Path) -> None:
-    """As if the kill had come while another line was written."""
+    """As if killed while writing another line."""
     if log.is_file():
         with open(log, "a") as file:
             file.write('{"time": 1.0, "event": "ep')
@@ -119,7 +119,7 @@ LONG_TRAIN = (*TRAIN, *EACH, "--set", "epochs=40")
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """A folder in which both commands ran to their end."""
+    """A folder in which both commands ran to completion."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     lay_out(folder)
     for command in (LONG_SEARCH, LONG_TRAIN):
@@ -130,7 +130,7 @@ def uninterrupted(tmp_path_factory):
 
 @pytest.fixture
 def begun(uninterrupted, tmp_path):
-    """A folder in which a search has ended and no training has begun."""
+    """A folder in which a search has finished and no training has started."""
     folder = shutil.copytree(uninterrupted, tmp_path / "begun")
     shutil.rmtree(folder / "runs" / "netaug-train-1")
     return folder
@@ -206,7 +206,7 @@ def test_a_signal_that_comes_last_is_not_forgotten():
 
 
 def test_a_second_hang_up_cuts_no_saving_off(no_nohup):
-    """As the shell and the kernel may both send one."""
+    """The shell and the kernel may each send one."""
     saved = False
     with pytest.raises(Stopped, match="SIGTERM"):
         with deferred_stop():

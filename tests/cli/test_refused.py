@@ -1,4 +1,4 @@
-"""Bad input of every kind: one line with value, rule and remedy, code 2, and no file made or changed."""
+"""Bad input of every kind: one line with value, rule and remedy, exit code 2, and no file created or changed."""
 
 import json
 import os
@@ -21,7 +21,7 @@ SUPERNET = Path("runs/search-1/supernet.safetensors")
 
 
 def words(line):
-    """The arguments in a line; the quick recipe is added where it names none."""
+    """The arguments in a line, with the quick recipe added if it names none."""
     args = shlex.split(line)
     quick = () if "--recipe" in args or args[0] == "profile" or "--resume" in args else QUICK
     return (*args, *quick)
@@ -29,7 +29,7 @@ def words(line):
 
 @pytest.fixture(scope="module")
 def untouched(finished, tmp_path_factory):
-    """One copy for all refusals, which leave it as it is."""
+    """One copy for all refusals, which do not change it."""
     return shutil.copytree(finished, tmp_path_factory.mktemp("refusals") / "here")
 
 
@@ -114,7 +114,7 @@ def test_a_missing_or_damaged_supernet_is_refused(here):
     SUPERNET.write_bytes(Path("runs/netaug-train-1/checkpoint.safetensors").read_bytes())
     assert f"{SUPERNET} holds no plan" in refused(*TRAIN)
     SUPERNET.write_bytes(Path("runs/netaug-train-1/model.safetensors").read_bytes())
-    done(*TRAIN)  # a trained subnet holds itself
+    done(*TRAIN)  # a trained subnet contains itself
     done(*TRAIN, "--from-scratch")
 
 
@@ -127,7 +127,7 @@ def test_a_supernet_too_small_is_refused(here):
 
 
 def test_a_supernet_that_cannot_teach_is_refused(here):
-    """Though the training itself does not start from it."""
+    """Even if the training itself does not start from it."""
     taught = ("train", *QUICK, "--arch", "found.json", "--from-scratch", "--run", "r", "--method", "difficulty-keep")
     whole = SUPERNET.read_bytes()
     SUPERNET.write_bytes(Path("runs/netaug-train-1/model.safetensors").read_bytes())

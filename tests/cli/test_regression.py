@@ -1,4 +1,4 @@
-"""The whole way with a number for each image instead of a class: search, NetAug, compare, report, prune, and what is
+"""End to end with a number per image instead of a class: search, NetAug, compare, report, prune, and what is
 refused."""
 
 import csv
@@ -22,7 +22,7 @@ COMPARE = ("compare", *QUICK, *PHOTOS, "--arch", "found.json", "--methods", "bas
 
 
 def write_photos(folder, count=160):
-    """Noisy grey images, and in labels.csv what their brightness comes to in a unit of its own: 5 to 26.5."""
+    """Noisy grey images, and labels.csv with their brightness in a unit of its own: 5 to 26.5."""
     rng = np.random.default_rng(0)
     folder.mkdir()
     rows = [("value", "file")]
@@ -46,7 +46,7 @@ def json_of(path):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder in which all four commands were run, one after the other, and what they said."""
+    """A folder in which all four commands were run in turn, and their output."""
     folder = tmp_path_factory.mktemp("regression")
     lay_out(folder)
     write_photos(folder / "photos")
@@ -61,7 +61,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def here(trained, tmp_path, monkeypatch):
-    """A copy of it, the working folder; what was said."""
+    """A copy of it as the working directory; returns the output."""
     monkeypatch.chdir(shutil.copytree(trained[0], tmp_path / "here"))
     return trained[1]
 

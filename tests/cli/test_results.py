@@ -1,4 +1,4 @@
-"""What the commands make: arch files, run folders and figures, and that they find each other again."""
+"""Output of the commands: arch files, run folders and figures, and the references between them."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def test_under_a_tight_budget_beside_a_loose_one_what_is_trained_and_found_is_wi
     said = done("search", *QUICK, *budgets, "--trials", "6").out
     result = json.loads(Path("runs/search-1/result.json").read_text())
     space = archfile.read("found.json").space
-    sampled = {each.arch for step in trained for each in step[-3:]}  # after the largest, where it is, and the smallest
+    sampled = {each.arch for step in trained for each in step[-3:]}  # after the largest, if present, and the smallest
     for c in (result, *(cost(plan(space, arch, 10))._asdict() for arch in sampled)):
         assert all(c[key] <= limit for key, limit in most.items())
     assert len(sampled) > 3 and result["candidates"] == 6 and "6 candidates at about" in said
@@ -127,7 +127,7 @@ def test_a_curve_that_was_fitted_on_other_data_is_told_of_by_all_that_follow_one
     for owner, verb in ((cells, "estimate"), (sweep, "train_missing"), (search_command, "run_search")):
         monkeypatch.setattr(owner, verb, stop)
     Path("follow.toml").write_text('views.train.policy = "randaugment"\nviews.train.magnitude = "curve.json"\n')
-    arms = "baseline+follow.toml,netaug+follow.toml,gradaug"  # the last follows none
+    arms = "baseline+follow.toml,netaug+follow.toml,gradaug"  # the last inherits from none
     compare = ("compare", *QUICK, "--arch", "found.json", "--methods", arms, "--seeds", "1")
     assert call(*compare).out.count(by_key) == 1
     grid = ("sweep", *QUICK, "--sizes", "found.json", "--policies", "9,curve.json", "--seeds", "1")
@@ -204,7 +204,7 @@ def test_a_search_on_an_image_folder_and_its_training_without_more_options(photo
     train = ("netaug-train", "--arch", "found.json", "--set", "data.train_images=0")
     done(*train, "--recipe", "nameless.toml", "--run", "r")
     assert json.loads(Path("r/result.json").read_text())["data"] == "photos"
-    done(*train, "--recipe", "quick.toml", "--run", "q")  # a recipe that names data means it
+    done(*train, "--recipe", "quick.toml", "--run", "q")  # the data that a recipe names are used
     assert json.loads(Path("q/result.json").read_text())["data"] == "digits"
 
 
@@ -219,7 +219,7 @@ def test_a_resumed_search_counts_the_seconds_of_all_its_trials(here):
 
 
 def test_a_run_keeps_no_password_of_its_storage(here, monkeypatch):
-    """The address is one of a file here, whatever user it names."""
+    """The address is that of a local file, whatever user it names."""
     opened = storage.unchecked_storage
     for owner in (storage, search_module):
         monkeypatch.setattr(owner, "unchecked_storage", lambda url: opened("sqlite:///mine.db"))
@@ -233,7 +233,7 @@ def test_a_run_keeps_no_password_of_its_storage(here, monkeypatch):
 
 
 def test_streamed_images_are_trained_and_judged_like_those_in_memory(photos):
-    """Decoded by workers: calibration, training and evaluation at the net's resolution; --profile tells their rate."""
+    """Decoded by workers for calibration, training and evaluation at the net's resolution; --profile shows the rate."""
     train = ("train", *QUICK, *photos, "--method", "netaug", "--arch", "found.json", "--set", "data.memory_mb=0")
     shown = done(*train, "--profile", "--run", "r").out
     images, rate = re.search(r"decoding: ([\d,]+) images, ([\d,]+) a second and worker", shown).groups()

@@ -1,4 +1,4 @@
-"""--resume: what it goes on with, what it refuses, and what it leaves alone."""
+"""--resume: what it continues, what it refuses, and what it leaves alone."""
 
 import errno
 import json
@@ -34,7 +34,8 @@ from support.commands import (
 
 @pytest.fixture(scope="module")
 def stopped_runs(tmp_path_factory):
-    """A folder with a search stopped in its supernet, one stopped after it, and two trainings, half way."""
+    """A folder with a search stopped while training its supernet, one stopped after that, and two trainings stopped
+    half-way."""
     folder = tmp_path_factory.mktemp("stopped")
     lay_out(folder)
     before = os.getcwd()
@@ -101,7 +102,7 @@ def test_a_search_whose_finalists_were_begun_judges_no_more_candidates_unless_to
     before = json.loads(Path("r/finalists.json").read_text())
     assert 1 <= before["candidates"] < 500 and before["top1"] == {}
     shutil.copytree("r", "more")
-    done("search", "--resume", "--run", "r", "--timeout", "0.3s")  # what it was begun with
+    done("search", "--resume", "--run", "r", "--timeout", "0.3s")  # the option that it was started with
     assert json.loads(Path("r/result.json").read_text())["candidates"] == before["candidates"]
     assert len(json.loads(Path("r/finalists.json").read_text())["top1"]) == 2
     more = before["candidates"] + 3

@@ -1,4 +1,4 @@
-"""`sweep`: a grid of sizes and magnitudes, its table, curve and pictures; what it refuses; how it goes on."""
+"""`sweep`: a grid of sizes and magnitudes, its table, curve and pictures; what it refuses; how it resumes."""
 
 import json
 import math
@@ -31,7 +31,7 @@ ONE_SIZE = ("sweep", *QUICK, "--sizes", "0.02M", "--policies", "0,9,14", "--jobs
 
 @pytest.fixture(scope="module")
 def once_swept(tmp_path_factory):
-    """A folder with a finished sweep, and what it said."""
+    """A folder with a finished sweep, and its output."""
     folder = tmp_path_factory.mktemp("swept")
     lay_out(folder)
     with pytest.MonkeyPatch.context() as patched:
@@ -42,7 +42,7 @@ def once_swept(tmp_path_factory):
 
 @pytest.fixture
 def finished(once_swept, tmp_path, monkeypatch):
-    """In a copy of it, the working folder."""
+    """A copy of it as the working directory."""
     monkeypatch.chdir(shutil.copytree(once_swept[0], tmp_path / "swept"))
     return once_swept[1]
 
@@ -128,7 +128,7 @@ def test_a_curve_that_is_there_is_found_and_told_from_a_constant():
     rows = [row(1e5, 0), row(3e5, 4), row(1e6, 9)]
     for cell in rows[0]["policies"].values():
         cell["seeds"], cell["val_top1"]["values"] = [0], cell["val_top1"]["values"][:1]
-    assert swept.fit(rows, METRIC)["seeds"] == 1  # as many as all sizes have
+    assert swept.fit(rows, METRIC)["seeds"] == 1  # the seeds that all sizes have
     assert swept.fit([row(1e5, 4)], METRIC) is None
 
 
@@ -158,7 +158,7 @@ def test_the_best_policy_is_judged_and_compared_by_the_seeds_that_are_shared():
     assert best["policy"] == "4"
     over = best["over_none"]
     assert over["difference"] == 4.0
-    half = 4.302653 * math.sqrt(13) / math.sqrt(3)  # t of two degrees; 1, 3 and 8 apart
+    half = 4.302653 * math.sqrt(13) / math.sqrt(3)  # t with two degrees of freedom; differences 1, 3 and 8
     assert (over["low"], over["high"]) == pytest.approx((4 - half, 4 + half), abs=1e-4)
     assert "over_none" not in swept._best({"9": nine, "0": plain}, METRIC)  # one seed in common
     assert swept._shown({"policies": {"9": nine, "4": four}, "best": best}, "9", METRIC) == "60.00 (1)"
@@ -247,7 +247,7 @@ def test_what_no_sweep_can_be_is_refused_before_anything_is_written(laid_out, wo
 
 
 class Ending(Watch):
-    """Ends one cell by its arm once it has logged an epoch, and others that wait."""
+    """Ends a cell, chosen by its arm, once it has logged an epoch, and others that are waiting."""
 
     def __init__(self, *arms):
         self.arms, self.told = arms, []
@@ -294,7 +294,7 @@ def test_policies_that_are_alike_for_a_net_are_one_training(laid_out, monkeypatc
 
 
 def test_a_sweep_prunes_leaves_out_the_other_seeds_and_keeps_to_it(laid_out, monkeypatch):
-    """A policy that is behind when the sweep goes on."""
+    """A policy that is behind when the sweep resumes."""
     monkeypatch.setattr(processes, "subprocess", FORKING)
     with monkeypatch.context() as patched:
         patched.setattr(pruners, "RIVALS", 9)

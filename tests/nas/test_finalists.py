@@ -1,4 +1,4 @@
-"""The play-off: what each finalist is given, who wins, and what a stop leaves to be done."""
+"""The play-off: the length of each finalist's training, who wins, and what remains after a stop."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -89,7 +89,7 @@ def test_one_that_diverges_comes_last_and_where_all_do_they_stay_as_they_are(tmp
 
 
 def test_a_finalist_is_trained_from_the_supernets_weights_and_judged_on_the_whole_validation_split(tmp_path):
-    """At a learning rate of next to nothing it is what it was."""
+    """At a negligible learning rate it is unchanged."""
     path, net = tmp_path / "supernet.safetensors", Net(plan(SPACE, SPACE.largest, 4), seed=1)
     store.save_net(path, net)
     last = play_off(1e8, path=path)

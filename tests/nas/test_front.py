@@ -1,4 +1,4 @@
-"""What a search finds: finalists, shares by resolution, and the Pareto front."""
+"""Results of a search: finalists, shares by resolution, and the Pareto front."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def test_ties_are_ranked_by_macs_and_finalists_by_the_whole_validation_split(tmp
 
 
 def fake_candidates(*rows):
-    """Of (resolution, MACs, score); their first value is their place."""
+    """Candidates from (resolution, MACs, score) rows; the first value of each arch is its index."""
     values = [(i, *[0] * (RESOLUTION - 1), px) for i, (px, _, _) in enumerate(rows)]
     return [Candidate(Arch("s", v), Cost(macs, 1, 1, 1), s) for v, (_, macs, s) in zip(values, rows, strict=True)]
 
@@ -48,7 +48,7 @@ def test_found_is_the_largest_of_the_finalists_that_tie_with_the_best(tmp_path, 
     full = {0: 84.6, 1: 85.0, 3: 84.4, 4: 84.6, 2: 99.0, 5: 99.0}
     monkeypatch.setattr(search, "_score", lambda arch, split: full[arch.values[0]])
     names = [c.arch.values[0] for c in search.finalists(ranked, whole)]
-    assert names == [4, 1, 0, 3]  # 3 is larger, but too far from the best; 5 was so already; 2 is smaller
+    assert names == [4, 1, 0, 3]  # 3 is larger, but too far from the best, as was 5; 2 is smaller
     search.config = replace(search.config, finalists=1)
     assert [c.arch.values[0] for c in search.finalists(ranked, whole)] == [3]  # the largest that ties with the best
 
@@ -67,7 +67,7 @@ def test_finalists_come_from_each_resolution_in_turn(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_each_resolution_has_its_share_of_the_candidates(tmp_path, sampler):
-    """Though its score falls with the resolution; one at which nothing is within the budget has none."""
+    """Even though scores fall with the resolution; a resolution with no net within the budget gets none."""
     search = search_of(tmp_path / "study", sampler=sampler, trials=60)
     run(search)
     of = {r: sum(arch.values[RESOLUTION] == r for arch in search.judged) for r in (8, 12, 16)}

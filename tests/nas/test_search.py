@@ -1,4 +1,4 @@
-"""The search: budgets, caching, samplers, and resuming exactly; most of it on made-up scores."""
+"""The search: budgets, caching, samplers and exact resumption, mostly with synthetic scores."""
 
 import time
 
@@ -42,7 +42,7 @@ def test_what_was_judged_before_is_answered_from_the_cache(tmp_path, sampler):
     values = {}
     for _, params, value, _ in recorded(search):
         assert values.setdefault(tuple(params.items()), value) == value > 0
-    assert len(recorded(search)) > len(values) == 8  # some were asked for again
+    assert len(recorded(search)) > len(values) == 8  # some were proposed again
 
 
 @every_sampler
@@ -68,7 +68,7 @@ def test_a_space_of_fewer_nets_than_trials_ends_the_search_when_all_are_judged(
     assert (heard[-1].title, heard[-1].done, heard[-1].total) == ("search", nets, nets)
 
 
-# of SPACE's networks 2 to 6 % are within, and none of those that have the most MACs
+# 2 to 6 % of SPACE's networks are within, none of them among those with the most MACs
 TIGHT = [Budget(10**9, peak=1500), Budget(1_000_000, peak=1500), Budget(peak=1100), Budget(2_000_000, params=1500),
          Budget(400_000, flash=1500)]  # fmt: skip
 every_tight = pytest.mark.parametrize("budget", TIGHT, ids=str)
@@ -99,7 +99,7 @@ def test_what_a_search_draws_is_within_all_budgets_but_that_of_macs(tmp_path, bu
 
 @every_sampler
 def test_what_is_not_judged_yet_is_sought_after_many_asks_for_nothing_new(tmp_path, sampler, monkeypatch):
-    """Also where there are more networks than can be known, and by a resumed search as by one that was not stopped."""
+    """Also with more networks than can be enumerated, and alike in a resumed and an uninterrupted search."""
     monkeypatch.setattr("nasaug.nas.study.KNOWN", 3)
     draw = Search._draw
     monkeypatch.setattr(MadeUp, "_draw", lambda search, number, low, high: draw(search, number, 1, 1))  # the smallest
@@ -118,7 +118,7 @@ def test_networks_that_differ_in_skipped_blocks_alone_are_one(tmp_path):
     assert all(SPACE.canonical(arch) == arch for arch in search.judged)
     assert len({SPACE.id(arch) for arch in search.judged}) == 60
     shallow = [params["s1.b2.expand"] for _, params, _, _ in recorded(search) if not params["s1.depth"]]
-    assert any(shallow)  # some were asked for with choices of a block that is not there
+    assert any(shallow)  # some were proposed with choices for a skipped block
 
 
 def test_choices_that_come_to_one_width_are_one_network(tmp_path):
@@ -185,7 +185,7 @@ def test_all_samplers_begin_with_the_same_draws_by_size_and_then_go_their_ways(t
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_samplers_that_learn_find_better_candidates_than_they_began_with(tmp_path, sampler, monkeypatch):
-    monkeypatch.setattr("nasaug.nas.study.EXPLORE", 10**9)  # what the sampler asks for, and nothing else
+    monkeypatch.setattr("nasaug.nas.study.EXPLORE", 10**9)  # only what the sampler proposes
     search = search_of(tmp_path / "study", sampler=sampler, trials=80, space=SPACES["squeeze"])
     scores = {c.arch: c.score for c in run(search)}
     first, last = search.judged[:STARTUP], search.judged[-STARTUP:]
@@ -204,7 +204,7 @@ def test_every_fourth_candidate_stays_drawn_between_half_the_budget_and_all_of_i
 
 @pytest.mark.parametrize("budget", [Budget(params=40_000), Budget(macs=10**9), Budget(macs=150_000, params=10**6)])
 def test_what_is_explored_fits_the_budget(tmp_path, budget):
-    """Without a MAC budget as at the start; with one between half of it and all, within the space."""
+    """Without a MAC budget as at the start; with one, between half of it and all of it, within the space."""
     search = search_of(tmp_path / "study", budget=budget)
     low, high = search.range()
     top = min(budget.macs or 0, float(cost_of(SPACE, SPACE.largest, 10).macs))
@@ -219,7 +219,7 @@ def test_macs_to_draw_between():
     assert macs_range(SPACE, Budget(macs=10**7), 10) == (largest / 8, largest)
     assert macs_range(SPACE, Budget(macs=10**9), 10) == (largest / 8, largest)
     assert macs_range(SPACE, Budget(macs=20_000), 10) == (smallest, 24_000)
-    assert macs_range(SPACE, Budget(macs=800_000, peak=26_624), 10) == (100_000, 960_000)  # which all have
+    assert macs_range(SPACE, Budget(macs=800_000, peak=26_624), 10) == (100_000, 960_000)  # which all nets satisfy
     within = 61_344  # the most MACs of the 72 networks of at most 1,500 bytes
     assert macs_range(SPACE, Budget(peak=1500), 10) == (smallest, 1.2 * within)
     assert macs_range(SPACE, Budget(macs=10**9, peak=1500), 10) == (smallest, 1.2 * within)
@@ -230,7 +230,7 @@ def test_macs_to_draw_between():
 
 
 class StopAfter(Pending):
-    """A signal that comes before ask number `count`."""
+    """A signal that arrives before ask number `count`."""
 
     def __init__(self, count):
         self.left = count
@@ -253,7 +253,7 @@ def test_stopped_and_resumed_is_the_uninterrupted_sequence(tmp_path, sampler):
         judged += part.judged
     rest = search_of(tmp_path / "parts.db", sampler=sampler, trials=60)
     assert run(rest) == found
-    assert judged + rest.judged == whole.judged  # nothing judged twice, nothing left out
+    assert judged + rest.judged == whole.judged  # nothing evaluated twice or omitted
     assert recorded(rest) == recorded(whole)
 
 

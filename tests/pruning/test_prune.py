@@ -1,4 +1,4 @@
-"""Pruning of nets: which channels stay, what plans come out, and that nothing else changes."""
+"""Pruning of nets: which channels stay, the resulting plans, and that nothing else changes."""
 
 import pytest
 import torch
@@ -51,7 +51,7 @@ def test_nets_of_all_kinds_are_pruned_to_half_their_macs_and_run(name, criterion
     small.calibrate([images_for(small)])
     out = small.eval()(images_for(small))
     assert out.shape == (4, 10) and out.isfinite().all()
-    assert from_dict(plan.to_dict()) == plan  # an arch file will hold it
+    assert from_dict(plan.to_dict()) == plan  # so that an arch file can hold it
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -70,7 +70,7 @@ def test_to_keep_all_is_the_identity(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_reordering_alone_leaves_the_function(name):
-    """What `narrowed` does before it narrows, of every group: channels that belong together go together."""
+    """The reordering that `narrowed` does first, for every group: coupled channels move together."""
     net = net_of(name).double()
     images, scores = images_for(net).double(), selection.importance(net)
     before = net(images)
@@ -101,7 +101,7 @@ def test_the_kept_channels_are_the_most_important_ones(name):
 
 
 def test_dead_channels_go_first_and_the_function_stays():
-    """Channels that nothing reads can go without a trace: in a plan with as many fewer inner channels."""
+    """Channels that nothing reads can be removed without any effect on the output."""
     net = net_of("mobilenetv2-tiny").double()
     dead = {}
     with torch.no_grad():
@@ -142,7 +142,7 @@ def test_scores_are_one_on_average_whatever_the_scale_of_a_layer():
 def test_bn_scores_are_of_the_norms_on_the_channel():
     net = net_of("wideresnet-16-2")
     scores = selection.importance(net, "bn")
-    scale = net.get_parameter("s1.b1.conv2.norm.weight").detach().abs().double()  # before the conv that reads them
+    scale = net.get_parameter("s1.b1.conv2.norm.weight").detach().abs().double()  # norm before the conv that reads them
     assert torch.allclose(scores["s1.b1.conv1"], scale / scale.mean())
     with torch.no_grad():
         net.get_parameter("s1.b1.conv2.norm.weight")[5] = 0.0

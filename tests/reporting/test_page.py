@@ -22,7 +22,7 @@ EVIL = "<b>&\"'$x$</b>"
 
 
 class Outline(HTMLParser):
-    """What a page asks for, and what must be closed."""
+    """The resources that a page requests, and its unclosed tags."""
 
     void = {"meta", "link", "wbr"}
 
@@ -48,7 +48,7 @@ class Outline(HTMLParser):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A page with all that a page can have: (page, summary)."""
+    """A page with every part that a page can have: (page, summary)."""
     folder = tmp_path_factory.mktemp("whole")
     paths = make_comparison(folder, SEEDS, baseline=70, netaug=71.5, netaug_mixup=67, same=70.1)
     for seed in SEEDS:
@@ -96,7 +96,7 @@ def test_headers_have_a_scope(whole):
 
 
 def browse(page_path, folder, *options):
-    """What headless Chromium says of a page: (stdout, stderr)."""
+    """Output of headless Chromium for a page: (stdout, stderr)."""
     done = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
@@ -107,7 +107,7 @@ def browse(page_path, folder, *options):
     return done.stdout, done.stderr
 
 
-# Writes, into the page, what a script in it can measure; for a copy of the page whose policy allows scripts.
+# Writes measurements of the layout into the page; for a copy of the page whose policy allows scripts.
 MEASURE = """<script>addEventListener("load", () => {
   const boxes = [...document.querySelectorAll("svg")].map(s => s.getBoundingClientRect());
   const tables = [...document.querySelectorAll("table")].map(
@@ -154,7 +154,7 @@ def test_a_browser_shows_the_page(whole, tmp_path):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: make browser")
 def test_a_browser_complains_of_what_is_asked_for(whole, tmp_path):
-    """That the silence above means something."""
+    """Checks that the silence above is meaningful."""
     (tmp_path / "page.html").write_text(whole[0].replace("</body>", '<img src="https://example.org/x.png"></body>'))
     _, told = browse(tmp_path / "page.html", tmp_path / "profile", "--dump-dom")
     assert "CONSOLE" in told and "Content Security Policy" in told

@@ -1,4 +1,4 @@
-"""Pictures of made-up figures: what is drawn, and that no label lies over another."""
+"""Plots of synthetic figures: what is drawn, and that no labels overlap."""
 
 import math
 
@@ -17,7 +17,7 @@ FIT = Fit("slope +9", [(1e5, 0), (1e6, 9)], [(1e5, 1), (1e6, 8)])
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Draws a picture without writing it; the figure."""
+    """Draws a picture without writing it; returns the figure."""
 
     def draw(picture, *given):
         caught = []
@@ -40,7 +40,7 @@ def front(path, low, high, limit=None):
 
 
 def labels(axis):
-    """The axis's tick labels that are shown, left to right, with their left and right ends."""
+    """The axis's visible tick labels from left to right, with their left and right edges."""
     low, high = sorted(axis.get_view_interval())
     ticks = (*axis.get_major_ticks(), *axis.get_minor_ticks())
     shown = [tick.label1 for tick in ticks if low <= tick.get_loc() <= high and tick.label1.get_text()]

@@ -1,4 +1,4 @@
-"""Tables as text: plain lines anywhere but on a terminal, which gets a rule below the head."""
+"""Tables as text: plain lines, and on a terminal also a rule below the header."""
 
 import io
 import os
@@ -20,7 +20,7 @@ netaug+mixup  12  -2.92 [-4.21, -1.63]  worse"""
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """Lets stdout be a terminal of so many columns."""
+    """Makes stdout a terminal with that many columns."""
 
     def begin(columns):
         stdout = io.StringIO()

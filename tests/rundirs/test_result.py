@@ -1,4 +1,4 @@
-"""What a training leaves behind is written and read as one thing, and results of before are read."""
+"""A training's result is written and read as one object; files of older versions are read."""
 
 import json
 
@@ -12,7 +12,7 @@ from nasaug.rundirs.folder import RunDir
 from nasaug.rundirs.result import TrainingResult, is_training, read_result
 
 TOP1, MAE = Metric("top1", "%"), Metric("mae", "", False)
-# in the order of the file: what a version before there were other metrics wrote
+# in the file's order: as written by versions that had no other metrics
 BEFORE = {
     "arm": "netaug", "method": "netaug", "arch": "tiny", "data": "digits", "data_key": "k", "seed": 3,
     "init": "inherit", "macs": 10, "params": 5, "peak": 7, "flash": 8, "val_top1": 70.0, "train_top1": 80.0,

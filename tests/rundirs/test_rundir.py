@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def in_another_process(code):
-    """Starts a process that runs `code` with a new run "r" in `run`; returns it when it has said a line."""
+    """Starts a process that runs `code` with a new run "r" in `run`; returns it once it has printed a line."""
     start = "import os\nfrom tests.rundirs.test_rundir import Settings\nfrom nasaug.rundirs.folder import RunDir\n"
     root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
     process = subprocess.Popen(
@@ -48,7 +48,7 @@ def test_runs_are_numbered_on_by_verb():
 
 def test_a_number_taken_by_a_faster_process_is_passed_over(monkeypatch):
     os.makedirs("runs/train-1")
-    monkeypatch.setattr(folder.Path, "glob", lambda *_: [])  # as if train-1 had been made just after the look
+    monkeypatch.setattr(folder.Path, "glob", lambda *_: [])  # as if train-1 had been created just after the check
     with RunDir.create("train", Settings()) as run:
         assert str(run.path) == "runs/train-2"
 
