@@ -1,4 +1,4 @@
-"""Arch files: what they hold, that they come back the same, and that no edit of them ends in a traceback."""
+"""Arch files: their content, round trips, and that no edit of them ends in a traceback."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ GONE = object()
 
 @pytest.fixture
 def found(empty_folder):
-    """An arch file as a search writes it, its supernet a file beside it."""
+    """An arch file as a search writes it, with its supernet beside it."""
     space = load("mobilenetv2-small", BLOCKS)
     arch = space.named("mobilenetv2-small")
     Path("supernet.safetensors").touch()
@@ -31,7 +31,7 @@ def found(empty_folder):
 
 
 def edited(change):
-    """The path of found.json after `change` was made to its content."""
+    """The path of found.json after applying `change` to its content."""
     data = json.loads(Path("found.json").read_text())
     change(data)
     Path("found.json").write_text(json.dumps(data))
@@ -54,7 +54,7 @@ def test_an_arch_file_is_readable_and_says_all(found):
 
 
 def test_the_supernet_is_found_through_a_linked_folder(found, tmp_path):
-    """Runs on another disk, linked into the working folder at another depth."""
+    """Runs on another disk, linked into the working directory at a different depth."""
     disk = tmp_path / "far" / "far" / "away"
     disk.mkdir(parents=True)
     os.rename("supernet.safetensors", disk / "supernet.safetensors")
@@ -135,7 +135,7 @@ def test_a_pruned_share_is_a_share(found, share):
 
 
 def places(data, at=()):
-    """The keys that lead to every table, list and value, of lists and tables of equals only the first."""
+    """The keys that lead to every table, list and value; in lists and tables of alike items, only to the first."""
     yield at
     items = data.items() if isinstance(data, dict) else enumerate(data[:1]) if isinstance(data, list) else ()
     for key, value in items:

@@ -1,4 +1,4 @@
-"""Law 2 on small spaces, the memory model by hand, budgets, and what is done to a space under one."""
+"""Law 2 on small spaces, the memory model by hand, budgets, and cropping a space to a budget."""
 
 import itertools
 import math
@@ -34,7 +34,7 @@ from support.spaces import SPACES, archs_of, bounds_of, every_space, made, stage
 
 @pytest.fixture(scope="module")
 def mobilenet():
-    """The default space as it is for 28 px images."""
+    """The default space for 28 px images."""
     return load("mobilenetv2-small", BLOCKS).trimmed({"resolution": (16, 20, 24, 28)})
 
 
@@ -49,7 +49,7 @@ def test_macs_and_parameters_are_those_of_the_built_net(space, data):
     net = Net(p).train()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(torch.randn(2, 3, p.resolution, p.resolution))
-    assert cost(p).macs == counter.get_total_flops() // 4  # two operations a MAC, two images
+    assert cost(p).macs == counter.get_total_flops() // 4  # two operations per MAC, two images
     assert cost(p).params == sum(parameter.numel() for parameter in net.parameters())
 
 
@@ -116,7 +116,7 @@ def test_the_image_counts():
 
 
 def test_a_projection_holds_the_input_and_the_main_paths_output():
-    """64 bytes come in; both convolutions and the projection give 8x2x2 = 32."""
+    """The input has 64 bytes; both convolutions and the projection output 8x2x2 = 32."""
     _, rows = rows_of(Spec("b", "basic", 8, 8, 3, 2, "relu", shortcut="project"))
     assert rows["b.conv1"].peak == 64 + 32
     assert rows["b.conv2"].peak == 32 + 32 + 64
@@ -193,7 +193,7 @@ CROPPED = {
 
 
 def rungs(space):
-    """How many choices are left, by crop group."""
+    """Number of remaining choices by crop group."""
     count = {axis.name: len(axis.choices) for axis in space.axes}
     assert count["stem.width"] == count["s1.width"] and count["s1.b3.kernel"] == count["s1.b1.kernel"]
     shown = "stem.stride s1.b1.kernel s1.width final.width s1.depth resolution s1.b1.expand"
@@ -214,7 +214,7 @@ def test_rungs_are_dropped_in_the_published_order_one_at_a_time():
         cropped = crop(space, budget, 1, 10)
         seen.append(rungs(cropped))
     assert seen == states
-    assert crop(space, Budget(macs=1), 1, 10) == cropped  # nothing more can go
+    assert crop(space, Budget(macs=1), 1, 10) == cropped  # nothing more can be dropped
 
 
 @pytest.mark.parametrize("headroom", [1, 2.5, 6])
@@ -265,7 +265,7 @@ def test_a_cropped_space_survives_its_file(mobilenet):
 
 
 def test_the_largest_of_a_cropped_space_is_canonical_too(mobilenet):
-    """Blocks beyond the depth that is left are in no network: equal nets, equal archs."""
+    """Blocks beyond the remaining depth are in no network: equal nets have equal archs."""
     cropped = crop(mobilenet, Budget(macs=300_000), 6, 10)
     assert cropped.canonical(cropped.largest) == cropped.largest
 
@@ -302,7 +302,7 @@ def test_an_impossible_budget_is_refused_naming_the_smallest_possible(mobilenet,
 
 
 def shares(space, low, high, count):
-    """Sorted places of drawn architectures on the log scale from `low` (0) to `high` (1)."""
+    """Sorted positions of drawn architectures on a log scale from `low` (0) to `high` (1)."""
     drawn = [cost_of(space, sample_near(space, Random(i), low, high, 10), 10).macs for i in range(count)]
     return sorted(math.log(macs / low) / math.log(high / low) for macs in drawn)
 
@@ -347,7 +347,7 @@ SMALL = {
     ids=str,
 )
 def test_all_networks_within_a_budget_are_known(budget):
-    """Those that a look at every choice finds; also where choices of one block come to one width."""
+    """Matches exhaustive enumeration, also if several choices of a block give the same width."""
     space = space_from_dict(SMALL | {"format": "nasaug-space/1", "name": "small"}, "small.toml", BLOCKS)
     archs = (Arch(space.name, values) for values in itertools.product(*(axis.choices for axis in space.axes)))
     plans = {plan(space, space.canonical(arch), 10) for arch in archs}
@@ -378,7 +378,7 @@ def test_architectures_near_a_size_are_of_the_space_and_within_a_rung_of_the_bou
 
 
 def test_one_in_two_is_a_named_architecture_with_other_widths(mobilenet):
-    """At any resolution, also where the space is cropped below it."""
+    """At any resolution, also if the space is cropped below that architecture."""
     for space in (mobilenet, crop(mobilenet, Budget(macs=1_000_000), 6, 10)):
         kept = [a for a in space.axes if a.kind not in ("width", "stride", "resolution")]
         named = space.choices(space.named("mobilenetv2-small"))

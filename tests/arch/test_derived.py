@@ -1,4 +1,4 @@
-"""Spaces derived from a plan: wider ones around it, as NetAug needs, and thinner ones below it, as GradAug needs."""
+"""Spaces derived from a plan: wider ones around it for NetAug, and thinner ones below it for GradAug."""
 
 import math
 from collections import Counter
@@ -63,7 +63,7 @@ def test_factors_compound_through_the_widened_input():
     p = plan(space, wide, 10).by_name
     assert p["stem"].out == 42  # 16 x 2.6 = 41.6
     assert p["a.expand"].out == 706  # 96 / 16 x 2.8 x 42 = 705.6: 7.35 times the base's 96
-    assert p["a.project"].out == 24 and p["b.expand"].out == 144  # the others stay as they are
+    assert p["a.project"].out == 24 and p["b.expand"].out == 144  # the others are unchanged
     largest = plan(space, space.largest, 10).by_name
     assert [largest[n].out for n in ("stem", "a.expand", "a.project", "b.expand")] == [42, 706, 62, 1042]
 

@@ -40,7 +40,7 @@ def test_every_choice_of_an_axis_is_drawn_about_equally_often(space):
     rng, count = Random(0), 1200
     drawn = [space.sample(rng, space.smallest, space.largest) for _ in range(count)]
     for i, axis in enumerate(space.axes):
-        if ".b" not in axis.name:  # a block's own axes fold to the smallest where it is skipped
+        if ".b" not in axis.name:  # axes of a skipped block fold to the smallest choice
             seen = Counter(arch.values[i] for arch in drawn)
             assert set(seen) == set(axis.choices)
             assert max(seen.values()) / min(seen.values()) < 1.6, axis.name
@@ -193,7 +193,7 @@ def test_missing_and_unknown_axes_are_refused_by_name():
 
 
 def broken(change):
-    """A good space with `change` made to it, loaded and lowered as a search would."""
+    """A valid space with `change` applied, loaded and lowered as a search does."""
     data = copy.deepcopy(SQUEEZE)
     change(data)
     space = space_from_dict(data, "mine.toml", BLOCKS)

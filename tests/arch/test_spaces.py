@@ -1,4 +1,4 @@
-"""The shipped search spaces, the published networks they name, and what a user's own file may get wrong."""
+"""The shipped search spaces, the published networks that they name, and errors in a user's own file."""
 
 import copy
 import json
@@ -145,7 +145,7 @@ HOOKS = {LAYERS[op]: zero_ops for op in ("pool", "maxpool", "norm")} | {
 
 
 def built(p):
-    """The Net of a plan, ready for evaluation (its statistics are those of fresh norms)."""
+    """The Net of a plan, ready for evaluation with the initial norm statistics."""
     net = Net(p).eval()
     for norm in (m for m in net.modules() if isinstance(m, Norm)):
         norm.num_batches_tracked.fill_(1)
@@ -193,7 +193,7 @@ def with_silent_body(net, block):
 
 
 def projected(net, block, x):
-    """What a projection shortcut alone makes of a block's input, in plain torch."""
+    """The output of a block's projection shortcut alone, in plain torch."""
     tensors = {name.removeprefix(f"{block.name}."): p.data for name, p in net.named_parameters()}
 
     def normed(y, norm):
@@ -206,7 +206,7 @@ def projected(net, block, x):
 
 
 def expected_shortcut(name, block, before, out):
-    """ResNets: an identity where the shape is kept, else a projection. Others: from the second block on."""
+    """ResNets: identity if the shape is kept, else a projection. Others: identity from the second block on."""
     if "resnet" in name:
         return "identity" if before.shape == out.shape else "projection"
     later = "." in block.name and not block.name.endswith(".b1")
@@ -227,7 +227,7 @@ def test_a_block_whose_body_is_silent_passes_on_what_its_shortcut_should(name):
         kind = expected_shortcut(name, block, before, out)
         wanted = {"identity": before, "none": torch.zeros_like(out)}.get(kind)
         torch.testing.assert_close(out, projected(net, block, before) if wanted is None else wanted)
-        assert float(after(net, x, i + 1).sub(out).abs().max()) > 1e-3  # it was not silent by itself
+        assert float(after(net, x, i + 1).sub(out).abs().max()) > 1e-3  # its body does contribute
         seen[kind] += 1
     assert seen["identity"] >= 3 and seen["projection" if "resnet" in name else "none"] >= 2
 

@@ -1,4 +1,4 @@
-"""Operators of augmentation, against torchvision's image by image."""
+"""Augmentation operators against torchvision's, image by image."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def test_each_operator_is_torchvisions_image_by_image(name, shape, either):
     n = 80
     images = pictures(n, *shape)
     values = torch.linspace(*RANGES[name], n)
-    values[::2] = (values[::2] * 100).round() / 100  # where sources of a shear lie halfway between pixels
+    values[::2] = (values[::2] * 100).round() / 100  # where source positions of a shear fall halfway between pixels
     values[4], values[7] = RANGES[name][1], 0
     differs = share_that_differs(images, [name] * n, values, apply(images, name, values))
     assert differs <= (1e-3 if name in GEOMETRIC else 0)
@@ -35,12 +35,12 @@ def test_a_batch_may_mix_operators_and_values(data, channels, height, width):
     for image, name, value, *results in zip(images, names, values, out, other, strict=True):
         for result in results:
             differs = (theirs(image, name, value) != result).float().mean()
-            # a line where a tie went the other way
+            # a line where a tie was rounded the other way
             assert differs <= (1 / min(height, width) if name in GEOMETRIC else 0)
 
 
 def test_views_of_images_and_threads_are_as_good_as_copies(either, monkeypatch):
-    """Every second image, its rows and columns exchanged, its channels one plane, in as many threads as one likes."""
+    """Every second image, transposed, with channels expanded from one plane, on any number of threads."""
     n = 600  # enough for a second thread
     images = pictures(n, 3, 12, 20)
     operators, values = torch.arange(n) % len(OPERATORS), torch.rand(n, generator=seeded())

@@ -1,4 +1,4 @@
-"""Policies, erasing and mixing, against torchvision's."""
+"""Policies, erasing and mixing against torchvision's."""
 
 import math
 from dataclasses import replace
@@ -37,7 +37,7 @@ def test_big_images_and_an_empty_batch(either):
 
 
 def replay(monkeypatch, draw, images, **options):
-    """The operators and values, a round each, that a policy gives `apply`."""
+    """The operators and values that a policy passes to `apply`, per round."""
     from nasaug.augment import policies
 
     rounds = []
@@ -180,7 +180,7 @@ def test_policies_change_images_about_as_much_as_torchvisions(name, channels):
     out = ours(images, seeded())
 
     def figures(changed):
-        """Of each image: its brightness, its change and the share of its pixels that changed, [3, n]."""
+        """Brightness, mean change and share of changed pixels of each image, [3, n]."""
         change = (changed.float() - images.float()).abs()
         return torch.stack([changed.float(), change, (change > 0).float()]).mean((2, 3, 4))
 
@@ -230,7 +230,7 @@ def test_a_schedule_moves_the_magnitude_with_the_progress():
 
 
 def test_a_view_takes_a_magnitude_between_two_as_exactly_as_it_is_said():
-    """In single precision 9.3 is another number, which an image in a few shows."""
+    """Rounding 9.3 to single precision would change one image in a few."""
     images = pictures(2000, 3, 16, 16)
     seen = make_view(View(policy="randaugment", magnitude=9.3, flip=False, crop=0), images, seeded(), **RAW)
     assert torch.equal(seen, evaluation(randaugment(images, seeded(), 9.3, 2), **RAW))
@@ -274,7 +274,7 @@ def test_mixing_gives_images_and_targets_the_same_shares(kind):
     assert torch.equal(torch.get_rng_state(), state)
     assert targets.dtype == torch.float32 and targets.shape == (n, classes)
     torch.testing.assert_close(targets.sum(1), torch.ones(n))
-    torch.testing.assert_close(mixed.mean((2, 3)), targets)  # a channel a class: its mean is its share
+    torch.testing.assert_close(mixed.mean((2, 3)), targets)  # one channel per class: its mean is the class's share
     assert mixed.is_contiguous(memory_format=torch.channels_last)
     assert ((targets > 0).sum(1) == 2).all()
     assert torch.equal(mix(view, x, labels, classes, seeded(1))[0], mixed)

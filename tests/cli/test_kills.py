@@ -53,7 +53,7 @@ def assert_same_run(one: dict, other: dict) -> None:
 
 @contextlib.contextmanager
 def snapshots(monkeypatch, folder: Path, to: Path):
-    """Copies of `folder` at each moment at which what is on the disk changes for good; yields their list."""
+    """Copies of `folder` before every change that becomes visible on disk; yields their list."""
     taken: list[Path] = []
 
     def snap() -> None:

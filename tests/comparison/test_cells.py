@@ -1,4 +1,4 @@
-"""The cells of a comparison: which arms a line names, and the names of their files."""
+"""The cells of a comparison: parsing of arms, and the names of their files."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_commas_between_arms_are_told_from_those_within(empty_folder):
 
 
 def test_arms_with_long_names_or_names_alike_get_file_names_of_their_own():
-    """Cells that are there are found by the others' names, which are as they ever were."""
+    """All other names are unchanged, so that existing cells are still found."""
     assert cells.plain_name("netaug:sort=false+distill:source=runs/x") == "netaug_sort=false_distill_source=runs_x"
     assert cells.folder_name("a" * 60, 1, "0123456789abcdef") == f"{'a' * 60}-s1-01234567"
     one, other = f"distill:source={'x' * 60}/1", f"distill:source={'x' * 60}/2"

@@ -1,4 +1,4 @@
-"""Policies of a sweep that are ended early."""
+"""Early stopping of a sweep's policies."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def rows_of(top1s):
 
 
 def log(cell, top1s):
-    """What a cell that is at work has logged so far."""
+    """The log so far of a running cell."""
     cell.path.mkdir(parents=True, exist_ok=True)
     (cell.path / "log.jsonl").unlink(missing_ok=True)
     for row in rows_of(top1s):
@@ -45,7 +45,7 @@ def below(points):
 
 @pytest.fixture
 def raced(empty_folder, monkeypatch):
-    """A pruner by name, with two policies of one size that have ended with seed 0, and one at work or to come, 9."""
+    """A pruner by name, with two policies of one size that have finished seed 0, and one running or pending, 9."""
     monkeypatch.setattr(pruners, "POLL_S", 0.0)
     finish(cell_of("0"), RISING)
     finish(cell_of("4"), below(4))
@@ -61,9 +61,9 @@ def raced(empty_folder, monkeypatch):
     ("pruner", "top1s", "epoch"),
     [
         ("median", below(9)[:4], None), ("median", below(9)[:5], 5), ("median", below(9)[:9], 9),
-        ("median", below(9), None),  # at its end there is nothing to save
+        ("median", below(9), None),  # at its end there is nothing left to save
         ("median", [0, 0, 0, 0, 49], None),  # the first half does not count
-        ("median", [0, 0, 0, 0, 0, 0, 71], None),  # nor what has been caught up with
+        ("median", [0, 0, 0, 0, 0, 0, 71], None),  # nor does a deficit that was made up
         ("median", below(1)[:7], None),
         ("wilcoxon", below(9)[:7], None), ("wilcoxon", below(9)[:8], 8), ("wilcoxon", below(-1)[:8], None),
         ("halving", below(9)[:4], None), ("halving", below(9)[:5], 5), ("halving", below(-1)[:5], None),

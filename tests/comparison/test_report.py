@@ -1,4 +1,4 @@
-"""Reports on made-up run folders."""
+"""Reports on synthetic run folders."""
 
 import csv
 import json
@@ -101,7 +101,7 @@ def test_runs_that_cannot_be_compared(tmp_path, changed, said):
 @pytest.mark.parametrize("broken", ["other", "short", "wrong", "torn"])
 def test_per_image_results_that_are_not_of_the_run(tmp_path, broken):
     folder = make_run(tmp_path / "a", correct=False)
-    right = np.ones(3 if broken == "short" else IMAGES, np.uint8)  # all of them, not the 70 % of the result
+    right = np.ones(3 if broken == "short" else IMAGES, np.uint8)  # all right, unlike the result's 70 %
     save_file({"other" if broken == "other" else "correct": right}, folder / "test.safetensors")
     if broken == "torn":
         (folder / "test.safetensors").write_bytes(b"\xff" * 20)

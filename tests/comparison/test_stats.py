@@ -1,4 +1,4 @@
-"""Against published tables, scipy's own tests, and counting by hand."""
+"""Statistics against published tables, scipy's own tests, and counts by hand."""
 
 import warnings
 
@@ -57,13 +57,13 @@ def test_pairing_takes_out_what_the_seeds_share():
     shared = np.array([0, 10, 20, 30, 40])
     found = stats.paired(shared + [1, 1.1, 0.9, 1, 1], shared)
     assert found.p < 1e-4 and 0.9 < found.low < found.high < 1.1
-    assert scipy.stats.ttest_ind(shared + 1, shared).pvalue > 0.9  # what an unpaired test would have said
+    assert scipy.stats.ttest_ind(shared + 1, shared).pvalue > 0.9  # the result of an unpaired test
 
 
 def test_equal_pairs():
     assert stats.paired(A, A) == stats.Paired(6, 0, 0, 0, 1)
     assert stats.paired([2, 3, 4], [1, 2, 3]) == stats.Paired(3, 1, 1, 1, 0)
-    with warnings.catch_warnings(action="error"):  # scipy's, which a user can do nothing about
+    with warnings.catch_warnings(action="error"):  # scipy's warnings, which a user cannot act on
         nearly = stats.paired([70.3, 71.4, 72.3], [70.1, 71.2, 72.1])
     assert (nearly.low, nearly.difference, nearly.high) == pytest.approx((0.2, 0.2, 0.2)) and nearly.p < 1e-20
 

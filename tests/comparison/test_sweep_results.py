@@ -1,4 +1,4 @@
-"""What a sweep finds in its figures, and what it writes."""
+"""The analysis of a sweep's figures, and its output files."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is wrong in a recipe: the line names the whole key and where it was said, the error has its parts."""
+"""Errors in a recipe: the message names the full key and where it was set; the exception has the parts."""
 
 import pytest
 
@@ -63,6 +63,6 @@ def test_unknown_names_of_recipes_and_arms_are_about_an_argument():
 
 
 def test_a_private_sign_in_a_text_stays_what_it_is():
-    """Such signs stand in for the bytes of names that are not UTF-8 while pydantic reads the recipe."""
+    """Private-use characters stand in for bytes that are not UTF-8 while pydantic reads the recipe."""
     assert load(None, Recipe, ["arm=a\U0010d800"]).arm == "a\U0010d800"
     assert load(None, Recipe, ["arm=a\ud800"]).arm == "a\ud800"

@@ -25,7 +25,7 @@ class Aug:
             raise ValueError("at most 3 factors")
 
     def losses(self):
-        """A method that is no field."""
+        """A method, not a field."""
 
 
 @checked()
@@ -250,7 +250,7 @@ def test_a_table_takes_what_it_leaves_out_from_its_base(shipped):
     strong, other = Aug("factors", sort=False, weight=Linear(9, 0)), Aug("factors", sort=True, weight=Constant(3.0))
     assert load("r", Recipe).views == {"weak": weak, "strong": strong, "other": other}
     shipped(child="base = 'r.toml'\n[views.weak]\nfactors = [1, 3]\n[views.strong]\nladder = 'supernet'")
-    views = load("child", Recipe).views  # the base as it is in the end
+    views = load("child", Recipe).views  # the base in its final form
     assert views["strong"] == Aug("supernet", (1.0, 3.0), Linear(9, 0), False) and views["other"].factors == (1.0, 3.0)
 
 
@@ -282,7 +282,7 @@ BESIDE = "must be a table beside it, without a base of its own: "
         ("[views.a]\n[views.b]\nbase = 3", f"views.b.base = 3: {BESIDE}a"),
         ("[views.a]\n[views.b]\nbase = ['a']", f"{BESIDE}a"),
         ("[netaug]\nladder = 'factors'\n[netaug.weight]\nbase = 'ladder'", f'"ladder": {BESIDE}there is none'),
-        ("[netaug]\nbase = 'views'\n[views.a]", "unknown key 'netaug.base'"),  # one table is never like another
+        ("[netaug]\nbase = 'views'\n[views.a]", "unknown key 'netaug.base'"),  # one table never inherits from another
     ],
 )
 def test_a_base_that_is_no_table_of_its_own_beside_it_is_refused(shipped, text, told):

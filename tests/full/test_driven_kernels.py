@@ -1,8 +1,8 @@
-"""The kernels computed outside of Python: for ARM under an emulator, and on this machine under sanitizers.
+"""The kernels outside of Python: for ARM under an emulator, and on this machine under sanitizers.
 
 They are compiled with kernel_driver.c, which runs them on inputs and expected outputs that are written here, by torch's
-plain functions in double precision. NEON is cross-compiled and run under qemu, without an ARM machine; this says
-nothing of the speed on a real processor: it is unknown. AddressSanitizer and UBSan see AVX2 and what all units share.
+plain functions in double precision. NEON is cross-compiled and run under qemu, without an ARM machine,
+so the speed on a real processor remains unknown. AddressSanitizer and UBSan cover AVX2 and the shared code.
 """
 
 import itertools
@@ -34,7 +34,7 @@ SOURCES = HERE.parents[1] / "nasaug" / "kernels" / "csrc"
 
 
 def need(unit: str) -> None:
-    """Skips where this machine cannot compile for the unit or run it."""
+    """Skip if this machine cannot compile for the unit or run it."""
     missing = [name for name in {"NEON": (COMPILER, EMULATOR), "AVX2": ("gcc",)}[unit] if shutil.which(name) is None]
     if missing:
         pytest.skip(f"not on this machine: {' and '.join(missing)} (Debian's gcc-aarch64-linux-gnu and qemu-user)")
@@ -46,7 +46,7 @@ EPS = 1e-5
 KERNELS, STRIDES = (1, 3, 5, 7), (1, 2)
 ACTS = {"": lambda z: z, "relu": F.relu, "relu6": F.relu6, "hswish": F.hardswish}
 EDGES = {"": (), "relu": (0.0,), "relu6": (0.0, 6.0), "hswish": (-3.0, 3.0)}
-CODES = {"": (0, 0.0), "relu": (1, float("inf")), "relu6": (1, 6.0), "hswish": (2, 0.0)}  # as the kernels take them
+CODES = {"": (0, 0.0), "relu": (1, float("inf")), "relu6": (1, 6.0), "hswish": (2, 0.0)}  # as the kernels expect them
 TWO_THREADS = 32768  # values from which on the kernels take a second thread
 
 
@@ -61,7 +61,7 @@ class Case(NamedTuple):
 
 
 def packed(case: Case) -> bytes:
-    """As kernel_driver.c reads it."""
+    """The case in the format of kernel_driver.c."""
     counts = [len(part) for part in (case.numbers, case.inputs, case.outputs)]
     parts = [struct.pack("<16s112s3q", case.function.encode(), case.name.encode(), *counts)]
     parts.append(struct.pack(f"<{len(case.numbers)}d", *case.numbers))
@@ -73,7 +73,7 @@ def packed(case: Case) -> bytes:
 
 
 def channels_last(images: Tensor) -> Tensor:
-    """Flat, as the kernels take a batch of images; other arrays lie as they are."""
+    """Flattened as the kernels expect: a batch of images channels-last, other arrays unchanged."""
     return images.detach().permute(0, 2, 3, 1).reshape(-1)
 
 
@@ -82,7 +82,7 @@ NOTHING = torch.empty(0)  # becomes a null pointer
 
 @pytest.fixture(scope="module", params=list(FLAGS))
 def driver(request, tmp_path_factory):
-    """Runs cases; gives whether all were right, and what was printed."""
+    """Runs cases; returns whether all were right, and the output."""
     need(request.param)
     program = tmp_path_factory.mktemp("driven") / "driver"
     units = [HERE / "kernel_driver.c", *(path for path in SOURCES.glob("*.c") if path.name != "block.c")]
@@ -113,7 +113,7 @@ def right(driver, cases: list[Case]) -> None:
 
 
 def sized(t: Tensor, relative: float) -> tuple[Tensor, float]:
-    """Expected to `relative` of its largest value, at single precision."""
+    """An expected output in single precision, with a tolerance of `relative` times its largest value."""
     return t, relative * max(1e-3, t.detach().nan_to_num().abs().amax().item() if len(t) else 0.0)
 
 
@@ -152,7 +152,7 @@ def by_norm(rows: int, c: int, act: str, dtype, g: torch.Generator):
 
 
 def norm_cases(back: bool) -> list[Case]:
-    """Those of gradients are drawn until no value is near a kink."""
+    """Cases of norms; for gradients, inputs are redrawn until no value is near a kink."""
     cases = []
     for (rows, c), act in itertools.product(NORMS, ACTS):
         for draw in itertools.count():
@@ -192,7 +192,7 @@ def norm_case_without_a_number(act: str) -> Case:
 
 
 def padded(side: int, k: int, s: int) -> int:
-    """Pixels a side after a convolution."""
+    """Side length in pixels after a convolution."""
     return (side + 2 * (k // 2) - k) // s + 1
 
 
@@ -276,7 +276,7 @@ def drawn(index: int, kind: str, k: int, s: int, act: str) -> Shape:
         cin = cin if kind == "inverted" else hidden
         spare, wanted = draw.randint(0, 1), draw.random() < 0.7
         shape = Shape(kind, n, cin, hidden, cin if residual else out, k, s, act, h, w, residual, spare, wanted)
-        if n * shape.after()[0] * shape.after()[1] > 3:  # of fewer values a norm makes what it likes
+        if n * shape.after()[0] * shape.after()[1] > 3:  # with fewer values a norm is ill-conditioned
             return shape
 
 
@@ -381,7 +381,7 @@ def back_case(shape: Shape, edge: tuple[int, float] | None = None) -> Case:
 @pytest.mark.parametrize("source", sorted(SOURCES.glob("*.c")), ids=lambda path: path.name)
 @pytest.mark.parametrize("unit", FLAGS)
 def test_every_source_compiles_without_a_warning(unit, source, tmp_path):
-    """All of them, since they are compiled together: where one fails, none is used."""
+    """All sources, because they are compiled together: if one fails, none is used."""
     need(unit)
     compiled(unit, [*STRICT, "-fPIC", "-c", str(source), "-o", str(tmp_path / "it.o")])
 
@@ -407,7 +407,7 @@ def test_gradients_of_blocks(driver):
 
 
 def test_gradients_of_blocks_at_a_kink(driver):
-    """Where a weight is zero all values of a channel are its shift, and that can be a kink."""
+    """If a weight is zero, all values of a channel equal its shift, which can be a kink."""
     cases = []
     for (act, edge), conv, side in itertools.product((("relu", 0.0), ("relu6", 0.0), ("relu6", 6.0)), (0, 1), (2, 5)):
         cases.append(back_case(Shape("inverted", 4, 5, 21, 5, 3, 1, act, side, side, True, 0, True), (conv, edge)))
@@ -428,7 +428,7 @@ def test_what_is_no_number_is_handed_on(driver):
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_the_driver_notices_a_wrong_output(which, driver):
-    """A value that is off by more than is allowed, and one that is no number."""
+    """A value that is off by more than the tolerance, and a NaN."""
     case = depthwise_cases()[1]
     expected, allowed = case.outputs[1]
     expected.view(-1)[0] += (2 * allowed, float("nan"))[which]

@@ -1,4 +1,4 @@
-"""The storage of a search: whose study it holds, and what is no storage."""
+"""The storage of a search: which run its study belongs to, and invalid storages."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from support.searches import run, search_of
 
 
 def test_a_storage_that_holds_another_runs_study_is_refused_unless_resumed(tmp_path):
-    """Its scores are of another supernet, and of what was within another budget."""
+    """Its scores belong to another supernet and another budget."""
     search = search_of(tmp_path / "study.db", trials=2)
     check_storage(search.storage, resumed=False)
     run(search)

@@ -1,4 +1,4 @@
-"""A metric decides what is better, and is found again in what files hold."""
+"""A metric decides what is better, and is recovered from stored results."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tasks: the registry, the loss and the score of regression, and a head of its own in every network."""
+"""Tasks: the registry, the loss and the score of regression, and a custom head in every network."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -142,7 +142,7 @@ def test_wider_nets_have_the_head_too_and_slices_of_it_run():
 
 @dataclass(frozen=True)
 class Twice(Classify):
-    """A classifier whose network ends in two linear layers, and whose metric counts what is wrong."""
+    """A classifier whose network ends in two linear layers and whose metric is the error rate."""
 
     name: ClassVar[str] = "twice"
     metric: ClassVar[Metric] = Metric("wrong", "%", higher_is_better=False)

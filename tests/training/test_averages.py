@@ -1,4 +1,4 @@
-"""The average of the weights is judged, sorted and saved with them."""
+"""The averaged weights are evaluated, sorted and saved together with the weights."""
 
 import torch
 

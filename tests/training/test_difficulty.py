@@ -1,4 +1,4 @@
-"""The difficulty of an image, as a teacher sees it: which versions are kept, weighted or driven to."""
+"""The difficulty of an image to a teacher: keeping versions, weighting images, driving the magnitude."""
 
 from dataclasses import replace
 from random import Random
@@ -106,7 +106,7 @@ def test_the_magnitude_is_driven_by_what_the_difficulty_lacks_and_comes_to_rest_
     assert difficulty.driven(29.9, 0.2) == 30 and difficulty.driven(0.3, 2.2) == 0
     for magnitude in (0.0, 30.0):
         for _ in range(200):
-            magnitude = difficulty.driven(magnitude, 0.2 + magnitude / 10)  # harder the stronger
+            magnitude = difficulty.driven(magnitude, 0.2 + magnitude / 10)  # stronger is harder
         assert magnitude == pytest.approx(10.0, abs=0.01)
 
 

@@ -17,7 +17,7 @@ from support.toys import CPU
 @pytest.mark.parametrize("method", [Baseline(), NetAug(), Sandwich(1, 1, 1e5, 1e6)])
 @pytest.mark.parametrize("asked, inherited", [(True, False), (False, False), (True, True)])
 def test_fresh_residual_blocks_begin_as_identities_where_asked(tmp_path, method, asked, inherited):
-    """Not those of a network whose weights are inherited: they stay as they were trained."""
+    """Not in a network with inherited weights: these stay as trained."""
     space = load("mobilenetv2-small", BLOCKS)
     top, supernet = plan(space, space.largest, 4), tmp_path / "supernet.safetensors"
     base = Base(top, space, space.largest)

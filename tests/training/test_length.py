@@ -1,4 +1,4 @@
-"""How long a training is: epochs, steps, MACs or seconds."""
+"""Length of a training: epochs, steps, MACs or seconds."""
 
 from random import Random
 
@@ -39,7 +39,7 @@ def test_without_a_wish_a_cpu_has_three_trillion_macs_and_a_gpu_all_epochs():
 )
 @pytest.mark.parametrize("stop", ["epochs", "macs"])
 def test_few_images_are_trained_on_for_two_thousand_steps_where_compute_allows(images, steps, stop):
-    """max_epochs is meant for many images; with few it would leave a fiftieth of the compute that was given."""
+    """max_epochs is meant for many images; with few it would use only a fiftieth of the available compute."""
     found = length(Baseline(), base_of(), Training(stop=stop), images, cpu=False)
     assert found.steps == steps
 

@@ -1,4 +1,4 @@
-"""Whole trainings: what they learn, evaluate and keep, and how their steps are timed."""
+"""Whole trainings: learning, evaluation, what is kept, and the timing of steps."""
 
 from functools import partial
 
@@ -28,7 +28,7 @@ def test_timing_a_few_steps_leaves_no_trace():
 @pytest.mark.parametrize("stop", ["epochs", "macs", "seconds"])
 @pytest.mark.parametrize("every", [1, 2, 4, 9])
 def test_steps_are_timed_all_over_training_in_whole_cycles(stop, every, monkeypatch):
-    """NetAug's are dearest at first: by those alone a training would seem longer than it is."""
+    """NetAug's first steps are the most expensive; timing only those would overestimate the training."""
     training = Training(epochs=12, batch=16, stop=stop, train_macs=1e9, max_seconds=9.0)
     trainer, seen = trainer_of(NetAug(ladder="factors", every=every), training=training), []
     original = Trainer.train_step
@@ -86,7 +86,7 @@ def test_few_images_are_evaluated_seldom_and_the_last_epoch_always():
     every = partial(evaluate_every, Training())
     assert every(epochs=8, images=45_000, judged=12_048) == 1
     assert every(epochs=150, images=1000, judged=7000) == 10  # 7,000 of the 750 that an epoch may have
-    assert every(epochs=40, images=1000, judged=7000) == 4  # ten evaluations at least
+    assert every(epochs=40, images=1000, judged=7000) == 4  # at least ten evaluations
     assert every(epochs=4, images=1000, judged=7000) == 1
     assert every(epochs=500, images=540, judged=100) == 13  # of 4 steps: 50 steps apart
     assert every(epochs=2000, images=20, judged=10) == 50

@@ -1,4 +1,4 @@
-"""What NetAug tells of a training before it starts, and what its alternative would cost."""
+"""What NetAug prints about a training before it starts, and the cost of the alternative ladder."""
 
 import re
 from dataclasses import replace
@@ -20,7 +20,7 @@ CPU, PER_MAC = open_runtime("cpu"), 1e-7
 
 
 def job_of(method, **choices):
-    """Of a net of which little is wider in its space, where `choices` take most that is."""
+    """A job for a net with little room above it in its space, most of which `choices` remove."""
     arch = SPACE.canonical(SPACE.arch(SPACE.choices(SPACE.smallest) | choices))
     recipe = Recipe(method="netaug", netaug=method if isinstance(method, NetAug) else NetAug(), batch=128, epochs=4)
     return make_job(recipe, method, Base(plan(SPACE, arch, 10), SPACE, arch), images=1280, runtime=CPU)
@@ -31,7 +31,7 @@ WIDEST = {"stem.width": 16, "s1.width": 16}
 
 @pytest.mark.parametrize("cap", [0.0, 0.02, 0.2])
 def test_the_alternative_ladder_is_priced_as_it_would_run(cap):
-    """With a cap of its own. It was priced by what this ladder's cap had made of `every` and `share`."""
+    """With its own cap. It used to be priced with the `every` and `share` that this ladder's cap had produced."""
     method = NetAug(aug_compute=cap)
     job = job_of(method, **WIDEST)
     told = job.method.describe(outlook_of(job, PER_MAC, 1280, CPU))

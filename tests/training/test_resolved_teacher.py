@@ -1,4 +1,4 @@
-"""A teacher is found and loaded once for a training."""
+"""A teacher is resolved and loaded once per training."""
 
 import json
 import sys
@@ -25,11 +25,11 @@ def test_a_run_as_teacher_is_loaded_once(empty_folder, monkeypatch):
     read, model, times = tensorfile.read, Path("first/model.safetensors"), []
 
     def counted(path, *, wanted=True):
-        times.append(wanted and Path(path) == model)  # its tensors, not the facts alone
+        times.append(wanted and Path(path) == model)  # its tensors, not only the metadata
         return read(path, wanted=wanted)
 
     monkeypatch.setattr(tensorfile, "read", counted)
     train("--method", "baseline+distill:source=first", "--run", "second")
     assert sum(times) == 1
     own, taught = (json.loads(Path(run, "result.json").read_text())["train_macs"] for run in ("first", "second"))
-    assert taught == 2 * own  # a pass of the same net a view
+    assert taught == 2 * own  # one pass of the same net per view

@@ -1,4 +1,4 @@
-"""The one protocol by which every network is judged."""
+"""The single evaluation protocol for all networks."""
 
 from random import Random
 
@@ -28,7 +28,7 @@ def test_calibration_images_are_training_images_drawn_once_each():
     assert len(drawn) == len(set(drawn)) == 120
     assert set(drawn) <= set(numbers(data.train)) and not set(drawn) & set(numbers(data.val))
     assert drawn != sorted(drawn)  # a random choice, not the first 120
-    every = numbers(scorer_of(data, 500).calibration)  # there are fewer
+    every = numbers(scorer_of(data, 500).calibration)  # all images, if there are fewer
     assert sorted(every) == numbers(data.train)
 
 
@@ -55,7 +55,7 @@ def test_a_net_is_calibrated_on_all_of_them_as_evaluation_sees_them_at_its_own_r
 
 
 def test_a_last_batch_of_one_image_is_no_fault():
-    """At the end of a small net the maps are one pixel: a batch of one image has no variance of its own."""
+    """A small net ends in maps of one pixel, where a batch of one image has no variance."""
     data = toy_data(train=scoring.SMALL_BATCH + 8, size=4)
     convolutions = [Spec(name, "conv", 4, 0, 3, 2) for name in ("stem", "last")]
     net = Net(from_specs([*convolutions, Spec("pool", "pool"), Spec("classifier", "linear", 4)], 4, 4))
@@ -127,7 +127,7 @@ def test_what_does_not_fit_in_memory_is_prepared_anew_with_the_same_result(prepa
     data, (_, net) = toy_data(val=65), supernet()
     kept, scorer = scorer_of(data, 64), scorer_of(data, 64)
     score = kept.score(kept.calibrated(net, net.plan), data.val)
-    monkeypatch.setattr(scoring, "CACHED", 64 * 3 * 4 * 16**2)  # the calibration images in float32, just
+    monkeypatch.setattr(scoring, "CACHED", 64 * 3 * 4 * 16**2)  # just enough for the calibration images in float32
     prepared.clear()
     assert [scorer.score(scorer.calibrated(net, net.plan), data.val) for _ in range(2)] == [score, score]
     assert sum(prepared) == 64 + 2 * 65
@@ -147,4 +147,4 @@ def test_splits_are_never_mixed_up_even_when_one_takes_the_place_of_another_in_m
         split = data.train.subset(torch.tensor([place]))
         (_, labels), = scorer.batches(split, 16)
         assert labels.tolist() == split.labels.tolist()
-        del split  # the next one may get its address
+        del split  # the next split may reuse its address

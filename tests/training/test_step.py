@@ -122,7 +122,7 @@ def test_a_loss_that_is_not_a_number_is_a_fault_of_the_run_with_its_remedy(value
 
 
 def test_a_step_leaves_the_generators_of_others_alone():
-    """Whoever seeds or draws from them meets neither other images nor other nets, and is not disturbed."""
+    """Global generators influence neither the images nor the nets of a step, and a step does not draw from them."""
     views = {"train": View(policy="randaugment", mixup=0.4, erase=0.5)}
     method = NetAug(ladder="factors")
     trainer = trainer_of(method, noise=Noise(dropout=0.2, stochastic_depth=0.2))

@@ -1,4 +1,4 @@
-"""Law 5 in one process: stopped at any step and resumed, a training ends with the same bits."""
+"""Law 5 in one process: stopped at any step and resumed, a training ends bit-identical."""
 
 import signal
 from collections.abc import Callable
@@ -39,7 +39,7 @@ SUPERNET = Path("supernet")
 
 
 def trainers(name: str) -> Callable[[], Trainer]:
-    """What makes a new trainer of about 9 steps in 3 epochs, as the commands do."""
+    """A function that makes a new trainer of about 9 steps in 3 epochs, as the commands do."""
     recipe = load_recipe("quick.toml", Recipe, ("epochs=3",), (ARMS[name],))
     space, runtime, data = load("tiny.toml", BLOCKS), open_runtime("cpu"), load_data(recipe, 12)
     scorer = make_scorer(recipe, data, runtime)
@@ -57,7 +57,7 @@ def trainers(name: str) -> Callable[[], Trainer]:
 
 
 def train_on(trainer: Trainer, stop: int | None) -> bool:
-    """Train to the end, or to `stop`, where a signal comes; whether it came to the end."""
+    """Train to the end, or to step `stop`, where a signal arrives; returns whether training finished."""
     pending = Pending()
 
     def tick(t: Trainer) -> None:
@@ -90,7 +90,7 @@ def test_stopped_at_any_step_and_resumed_is_bit_for_bit_the_same(laid_out, name)
         Path("c").unlink(missing_ok=True)
         for stop in (*stops, None):
             trainer = new()
-            time_steps(trainer)  # which every command does before it goes on
+            time_steps(trainer)  # as every command does before it resumes
             if stop != stops[0]:
                 trainer.load("c")
             assert train_on(trainer, stop) == (stop is None)

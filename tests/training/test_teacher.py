@@ -37,8 +37,8 @@ def test_a_teachers_soft_output_joins_every_loss_and_costs_one_pass_a_view():
     step = Step(trainer, *batch_of(trainer))
     x, y = step.view("train")
     net = copy.deepcopy(trainer.teacher.net).eval()
-    logits = net(resize(x, trainer.plan.resolution))  # the data are larger
-    assert same(net.state_dict(), trainer.teacher.net.state_dict())  # its norms learn nothing
+    logits = net(resize(x, trainer.plan.resolution))  # the data have a higher resolution
+    assert same(net.state_dict(), trainer.teacher.net.state_dict())  # its norm statistics do not change
     assert x.shape[-1] > trainer.plan.resolution
     assert torch.allclose(y.soft, (logits / 2).softmax(1)) and not y.soft.requires_grad
     out = step.run(x, trainer.base)
@@ -74,7 +74,7 @@ def test_a_teacher_of_other_normalisation_sees_what_it_was_trained_on():
 )  # fmt: skip
 @pytest.mark.parametrize("mixes", [{}, {"mixup": 0.4}, {"cutmix": 1.0}], ids=str)
 def test_as_many_passes_of_a_teacher_are_announced_as_are_made(method, difficulty, mixes):
-    """Of the recipe's: 2 epochs of 6 steps."""
+    """For the recipe's 2 epochs of 6 steps."""
     if difficulty.policy == "weight" and mixes:
         difficulty = replace(difficulty, policy="drive")  # the two exclude each other
     views = {"train": View(policy="randaugment", **mixes), "strong": View()}
@@ -91,7 +91,7 @@ def test_as_many_passes_of_a_teacher_are_announced_as_are_made(method, difficult
 
 
 def test_a_teacher_without_statistics_is_calibrated_on_training_images(tmp_path):
-    """As is a supernet whose averaged weights were kept."""
+    """So is a supernet whose averaged weights were kept."""
     trainer, path = trainer_of(Baseline(), data=toy_data(size=12)), tmp_path / "supernet.safetensors"
     net = Net(trainer.plan, 3)
 
@@ -104,14 +104,14 @@ def test_a_teacher_without_statistics_is_calibrated_on_training_images(tmp_path)
     expected = trainer.scorer.calibrated(net, net.plan)
     assert same(teacher().state_dict(), expected.state_dict()) and not teacher().training
     net.calibrate([torch.randn(16, 3, 12, 12)])
-    assert same(teacher().state_dict(), net.state_dict())  # as it was, where it has its own
+    assert same(teacher().state_dict(), net.state_dict())  # unchanged if it has its own
 
 
 def test_a_supernets_teacher_is_the_largest_net_that_was_drawn_within_its_macs(tmp_path):
     base, save = base_of(), tmp_path / "supernet.safetensors"
     save_net(save, Net(plan(base.space, base.space.largest, 4), 3))
     found = archfile.ArchFile(base.plan, "mine", base.space, base.arch, save)
-    here = base.space.trimmed({"resolution": (base.plan.resolution,)})  # at its own, of the space's two
+    here = base.space.trimmed({"resolution": (base.plan.resolution,)})  # at its own of the space's two resolutions
     least, most = (cost_of(here, arch, 4).macs for arch in (here.smallest, here.largest))
     assert larger_subnet(found, 0) == plan(here, here.largest, 4)
     for bound in ((least * most) ** 0.5, most / 2, 1.1 * most):

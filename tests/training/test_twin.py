@@ -1,4 +1,4 @@
-"""Steps are timed on a twin: the trainer that then trains is never touched."""
+"""Steps are timed on a copy, the twin: the trainer that then trains is never touched."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def test_timed_steps_are_those_of_another_object(trainer, monkeypatch):
         original(self, *batch)
 
     monkeypatch.setattr(Trainer, "train_step", noted)
-    versions = {name: p._version for name, p in trainer.net.named_parameters()}  # which any write in place counts up
+    versions = {name: p._version for name, p in trainer.net.named_parameters()}  # incremented by any in-place write
     tensors, state = {name: t.clone() for name, t in trainer.tensors().items()}, trainer.state()
     assert time_steps(trainer) > 0
     assert len(stepped) == 5 and trainer not in stepped
