@@ -1,4 +1,4 @@
-"""Random Erasing: a rectangle of an image set to the mean colour."""
+"""Random Erasing: sets a random rectangle of an image to the mean colour."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-TRIES = 10  # rectangles drawn for each image, of which the first that fits is erased
+TRIES = 10  # rectangles sampled per image; the first that fits is erased
 
 
 def erase(
@@ -18,13 +18,13 @@ def erase(
     scale: tuple[float, float] = (0.02, 0.33),
     ratio: tuple[float, float] = (0.3, 3.3),
 ) -> Tensor:
-    """A rectangle of each image set to 0 with this probability (Zhong et al., AAAI 2020), as torchvision draws it.
+    """Set a random rectangle of each image to 0 with this probability (Zhong et al., AAAI 2020), like torchvision.
 
     Args:
-        x: float [n, c, h, w], normalised; it stays as it is, the result has its memory layout.
-        generator: on the CPU; advances by an amount that depends on n alone.
-        scale: the rectangle's share of the area, from and to.
-        ratio: its height over its width, from and to, uniform in the logarithm.
+        x: float [n, c, h, w], normalised; not modified. The result has the same memory layout.
+        generator: on the CPU; advances by an amount that depends only on n.
+        scale: range of the rectangle's area as a fraction of the image.
+        ratio: range of its height / width, sampled log-uniformly.
     """
     n, _, height, width = x.shape
     asked = torch.rand(n, generator=generator) < probability
@@ -38,7 +38,7 @@ def erase(
     first = fits.byte().argmax(dim=0, keepdim=True)
     size = torch.stack([tall, wide]).gather(1, first.expand(2, 1, n)).squeeze(1)
     start = (place * (torch.tensor([[height], [width]]) - size + 1)).floor()
-    end = torch.where(fits.any(dim=0), start + size, 0.0)  # none fits, or not asked: empty
+    end = torch.where(fits.any(dim=0), start + size, 0.0)  # empty if none fits or the image is not selected
 
     (top, left), (bottom, right) = torch.stack([start, end]).long().to(x.device).unsqueeze(-1)
     rows, columns = torch.arange(height, device=x.device), torch.arange(width, device=x.device)

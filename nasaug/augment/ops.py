@@ -1,9 +1,9 @@
-"""The operators of RandAugment and its kin on whole batches of uint8 images, one value an image.
+"""The operators of RandAugment and related policies on whole batches of uint8 images, with one value per image.
 
-They mean what torchvision.transforms.v2 makes of the same operator and value with nearest interpolation and
-fill 0, bit for bit: contrast up to 256 x 256 px, where a sum of grey is exact in float32, and the geometric
-ones wherever torch rounds a sum of products as torchvision's matrix product does, which only a pixel whose source
-lies halfway between two can tell.
+Results are bit-identical to torchvision.transforms.v2 for the same operator and value with nearest interpolation and
+fill 0, with two limits: contrast up to 256 x 256 px, where the sum of grey levels is exact in float32; and geometric
+operators only if torch rounds a sum of products like torchvision's matrix product, which can only affect pixels whose
+source lies halfway between two others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..core.errors import BadInput, unknown
 from ..kernels import build
 from ..kernels.choice import SAMPLES, select_operators
 
-# torchvision's names; what one batched call computes stands together, and Invert, the rarest, last
+# torchvision's names, grouped by the batched function that computes them; Invert, which most policies lack, is last
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 TABLED = ("Brightness", "Contrast", "Posterize", "Solarize", "AutoContrast", "Equalize", "Invert")
 OPERATORS = ("Identity", *GEOMETRIC, "Color", "Sharpness", *TABLED)
@@ -28,15 +28,15 @@ GREY = (0.2989, 0.587, 0.114)  # ITU-R 601 luma, as torchvision rounds it
 
 
 def apply(images: Tensor, operators: Tensor | str, values: Tensor | float) -> Tensor:
-    """Each image under its own operator at its own value; a new uint8 [n, 1 or 3, h, w] on the images' device.
+    """Apply an operator with a value to each image. Returns new uint8 [n, 1 or 3, h, w] on the images' device.
 
     Args:
         images: uint8 [n, 1 or 3, h, w].
-        operators: int64 [n] on the CPU, indices in `OPERATORS`; or one name for all.
-        values: float [n] on the CPU, or one number for all, in torchvision's units: shear as a slope, translation
-            in px (cut to whole ones), rotation in degrees; brightness, colour, contrast and sharpness as a change
-            of at least -1 (0 keeps the image); bits to keep, 0 to 8; the share of 255 from which to solarize,
-            0 to 1; of no meaning for the rest.
+        operators: int64 [n] on the CPU, indices into `OPERATORS`; or one name for all.
+        values: float [n] on the CPU, or one number for all, in torchvision's units: shear as a slope; translation
+            in px (truncated); rotation in degrees; brightness, colour, contrast and sharpness as a change of at least
+            -1 (0 keeps the image); posterize as the number of bits to keep, 0 to 8; solarize as the threshold, a
+            fraction of 255; ignored by the others.
     """
     n = len(images)
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
@@ -58,7 +58,7 @@ def apply(images: Tensor, operators: Tensor | str, values: Tensor | float) -> Te
 
 
 def _by_torch(images: Tensor, operators: Tensor, values: Tensor) -> Tensor:
-    """`apply` for any device: images of one operator stand together, and each kind is one batched transform."""
+    """`apply` for any device: sorts the images by operator and transforms each group in one batch."""
     order = operators.argsort(stable=True)
     ordered = images.index_select(0, order.to(images.device))
     values = values.index_select(0, order)
@@ -73,7 +73,7 @@ def _by_torch(images: Tensor, operators: Tensor, values: Tensor) -> Tensor:
 
 
 def grey(pixels: Tensor) -> Tensor:
-    """Luma of [n, 1 or 3, h, w]: float32 [n, 1, h, w], in the pixels' units, summed as torchvision does."""
+    """Luma of [n, 1 or 3, h, w] as float32 [n, 1, h, w], in the pixels' units, summed in torchvision's order."""
     if pixels.shape[1] == 1:
         return pixels.float()
     red, green, blue = pixels.split(1, dim=1)
@@ -85,18 +85,18 @@ def _identity(images: Tensor, values: Tensor, counts: list[int]) -> Tensor:
 
 
 def _geometric(images: Tensor, values: Tensor, counts: list[int]) -> Tensor:
-    """Shears about the upper left corner, translations, and rotations about the centre: all as one sampling."""
+    """Shears about the upper left corner, translations, and rotations about the centre, in one grid sampling."""
     n, _, height, width = images.shape
     slopes, shifts, angles = values.split([sum(counts[:2]), sum(counts[2:4]), counts[4]])
     angles = torch.deg2rad(angles)
-    # from output to source, both from the centre: two rows of (by x, by y, offset)
+    # maps output to source coordinates, both relative to the centre: two rows of (by x, by y, offset)
     changes = _changes(height, width).repeat_interleave(torch.tensor(counts), dim=0, output_size=n)
     matrix = changes * torch.cat([slopes, shifts.trunc(), angles.sin()]).unsqueeze(1)
     diagonal = matrix[:, ::4]
     diagonal.fill_(1)[n - counts[4] :] = angles.cos().unsqueeze(1)
 
-    # From here on torchvision's own steps, so that a source halfway between two pixels goes to the same one; but
-    # for its matrix product, whose precision is a setting of torch's. The grid is in units of half the size.
+    # From here on the same steps as torchvision, so that a source halfway between two pixels is rounded to the same
+    # one, except for its matrix product, whose precision is a global setting. The grid is in units of half the size.
     half = (matrix.float().view(n, 2, 3) / torch.tensor([[width / 2], [height / 2]])).to(images.device)
     by_x, by_y, offset = half[..., None, None].unbind(2)
     x = torch.linspace((1 - width) / 2, (width - 1) / 2, width, device=images.device)
@@ -107,7 +107,7 @@ def _geometric(images: Tensor, values: Tensor, counts: list[int]) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def _changes(height: int, width: int) -> Tensor:
-    """float64 [5, 6]: what a unit of each geometric operator (of a rotation its sine) does to the matrix."""
+    """float64 [5, 6]: change of the flattened matrix per unit of each geometric operator (for rotation, its sine)."""
     rows = [
         [0, 1, height / 2, 0, 0, 0],
         [0, 0, 0, 1, 0, width / 2],
@@ -119,27 +119,27 @@ def _changes(height: int, width: int) -> Tensor:
 
 
 def _color(images: Tensor, values: Tensor, counts: list[int]) -> Tensor:
-    if images.shape[1] == 1:  # a grey image has none
+    if images.shape[1] == 1:  # grey images have no colour
         return images
     return _blend(images, grey(images).floor_(), (1 + values).view(-1, 1, 1, 1))
 
 
 def _sharpness(images: Tensor, values: Tensor, counts: list[int]) -> Tensor:
-    """Away from, or towards, a blur by [[1, 1, 1], [1, 5, 1], [1, 1, 1]] / 13; the frame of 1 px stays."""
+    """Extrapolate from, or blend with, a blur by [[1, 1, 1], [1, 5, 1], [1, 1, 1]] / 13; 1 px at the border is kept."""
     if min(images.shape[2:]) <= 2:
         return images
     wide = images.short()
     inner = wide[..., 1:-1, 1:-1]
     rows = wide[..., :-2, :] + wide[..., 1:-1, :] + wide[..., 2:, :]
     total = (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:]).add_(inner, alpha=4)
-    change = (total / 13).round_().sub_(inner)  # whole numbers, as no 13th is halfway: exact in any order of summing
+    change = (total / 13).round_().sub_(inner)  # no multiple of 1/13 lies halfway, so rounding is exact in any order
     out = images.clone()
     out[..., 1:-1, 1:-1] = _cut(_fused(inner, change, -values.view(-1, 1, 1, 1)))
     return out
 
 
 def _tabled(images: Tensor, values: Tensor, counts: list[int]) -> Tensor:
-    """The operators that map each of a channel's 256 levels to one: tables of their own, and one gather for all."""
+    """The operators that map a channel's 256 levels independently: one lookup table each, applied by one gather."""
     n, channels = images.shape[:2]
     levels = torch.arange(256, device=images.device)
     values = values.view(n, 1, 1)
@@ -151,7 +151,8 @@ def _tabled(images: Tensor, values: Tensor, counts: list[int]) -> Tensor:
     return tables.gather(2, images.flatten(2).long()).view(images.shape)
 
 
-# Tables: from levels int64 [256], images and values float64 [n, 1, 1] to whole numbers [n, 1 or channels, 256].
+# Table functions: levels int64 [256], images, values float64 [n, 1, 1] -> tables [n, 1 or channels, 256]; fractions are
+# truncated on assignment to uint8.
 
 
 def _brightness(levels: Tensor, images: Tensor, values: Tensor) -> Tensor:
@@ -164,7 +165,7 @@ def _contrast(levels: Tensor, images: Tensor, values: Tensor) -> Tensor:
 
 
 def _posterize(levels: Tensor, images: Tensor, values: Tensor) -> Tensor:
-    dropped = 2 ** (8 - values.long())  # of the 256 levels, those that become one
+    dropped = 2 ** (8 - values.long())  # the number of levels merged into one
     return levels.bitwise_and((256 - dropped).to(levels.device))
 
 
@@ -174,7 +175,7 @@ def _solarize(levels: Tensor, images: Tensor, values: Tensor) -> Tensor:
 
 
 def _autocontrast(levels: Tensor, images: Tensor, values: Tensor) -> Tensor:
-    """Each channel's range is stretched to 0 to 255; a flat channel keeps its level."""
+    """Stretch each channel's range to 0..255; constant channels are kept."""
     planes = images.flatten(2)
     low, high = planes.amin(2, keepdim=True).float(), planes.amax(2, keepdim=True).float()
     flat = low == high
@@ -183,13 +184,13 @@ def _autocontrast(levels: Tensor, images: Tensor, values: Tensor) -> Tensor:
 
 
 def _equalize(levels: Tensor, images: Tensor, values: Tensor) -> Tensor:
-    """Each channel's levels are spread evenly by Pillow's rule."""
+    """Equalise each channel's histogram by Pillow's rule."""
     planes = images.flatten(2).long()
     counts = torch.zeros(*planes.shape[:2], 256, dtype=torch.int64, device=images.device)
     counts.scatter_add_(2, planes, torch.ones_like(planes))
     step = (planes.shape[2] - counts.gather(2, planes.amax(2, keepdim=True))) // 255
     below = counts.cumsum(2) - counts
-    spread = ((below + step // 2) / step.clamp(min=1)).clamp_(0, 255)  # exact enough to be cut, below 2^24 pixels
+    spread = ((below + step // 2) / step.clamp(min=1)).clamp_(0, 255)  # exact when truncated, below 2^24 pixels
     return torch.where(step == 0, levels, spread)
 
 
@@ -198,20 +199,20 @@ def _invert(levels: Tensor, images: Tensor, values: Tensor) -> Tensor:
 
 
 def _blend(first: Tensor, second: Tensor, factor: Tensor) -> Tensor:
-    """uint8 first * factor + second * (1 - factor), as torchvision's `_blend`; factor float64."""
+    """uint8 first * factor + second * (1 - factor), like torchvision's `_blend`; factor is float64."""
     return _cut(_fused(first * factor.float().to(first.device), second, 1 - factor))
 
 
 def _fused(base: Tensor, change: Tensor, factor: Tensor) -> Tensor:
-    """float32 base + change * factor rounded once, as torch's `add_(change, alpha=factor)` does by fused kernels.
+    """float32 base + change * factor, rounded once like the fused multiply-add in torch's `add_(change, alpha=factor)`.
 
-    A product of two float32 is exact in float64, so the sum is all that is rounded.
+    The product of two float32 is exact in float64, so only the sum is rounded.
     """
     return (base + change.double() * factor.float().double().to(base.device)).float()
 
 
 def _cut(pixels: Tensor) -> Tensor:
-    """uint8, clamped and the fraction cut off; by way of int16 because torch's direct cast is slow."""
+    """Clamp and truncate to uint8, via int16 because torch's direct cast is slow."""
     return pixels.clamp_(0, 255).short().to(torch.uint8)
 
 
@@ -223,11 +224,11 @@ _GROUPS: tuple[tuple[int, _Transform], ...] = (
     (1, _color),
     (1, _sharpness),
     (len(TABLED), _tabled),
-)  # how many of `OPERATORS`, in its order, each serves
+)  # (number of operators, function), in the order of `OPERATORS`
 
 
 def _sample(generator: torch.Generator) -> Callable[[], list[Tensor]]:
-    """A batch, each image under an operator of its own: what the self-test of kernels/choice.py tries them on."""
+    """A batch with all operators, for the self-test in kernels/choice.py."""
     images = torch.randint(0, 256, (30, 3, 32, 32), dtype=torch.uint8, generator=generator)
     which = torch.arange(len(images)) % len(OPERATORS)
     return lambda: [apply(images, which, 0.3)]

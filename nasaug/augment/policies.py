@@ -1,7 +1,7 @@
-"""Policies: which operators an image meets, and how strongly, drawn for each image of a uint8 batch on its own.
+"""Augmentation policies: which operators are applied to an image and how strongly, sampled independently per image.
 
-Each takes uint8 [n, 1 or 3, h, w] on any device and a generator on the CPU, which advances by an amount that
-depends on the options and n alone, and returns new uint8 images of that shape.
+Each takes uint8 [n, 1 or 3, h, w] on any device and a generator on the CPU, which advances by an amount that depends
+only on n and the options, and returns new uint8 images of the same shape.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from ..core.errors import BadInput
 from .ops import OPERATORS, SIGNED, apply
 
 INVERT, POSTERIZE = OPERATORS.index("Invert"), OPERATORS.index("Posterize")
-FINE = 31  # magnitudes of RandAugment and TrivialAugment, 0 to 30
-COARSE = 10  # of AutoAugment and AugMix
+FINE = 31  # number of magnitudes in RandAugment and TrivialAugment, 0 to 30
+COARSE = 10  # number of magnitudes in AutoAugment and AugMix
 
 
 def randaugment(
     images: Tensor, generator: torch.Generator, magnitude: float | Tensor = 9.0, num_ops: int = 2
 ) -> Tensor:
-    """`num_ops` operators an image, each of random sign (Cubuk et al., NeurIPS 2020), at one magnitude or at each
-    image's own, a tensor [n] on the CPU.
+    """`num_ops` random operators per image, each with a random sign (Cubuk et al., NeurIPS 2020). The magnitude is one
+    number, or one per image as a tensor [n] on the CPU.
 
-    A whole magnitude, 0 to 30, means torchvision's bin of that number; values between two bins are interpolated. At 0
-    the operators that have none (AutoContrast, Equalize) are left.
+    An integer magnitude, 0 to 30, is torchvision's bin of that number; others are interpolated. At 0, only operators
+    without a magnitude (AutoContrast, Equalize) have an effect.
     """
     magnitude = torch.as_tensor(magnitude, dtype=torch.float64).expand(len(images))
     outside = magnitude[~((magnitude >= 0) & (magnitude <= FINE - 1))]
     if len(outside):
         raise BadInput(f"magnitude = {outside[0].item():g} is out of range: give 0 to {FINE - 1}")
     shape = (num_ops, len(images))
-    chosen = torch.randint(INVERT, shape, generator=generator)  # all but the last
+    chosen = torch.randint(INVERT, shape, generator=generator)  # all but Invert, the last
     negative = torch.rand(shape, generator=generator) <= 0.5
     below = magnitude.long().clamp_(max=FINE - 2)
     ladders = _usual(FINE, images)
@@ -45,7 +45,7 @@ def randaugment(
 
 
 def trivialaugment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """One operator an image, at any of 31 magnitudes over wide ranges (Müller and Hutter, ICCV 2021)."""
+    """One random operator per image, at one of 31 magnitudes with wide ranges (Müller and Hutter, ICCV 2021)."""
     n = len(images)
     operators = torch.randint(INVERT, (n,), generator=generator)
     magnitudes = torch.randint(FINE, (n,), generator=generator)
@@ -55,9 +55,9 @@ def trivialaugment(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def autoaugment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """One of 25 learnt pairs of operators an image, each with its chance and magnitude (Cubuk et al., CVPR 2019).
+    """One of 25 learnt pairs of operators per image, each with its probability and magnitude (Cubuk et al., CVPR 2019).
 
-    Up to 64 px the pairs are those learnt on CIFAR-10, above that those learnt on ImageNet.
+    Uses the pairs learnt on CIFAR-10 up to 64 px, and those learnt on ImageNet above.
     """
     n = len(images)
     operators, chances, magnitudes = _learnt("CIFAR10" if max(images.shape[-2:]) <= 64 else "IMAGENET")
@@ -97,17 +97,17 @@ def augmix(images: Tensor, generator: torch.Generator, severity: float = 3.0, wi
     mixed = share[0] * images
     for weight, chain in zip(share[1:], chains.view(width, *images.shape), strict=True):
         mixed += weight * chain
-    return mixed.to(torch.uint8)  # cut, not rounded, as torchvision does
+    return mixed.to(torch.uint8)  # truncated, like torchvision
 
 
 def _signed(images: Tensor, operators: Tensor, strengths: Tensor, negative: Tensor) -> Tensor:
-    """`apply` with the strengths' sign turned where asked and where the operator has one."""
+    """`apply`, with the strength negated where `negative`, for the operators that have a sign."""
     turned = negative & SIGNED.index_select(0, operators)
     return apply(images, operators, torch.where(turned, -strengths, strengths))
 
 
 def _usual(bins: int, images: Tensor) -> Tensor:
-    """The strengths that RandAugment and AutoAugment share, for images of this size."""
+    """The strengths shared by RandAugment and AutoAugment, for images of this size."""
     height, width = images.shape[-2:]
     shift = (150 / 331 * width, 150 / 331 * height)
     return _ladders(bins, shear=0.3, shift=shift, angle=30.0, change=0.9, bits=(8, 4))
@@ -117,12 +117,12 @@ def _usual(bins: int, images: Tensor) -> Tensor:
 def _ladders(
     bins: int, *, shear: float, shift: tuple[float, float], angle: float, change: float, bits: tuple[int, int]
 ) -> Tensor:
-    """float64 [operators, bins]: every operator's strength at every magnitude, as torchvision's tables have it.
+    """float64 [operators, bins]: each operator's strength at each magnitude, as in torchvision's tables.
 
     Args:
-        shear, angle, change: the largest slope, rotation, and change of brightness, colour, contrast, sharpness.
-        shift: the largest translation to the right and down, in px.
-        bits: that posterize keeps at the lowest and at the highest magnitude; whole ones between.
+        shear, angle, change: largest slope, rotation in degrees, and change of brightness, colour, contrast, sharpness.
+        shift: largest horizontal and vertical translation in px.
+        bits: bits that posterize keeps at the lowest and the highest magnitude; integers in between.
     """
     ends = {
         "ShearX": (0.0, shear),
@@ -141,7 +141,7 @@ def _ladders(
 
 @functools.cache
 def _learnt(policy: str) -> tuple[Tensor, Tensor, Tensor]:
-    """torchvision's AutoAugment table of that name: operators, their chances and magnitudes, each [25, 2]."""
+    """torchvision's AutoAugment table of this name: operators, probabilities and magnitudes, each [25, 2]."""
     from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy
 
     pairs = AutoAugment(AutoAugmentPolicy[policy])._policies
@@ -152,6 +152,6 @@ def _learnt(policy: str) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _ones_dirichlet(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Rows uniform on the simplex, float32: a Dirichlet of ones; unlike torch's it takes a fixed number of draws."""
+    """Rows from Dirichlet(1, …, 1), float32. Unlike torch's sampler, this uses a fixed number of random draws."""
     exponential = -(1 - torch.rand(shape, generator=generator, dtype=torch.float64)).log()
     return (exponential / exponential.sum(dim=1, keepdim=True)).float()

@@ -1,4 +1,4 @@
-"""Transforms of a finished view, for passes that are to see the same images otherwise: GradAug's T."""
+"""Transforms of a finished view, for passes that need another version of the same images: GradAug's T."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ..core.checked import Told, checked
 
 @checked()
 class Transform:
-    """The recipe's `[transforms.NAME]` table: bilinear, each image with its own draws, zeros outside."""
+    """The recipe's `[transforms.NAME]` table. Sampled per image; bilinear interpolation, zeros outside."""
 
     rotate: Annotated[float, Ge(0), Le(180), Told("degrees", "give 0 (none) to 180")] = 0.0
-    """At most this many degrees either way."""
+    """Largest rotation in degrees, in either direction."""
     crop: Annotated[float, Ge(0), Lt(1), Told("is a share of the image's side", "give 0 (none) to below 1")] = 0.0
-    """Cut out a square of at least 1 - crop of the side, anywhere, and resize it back."""
+    """Crop a random square with at least 1 - crop of the side and resize it back."""
 
 
 def transform(how: Transform, x: Tensor, generator: torch.Generator) -> Tensor:
-    """[n, c, h, w], channels last, of the same size; `generator` is on the CPU."""
+    """Transform x [n, c, h, w]; returns the same shape in channels-last. `generator` is on the CPU."""
     if not how.rotate and not how.crop:
         return x
     n = len(x)

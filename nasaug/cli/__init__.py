@@ -1,1 +1,1 @@
-"""Verbs, options, the terminal and exit codes. Knows no algorithm."""
+"""The command line: verbs, options, terminal output and exit codes. Contains no algorithms."""

@@ -1,4 +1,4 @@
-"""`profile --check`: the counts of the built network beside the cost model's."""
+"""`profile --check`: compares the cost model's counts with those of the built network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..reporting import tables
 
 
 def command(found: ArchFile, shown: dict | None) -> None:
-    """Show the counts, beside what is `shown` without them as JSON. Raises RunFault where they do not agree."""
+    """Print the counts as a table, or add them to the JSON object `shown`. Raises RunFault if they disagree."""
     counts = count(found.plan)
     if shown is not None:
         print(json.dumps(_with_counts(shown, counts)))
@@ -25,7 +25,7 @@ def command(found: ArchFile, shown: dict | None) -> None:
         first = [f"{r.name} (cost model {r.cost:,}, thop {r.thop:,}, torch {r.torch:,})" for r in counts.wrong[:3]]
         more = f" and {len(counts.wrong) - 3} more" if len(counts.wrong) > 3 else ""
         raise RunFault(
-            f"the three count other MACs in {', '.join(first)}{more}; one of them is wrong: report it with the arch "
+            f"the three MAC counts disagree in {', '.join(first)}{more}; one of them is wrong: report it with the arch "
             "file and the versions of torch and thop"
         )
 

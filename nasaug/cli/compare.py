@@ -19,7 +19,7 @@ def compare(
     resolution: Whole = None,
     common: Common = USUAL,
 ):
-    """Train one network in several ways with the same seeds, and tell which of them helps: table, figures, a page.
+    """Train one network in several ways with the same seeds, and report which of them helps: table, figures, a page.
 
     Examples:
 
@@ -40,11 +40,11 @@ def compare(
 
     :param arch: An arch file (found.json) or a named architecture.
     :param methods: The arms, separated by commas; default: baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling.
-    :param seeds: How many seeds each arm has; default 5, under which there is no verdict.
+    :param seeds: Number of seeds per arm; default 5, the minimum for a verdict.
     :param match: epochs (default), compute (forward MACs, train_macs each) or seconds (max_seconds each).
-    :param jobs: Trainings at a time; default: one a core, each with one thread.
-    :param cells: Where the trainings lie; a finished one of the same settings is used again. Default: in the run.
-    :param from_scratch: Fresh weights instead of those that the arch file names.
+    :param jobs: Number of concurrent trainings; default: one per core, each with one thread.
+    :param cells: Folder for the trainings; finished ones with the same settings are reused. Default: in the run.
+    :param from_scratch: Start from fresh weights instead of those named in the arch file.
     :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
     """
     from ..comparison.compare import CompareJob

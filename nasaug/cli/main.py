@@ -1,4 +1,4 @@
-"""The command line: verbs to functions, and how it ends. Knows no algorithm."""
+"""The command line's entry point: dispatches verbs and maps errors to exit codes."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 for verb in (search, netaug_train, train, compare, sweep, report, profile, prune):
-    app.command(verb)  # by its name, with - for _
+    app.command(verb)  # the function's name, with - for _
 
 
 def main() -> None:
-    """Run the command line; bad input exits with 2, a fault with 1, a signal with 128 + its number."""
+    """Run the command line. Exit codes: 2 for bad input, 1 for a fault, 128 + number for a signal."""
     open_streams()
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells at length of a home that it cannot write into
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # hides its warnings about a read-only home directory
     try:
         try:
             with raised_stop(), heard_by(Terminal()):
                 app(sys.argv[1:], exit_on_error=False, print_error=False)
         finally:
-            flush()  # here, where a reader that went away is handled, not at the interpreter's end
+            flush()  # here, where a broken pipe is handled, and not at interpreter exit
     except CycloptsError as error:
         _fail(" ".join(str(error).split()).rstrip(".") + "; see nasaug --help", BAD_INPUT)
     except BadInput as error:
@@ -71,13 +71,13 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    """Exit with `code` and one line, whatever line breaks the user's own words have."""
+    """Exit with `code` and a one-line message, in which line breaks from the user's input are replaced."""
     tell(f"nasaug: {' '.join(message.splitlines())}", sys.stderr)
     sys.exit(code)
 
 
 def _stop(signum: int, verb: str | None, run: Path | None) -> None:
-    """Exit with 128 + the signal's number and a line that says how to go on, where there is something to go on with."""
+    """Exit with 128 + the signal's number, after a line with the command to resume if there is a run to resume."""
     mute_unheard()
     if verb is None:
         _fail("stopped before anything was to be saved", 128 + signum)

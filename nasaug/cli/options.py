@@ -1,4 +1,4 @@
-"""Options that several verbs have, as the command line spells them."""
+"""Command-line options shared by several verbs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RUN = Group("Run", sort_key=2)
 
 
 def whole(kind: type, tokens: Sequence[Token]) -> int:
-    """A whole number; cyclopts alone would round 1.5 to 2."""
+    """Parse an integer; cyclopts by itself would round 1.5 to 2."""
     text = tokens[0].value
     try:
         return int(text)
@@ -35,7 +35,7 @@ def option(argument: str) -> str:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Common(Options):
-    """Options of every command that runs for long."""
+    """Options of every long-running command."""
 
     data: Annotated[str | None, Parameter(group=RUN)] = None
     """fashion-mnist (default), cifar10, cifar100, imagenet, digits, or the path of an image folder."""
@@ -44,15 +44,15 @@ class Common(Options):
     set: Annotated[tuple[str, ...], Parameter(group=RUN, negative="", show_default=False)] = ()
     """Override a recipe key, like `--set epochs=2` or `--set netaug.ladder=factors`; repeatable."""
     seed: Annotated[int | None, Parameter(group=RUN, converter=whole)] = None
-    """Seed of weights, order, views and draws; default 0."""
+    """Seed for initial weights, image order, augmentation and sampling; default 0."""
     device: Annotated[str, Parameter(group=RUN)] = "auto"
     """auto, cpu or cuda."""
     run: Annotated[Path | None, Parameter(group=RUN)] = None
     """The run's folder; default: the next free runs/VERB-N."""
     resume: Annotated[bool, Parameter(group=RUN, negative="", show_default=False)] = False
-    """Go on with --run, or with the verb's last unfinished run."""
+    """Resume --run, or the verb's last unfinished run."""
     profile: Annotated[bool, Parameter(group=RUN, negative="", show_default=False)] = False
-    """Time the stages of training, and show the rate of each at its end."""
+    """Time the stages of training and show their rates at the end."""
 
 
 USUAL = Common()

@@ -23,7 +23,7 @@ def profile(
     check: Flag = False,
     json: Flag = False,
 ):
-    """Show MACs, parameters, peak SRAM and flash of a network, per layer and in all.
+    """Show MACs, parameters, peak SRAM and flash of a network, per layer and in total.
 
     Examples:
 
@@ -36,18 +36,18 @@ def profile(
     :param arch: An arch file or a named architecture.
     :param resolution: Image size in px; default: the architecture's own.
     :param classes: Outputs; default: the architecture's own.
-    :param check: Build the network and count its MACs with thop and with torch too; tells where these differ from the
-      cost model and why, and exits with 1 where they do not agree on a convolution or a linear layer.
+    :param check: Also build the network and count its MACs with thop and torch; explains differences from the cost
+      model, and exits with 1 if the counts of a convolution or linear layer disagree.
     :param json: Print JSON, with the integer keys `macs` and `params`; with --check also `thop`, `torch` and `agrees`.
     """
     show(arch, resolution, classes, json, check)
 
 
 def show(arch: str, resolution: int | None, classes: int | None, as_json: bool, check: bool) -> None:
-    """Print what a network costs, as a table or as JSON; with `check` beside what others count."""
+    """Print a network's costs as a table or as JSON, with `check` next to the counts of thop and torch."""
     found = archfile.read(arch, resolution=resolution, classes=classes)
     if check:
-        from .check import command as checked  # torch and thop, which nothing else here waits for
+        from .check import command as checked  # imports torch and thop, which are slow to load
 
         checked(found, as_dict(found) if as_json else None)
     elif as_json:
@@ -57,7 +57,7 @@ def show(arch: str, resolution: int | None, classes: int | None, as_json: bool, 
 
 
 def as_dict(found: ArchFile) -> dict:
-    """What --json prints."""
+    """The content of --json."""
     layers = [{"name": layer.name, "op": layer.op, **c._asdict()} for layer, c in costs_by_layer(found.plan)]
     head = {"arch": found.name, "resolution": found.plan.resolution, "classes": found.plan.classes}
     return {**head, **cost(found.plan)._asdict(), "layers": layers}

@@ -36,21 +36,21 @@ def prune(
 
       nasaug prune --resume
 
-    The recipe is that of the run, its length split over the steps; its method is plain training unless --method says
-    else, while a teacher, regularisers and mixing of the run's stay.
+    The recipe is the run's, with its length divided among the steps. The method is plain training unless --method is
+    given, but the run's teacher, regularisers and mixing are kept.
 
     :param source: A finished run of train or netaug-train.
-    :param target_macs: MACs of the result, like 1M; the steps' lie in geometric progression.
-    :param steps: How often to prune and fine-tune; default 5.
+    :param target_macs: MACs of the result, like 1M; those of the steps form a geometric progression.
+    :param steps: Number of pruning and fine-tuning steps; default 5.
     :param magnitude: RandAugment's in each step: 9 (constant), 9:2 (falling), 2:9 (rising), at 0 none; default:
       the recipe's view.
     :param criterion: What ranks channels: l1 (default: the weights that read them) or bn (their norms' scales); what
       ranks weights: lamp (default: magnitudes within their layer) or l1 (over the whole net, which can empty layers).
     :param unstructured: Zero single weights, those of least magnitude, instead of removing channels.
     :param target_sparsity: Share of zeros among the weights of convolutions (not depthwise) and linear layers.
-    :param lr_scale: Times the recipe's learning rate; default 0.5.
+    :param lr_scale: Factor on the recipe's learning rate; default 0.5.
     :param method: Fine-tune by any arm (nasaug compare); default: baseline.
-    :param round: Where channels go, keep a multiple of so many, like 8, which hardware is fast with; default 1.
+    :param round: Keep channel counts at multiples of this, like 8, for fast hardware kernels; default 1.
     """
     from ..pruning.prune import PruneJob
     from ..training.begin import create_or_resume

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def report(*runs: Path, out: Path | None = None):
-    """Put finished runs, or folders of them, side by side: a table, JSON, CSV and one page that opens offline.
+    """Compare finished runs, or folders of them: a table, JSON, CSV and a page that opens offline.
 
     Examples:
 

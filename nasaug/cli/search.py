@@ -42,16 +42,16 @@ def search(
     :param sram_budget: Peak activation memory in int8, like 320KB.
     :param flash_budget: Weights in int8, like 1MB.
     :param space: A search space's name or the path of a TOML file; default mobilenetv2-small up to 64 px.
-    :param trials: Candidates to evaluate; default 100. With --resume also more than a finished search was begun for.
+    :param trials: Candidates to evaluate; default 100. With --resume, a larger number extends a finished search.
     :param sampler: tpe (default), nsga2 or random.
     :param headroom: Crop the space until its largest net costs this many MAC budgets (0: never); default 6.
-    :param timeout: Stop the search stage after this long, like 10m; with --resume, go on for so long.
+    :param timeout: Stop the search stage after this long, like 10m; with --resume, continue for this long.
     :param storage: Any Optuna storage URL; default: a file in the run's folder.
     """
     from ..arch.cost import Budget
 
     budget = Budget.parse(macs=mac_budget, params=param_budget, peak=sram_budget, flash=flash_budget)
-    from ..nas.search import SearchJob  # after the budget: this loads torch, which takes seconds
+    from ..nas.search import SearchJob  # after parsing the budget, because this imports torch, which takes seconds
     from ..training.begin import create_or_resume
 
     create_or_resume(SearchJob(budget, space, trials, sampler, headroom, timeout, storage, common))

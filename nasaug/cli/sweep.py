@@ -20,7 +20,7 @@ def sweep(
     pruner: str | None = None,
     common: Common = USUAL,
 ):
-    """Which magnitude of augmentation a network wants, by its size: a grid of trainings, a heat map, a fitted curve.
+    """Find the best augmentation magnitude by network size: a grid of trainings, a heat map, a fitted curve.
 
     Examples:
 
@@ -38,11 +38,11 @@ def sweep(
     :param sizes: MACs, or arch files; default 0.1M,0.25M,0.6M,1.5M,3M.
     :param policies: Magnitudes (0 to 30), from:to over training, or a curve's file; default 0,4,9,14.
     :param methods: Arms as in compare; default baseline.
-    :param seeds: Seeds of each; default 3.
-    :param jobs: Trainings at a time; default: one a core, each with one thread.
-    :param cells: Where the trainings lie; finished ones are used again. Default: in the run.
+    :param seeds: Number of seeds per cell; default 3.
+    :param jobs: Number of concurrent trainings; default: one per core, each with one thread.
+    :param cells: Folder for the trainings; finished ones are reused. Default: in the run.
     :param resolution: Image size in px; default: the data's.
-    :param pruner: End policies early that look hopeless: median, wilcoxon, halving; they might recover. Default none.
+    :param pruner: Stop unpromising policies early: median, wilcoxon or halving; they might recover. Default none.
     """
     from ..comparison.sweep import SweepJob
     from ..training.begin import create_or_resume

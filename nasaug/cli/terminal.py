@@ -1,4 +1,4 @@
-"""The command line's listener: lines to stdout, and a live bar, or plain lines now and then, to stderr."""
+"""The command line's progress listener: messages to stdout, a live bar or periodic lines to stderr."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINE_EVERY_S = 10.0
 
 
 class Terminal:
-    """Shows events: a bar where stderr is a terminal, else a line of each job every ten seconds and at its end."""
+    """Shows progress as a bar if stderr is a terminal, else as a line every ten seconds and at the end of each job."""
 
     def __init__(self) -> None:
         self._bar: Any = None

@@ -26,7 +26,7 @@ def netaug_train(
       nasaug netaug-train --resume
 
     :param arch: An arch file (found.json) or a named architecture.
-    :param from_scratch: Fresh weights instead of those that the arch file names.
+    :param from_scratch: Start from fresh weights instead of those named in the arch file.
     :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
     :param aug_compute: Cap on the augmented passes: at most this many times the base's own MACs; 0: none.
     """
@@ -54,7 +54,7 @@ def train(
 
     :param arch: An arch file (found.json) or a named architecture.
     :param method: baseline, netaug, gradaug or any arm (nasaug compare), several joined by +; default: the recipe's.
-    :param from_scratch: Fresh weights instead of those that the arch file names.
+    :param from_scratch: Start from fresh weights instead of those named in the arch file.
     :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
     :param aug_compute: Cap on NetAug's augmented passes: at most this many times the base's own MACs; 0: none.
     """

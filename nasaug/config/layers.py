@@ -1,13 +1,13 @@
-"""Recipes: strict TOML to a frozen dataclass that the caller hands in, and back.
+"""Recipes: converts strict TOML to a frozen dataclass given by the caller, and back.
 
-A recipe is built in layers, each laid over the last: what its `base` says, the file, the differences
-("arms") and `--set` overrides. Tables merge key by key, but a table that names its `kind` is one value and
-replaces what was there. A table's `base` is another beside it, which says what the table leaves out. This module
-knows no key but `base`.
+A recipe is built from layers, each overriding the previous ones: its `base`, the file itself, the differences ("arms")
+and the `--set` overrides. Tables merge key by key, except that a table with a `kind` is a single value, which replaces
+the previous one. A table's own `base` names a sibling table that provides the keys it omits. `base` is the only key
+that this module knows.
 
-A schema may have two static methods: `complete()`, the schema with what was registered since it was written, and
-`arms()`, the arms that need no file, by name. A field whose metadata say `left_out_if_usual` is written only where it
-differs from its default.
+A schema may have two static methods: `complete()` returns the schema extended by what has been registered, and
+`arms()` returns the arms defined without a file, by name. A field with `left_out_if_usual` in its metadata is only
+written if it differs from its default.
 """
 
 from __future__ import annotations
@@ -29,20 +29,24 @@ from ..core.files import bundled, read_toml
 
 T = TypeVar("T")
 Table = dict[str, Any]
-Layer = tuple[str, Table]  # where it was written, what it says
+Layer = tuple[str, Table]  # source (for messages), content
 
 
 def load(
     name: str | Path | None, schema: type[T], sets: Sequence[str] = (), differences: Sequence[str] = (),
     under: Sequence[str] = (), options: Sequence[str] = (),
 ) -> T:  # fmt: skip
-    """The instance of the dataclass `schema` that a recipe describes.
+    """Load a recipe as an instance of the dataclass `schema`.
 
-    `name` is a path or a shipped recipe (None: the schema's defaults), `differences` are arms, each a path or
-    a shipped arm, with values of its own like "netaug:share=0.25,sort=false", or several joined by "+", and `sets` are
-    overrides like "netaug.ladder=factors"; `under` and `options` (of a command) are written like them: the one holds
-    where nothing else says the key, the other over all but `sets`.
-    Raises BadInput, one line with the dotted key, for whatever is unknown, of a wrong type or in conflict.
+    Args:
+        name: a path or the name of a shipped recipe; None means the schema's defaults.
+        differences: arms: each the path or name of one, optionally with values, like "netaug:share=0.25,sort=false",
+            or several joined by "+".
+        sets: overrides like "netaug.ladder=factors", which have the highest priority.
+        under: fallbacks in the same form, which have the lowest priority.
+        options: values from a command's options in the same form, which override everything but `sets`.
+
+    Raises BadInput, one line with the dotted key, for unknown keys, wrong types and conflicts.
     """
     schema = _complete(schema)
     layers = [("the arch file", _parse_set(item)) for item in under]
@@ -54,7 +58,7 @@ def load(
 
 
 def to_dict(instance: Any) -> Table:
-    """The recipe as plain TOML values; None is left out, so a field that may be None has None as default."""
+    """The recipe as plain TOML values. None is omitted, so a field that may be None must have None as its default."""
     values = ((field, getattr(instance, field.name)) for field in dataclasses.fields(instance))
     return {field.name: _plain(v) for field, v in values if v is not None and not _is_left_out(field, v)}
 
@@ -68,14 +72,14 @@ def _complete(schema: type[T]) -> type[T]:
 
 
 def dump(instance: Any) -> str:
-    """The recipe as TOML text, from which `load` makes an equal instance."""
+    """The recipe as TOML text, which `load` turns back into an equal instance."""
     import tomli_w
 
     return tomli_w.dumps(to_dict(instance))
 
 
 def flatten(table: Table, prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} as {"a.b": 1}; an empty table is a value."""
+    """Flatten {"a": {"b": 1}} to {"a.b": 1}; an empty table is kept as a value."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         nested = isinstance(value, dict) and value
@@ -84,7 +88,7 @@ def flatten(table: Table, prefix: str = "") -> dict[str, Any]:
 
 
 def differing(begun: Any, asked: Any, aside: Sequence[str] = ()) -> list[str]:
-    """The keys in which two recipes differ, each with both values; without those named `aside`."""
+    """The keys in which two recipes differ, each with both values, except the keys in `aside`."""
     one, two = flatten(to_dict(begun)), flatten(to_dict(asked))
     return [
         f"{key} (begun with {one.get(key, 'none')}, asked {two.get(key, 'none')})"
@@ -106,8 +110,8 @@ def _plain(value: Any) -> Any:
 
 
 def _find(name: str, kind: str, more: Iterable[str] = ()) -> Path:
-    """A recipe's or an arm's file: the path itself if there is one, else the shipped file of that name; `more` are
-    names that need no file."""
+    """The file of a recipe or arm: `name` as a path if that exists, else the shipped file of that name. `more` are
+    names defined without a file, to be listed among the choices."""
     folder = bundled("recipes") / ("arms" if kind == "arm" else "")
     shipped = folder / f"{name}.toml"
     if os.path.isfile(name) or (name.endswith(".toml") and not os.path.isfile(shipped)):
@@ -124,7 +128,7 @@ def _shipped(folder: Path, kind: str) -> list[str]:
 
 
 def _file_layers(path: Path, above: tuple[Path, ...]) -> list[Layer]:
-    """The file's layer after those of its `base`, which is sought beside the file, then among the shipped."""
+    """The layers of the file's `base` (looked up beside the file, then among the shipped ones), then its own."""
     here = path.resolve()
     if here in above:
         raise BadInput(f"{path}: base leads back to itself: {' -> '.join(p.name for p in (*above, here))}")
@@ -140,7 +144,7 @@ def _file_layers(path: Path, above: tuple[Path, ...]) -> list[Layer]:
 
 
 def split_arm(joined: str) -> list[str]:
-    """The single arms of "a+b:key=value"; a path that is there, an arm's or a value's, is whole whatever is in it."""
+    """Split "a+b:key=value" into single arms. Existing paths, of arms or as values, may themselves contain a "+"."""
     pieces, arms = _AT_PLUSES.split(joined), []
     while pieces:
         many = next((n for n in range(2, len(pieces) + 1) if _path_of(pieces[:n])), 1)
@@ -150,13 +154,13 @@ def split_arm(joined: str) -> list[str]:
 
 
 def _path_of(pieces: list[str]) -> bool:
-    """Whether the pieces are a file's name, or the first begins a value that is a path and ends in the last."""
+    """Whether the pieces, joined by "+", are the path of a file, or "key=value" with an existing path as the value."""
     _, said, value = pieces[0].rpartition("=")
     path = "+".join([value, *pieces[1:]]).partition(",")[0].strip()
     return os.path.exists(path) if said else os.path.isfile(path)
 
 
-_AT_PLUSES = re.compile(r"\+(?!(?<=\d[eE]\+)\d)")  # but that of a number like 1e+3
+_AT_PLUSES = re.compile(r"\+(?!(?<=\d[eE]\+)\d)")  # except in a number like 1e+3
 
 
 def _arm_layers(differences: Sequence[str], schema: type) -> list[Layer]:
@@ -176,12 +180,12 @@ def _arm_layers(differences: Sequence[str], schema: type) -> list[Layer]:
     return layers
 
 
-_AT_COMMAS = re.compile(r",(?![^\[]*\])(?![^{]*\})")  # but those in an array or a table
+_AT_COMMAS = re.compile(r",(?![^\[]*\])(?![^{]*\})")  # except inside an array or a table
 
 
 def _arm_key(item: str, arm: Table, keys: Iterable[str], part: str) -> str:
-    """`key=value` of an arm, the key in full: one that the arm's file has, of its method's table, of another table that
-    it changes, or the recipe's; `keys` are all of the recipe's."""
+    """An arm's "key=value" with the key completed to a full dotted one: a key in the arm's file, in its method's table,
+    in another table that it changes, or a top-level key. `keys` are all keys of the recipe."""
     key, equals, value = item.partition("=")
     key = key.strip()
     if not equals or not key:
@@ -202,7 +206,7 @@ def _arm_key(item: str, arm: Table, keys: Iterable[str], part: str) -> str:
 
 
 def arm_says(arm: str, schema: type) -> dict[str, Any]:
-    """What an arm changes, by dotted key. Raises BadInput as `load` does for its names and conflicts."""
+    """The values that an arm sets, by dotted key. Raises BadInput for unknown names and conflicts, like `load`."""
     return flatten(_merged(_arm_layers([arm], _complete(schema))))
 
 
@@ -229,7 +233,7 @@ def _merge(low: Table, high: Table) -> Table:
 
 
 def _filled(table: Table, keys: tuple, layers: list[Layer]) -> Table:
-    """The table with those inside it that name a sibling as their `base` laid over that one."""
+    """The table in which each inner table with a `base` is merged over the sibling that it names."""
     inner = {key: _filled(value, (*keys, key), layers) for key, value in table.items() if isinstance(value, dict)}
     filled = {**table, **inner}
     for key, value in inner.items():
@@ -243,14 +247,14 @@ def _filled(table: Table, keys: tuple, layers: list[Layer]) -> Table:
 
 
 def _parse_set(item: str) -> Table:
-    """The table that `a.b=c` stands for; c is a TOML value, or else taken as a bare string."""
+    """The nested table for `a.b=c`, where c is a TOML value or, failing that, a bare string."""
     dotted, equals, text = item.partition("=")
     keys = [key.strip() for key in dotted.split(".")]
     if not equals or not all(keys):
         raise BadInput(f"--set {item!r}: must be key=value, like epochs=2 or netaug.ladder=factors")
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except ValueError:  # not TOML, or a number of thousands of digits
+    except ValueError:  # not TOML, or an integer of thousands of digits
         parsed = {}
     table: Any = parsed["value"] if len(parsed) == 1 else text.strip()
     for key in reversed(keys):
@@ -267,7 +271,7 @@ def _build(merged: Table, schema: type[T], layers: list[Layer]) -> T:
             raise _wrong(keys, value, "must be a finite number, a string, true or false, or an array", layers)
     given = _mapped(merged, _STAND_IN)
     meant = _MEANT if given != merged else {}
-    try:  # JSON, because there strict still takes an array for a tuple and a table for a dataclass
+    try:  # strict mode accepts arrays for tuples and tables for dataclasses only when validating JSON
         instance = TypeAdapter(schema).validate_json(json.dumps(given), strict=True)
     except ValidationError as error:
         keys, told = explain(schema, _mapped(error.errors(include_url=False), meant), merged)
@@ -276,19 +280,20 @@ def _build(merged: Table, schema: type[T], layers: list[Layer]) -> T:
 
 
 def _is_table(value: Any, keys: tuple) -> bool:
-    """Whether these keys lead to a table."""
+    """Whether there is a table at this path of keys."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return isinstance(value, dict)
 
 
-# pydantic takes no lone surrogates, by which Python has the bytes of a name that are not UTF-8: private signs stand in
+# pydantic rejects lone surrogates, which Python uses for bytes that are not UTF-8. Characters of a private use area
+# stand in for them during validation.
 _STAND_IN = {code: code + 0x100000 for code in range(0xD800, 0xE000)}
 _MEANT = {there: code for code, there in _STAND_IN.items()}
 
 
 def _mapped(value: Any, signs: dict[int, int]) -> Any:
-    """The value with the signs of every text in it replaced; the same object where there is nothing to replace."""
+    """`value` with characters replaced in every string inside it; the same dataclass object if nothing changes."""
     if isinstance(value, str):
         return value if value.isascii() else value.translate(signs)
     if isinstance(value, dict):
@@ -303,7 +308,7 @@ def _mapped(value: Any, signs: dict[int, int]) -> Any:
 
 
 def _leaves(value: Any, keys: tuple = ()) -> Iterator[tuple[tuple, Any]]:
-    """Every value in nested tables and arrays that has none inside, with the keys and indices to it."""
+    """All leaves of nested tables and arrays, empty ones included, with the path of keys and indices to each."""
     if isinstance(value, (dict, list)) and value:
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _leaves(item, (*keys, key))
@@ -317,7 +322,8 @@ def _wrong(keys: tuple, value: Any, rule: str, layers: list[Layer]) -> BadInput:
 
 
 def _at(keys: tuple, layers: list[Layer], error: BadInput, whole: bool = False) -> BadInput:
-    """The error with where its value stands: the last layer to say it, or all that fill a `whole` table."""
+    """The error, prefixed with the source of its value: the last layer that sets it, or for a `whole` table all
+    layers that contribute to it."""
     sources = [
         source
         for source, said in layers

@@ -1,9 +1,9 @@
-"""Values that change in the course of training: progress in [0, 1] to a number.
+"""Schedules: hyper-parameters as functions of training progress in [0, 1].
 
-In a recipe a schedule is a number, or a table that names its `kind`:
-`{kind = "linear", start = 9, end = 0}`, `{kind = "steps", at = [0.5, 0.75], values = [1, 0.1, 0.01]}`. Two follow from
-the network and not from progress: `{kind = "pruned", start = 9, end = 2}` from how much of it was pruned, and the path
-of a curve that `nasaug sweep` wrote from its size.
+In a recipe, a schedule is a number or a table with a `kind`: `{kind = "linear", start = 9, end = 0}`,
+`{kind = "steps", at = [0.5, 0.75], values = [1, 0.1, 0.01]}`. Two kinds depend on the network instead of progress:
+`{kind = "pruned", start = 9, end = 2}` on how much of it was pruned, and the path of a curve written by `nasaug sweep`
+on its size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..core.files import read_json
 
 
 class Schedule:
-    """Base of all schedules; calling one with the progress of training, 0 to 1, gives its value there."""
+    """Base of all schedules. Calling one with the progress of training, 0 to 1, returns the value at that point."""
 
     __slots__ = ()
 
@@ -25,17 +25,17 @@ class Schedule:
         raise NotImplementedError
 
     def of_net(self, macs: float, pruned: float = 0.0) -> Schedule:
-        """The schedule of a network with so many MACs, of which the share `pruned` was removed: itself, unless it
-        depends on one of them."""
+        """The schedule for a network with this many MACs and the fraction `pruned` removed; returns itself unless it
+        depends on the network."""
         return self
 
     def sampled(self) -> tuple[float, ...]:
-        """Values that it takes in the course of training, close enough to tell what it reaches."""
+        """Values over the course of training, dense enough to determine the range."""
         return tuple(self(percent / 100) for percent in range(101))
 
     @staticmethod
     def parse(value: Any) -> Schedule:
-        """The schedule written as `value`: a number or a table; BadInput where it is neither."""
+        """Parse a schedule: a number, a table, or the path of a curve. Raises BadInput for anything else."""
         if isinstance(value, Schedule):
             return value
         if isinstance(value, str) and value.endswith(".json"):
@@ -56,7 +56,7 @@ class Schedule:
         return _KINDS[kind](**fields)
 
     def to_plain(self) -> Any:
-        """The schedule as a recipe writes it; `parse` gives it back."""
+        """The schedule in a recipe's notation, which `parse` accepts."""
         kind = next(name for name, cls in _KINDS.items() if type(self) is cls)
         return {"kind": kind} | dataclasses.asdict(self)
 
@@ -89,7 +89,7 @@ def _numbers(name: str, value: Any) -> tuple[float, ...]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Constant(Schedule):
-    """The same value throughout."""
+    """A constant value."""
 
     value: float
 
@@ -123,7 +123,7 @@ class Linear(Schedule):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cosine(Linear):
-    """Half a cosine wave from `start` to `end`: slow, fast, slow (Loshchilov and Hutter, ICLR 2017)."""
+    """Half a cosine period from `start` to `end` (Loshchilov and Hutter, ICLR 2017)."""
 
     def __call__(self, progress: float) -> float:
         return self.end + (self.start - self.end) * (1 + math.cos(math.pi * progress)) / 2
@@ -152,13 +152,13 @@ class Steps(Schedule):
 
 
 CURVE = "nasaug-curve/1"
-STRONGEST = 30.0  # RandAugment's magnitude
+STRONGEST = 30.0  # RandAugment's largest magnitude
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Curve(Schedule):
-    """intercept + slope x log10(MACs), within `low` and `high`: what a network of some size wants on the data it was
-    fitted on (their name and hash). While the size is not known, the middle."""
+    """intercept + slope x log10(MACs), clamped to [low, high]: the best value for a network of this size on the data
+    that the curve was fitted on (their name and hash). Until the size is known, the middle of the range."""
 
     intercept: float
     slope: float
@@ -178,7 +178,7 @@ class Curve(Schedule):
 
     @staticmethod
     def read(path: str) -> Curve:
-        """The curve of a file that `nasaug sweep` wrote."""
+        """Read a curve written by `nasaug sweep`."""
         table = read_json(path, CURVE)
         missing = [field.name for field in dataclasses.fields(Curve) if field.name not in table]
         if missing:
@@ -197,10 +197,10 @@ class Curve(Schedule):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pruned(Linear):
-    """From `start` for a whole network in a straight line to `end` for one of which nothing is left: what `prune` took
-    away, as a share of the MACs (of the weights, where they became zero). While that is not known, `start`.
+    """Linear in the fraction that `prune` removed, from `start` (nothing) to `end` (everything): a fraction of the
+    MACs, or of the weights in unstructured pruning. Until that is known, `start`.
 
-    Yu, Zhang and Ma (2023): in iterative pruning the magnitude should vary with what is left."""
+    Yu, Zhang and Ma (2023): in iterative pruning, the magnitude should vary with the remaining size."""
 
     def __call__(self, progress: float) -> float:
         return self.start
@@ -215,7 +215,7 @@ _KINDS = {
 
 
 def weight(name: str, schedule: Schedule) -> None:
-    """Raises BadInput for a loss's weight that is below 0 somewhere, or depends on the network, which none looks at."""
+    """Validate a loss weight. Raises BadInput if it is ever negative, or depends on the network (not supported)."""
     if schedule.of_net(1.0) is not schedule:
         rule, remedy = "cannot follow from the network", "give a number, or a schedule over training"
         raise BadInput(f"{name} {rule}; {remedy}", field=name, value=schedule, rule=rule, remedy=remedy)
@@ -224,9 +224,9 @@ def weight(name: str, schedule: Schedule) -> None:
 
 
 def from_ends(text: str) -> Constant | Linear:
-    """The magnitude that people write on a command line: "9" a constant, "9:2" a straight line from 9 to 2.
+    """Parse a magnitude as given on a command line: "9" is constant, "9:2" linear from 9 to 2.
 
-    Raises BadInput for anything but one or two numbers from 0 to 30."""
+    Raises BadInput unless it is one or two numbers from 0 to 30."""
     try:
         ends = [float(end) for end in text.split(":")]
     except ValueError:

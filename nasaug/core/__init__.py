@@ -1,1 +1,1 @@
-"""What every room may use: errors, units, files, signals, streams and progress. Knows nothing of networks."""
+"""Utilities that every room may import: errors, units, files, signals, streams, progress. Independent of networks."""

@@ -1,13 +1,13 @@
-"""Frozen dataclasses whose fields pydantic checks, by their types and the ranges in these; what is wrong is a BadInput.
+"""Frozen dataclasses whose fields pydantic validates by type and range; a violation raises BadInput.
 
     @checked("netaug")
     class NetAug:
         share: Annotated[float, Gt(0), Le(1), Told("is a part of a step's images", "give above 0, to 1")] = 1.0
 
-`NetAug(share=0)` and a recipe's `netaug.share = 0` are refused in one line, "netaug.share = 0 is a part of a step's
-images: give above 0, to 1". Without `Told` the line says the range: "must be above 0, to 1". Rules between fields stay
-in `__post_init__`. Types are strict: true is no number, "3" neither; a list does for a tuple. pydantic is imported with
-the first such class.
+`NetAug(share=0)` and a recipe's `netaug.share = 0` are both rejected with one line, "netaug.share = 0 is a part of a
+step's images: give above 0, to 1". Without `Told` the line states the range: "must be above 0, to 1". Rules that
+involve several fields belong in `__post_init__`. Types are strict: neither true nor "3" passes as a number, but a list
+is accepted for a tuple. pydantic is imported lazily, with the first such class.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ Positive = Annotated[float, Gt(0)]
 
 @dataclasses.dataclass(frozen=True)
 class Told:
-    """In an `Annotated` type: how a value outside its range is refused, after "FIELD = VALUE"."""
+    """In an `Annotated` type: the message for a value out of range, printed after "FIELD = VALUE"."""
 
     rule: str
     remedy: str | None = None
 
 
 def rises(values: Sequence) -> bool:
-    """Whether there are some, each above the one before."""
+    """Whether `values` is non-empty and strictly increasing."""
     return len(values) > 0 and all(a < b for a, b in itertools.pairwise(values))
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def checked(table: str = "") -> Callable[[C], C]:
-    """Decorates a class as a frozen dataclass with slots whose fields are checked; `table` is where a recipe has them.
+    """Class decorator: a frozen, slotted dataclass with validated fields. `table` is the recipe table that holds them.
 
-    Making one, by `dataclasses.replace` too, raises BadInput where a value is of another type, out of its range or of
-    no field, about the field "TABLE.NAME"."""
+    Creating an instance, also by `dataclasses.replace`, raises BadInput about the field "TABLE.NAME" if a value has
+    the wrong type, is out of range, or belongs to no field."""
 
     def decorate(cls: C) -> C:
         from pydantic import ConfigDict, ValidationError
@@ -88,8 +88,10 @@ _OUT_OF_RANGE = {
 
 
 def explain(schema: Any, errors: Sequence[Any], given: Any, table: str = "") -> tuple[tuple, BadInput]:
-    """What pydantic found wrong in `given`, values for the fields of `schema`: the keys to the first wrong one, and an
-    error with one line for it. The alternatives of a union are told together; `table` is the key of all that."""
+    """Translate pydantic's `errors` about `given`, the values for the fields of `schema`: returns the path of keys to
+    the first invalid value and a one-line BadInput about it.
+
+    Errors for the members of a union are merged into one rule. `table` is the recipe key that holds `given`."""
     keys = _path(errors[0]["loc"], given)
     found = [error for error in errors if _path(error["loc"], given) == keys]
     kind, value = found[0]["type"], functools.reduce(operator.getitem, keys, given)
@@ -104,12 +106,12 @@ def explain(schema: Any, errors: Sequence[Any], given: Any, table: str = "") -> 
         rule, remedy = "is missing", "give it in the recipe or with --set"
         return keys, BadInput(f"{field} {rule}; {remedy}", field=field, rule=rule, remedy=remedy)
     own = found[0]["ctx"]["error"] if kind == "value_error" else None
-    if isinstance(own, BadInput) and own.field:  # a rule between the fields of a table, which names them itself
+    if isinstance(own, BadInput) and own.field:  # raised by a __post_init__, which names its fields itself
         inside = not field or own.field.startswith(f"{field}.")
         return keys, own if inside else own.within(f"[{field}] ", f"{field}.{own.field}")
     rule, joint, choices, advised = _broken(_type_at(schema, keys), value, found)
     subject = f"{field} = {json.dumps(value, default=_plain, ensure_ascii=False)}{joint}"
-    if isinstance(value, dict) and value:  # its rule names the values itself
+    if isinstance(value, dict) and value:  # the rule already names the values
         subject = f"[{field}] " if field else ""
     line = subject + rule + advice(advised, joint == ": ")
     rule = rule.lstrip(": ")
@@ -117,9 +119,9 @@ def explain(schema: Any, errors: Sequence[Any], given: Any, table: str = "") -> 
 
 
 def _broken(kind: Any, value: Any, errors: Sequence[Any]) -> tuple[str, str, tuple, str | None]:
-    """The rule that a value of this type breaks, what stands between them, the choices and the remedy.
+    """(rule, joint, choices, remedy) for a `value` that violates type `kind`; `joint` separates value and rule.
 
-    What is out of its range was of the right type, so that nothing is said of a union's other types but their words."""
+    A value out of range already has the right type, so of the union's other members only the literals are listed."""
     words = tuple(word for part in _parts(kind) if get_origin(part) is Literal for word in get_args(part))
     told, wrong = next((part for part in _parts(kind) if isinstance(part, Told)), None), {e["type"] for e in errors}
     if told and wrong & {*_OUT_OF_RANGE, "finite_number"}:
@@ -154,7 +156,7 @@ def _rule(error: Any) -> str:
 
 
 def _path(loc: tuple, given: Any) -> tuple:
-    """The part of pydantic's location that is in what was given, without its names of a union's members."""
+    """pydantic's location reduced to keys that exist in `given`: it also contains tags for union members."""
     keys, value = [], given
     for key in loc:
         with contextlib.suppress(LookupError, TypeError):
@@ -164,14 +166,14 @@ def _path(loc: tuple, given: Any) -> tuple:
 
 
 def _type_at(schema: Any, keys: tuple) -> Any:
-    """The type of the value that these keys lead to."""
+    """The type of the value at this path of keys."""
     for key in keys:
         schema = _bare(schema)
         if field := getattr(schema, "__pydantic_fields__", {}).get(key):
             schema = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
         elif dataclasses.is_dataclass(schema):
             schema = get_type_hints(schema, include_extras=True).get(key, Any)
-        elif get_args(schema):  # of dict[str, T], or tuple[T, ...]
+        elif get_args(schema):  # T of dict[str, T] or tuple[T, ...]
             schema = get_args(schema)[get_origin(schema) is dict]
         else:
             return Any
@@ -179,7 +181,7 @@ def _type_at(schema: Any, keys: tuple) -> Any:
 
 
 def _bare(kind: Any) -> Any:
-    """The type alone; of a union the member that has keys inside."""
+    """The type without `Annotated`; for a union, its container member (dataclass, dict or tuple) if it has one."""
     if get_origin(kind) is Annotated:
         return _bare(get_args(kind)[0])
     if get_origin(kind) in (Union, UnionType):
@@ -189,7 +191,7 @@ def _bare(kind: Any) -> Any:
 
 
 def _parts(kind: Any) -> Iterator[Any]:
-    """What a type is made of: a union's members, and what `Annotated` adds to them."""
+    """The leaves of a type: union members and `Annotated` metadata, flattened."""
     if get_origin(kind) in (Union, UnionType, Annotated):
         for part in get_args(kind):
             yield from _parts(part)

@@ -1,4 +1,4 @@
-"""Files read with one-line errors and written whole, and the data files that ship with the package."""
+"""File input with one-line errors, atomic output, and the data files that ship with the package."""
 
 from __future__ import annotations
 
@@ -33,19 +33,21 @@ _REMEDY = {
 }  # fmt: skip
 
 
-DATA_SETS = ("fashion-mnist", "cifar10", "cifar100", "imagenet", "digits")  # what --data takes beside a folder's path
+DATA_SETS = ("fashion-mnist", "cifar10", "cifar100", "imagenet", "digits")  # accepted by --data besides a folder's path
 
 
 def bundled(kind: str) -> Path:
-    """The folder of shipped data files, `search_spaces` or `recipes`: in the wheel, else in the checkout."""
+    """The folder of shipped data files of a kind (`search_spaces` or `recipes`), from the wheel or the checkout."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "_files" / kind
     return installed if installed.is_dir() else package.parent / kind
 
 
 def cache_folder() -> Path:
-    """The user's cache folder: downloaded data, compiled kernels. Raises BadInput where there is no home for one, as of
-    a user whom the system does not know; nothing but the cache may be lost by that."""
+    """The user's cache folder for downloaded data and compiled kernels.
+
+    Raises BadInput if the user has no home directory, such as a uid without a passwd entry. Callers should treat that
+    as a missing cache, not as a fatal error."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nasaug"
     except RuntimeError as error:
@@ -54,9 +56,9 @@ def cache_folder() -> Path:
 
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of `path` only when the block ends well; else `path` is as it was.
+    """A binary file that atomically replaces `path` when the block succeeds; otherwise `path` is left unchanged.
 
-    Raises BadInput where the path cannot be written to, RunFault where the disk fails (full, quota).
+    Raises BadInput if the path cannot be written to, RunFault if the disk fails (full, quota).
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -75,11 +77,11 @@ def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def _remove_cut_off(path: Path) -> None:
-    """Remove what writers of `path` left that were killed on their way."""
+    """Remove temporary files left by writers of `path` that were killed."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         writer = left.name.split(".")[-2]
         with contextlib.suppress(OSError):
-            old = time.time() - left.stat().st_mtime > 60  # a process elsewhere, which is not seen here, may be at it
+            old = time.time() - left.stat().st_mtime > 60  # a recent file may belong to a process on another host
             if old and writer.isdecimal() and not _alive(int(writer)):
                 left.unlink()
 
@@ -95,38 +97,39 @@ def _alive(process: int) -> bool:
 
 
 def write_error(path: Path, error: OSError) -> BadInput | RunFault:
-    """The one-line error for a write to `path` that failed."""
+    """The one-line error for a failed write to `path`."""
     kind = BadInput if error.errno in _BAD_PATH else RunFault
     return kind(f"cannot write {path}: {error.strerror or error}; {remedy(error)}")
 
 
 def remedy(error: OSError) -> str:
-    """What can be done about it."""
+    """What the user can do about this error."""
     return _REMEDY.get(error.errno or 0, "mend what is in the way, or give a path that can be written to")
 
 
 def write_whole(path: str | Path, content: bytes | str) -> None:
-    """Writes `content` in place of whatever `path` held, whole or not at all.
+    """Atomically replace the content of `path`.
 
-    Text is written as UTF-8; a byte of a name that is not, which Python has as a lone surrogate, like \\udce9."""
+    Text is written as UTF-8. Bytes of a file name that are not UTF-8, which Python represents as lone surrogates, are
+    escaped, as in \\udce9."""
     with whole_file(path) as file:
         file.write(shown(content).encode() if isinstance(content, str) else content)
 
 
 def shown(text: str) -> str:
-    """The text as any program takes it: without lone surrogates, each of them escaped."""
+    """The text with lone surrogates escaped, so that it can be encoded as UTF-8."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def write_with_names(path: str | Path, text: str) -> None:
-    """As `write_whole`, but such bytes as they are: for TOML and CSV, which have no escape for them."""
+    """Like `write_whole`, but bytes that are not UTF-8 are written unchanged: TOML and CSV have no escape for them."""
     write_whole(path, text.encode(errors="surrogateescape"))
 
 
 def to_json(obj: Any, indent: int | None = None) -> str:
-    """JSON text of `obj`; a figure that is not a number or infinite is a RunFault, since JSON has none.
+    """`obj` as JSON text. Raises RunFault for NaN and infinity, which JSON cannot represent.
 
-    A lone surrogate is escaped as JSON does it, so every name can be written and is read as it was."""
+    Lone surrogates are written as JSON escapes, so every file name survives a round trip."""
     try:
         return shown(json.dumps(obj, indent=indent, allow_nan=False, ensure_ascii=False))
     except ValueError as error:
@@ -134,12 +137,12 @@ def to_json(obj: Any, indent: int | None = None) -> str:
 
 
 def write_json(path: str | Path, obj: Any) -> None:
-    """Writes `obj` as readable JSON, whole or not at all."""
+    """Atomically write `obj` to `path` as indented JSON."""
     write_whole(path, to_json(obj, indent=1) + "\n")
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The file's content; BadInput where there is none to read."""
+    """The file's content. Raises BadInput if it cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -155,7 +158,7 @@ _UTF_16 = re.compile(rb"\xff\xfe|\xfe\xff|([^\0]\0){4}|(\0[^\0]){4}")
 
 
 def _read_text(path: str | Path, errors: str = "strict") -> str:
-    """The file's text, without the mark that some editors put before it."""
+    """The file's text, without a byte order mark."""
     content = read_bytes(path)
     if _UTF_16.match(content):
         raise BadInput(f"{path} is UTF-16 text, as some editors and shells of Windows write it; save it as UTF-8")
@@ -166,7 +169,7 @@ def _read_text(path: str | Path, errors: str = "strict") -> str:
 
 
 def read_json(path: str | Path, format: str) -> dict[str, Any]:
-    """The JSON object in a file whose "format" is `format`, such as "nasaug-arch/1"; else BadInput."""
+    """The JSON object in a file. Raises BadInput unless its "format" is `format`, such as "nasaug-arch/1"."""
     text = _read_text(path)
     try:
         content = json.loads(text)
@@ -174,7 +177,7 @@ def read_json(path: str | Path, format: str) -> dict[str, Any]:
         raise BadInput(
             f"{path}, line {error.lineno}: broken or cut-off JSON ({error.msg}); make the file anew"
         ) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or endless nesting
+    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or excessive nesting
         raise BadInput(f"{path} cannot be read as JSON ({error}); make the file anew") from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != format:
@@ -183,11 +186,12 @@ def read_json(path: str | Path, format: str) -> dict[str, Any]:
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """The tables of a TOML file; malformed TOML is a BadInput with file and line. A path in it may have bytes that are
-    not UTF-8, as the names of files may."""
+    """The tables of a TOML file. Raises BadInput with file and line if it is malformed.
+
+    Bytes that are not UTF-8 are accepted, because paths in it may contain them."""
     text = _read_text(path, "surrogateescape")
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # not TOML, thousands of digits, or endless nesting
-        _read_text(path)  # which tells of a file that is no text
+    except (ValueError, RecursionError) as error:  # malformed, thousands of digits, or excessive nesting
+        _read_text(path)  # raises the clearer error if the file is not text at all
         raise BadInput(f"{path}: not valid TOML: {error}; mend that line") from error

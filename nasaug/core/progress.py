@@ -1,7 +1,7 @@
-"""How far a long job is, told as events to whoever listens: nothing here prints. And where its time goes, on demand.
+"""Progress of long jobs as events for a listener (nothing here prints), and an optional profile of their stages.
 
-`heard_by` names the listener: the command line's shows lines and a bar (cli/terminal.py), a caller's in Python is a
-function of one event. Without a listener nothing is told.
+`heard_by` sets the listener: the command line's shows lines and a bar (cli/terminal.py), from Python it is any
+function of one event. Without a listener, events are dropped.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """`done` of `total` steps of the job `title` are done, `begun` of them before it was resumed; `seconds` since then.
+    """`done` of `total` steps of the job `title` are done, `begun` of them before it was resumed, `seconds` ago.
 
-    `figures`, such as losses, are the latest. A step has `per_step` of the `unit`: 128 images, say. `over`: the last of
-    this job."""
+    `figures` are the latest values, such as losses. A step processes `per_step` of the `unit`, for example 128 images.
+    `over` marks the last event of the job."""
 
     title: str
     total: int
@@ -50,7 +50,7 @@ class Advance:
 
     @property
     def told(self) -> str:
-        """Rate, figures and time left (time taken, when done) in words."""
+        """Rate, figures and time left (time taken, when done) as text."""
         steps = self.done - self.begun
         parts = [f"{name} {value:.4g}" for name, value in self.figures.items()]
         if steps > 0:
@@ -72,7 +72,7 @@ _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 @contextlib.contextmanager
 def heard_by(listener: Listener | None) -> Iterator[None]:
-    """Events within go to `listener`; None: to whoever listens already."""
+    """Send events inside the block to `listener`; None keeps the current listener."""
     before = _listener.get()
     token = _listener.set(before if listener is None else listener)
     try:
@@ -88,13 +88,13 @@ def _tell(event: Event) -> None:
 
 
 def say(text: str, *, detail: bool = False) -> None:
-    """Tell a line."""
+    """Send a line of text to the listener."""
     _tell(Line(text, detail))
 
 
 class Progress:
-    """A context manager around a job of `total` steps, `begun` of them done before; `update` tells of it, with figures
-    to show. `quiet`: a job so short that nothing is told of it."""
+    """A context manager around a job of `total` steps, `begun` of which were done before it was resumed. `update`
+    reports progress. `quiet` suppresses all events, for very short jobs."""
 
     def __init__(self, title: str, total: int, *, begun=0, unit="steps", per_step=1, quiet=False):
         self._event = Advance(title, total, begun, begun, unit=unit, per_step=per_step)
@@ -106,7 +106,7 @@ class Progress:
         return self
 
     def update(self, done: int, **figures: float) -> None:
-        """`done` of the steps are done; `figures`, such as losses, replace those told before."""
+        """Report that `done` steps are done; `figures`, such as losses, replace the previous ones."""
         self._event = replace(self._event, done=done, figures=figures, seconds=time.monotonic() - self._start)
         self._tell(self._event)
 
@@ -119,7 +119,7 @@ class Progress:
 
 
 class Stages:
-    """Seconds by stage of a job; nothing is measured unless `on`. `settle` waits for an accelerator's pending work.
+    """Seconds per stage of a job, measured only if `on`. `settle` waits for an accelerator's pending work.
 
     Use as `with stages("forward"): …`; stages do not nest."""
 
@@ -136,7 +136,7 @@ class Stages:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
 
     def waiting(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, the time until each is there counted as a stage."""
+        """Yield the items, counting the time spent waiting for each as a stage."""
         items = iter(items)
         while True:
             with self(name):
@@ -146,9 +146,9 @@ class Stages:
             yield item
 
     def table(self, images: float, total: float) -> str:
-        """A line a stage: seconds, its share of the `total`, and images a second of that stage alone.
+        """One line per stage: seconds, share of the `total`, and images per second of that stage alone.
 
-        `images` are those that all stages but "evaluate" worked on; "other" is what belongs to none."""
+        `images` is the number processed by every stage except "evaluate"; "other" is time outside all stages."""
         total = max(total, sum(self.seconds.values()))
         stages = self.seconds | {"other": total - sum(self.seconds.values())}
         rows = [f"{'stage':12s}{'seconds':>10s}{'share':>8s}{'images/s':>12s}"]

@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: Ctrl-C, SIGTERM and a hang-up, heard where the state is whole."""
+"""Signals that stop a run (SIGINT, SIGTERM, SIGHUP), handled at points where its state is consistent."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path
 
 from .streams import mute_unheard
 
-# Seconds within which a further signal is the same request: the system and a parent may both send one, as where SIGTERM
-# goes to every process of a job.
+# A further signal within this many seconds is the same request: when SIGTERM goes to every process of a job, for
+# example, both the system and the parent may deliver it.
 SAME_WITHIN_S = 3.0
 
 
 class Stopped(BaseException):
-    """A signal asked the run to end; its checkpoint is written. Exit code 128 + `signum`.
+    """A signal stopped the run after its checkpoint was written. The exit code is 128 + `signum`.
 
-    `verb` and `run` say what can be resumed, where there is something."""
+    `verb` and `run` name the command and run directory to resume; None if there is nothing to resume."""
 
     def __init__(self, signum: int):
         super().__init__(signal.Signals(signum).name)
@@ -30,12 +30,12 @@ class Stopped(BaseException):
 
 
 class Pending:
-    """The signal that came while stops were deferred, if any."""
+    """The signal received while stops were deferred, if any."""
 
     signum: int | None = None
 
     def check(self) -> None:
-        """Raise Stopped where a signal came: called at a point where the state is whole."""
+        """Raise Stopped if a signal arrived. Called where the state is consistent."""
         if self.signum is not None:
             raise Stopped(self.signum)
 
@@ -44,14 +44,14 @@ HANG_UP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # Windows has no
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Those that ask a run to end: Ctrl-C, SIGTERM, and a hang-up (a lost ssh connection) unless ignored (nohup)."""
+    """The signals that stop a run: SIGINT, SIGTERM, and SIGHUP (a lost ssh connection) unless ignored (nohup)."""
     hang_up = [s for s in HANG_UP if signal.getsignal(s) is not signal.SIG_IGN]
     return [signal.SIGINT, signal.SIGTERM, *hang_up]
 
 
 @contextlib.contextmanager
 def deferred_stop() -> Iterator[Pending]:
-    """Stop signals wait for `check`."""
+    """Within the block, stop signals only take effect at `Pending.check` and at its end."""
     pending = Pending()
     if threading.current_thread() is not threading.main_thread():
         yield pending
@@ -63,12 +63,12 @@ def deferred_stop() -> Iterator[Pending]:
 
     with _handled_by(note):
         yield pending
-    pending.check()  # it may have come after the last one
+    pending.check()  # a signal may have arrived after the last check
 
 
 @contextlib.contextmanager
 def raised_stop() -> Iterator[None]:
-    """A stop signal raises Stopped wherever the program is."""
+    """Within the block, a stop signal raises Stopped immediately."""
 
     def stop(signum, frame):
         if _is_first(signum):
@@ -79,14 +79,14 @@ def raised_stop() -> Iterator[None]:
 
 
 class _Heard:
-    """When the first signal came, if one did since the outermost of the contexts above was entered, and their depth."""
+    """When the first signal arrived since the outermost context above was entered (None: not yet), and their depth."""
 
     first: float | None = None
     depth = 0
 
 
 def _is_first(signum: int) -> bool:
-    """Whether this signal is the first. A later one than its echo ends the process at once, but for a hang-up."""
+    """Whether this signal is the first. A second one after SAME_WITHIN_S kills the process, unless it is SIGHUP."""
     mute_unheard()
     now = time.monotonic()
     if _Heard.first is None:
@@ -113,9 +113,9 @@ def _handled_by(handler) -> Iterator[None]:
 
 @contextlib.contextmanager
 def deaf_children() -> Iterator[None]:
-    """Processes that are begun inside hear no stop signal, ever: whoever began them hears it, and ends them.
+    """Processes started inside the block never receive stop signals: their parent receives them and ends its children.
 
-    Blocked, not ignored: then there is no moment at which a new process hears it."""
+    The signals are blocked in the parent while it forks, so a new process has no window in which it could be hit."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

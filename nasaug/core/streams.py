@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, or cannot show every sign: what is told there may be lost, a result never."""
+"""Closed, full or limited standard streams: messages to them may be lost, but results never are."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from typing import TextIO
 
 
 def open_streams() -> None:
-    """Make all three streams usable; to be called before any file is opened, which would get a closed one's number.
+    """Make all three streams usable. Call this before opening any file, which would reuse a closed stream's descriptor.
 
-    A sign that a stream cannot show is written as Python writes it in source, like \\xe9, and a byte of a name that is
+    Characters that a stream cannot encode are written as Python escapes, like \\xe9, and bytes of a file name that are
     not UTF-8 like \\udce9."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
-        except OSError:  # closed, so it is the lowest free number, or one below it is
+        except OSError:  # closed: os.open returns this descriptor or a lower free one, and dup2 covers both cases
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, closefd=False))
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError):  # a test's own stream, say
+        with contextlib.suppress(AttributeError, OSError):  # a replacement without reconfigure, as in tests
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def tell(text: str, stream: TextIO) -> None:
-    """A line, at once. Where it cannot be written, it and all that follows on that stream are lost: no fault."""
+    """Print a line and flush. If that fails, it and all later output on the stream are discarded without an error."""
     try:
         print(text, file=stream, flush=True)
-    except BlockingIOError:  # a pipe that does not wait for its reader: the rest follows with the next line
+    except BlockingIOError:  # a full non-blocking pipe: the rest stays buffered and is written with the next line
         pass
     except (OSError, ValueError) as error:
         _mute(stream)
-        if stream is sys.stdout and not isinstance(error, BrokenPipeError):  # whoever runs `| head` knows
+        if stream is sys.stdout and not isinstance(error, BrokenPipeError):  # `| head` closes it on purpose
             reason = getattr(error, "strerror", None) or error
             tell(f"nasaug: stdout cannot be written to ({reason}); what is told there is lost from here on", sys.stderr)
 
 
 def flush() -> None:
-    """Write what waits in stdout, where a reader that went away is still handled; what stderr cannot take is lost."""
+    """Flush both streams while a broken pipe can still be handled. Raises OSError for stdout; ignores it for stderr."""
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()
     try:
@@ -51,15 +51,16 @@ def flush() -> None:
         os.set_blocking(sys.stdout.fileno(), True)
         sys.stdout.flush()
     except OSError:
-        _mute(sys.stdout)  # else the interpreter's own flush fails once more, and changes the exit code
+        _mute(sys.stdout)  # otherwise the interpreter's flush at exit fails again and changes the exit code
         raise
 
 
 def mute_unheard() -> None:
-    """Let what is told to a terminal that hung up, or into a pipe that nobody reads, be lost and be no fault."""
+    """Redirect stdout and stderr to /dev/null if their terminal has hung up or nobody reads their pipe any more, so
+    that writing to them does not fail."""
     for number in (1, 2) if hasattr(select, "poll") else ():
         poll = select.poll()
-        poll.register(number, 0)  # tells of errors alone
+        poll.register(number, 0)  # reports error conditions only
         if poll.poll(0):
             _to_nothing(number)
 
@@ -77,7 +78,7 @@ def _to_nothing(number: int) -> None:
 
 
 def command_line(*words: object) -> str:
-    """The words as a shell takes them; bytes that are not UTF-8 as bash, zsh and ksh write them: $'caf\\xe9'."""
+    """The words quoted for a shell. Bytes that are not UTF-8 use the $'…' form of bash, zsh and ksh: $'caf\\351'."""
     return " ".join(map(_quoted, map(str, words)))
 
 
@@ -87,6 +88,6 @@ def _quoted(word: str) -> str:
         quoted.encode()
     except UnicodeEncodeError:
         escaped = word.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
-        # three octal digits, since hexadecimal ones would go on into a digit that follows
+        # three octal digits, because a hexadecimal escape would swallow a digit that follows it
         return "$'" + "".join(f"\\{ord(c) - 0xDC00:03o}" if "\udc80" <= c <= "\udcff" else c for c in escaped) + "'"
     return quoted

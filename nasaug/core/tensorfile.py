@@ -1,4 +1,4 @@
-"""Checkpoints: tensors and their JSON state in one safetensors file, written whole. Loading runs no code."""
+"""Checkpoints: tensors and JSON state in one safetensors file, written atomically. Loading executes no code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STATE = "nasaug"  # key of the JSON state in the file's metadata
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], state: Mapping) -> None:
-    """Write `tensors` (on any device, of any layout) and the JSON-able `state` in place of `path`."""
+    """Atomically write `tensors` (any device, any memory layout) and the JSON-serialisable `state` to `path`."""
     from safetensors.torch import save
 
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
@@ -27,13 +27,13 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], state: Mapping) -> No
 
 
 def facts(path: str | Path) -> dict:
-    """The state alone: no tensor is read."""
+    """The state only; no tensor is read."""
     return read(path, wanted=False)[1]
 
 
 def read(path: str | Path, *, wanted: bool = True) -> tuple[dict[str, Tensor], dict]:
-    """(tensors, state); no tensors unless `wanted`. Raises BadInput where the file is missing, truncated or not one of
-    nasaug's."""
+    """(tensors, state); no tensors unless `wanted`. Raises BadInput if the file is missing, truncated or was not
+    written by nasaug."""
     from safetensors import SafetensorError, safe_open
 
     if not os.path.isfile(path):
@@ -56,7 +56,7 @@ def read(path: str | Path, *, wanted: bool = True) -> tuple[dict[str, Tensor], d
 
 @contextlib.contextmanager
 def _named_in_utf8(path: str | Path) -> Iterator[str]:
-    """A path by which safetensors, which takes UTF-8 alone, can open the file."""
+    """A path by which safetensors, which only accepts UTF-8, can open the file."""
     try:
         str(path).encode()
         yield str(path)
@@ -66,7 +66,7 @@ def _named_in_utf8(path: str | Path) -> Iterator[str]:
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names start with `prefix` and a dot, without it."""
+    """The tensors whose names start with "`prefix`.", with that prefix removed."""
     start = prefix + "."
     return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}
 

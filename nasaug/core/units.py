@@ -1,7 +1,7 @@
-"""Quantities as people write them (`25M`, `320KB`, `3ms`, `2h`) to numbers, and back for printing.
+"""Converts human-readable quantities (`25M`, `320KB`, `3ms`, `2h`) to numbers, and numbers back for printing.
 
-`macs` and `params` count in powers of 1,000. `bytes` count in powers of 1,024 whether written KB or KiB,
-as microcontroller data sheets give SRAM and flash: "320 KB" of SRAM are 327,680 bytes.
+`macs` and `params` use powers of 1,000. `bytes` use powers of 1,024 whether written KB or KiB, as
+microcontroller data sheets do for SRAM and flash: "320 KB" of SRAM is 327,680 bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BINARY = {"": 1, "b": 1} | {
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What a kind of quantity accepts (suffix in lower case to factor) and how it is printed."""
+    """The suffixes that a kind of quantity accepts (lower case, with their factors) and how it is printed."""
 
     what: str
     factors: Mapping[str, float]
@@ -61,11 +61,10 @@ _KINDS = {
 
 
 def parse_quantity(text: str | int | float, kind: str, argument: str | None = None) -> int | float:
-    """The value of `text` as a quantity of `kind`: macs, params, bytes, milliseconds or seconds.
+    """Parse `text` as a quantity of `kind`: macs, params, bytes, milliseconds or seconds.
 
-    macs, params and bytes come back as int (a fraction of one is cut off), the times as float in the unit
-    that the kind is called by. Suffixes may be in either case. Raises BadInput with the rule and examples, about the
-    `argument` that the text was given for where that is said.
+    Returns an int for macs, params and bytes (truncated), and a float in the unit of that name for times. Suffixes are
+    case-insensitive. Raises BadInput with the rule and examples, about `argument` if that is given.
     """
     spec = _KINDS[kind]
     match = None if isinstance(text, bool) else _NUMBER.fullmatch(str(text).strip())
@@ -87,7 +86,7 @@ def _refused(text: object, spec: _Kind, argument: str | None) -> BadInput:
 
 
 def format_quantity(value: float, kind: str) -> str:
-    """`value`, in the unit that parse_quantity gives, to three figures: 23.5M, 312 KB, 3.2 ms."""
+    """`value`, in the unit that parse_quantity returns, to three significant digits: 23.5M, 312 KB, 3.2 ms."""
     if kind == "seconds":
         return format_duration(value)
     printed = _KINDS[kind].printed
@@ -97,7 +96,7 @@ def format_quantity(value: float, kind: str) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as people say them, in at most two units: 0.8 s, 45 s, 4 m 10 s, 2 h 5 m, 3 d 2 h."""
+    """Seconds in at most two units: 0.8 s, 45 s, 4 m 10 s, 2 h 5 m, 3 d 2 h."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     left = round(seconds)

@@ -1,1 +1,1 @@
-"""A trained net in use: loaded from its run, asked about images."""
+"""Inference with trained nets, loaded from their runs."""

@@ -1,4 +1,4 @@
-"""`load`: a trained net as an ordinary module, which also predicts what is on images."""
+"""`load`: a trained net as an ordinary module that also classifies images."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from ..nets.store import load_net
 from ..rundirs.folder import RunDir
 
 Picture = Union[str, os.PathLike[str], Image.Image]  # noqa: UP007 (a `|` with a class of Pillow's fails in Python 3.11)
-BATCH = 128  # images at once
+BATCH = 128
 
 
 class Prediction(NamedTuple):
-    """What a net sees on an image: the most probable class, its probability, and those of all classes [classes]."""
+    """An image's most probable class, its probability, and the probabilities of all classes [classes]."""
 
     label: str
     confidence: float
@@ -45,7 +45,7 @@ class Number(NamedTuple):
 class Model(Net):
     """A trained net in evaluation mode: normalised images [N, 3, H, W] to logits [N, classes].
 
-    `facts`: what its file says beside the weights: the mean and std of its images, and the names of its classes."""
+    `facts` is the file's metadata: the mean and std for normalisation, and the names of the classes."""
 
     def __init__(self, plan: Plan, facts: dict[str, Any]):
         super().__init__(plan, None)
@@ -61,9 +61,9 @@ class Model(Net):
         """One prediction an image (a `Number` of a net of numbers), in their order, prepared as in evaluation.
 
         Args:
-            images: paths and images of Pillow, of any size; or a tensor, uint8 [N, 1 or 3, H, W].
+            images: paths or Pillow images of any size; or a tensor, uint8 [N, 1 or 3, H, W].
 
-        Raises BadInput for what is no image, and for a net whose file does not say how its images were prepared.
+        Raises BadInput if something is not an image, or if the net's file lacks the preprocessing.
         """
         for key in ("mean", "std", "classes"):
             if key not in self.facts:
@@ -79,15 +79,15 @@ class Model(Net):
         return [found for batch in batches for found in self._of(batch.to(device))]
 
     def _batches(self, images: Sequence[Picture]) -> Iterable[Tensor]:
-        """The images in their order, as many together as are of one size."""
+        """Batches of the images in order; consecutive images of the same size share a batch."""
         for start in range(0, len(images), BATCH):
             decoded = (self._decoded(image) for image in images[start : start + BATCH])
             for _, alike in groupby(decoded, lambda image: image.shape):
                 yield torch.stack(list(alike))
 
     def _decoded(self, image: Picture) -> Tensor:
-        """The square of the image that the net sees, uint8 [3, h, h]: at the net's resolution where it was trained on
-        streamed images, else at its own, since images in memory are resized once they are normalised."""
+        """The image's central square, uint8 [3, h, h]: at the net's resolution if it was trained on streamed images,
+        else at the image's own, because images in memory are only resized after normalisation."""
         try:
             if isinstance(image, Image.Image):
                 file = io.BytesIO()
@@ -117,10 +117,10 @@ class Model(Net):
 
 
 def load(run: str | os.PathLike[str]) -> Model:
-    """The trained net of a run's folder (or of its model.safetensors), in evaluation mode: an ordinary nn.Module,
-    normalised images [N, 3, H, W] to logits [N, classes], with `predict` for images as they are.
+    """Load the trained net of a run directory (or of its model.safetensors), in evaluation mode: an ordinary nn.Module
+    from normalised images [N, 3, H, W] to logits [N, classes], with `predict` for unprocessed images.
 
-    `nasaug.fold` makes one of torch's own layers of it. Raises BadInput where there is none."""
+    `nasaug.fold` converts it to plain torch layers. Raises BadInput if there is no such net."""
     path = Path(run)
     path = RunDir(path).model_file if path.is_dir() else path
     if not path.is_file():

@@ -1,6 +1,7 @@
-"""Fused operations: a training step's convolutions, norms and whole blocks, in C where that is right and faster here.
+"""Fused operations: a training step's convolutions, norms and whole blocks, in C where that is correct and faster.
 
-`choice` is the front door: its `select` says how a block or a layer is computed. `fused` has the operations, by torch
-too, `native` those in C (csrc/), `build` compiles them, `samples` is work by which `choice` tests them."""
+`choice` is the entry point: it selects how a block or layer is computed. `fused` has the operations with torch
+fallbacks, `native` the bindings to C (csrc/), `build` compiles it, `samples` has the workloads for `choice`'s
+self-test."""
 
-from . import samples as samples  # adds its work to what `choice` tests
+from . import samples as samples  # registers its workloads for the self-test

@@ -1,7 +1,7 @@
-"""The C sources (csrc/), compiled once where there is a C compiler and a vector unit that they are written for.
+"""Compiles the C sources (csrc/) once, given a C compiler and a supported vector unit.
 
-NASAUG_KERNELS=FOLDER says where what was compiled is kept, else it is the user's cache; NASAUG_KERNELS=off: none.
-NASAUG_MARCH=x86-64-v3 (any value of the compiler's -march) compiles for less than this processor has.
+NASAUG_KERNELS=FOLDER sets the folder for compiled libraries (default: the user's cache); NASAUG_KERNELS=off disables
+them. NASAUG_MARCH=x86-64-v3 (any value of the compiler's -march) compiles for a less capable processor.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SOURCES = Path(__file__).with_name("csrc")
 FORMAT = "nasaug-kernels/1"
 HANGS_AFTER_S = 120.0
 
-# What holds torch, its libraries and these kernels to a vector unit, for tests and benchmarks on processors with more.
+# Environment variables that limit torch, its libraries and these kernels to a vector unit, for tests and benchmarks.
 HELD_TO = {
     "AVX2": {
         "NASAUG_MARCH": "x86-64-v3", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2",
@@ -43,7 +43,7 @@ HELD_TO = {
         "MKL_ENABLE_INSTRUCTIONS": "AVX512",
     },
 }  # fmt: skip
-# What /proc/cpuinfo must name for a unit.
+# Features in /proc/cpuinfo that a vector unit requires.
 _NEEDS = {
     "AVX-512": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}, "AVX2": {"avx2", "fma"}, "NEON": {"asimd"},
 }  # fmt: skip
@@ -61,7 +61,7 @@ _SIGNATURES = {
 
 
 class Library(NamedTuple):
-    """What was compiled, the vector unit that it is for, and the file that says so and keeps what was chosen of it."""
+    """The compiled library, its vector unit, and the JSON file with its checksum and the self-test's choices."""
 
     functions: ctypes.CDLL
     unit: str
@@ -69,24 +69,24 @@ class Library(NamedTuple):
 
 
 def call(name: str, *given) -> None:
-    """Run the function of that name. Tensors are given by their address; its last argument, threads, is torch's."""
+    """Call a C function. Tensors are passed as pointers; torch's number of threads is appended as the last argument."""
     values = [g.data_ptr() if isinstance(g, Tensor) else g for g in given]
     if getattr(library().functions, name)(*values, torch.get_num_threads()):
         raise MemoryError(f"{name}: no memory for its working space")
 
 
 def library() -> Library | None:
-    """csrc compiled for this machine, from the cache if it is there; None where that cannot be had (`why_not`)."""
+    """The library for this machine, from the cache or compiled now; None if unavailable (see `why_not`)."""
     return _loaded()[0]
 
 
 def why_not() -> str:
-    """Why there is no library, in a few words; empty where there is one."""
+    """Why there is no library, in a few words; empty if there is one."""
     return _loaded()[1]
 
 
 class _Unfit(Exception):
-    """What was compiled cannot be used."""
+    """A compiled library cannot be used."""
 
 
 @cache
@@ -106,7 +106,7 @@ def _loaded() -> tuple[Library | None, str]:
         reason = f"{error.strerror or error}: {error.filename or _folder_named()}; NASAUG_KERNELS=FOLDER names another"
     except (_Unfit, BadInput, RunFault, AttributeError) as error:
         reason = str(error)
-    # Python's last resort writes this line to stderr where a program has set up no logging of its own.
+    # Unless the program has configured logging, Python's handler of last resort writes this to stderr.
     logging.getLogger("nasaug").warning(
         "nasaug: warning: no compiled kernels (%s); torch's operations do the same, slower", reason
     )
@@ -114,7 +114,7 @@ def _loaded() -> tuple[Library | None, str]:
 
 
 def unsupported() -> str:
-    """Why nothing is to be compiled here, in a few words; empty where it is to be tried."""
+    """Why compiling is not even attempted on this machine, in a few words; empty if it is."""
     if os.environ.get("NASAUG_KERNELS") == "off":
         return "NASAUG_KERNELS=off"
     if platform.system() != "Linux":
@@ -131,7 +131,7 @@ def has(unit: str) -> bool:
 
 @cache
 def _features() -> frozenset[str]:
-    """What the processor says that it has."""
+    """The processor's feature flags."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith(("flags", "Features")):
@@ -144,7 +144,7 @@ def _compiler() -> str:
 
 
 def _command() -> list[str]:
-    """What compiles, but for the files."""
+    """The compiler's command line without files."""
     x86, wanted = platform.machine() == "x86_64", os.environ.get("NASAUG_MARCH")
     target = [f"-march={wanted}"] if wanted else ["-march=native"] if x86 else ["-mcpu=native"]
     wide = ["-mprefer-vector-width=512"] if x86 else []
@@ -170,7 +170,7 @@ def _from_cache_or_compiled(command: list[str]) -> Library:
 
 
 def _key(command: list[str]) -> str:
-    """What the compiled code and what is chosen of it depend on: sources, command, processor and torch."""
+    """A hash of everything that the compiled code and the self-test depend on: sources, command, processor, torch."""
     processor = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
     flags = sorted(line for line in processor.splitlines() if line.startswith(("model", "flags", "Features")))
     sources = [path.read_text() for path in sorted(SOURCES.iterdir())]
@@ -180,7 +180,7 @@ def _key(command: list[str]) -> str:
 
 
 def _compile(command: list[str], notes: Path) -> None:
-    """The library beside its notes, which name it by its content: two processes may do this at a time."""
+    """Compile the library next to its notes. Its name contains its hash, so concurrent processes do not interfere."""
     notes.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=notes.parent, prefix=".compile-") as folder:
         made = Path(folder, "made.so")
@@ -191,7 +191,7 @@ def _compile(command: list[str], notes: Path) -> None:
         if not made.is_file():
             raise _Unfit(f"{_compiler()} made no file")
         probe = f"import ctypes; raise SystemExit(ctypes.CDLL({str(made)!r}).probe())"
-        try:  # in a process of its own, since what is of another machine can end the one that calls it
+        try:  # in a subprocess, because an illegal instruction would kill the caller
             _run([sys.executable, "-I", "-S", "-c", probe])
         except subprocess.CalledProcessError as error:
             told = error.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {error.returncode}"]
@@ -202,7 +202,7 @@ def _compile(command: list[str], notes: Path) -> None:
 
 
 def _run(command: list[str]) -> None:
-    """Run to its end. What hangs is ended with all that it began: a compiler's driver does not end the compiler."""
+    """Run a command. On a timeout, kill its whole process group: a compiler driver does not end its subprocesses."""
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )

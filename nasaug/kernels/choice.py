@@ -1,9 +1,8 @@
-"""`select`: how a block, a layer or a gradient is computed here. All that speaks for or against a compiled kernel is in
-this module.
+"""Selects how a block, layer or gradient is computed. Every decision for or against a compiled kernel is made here.
 
-A kernel is used where it is right and not slower than torch's operations on this machine. A self-test finds that out at
-first use, in less than a second, and keeps it beside the compiled file: each kind of work is compared with torch's
-result and timed against it in alternating rounds. Rounds that disagree decide nothing and are not kept.
+A kernel is used if it is correct and not slower than torch's operations on this machine. A self-test of about a second
+determines this at first use and stores it next to the compiled library: for each kind of work, it compares the results
+with torch's and times both in alternating rounds. If rounds disagree, the kind remains undecided and is not stored.
 """
 
 from __future__ import annotations
@@ -27,33 +26,33 @@ from ..core.files import read_json, write_json
 from . import build, native
 
 BLOCKS = ("inverted", "separable")
-# What is chosen for. A block's map decides what bounds it: memory on large ones, arithmetic on small ones.
+# The kinds of work to choose for. Blocks are divided by size: large maps are bound by memory, small ones by arithmetic.
 KINDS = (
     *(f"block, {use}, {size} maps" for use in ("training", "evaluation") for size in ("large", "middle", "small")),
     "norm and activation", "depthwise gradient, 3 x 3", "depthwise gradient, larger", "augmentation",
 )  # fmt: skip
 ROUNDS, TURNS, TRIES = 3, 5, 3
-AGREE = 1.2  # rounds that differ by more than a fifth decide nothing
-ENOUGH_S = 0.8  # that a self-test may take, but for the kind that it is at then
-TOLERANCE = 1e-3  # of the norm of all values: a wrong kernel is off by far more, another order of sums by far less
-MANY_PIXELS = 12 * 12  # of a map from which on oneDNN's gradient of a 3 x 3 depthwise convolution is hard to beat
-CHOSEN = "NASAUG_CHOICES"  # a table as JSON, by which a command has its cells choose alike
+AGREE = 1.2  # rounds disagree if their ratios differ by more than this factor
+ENOUGH_S = 0.8  # seconds after which the self-test starts no further kind
+TOLERANCE = 1e-3  # relative to the norm of all values: a wrong kernel deviates far more, a reordered sum far less
+MANY_PIXELS = 12 * 12  # on larger maps, oneDNN's gradient of a 3 x 3 depthwise convolution is hard to beat
+CHOSEN = "NASAUG_CHOICES"  # environment variable with a table as JSON: a command's choices for its cells
 
-# Work of each kind for the self-test, from made-up numbers: a call does it once and gives its results. Who has such
-# work adds it here.
+# Synthetic workloads for the self-test, by kind; a call runs the work once and returns its results. Modules register
+# their own here.
 SAMPLES: dict[str, Callable[[torch.Generator], Callable[[], list[Tensor]]]] = {}
 
-Table = dict[str, bool]  # kind to whether the compiled kernel is used
+Table = dict[str, bool]  # kind -> whether the compiled kernel is used
 
-_adopted: Table | None = None  # of the run that is carried out
+_adopted: Table | None = None  # the table that the current run uses instead of this machine's
 
 
-# --- the front door -------------------------------------------------------------------------------------------
+# --- entry points ---------------------------------------------------------------------------------------------
 
 
 def select(block: Block, x: Tensor) -> bool:
-    """Whether a whole block is computed as one compiled node: x [N, C, H, W] is as it was planned, and has more than
-    one value per channel in each norm."""
+    """Whether a whole block is computed as one compiled node. Requires that x [N, C, H, W] has the planned size and
+    that each norm sees more than one value per channel."""
     if not _planned(block) or tuple(x.shape[2:]) != block.in_size or not _open_to_c(x):
         return False
     h, w = block.out_size
@@ -61,8 +60,8 @@ def select(block: Block, x: Tensor) -> bool:
 
 
 def select_node(x: Tensor, layer: Layer, *parameters: Tensor) -> bool:
-    """Whether a convolution with its norm and activation is one node of the graph, `fused.conv_norm_act`: in training
-    on the CPU, where every parameter has a gradient buffer. Elsewhere they are torch's ordinary operations."""
+    """Whether a convolution with its norm and activation is one graph node, `fused.conv_norm_act`: in training on the
+    CPU if every parameter has a gradient buffer. Otherwise, torch's ordinary operations are used."""
     return (
         x.device.type == "cpu" and torch.is_grad_enabled() and not layer.bias
         and all(p.grad is not None for p in parameters)
@@ -70,18 +69,18 @@ def select_node(x: Tensor, layer: Layer, *parameters: Tensor) -> bool:
 
 
 def select_norm(*tensors: Tensor) -> bool:
-    """Whether a norm with its activation is compiled."""
+    """Whether to use the compiled norm with activation."""
     return _open_to_c(*tensors) and _table()["norm and activation"]
 
 
 def select_gradient(x: Tensor, grad: Tensor, layer: Layer) -> str:
-    """What computes the gradient of a convolution of x: "torch", "compiled" (depthwise alone), or "taps", where oneDNN
-    is slow: the weights' by `fused.depthwise_gradient`, the rest by torch."""
+    """How to compute the gradients of a convolution of x: "torch", "compiled" (depthwise only), or "taps" where oneDNN
+    is slow: `fused.depthwise_gradient` for the weights, torch for the input."""
     if not layer.depthwise:
         return "torch"
     small = layer.kernel <= 3
     pixels = x.shape[2] * x.shape[3]
-    # a larger kernel's canvas has to stay in a core's cache
+    # the canvas for a larger kernel has to fit in a core's cache
     fits = layer.kernel <= native.MAX_KERNEL and pixels <= (MANY_PIXELS if small else native.MAX_PIXELS)
     if fits and _open_to_c(x, grad) and _table()[f"depthwise gradient, {'3 x 3' if small else 'larger'}"]:
         return "compiled"
@@ -90,22 +89,24 @@ def select_gradient(x: Tensor, grad: Tensor, layer: Layer) -> str:
 
 
 def select_operators(images: Tensor) -> bool:
-    """Whether RandAugment's operators on uint8 images are compiled."""
+    """Whether to use the compiled augmentation operators on uint8 images."""
     return images.device.type == "cpu" and build.library() is not None and _table()["augmentation"]
 
 
 def _open_to_c(*tensors: Tensor) -> bool:
-    """Whether C can take them: float32 on the CPU, and compiled, while nobody watches torch's operations or traces."""
+    """Whether these tensors may be passed to C: float32 on the CPU, with a library, and while torch's operations are
+    neither intercepted nor traced."""
     return (
         all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
         and _get_current_dispatch_mode() is None and not torch.compiler.is_compiling()
-        and build.library() is not None  # last, since it compiles where that was not done before
+        and build.library() is not None  # last, because it may have to compile
     )  # fmt: skip
 
 
 @cache
 def _planned(block: Block) -> bool:
-    """Depthwise-separable, with an expansion or without, no squeeze-excite; its canvas fits a core's cache."""
+    """Whether C supports the block: depthwise-separable with or without expansion, no squeeze-excite, and its canvas
+    fits in a core's cache."""
     if block.spec.block not in BLOCKS or block.spec.se or block.spec.order != "post" or block.shortcut == "project":
         return False
     h, w = block.in_size
@@ -119,7 +120,7 @@ def _kind_of(block: Block, training: bool) -> str:
     return f"block, {'training' if training else 'evaluation'}, {size} maps"
 
 
-# --- what is chosen -------------------------------------------------------------------------------------------
+# --- choices --------------------------------------------------------------------------------------------------
 
 
 def _table() -> Table:
@@ -128,7 +129,7 @@ def _table() -> Table:
 
 @cache
 def table(threads: int) -> Table:
-    """What is chosen with so many threads: what a command chose for its cells, what was kept, or by a self-test."""
+    """The choices for this number of threads: from the parent command, from the stored ones, or from a self-test."""
     if os.environ.get(CHOSEN):
         return _chosen_for_cells()
     library = build.library()
@@ -151,7 +152,7 @@ def _chosen_for_cells() -> Table:
 
 
 def _complete(chosen: Table) -> Table:
-    """What nothing was decided of is compiled: that these kernels are the faster ones is what the benchmarks say."""
+    """The table with all kinds. Undecided ones use the compiled kernel, which is faster according to benchmarks."""
     return {kind: bool(chosen.get(kind, True)) for kind in KINDS}
 
 
@@ -163,7 +164,7 @@ def _kept(library: build.Library, threads: int) -> Table:
 
 
 def _keep(library: build.Library, threads: int, found: Table) -> None:
-    with contextlib.suppress(BadInput, RunFault, AttributeError):  # a folder that is only read serves as well
+    with contextlib.suppress(BadInput, RunFault, AttributeError):  # the folder may be read-only
         notes = read_json(library.notes, build.FORMAT)
         notes["choices"][str(threads)] = found
         write_json(library.notes, notes)
@@ -171,7 +172,7 @@ def _keep(library: build.Library, threads: int, found: Table) -> None:
 
 @contextlib.contextmanager
 def forced(use: bool) -> Iterator[None]:
-    """All kernels, or none, whatever was chosen: for tests, benchmarks and the self-test."""
+    """Use all kernels, or none, regardless of the choices: for tests, benchmarks and the self-test."""
     global _adopted
     before, _adopted = _adopted, dict.fromkeys(KINDS, use)
     try:
@@ -180,11 +181,11 @@ def forced(use: bool) -> Iterator[None]:
         _adopted = before
 
 
-# --- what a run remembers -------------------------------------------------------------------------------------
+# --- records in runs ------------------------------------------------------------------------------------------
 
 
 def record() -> dict:
-    """What is in force, for a run's record of its environment."""
+    """The choices in effect, for a run's env.json."""
     library, chosen = build.library(), _table()
     return {
         "threads": torch.get_num_threads(), "unit": library.unit if library else None, "why_not": build.why_not(),
@@ -193,9 +194,10 @@ def record() -> dict:
 
 
 def adopt(recorded: dict) -> str:
-    """Choose as the run did that `recorded` this; what differs, so that its result will too, in a line, or nothing.
+    """Use the choices `recorded` by a run. Returns a line about differences of this machine that may change its
+    result, or "".
 
-    A new run, one of another machine, and one that began before runs recorded this choose anew."""
+    New runs, runs from machines with another vector unit and runs without a record use this machine's choices."""
     global _adopted
     _adopted, library = None, build.library()
     unit = library.unit if library else None
@@ -209,18 +211,18 @@ def adopt(recorded: dict) -> str:
 
 
 def for_cells(threads: int) -> dict[str, str]:
-    """The environment by which processes with so many threads choose alike."""
+    """Environment variables that make subprocesses use the choices for this number of threads."""
     return {CHOSEN: json.dumps(table(threads))}
 
 
 def described() -> str:
-    """Which kernels are in use, in a few words."""
+    """The kernels in use, in a few words."""
     library = build.library()
     return f"kernels for {library.unit}" if library else f"without compiled kernels ({build.why_not()})"
 
 
 def told() -> str:
-    """The same in a line, with what was found slower than torch."""
+    """The kernels in use in a line, with the threads and the kinds that torch computes."""
     left = [kind for kind in KINDS if build.library() and not _table()[kind]]
     return f"{described()}, {torch.get_num_threads()} threads" + (f"; by torch: {', '.join(left)}" if left else "")
 
@@ -229,9 +231,9 @@ def told() -> str:
 
 
 def self_test(threads: int, kinds: list[str]) -> Table:
-    """Whether each kind's compiled kernel is right and no slower than torch; a kind is left out where rounds disagree.
+    """Whether each kind's compiled kernel is correct and not slower than torch.
 
-    Takes at most about a second; what there was no time for is left out too."""
+    Takes about a second at most. Kinds are omitted if their rounds disagree or there was no time left."""
     before, found = torch.get_num_threads(), {}
     torch.set_num_threads(threads)
     until = time.perf_counter() + ENOUGH_S
@@ -250,7 +252,7 @@ def _tested(kind: str) -> bool | None:
         job = SAMPLES[kind](torch.Generator().manual_seed(Random(kind).getrandbits(32)))
 
     def run(use: bool) -> list[Tensor]:
-        # it may be called for in the middle of anything: a forward pass, an evaluation, autocast
+        # the self-test may run at any point: in a forward pass, an evaluation, under autocast
         with forced(use), torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
             return job()
 
@@ -264,7 +266,7 @@ def _tested(kind: str) -> bool | None:
 
 
 def _ratio(torchs: Callable[[], object], ours: Callable[[], object]) -> float:
-    """How many times as fast ours is: the least times of some turns, since what else the machine does only adds."""
+    """Our speed-up over torch, from the minimum times of several turns: other load can only add time."""
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(TURNS):
         for run, seconds in zip((torchs, ours), times, strict=True):
@@ -275,7 +277,7 @@ def _ratio(torchs: Callable[[], object], ours: Callable[[], object]) -> float:
 
 
 def _alike(ours: list[Tensor], theirs: list[Tensor]) -> bool:
-    """Equal but for rounding, as a whole: a single value may fall on the other side of an activation's kink."""
+    """Equal up to rounding in norm: single values may differ more, on opposite sides of an activation's kink."""
     return all(
         (a.double() - b.double()).norm() <= TOLERANCE * b.double().norm() + 1e-6
         for a, b in zip(ours, theirs, strict=True)

@@ -1,8 +1,8 @@
-"""Slices of parameters, and the operations of a training step in as few passes and graph nodes as torch allows.
+"""Slices of parameters, and a training step's operations in as few passes and graph nodes as torch allows.
 
-A step of a tiny network is bound by overhead, not by arithmetic: a convolution, its norm and its activation
-are one node here. Gradients of parameters are handed to autograd as torch's own operations do, so hooks see them and
-`torch.autograd.grad` gives them; within `summed_in_place` they are added straight to their place instead.
+Steps of tiny networks are bound by overhead, not by arithmetic, so a convolution, its norm and its activation are one
+node here. Parameter gradients are returned to autograd as usual, so hooks and `torch.autograd.grad` work; within
+`summed_in_place` they are accumulated directly into `.grad` instead.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _in_place: frozenset[int] = frozenset()  # ids of the parameters of `summed_in_p
 
 @contextlib.contextmanager
 def summed_in_place(parameters: Iterable[Tensor]) -> Iterator[None]:
-    """Within it `backward` adds the gradients of these parameters to their `.grad` past autograd: no copy of a slice's
-    gradient in the size of the whole. For a trainer that runs `backward` and nothing else in it.
+    """Within the block, `backward` accumulates the gradients of these parameters directly into `.grad`, bypassing
+    autograd, which would need a full-size copy of each slice's gradient. Run nothing but `backward` in it.
 
-    A parameter with a hook has its gradient handed to autograd all the same."""
+    Gradients of parameters with hooks still go through autograd."""
     global _in_place
     before, _in_place = _in_place, frozenset(map(id, parameters))
     try:
@@ -60,21 +60,21 @@ def _is_in_place(parameter: Tensor) -> bool:
 
 
 def _place_of(parameter: Tensor) -> Tensor:
-    """Where the gradient of a whole parameter is added up: its own, or zeros that are handed to autograd."""
+    """The buffer for a whole parameter's gradient: its `.grad`, or zeros that will be returned to autograd."""
     if not _is_in_place(parameter):
         return torch.zeros_like(parameter)
-    if parameter.grad is None:  # dropped since the forward pass
+    if parameter.grad is None:  # set to None since the forward pass
         parameter.grad = torch.zeros_like(parameter)
     return parameter.grad
 
 
 def _handed_on(parameters: Sequence[Tensor], places: Sequence[Tensor]) -> list[Tensor | None]:
-    """What a node's backward returns for its parameters."""
+    """The gradients that a node's backward returns for its parameters: None for those accumulated in place."""
     return [None if place is p.grad else place for p, place in zip(parameters, places, strict=True)]
 
 
 class _Window(torch.autograd.Function):
-    """A slice of a parameter whose gradient is added to its place in the parameter's own, without a full-size copy."""
+    """A slice of a parameter. Its gradient is added to the same slice of the parameter's, without a full-size copy."""
 
     @staticmethod
     def forward(ctx, parameter: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -90,7 +90,7 @@ class _Window(torch.autograd.Function):
 
 
 def part(parameter: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """`window` of a parameter, whose gradient can be `summed_in_place` where the parameter has a buffer for it."""
+    """`window` of a parameter. Its gradient can be `summed_in_place` if the parameter has a gradient buffer."""
     if tuple(parameter.shape) == shape:
         return parameter
     if parameter.grad is None or not torch.is_grad_enabled():
@@ -99,7 +99,7 @@ def part(parameter: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 class _Clip(torch.autograd.Function):
-    """ReLU (`top` infinite) or ReLU6 in place; torch's own in-place versions copy the tensor once more."""
+    """In-place ReLU (`top` infinite) or ReLU6; torch's in-place versions make an additional copy of the tensor."""
 
     @staticmethod
     def forward(ctx, x: Tensor, top: float) -> Tensor:
@@ -126,17 +126,18 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
-    """Convolution in channels-last; 1x1 as a matrix product, of every other pixel where it has a stride.
+    """Convolution in channels-last. 1x1 convolutions are matrix products, on a subset of the pixels if strided.
 
-    Not for speed alone: oneDNN 3.12 on AVX2 writes past its memory, or gives wrong gradients, in the weights' gradient
-    of strided 1x1 convolutions with fewer than 8 input channels (uxlfoundation/oneDNN#6035; docs/performance.md)."""
+    This is not only for speed: in the weight gradient of strided 1x1 convolutions with fewer than 8 input channels,
+    oneDNN 3.12 on AVX2 writes out of bounds or returns wrong results (uxlfoundation/oneDNN#6035;
+    docs/performance.md)."""
     if pointwise(layer):
         return F.linear(pixels_read(x, layer).permute(0, 2, 3, 1), weight[:, :, 0, 0], bias).permute(0, 3, 1, 2)
     return F.conv2d(x, weight, bias, layer.stride, layer.kernel // 2, 1, layer.groups)
 
 
 def pointwise(layer: Layer) -> bool:
-    """Whether a convolution is one matrix product on the (pixels x channels) view."""
+    """Whether a convolution is a single matrix product on the (pixels x channels) view."""
     return layer.kernel == 1 and layer.groups == 1
 
 
@@ -148,7 +149,7 @@ def pixels_read(x: Tensor, layer: Layer) -> Tensor:
 def folded_conv(
     x: Tensor, layer: Layer, weight: Tensor, scale: Tensor, shift: Tensor, running: tuple, eps: float
 ) -> Tensor:
-    """A convolution with its norm folded into it, running statistics (mean, var, _), and its activation."""
+    """A convolution with its norm folded in, and its activation. `running` is (mean, variance, _)."""
     mean, var, _ = running
     factor = scale * torch.rsqrt(var + eps)
     return ACTIVATIONS[layer.act](convolve(x, weight * factor.view(-1, 1, 1, 1), shift - mean * factor, layer))
@@ -158,9 +159,9 @@ def folded_conv(
 
 
 def conv_norm_act(x: Tensor, layer: Layer, conv: Tensor, scale: Tensor, shift: Tensor, running, eps: float) -> Tensor:
-    """What `convolve`, batch norm with the batch's own statistics and the activation do, for a leading slice.
+    """`convolve`, batch norm with batch statistics, and the activation, using leading slices of the parameters.
 
-    `conv`, `scale` and `shift` are the whole parameters. `running` is (mean, var, momentum) to be updated, or
+    `conv`, `scale` and `shift` are the whole parameters. `running` is (mean, variance, momentum), updated in place, or
     (None, None, 0.0)."""
     return _ConvNormAct.apply(x, conv, scale, shift, layer, running, eps)
 
@@ -180,7 +181,7 @@ class _ConvNormAct(torch.autograd.Function):
             y = aten.convolution(x, weight, None, *geometry(layer))
         if y.numel() == c:
             raise ValueError(f"{layer.name}: a batch norm in training needs more than one value per channel")
-        kept, ctx.compiled = None, select_norm(x, y, conv)  # under autocast x and y are of two types
+        kept, ctx.compiled = None, select_norm(x, y, conv)  # both: under autocast, x and y differ in dtype
         if ctx.compiled:
             y = y.contiguous(memory_format=torch.channels_last)
             out, center, spread = native.norm_act(y, layer, small, move, running, eps)
@@ -212,7 +213,7 @@ class _ConvNormAct(torch.autograd.Function):
 
 
 def _pointwise_back(grad: Tensor, x: Tensor, weight: Tensor, size, layer: Layer) -> Tensor:
-    """The gradient of the input [size] of a 1x1 convolution that read x of it: zero for what it did not read."""
+    """The gradient of a 1x1 convolution's input, of shape `size`: zero except at the pixels x that it read."""
     back = torch.mm(_rows(grad), weight.view(layer.out, -1)).view(*_last(x)).permute(0, 3, 1, 2)
     if layer.stride == 1:
         return back
@@ -222,7 +223,7 @@ def _pointwise_back(grad: Tensor, x: Tensor, weight: Tensor, size, layer: Layer)
 
 
 def _conv_back(grad: Tensor, x: Tensor, weight: Tensor, place: Tensor, layer: Layer, wanted: bool) -> Tensor | None:
-    """The gradient of a convolution's input, where `wanted`; that of its weight is added to `place`."""
+    """The gradient of a convolution's input if `wanted`, else None. The weight's gradient is added to `place`."""
     how = select_gradient(x, grad, layer)
     if how == "compiled":
         return native.depthwise_back(grad, x, weight, layer, place, wanted)
@@ -233,7 +234,7 @@ def _conv_back(grad: Tensor, x: Tensor, weight: Tensor, place: Tensor, layer: La
 
 
 def torch_norm_act(y, layer: Layer, scale, shift, running, eps: float) -> tuple[Tensor, ...]:
-    """`native.norm_act` by torch's operations: output, what the activation's gradient needs, mean, 1 / deviation."""
+    """`native.norm_act` in torch: (output, input of the activation if needed, mean, 1 / standard deviation)."""
     mean, var, momentum = running
     kept, center, spread = aten.native_batch_norm(y, scale, shift, mean, var, True, momentum, eps)
     if layer.act in TOPS:
@@ -242,7 +243,7 @@ def torch_norm_act(y, layer: Layer, scale, shift, running, eps: float) -> tuple[
 
 
 def torch_norm_act_back(grad, y, kept, layer: Layer, scale, mean, rstd, eps: float, to: tuple) -> Tensor:
-    """`native.norm_act_back` by torch's operations."""
+    """`native.norm_act_back` in torch."""
     if layer.act in TOPS:
         grad = aten.hardtanh_backward(grad, kept, 0.0, TOPS[layer.act])
     elif layer.act:
@@ -259,7 +260,7 @@ def torch_norm_act_back(grad, y, kept, layer: Layer, scale, mean, rstd, eps: flo
 
 
 def inverted(x: Tensor, block: Block, convs: Sequence[native.Parameters], eps: float) -> Tensor:
-    """A depthwise-separable block with the batch's statistics, where `choice.select` says so: what its layers do."""
+    """A depthwise-separable block with batch statistics as one node, equivalent to its layers; see `choice.select`."""
     return _Inverted.apply(x, block, convs, eps, *(p for conv in convs for p in conv[:3]))
 
 
@@ -281,7 +282,7 @@ class _Inverted(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        # C reads the parameters where they are, so autograd, which does this for tensors that are saved, cannot
+        # autograd checks versions of saved tensors, but C reads the parameters themselves, which are not saved
         if any(p._version != v for p, v in zip(ctx.parameters, ctx.versions, strict=True)):
             raise RuntimeError(
                 "a parameter needed for gradient computation has been modified by an inplace operation since the "
@@ -306,7 +307,7 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def geometry(layer: Layer) -> tuple:
-    """stride, padding, dilation, transposed, output padding, groups: as torch's convolution wants them."""
+    """(stride, padding, dilation, transposed, output padding, groups), the arguments of torch's convolution."""
     s, p = layer.stride, layer.kernel // 2
     return (s, s), (p, p), (1, 1), False, (0, 0), layer.groups
 
@@ -315,13 +316,13 @@ def geometry(layer: Layer) -> tuple:
 
 
 def depthwise_gradient(grad: Tensor, x: Tensor, layer: Layer) -> Tensor:
-    """[C, 1, k, k]: the gradient of a depthwise convolution's weights, for few pixels or large kernels.
+    """The gradient of a depthwise convolution's weights, [C, 1, k, k], for few pixels or large kernels.
 
-    Tap (i, j) of a channel is the sum over images of x, moved by (i, j), times grad: a convolution of x with
-    grad as its kernel, one group for every image and channel, dilated by the stride. Mostly the faster where
-    `choice.select_gradient` says so (docs/performance.md has the figures)."""
+    Tap (i, j) of a channel is the sum over images of x, shifted by (i, j), times grad. This is a convolution of x with
+    grad as its kernel, with one group per image and channel, dilated by the stride. It is usually faster where
+    `choice.select_gradient` selects it (figures in docs/performance.md)."""
     (n, c, h, w), k, p = grad.shape, layer.kernel, layer.kernel // 2
-    if h == w == 1:  # one output pixel sees one window
+    if h == w == 1:  # a single output pixel has a single input window
         out = grad.new_zeros(c, 1, k, k)
         seen = x[:, :, : k - p, : k - p]
         out[:, 0, p : p + seen.shape[2], p : p + seen.shape[3]] = (seen * grad).sum(0)

@@ -1,7 +1,7 @@
-"""Parts of a training step in C (csrc/), where choice.py says that they are to be used: a whole inverted block
+"""Bindings to the C kernels (csrc/), which are used where choice.py selects them: a whole inverted block
 (csrc/block.c), a norm with its activation (csrc/norm.c), depthwise gradients (csrc/depthwise.c).
 
-A tiny network's step is bound by its passes over memory, and these take fewer. fused.py does the same with torch.
+A tiny network's step is bound by its passes over memory, and these kernels need fewer. fused.py has the torch versions.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from .build import call
 NONE, CLIP, HSWISH = range(3)
 ACTS = {"": (NONE, 0.0), "relu": (CLIP, float("inf")), "relu6": (CLIP, 6.0), "hswish": (HSWISH, 0.0)}
 MAX_KERNEL = 7
-MAX_PIXELS = 128 * 128  # a canvas of one image's channels, a vector of them, has to stay in a core's cache
+MAX_PIXELS = 128 * 128  # the canvas of one image, for one vector of channels, has to fit in a core's cache
 
 _P, _L, _F, _I = ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_int
 
 
 class Conv(ctypes.Structure):
-    """block.c's Conv: one convolution with its norm."""
+    """`Conv` in block_norms.h: one convolution with its norm."""
 
     _fields_ = [
         ("w", _P), ("stride", _L * 3), ("scale", _P), ("shift", _P), ("mean", _P), ("rstd", _P), ("running_mean", _P),
@@ -34,7 +34,7 @@ class Conv(ctypes.Structure):
 
 
 class Inverted(ctypes.Structure):
-    """block.c's Inverted: the sizes of a block, and its convolutions."""
+    """`Inverted` in block_small.h: the sizes of a block and its convolutions."""
 
     _fields_ = [
         *((name, _L) for name in "n h w oh ow cin hidden out k s".split()),
@@ -57,23 +57,23 @@ def norm_act(y: Tensor, layer: Layer, scale: Tensor, shift: Tensor, running, eps
 def norm_act_back(
     grad: Tensor, y: Tensor, layer: Layer, scale: Tensor, shift: Tensor, mean: Tensor, rstd: Tensor, to: tuple
 ) -> Tensor:
-    """The gradient of `norm_act`'s y; those of scale and shift are added to the tensors `to`."""
+    """The gradient of `norm_act`'s y. The gradients of scale and shift are added to the tensors `to`."""
     back = torch.empty_like(y)
     call("norm_act_back", grad, y, back, *_rows(y), scale, shift, *ACTS[layer.act], mean, rstd, *to)
     return back
 
 
 def depthwise_back(grad: Tensor, x: Tensor, weight: Tensor, layer: Layer, to: Tensor, wanted: bool) -> Tensor | None:
-    """The gradient of a depthwise convolution's x [N, C, H, W], channels-last, where `wanted`; that of the weight, any
-    slice of a parameter, is added to the tensor `to`."""
+    """The gradient of a depthwise convolution's x [N, C, H, W], channels-last, if `wanted`, else None. The gradient of
+    the weight, which may be any slice of a parameter, is added to the tensor `to`."""
     back = torch.empty_like(x) if wanted else None
     call("depthwise_back", grad, x, weight, _strides(weight), back, to, _strides(to), *_sizes(x, layer))
     return back
 
 
 class Parameters(NamedTuple):
-    """The whole parameters of a convolution and its norm, of which a block uses the leading part (of kernels, the
-    centre), and the norm's running (mean, variance, momentum) or (None, None, 0.0)."""
+    """The whole parameters of a convolution and its norm, and the norm's running (mean, variance, momentum) or
+    (None, None, 0.0). A block uses the leading channels and the centre of the kernel."""
 
     weight: Tensor
     scale: Tensor
@@ -82,7 +82,7 @@ class Parameters(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What `inverted_back` needs of a forward pass; `given` points into the parameters and `statistics`."""
+    """The state of a forward pass that `inverted_back` needs. `given` points into the parameters and `statistics`."""
 
     given: Inverted
     x: Tensor
@@ -93,7 +93,7 @@ class Kept(NamedTuple):
 
 
 def inverted(x: Tensor, block: Block, convs: Sequence[Parameters], eps: float) -> tuple[Tensor, Kept]:
-    """A block's output for x [N, C, H, W], channels-last, and what `inverted_back` needs of it."""
+    """A block's output for x [N, C, H, W], channels-last, and the state for `inverted_back`."""
     last, hidden = block.layers[-1], block.layers[-2].out
     n, _, h, w = x.shape
     after = (n, last.height, last.width)
@@ -106,8 +106,8 @@ def inverted(x: Tensor, block: Block, convs: Sequence[Parameters], eps: float) -
 
 
 def inverted_back(grad: Tensor, kept: Kept, gradients: Sequence[Sequence[Tensor]], wanted: bool) -> Tensor | None:
-    """The gradient of `inverted`'s x, where `wanted`; those of the parameters are added to `gradients`, one of each
-    whole parameter, with its strides."""
+    """The gradient of `inverted`'s x if `wanted`, else None. The parameters' gradients are added to `gradients`, one
+    tensor per whole parameter, with the same strides."""
     back = torch.empty_like(kept.x) if wanted else None
     given = kept.given
     places = ((given.expand, 1), (given.depthwise, given.k), (given.project, 1))[-len(gradients) :]
@@ -129,9 +129,10 @@ def inverted_eval(x: Tensor, block: Block, convs: Sequence[Parameters], eps: flo
 def _block(
     x: Tensor, block: Block, convs: Sequence[Parameters], statistics: Tensor | None, eps: float
 ) -> Inverted:
-    """`statistics` [2, C]: the batch's mean and 1 / deviation of all convolutions' outputs, one after the other.
+    """`statistics` [2, C]: mean and 1 / standard deviation over the batch, for the channels of all convolutions in
+    order.
 
-    Pointers instead of slices: making those took a quarter of a tiny network's step."""
+    Uses pointers because creating tensor slices took a quarter of a tiny network's step."""
     n, cin, h, w = x.shape
     depthwise, last = block.layers[-2:]
     start = 0 if statistics is None else statistics.data_ptr()
@@ -156,7 +157,7 @@ def _conv(kernel: int, given: Parameters, mean: int, rstd: int) -> Conv:
 
 
 def _centre(weight: Tensor, kernel: int) -> int:
-    """Bytes from the beginning of a weight to the middle kernel x kernel of its first channel."""
+    """Offset in bytes of the central kernel x kernel part of a weight's first channel."""
     spare = (weight.shape[-1] - kernel) // 2
     return spare and 4 * spare * (weight.stride(2) + weight.stride(3))
 

@@ -1,4 +1,4 @@
-"""Small pieces of a training step on made-up numbers: the work of these kernels for the self-test of choice.py."""
+"""Small synthetic workloads of the kernels, for the self-test in choice.py."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .fused import conv_norm_act, folded_conv, inverted, inverted_eval, summed_i
 
 BATCH, EPS = 16, 1e-5
 NO_RUNNING = (None, None, 0.0)
-SIDES = {"large": 16, "middle": 6, "small": 2}  # px of the map that stands for its kind
+SIDES = {"large": 16, "middle": 6, "small": 2}  # side in px of the map that represents each size
 Work = Callable[[], list[Tensor]]
 
 
 def block(side: int, training: bool, g: torch.Generator) -> Work:
-    """An inverted block of middling width, as one node or layer by layer; fewer channels on large maps."""
+    """An inverted block of medium width, as one node or layer by layer; fewer channels on large maps."""
     cin, hidden = (12, 72) if side > 8 else (24, 144)
     made = lower(Spec("it", "inverted", cin, hidden, 3, 1, "relu6", 0, "identity"), cin, side, side)
     x, grad = (_images(BATCH, cin, side, g) for _ in range(2))
@@ -47,7 +47,7 @@ def block(side: int, training: bool, g: torch.Generator) -> Work:
 
 
 def layer(kernel: int, g: torch.Generator) -> Work:
-    """A convolution with its norm and activation, forward and back: depthwise where its kernel is larger than 1."""
+    """Forward and backward of a convolution with norm and activation: depthwise if its kernel is larger than 1."""
     channels, side = 64, 8
     groups = 1 if kernel == 1 else channels
     made = Layer("it", "conv", channels, channels, side, side, kernel, 1, groups, act="relu6")

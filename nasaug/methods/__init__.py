@@ -1,4 +1,4 @@
-"""Training methods: frozen dataclasses of hyper-parameters that yield losses. The config is the object."""
+"""Training methods: frozen dataclasses that hold a method's hyper-parameters and yield its losses."""
 
 from .base import Base, Course, Description, Draw, Method, Outlook, Pass, Step, drawn
 from .baseline import Baseline

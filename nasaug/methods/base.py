@@ -1,4 +1,4 @@
-"""What every training method is given, and what it must have: the contract between methods and the trainer."""
+"""The interface between training methods and the trainer: what a method receives and what it must implement."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from ..nets.net import Net
     from ..tasks import Target
 
-DRAWS = 1000  # steps drawn to know a method's mean cost before it starts
+DRAWS = 1000  # steps sampled to estimate a method's mean cost before training
 
 
 @dataclass(frozen=True)
 class Base:
-    """The network to be trained: its plan, its place in a search space where it has one, and what share of it was
-    pruned. `supernet`: whether its arch file names a supernet of that space."""
+    """The network to train: its plan, its search space and architecture there (None if it has none), and the fraction
+    of it that was pruned. `supernet`: whether its arch file names a supernet of that space."""
 
     plan: Plan
     space: Space | None = None
@@ -35,20 +35,20 @@ class Base:
 
 
 class Pass(NamedTuple):
-    """One forward and backward pass of a training step: an architecture on a share of the images of a view."""
+    """One forward and backward pass of a training step: an architecture on a fraction `share` of a view's images."""
 
     arch: Arch
     share: float = 1.0
     view: str = "train"
 
     def images(self, batch: int) -> int:
-        """How many of a batch's images it sees: at least 2, for the sake of its batch norms."""
+        """The number of a batch's images that the pass uses: at least 2, which its batch norms need."""
         return batch if self.share == 1 else max(2, round(self.share * batch))
 
 
 @dataclass
 class Draw:
-    """What the passes of one training step may depend on. Seeded, no tensors."""
+    """Everything that the choice of a step's passes may depend on. Seeded, without tensors."""
 
     space: Space
     base: Arch
@@ -58,65 +58,65 @@ class Draw:
     rng: Random
 
     def sample(self, low: Arch, free: Iterable[str] = KINDS) -> Arch:
-        """An architecture of the space, at or above `low` on the axes of a `free` kind."""
+        """A random architecture, at or above `low` on the axes whose kind is in `free`, equal to it on the others."""
         return self.space.sample(self.rng, low=low, free=free)
 
     def near(self, low: float, high: float, limits: Budget = UNLIMITED) -> Arch:
-        """An architecture within the limits whose log MACs are about uniform between `low` and `high`."""
+        """A random architecture within the limits, with log MACs about uniformly distributed from `low` to `high`."""
         return sample_near(self.space, self.rng, low, high, self.classes, limits)
 
 
 class Step(Protocol):
-    """What a method sees of a training step. With `Pass` it is all that methods and the trainer share."""
+    """A training step as seen by a method. Apart from `Pass`, methods and the trainer share nothing else."""
 
     space: Space
     base: Arch
     classes: int
     step: int
     progress: float
-    """The part of training that is over, 0 to 1."""
+    """The fraction of training that is done, 0 to 1."""
 
     @property
     def passes(self) -> Sequence[Pass]:
-        """What the method's own `passes` drew for this step, the same each time."""
+        """The passes that `Method.passes` drew for this step; the same on every access."""
         ...
 
     def view(self, name: str) -> tuple[Tensor, Target]:
         """(images [N, 3, H, W], target) of the recipe's `[views.NAME]`, drawn from (seed, step, name). Raises BadInput
-        where the recipe has none."""
+        if the recipe has no such view."""
         ...
 
     def transform(self, name: str, x: Tensor) -> Tensor:
-        """The recipe's `[transforms.NAME]` of a view's images, drawn anew for every pass; x itself without one."""
+        """Apply the recipe's `[transforms.NAME]`, with new draws for every pass; returns x itself if there is none."""
         ...
 
     def run(self, x: Tensor, arch: Arch) -> Tensor:
-        """The architecture's output on x, which is resized to its resolution; its MACs are counted."""
+        """The architecture's output on x, which is resized to its resolution. Counts the MACs."""
         ...
 
     def loss(self, out: Tensor, target: Target) -> Tensor:
-        """The task's loss, a mean over the images."""
+        """The task's loss, averaged over the images."""
         ...
 
     def soft(self, out: Tensor) -> Tensor:
-        """An output as another net's target, detached."""
+        """An output converted to a soft target for another net; detached."""
         ...
 
     def match(self, out: Tensor, soft: Tensor) -> Tensor:
-        """How far an output is from such a target, a mean over the images."""
+        """The loss of an output against a soft target, averaged over the images."""
         ...
 
     def sample(self, low: Arch, free: Iterable[str] = KINDS) -> Arch:
-        """`Draw.sample`, from the step's own generator."""
+        """`Draw.sample`, using the step's generator."""
         ...
 
     def near(self, low: float, high: float, limits: Budget = UNLIMITED) -> Arch:
-        """`Draw.near`, from the step's own generator."""
+        """`Draw.near`, using the step's generator."""
         ...
 
 
 class Course(Protocol):
-    """What a method sees of a training between its epochs."""
+    """A training as seen by a method between epochs."""
 
     @property
     def net(self) -> Net: ...
@@ -129,80 +129,80 @@ class Course(Protocol):
 
     @property
     def inherited(self) -> bool:
-        """Whether the training began with weights that were trained before."""
+        """Whether training started from inherited weights."""
         ...
 
     def companions(self) -> list[dict[str, Tensor]]:
-        """What has to be permuted with the weights, by their names: momentum, then averages where there are any."""
+        """Tensors to permute along with the weights, by parameter name: momentum, then averaged weights if any."""
         ...
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is known of a training before it starts."""
+    """What is known about a training before it starts."""
 
     base: Base
     space: Space
     arch: Arch  # the base network in the space
-    asked: Method  # as the recipe has it
-    method: Method  # as it will run: what `prepare` made of it
-    macs: float  # of one image in all passes of a step, the mean over training, without a teacher's
-    seconds: float  # the estimate of how long training takes
-    instead: Callable[[Method], Outlook]  # the same training by another method, which is prepared for it
+    asked: Method  # as configured in the recipe
+    method: Method  # as it will run: the result of `prepare`
+    macs: float  # forward MACs per image over all passes of a step, averaged over training, without a teacher's
+    seconds: float  # estimated duration of the training
+    instead: Callable[[Method], Outlook]  # the outlook of the same training by another method, which it prepares
 
 
 class Description(NamedTuple):
-    """What a method has to say of a training: lines for the user, and facts for its result.json."""
+    """A method's description of a training: lines for the user, and facts for result.json."""
 
     lines: Sequence[str] = ()
     facts: Mapping[str, object] = MappingProxyType({})
 
 
 class Method(Protocol):
-    """A way to train: a frozen dataclass whose fields are its keys in a recipe, all with defaults.
+    """A training method: a frozen dataclass whose fields, all with defaults, are its keys in a recipe.
 
-    A subclass writes `space`, `passes` and `losses`; the rest has defaults that suit most. `register` names it."""
+    Subclasses implement `space`, `passes` and `losses`; the defaults of the rest suit most methods. `register` makes
+    one available by name."""
 
     __slots__ = ()
 
     @property
     def cycle(self) -> int:
-        """Steps after which the kinds of passes repeat: a training is timed in whole cycles."""
+        """Period of the kinds of passes, in steps: training is timed in whole cycles."""
         return 1
 
     @property
     def reorders(self) -> bool:
-        """Whether `on_epoch` moves channels, which a mask over single weights cannot follow."""
+        """Whether `on_epoch` permutes channels, which is incompatible with a mask over single weights."""
         return False
 
     @abstractmethod
     def space(self, base: Base) -> tuple[Space, Arch]:
-        """The space whose largest net is trained, and the base architecture in it. Raises BadInput where the method
-        can do nothing with this base."""
+        """The space whose largest net holds the trained weights, and the base architecture in it. Raises BadInput if
+        the method is not applicable to this base."""
 
     @abstractmethod
     def passes(self, draw: Draw) -> list[Pass]:
-        """What a step runs, in order; at random by `draw.rng` alone.
+        """The passes of a step, in order. `draw.rng` must be the only source of randomness.
 
-        The cost, the length of a training, how often a teacher is asked, and the step itself are all counted from
-        these."""
+        They determine the cost and length of a training and the number of teacher passes, as well as the step."""
 
     @abstractmethod
     def losses(self, step: Step) -> Iterator[tuple[str, Tensor]]:
-        """(name, loss) pairs, from the `step.passes` and no others.
+        """Yield (name, loss) pairs, computed from exactly the `step.passes`.
 
-        The trainer runs backward after each, so memory is that of one pass where a loss is yielded before the next."""
+        The trainer runs backward after each, so yielding a loss before the next pass keeps memory to one pass."""
 
     def prepare(self, space: Space, base: Arch, classes: int, batch: int) -> Method:
-        """The method as it will run, in its space and with so many images a step."""
+        """The method as it will run, given its space, its base architecture and `batch` images per step."""
         return self
 
     def describe(self, outlook: Outlook) -> Description:
-        """What is said of a training before it starts; called on the method as it will run."""
+        """Describe a training before it starts; called on the method that `prepare` returned."""
         return Description()
 
     def check_views(self, views: Collection[str]) -> None:
-        """Raises BadInput where the method needs another view than the recipe's `views`."""
+        """Raises BadInput if the method needs a view that is not among the recipe's `views`."""
 
     def on_epoch(self, trainer: Course) -> None:
         """Called before each epoch."""
@@ -211,6 +211,6 @@ class Method(Protocol):
 def drawn(
     method: Method, space: Space, base: Arch, classes: int, seed: str = "length"
 ) -> Iterator[list[Pass]]:
-    """The passes of DRAWS seeded steps, spread evenly over training: what a method's mean cost is told by."""
+    """The passes of DRAWS seeded steps, spread evenly over training, to estimate a method's mean cost."""
     for i in range(DRAWS):
         yield method.passes(Draw(space, base, classes, i, i / DRAWS, Random(f"{seed}/{i}")))

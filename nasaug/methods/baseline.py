@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Baseline(Method):
-    """L(W) on the training view, and nothing else."""
+    """L(W) on the training view only."""
 
     def space(self, base: Base) -> tuple[Space, Arch]:
         return around(base.plan, Ladders())

@@ -1,4 +1,4 @@
-"""GradAug: train a network together with thinner slices of itself that see transformed images."""
+"""GradAug: train a network together with thinner slices of itself on transformed images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .base import Base, Draw, Method, Pass, Step
 if TYPE_CHECKING:
     from torch import Tensor
 
-STEPS = 20  # of the width ladder
+STEPS = 20  # number of widths below the full one
 
 Share = Annotated[float, Gt(0), Le(1), Told("is a share", "give above 0, to 1")]
 Shares = Annotated[
@@ -30,14 +30,14 @@ Shares = Annotated[
 class GradAug(Method):
     """Yang et al., NeurIPS 2020: L(full, y) + weight x the sum over thin nets of match(thin on T(x), full's output).
 
-    A thin net has one random width for the whole network, and where `depth` is below 1 a random part of its blocks with
-    an identity shortcut. T is a random resolution of `resolutions` (shares of the base's: 128, 160, 192 and 224 px
-    of 224, as published) and the recipe's `[transforms.thin]`, of the same, possibly mixed, images.
-    The full network's norms keep its own statistics; the thin ones use their batch's."""
+    A thin net uses one random width for the whole network and, if `depth` is below 1, a random subset of the blocks
+    with an identity shortcut. T resizes to a random one of `resolutions` (as fractions of the base's; published: 128,
+    160, 192 and 224 px of 224) and applies the recipe's `[transforms.thin]` to the same images, mixed ones included.
+    Only the full network updates the running statistics; thin nets use batch statistics."""
 
     num_subnet: Count = 3
-    width: Share = 0.9  # of the thinnest net, as a share of the full one's channels
-    depth: Share = 1.0  # probability that a block with an identity shortcut stays; 1: all do
+    width: Share = 0.9  # of the thinnest net, as a fraction of the full net's channels
+    depth: Share = 1.0  # probability of keeping each block with an identity shortcut; 1: keep all
     resolutions: Shares = (4 / 7, 5 / 7, 6 / 7, 1.0)
     weight: Schedule = Constant(1.0)
 
@@ -57,8 +57,8 @@ class GradAug(Method):
         return [Pass(draw.base), *(Pass(self._thin(draw)) for _ in range(self.num_subnet))]
 
     def _thin(self, draw: Draw) -> Arch:
-        """Never the full net itself, to whose width one near it is rounded: its pass would update its norms'
-        statistics with transformed images."""
+        """A random thin net. Never the full net, which widths near 1 may round to: such a pass would update the
+        running statistics with transformed images."""
         for _ in range(1000):
             arch = draw.sample(low=draw.space.smallest, free=("width", "resolution"))
             stays = (
@@ -83,5 +83,5 @@ class GradAug(Method):
 
 
 def _same(space: Space, a: Arch, b: Arch, classes: Outputs) -> bool:
-    """Whether both come to one network, which archs that differ can."""
+    """Whether both describe the same network, as different archs may."""
     return a == b or plan(space, a, classes) == plan(space, b, classes)

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 AXES = ("width", "expand", "depth", "kernel")  # width first: it stops at width_until
 
-FINE = 16  # factors of a net that shrinks, evenly from 1 to the largest
-FEWEST = 32  # images of a step that a capped augmented pass sees: under that its batch norms tell little
-SAFE = 0.96  # of the cap: what is drawn in a training differs from what was drawn to know its mean
-LITTLE = 1.5  # times the base's MACs: augmented nets under that are little to augment with
+FINE = 16  # factors for `shrink_until`, evenly spaced from 1 to the largest
+FEWEST = 32  # minimum images per capped augmented pass: with fewer, batch statistics are too noisy
+SAFE = 0.96  # fraction of the cap to aim for: the nets drawn in training differ from those the mean is estimated on
+LITTLE = 1.5  # augmented nets with fewer than this many times the base's MACs are reported as too small to help
 
 Factors = Annotated[
     tuple[float, ...], Predicate(lambda them: rises(them) and them[0] == 1),
@@ -50,36 +50,36 @@ Share = Annotated[float, Gt(0), Le(1), Told("is a part of a step's images", "giv
 
 @checked("netaug")
 class NetAug(Method):
-    """Cai et al., ICLR 2022, eq. 2: L(W_t) + weight x L([W_t, W_i]), one augmented net a step.
+    """Cai et al., ICLR 2022, eq. 2: L(W_t) + weight x L([W_t, W_i]), with one augmented net per step.
 
-    ladder: what the wider nets are. "supernet": the search space's own choices at or above the base; "factors":
-    base x the factors below; "auto": supernet where the arch file names one with such choices, else factors.
-    sort: sort inner channels by importance before each epoch of width augmentation ("auto": for fresh weights;
-    inherited leading channels *are* the found subnet).
+    ladder: where the wider nets come from. "supernet": the search space's choices at or above the base; "factors":
+    base x the factors below; "auto": supernet if the arch file names one with such choices, else factors.
+    sort: sort inner channels by importance before each epoch of width augmentation ("auto": only for fresh weights;
+    of inherited ones, the leading channels *are* the found subnet).
 
-    Our own: depth and kernels augmented too; several augmented nets a step; a cap on the extra MACs; the first
-    augmented net's soft output as a further target of the base, at no extra pass; a first phase in which one wide net
-    alone is trained, the widest at first, and shrinks to the base (parameters added, then discarded: Yu, Zhang and Ma
-    2023, who give no details), for which the factors' ladders have FINE steps up to the largest."""
+    Beyond the paper: depth and kernel augmentation; several augmented nets per step; a cap on the extra MACs; the first
+    augmented net's soft output as an additional target of the base, at no extra pass; an initial phase that trains
+    only one wide net, which shrinks from the widest to the base (parameters are added, then discarded: Yu, Zhang and
+    Ma 2023, who give no details) in FINE steps of the factors."""
 
     weight: Schedule = Constant(1.0)
-    width_until: Until = 0.5  # share of training with width augmentation; the rest of it runs to the end
+    width_until: Until = 0.5  # fraction of training with width augmentation; the other kinds last until the end
     ladder: Literal["auto", "supernet", "factors"] = "auto"
     width_factors: Factors = (1.0, 1.8, 2.6)
     expand_factors: Factors = (1.0, 1.6, 2.2, 2.8)
-    kernel_more: MoreKernel = (0,)  # added to kernels above 1, like 0, 2 (ladder "factors")
-    depth_more: MoreDepth = (0,)  # blocks added to a stage's end, like 0, 1 (ladder "factors")
-    kinds: Kinds = ("width", "expand")  # of ladder "supernet"
+    kernel_more: MoreKernel = (0,)  # added to kernel sizes above 1, like 0, 2 (ladder "factors")
+    depth_more: MoreDepth = (0,)  # blocks appended to each stage, like 0, 1 (ladder "factors")
+    kinds: Kinds = ("width", "expand")  # what is augmented (ladder "supernet")
     round: Count = 1  # augmented channels are multiples of this
-    augmented: Annotated[int, Ge(0)] = 1  # augmented nets a step; the loss is their mean
-    shrink_until: Until = 0.0  # share of training with the shrinking net alone; augmented = 0: then the base alone
-    every: Count = 1  # an augmented pass in every so many-th step
-    share: Share = 1.0  # of a step's images, the part that the augmented pass sees; its loss is weighted by it
+    augmented: Annotated[int, Ge(0)] = 1  # augmented nets per step; their losses are averaged
+    shrink_until: Until = 0.0  # fraction of training with only the shrinking net; after it, augmented may be 0
+    every: Count = 1  # run augmented passes only in every this many-th step
+    share: Share = 1.0  # fraction of a step's images used by augmented passes, which also scales their loss
     aug_compute: NotNegative = 0.0  # augmented passes cost at most this many times the base's (0.17: 17 %); 0: no cap
-    teach: NotNegative = 0.0  # weight of the augmented net's soft output as the base's target
-    wide_view: str = "train"  # the recipe's view that augmented nets see, like [views.strong]
+    teach: NotNegative = 0.0  # weight of the augmented net's soft output as a target of the base
+    wide_view: str = "train"  # the recipe's view for augmented nets, like [views.strong]
     sort: bool | Auto = "auto"
-    sort_momentum: bool = True  # sorted with its weights; false: as it lies, to see what that does
+    sort_momentum: bool = True  # sort momentum along with the weights; false: for ablations
 
     def __post_init__(self):
         if self.augmented < (least := int(not self.shrink_until)):
@@ -113,7 +113,7 @@ class NetAug(Method):
             )  # fmt: skip
 
     def chosen_ladder(self, base: Base) -> str:
-        """"supernet" or "factors": `ladder` with "auto" decided."""
+        """`ladder` with "auto" resolved to "supernet" or "factors"."""
         if self.ladder == "factors" or (self.ladder == "auto" and not base.supernet):
             return "factors"
         placed = base.space is not None and base.arch is not None
@@ -135,10 +135,10 @@ class NetAug(Method):
         return around(base.plan, Ladders(widths, expands, self.round, self.kernel_more, self.depth_more))
 
     def prepare(self, space: Space, base: Arch, classes: int, batch: int) -> NetAug:
-        """The same with `every` and `share` so that the augmented passes cost `aug_compute` of the base's.
+        """The same method with `every` and `share` set so that augmented passes cost `aug_compute` times the base's.
 
-        First fewer images, at least FEWEST of a batch, then fewer steps: with most steps of one kind, the few
-        others would pull the shared weights back and forth."""
+        It first reduces the images, down to FEWEST per batch, and only then the steps: if few steps were augmented,
+        these would pull the shared weights back and forth."""
         if not self.aug_compute:
             return self
         whole, extra = replace(self, every=1, share=1.0), 0
@@ -151,7 +151,7 @@ class NetAug(Method):
         return replace(self, aug_compute=0.0, every=every, share=math.floor(min(1.0, part * every) * batch) / batch)
 
     def describe(self, outlook: Outlook) -> Description:
-        """How much wider the augmented nets are than the base, and the alternative where that is little."""
+        """The MACs of augmented nets relative to the base, and an alternative if that is little."""
         ladder, base = self.chosen_ladder(outlook.base), cost(outlook.base.plan).macs
         if self.shrink_until:
             widest = cost_of(outlook.space, self.shrunk(outlook.space, 0.0), outlook.base.plan.classes).macs
@@ -172,11 +172,11 @@ class NetAug(Method):
         return Description(lines, {"ladder": ladder, "augmented_macs": wide, "augmented_over_base": wide / base})
 
     def _augmented_macs(self, outlook: Outlook) -> float:
-        """Of one augmented net, the mean."""
+        """Mean MACs of one augmented net."""
         return (outlook.macs - cost(outlook.base.plan).macs) / (self.share / self.every) / self.augmented
 
     def shrunk(self, space: Space, progress: float) -> Arch:
-        """The net of the first phase: from the largest of `space` to the base, every axis as far as the others."""
+        """The net of the initial phase: all axes shrink in step from the largest of `space` to the base."""
         left = 1 - progress / self.shrink_until
         values = (axis.choices[round(left * (len(axis.choices) - 1))] for axis in space.axes)
         return space.canonical(Arch(space.name, tuple(values)))
@@ -213,7 +213,7 @@ class NetAug(Method):
             yield "base", step.loss(out, y) + self.teach * part / len(x) * step.match(out[:part], soft)
 
     def on_epoch(self, trainer: Course) -> None:
-        """Sorts while widths vary; in the first phase just what is still trained."""
+        """Sorts channels while widths vary; in the initial phase, only those still in use."""
         sort, within = not trainer.inherited if self.sort == "auto" else self.sort, trainer.net.plan
         shrinks = trainer.progress < self.shrink_until
         if shrinks:
@@ -228,10 +228,11 @@ def _fine(largest: float) -> tuple[float, ...]:
 
 
 def sort_channels(net, within: Plan, *companions) -> None:
-    """Most important inner channels first in every block: weights, and what `companions` hold by their names.
+    """Sort the inner channels of every block by descending importance, in the weights and in `companions`, dicts of
+    tensors by parameter name.
 
-    Importance is the L1 norm over the weights that read a channel (the published code's measure). Residual
-    streams are not sorted, nor channels that the smaller plan `within` has not."""
+    Importance is the L1 norm of the weights that read a channel, as in the published code. Residual streams are not
+    sorted; channels beyond those of the smaller plan `within` stay last."""
     streams, sizes = {block.name for block in net.plan.blocks}, channel_groups(within)
     for name, group in channel_groups(net.plan).items():
         if name not in streams and name in sizes:

@@ -1,4 +1,4 @@
-"""The methods that `train --method` and a recipe's `method` offer, by name."""
+"""The registry of methods available to `train --method` and a recipe's `method`, by name."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PARTS = ("cycle", "reorders", "space", "passes", "losses", "prepare", "describe"
 
 
 def register(name: str, method: type[Method]) -> None:
-    """Offer a method as `--method NAME`, its fields as the recipe's table `[NAME]`.
+    """Make a method available as `--method NAME`, with its fields as the recipe's table `[NAME]`.
 
-    Raises BadInput for a name that is taken or cannot be a recipe's key, and for a class that is no frozen dataclass
-    with defaults or lacks a part of what `Method` asks for."""
+    Raises BadInput if the name is taken or cannot be a recipe key, or if the class is not a frozen dataclass with
+    defaults for all fields or does not implement `Method`."""
     what = f"register({name!r}, {getattr(method, '__name__', method)})"
     if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower() or name.startswith("_"):
         raise BadInput(f"{what}: a method's name is a key of recipes; give lower-case letters, digits and _, like mine")

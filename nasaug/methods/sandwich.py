@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @checked("sandwich")
 class Sandwich(Method):
-    """Yu and Huang, ICCV 2019: the largest net learns the labels, the smallest (at a resolution drawn
-    at random) and `samples` others its output. The loss is the mean over the passes.
+    """Yu and Huang, ICCV 2019: the largest net is trained on the labels, the smallest (at a random resolution) and
+    `samples` random ones on the largest net's output. The loss is the mean over the passes.
 
-    Every `every`-th step does this; in the others the largest net is left out, which at 1M MACs costs more than all
-    of the rest, and the smaller ones learn the labels: at equal compute they are trained more than twice as often
-    and come out better (docs/results/supernet.md). 1: the published rule.
-    The samples' log MACs are about uniform between `low` and `high` (0: over the space), so that the subnets
-    that the search will judge are the ones that are trained."""
+    Only every `every`-th step does so (1: the published rule). The other steps leave out the largest net, which at 1M
+    MACs costs more than all the others together, and train the smaller ones on the labels: at equal compute they
+    are trained more than twice as often and become more accurate (docs/results/supernet.md).
+    The samples' log MACs are about uniformly distributed from `low` to `high` (0: over the whole space), so that
+    training concentrates on the subnets that the search will evaluate."""
 
     samples: Annotated[int, Ge(0), Told("must not be negative")] = 3
     every: Annotated[int, Ge(1), Told("must be at least 1 (the published rule)")] = 4
@@ -46,7 +46,7 @@ class Sandwich(Method):
             given or cost_of(space, end, draw.classes).macs
             for given, end in zip((self.low, self.high), (space.smallest, space.largest), strict=True)
         )
-        # always at the lowest resolution, the smallest would fit the narrow weights to that one alone
+        # if the smallest net always ran at the lowest resolution, the narrow weights would specialise in it
         smallest = draw.sample(low=space.smallest, free=("resolution",))
         drawn = [self.sample(draw, low, high) for _ in range(self.samples)]
         return [Pass(arch) for arch in (*(() if draw.step % self.every else (space.largest,)), smallest, *drawn)]
@@ -57,8 +57,8 @@ class Sandwich(Method):
     def losses(self, step: Step) -> Iterator[tuple[str, Tensor]]:
         x, y = step.view("train")
         nets = [each.arch for each in step.passes]
-        # the mean over the passes: summed, as published, the subnets train badly at a learning rate that suits one
-        # network (docs/results/supernet.md: a sum at lr 0.1 is this mean at 0.4)
+        # The mean over the passes. With the published sum, subnets train badly at a learning rate that suits a single
+        # network (docs/results/supernet.md: the sum at lr 0.1 is this mean at lr 0.4).
         share, soft = 1 / len(nets), None
         if len(nets) > 1 + self.samples:
             out = step.run(x, nets.pop(0))
@@ -74,7 +74,7 @@ class Sandwich(Method):
 
 @checked("sandwich")
 class SandwichWithin(Sandwich):
-    """With samples that keep to budgets beside that of MACs, as the subnets do that the search will judge."""
+    """Sandwich with samples that also respect the search's other budgets."""
 
     limits: Budget = UNLIMITED
 

@@ -1,4 +1,4 @@
-"""Runs of nasaug in processes of their own, some at a time: begun or resumed, watched, stopped together."""
+"""A pool of nasaug subprocesses: starts or resumes runs, a limited number at a time, and stops them together."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ..core.units import format_duration
 from ..rundirs.folder import LOCK, RunDir
 
 KILL_AFTER_S = 120.0
-FAILED = "nasaug: "  # begins the line that a command fails with
+FAILED = "nasaug: "  # prefix of a command's error line
 
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """One run: `python -m nasaug` with the arguments that `begin` or, once it has begun, `go_on` gives.
+    """One run: `python -m nasaug` with the arguments from `begin`, or from `go_on` if the run exists already.
 
-    `about`: what the caller knows it by. `seconds`: how long it is expected to take. `told`: its outcome in words."""
+    `about` identifies it to the caller, `seconds` is its expected duration, `told` returns its outcome as text."""
 
     title: str
     path: Path
@@ -44,24 +44,24 @@ class Work:
 
     @property
     def log(self) -> Path:
-        """What the process says, beside the run's folder."""
+        """The file for the process's output, next to the run directory."""
         return self.path.with_suffix(self.path.suffix + ".log")
 
 
 class Watch:
-    """Looks on while works are carried out; this one has no say in it."""
+    """Observes the pool and can end works early. The default never does."""
 
     def hopeless(self, about: Any) -> str | None:
-        """Why a work that waits or runs is to be left out or ended; None: it goes on."""
+        """The reason to skip or end a waiting or running work; None to continue it."""
         return None
 
     def ended(self, about: Any) -> None:
-        """Told of each work whose process has ended, however it did."""
+        """Called when a work's process has ended, for whatever reason."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Running:
-    """A work's process, begun at that second of the monotonic clock, and the bytes that its log held before."""
+    """A work's process, its start on the monotonic clock in seconds, and its log's size in bytes at that time."""
 
     work: Work
     process: subprocess.Popen
@@ -70,7 +70,7 @@ class _Running:
 
 
 def together(seconds: Sequence[float], jobs: int) -> float:
-    """How long all take, `jobs` at a time, each begun where one ends."""
+    """Total time of tasks with these durations, run `jobs` at a time in order."""
     ends = [0.0] * jobs
     for each in seconds:
         ends[ends.index(min(ends))] += each
@@ -80,10 +80,10 @@ def together(seconds: Sequence[float], jobs: int) -> float:
 def carry_out(
     works: Sequence[Work], jobs: int, environment: Mapping[str, str], watch: Watch | None = None
 ) -> list[tuple[Work, str]]:
-    """Run all, `jobs` at a time, each with one thread where they are several; those that failed, each with the reason.
+    """Run all works, `jobs` at a time (each with one thread if `jobs` > 1). Returns the failed ones with the reasons.
 
-    A stop is handed on to all that run, which save what they have; raises Stopped then. `watch` may end a work like
-    that too, which is no failure."""
+    A stop signal is forwarded to all running processes, which save their state; then Stopped is raised. `watch` may
+    end a work in the same way, which does not count as a failure."""
     pool = _Pool(list(works), jobs, environment, watch or Watch())
     try:
         while pool.waiting or pool.running:
@@ -91,13 +91,13 @@ def carry_out(
             time.sleep(0.1)
             pool.end()
     finally:
-        with deferred_stop():  # a second stop ends this process at once, and those that were asked to end will
+        with deferred_stop():  # a second signal kills this process; the children have been asked to stop by then
             pool.stop()
     return pool.failed
 
 
 class _Pool:
-    """Works that wait, run, failed and were ended by the watch."""
+    """The state of `carry_out`: waiting, running and failed works, and those ended by the watch."""
 
     def __init__(self, works: list[Work], jobs: int, environment: Mapping[str, str], watch: Watch):
         self.waiting, self.jobs, self.environment, self.watch = works, jobs, environment, watch
@@ -107,21 +107,21 @@ class _Pool:
         self._taken = self._expected = 0.0
 
     def start(self) -> None:
-        """Begin works while there is room, but those that are hopeless."""
+        """Start works while there are free slots, skipping those that the watch rejects."""
         reasons = [(work, self.watch.hopeless(work.about)) for work in self.waiting]
         for work, reason in reasons:
             if reason:
                 say(f"{work.title}: left out; {reason}")
         self.waiting = [work for work, reason in reasons if not reason]
         while self.waiting and len(self.running) < self.jobs:
-            with deferred_stop():  # a process that was started is one that will be stopped
+            with deferred_stop():  # a signal must not arrive between starting a process and recording it
                 work = self.waiting.pop(0)
                 said = work.log.stat().st_size if work.log.exists() else 0
                 process = start(work, self.jobs, self.environment)
                 self.running.append(_Running(work, process, time.monotonic(), said))
 
     def end(self) -> None:
-        """Ask those that became hopeless to end, and tell of those that have ended."""
+        """Stop the works that the watch rejects by now, and report those that have ended."""
         now = time.monotonic()
         for one in self.running:
             reason = None if one.work in self._hopeless else self.watch.hopeless(one.work.about)
@@ -143,7 +143,7 @@ class _Pool:
         return one.work.told()
 
     def _left(self, now: float) -> str:
-        """How long the others will take, at the pace of those that have ended."""
+        """The estimated time for the remaining works, scaled by how the finished ones compared to their estimates."""
         slower = self._taken / self._expected if self._expected else 1.0
         ahead = [(r.work, now - r.begun) for r in self.running] + [(work, 0.0) for work in self.waiting]
         left = together([max(0.0, work.seconds * slower - past) for work, past in ahead], self.jobs)
@@ -160,7 +160,7 @@ class _Pool:
 
 
 def start(work: Work, jobs: int, environment: Mapping[str, str]) -> subprocess.Popen:
-    """Its process, in a session of its own: what the terminal sends is handed on once, by `carry_out`."""
+    """Start a work's process, in its own session: `carry_out` alone forwards the terminal's signals to it."""
     work.path.parent.mkdir(parents=True, exist_ok=True)
     if RunDir(work.path).job_file.is_file():
         arguments = work.go_on()
@@ -177,18 +177,18 @@ def start(work: Work, jobs: int, environment: Mapping[str, str]) -> subprocess.P
 
 
 def _clear(path: Path) -> None:
-    """Remove what is left of a run that was cut off before it had begun, but none that another process begins."""
+    """Empty the folder of a run that was killed before it had started, unless another process holds it."""
     if path.is_dir():
         with contextlib.suppress(BadInput), RunDir.hold(path):
             for left in path.iterdir():
-                if left.name != LOCK:  # who has just opened that must not come to hold one that is gone
+                if left.name != LOCK:  # another process may have it open, and would then hold a deleted lock
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _why(one: _Running) -> str:
-    """Why a work failed: the error that its process told, else the last line, and the signal if one ended it.
+    """Why a work failed: its error line, else the last line of its log, and the signal if one killed it.
 
-    A process that an earlier command left behind may tell of its progress in the same log."""
+    The error line is searched for because a process left behind by an earlier command may write to the same log."""
     told = one.work.log.read_bytes()[one.said :].decode(errors="replace").split("\n")
     told = [line for line in told if line.strip()] or ["it told nothing"]
     last = ([line for line in told if line.startswith(FAILED)] or told)[-1].removeprefix(FAILED)

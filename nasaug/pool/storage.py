@@ -1,4 +1,4 @@
-"""Where a search keeps its study: the run's own file, or any Optuna storage by URL."""
+"""The storage of a search's Optuna study: a file in the run directory, or any Optuna storage URL."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..core.errors import BadInput, RunFault
 from ..core.files import shown
 from ..rundirs.folder import without_passwords
 
-STUDY = "nasaug"  # its name in a storage
+STUDY = "nasaug"  # the study's name in a storage
 
 
 def open_storage(url: str):
-    """An Optuna storage from its URL; `journal:PATH` is a journal file. Raises BadInput where it cannot be used."""
+    """The Optuna storage of a URL; `journal:PATH` is a journal file. Raises BadInput if it cannot be opened."""
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
@@ -27,7 +27,7 @@ def open_storage(url: str):
 
 
 def unchecked_storage(url: str):
-    """The same, with whatever error its library raises."""
+    """Like `open_storage`, but raises the library's own errors."""
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
@@ -38,7 +38,7 @@ def unchecked_storage(url: str):
 
 
 def absolute_storage(url: str) -> str:
-    """The URL, in which a file's path is absolute: a run that goes on from another folder means the same file."""
+    """The URL with an absolute file path, so that it stays valid if the run is resumed in another directory."""
     for scheme in ("sqlite:///", "journal:"):
         path = url.removeprefix(scheme)
         if path != url and path and not path.startswith(":"):
@@ -47,7 +47,7 @@ def absolute_storage(url: str) -> str:
 
 
 def check_storage(url: str, resumed: bool) -> None:
-    """Open a storage, which may make a file. BadInput where that fails or it has another run's study."""
+    """Open a storage, which may create a file. Raises BadInput if that fails or it contains another run's study."""
     import optuna
 
     held = optuna.get_all_study_names(open_storage(url))
@@ -57,18 +57,18 @@ def check_storage(url: str, resumed: bool) -> None:
 
 
 def own_storage(run: Path) -> str:
-    """The URL of the study in a run's folder, whatever signs the folder's name has."""
+    """The URL of the study in a run directory, whatever characters its name contains."""
     from sqlalchemy.engine import URL
 
     folder = str(run)
-    if shown(folder) != folder:  # not UTF-8, which a URL must be; this process has it under a number too
+    if shown(folder) != folder:  # URLs must be UTF-8; a file descriptor gives the folder another name
         folder = f"/proc/self/fd/{os.open(run, os.O_RDONLY)}"
     return URL.create("sqlite", database=f"{folder}/study.db").render_as_string()
 
 
 @contextlib.contextmanager
 def storage_faults(url: str) -> Iterator[None]:
-    """Raises RunFault where a storage that could be opened fails later: a full disk, a lost connection."""
+    """Raises RunFault if an opened storage fails later, for example because of a full disk or a lost connection."""
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -1,6 +1,6 @@
-"""One folder a run: the resolved recipe, the environment, a log, checkpoints, and the result written last.
+"""Run directories: the resolved recipe, the environment, a log, checkpoints, and the result, which is written last.
 
-A run without `result.json` is unfinished. Only one process at a time can hold a run.
+A run without `result.json` is unfinished. Only one process at a time can hold a run's lock.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ def _file(name: str) -> property:
 
 
 class RunDir:
-    """The folder of a run, and where in it what lies. Those that `create`, `resume` and `hold` give are held by this
-    process until closed."""
+    """A run directory and the paths of its files. `create`, `resume` and `hold` return it locked by this process, until
+    it is closed."""
 
-    # of every run
+    # every run
     recipe_file, env_file, log_file = _file("recipe.toml"), _file("env.json"), _file("log.jsonl")
     result_file, job_file, record_file = _file(RESULT), _file(JOB), _file(RECORD)
-    # of trainings: the network as asked for, the weights at hand, the best ones, and which test images are right
+    # training: the requested network, the current weights, the best weights, and which test images are correct
     base_file, checkpoint_file = _file("base.json"), _file("checkpoint.safetensors")
     model_file, arch_file, test_file = _file("model.safetensors"), _file("arch.json"), _file("test.safetensors")
-    # of prunings: the net after the last step that is over, and the one at hand before its fine-tuning
+    # pruning: the net after the last finished step, and the net pruned in the current step, before fine-tuning
     tuned_file, cut_file = _file("tuned.safetensors"), _file("cut.safetensors")
-    # of searches
+    # search
     supernet_file, found_file = _file("supernet.safetensors"), _file("found.json")
     candidates_file, pareto_file = _file("candidates.json"), _file("pareto.json")
     finalists_file = _file("finalists.json")
-    # of comparisons and sweeps
+    # comparison and sweep
     comparison_file, sweep_file = _file("comparison.json"), _file("sweep.json")
 
     def __init__(self, path: str | Path, lock: IO[str] | None = None):
@@ -58,9 +58,9 @@ class RunDir:
 
     @classmethod
     def create(cls, verb: str, settings: Any, run: str | Path | None = None) -> RunDir:
-        """A new run: `runs/VERB-N` with the next free N, or the folder `run`, which must be new or empty.
+        """Create a run: `runs/VERB-N` with the next free N, or the folder `run`, which must be new or empty.
 
-        `settings` is the resolved recipe, a dataclass. To be called after all other checks have passed.
+        `settings` is the resolved recipe, a dataclass. Call this only after all other checks have passed.
         """
         path = _next_free(Path("runs"), verb) if run is None else _named(Path(run))
         try:
@@ -70,14 +70,14 @@ class RunDir:
         except RunFault:
             for name in (LOCK, "env.json"):
                 (path / name).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # there may be hidden files
+            with contextlib.suppress(OSError):  # not empty: the user's hidden files
                 path.rmdir()
             raise
         return cls(path, lock)
 
     @classmethod
     def resume(cls, run: str | Path) -> RunDir:
-        """A run that was begun before, cleared of what a kill cut off."""
+        """Open an existing run to resume it, and remove temporary files and partial log lines left by a kill."""
         path = Path(run)
         if not (path / "recipe.toml").is_file():
             found = sorted(str(begun.parent) for begun in path.parent.glob("*/recipe.toml"))
@@ -90,7 +90,7 @@ class RunDir:
 
     @classmethod
     def hold(cls, path: Path) -> RunDir:
-        """The folder, whatever is in it. Raises BadInput, with the process, where another one holds it."""
+        """Lock a folder regardless of its content. Raises BadInput, naming the process, if another one holds it."""
         return cls(path, _hold(path))
 
     def __enter__(self) -> RunDir:
@@ -101,17 +101,17 @@ class RunDir:
             self._lock.close()
 
     def environment(self) -> dict[str, Any]:
-        """What env.json holds, but for its format nothing where there is none."""
+        """The content of env.json; only its format if the file does not exist."""
         path = self.env_file
         return read_json(path, "nasaug-env/1") if path.is_file() else {"format": "nasaug-env/1"}
 
     def note(self, **facts: Any) -> None:
-        """Adds to env.json what is known only once a run has begun."""
+        """Add facts to env.json that are only known once the run has started."""
         write_json(self.env_file, self.environment() | facts)
 
     def check_settings(self, settings: Any, aside: Sequence[str] = ()) -> None:
-        """Refuses to resume under another recipe than the run was begun with; names the keys that differ, but those
-        `aside`, which may, and the path of an image folder where the images themselves are compared."""
+        """Raises BadInput, naming the keys, if the recipe differs from the one that the run was started with. Keys in
+        `aside` may differ, and so may the path of an image folder if the run recorded the images themselves."""
         begun = layers.load(self.recipe_file, type(settings))
         if (self.record_file).is_file() and not {begun.data.name, settings.data.name} & set(DATA_SETS):
             aside = (*aside, "data.name")
@@ -121,12 +121,12 @@ class RunDir:
             raise BadInput(f"{self.path} was begun with other settings: {', '.join(differing)}; {remedy}")
 
     def go_on_with(self, settings: Any) -> None:
-        """Keeps the recipe that `check_settings` let pass, so that resuming once more is under the same."""
+        """Store the recipe that `check_settings` accepted, so that the next resume uses it too."""
         if layers.differing(layers.load(self.recipe_file, type(settings)), settings):
             write_with_names(self.recipe_file, layers.dump(settings))
 
     def log(self, event: str, **figures: Any) -> None:
-        """Adds a line to log.jsonl: the time in seconds since 1970, the event and its figures."""
+        """Append a line to log.jsonl: Unix time in seconds, the event and its figures."""
         path = self.log_file
         line = to_json({"time": round(time.time(), 3), "event": event} | figures)
         try:
@@ -136,15 +136,16 @@ class RunDir:
             raise write_error(path, error) from error
 
     def read_log(self) -> list[dict[str, Any]]:
-        """The events so far, in order; a last line that was cut off by a kill is left out."""
+        """The events so far, in order, without a partial last line left by a kill."""
         path = self.log_file
         whole = path.read_text("utf-8").split("\n")[:-1] if path.exists() else []
         return [json.loads(line) for line in whole]
 
     def rewind(self, stage: str | None = None, **last: int) -> None:
-        """Drops all from the first event of `stage` past `last`, such as step=120, so that resuming logs nothing twice.
+        """Truncate the log before the first event of `stage` beyond `last`, such as step=120, so that resuming does not
+        log anything twice.
 
-        A last line cut off by a kill goes too. Events that lack the key count as within it.
+        Also removes a partial last line left by a kill. Events without the key never count as beyond it.
         """
         events = self.read_log()
         meant = [event if event.get("stage") == stage else {} for event in events]
@@ -153,7 +154,7 @@ class RunDir:
         write_whole(self.log_file, "".join(to_json(event) + "\n" for event in kept))
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Writes result.json, by which the run exists for reports; to be called last."""
+        """Write result.json, which marks the run as finished. Call this last."""
         write_json(self.result_file, {"format": RESULT_FORMAT} | result)
 
     @property
@@ -161,7 +162,7 @@ class RunDir:
         return (self.result_file).is_file()
 
     def result(self) -> dict[str, Any]:
-        """The result of a finished run; BadInput where there is none."""
+        """The result of a finished run. Raises BadInput if there is none."""
         return read_json(self.result_file, RESULT_FORMAT)
 
 
@@ -189,16 +190,16 @@ def _named(path: Path) -> Path:
 
 
 def check_new(path: Path) -> None:
-    """Raises BadInput for a folder with more in it than hidden files, such as the lock of a run that never began."""
+    """Raises BadInput if a folder is not empty. Hidden files do not count: a run that never started leaves its lock."""
     if any(not item.name.startswith(".") for item in path.iterdir()):
         if (path / LOCK).is_file():
-            _hold(path).close()  # which tells of a process that is at work in it
+            _hold(path).close()  # raises a more specific error if a process is using it
         remedy = "--resume to go on with it, or another --run" if (path / "recipe.toml").is_file() else "another --run"
         raise BadInput(f"--run {path} exists and is not empty; give {remedy}")
 
 
 def _hold(path: Path) -> IO[str]:
-    """The run's lock file, locked: the kernel frees it however the process ends, so none is ever stale."""
+    """Open and lock the run's lock file. The kernel releases the lock when the process ends, so it is never stale."""
     try:
         lock = open(path / LOCK, "a+")
     except OSError as error:
@@ -210,7 +211,7 @@ def _hold(path: Path) -> IO[str]:
         holder = lock.read()
         lock.close()
         raise BadInput(f"{path} is in use by process {holder}; wait for it, or give another --run") from error
-    except OSError as error:  # of a file system that has no locks, say
+    except OSError as error:  # for example, a file system without locks
         lock.close()
         raise write_error(path / LOCK, error) from error
     try:
@@ -223,26 +224,26 @@ def _hold(path: Path) -> IO[str]:
 
 
 def _lock(file: IO[str]) -> None:
-    """Locks it for this process. Raises BlockingIOError or PermissionError where another one has."""
+    """Lock the file for this process. Raises BlockingIOError or PermissionError if another process holds the lock."""
     try:
         import fcntl
-    except ImportError:  # Windows, where the locked byte cannot be read by others: one far beyond what is written
+    except ImportError:  # Windows, where other processes cannot read a locked byte: lock one far beyond the content
         import msvcrt
 
         file.seek(2**30)
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
         return
-    # record locks, unlike flock, are not passed on to forked loader workers, which may outlive a kill
+    # unlike flock, record locks are not inherited by forked loader workers, which may outlive a kill
     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, machine, commit and command line, read without importing any of the packages."""
+    """Versions, machine, commit and command line, determined without importing any package."""
     versions: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
@@ -259,17 +260,17 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
-HIDDEN = "***"  # in the place of a password
+HIDDEN = "***"  # replaces passwords
 
 
 def without_passwords(text: str) -> str:
-    """The text with the password of any address (a database's, say) blotted out: `user:it@` and `?password=it`."""
+    """The text with passwords in URLs, such as a database's, replaced: `user:PASSWORD@` and `?password=PASSWORD`."""
     text = re.sub(r"(://[^:/@\s]*):[^@\s]*@", rf"\1:{HIDDEN}@", text)
     return re.sub(r"(?i)([?&](?:password|passwd|pwd)=)[^&\s'\"]*", rf"\1{HIDDEN}", text)
 
 
 def _commit() -> str | None:
-    """The git commit of the checkout this package runs from ("-dirty" if changed); None if it is not one."""
+    """The git commit of the checkout this package runs from ("-dirty" if modified); None outside a checkout."""
     here = Path(__file__).resolve().parent.parent.parent
     if not (here / ".git").exists():
         return None

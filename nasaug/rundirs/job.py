@@ -1,4 +1,4 @@
-"""The job of a run: what its command was asked, kept in job.json so that the run can go on with the same."""
+"""A run's job: the arguments of its command, stored in job.json so that the run can be resumed with the same ones."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from ..core.streams import command_line
 from .folder import JOB, RunDir, check_new
 
 FORMAT = "nasaug-job/1"
-PATHS = ("arch", "cells", "data", "recipe", "run", "source")  # fields of jobs and options that may name a file
+PATHS = ("arch", "cells", "data", "recipe", "run", "source")  # fields of jobs and options that may hold a path
 Asked = TypeVar("Asked")
 
 
 def run_to_resume(verb: str, run: Path | None, *, extend: bool = False) -> Path:
-    """`run`, else the verb's last unfinished run in ./runs; to `extend` where there is none, its last.
+    """The run to resume: `run` if given, else the verb's last unfinished run in ./runs, or with `extend` its last run
+    if all are finished.
 
-    Raises BadInput where there is no such run."""
+    Raises BadInput if there is no such run."""
     if run is not None:
         return run
     begun = [p.parent for p in Path("runs").glob(f"{verb}-*/{JOB}")]
@@ -34,7 +35,7 @@ def run_to_resume(verb: str, run: Path | None, *, extend: bool = False) -> Path:
 
 
 def refuse_existing(run: Path | None) -> None:
-    """Raises BadInput for a named run that exists, before anything is loaded."""
+    """Raises BadInput if the run directory given for a new run is already in use."""
     if run is not None and os.path.exists(run):
         if not run.is_dir():
             raise BadInput(f"--run {run} exists and is no folder; give another --run")
@@ -42,13 +43,13 @@ def refuse_existing(run: Path | None) -> None:
 
 
 def write_job(run: RunDir, verb: str, asked: Mapping[str, Any]) -> None:
-    """Keep what was `asked`, and from which folder. Written last: with it the run has begun."""
+    """Store the arguments and the working directory. This is written last: it marks the run as started."""
     where = {"folder": os.getcwd(), "run": str(run.path.resolve())}
     files.write_json(run.job_file, {"format": FORMAT, "verb": verb, "where": where, **asked})
 
 
 def read_job(run: RunDir, verb: str) -> dict[str, Any]:
-    """What `write_job` wrote. Raises BadInput for a run that never began, or of another verb."""
+    """Read what `write_job` wrote. Raises BadInput if the run never started or belongs to another verb."""
     if not run.job_file.is_file():
         raise BadInput(f"{run.path} was cut off before it had begun; remove it and start anew, without --resume")
     job = files.read_json(run.job_file, FORMAT)
@@ -59,7 +60,7 @@ def read_job(run: RunDir, verb: str) -> dict[str, Any]:
 
 
 def refuse_changed(path: Path, begun: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Raises BadInput for what is asked of a run that goes on (not None) and is not what it was begun with."""
+    """Raises BadInput if an argument of a resumed run is given (not None) and differs from the original one."""
     for name, value in asked.items():
         if value is not None and begun[name] != value:
             differs = f"was begun with --{name.replace('_', '-')} {_shown(begun[name])}, not {_shown(value)}"
@@ -72,10 +73,10 @@ def _shown(value: object) -> str:
 
 @contextlib.contextmanager
 def where_begun(run: RunDir, kept: Mapping[str, Any]) -> Iterator[bool]:
-    """The folder in which the run was begun as the working folder, since its paths are relative to that; yields
-    whether it is another than the present one. Where the folder is gone, the present one stays.
+    """Within the block, change to the working directory that the run was started in, because its paths are relative to
+    it; yields whether that differs from the current one. If the directory is gone, the current one is kept.
 
-    Of a project that was moved or copied as a whole it is the folder in the same place."""
+    If a project was moved or copied as a whole, the directory at the same place within it is used."""
     here = Path.cwd()
     begun = _begun_in(kept.get("where", {}), run.path.resolve(), here)
     if begun == here:
@@ -98,7 +99,7 @@ def _begun_in(where: Mapping[str, str], run: Path, here: Path) -> Path:
 
 
 def absolute(asked: Asked) -> Asked:
-    """A dataclass of what is asked, each path in it that exists made absolute, in its own dataclasses too."""
+    """A copy of a job in which every existing path is absolute, in nested dataclasses too."""
     changed: dict[str, Any] = {}
     for field in dataclasses.fields(asked):  # type: ignore[arg-type]
         value = getattr(asked, field.name)

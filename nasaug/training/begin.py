@@ -1,4 +1,4 @@
-"""How every long job begins, goes on and ends: `create_or_resume`, and what is checked of a run that goes on."""
+"""Starts or resumes every long job (`create_or_resume`), with the checks that are specific to resumed runs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from ..rundirs.folder import RunDir
 from .options import Options
 from .recipe import Recipe
 
-PARENT = "NASAUG_DATA_OF"  # the environment's variable by which cells are told whose images they train on
+PARENT = "NASAUG_DATA_OF"  # environment variable naming the parent run whose data splits a cell must use
 Result = TypeVar("Result", covariant=True)
 
 
 class Ready(Protocol):
-    """A job of which everything that can be refused was checked."""
+    """A job whose inputs have all been validated."""
 
     @property
     def recipe(self) -> Recipe: ...
@@ -40,7 +40,7 @@ class Ready(Protocol):
 
 
 class Job(Protocol[Result]):
-    """What one verb was asked: a frozen dataclass of plain values, and the steps that `create_or_resume` takes."""
+    """The arguments of one verb, as a frozen dataclass of plain values, and the steps `create_or_resume` calls."""
 
     @property
     def verb(self) -> str: ...
@@ -50,35 +50,36 @@ class Job(Protocol[Result]):
 
     @property
     def extends(self) -> bool:
-        """Whether resuming may also take up a finished run."""
+        """Whether a finished run may be resumed too."""
         ...
 
     def prepare(self) -> Ready:
-        """Check all that can be checked before anything is written. Raises BadInput."""
+        """Validate everything before anything is written. Raises BadInput."""
         ...
 
     def write(self, run: RunDir, ready: Any) -> dict[str, Any]:
-        """Put into the new run what resuming it needs beside its recipe; returns what job.json keeps."""
+        """Write what resuming needs besides the recipe into the new run directory; returns what job.json stores."""
         ...
 
     def restore(self, run: RunDir, kept: dict[str, Any]) -> Any | None:
-        """The counterpart of `prepare` for a run that goes on; None where it is finished. Raises BadInput for what is
-        asked and differs from what it was begun with."""
+        """Like `prepare`, for a resumed run; None if it is finished. Raises BadInput if the arguments contradict those
+        that the run was started with."""
         ...
 
     def carry_out(self, run: RunDir, ready: Any) -> Result:
-        """Do what is left to do."""
+        """Do the remaining work."""
         ...
 
     def result(self, run: RunDir) -> Result:
-        """That of a finished run."""
+        """The result of a finished run."""
         ...
 
 
 def create_or_resume(job: Job[Result]) -> Result:
-    """Begin a new run of the job, or go on with the one that it names; its result.
+    """Start a new run of the job, or resume the run it names; returns the result.
 
-    A new run's folder is made once all checks have passed. Raises BadInput, RunFault, or Stopped on a signal."""
+    The run directory is only created after all checks have passed. Raises BadInput, RunFault, or Stopped on a
+    signal."""
     if job.options.resume:
         return _resume(job)
     jobs.refuse_existing(job.options.run)
@@ -86,7 +87,7 @@ def create_or_resume(job: Job[Result]) -> Result:
     with RunDir.create(job.verb, ready.recipe, job.options.run) as run, stopping(job.verb, run):
         kept = job.write(run, ready)
         choice.adopt({})
-        run.note(kernels=choice.record())  # so that it goes on with the same
+        run.note(kernels=choice.record())  # resuming must use the same kernels
         ready.record.save(run.path)
         jobs.write_job(run, job.verb, kept)
         return job.carry_out(run, ready)
@@ -107,7 +108,8 @@ def _resume(job: Job[Result]) -> Result:
 
 
 def begun_record(run: RunDir, recipe: Recipe) -> Record | None:
-    """What a run that goes on recorded of its data. Raises BadInput for an image folder of which it did not."""
+    """The record of a resumed run's data splits, None for a data set that needs none. Raises BadInput for an image
+    folder without a record."""
     record = Record.of_run(run.path)
     if record is None and recipe.data.name not in files.DATA_SETS:
         rule = "was begun by a version of nasaug that did not write down which image is in which split"
@@ -116,13 +118,13 @@ def begun_record(run: RunDir, recipe: Recipe) -> Record | None:
 
 
 def of_parent() -> Record | None:
-    """What the job that this training is a cell of recorded of its data; None where it is no cell."""
+    """The record of the parent job's data splits; None if this training is not a cell of one."""
     return Record.of_run(Path(os.environ[PARENT])) if PARENT in os.environ else None
 
 
 def at_path(recipe: Recipe, data: str | None) -> Recipe:
-    """The recipe of a run that goes on, its data at another path if one is given. Loading them checks that they are
-    the images that the run began with. Raises BadInput where they left their path and no other is given."""
+    """A resumed run's recipe, with `data` as the new path of its image folder if given. Loading the data later checks
+    that the images are the same. Raises BadInput if the folder is gone and no new path is given."""
     name = recipe.data.name
     if data is None and name not in files.DATA_SETS and not os.path.isdir(os.path.expanduser(name)):
         raise BadInput(f"the images of {name!r} that the run began with are not there; say with --data where they are")
@@ -130,20 +132,19 @@ def at_path(recipe: Recipe, data: str | None) -> Recipe:
 
 
 def other_data(data: str | None, begun: Recipe) -> str | None:
-    """The data asked of a run that goes on where they are to be refused by name: another set, not a folder's other
-    path."""
+    """`data` if it names a different data set from the run's; None if it is the same, or a folder that may have
+    moved."""
     moved = data not in files.DATA_SETS and begun.data.name not in files.DATA_SETS
     return None if moved or data == begun.data.name else data
 
 
 @contextlib.contextmanager
 def stopping(verb: str, run: RunDir) -> Iterator[None]:
-    """Tells a stop signal's Stopped which run can be resumed. Raises RunFault where memory runs out, which torch tells
-    by its own kinds of error."""
+    """Adds to a Stopped which run can be resumed, and turns torch's various out-of-memory errors into RunFault."""
     try:
         yield
     except Stopped as stop:
-        traceback.clear_frames(stop.__traceback__)  # ends the decoding processes of batches that nobody will ask for
+        traceback.clear_frames(stop.__traceback__)  # drops the batch iterator, which ends its decoding processes
         stop.verb, stop.run = verb, run.path
         raise
     except RuntimeError as error:

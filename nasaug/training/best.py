@@ -25,7 +25,7 @@ class Best:
             self.tensors = {name: t.detach().clone() for name, t in net.state_dict().items()}
 
     def net(self, plan: Plan, device: torch.device) -> Net:
-        """The network that was kept, in evaluation mode."""
+        """The best network, in evaluation mode."""
         net = Net(plan).to(device)
         net.load_state_dict(self.tensors)
         return net.eval()

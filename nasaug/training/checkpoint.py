@@ -1,4 +1,4 @@
-"""A training's checkpoint: tensors by name and a state of plain values, in one file."""
+"""A training's checkpoint: named tensors and a state of plain values, in one file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from ..core import tensorfile
 from ..core.errors import BadInput
 
-Saved = tuple[dict[str, Tensor], dict]  # tensors, and a state that has `steps`, how many the training has in all
+Saved = tuple[dict[str, Tensor], dict]  # tensors, and a state whose `steps` is the total number of steps
 
 
 def write(path: Path | str, saved: Saved) -> None:
@@ -18,8 +18,8 @@ def write(path: Path | str, saved: Saved) -> None:
 
 
 def read(path: Path | str, like: Saved, estimated: bool = False) -> Saved:
-    """What `write` wrote. Raises BadInput where it does not fit a training whose own is `like`; where the number of
-    steps is `estimated`, it may differ."""
+    """Read what `write` wrote. Raises BadInput if keys, shapes or the number of steps differ from those of the current
+    training, `like`; an `estimated` number of steps may differ."""
     tensors, state = tensorfile.read(path)
     own, now = like
     if state.get("steps") != now["steps"] and not estimated:
@@ -30,5 +30,5 @@ def read(path: Path | str, like: Saved, estimated: bool = False) -> Saved:
 
 
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
-    """Of what a training holds from its first step on, which the best epoch's weights are not."""
+    """Shapes of all tensors except the best epoch's weights, which do not exist from the start."""
     return {name: t.shape for name, t in tensors.items() if not name.startswith("best.")}

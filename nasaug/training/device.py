@@ -1,4 +1,4 @@
-"""The machine: device, threads and precision. The only module that names a kind of accelerator."""
+"""Device, threads and precision. The only module that refers to a specific kind of accelerator."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a run computes. `autocast` is bfloat16 on an accelerator that has it, where asked for; `profile`: its
-    stages are timed."""
+    """The device of a run. `bf16` enables bfloat16 autocast on an accelerator, `profile` the timing of stages."""
 
     device: torch.device
     bf16: bool = False
@@ -37,15 +36,15 @@ class Runtime:
 
     @contextlib.contextmanager
     def seeded(self, seed: int) -> Iterator[None]:
-        """torch's global generators at `seed`, as they were afterwards: for operators that take no generator."""
+        """Seed torch's global generators within the block, then restore them: for operators that take no generator."""
         devices = [self.device] if self.accelerated else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
             yield
 
     def peak_memory(self) -> int | None:
-        """Bytes: the most that was held at once, on an accelerator by tensors, else by the whole process; None where
-        the system does not tell (Windows)."""
+        """Peak memory in bytes: of tensors on an accelerator, else of the whole process; None if unavailable
+        (Windows)."""
         if self.accelerated:
             return torch.cuda.max_memory_allocated(self.device)
         try:
@@ -62,7 +61,7 @@ class Runtime:
 
 
 def open_runtime(name: str = "auto", bf16: bool = False, profile: bool = False) -> Runtime:
-    """The device `auto`, `cpu` or `cuda`. Raises BadInput where it is unknown or absent."""
+    """The runtime of device `auto`, `cpu` or `cuda`. Raises BadInput if it is unknown or absent."""
     if name not in DEVICES:
         raise unknown(arg.device, name, DEVICES)
     _keep_freed_memory()
@@ -73,15 +72,16 @@ def open_runtime(name: str = "auto", bf16: bool = False, profile: bool = False) 
         raise BadInput(line, field="device", value=name, rule=rule, remedy=remedy)
     if name == "cpu" or not present:
         return Runtime(torch.device("cpu"), profile=profile)
-    torch.backends.cudnn.benchmark = False  # random slice shapes would re-tune it at every step
+    torch.backends.cudnn.benchmark = False  # random slice shapes would trigger autotuning at every step
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     return Runtime(torch.device("cuda", 0), bf16, profile)
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep freed blocks instead of giving them back: a step re-uses the same activations, and
-    faulting their pages in again costs an eighth of it (docs/performance.md). Elsewhere: no effect."""
+    """Make glibc keep freed memory instead of returning it to the system: every step reuses the same activation
+    buffers, and page-faulting them in again takes an eighth of a step (docs/performance.md). No effect without
+    glibc."""
     trim_threshold, mmap_threshold = -1, -3  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
     with contextlib.suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""How hard an augmentation made an image, as a teacher sees it, and what is made of that (Yu, Zhang, Ma 2023)."""
+"""How difficult augmented images are for a teacher, and how training uses that (Yu, Zhang, Ma 2023)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from ..core.errors import BadInput
 
 @checked("difficulty")
 class Difficulty:
-    """The recipe's `[difficulty]` table: what the teacher's judgement of `[views.train]`, and of no other view, does.
-    Needs a [teacher], whose `soft` may be 0."""
+    """The recipe's `[difficulty]` table: how the teacher's judgement of `[views.train]` (no other view) is used.
+    Requires a [teacher], whose `soft` may be 0."""
 
     policy: Literal["none", "keep", "weight", "drive"] = "none"
-    """keep: of `candidates` versions of each image, the first at or under the batch's `quantile`, else the easiest;
-    weight: easy images count for more; drive: RandAugment's magnitude goes where the mean difficulty is `target`."""
+    """keep: of `candidates` versions of each image, use the first whose difficulty is at most the batch's `quantile`,
+    else the easiest; weight: give easy images more weight; drive: adjust RandAugment's magnitude until the mean
+    difficulty is `target`."""
     by: Literal["loss", "confidence"] = "loss"
-    """The teacher's cross-entropy, or 1 - the probability that it gives the label."""
+    """The measure of difficulty: the teacher's cross-entropy, or 1 - its probability of the label."""
     candidates: Annotated[int, Ge(2), Told("must be at least 2, or there is no choice")] = 2
     quantile: Annotated[float, Gt(0), Lt(1)] = 0.8
     target: Positive = 1.0
     rate: Positive = 0.1
-    """Of drive: what the magnitude rises by in a step where the mean difficulty is 1 too low."""
+    """For drive: the increase of the magnitude in a step whose mean difficulty is 1 below `target`."""
 
     def __post_init__(self):
         if self.policy == "drive" and self.by == "confidence" and self.target >= 1:
@@ -40,20 +41,21 @@ class Difficulty:
         return self.policy != "none"
 
     def of(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """[n] from a teacher's logits [n, classes] and the labels [n]."""
+        """Difficulties [n] from a teacher's logits [n, classes] and the labels [n]."""
         loss = F.cross_entropy(logits.float(), labels, reduction="none")
         return loss if self.by == "loss" else 1 - torch.exp(-loss)
 
     def chosen(self, scores: Tensor) -> Tensor:
-        """Int64 [n]: which of the candidates, whose difficulties are [candidates, n], each image is seen as."""
+        """The index of the candidate to use for each image, int64 [n], from difficulties [candidates, n]."""
         fits = scores <= torch.quantile(scores.flatten(), self.quantile)
         return torch.where(fits.any(0), fits.float().argmax(0), scores.argmin(0))
 
     def weights(self, scores: Tensor) -> Tensor:
-        """[n], their mean 1: exp(-difficulty / its mean), so that twice the mean counts for a seventh of none."""
+        """Weights [n] with mean 1, proportional to exp(-difficulty / mean difficulty): an image of twice the mean
+        difficulty has a seventh of the weight of one of difficulty 0."""
         weights = torch.exp(-scores / scores.mean().clamp(min=1e-6))
         return weights / weights.mean()
 
     def driven(self, magnitude: float, mean: float) -> float:
-        """The next step's magnitude, where this one's gave the `mean` difficulty."""
+        """The next step's magnitude, given that this step's `magnitude` led to this `mean` difficulty."""
         return min(STRONGEST, max(0.0, magnitude + self.rate * (self.target - mean)))

@@ -43,7 +43,7 @@ CHECKPOINT, TEST = "checkpoint.safetensors", "test.safetensors"
 
 @dataclass(frozen=True)
 class Job:
-    """One training, known in full before anything is written or loaded: what, by which method, how long."""
+    """One training, fully specified before anything is written or loaded: network, method, length."""
 
     recipe: Recipe
     asked: Method  # as the recipe has it
@@ -53,7 +53,7 @@ class Job:
     arch: Arch  # the base network in it
     length: Length
     inherit: Path | None = None  # the file with the weights to start from
-    begun: bool = False  # whether it goes on from a checkpoint of its own, which has all weights
+    begun: bool = False  # whether it resumes from its own checkpoint, which holds all weights
     teacher: Resolved | None = None
 
     @property
@@ -62,7 +62,7 @@ class Job:
         return plan(self.space, self.space.largest, self.base.plan.classes)
 
     def check_teacher(self, read: Callable[[], Data]) -> None:
-        """Raises BadInput where the teacher does not fit the data, which are read where that has to be known."""
+        """Raises BadInput if the teacher does not fit the data, which are only read if the check needs them."""
         if self.teacher is not None:
             self.teacher.check_classes(read)
 
@@ -71,7 +71,7 @@ def make_job(
     recipe: Recipe, method: Method, base: Base, *, images: int, runtime: Runtime, inherit: Path | None = None,
     teacher: Resolved | None = None,
 ) -> Job:  # fmt: skip
-    """The training of `base` by a method, prepared for so many training images."""
+    """The job of training `base` by a method, which is prepared for this number of training images."""
     space, arch = method.space(base)
     prepared = method.prepare(space, arch, base.plan.classes, min(recipe.batch, images))
 
@@ -83,8 +83,9 @@ def make_job(
 
 
 def start_net(job: Job, classes: Sequence[str] | None = None) -> Net:
-    """Fresh weights from the run's seed, or a supernet's or a trained net's: its slice, grown where the job's net is
-    larger, with a fresh classifier where its own tells others than these `classes` (None: than as many) apart."""
+    """The initial net: fresh weights from the run's seed, or a slice of the inherited net, grown where the job's net is
+    larger. The classifier is fresh if the inherited one is for other `classes` (None means only their number
+    counts)."""
     recipe = job.recipe
     if job.inherit is None or job.begun:
         net = Net(job.plan, recipe.seed)
@@ -102,7 +103,7 @@ def start_net(job: Job, classes: Sequence[str] | None = None) -> Net:
 
 
 def start_of(found: ArchFile, job: Job, data: Data) -> tuple[str, str]:
-    """What result.json calls the weights that a training starts from, and a line on what is taken and what is not."""
+    """The origin of the initial weights: its name in result.json, and a line for the user on what is inherited."""
     if job.inherit is None:
         return "scratch", "weights: fresh"
     whose = "the supernet" if job.inherit == found.supernet else "the net"
@@ -116,13 +117,13 @@ def start_of(found: ArchFile, job: Job, data: Data) -> tuple[str, str]:
 def make_trainer(
     job: Job, data: Data, runtime: Runtime, scorer: Scorer, *, keep_best: bool = True, teacher: Teacher | None = None
 ) -> Trainer:
-    """`teacher`: the job's, where it is ready already."""
+    """The trainer of a job. `teacher` is the job's if it has been loaded already."""
     if teacher is None and job.teacher is not None:
         teacher = job.teacher.ready(data, runtime, scorer)
     recipe, of_net = job.recipe, (cost(job.base.plan).macs, job.base.pruned)
     views = dict(recipe.views)
     for name, view in recipe.views.items():
-        driven = name == "train" and recipe.difficulty.policy == "drive"  # from a magnitude that may be 0
+        driven = name == "train" and recipe.difficulty.policy == "drive"  # its magnitude may start at 0
         if view.policy == "randaugment" and not driven:
             views[name] = at_magnitude(view, view.magnitude.of_net(*of_net))
     return Trainer(
@@ -159,7 +160,7 @@ def make_scorer(recipe: Recipe, data: Data, runtime: Runtime, calibration: int |
 
 
 def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint: str = CHECKPOINT) -> None:
-    """Fit from where the run's checkpoint stands (or the start), with progress, log and checkpoints."""
+    """Train from the run's checkpoint, or from the start, to the end, with progress, log and checkpoints."""
     path = run.path / checkpoint
     if path.is_file():
         trainer.load(path)
@@ -203,12 +204,13 @@ def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint: str = CHECK
 
 
 def _decoded(data: Data) -> tuple[int, float]:
-    """Training images that were decoded from files so far, and the seconds that all workers together took for them."""
+    """Training images decoded from files so far, and the seconds that took, summed over all workers."""
     return (data.train.decoded, data.train.decoding) if data.streamed else (0, 0.0)
 
 
 def _tensorboard(path: Path, step: int):
-    """A TensorBoard writer where that extra is installed; what was written after `step` is to be told again."""
+    """A TensorBoard writer, None unless that extra is installed. Events after `step` are purged: they will be written
+    again."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -221,9 +223,9 @@ def _tensorboard(path: Path, step: int):
 
 
 def announce(trainer: Trainer, title: str, inputs: str) -> float:
-    """Say, from a few timed steps, how long the training will take; returns seconds a step."""
+    """Report how long the training will take, estimated from a few timed steps; returns seconds per step."""
     seconds = time_steps(trainer)
-    if trainer.length.seconds:  # the steps are an estimate, which only now can be made
+    if trainer.length.seconds:  # the number of steps follows from their duration, which is only known now
         epochs = trainer.length.seconds / seconds / trainer.length.steps_per_epoch
         trainer.length = replace(trainer.length, epochs=epochs)
     length = trainer.length
@@ -242,7 +244,7 @@ def announce(trainer: Trainer, title: str, inputs: str) -> float:
 
 
 def outlook_of(job: Job, seconds_per_mac: float, images: int, runtime: Runtime) -> Outlook:
-    """What is known of a training before it starts, for its method to tell of; `images` are those it trains on."""
+    """What is known about a training before it starts, for `Method.describe`; `images` is the number trained on."""
     length = job.length
 
     def instead(method: Method) -> Outlook:
@@ -257,11 +259,11 @@ def run_training(
     found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir, data: Data, title: str,
     teacher: Resolved | None = None,
 ) -> TrainingResult:  # fmt: skip
-    """The whole of `train` and `netaug-train` once everything is checked; returns what result.json holds.
+    """All of `train` and `netaug-train` after validation; returns the content of result.json.
 
-    `teacher`: the recipe's, where it is resolved already."""
+    `teacher` is the recipe's if it has been resolved already."""
     scorer = make_scorer(recipe, data, runtime)
-    # what is known of the start from then on, since its file may be gone
+    # on resuming, taken from env.json: the file with the initial weights may be gone
     start = run.environment().get("start") if (run.path / CHECKPOINT).is_file() else None
     job = job_for(found, recipe, runtime, len(data.train), begun=start is not None, teacher=teacher)
     trainer = make_trainer(job, data, runtime, scorer)
@@ -310,9 +312,9 @@ def job_for(
     found: ArchFile, recipe: Recipe, runtime: Runtime, images: int, begun: bool = False,
     teacher: Resolved | None = None,
 ) -> Job:  # fmt: skip
-    """The training that a recipe asks for of one arch file. Raises BadInput for what does not fit it.
+    """The job of training an arch file's network by a recipe. Raises BadInput if the two do not fit.
 
-    One that has `begun` goes on from its checkpoint. `teacher`: the recipe's, where it is resolved already."""
+    `begun`: resume from its checkpoint. `teacher` is the recipe's if it has been resolved already."""
     base = Base(found.plan, found.space, found.arch, found.pruned, supernet=found.supernet is not None)
     inherit = inherited_from(found, recipe.init, begun)
     job = make_job(
@@ -323,16 +325,16 @@ def job_for(
 
 
 def preprocessing(data: Data) -> dict:
-    """What an image must go through before the network, for whoever deploys it."""
-    central = CENTRE if data.streamed else 1.0  # the share of an image's shorter side that is seen
+    """The preprocessing that images need before the network, for deployment."""
+    central = CENTRE if data.streamed else 1.0  # side of the central crop, as a fraction of the image's shorter side
     return {"mean": list(data.mean), "std": list(data.std), "classes": list(data.classes), "central": central}
 
 
 def load_data(recipe: Recipe, resolution: int, begun: Record | None = None, sources: Iterable[Path] = ()) -> Data:
-    """The recipe's data, streamed images at `resolution`; told in a line.
+    """Load the recipe's data (streamed images at `resolution`) and report them in a line.
 
-    They are in the splits that a run has `begun` with, or as far as they can be in those of the weights that a training
-    takes over (`sources`), so that none which was trained on is judged on."""
+    A resumed run uses the splits that it has `begun` with. A new one follows, as far as possible, the splits of the
+    weights it inherits (`sources`), so that no image they were trained on is used for validation or test."""
     like = None if begun else like_sources(sources, recipe.data)
     data = datasets.load(recipe.data, size=resolution, begun=begun, like=like)
     say(data.told())

@@ -1,4 +1,4 @@
-"""How long a training is and with which optimiser: recipe keys, and epochs from the compute asked for."""
+"""Training length and optimiser: the recipe keys, and the number of epochs that a compute budget allows."""
 
 from __future__ import annotations
 
@@ -15,72 +15,74 @@ from ..arch.space import Arch, Space
 from ..core.checked import Auto, Count, Positive, Told, checked
 from ..methods import Method, drawn
 
-CPU_MACS = 3e12  # what train_macs = "auto" means on a CPU: about ten minutes on two cores
-EVALUATION, EVALUATIONS = 0.25, 10  # share of training's cost that evaluations may have; at least so many of them
-APART = 50  # steps between evaluations, so that short epochs do not fill the log and write a checkpoint each
+CPU_MACS = 3e12  # train_macs = "auto" on a CPU: about ten minutes on two cores
+EVALUATION, EVALUATIONS = 0.25, 10  # maximum cost of evaluations as a fraction of training's; their minimum number
+APART = 50  # minimum steps between evaluations: each adds to the log and writes a checkpoint
 Part = Annotated[float, Ge(0), Lt(1), Told("is a share", "give 0 (none) to below 1")]
 
 
 @checked()
 class Training:
-    """How long and with which optimiser: the recipe's top-level keys."""
+    """Training length and optimiser: the recipe's top-level keys."""
 
     epochs: Count | Auto = "auto"
     """Passes over the training images; auto: from train_macs."""
     max_epochs: Count = 30
-    """Upper bound for epochs = auto, where that is not below min_steps."""
+    """Upper bound for epochs = auto, unless it amounts to fewer than min_steps steps."""
     min_steps: Annotated[int, Ge(0)] = 2000
-    """Steps that max_epochs does not take away from epochs = auto: of few images 30 epochs would train nothing."""
+    """max_epochs never limits epochs = auto to fewer steps: with few images, 30 epochs would hardly train at all."""
     train_macs: Annotated[float, Ge(1)] | Auto = "auto"
-    """Forward MACs over all passes; auto: 3e12 on a CPU, what max_epochs and min_steps ask on an accelerator."""
+    """Budget of forward MACs over all passes; auto: 3e12 on a CPU, on an accelerator as many as max_epochs and
+    min_steps allow."""
     stop: Literal["epochs", "macs", "seconds"] = "epochs"
-    """Where training ends: after whole epochs; at the step at which its forward MACs, a teacher's included, reach
-    train_macs; or when max_seconds of training are over."""
+    """When training ends: after whole epochs; at the step at which its forward MACs, a teacher's included, reach
+    train_macs; or after max_seconds of training."""
     max_seconds: Positive = 600.0
-    """What stop = "seconds" gives; evaluation does not count."""
+    """Training time for stop = "seconds"; evaluation does not count."""
     times: Positive = 1.0
-    """Multiplies the length, however it was come by."""
+    """Factor on the training length, however that is determined."""
     ema: Annotated[float, Ge(0), Lt(1), Told("is a decay a step", "give 0 (none) to below 1, like 0.999")] = 0.0
-    """Decay a step of an average of the weights, which is then what is judged and kept; 0: none."""
+    """Decay per step of an exponential moving average of the weights, which is then evaluated and kept; 0: none."""
     batch: Annotated[int, Ge(2)] = 128
     lr: Positive = 0.1
     warmup: Part = 0.03
-    """Share of the steps in which the learning rate rises to lr; a cosine to 0 follows."""
+    """Fraction of the steps in which the learning rate rises to lr; cosine decay to 0 follows."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     weight_decay: Annotated[float, Ge(0), Lt(1)] = 4e-5
     """Not applied to biases and norms."""
     label_smoothing: Part = 0.1
     zero_init_residual: bool = True
-    """Fresh residual blocks begin as identities: the scale of their last norm is 0 (docs/results/supernet.md)."""
+    """Initialise fresh residual blocks as identities: the scale of their last norm is 0 (docs/results/supernet.md)."""
     calibration_images: Annotated[int, Ge(2)] = 2048
     evaluate_every: Count | Auto = "auto"
-    """Epochs between evaluations, of which the best is kept; auto: every epoch, or with few training images as seldom
-    as keeps their cost to a quarter of training's, and 50 steps apart, but ten times at least."""
+    """Epochs between evaluations, the best of which is kept; auto: every epoch, but less often with few training
+    images: evaluations cost at most a quarter of training and are at least 50 steps apart, but there are at least
+    ten."""
 
     def most_epochs(self, images: int) -> int:
-        """The upper bound for epochs = auto with so many training images."""
+        """The upper bound for epochs = auto with this number of training images."""
         return max(self.max_epochs, math.ceil(self.min_steps / self.steps_of(images)))
 
     def steps_of(self, images: int) -> int:
-        """Steps of an epoch; fewer images than a batch are one smaller batch."""
+        """Steps per epoch; if there are fewer images than the batch size, they form one smaller batch."""
         return max(1, images // min(self.batch, images))
 
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """How long a training is, known before it starts. MACs are forward MACs, of one image where so named."""
+    """The length of a training, known before it starts. MACs are forward MACs."""
 
     epochs: float
     steps_per_epoch: int
     macs_per_image: float  # mean over training, all passes of a step
     batch: int
-    seconds: float = 0.0  # of training, after which it ends whatever the steps; 0: it ends with them
-    whole_macs: float = 0.0  # likewise forward MACs
-    teacher_macs: float = 0.0  # what a teacher's passes have of macs_per_image
+    seconds: float = 0.0  # training time limit, which overrides the steps; 0: none
+    whole_macs: float = 0.0  # limit of forward MACs, which overrides the steps; 0: none
+    teacher_macs: float = 0.0  # the part of macs_per_image due to the teacher's passes
 
     @property
     def open_ended(self) -> bool:
-        """Whether the steps are an estimate."""
+        """Whether time or MACs limit the training, so that the number of steps is only an estimate."""
         return bool(self.seconds or self.whole_macs)
 
     @property
@@ -96,8 +98,9 @@ def length_of(
     training: Training, method: Method, space: Space, base: Arch, plan: Plan, images: int, cpu: bool,
     teacher: Callable[[Set[str]], float] = lambda views: 0.0,
 ) -> Length:  # fmt: skip
-    """What the recipe asks for, from the mean MACs of seeded steps, spread over training (`drawn`); `teacher`: the MACs
-    of one image's passes through a teacher in a step whose passes see these views."""
+    """The length that the recipe specifies, based on the mean MACs of seeded steps spread over training (`drawn`).
+
+    `teacher` returns the MACs per image of the teacher's passes in a step whose own passes see these views."""
     own, taught, count = 0.0, 0.0, 0
     for passes in drawn(method, space, base, plan.classes):
         own += sum(each.share * cost_of(space, each.arch, plan.classes).macs for each in passes)
@@ -120,8 +123,8 @@ def length_of(
 
 
 def evaluate_every(training: Training, epochs: float, images: int, judged: int) -> int:
-    """Epochs between evaluations, the same for every method that is trained for as many epochs: told by the forward
-    passes of `judged` images, and of three times `images`, which a plain epoch's forward and backward come to."""
+    """Epochs between evaluations. An evaluation is counted as forward passes of `judged` images, an epoch as 3 x
+    `images`: forward and backward passes of plain training, so that the result is the same for every method."""
     if training.evaluate_every != "auto":
         return training.evaluate_every
     seldom = max(judged / (EVALUATION * 3 * images), APART / training.steps_of(images))
@@ -129,5 +132,5 @@ def evaluate_every(training: Training, epochs: float, images: int, judged: int) 
 
 
 def _whole(epochs: float) -> float:
-    """A whole number as one, which is how it is shown."""
+    """An int if `epochs` is a whole number, because it is printed."""
     return int(epochs) if epochs == int(epochs) else epochs

@@ -1,7 +1,7 @@
-"""The trainer: the only backward and the only optimiser step, whichever method or task it runs.
+"""The trainer, shared by all methods and tasks: the only place that runs backward passes and optimiser steps.
 
-Everything random draws from (seed, step) or (seed, epoch), so a checkpoint holds no generator and a resumed
-run ends with the same weights, bit for bit, as an uninterrupted one (on the CPU, same threads).
+All randomness is derived from (seed, step) or (seed, epoch), so checkpoints contain no generator state and a resumed
+run ends with bit-identical weights to an uninterrupted one (on the CPU, with the same number of threads).
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class Trainer:
         self.weights = Weights(net, training, runtime.device)
         self.method, self.space, self.base = method, space, base
         self.task, self.data, self.training, self.length = task, data, training, length
-        # streamed images were cropped at random when they were decoded
+        # streamed images are already randomly cropped during decoding
         self.views = {n: replace(v, crop=0.0) if data.streamed else v for n, v in views.items()}
         self.runtime, self.scorer, self.seed, self.inherited = runtime, scorer, seed, inherited
         self.noise, self.teacher, self.transforms = noise, teacher, transforms or {}
         self.difficulty = difficulty or Difficulty()
-        self.magnitude = self.views["train"].magnitude(0.0)  # RandAugment's, where the difficulty drives it
-        self.magnitudes = 0.0  # their sum over the steps so far
+        self.magnitude = self.views["train"].magnitude(0.0)  # RandAugment's, if difficulty.policy = "drive"
+        self.magnitudes = 0.0  # sum over the steps so far
         self.keep_best, self.stages = keep_best, Stages(runtime.profile, runtime.synchronize)
         self.plan: Plan = plan(space, base, task.head)
         self.step, self.macs, self.seconds = 0, 0.0, 0.0
@@ -73,12 +73,12 @@ class Trainer:
 
     @property
     def average(self) -> Net | None:
-        """The net of averaged weights, which is then what is judged and kept."""
+        """The net with averaged weights, None without `ema`. If there is one, it is evaluated and kept."""
         return None if self.weights.average is None else self.weights.average.net
 
     @property
     def best(self) -> dict[str, Tensor]:
-        """The weights and statistics of the best epoch; empty before there is one."""
+        """Weights and running statistics of the best epoch; empty before the first evaluation."""
         return self._best.tensors
 
     @property
@@ -88,7 +88,7 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """The part of training that is over: of its steps, or of the time or MACs that end it."""
+        """The fraction of training that is done, measured in steps, or in the time or MACs that limit it."""
         return min(1.0, self._over())
 
     @property
@@ -103,7 +103,7 @@ class Trainer:
 
     @property
     def every(self) -> int:
-        """Epochs between evaluations."""
+        """Evaluate every this many epochs."""
         judged = len(self.scorer.calibration) + len(self.data.val) + self.keep_best * len(self.scorer.seen)
         return evaluate_every(self.training, self.length.epochs, len(self.data.train), judged)
 
@@ -112,7 +112,7 @@ class Trainer:
         return self.difficulty.policy == "drive"
 
     def learning_rate(self) -> float:
-        """Linear warm-up, then a cosine to 0 over all of training."""
+        """The learning rate schedule: linear warm-up, then cosine decay to 0 at the end of training."""
         whole, unit = (1.0, 1e-3) if self.length.open_ended else (self.length.steps, 1)
         done, warm = self.progress * whole if self.length.open_ended else self.step, self.training.warmup * whole
         if done < warm:
@@ -121,7 +121,7 @@ class Trainer:
         return self.training.lr * 0.5 * (1 + math.cos(math.pi * left))
 
     def train_step(self, images: Tensor, labels: Tensor) -> None:
-        """One optimiser step on a raw uint8 batch: backward after each loss that the method yields."""
+        """One optimiser step on a raw uint8 batch, with a backward pass after each loss that the method yields."""
         weights = self.weights
         weights.gradients.zero_()
         device = self.runtime.device
@@ -136,13 +136,13 @@ class Trainer:
         self.step += 1
 
     def losses(self) -> dict[str, float]:
-        """Mean of each loss since the last evaluation. Raises Diverged where one is not a number."""
+        """Mean of each loss since the last evaluation. Raises Diverged if one is not finite."""
         return self._losses.means(self.step, self.training.lr)
 
     def end_epoch(self) -> dict:
-        """Judge the base by the fixed protocol, keep the best epoch, and add to the history.
+        """Evaluate the base network by the fixed protocol, keep it if it is the best so far, and extend the history.
 
-        Losses are means since the last time."""
+        Losses are means since the previous evaluation."""
         losses, metric = self.losses(), self.task.metric
         self._losses = Losses()
         with self.stages("evaluate"):
@@ -167,11 +167,11 @@ class Trainer:
         return min(self.history, key=lambda row: metric.rank(row[metric.key("val")]))
 
     def product(self) -> Net:
-        """The base network with the weights and statistics of its best epoch, in evaluation mode."""
+        """The base network with the weights and running statistics of its best epoch, in evaluation mode."""
         return self._best.net(self.plan, self.runtime.device)
 
     def twin(self) -> Trainer:
-        """A trainer at the same point with weights of its own, to try steps on; what both only read they share."""
+        """A trainer in the same state with its own copy of the weights, for trial steps; read-only parts are shared."""
         twin = copy.copy(self)
         twin.weights, twin._losses, twin.history = self.weights.copy(), self._losses.copy(), list(self.history)
         twin._best, twin.stages = copy.copy(self._best), Stages()
@@ -184,7 +184,7 @@ class Trainer:
         return self.weights.momentum()
 
     def companions(self) -> list[dict[str, Tensor]]:
-        """What is permuted with the weights, by their names: momentum, and the averaged weights where there are any."""
+        """Tensors to permute along with the weights, by parameter name: momentum, and averaged weights if any."""
         return self.weights.companions()
 
     def tensors(self) -> dict[str, Tensor]:
@@ -198,7 +198,7 @@ class Trainer:
         checkpoint.write(path, (self.tensors(), self.state()))
 
     def load(self, path) -> None:
-        """Go on from a checkpoint. Raises BadInput for one of another training."""
+        """Restore a checkpoint. Raises BadInput if it belongs to a different training."""
         own = self.tensors(), self.state()
         tensors, state = checkpoint.read(path, own, estimated=self.length.open_ended)
         self.weights.restore(tensors)
@@ -216,11 +216,11 @@ def fit(
     trainer: Trainer, pending: Pending, *, save: Callable[[], None], on_epoch: Callable[[dict], None],
     tick: Callable[[Trainer], None], save_every: float = 60.0,
 ) -> None:
-    """Train to the end from wherever `trainer` stands.
+    """Train to the end from the trainer's current state.
 
-    save() writes a checkpoint: every `save_every` seconds, after each evaluation, and when a stop is asked for.
-    on_epoch(row) tells of an evaluation, after every `trainer.every`-th epoch and the last.
-    tick(trainer) reports progress."""
+    save() writes a checkpoint: every `save_every` seconds, after each evaluation, and when a stop was requested.
+    on_epoch(row) receives each evaluation: every `trainer.every` epochs and at the end of training.
+    tick(trainer) reports progress after each step."""
     per_epoch, saved = trainer.length.steps_per_epoch, time.perf_counter()
     while not trainer.done:
         epoch, start = divmod(trainer.step, per_epoch)
@@ -228,7 +228,7 @@ def fit(
             trainer.method.on_epoch(trainer)
         begun, spent = time.perf_counter(), trainer.seconds
         batches = trainer.data.train.batches(trainer.length.batch, seed=trainer.seed, epoch=epoch, start=start)
-        batches = islice(batches, per_epoch - start)  # an epoch may be a part of the images
+        batches = islice(batches, per_epoch - start)  # an epoch may cover only part of the images
         for images, labels, _ in trainer.stages.waiting("load", batches):
             trainer.train_step(images, labels)
             if trainer.length.seconds:

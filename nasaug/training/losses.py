@@ -11,7 +11,7 @@ from ..core.errors import Diverged
 
 
 class Losses:
-    """Sums by name, which stay on the device until they are asked for."""
+    """Running sums by loss name, kept on the device until they are read."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -22,7 +22,7 @@ class Losses:
         self._counts[name] = self._counts.get(name, 0) + 1
 
     def means(self, step: int, rate: float) -> dict[str, float]:
-        """By name. Raises Diverged where one is not a number, which names the `step` and half the learning rate."""
+        """Means by name. Raises Diverged if one is not finite, with the `step` and, as a remedy, half the `rate`."""
         means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
         for name, value in means.items():
             if not math.isfinite(value):
@@ -38,7 +38,7 @@ class Losses:
         return twin
 
     def state(self) -> dict:
-        """As checkpoints hold it."""
+        """The sums and counts in JSON-serialisable form, for checkpoints."""
         sums = {name: float(total) for name, total in self._sums.items()}
         return {"sums": sums, "counts": dict(self._counts)}
 

@@ -1,4 +1,4 @@
-"""What every long job may be asked beside its own fields: the data, the recipe, the seed, the device, the run."""
+"""Options that all long jobs share: data, recipe, seed, device, run directory."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """None: not given."""
+    """None means not given."""
 
     data: str | None = None
     """fashion-mnist (default), cifar10, cifar100, imagenet, digits, or the path of an image folder."""
     recipe: str | None = None
-    """A recipe's name or path; default: the data's own, else `small`."""
+    """A recipe's name or path; defaults to the data set's own, else `small`."""
     set: tuple[str, ...] = ()
-    """Recipe keys that are overridden, like "epochs=2"."""
+    """Overrides of recipe keys, like "epochs=2"."""
     seed: int | None = None
-    """Seed of weights, order, views and draws; default 0."""
+    """Seed for initial weights, image order, augmentation and sampling; default 0."""
     device: str = "auto"
     """auto, cpu or cuda."""
     run: Path | None = None
     """The run's folder; default: the next free runs/VERB-N."""
     resume: bool = False
-    """Go on with `run`, or with the verb's last unfinished run."""
+    """Resume `run`, or the verb's last unfinished run."""
     profile: bool = False
-    """Time the stages of training, and tell the rate of each at its end."""
+    """Time the stages of training and report their rates at the end."""
 
     @classmethod
     def of(
         cls, data: str | Path | None, recipe: str | Path | None, set: Mapping[str, object] | Sequence[str],
         seed: int | None, device: str, run: str | Path | None, resume: bool,
     ) -> Options:  # fmt: skip
-        """From what callers in Python write: paths of either kind, recipe keys as a mapping."""
+        """From Python arguments: paths as str or Path, `set` as a mapping or a sequence of "key=value"."""
         items = _sets(set) if isinstance(set, Mapping) else tuple(set)
         named, chosen = (None if path is None else str(path) for path in (data, recipe))
         return cls(named, chosen, items, seed, device, None if run is None else Path(run), resume)
@@ -53,10 +53,10 @@ class Options:
         self, given: Mapping[str, object], *, arm: str | None = None, data: str | None = None,
         begun: Path | None = None,
     ) -> Recipe:  # fmt: skip
-        """The resolved recipe under what the job's fields give by recipe key (None: not given).
+        """The resolved recipe, with the recipe keys that the job's fields set in `given` (None means not given).
 
-        `arm` is a difference to the recipe, like "netaug+mixup", of plain training where it names no method; `data` is
-        what to take where neither the option nor a recipe names it, `begun` the recipe where none is given."""
+        `arm` is a difference to the recipe, like "netaug+mixup"; if it names no method, the method is baseline. `data`
+        is the fallback if neither the option nor the recipe names any, `begun` the recipe if none is given."""
         from ..config.layers import arm_says, load
         from .recipe import Recipe, default_recipe
 
@@ -65,7 +65,7 @@ class Options:
             if self.said(key):
                 raise BadInput(f"--set {key}=… says what the command or an option says too; leave it out")
         for item in self.set:
-            if _key(item) == "data.name":  # which would leave the recipe that of other data
+            if _key(item) == "data.name":  # --data also selects the matching default recipe, --set would not
                 raise BadInput(f"--set {item}: name the data by --data, which takes the recipe that is theirs too")
         default = begun or default_recipe(self.data or data or "fashion-mnist")
         recipe = default if self.recipe is None else self.recipe
@@ -74,7 +74,7 @@ class Options:
 
 
 def _sets(values: Mapping[str, object]) -> tuple[str, ...]:
-    """What is given, as `set` takes it: JSON's strings and numbers are TOML's."""
+    """The values that are not None as "key=value" items; JSON strings and numbers are valid TOML."""
     return tuple(f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in values.items() if v is not None)
 
 

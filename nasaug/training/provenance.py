@@ -1,4 +1,5 @@
-"""What is told before a training: that something it follows was fitted on other data, or may have seen these."""
+"""Warnings before a training: a curve it uses was fitted on other data, or weights it uses may have been trained on
+images that it validates on."""
 
 from __future__ import annotations
 
@@ -15,17 +16,17 @@ from ..data import Data, DataConfig, Like, Record
 from ..nets.store import inherited_from, model_file
 from .recipe import Recipe
 
-SEVERAL = "several"  # the val_key of what was trained with one split after another
+SEVERAL = "several"  # val_key of weights whose training history involves several validation splits
 
 
 def curves_of(recipe: Recipe) -> list[tuple[str, Schedule]]:
-    """The views' magnitudes that follow a curve, each with its key."""
+    """(recipe key, curve) of every view whose magnitude follows a curve."""
     views = recipe.views.items()
     return [(f"views.{name}.magnitude", v.magnitude) for name, v in views if isinstance(v.magnitude, Curve)]
 
 
 def warn_of_curves(curves: Iterable[tuple[str, Schedule]], read: Callable[[], Data]) -> None:
-    """Say where a curve, by the name of its key or option, was fitted on other data."""
+    """Warn about each curve, given with its key or option, that was fitted on other data."""
     for name, curve in curves:
         if curve.data_key != (data := read()).key:
             fitted, here = curve.data or "unnamed data", data.name
@@ -34,7 +35,7 @@ def warn_of_curves(curves: Iterable[tuple[str, Schedule]], read: Callable[[], Da
 
 
 def sources_of(found: ArchFile, recipe: Recipe) -> dict[str, Path]:
-    """The files of weights that a training starts from or is taught by, by what they are called."""
+    """The weight files that a training starts from or that its teacher uses, keyed by their names in messages."""
     sources, teacher = {}, recipe.teacher.source
     if (start := inherited_from(found, recipe.init)) is not None:
         sources[str(start)] = start
@@ -46,7 +47,7 @@ def sources_of(found: ArchFile, recipe: Recipe) -> dict[str, Path]:
 
 
 def like_sources(sources: Iterable[Path], config: DataConfig) -> Like | None:
-    """What the first run of these weights that has one recorded of its images; None without."""
+    """The data record of the first of these weights' runs that has one; None if none has."""
     for path in sources:
         begun = path.parent / "recipe.toml"
         record = Record.of_run(path.parent)
@@ -60,9 +61,9 @@ SPLIT_BY = ("val_images", "train_images", "split_seed")
 
 
 def of_other_splits(found: ArchFile, recipe: Recipe, data: Data) -> list[str]:
-    """What a training starts from or is taught by that may have been trained on images that are validated on here.
+    """Names of the inherited weights and teachers that may have been trained on images of this validation split.
 
-    Raises BadInput where it was trained on test images."""
+    Raises BadInput if one was trained on test images."""
     others = []
     for what, path in sources_of(found, recipe).items():
         instead = "name another teacher.source" if what.startswith("the teacher ") else f"use {arg.from_scratch}"
@@ -72,8 +73,9 @@ def of_other_splits(found: ArchFile, recipe: Recipe, data: Data) -> list[str]:
 
 
 def other_split(what: str, path: Path, data: Data, instead: str) -> bool:
-    """Whether the run of these weights, or what that one learnt from, may have been trained on images that are
-    validated on here. Raises BadInput where it was trained on test images, which says what to do `instead`."""
+    """Whether these weights, or any that their own run used, may have been trained on images of this validation split.
+
+    Raises BadInput, with `instead` as the remedy, if they were trained on test images."""
     record, here = Record.of_run(path.parent), data.record
     told = tensorfile.facts(path).get("val_key", data.val_key)
     if record is None or not len(record.files) or not len(here.files):

@@ -1,4 +1,4 @@
-"""The recipe's schema: everything that a run needs, in one frozen dataclass, each table owned by its module."""
+"""The recipe's schema: everything a run needs, in one frozen dataclass. Each table is defined by its own module."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ class SearchConfig:
     """The second stage of a search: the recipe's `[search]` table."""
 
     trials: Count = 100
-    """Candidates evaluated; those turned away by the budget and repeated ones do not count."""
+    """Candidates to evaluate, not counting those over budget and duplicates."""
     sampler: Literal["tpe", "nsga2", "random"] = "tpe"
     score_images: Count = 1000
     """Validation images on which a candidate is scored."""
     calibration_images: Annotated[int, Ge(2)] = 1024
     finalists: Count = 8
-    """Scored again on the whole validation split: of each resolution in turn the largest (in MACs) that ties with its
-    best, and the best. Found is the best of them after a short training, each on its own."""
+    """Number of candidates scored again on the whole validation split: for each resolution in turn, the largest (in
+    MACs) that ties with its best, and the best. Each is then trained briefly on its own, and the best one is found."""
     finalist_macs: NotNegative | Auto = "auto"
-    """Forward MACs of that training, all finalists together; auto: a fifth of the supernet's; 0: none, and found is
-    the largest that ties with the best."""
+    """Forward MACs of that training for all finalists together; auto: a fifth of the supernet's; 0: no training, and
+    the largest finalist that ties with the best is found."""
     lr: Positive | Auto = "auto"
     """The supernet's learning rate; auto: the recipe's lr."""
     headroom: Annotated[float, Predicate(lambda times: times == 0 or times >= 1), UNCROPPED] = 6.0
     """The supernet's largest net costs at most this many times the MAC budget; 0: the space is not cropped."""
 
 
-# What a resumed run may do otherwise than it was begun with, and cells of other values have in common: how images are
-# read, which an order and crops drawn by (seed, epoch, place) do not depend on. Not data.memory_mb: streamed images are
-# cropped otherwise than those in memory.
+# Keys that do not affect results: they may change when a run is resumed, and cells that differ in them are shared. They
+# only control how images are read; order and crops are drawn from (seed, epoch, place). data.memory_mb is not among
+# them, because streamed images are cropped differently from those in memory.
 CHANGE_NOTHING = ("data.workers", "data.keep_decoded")
 
 
@@ -58,17 +58,17 @@ BUILT_IN = ("baseline", "netaug", "gradaug")  # the methods whose tables `Recipe
 
 @checked()
 class Recipe(Training):
-    """Everything a run needs, resolved. The optimiser's keys are at the top level."""
+    """Everything a run needs, fully resolved. The optimiser's keys are at the top level."""
 
     seed: Annotated[int, Ge(0)] = 0
     arm: str = ""
-    """What a comparison calls this training; empty: the method's name."""
+    """The name of this training in a comparison; empty: the method's name."""
     method: Literal["baseline", "netaug", "gradaug"] = "netaug"
     task: str = "auto"
     """What is learnt: classify, or regress (a number an image); auto: what follows from the data."""
     init: Literal["auto", "inherit", "scratch"] = "auto"
-    """Start from the weights that the arch file names (a supernet's, a trained or a pruned net's), or fresh; auto:
-    inherit where it names some."""
+    """Start from the weights that the arch file names (of a supernet, a trained or a pruned net), or from fresh ones;
+    auto: inherit if it names any."""
     space: str = "auto"
     """A search space's name or path; auto: mobilenetv2-small up to 64 px, else mobilenetv2."""
     bf16: bool = False
@@ -76,7 +76,7 @@ class Recipe(Training):
     data: DataConfig = field(default_factory=DataConfig)
     views: dict[str, View] = field(default_factory=lambda: {"train": View()})
     transforms: dict[str, Transform] = field(default_factory=dict)
-    """What a method does to a view's images for some of its passes: `thin` is GradAug's."""
+    """Transforms that a method applies to a view's images in some of its passes: `thin` is GradAug's."""
     noise: Noise = field(default_factory=Noise)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     difficulty: Difficulty = field(default_factory=Difficulty)
@@ -109,36 +109,37 @@ class Recipe(Training):
             raise refused(rule=rule, remedy="vary them")
 
     def teacher_passes(self, views: Set[str]) -> int:
-        """How often the teacher sees each image of a step whose passes see these `views`: to judge `[views.train]`, and
-        once for each view of which its soft output is a target, unless it has judged just these images: those of a
-        view that mixes are mixed later."""
+        """Teacher passes per image in a step whose own passes see these `views`.
+
+        The teacher judges the difficulty of `[views.train]`, and computes a soft target for each view. For the training
+        view it reuses the logits of the judgement, unless mixup or CutMix change the images afterwards."""
         judged = self.difficulty.candidates if self.difficulty.policy == "keep" else int(bool(self.difficulty))
         train, soft = self.views["train"], int(self.teacher.soft > 0)
         again = soft * int(not judged or train.mixup > 0 or train.cutmix > 0)
         return soft * len(views - {"train"}) + (judged + again if "train" in views else 0)
 
     def chosen_method(self) -> Method:
-        """The training method's own table."""
+        """The table of the training method."""
         return getattr(self, self.method) if hasattr(self, self.method) else METHODS[self.method]()
 
-    # --- what `config.layers` asks a schema for -------------------------------------------------------------------
+    # --- hooks that `config.layers` looks for in a schema ---------------------------------------------------------
 
     @staticmethod
     def complete() -> type[Recipe]:
-        """The schema with all methods that are registered by now: `method` takes their names, `[NAME]` is their table.
+        """The schema including all methods registered so far: `method` accepts their names, `[NAME]` is their table.
 
-        Raises BadInput for one with the name of a key that recipes have."""
+        Raises BadInput if a method has the name of an existing recipe key."""
         return _with_methods(tuple(METHODS.items()))
 
     @staticmethod
     def arms() -> dict[str, dict]:
-        """The arms that need no file: the methods that were registered from outside, by name."""
+        """Arms defined without a file: the methods registered by user code, by name."""
         return {name: {"method": name} for name in METHODS if name not in BUILT_IN}
 
 
 @lru_cache
 def _with_methods(methods: tuple[tuple[str, type[Method]], ...]) -> type[Recipe]:
-    """`Recipe` itself where it has all of these."""
+    """`Recipe`, extended by the methods that are not built in."""
     more = [(name, cls) for name, cls in methods if name not in BUILT_IN]
     if not more:
         return Recipe
@@ -146,7 +147,7 @@ def _with_methods(methods: tuple[tuple[str, type[Method]], ...]) -> type[Recipe]
         if hasattr(Recipe, name) or name in {each.name for each in fields(Recipe)}:
             raise BadInput(f"the method {name!r} has the name of a recipe's key; register it by another name")
     names = tuple(name for name, _ in methods)
-    aside = {"left_out_if_usual": True}  # so that runs of other methods can be read where this one is not registered
+    aside = {"left_out_if_usual": True}  # runs of other methods must be readable where this method is not registered
     tables = [(name, cls, field(default_factory=cls, metadata=aside)) for name, cls in more if fields(cls)]
     usual = next(each.default for each in fields(Recipe) if each.name == "method")
     method = ("method", Literal[names], field(default=usual))
@@ -154,8 +155,8 @@ def _with_methods(methods: tuple[tuple[str, type[Method]], ...]) -> type[Recipe]
 
 
 def default_recipe(data: str) -> str:
-    """The recipe that belongs to a data set: one of its name where there is one, else `small`.
+    """The default recipe of a data set: the one of the same name if it exists, else `small`.
 
-    A folder has none, whatever it is called: one named "cifar" would be trained as WideResNets were."""
+    Folders always get `small`: an image folder that happens to be called "cifar" must not get the WideResNet recipe."""
     named = files.bundled("recipes") / f"{data}.toml"
     return data if data in names() and named.is_file() else "small"

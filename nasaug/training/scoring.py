@@ -19,8 +19,8 @@ from ..nets.net import Net
 from ..tasks import Task
 from .device import Runtime
 
-BATCH, SMALL_BATCH, SMALL = 256, 512, 32  # images at once, and up to SMALL px
-CACHED = 700_000_000  # bytes of prepared images that a split may hold at one resolution
+BATCH, SMALL_BATCH, SMALL = 256, 512, 32  # batch size above and up to SMALL px
+CACHED = 700_000_000  # bytes: the largest cache of one split's prepared images at one resolution
 CACHED_IN_ALL = 3_000_000_000
 
 
@@ -30,11 +30,11 @@ class Scorer:
     def __init__(self, data: Data, task: Task, runtime: Runtime, calibration: int, seed: int = 0):
         self.data, self.task, self.runtime = data, task, runtime
         self.calibration = data.train.take(calibration, seed)
-        self.seen = data.train.take(len(data.val), seed + 1)  # clean training images, to tell over- from under-fitting
+        self.seen = data.train.take(len(data.val), seed + 1)  # training images without augmentation, for train_top1
         self._cache: dict[tuple[Split, int], list[tuple[Tensor, Tensor]]] = {}
 
     def batches(self, split: Split, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(normalised images, labels) of the whole split at `resolution`; kept where they fit in memory."""
+        """(normalised images, labels) of the whole split at `resolution`, cached within the limits above."""
         key = (split, resolution)
         if key not in self._cache:
             needed, held = _bytes(split, resolution), sum(_bytes(*there) for there in self._cache)
@@ -46,13 +46,13 @@ class Scorer:
     def _prepare(self, split: Split, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
         device = self.runtime.device
         batch = SMALL_BATCH if resolution <= SMALL else BATCH
-        even = math.ceil(len(split) / math.ceil(len(split) / batch))  # a last batch of one has no variance
+        even = math.ceil(len(split) / math.ceil(len(split) / batch))  # a last batch of one image has no variance
         for images, labels in split.ordered(even, None if not self.data.streamed else resolution):
             x = augment.evaluation(images.to(device), mean=self.data.mean, std=self.data.std)
             yield augment.resize(x, resolution), labels.to(device)
 
     def calibrated(self, net: Net, plan: Plan) -> Net:
-        """`net.narrow(plan)` with its norms' statistics set, in evaluation mode."""
+        """`net.narrow(plan)` with recalibrated running statistics, in evaluation mode."""
         small = net.narrow(plan)
         small.calibrate(x for x, _ in self.batches(self.calibration, plan.resolution))
         return small.eval()
@@ -69,5 +69,5 @@ class Scorer:
 
 
 def _bytes(split: Split, resolution: int) -> int:
-    """Of a split's images once they are prepared."""
+    """Size in bytes of a split's prepared images: 3 channels of float32."""
     return len(split) * 12 * resolution**2

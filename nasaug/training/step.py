@@ -1,4 +1,4 @@
-"""One training step as a method sees it: views of the batch, passes, losses, and architectures drawn."""
+"""One training step as seen by a method: views of the batch, passes, losses and sampled architectures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .teacher import Teacher
 
 
 class Host(Protocol):
-    """What a step needs of the training that it belongs to; it adds to the last three."""
+    """What a step needs from its trainer. It updates `macs`, `magnitude` and `magnitudes`."""
 
     method: Method
     space: Space
@@ -63,7 +63,7 @@ class Host(Protocol):
 
 
 class Step(Draw):
-    """`methods.Step` for one batch: raw uint8 images [N, C, H, W] and their labels [N]."""
+    """Implements `methods.Step` for one batch: raw uint8 images [N, C, H, W] and their labels [N]."""
 
     def __init__(self, trainer: Host, images: Tensor, labels: Tensor):
         t = trainer
@@ -73,13 +73,13 @@ class Step(Draw):
 
     @property
     def passes(self) -> list[Pass]:
-        """What the method's `passes` draw, once, when they are first asked for."""
+        """The passes drawn by the method, on first access."""
         if self._said is None:
             self._said = self._trainer.method.passes(self)
         return self._said
 
     def view(self, name: str) -> tuple[Tensor, Target]:
-        """(x, target) of the recipe's `[views.NAME]`, drawn from (seed, step, name); a teacher sees it once."""
+        """(x, target) of the recipe's `[views.NAME]`, drawn from (seed, step, name), with the teacher's soft target."""
         t = self._trainer
         if name not in t.views:
             raise BadInput(f"the recipe has no [views.{name}], which this method needs")
@@ -96,21 +96,22 @@ class Step(Draw):
         x, labels = augment.mix(view, seen, self._labels, self.classes, generator)
         soft = None
         if t.teacher and t.task.soft_weight:
-            known = judged is not None and x is seen  # mixed images are others than those that were judged
+            known = judged is not None and x is seen  # mixing makes new images, which need new logits
             soft = t.task.soft(judged if known else self._taught(x), t.task.temperature)
         return x, Target(labels, soft, weight)
 
     def _taught(self, x: Tensor) -> Tensor:
-        """The teacher's logits, their cost counted."""
+        """The teacher's logits on x; their MACs are counted."""
         t = self._trainer
         t.macs += t.teacher.macs * len(x)
         with t.stages("teacher"), t.runtime.autocast():
             return t.teacher(augment.resize(x, t.plan.resolution))
 
     def _guided(self, make: Callable[[], Tensor]) -> tuple[Tensor, Tensor | None, Tensor]:
-        """The training view as the recipe's [difficulty] wants it, what each image counts, and the teacher's logits.
+        """The training view shaped by the recipe's [difficulty], the weight of each image (None: equal), and the
+        teacher's logits on the view.
 
-        Raises Diverged where these are no numbers, of which a magnitude of 0 or any image would be made."""
+        Raises Diverged if the logits are not finite: NaN would silently select arbitrary images or magnitude 0."""
         t, how = self._trainer, self._trainer.difficulty
         versions = [make() for _ in range(how.candidates if how.policy == "keep" else 1)]
         logits = torch.stack([self._taught(x) for x in versions])
@@ -130,7 +131,7 @@ class Step(Draw):
         return versions[0], None, logits[0]
 
     def transform(self, name: str, x: Tensor) -> Tensor:
-        """The recipe's `[transforms.NAME]` of a view's images, drawn anew for every pass; x itself without one."""
+        """Apply the recipe's `[transforms.NAME]`, with new draws for every pass; returns x itself if there is none."""
         t = self._trainer
         if name not in t.transforms:
             return x
@@ -139,7 +140,7 @@ class Step(Draw):
             return transform(t.transforms[name], x, torch.Generator().manual_seed(seed))
 
     def run(self, x: Tensor, arch: Arch) -> Tensor:
-        """The architecture's logits on x, resized to its resolution (the Net itself never resizes)."""
+        """The architecture's logits on x, which is resized to its resolution here: the Net itself never resizes."""
         p = plan(self.space, arch, self.classes)
         t = self._trainer
         t.macs += cost(p).macs * len(x)

@@ -1,5 +1,5 @@
-"""A teacher: a finished network whose soft output on a view is a further target of every pass on that view. It is a
-run's net, the largest net of a supernet, or a model of torchvision's."""
+"""Teachers: trained networks whose soft output on a view is an additional target of every pass on that view. A teacher
+is a run's net, the largest net of a supernet, or a torchvision model."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from .scoring import Scorer
 
 @checked("teacher")
 class TeacherConfig:
-    """The recipe's `[teacher]` table (Hinton et al. 2015). A search takes none."""
+    """The recipe's `[teacher]` table (Hinton et al. 2015). Searches do not support teachers."""
 
     source: str = ""
-    """A run's folder or a model that nasaug wrote; "supernet": the largest net of the arch's supernet;
+    """A run's folder or a model file written by nasaug; "supernet": the largest net of the arch's supernet;
     torchvision:NAME, like torchvision:resnet18; empty: no teacher."""
     macs: NotNegative = 0.0
-    """Of "supernet": the largest net found with at most these MACs; 0: the largest of all."""
+    """For "supernet": use the largest net found with at most these MACs; 0: the largest of all."""
     temperature: Positive = 1.0
     hard: NotNegative = 1.0
-    """Weight of the labels' cross-entropy."""
+    """Weight of the cross-entropy with the labels."""
     soft: NotNegative = 1.0
-    """Weight of the teacher's target, times temperature squared."""
+    """Weight of the teacher's soft target, multiplied by temperature squared."""
 
     def __post_init__(self):
         if self.macs and self.source != "supernet":
@@ -48,8 +48,8 @@ class TeacherConfig:
 
 @dataclass(frozen=True)
 class Teacher:
-    """`net` in evaluation mode, and what one image costs it; `scale` and `shift` [3] turn a view of this data set into
-    what it was trained on, None where that is the same."""
+    """`net` in evaluation mode and its MACs per image. `scale` and `shift` [3] convert this data set's normalisation to
+    that of the teacher's training; None if they are the same."""
 
     net: nn.Module
     macs: int
@@ -58,14 +58,14 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """Logits [n, classes] of a view [n, 3, h, w]."""
+        """Logits [n, classes] for a view [n, 3, h, w]."""
         if self.scale is not None:
             x = torch.addcmul(self.shift.view(1, 3, 1, 1), x, self.scale.view(1, 3, 1, 1))
         return self.net(x)
 
 
 def renormalised(net: nn.Module, macs: int, device: torch.device, given: tuple, wanted: tuple) -> Teacher:
-    """A teacher that was trained with the (mean, std) `wanted`, for views made with `given`."""
+    """A teacher trained with normalisation `wanted`, a (mean, std) pair, for views normalised with `given`."""
     net = net.to(device).eval()
     if given == wanted:
         return Teacher(net, macs)
@@ -74,20 +74,20 @@ def renormalised(net: nn.Module, macs: int, device: torch.device, given: tuple, 
 
 @dataclass(frozen=True)
 class Resolved:
-    """The teacher that a recipe names, found and checked as far as can be without the data."""
+    """The teacher named in a recipe, located and validated as far as possible without the data."""
 
     source: str
     macs: int
-    """Of one image's pass."""
+    """Forward MACs per image."""
     make: Callable[[Data, Runtime, Scorer], Teacher]
     path: Path | None = None
-    """The file with its net, where that is nasaug's."""
+    """Its model file, if it is a net of nasaug's."""
     classes: tuple[str, ...] | None = None
-    """What it tells apart, by name, where its file says so."""
+    """Names of its classes, if its file has them."""
 
     def check_classes(self, read: Callable[[], Data]) -> None:
-        """Raises BadInput where it is a net of nasaug's that tells other classes apart; only the data, which are read
-        where that has to be known, say their names."""
+        """Raises BadInput if a net of nasaug's was trained on other classes. `read` loads the data, for their class
+        names; it is only called for such nets."""
         if self.path is None:
             return
         data = read()
@@ -104,16 +104,16 @@ class Resolved:
                 raise BadInput(f"teacher.source = {self.source} {what}; {remedy}")
 
     def ready(self, data: Data, runtime: Runtime, scorer: Scorer) -> Teacher:
-        """The teacher on its device. Raises BadInput where it does not fit the data."""
+        """The teacher, on the device. Raises BadInput if it does not fit the data."""
         self.check_classes(lambda: data)
         return self.make(data, runtime, scorer)
 
 
 def resolve(found: ArchFile, config: TeacherConfig) -> Resolved | None:
-    """The recipe's teacher of one network; None where it names none. Raises BadInput for one that is absent or does not
-    fit, as far as can be told without the data.
+    """The recipe's teacher for this network; None if the recipe has none. Raises BadInput if the teacher is missing or
+    does not fit, as far as that can be checked without the data.
 
-    A run's net is loaded here, once; what is resolved is to be handed on."""
+    This loads the teacher's net if it is a run's, so callers should pass the result on instead of resolving again."""
     if not config.source:
         return None
     if config.source == "supernet":
@@ -134,7 +134,7 @@ def _supernet(found: ArchFile, config: TeacherConfig) -> Resolved:
 
 
 def _finished(found: ArchFile, source: str) -> Resolved:
-    """The net of a run's folder or of a model's file."""
+    """A net from a run's folder or a model file."""
     path = model_file(source)
     net, facts = load_net(path), tensorfile.facts(path)
     theirs, ours = (f"{p.classes} classes at {p.resolution} px" for p in (net.plan, found.plan))
@@ -167,12 +167,13 @@ def _normalisation(data: Data) -> tuple[tuple, tuple]:
 
 
 def moved_teacher(noted: str | None, config: TeacherConfig) -> tuple[str, ...]:
-    """The key by which a resumed run may name its teacher anew: where that is the same, by the digest noted of it."""
+    """The recipe keys that may differ on resuming: teacher.source, if the teacher at its new path has the digest that
+    was `noted` when the run started."""
     return ("teacher.source",) if noted and noted == teacher_digest(config.source) else ()
 
 
 def checked_subnet(found: ArchFile, config: TeacherConfig) -> Plan:
-    """The `larger_subnet` that teaches. Raises BadInput where its supernet is absent, broken or of other nets."""
+    """The `larger_subnet` used as the teacher. Raises BadInput if its supernet is missing, broken or does not fit."""
     here, px = f"teacher.source = {config.source}", found.plan.resolution
     if found.supernet is None:
         raise BadInput(f"{here}: {found.name} names no supernet; give a finished run's folder")
@@ -193,7 +194,7 @@ def checked_subnet(found: ArchFile, config: TeacherConfig) -> Plan:
 
 
 def larger_subnet(found: ArchFile, macs: float) -> Plan:
-    """The largest net of a found net's space, at its resolution; where `macs` is given, the largest drawn within."""
+    """The largest net of a found net's space at its resolution; given `macs`, the largest of 200 samples within it."""
     space, classes, px = found.space, found.plan.classes, found.plan.resolution
     if "resolution" in space.index:
         space = space.trimmed({"resolution": (px,)})
@@ -208,7 +209,8 @@ def larger_subnet(found: ArchFile, macs: float) -> Plan:
 
 
 def torchvision_weights(source: str, classes: int):
-    """The default weights of torchvision:NAME. Raises BadInput where there are none, or for other classes."""
+    """The default weights of torchvision:NAME. Raises BadInput if the name is unknown or the number of classes
+    differs."""
     import torchvision
 
     name = source.partition(":")[2]
@@ -224,27 +226,27 @@ def torchvision_weights(source: str, classes: int):
 
 
 def torchvision_macs(weights, resolution: int) -> int:
-    """What torchvision counted at the weights' own resolution, in proportion to the pixels."""
+    """torchvision's MAC count for the weights' own resolution, scaled by the number of pixels."""
     return round(1e9 * weights.meta["_ops"] * (resolution / weights.transforms().crop_size[0]) ** 2)
 
 
 def torchvision_teacher(source: str, base: Plan, data: Data, runtime: Runtime) -> Teacher:
-    """A model of torchvision's with its default weights, downloaded where they are not there yet."""
+    """A torchvision model with its default weights, which are downloaded unless they are cached."""
     import torchvision
 
     weights, here = torchvision_weights(source, base.classes), f"teacher.source = {source}"
-    if torch.hub.get_dir().startswith("~"):  # else torch makes a folder of that name
+    if torch.hub.get_dir().startswith("~"):  # torch would create a folder named "~"
         raise BadInput(f"{here}: there is no home folder to keep its weights in; name a folder by TORCH_HOME")
     try:
         net = torchvision.models.get_model(source.partition(":")[2], weights=weights).eval()
-    except Exception as error:  # no network, or a damaged file: torch has a kind of error for each
+    except Exception as error:  # no network or a damaged file: torch raises various types
         folder = Path(torch.hub.get_dir(), "checkpoints")
         remedy = f"put {weights.url} into {folder}, or give another teacher"
         raise BadInput(f"{here}: its weights cannot be had ({told_by(error)}); {remedy}") from None
     try:
         with torch.inference_mode():
             net(torch.zeros(1, 3, base.resolution, base.resolution))
-    except Exception as error:  # whatever a model of torchvision's says of a size that it is not made for
+    except Exception as error:  # models raise various types for unsupported sizes
         told = f"{here} takes no images of {base.resolution} px ({told_by(error)})"
         raise BadInput(f"{told}; give another teacher") from None
     ours, theirs = (tuple(data.mean), tuple(data.std)), (datasets.IMAGENET_MEAN, datasets.IMAGENET_STD)

@@ -1,4 +1,4 @@
-"""How long a training's steps take, from a few that are timed before it starts."""
+"""Estimates the duration of a training's steps by timing a few of them before it starts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .loop import Trainer
 
 
 def time_steps(trainer: Trainer) -> float:
-    """Seconds a step takes, the mean over steps spread over training, since the nets that a method draws change in its
-    course; one step before warms up. They are a twin's: the trainer is left alone.
+    """Mean seconds per step, after one step of warm-up. Runs on a twin and leaves the trainer unchanged.
 
-    At each of up to 4 places a whole cycle of the method; where that is more than one step, 8 steps at most."""
+    The timed steps are spread over training, because the nets that a method samples change in its course: a whole cycle
+    of the method at up to 4 points, at fewer if these would be more than 8 steps."""
     trainer = trainer.twin()
     cycle = min(32, trainer.method.cycle)
     places = max(1, min(4, 8 // cycle))
@@ -34,7 +34,7 @@ def time_steps(trainer: Trainer) -> float:
 
 
 def _go_to(trainer: Trainer, share: float, cycle: int) -> None:
-    """Pretend that this share of training is over, at the beginning of a cycle."""
+    """Pretend that this share of training is done, rounded down to the start of a cycle."""
     length = trainer.length
     trainer.step = round(share * length.steps) // cycle * cycle
     trainer.macs, trainer.seconds = share * length.whole_macs, share * length.seconds

@@ -33,18 +33,18 @@ def train(
     recipe: str | Path | None = None, set: Mapping[str, object] | Sequence[str] = (), seed: int | None = None,
     device: str = "auto", run: str | Path | None = None, resume: bool = False, on_event: Listener | None = None,
 ) -> TrainingResult:  # fmt: skip
-    """Train one network and judge it once on the test images: what its run came to.
+    """Train one network and evaluate it once on the test images. Returns the finished run.
 
     Args:
         arch: an arch file's path (found.json), a named architecture, or what `nasaug.search` found.
-        method: baseline, netaug, gradaug or any arm of `compare`, several joined by +; None: the recipe's.
-        from_scratch: fresh weights instead of those that the arch file names.
-        resolution: image size in px; None: the arch file's, or the data's for a named architecture.
-        aug_compute: cap on NetAug's augmented passes, in multiples of the base's MACs; 0: none.
-        data, recipe, set, seed, device, run, resume: as `nasaug.training.options.Options` says; `set` may be a mapping.
-        on_event: called with each line and each step of progress (nasaug.core.progress).
+        method: baseline, netaug, gradaug or any arm of `compare`, several joined by +; None means the recipe's.
+        from_scratch: start from fresh weights, not from the weights named in the arch file.
+        resolution: image size in px; None means the arch file's, or the data's for a named architecture.
+        aug_compute: cap on the cost of NetAug's augmented passes, in multiples of the base's MACs; 0: no cap.
+        data, recipe, set, seed, device, run, resume: see `nasaug.training.options.Options`; `set` may be a mapping.
+        on_event: called with each event (nasaug.core.progress).
 
-    Raises BadInput, RunFault, or Stopped where a signal ends it.
+    Raises BadInput, RunFault, or Stopped if a signal ends the run.
     """
     options = Options.of(data, recipe, set, seed, device, run, resume)
     path = None if arch is None else os.fspath(arch)
@@ -55,13 +55,13 @@ def train(
 
 @dataclass(frozen=True)
 class Ready:
-    """A training of which everything that can be refused was checked."""
+    """A training whose inputs have all been validated."""
 
     found: ArchFile
     recipe: Recipe
     runtime: Runtime
     data: Data
-    teacher: Resolved | None = None  # where it is resolved already
+    teacher: Resolved | None = None  # None: none, or not resolved yet
 
     @property
     def record(self) -> Record:
@@ -70,7 +70,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What to train and how; None: not given."""
+    """What to train and how; None means not given."""
 
     verb: str
     arch: str | None = None
@@ -83,7 +83,7 @@ class TrainJob:
 
     @property
     def sets(self) -> dict[str, object]:
-        """What it says of the recipe, by key."""
+        """The recipe keys that the job's own fields set."""
         init = "scratch" if self.from_scratch else None
         return {"arm": self.method, "init": init, "netaug.aug_compute": self.aug_compute}
 
@@ -100,7 +100,7 @@ class TrainJob:
         job = check(found, recipe, runtime)
         data = load_data(recipe, found.plan.resolution, of_parent(), sources_of(found, recipe).values())
         job.check_teacher(lambda: data)
-        of_other_splits(found, recipe, data)  # refuses weights that were trained on test images
+        of_other_splits(found, recipe, data)  # raises for weights that were trained on test images
         return Ready(found, recipe, runtime, data, job.teacher)
 
     def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class TrainJob:
         found, options = archfile.read(str(run.base_file)), self.options
         recipe = load(run.recipe_file, Recipe)
         recipe = options.settings(self.sets, arm=self.method, data=recipe.data.name, begun=run.recipe_file)
-        # before anything was trained, fresh weights are as good a start as those that may be missing now
+        # before the first checkpoint, `init` may change: the weights to start from may be missing by now
         start = () if run.checkpoint_file.is_file() or run.finished else ("init",)
         teacher = moved_teacher(run.environment().get("teacher"), recipe.teacher)
         run.check_settings(recipe, (*CHANGE_NOTHING, *start, *teacher))
@@ -139,9 +139,9 @@ class TrainJob:
 
 
 def fitted(arch: str, resolution: int | None, recipe: Recipe) -> ArchFile:
-    """The network made for the data's classes; a named one runs at the data's resolution unless told.
+    """The network with one output per class of the data; a named one uses the data's resolution unless one is given.
 
-    Raises BadInput for images of a size that no network takes."""
+    Raises BadInput if the images' size is outside the range that networks support."""
     info = datasets.describe(recipe.data)
     if resolution is None and not archfile.is_path(arch) and not info.streamed:
         resolution = info.size
@@ -155,9 +155,9 @@ def fitted(arch: str, resolution: int | None, recipe: Recipe) -> ArchFile:
 
 
 def check(found: ArchFile, recipe: Recipe, runtime: Runtime) -> Job:
-    """What can be refused before the data are read: the method's space, the weights to start from, and a teacher.
+    """Validate, before the data are read, the method's space, the initial weights and the teacher.
 
-    The job is for one batch of images, whose number is not known yet."""
+    The job returned assumes one batch of training images, because their number is not known yet."""
     start = inherited_from(found, recipe.init)
     if start is not None and not load_plan(start).of_classes(found.plan.classes).holds(found.plan):
         raise BadInput(f"{start} does not hold {found.name}; restore the right one, or use {arg.from_scratch}")
@@ -165,8 +165,8 @@ def check(found: ArchFile, recipe: Recipe, runtime: Runtime) -> Job:
 
 
 def refuse_other_net(run: RunDir, found: ArchFile, arch: str | None, resolution: int | None, recipe: Recipe) -> None:
-    """Raises BadInput where a run to resume trains another net than is asked for now (None: its own), or than its data,
-    which may have changed, need."""
+    """Raises BadInput if a run to resume trains a different network from the one now requested (None means its own) or
+    the one that its data, which may have changed, require."""
     px = found.plan.resolution if resolution is None else resolution
     now = fitted(str(run.base_file) if arch is None else arch, px, recipe)
     if now.plan == found.plan:

@@ -1,4 +1,4 @@
-"""What a training changes: the net's weights, their gradients, the optimiser's state, and an average of the weights."""
+"""The mutable tensors of a training: weights, gradients, optimiser state and averaged weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .length import Training
 
 
 class Weights:
-    """A net on its device, with all that an optimiser step reads and writes."""
+    """A net on its device, with everything that an optimiser step reads and writes."""
 
     def __init__(self, net: Net, training: Training, device: torch.device):
         self.net, self._training, self._device = net.to(device).train(), training, device
@@ -24,7 +24,7 @@ class Weights:
         self.optimizer = _optimizer(self.net, training)
 
     def update(self, rate: float, step: int) -> None:
-        """The optimiser step number `step`, at a learning rate."""
+        """Optimiser step number `step`, at learning rate `rate`."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -36,11 +36,11 @@ class Weights:
         return {name: self.optimizer.state[p]["momentum_buffer"] for name, p in self.net.named_parameters()}
 
     def companions(self) -> list[dict[str, Tensor]]:
-        """What is permuted with the weights, by their names: momentum, and the averaged weights where there are any."""
+        """Tensors to permute along with the weights, by parameter name: momentum, and averaged weights if any."""
         return [self.momentum(), *([] if self.average is None else [dict(self.average.net.named_parameters())])]
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it, as checkpoints hold it; not copied."""
+        """All state for a checkpoint, not copied."""
         averaged = {} if self.average is None else dict(self.average.net.named_parameters())
         return {
             **tensorfile.prefixed("net", self.net.state_dict()),
@@ -49,7 +49,7 @@ class Weights:
         }
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from what `tensors()` held, which is copied."""
+        """Copy in the state that `tensors()` returned."""
         self.net.load_state_dict(tensorfile.part(tensors, "net"))
         saved = tensorfile.part(tensors, "momentum")
         for name, buffer in self.momentum().items():
@@ -58,28 +58,28 @@ class Weights:
             self.average.net.load_state_dict(tensorfile.part(tensors, "average"), strict=False)
 
     def copy(self) -> Weights:
-        """The same in memory of their own, without the optimiser's hooks."""
+        """An independent copy, without the optimiser's hooks."""
         twin = Weights(copy.deepcopy(self.net), self._training, self._device)
         twin.restore(self.tensors())
         return twin
 
 
 class Average:
-    """An exponential average of a net's weights, with a decay that begins low, so that those of the start are soon
-    forgotten: (1 + step) / (10 + step), at most `decay`.
+    """An exponential moving average of a net's weights. The decay is min(`decay`, (1 + step) / (10 + step)), low at
+    first so that the initial weights are soon forgotten.
 
-    `net` holds it. Its buffers stay as they were: whoever judges it sets its norms' statistics."""
+    `net` holds the average. Its buffers are not updated: recalibrate the running statistics before evaluating it."""
 
     def __init__(self, net: Net, decay: float):
         self.net, self._most, self._decay = copy.deepcopy(net), decay, 0.0
-        # parameters alone: of a whole net AveragedModel would copy every buffer at every step
+        # parameters only: given a whole net, AveragedModel would copy every buffer at every step
         self._source = nn.ParameterList(net.parameters())
         self._model = AveragedModel(self._source, multi_avg_fn=self._blend)
-        self._model.module = nn.ParameterList(self.net.parameters())  # in the place of a copy of its own
-        self._model.n_averaged.fill_(1)  # the weights of the start count too
+        self._model.module = nn.ParameterList(self.net.parameters())  # replaces the copy that AveragedModel made
+        self._model.n_averaged.fill_(1)  # the initial weights are part of the average
 
     def update(self, step: int) -> None:
-        """Take in the weights after the step number `step`."""
+        """Add the weights after step number `step` to the average."""
         self._decay = min(self._most, (1 + step) / (10 + step))
         self._model.update_parameters(self._source)
 
@@ -89,9 +89,9 @@ class Average:
 
 
 def _one_buffer(parameters: list[nn.Parameter], device: torch.device) -> Tensor:
-    """Every parameter's gradient as a view of one buffer: zeroed, and later reduced, in one operation.
+    """Make every parameter's gradient a view of one buffer, which one operation can zero or reduce.
 
-    Zero where unused, never absent: an absent one would skip decay and momentum."""
+    Unused parameters thus have zero gradients, not None, for which the optimiser would skip decay and momentum."""
     gradients = torch.zeros(sum(p.numel() for p in parameters), device=device)
     start = 0
     for p in parameters:
@@ -101,7 +101,7 @@ def _one_buffer(parameters: list[nn.Parameter], device: torch.device) -> Tensor:
 
 
 def _optimizer(net: Net, training: Training) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; no weight decay on biases and norms; momentum starts at zero."""
+    """SGD with Nesterov momentum, without weight decay on biases and norms. Momentum buffers exist from the start."""
     decayed = [p for p in net.parameters() if p.dim() > 1]
     plain = [p for p in net.parameters() if p.dim() == 1]
     groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": plain, "weight_decay": 0.0}]

@@ -1,10 +1,10 @@
-// Working space of one call: laid out once to count it, allocated in one piece, laid out again.
+// Scratch memory for one call: a first pass over the layout computes its size, a second one places the items.
 
 #pragma once
 
 #include "common.h"
 
-#ifdef __SANITIZE_ADDRESS__  // which sees no border within one piece of memory: each item is followed by a forbidden gap
+#ifdef __SANITIZE_ADDRESS__  // it cannot see borders inside one allocation, so a poisoned gap follows each item
 #include <sanitizer/asan_interface.h>
 #define GAP 64
 #else
@@ -14,7 +14,7 @@
 
 typedef struct { char *base; long used; } Arena;
 
-// Room for n items of `size` bytes, on cache lines of its own; null while it is only counted.
+// Space for n items of `size` bytes, aligned to cache lines; null in the first pass.
 static inline void *carve(Arena *a, long n, long size) {
     long at = a->used;
     a->used += (n * size + 63) / 64 * 64 + GAP;
@@ -23,13 +23,13 @@ static inline void *carve(Arena *a, long n, long size) {
     return a->base + at;
 }
 
-// The same, of zeros.
+// The same, zeroed.
 static inline void *carve_zeros(Arena *a, long n, long size) {
     void *room = carve(a, n, size);
     return room ? memset(room, 0, n * size) : NULL;
 }
 
-// Lays out a job's working space in one piece of memory, to be freed as `a->base`. Returns 0, or 1 where there is none.
+// Allocates a job's scratch memory in one block; the caller frees `a->base`. Returns 0, or 1 if out of memory.
 static inline int set_up(Arena *a, void *job, void (*lay_out)(Arena *, void *)) {
     *a = (Arena){0};
     lay_out(a, job);

@@ -1,13 +1,14 @@
-// A whole inverted residual block in training, forward and back: 1x1 expansion, depthwise convolution, 1x1 projection,
-// each with its batch norm and activation, and the shortcut.
+// A whole inverted residual block, forward and backward in training: 1x1 expansion, depthwise convolution and 1x1
+// projection, each with its batch norm and activation, and the shortcut.
 //
-// A tiny network's step is bound by its passes over memory. What is kept are the convolutions' own outputs, y1, y2 and
-// y3; normalised and activated they exist only as the part of a batch that a core's cache holds, made again where it is
-// needed. So an expanded array is written and read twice each forward, and read six times and written twice back.
+// A tiny network's step is bound by its passes over memory. Only the raw outputs of the convolutions, y1, y2 and y3,
+// are stored; normalised and activated values exist only for the part of a batch that fits in a core's cache, and are
+// recomputed where needed. An expanded array is thus written twice and read twice in the forward pass, and read six
+// times and written twice in the backward pass.
 //
-// Each function of a part is a stage that the threads share; stages go over fixed parts of the batch, at most GROUPS, or
-// of the channels. Statistics are summed within some rows or an image in single precision and across them in double, in
-// their order.
+// Each function that processes a part is a stage, shared by the threads. Stages are divided into fixed parts of the
+// batch, at most GROUPS, or of the channels. Statistics are accumulated in single precision within a few rows or an
+// image, and in double precision and fixed order across them.
 
 #include "block_small.h"
 #include "depthwise.h"
@@ -17,11 +18,11 @@
 #define CACHED 49152        // floats of the widest array that a block of rows has
 #define LINE 16             // floats that the memory hands over at once
 
-// Rows that are worked on at once, so that `c` floats of each stay in the cache.
+// The number of rows of `c` floats to process at a time so that they fit in the cache.
 static long rows_at_once(long c) { return at_least(CACHED / c / ROWS, 1) * ROWS; }
 
-// Fetches the share of what will be read next that falls to part `p` of `parts`: reading some channels of every
-// pixel jumps about in memory, which the processor does not foresee.
+// Prefetches part `p` of `parts` of the data read next: reading some channels of every pixel is a strided access
+// pattern that the hardware prefetcher does not recognise.
 static inline void fetch(const float *next, long floats, long p, long parts) {
     for (long i = p * floats / parts; i < (p + 1) * floats / parts; i += LINE) __builtin_prefetch(next + i, 0, 2);
 }
@@ -86,7 +87,7 @@ static Sizes sizes_of(const Inverted *v) {
 
 static long end_of(long part, long c) { return part * LANES + lanes_of(part, c); }
 
-// What the stages of one call share: what it was given, and its working space.
+// Shared by the stages of one call: arguments and scratch memory.
 typedef struct {
     const Inverted *v;
     Sizes z;
@@ -98,7 +99,7 @@ typedef struct {
     Vec *grow, *shrink;                 // the weights of expansion and projection as panels
     Vec *taps, *turned, *for_taps;
     float *d1, *d2, *partial;           // gradients before the two activations; the weights' of each part
-    float *scratch;                     // what follows each thread has of its own
+    float *scratch;                     // from here on, separate for each thread
     Vec *canvas, *spread, *gradient;
     long many;                          // images that evaluation takes at once
 } Job;
@@ -106,8 +107,8 @@ typedef struct {
 static float *scratch_of(const Job *j, int thread) { return j->scratch + thread * j->z.scratch; }
 static Vec *canvas_of(const Job *j, int thread) { return j->canvas + thread * j->z.canvas; }
 
-// What forward, back and evaluation all need: norms, weights, and canvases, which begin as zeros. Panels of the
-// expansion are of a matrix [a, b], those of the projection of [c, d].
+// The layout common to forward, backward and evaluation: norms, packed weights and zeroed canvases. The expansion's
+// panels are of a matrix [a, b], the projection's of [c, d].
 static void carve_common(Arena *a, Job *j, long grow_rows, long grow_columns, long shrink_rows, long shrink_columns) {
     const Inverted *v = j->v;
     j->one = affine(a, v->hidden);
@@ -126,7 +127,7 @@ static void carve_sums(Arena *a, Job *j) {
     j->scratch = carve(a, j->threads * j->z.scratch, sizeof(float));
 }
 
-// Threads that a block is worth.
+// The number of threads that pays off for a block.
 static int threads_for(const Inverted *v, int threads) { return v->n * v->h * v->w * v->hidden < ALONE ? 1 : threads; }
 
 // --- forward --------------------------------------------------------------------------------------------------
@@ -250,7 +251,7 @@ static void lay_out_forward(Arena *a, void *job) {
     carve_sums(a, j);
 }
 
-// out [n, oh, ow, out] and y1, y2, y3 of x [n, h, w, in]. Returns 0, or 1 where memory ran out.
+// out [n, oh, ow, out] and y1, y2, y3 of x [n, h, w, in]. Returns 0, or 1 if out of memory.
 int inverted(const Inverted *v, const float *x, float *y1, float *y2, float *y3, float *out, int threads) {
     threads = threads_for(v, threads);
     Job j = {.v = v, .z = sizes_of(v), .threads = threads, .x = x, .y1 = y1, .y2 = y2, .y3 = y3, .out = out};
@@ -513,7 +514,7 @@ static void lay_out_evaluation(Arena *a, void *job) {
     j->scratch = carve(a, j->threads * j->z.scratch, sizeof(float));
 }
 
-// out of x with the running statistics. Returns 0, or 1 where memory ran out.
+// out of x with the running statistics. Returns 0, or 1 if out of memory.
 int inverted_eval(const Inverted *v, const float *x, float *out, int threads) {
     threads = threads_for(v, threads);
     Job j = {.v = v, .z = sizes_of(v), .threads = threads, .x = x, .out = out};

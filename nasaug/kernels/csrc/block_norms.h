@@ -1,8 +1,8 @@
-// The norms of a compiled block: statistics of parts of a batch, and what is made of rows of channels with them.
+// The norms of a compiled block: statistics over parts of a batch, and the functions that apply them to rows.
 //
-// Loops over rows go through a vector of channels at a time, all rows of them, so that what belongs to a channel stays in
-// registers. Statistics are summed within some rows or an image in single precision and across them in double, in
-// their order.
+// Loops take one vector of channels at a time through all rows, so that per-channel values stay in registers.
+// Statistics are accumulated in single precision within a few rows or an image, and in double precision and fixed order
+// across them.
 
 #pragma once
 
@@ -48,7 +48,7 @@ static void known_affine(Affine f, const Conv *conv, float eps) {
 
 static long from_of(long part, long parts, long rows) { return part * rows / parts; }
 
-// Two sums a channel for each part; `pivot` is what was taken from the values before they were squared.
+// Two sums per channel for each part; `pivot` is subtracted from values before squaring, to avoid cancellation.
 typedef struct { double *one, *two; float *pivot; } Sums;
 
 static Sums sums_of(Arena *a, long parts, long c) {

@@ -1,6 +1,6 @@
-// The depthwise convolution of a compiled block on images of one or two pixels a side: the last blocks of a network on
-// small images. No canvas: a vector of an image's channels, and the nine taps that can meet them, stay in registers while
-// the images of a part go by.
+// The depthwise convolution of a compiled block on maps of 1 x 1 or 2 x 2 pixels: the last blocks of a network on small
+// images. There is no canvas: for one vector of channels, an image's pixels and the nine taps that can reach them stay
+// in registers while looping over a part's images.
 
 #pragma once
 

@@ -1,10 +1,9 @@
-// What the compiled kernels share: sizes, vectors of channels, activations over tiles of rows.
+// Shared by the compiled kernels: sizes, vectors of channels, activations over tiles of rows.
 //
-// nasaug/kernels/build.py compiles this folder where the machine has a C compiler, and nasaug/kernels/fused.py has the
-// same in torch for where it has not. An image batch is [rows, c], channels last: one row of channels for every pixel.
-// Loops over it run flat, over a tile of some rows at a time, with per-channel factors repeated to the tile's
-// length, so odd channel counts cost nothing. Sums are taken over fixed blocks and merged in their order: the
-// number of threads does not change a result.
+// nasaug/kernels/build.py compiles this folder if there is a C compiler; nasaug/kernels/fused.py has the equivalent
+// torch operations. An image batch is [rows, c], channels last, with one row of channels per pixel. Loops are flat over
+// a tile of several rows, with per-channel factors repeated to the tile's length, so odd channel counts cost nothing.
+// Sums are taken over fixed blocks and merged in order, so results do not depend on the number of threads.
 
 #pragma once
 
@@ -14,9 +13,9 @@
 
 #include "vec.h"
 
-#define TILE 512            // floats that a tile has at least (one row, where that is longer)
-#define ALONE 32768         // floats under which a second thread costs more than it gives
-#define GROUPS 16           // parts of a batch whose sums are taken apart
+#define TILE 512            // minimum floats per tile (or one row, if that is longer)
+#define ALONE 32768         // below this many floats, a second thread costs more than it gains
+#define GROUPS 16           // maximum number of parts of a batch with separate sums
 
 enum { NONE = 0, CLIP = 1, HSWISH = 2 };
 
@@ -41,7 +40,7 @@ static inline void fold(double *into, const float *tiled, long c, long tile) {
 // act(a y + b) of n values, a and b as long.
 static inline void activate(const float *y, float *out, long n, const float *a, const float *b, int act, float top) {
     if (act == CLIP)
-        for (long i = 0; i < n; i++) {  // comparisons that are false for NaN, so that it is handed on
+        for (long i = 0; i < n; i++) {  // these comparisons are false for NaN, which therefore propagates
             float z = a[i] * y[i] + b[i];
             z = z < 0.0f ? 0.0f : z;
             out[i] = z > top ? top : z;

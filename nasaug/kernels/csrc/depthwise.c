@@ -9,7 +9,7 @@ typedef struct {
     float *dx;
     long n, h, w, c, k, s, oh, ow, parts, groups, canvas, spread, threads;
     Vec *taps, *turned, *partial;
-    Vec *canvases, *spreads;  // what follows each thread has of its own
+    Vec *canvases, *spreads;  // from here on, separate for each thread
     float *images;            // written in steps of c, which memory would be slow at
 } Job;
 
@@ -45,7 +45,7 @@ static void lay_out(Arena *a, void *job) {
 
 // dx [n, h, w, c] (unless null) from dy [n, oh, ow, c] and x; adds the gradient of w to for_w, whose strides are
 // given as w's: of channel, row and column, in floats. Padding k / 2; k at most 7.
-// Returns 0, or 1 where memory ran out.
+// Returns 0, or 1 if out of memory.
 int depthwise_back(const float *dy, const float *x, const float *w, const long *w_stride, float *dx, float *for_w,
                    const long *for_stride, long n, long h, long wd, long c, long k, long s, long oh, long ow,
                    int threads) {

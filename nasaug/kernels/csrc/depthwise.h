@@ -1,12 +1,12 @@
-// Depthwise convolutions of one image, a vector of channels at a time, in a zero-padded canvas that stays in the cache.
-// Channels fewer than its lanes fill a vector with zeros. Strips of four output pixels share what they load.
+// Depthwise convolutions of one image, one vector of channels at a time, in a zero-padded canvas that fits in the
+// cache. Missing channels of the last vector are zeros. Strips of four output pixels share their loads.
 
 #pragma once
 
 #include "common.h"
 
-// taps[t]: tap t of the channels from `at` on, zeros beyond `lanes`; turned round, as the gradient of the input wants
-// them, where `turned`.
+// taps[t]: tap t for the channels starting at `at`, zeros beyond `lanes`. `turned`: rotated by 180 degrees, for the
+// gradient of the input.
 static inline void taps_of(Vec *taps, const float *w, const long *stride, long at, long lanes, long k, int turned) {
     long kk = k * k;
     for (long t = 0; t < kk; t++) {
@@ -126,7 +126,7 @@ static inline void tap_sums(const Vec *canvas, const float *g, Vec *sum, long oh
 
 // --- the gradient of the input -------------------------------------------------------------------------------
 //
-// With stride 2 an input pixel meets but the taps of its own parity, a quarter of them on average.
+// With stride 2, an input pixel only contributes to taps of its own parity, a quarter of them on average.
 
 #define EDGE(k) ((k) / 2 + 1)  // zeros around the gradient's canvas
 

@@ -1,4 +1,4 @@
-// Batch norm with its activation, in fewer passes over memory than torch's operations take.
+// Batch norm with activation, in fewer passes over memory than torch's operations.
 
 #include "arena.h"
 #include "pool.h"
@@ -32,7 +32,7 @@ static void sums(const float *y, Shape s, long b, const float *pivot, float *one
     fold(into + s.c, two, s.c, s.tile);
 }
 
-// What the parts of one call share: what it was given, its working space, factors repeated to a tile's length.
+// Shared by the parts of one call: arguments, scratch memory, and factors repeated to a tile's length.
 typedef struct {
     Shape s;
     const float *y, *g;
@@ -83,7 +83,7 @@ static void merged(const Job *j, long i, double *first, double *second) {
 }
 
 // out = act(norm(y)) with the batch's statistics, written to mean and rstd [c]; running ones updated unless null.
-// Returns 0, or 1 where memory ran out.
+// Returns 0, or 1 if out of memory.
 int norm_act(const float *y, float *out, long rows, long c, const float *scale, const float *shift, float eps,
              int act, float top, float *mean, float *rstd, float *running_mean, float *running_var, float momentum,
              int threads) {
@@ -92,7 +92,7 @@ int norm_act(const float *y, float *out, long rows, long c, const float *scale, 
     j.threads = threads = threads_for(j.s, threads);
     if (set_up(&a, &j, lay_out)) return 1;
 
-    // The sums are of differences from a pivot near the mean, or their squares would cancel: the mean of some rows.
+    // Sums are of differences from a pivot near the mean (the mean of some rows): otherwise their squares would cancel.
     long few = at_most(rows, at_least(4096 / c, 1));
     for (long i = 0; i < c; i++) j.pivot[i] = 0.0f;
     for (long r = 0; r < few; r++)
@@ -171,7 +171,7 @@ static void apply_back(const void *job, long k, int thread) {
 }
 
 // dy, the gradient of y, from g, that of act(norm(y)); adds the gradients of scale and shift to for_scale and
-// for_shift. Returns 0, or 1 where memory ran out.
+// for_shift. Returns 0, or 1 if out of memory.
 int norm_act_back(const float *g, const float *y, float *dy, long rows, long c, const float *scale,
                   const float *shift, int act, float top, const float *mean, const float *rstd, float *for_scale,
                   float *for_shift, int threads) {

@@ -1,8 +1,7 @@
-// The operators of RandAugment and its kin on uint8 images [n, c, h, w], c 1 or 3: what nasaug/augment/ops.py has in
-// torch, bit for bit.
+// The augmentation operators on uint8 images [n, c, h, w], c 1 or 3, bit-identical to nasaug/augment/ops.py.
 //
-// Where torch rounds a product before it adds, the product is kept in memory or cast, so that no compiler makes one
-// rounding of the two; where torch rounds once, it is fmaf.
+// Where torch rounds a product before adding, the product is stored or cast, so that the compiler cannot fuse the two
+// operations; where torch rounds once, fmaf is used.
 
 #include "common.h"
 #include "pool.h"
@@ -29,9 +28,9 @@ static inline int grey(byte red, byte green, byte blue) {
     return (int)fmaf(blue, 0.114f, fmaf(green, 0.587f, (float)(red * 0.2989f)));
 }
 
-// --- geometric ones: nearest sampling of the pixel that an affine map gives, zeros outside -------------------
+// --- geometric operators: affine maps with nearest sampling, zeros outside -----------------------------------
 
-// From output to source, both from the centre: (by x, by y, offset) of the source's x and y, in halves of the size.
+// Maps output to source coordinates, both relative to the centre: (by x, by y, offset) for x and y, in half sizes.
 static void affine(int operator, double value, Size s, float *map) {
     double rows[6] = {1, 0, 0, 0, 1, 0};
     if (operator == SHEAR_X) { rows[1] = value; rows[2] = value * s.h / 2; }
@@ -75,7 +74,7 @@ static void sample(const byte *restrict from, byte *restrict into, Size s, const
     }
 }
 
-// --- those that look at a pixel's other channels or neighbours -----------------------------------------------
+// --- operators that depend on a pixel's other channels or neighbours -----------------------------------------
 
 static void color(const byte *restrict red, byte *restrict into, Size s, double value) {
     float factor = (float)(1 + value), rest = (float)(1 - (1 + value));
@@ -94,7 +93,7 @@ static void sharpness(const byte *restrict from, byte *restrict into, Size s, do
     float factor = (float)-value;
     long area = s.h * s.w, w = s.w;
     for (long c = 0; c < s.c; c++, from += area, into += area) {
-        for (long i = w + 1; i < area - w - 1; i++) {  // the frame's columns too, so that it runs flat
+        for (long i = w + 1; i < area - w - 1; i++) {  // includes the border columns, to keep the loop flat
             int total = from[i - w - 1] + from[i - w] + from[i - w + 1] + from[i - 1] + 5 * from[i] + from[i + 1]
                 + from[i + w - 1] + from[i + w] + from[i + w + 1];
             into[i] = cut(fmaf((2 * total + 13) / 26 - from[i], factor, from[i]));
@@ -108,7 +107,7 @@ static void sharpness(const byte *restrict from, byte *restrict into, Size s, do
     }
 }
 
-// --- those that map each of a channel's 256 levels to one ----------------------------------------------------
+// --- operators that map a channel's 256 levels by a lookup table ---------------------------------------------
 
 static void autocontrast(const byte *plane, long area, byte *table) {
     byte low = 255, high = 0;
@@ -138,7 +137,7 @@ static float mean_grey(const byte *from, Size s) {
     return (float)total / (float)area;
 }
 
-// The table of one plane.
+// The lookup table of one plane.
 static void levels(int operator, double value, float mean, const byte *plane, long area, byte *table) {
     float factor = (float)(1 + value), rest = (float)(1 - (1 + value)), threshold = (float)(255 * value);
     int kept = operator == POSTERIZE ? 256 - (1 << (8 - (int)value)) : 255;
@@ -164,7 +163,7 @@ static void by_tables(const byte *restrict from, byte *restrict into, Size s, in
     }
 }
 
-// What one call is given.
+// The arguments of one call.
 typedef struct { const byte *images; byte *into; const long *which; const double *values; Size s; float *rooms; } Job;
 
 static void operate(const void *job, long i, int thread) {
@@ -186,7 +185,7 @@ static void operate(const void *job, long i, int thread) {
 }
 
 // into [n, c, h, w] of images as large, each under its own operator at its own value (in ops.py's units), c 1 or 3.
-// Returns 0, or 1 where memory ran out.
+// Returns 0, or 1 if out of memory.
 int operators(const byte *images, byte *into, const long *which, const double *values, long n, long c, long h, long w,
               int threads) {
     Job j = {images, into, which, values, {c, h, w}, NULL};

@@ -1,4 +1,4 @@
-// Threads that share the parts of a job: pool.h says why they are not OpenMP's.
+// A thread pool that shares the parts of a job; pool.h explains why it is not OpenMP.
 
 #include "pool.h"
 
@@ -10,11 +10,11 @@
 #include <time.h>
 
 #define MOST 256            // threads
-#define SPIN_NS 50000       // that a worker looks for the next job before it sleeps: Python's time between two of them
-#define CLOSED UINT32_MAX   // a ticket's part while a job is being exchanged for the next
+#define SPIN_NS 50000       // how long a worker spins before sleeping: about Python's time between two jobs
+#define CLOSED UINT32_MAX   // the ticket's part while the next job is being set up
 
-// The ticket is the job's number (upper half) and its next part. A part is taken by counting the ticket up, which fails
-// once another job is there; so what was read of a job before that is of that job.
+// The ticket holds the job's number (upper half) and its next part. A part is claimed by a compare-and-swap that
+// increments the ticket. It fails if the job has changed, so data read before a successful claim belong to that job.
 static _Atomic uint64_t ticket = CLOSED;
 static _Atomic(Work) work_now;
 static _Atomic(const void *) job_now;
@@ -39,7 +39,7 @@ static int64_t now_ns(void) {
     return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
 }
 
-// Takes and does parts of the job that is there until none is left; the ticket that said so.
+// Claims and does parts of the current job until none is left; returns the last ticket.
 static uint64_t take_parts(int thread) {
     for (;;) {
         uint64_t seen = ticket;
@@ -69,7 +69,7 @@ static void *serve(void *given) {
     return NULL;
 }
 
-// In a forked process there are no workers, and no job under way.
+// A forked process has no workers and no job in progress.
 static void forget(void) {
     workers = 0;
     used = sleeping = 0;
@@ -83,10 +83,10 @@ static void start_workers(int wanted) {
     if (!forks_known) forks_known = !pthread_atfork(NULL, NULL, forget);
     sigset_t all, before;
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are the caller's
+    pthread_sigmask(SIG_SETMASK, &all, &before);  // workers must not receive signals
     while (workers < wanted) {
         pthread_t made;
-        if (pthread_create(&made, NULL, serve, (void *)(intptr_t)(workers + 1))) break;  // fewer will do
+        if (pthread_create(&made, NULL, serve, (void *)(intptr_t)(workers + 1))) break;  // continue with fewer
         pthread_detach(made);
         workers++;
     }
@@ -99,7 +99,7 @@ static void alone(Work work, const void *job, long parts) {
 
 void share(Work work, const void *job, long parts, int threads) {
     if (threads > MOST) threads = MOST;
-    if (threads < 2 || parts < 2 || atomic_exchange(&used, 1)) {  // or a second caller, who goes on alone
+    if (threads < 2 || parts < 2 || atomic_exchange(&used, 1)) {  // the latter: the pool is in use, so run alone
         alone(work, job, parts);
         return;
     }
@@ -118,7 +118,7 @@ void share(Work work, const void *job, long parts, int threads) {
         pthread_mutex_unlock(&lock);
     }
     take_parts(0);
-    for (long i = 0; done < parts; i++)  // what others have begun
+    for (long i = 0; done < parts; i++)  // wait for parts in progress
         if (i < 10000) relax();
         else sched_yield();
     used = 0;

@@ -1,11 +1,11 @@
-// What build.py asks of a library before it uses it.
+// Called by build.py to check a library before using it.
 
 #include "product.h"
 
 // The vector unit that it was compiled for.
 const char *unit(void) { return UNIT; }
 
-// 0 where it runs on this processor and counts right: a product of ROWS + 1 rows, with a part of a vector left over.
+// Returns 0 if it runs on this processor and is correct: a product of ROWS + 1 rows with a partial last vector.
 int probe(void) {
     enum { M = ROWS + 1, K = 3, N = PANEL + 1 };
     float a[M * K], b[K * N], c[M * N];

@@ -1,4 +1,4 @@
-// Matrix products of many rows and few columns, as 1x1 convolutions of tiny networks have them.
+// Matrix products with many rows and few columns, as in 1x1 convolutions of tiny networks.
 
 #pragma once
 
@@ -61,7 +61,7 @@ static inline __attribute__((always_inline)) void micro(
         }
 }
 
-// The same for at most ROWS rows and PANEL columns, whose number is not known beforehand.
+// The same for at most ROWS rows and PANEL columns, not known at compile time.
 static inline __attribute__((always_inline)) void strip(
     const float *a, long a_row, long a_k, const float *b, long b_k, const int whole, long k, float *c, long c_row,
     long columns, int add, long rows) {

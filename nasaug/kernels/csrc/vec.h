@@ -1,8 +1,8 @@
-// The vector units that the kernels are written for: AVX-512, AVX2 with FMA, and NEON of 64-bit ARM. This header alone
-// knows which one it is; the others work with Vec, LANES floats of channels, whatever their number.
+// The supported vector units: AVX-512, AVX2 with FMA, and NEON on 64-bit ARM. Only this header depends on the unit; the
+// other files use Vec, a vector of LANES floats.
 //
-// Where there is none of these the folder does not compile, and nasaug/kernels/build.py does not try: vectors that the
-// compiler splits into what the processor has were six times slower than torch.
+// Without any of them this folder does not compile, and nasaug/kernels/build.py does not try: generic vectors, which
+// the compiler splits into what the processor has, were six times slower than torch.
 
 #pragma once
 
@@ -12,7 +12,7 @@
 
 #include <immintrin.h>
 #define LANES 16
-#define ROWS 12  // rows of a product taken at once: with two vectors of columns, as many sums as registers hold
+#define ROWS 12  // rows of a product per inner loop: with two vectors of columns, as many sums as fit in registers
 #define UNIT "AVX-512"
 typedef float Vec __attribute__((vector_size(64)));
 
@@ -22,7 +22,7 @@ static inline Vec load(const float *from, long lanes) {
 static inline void store(float *into, Vec v, long lanes) {
     _mm512_mask_storeu_ps(into, (__mmask16)((1u << lanes) - 1), (__m512)v);
 }
-// Of what is no number the second operand is handed on.
+// MIN and MAX return the second operand if either is NaN, so that NaN in z propagates.
 static inline Vec clamped(Vec z, Vec low, Vec high) {
     return (Vec)_mm512_min_ps((__m512)high, _mm512_max_ps((__m512)low, (__m512)z));
 }
@@ -48,7 +48,7 @@ static inline __m256i mask_of(long lanes) {
 static inline Vec load(const float *from, long lanes) {
     return lanes == LANES ? (Vec)_mm256_loadu_ps(from) : (Vec)_mm256_maskload_ps(from, mask_of(lanes));
 }
-// By halves: a masked store of AVX2 takes a dozen cycles on AMD's processors.
+// In halves: AVX2's masked store takes a dozen cycles on AMD processors.
 static inline void store(float *into, Vec v, long lanes) {
     if (lanes == LANES) {
         _mm256_storeu_ps(into, (__m256)v);
@@ -67,7 +67,7 @@ static inline void store(float *into, Vec v, long lanes) {
     }
     if (lanes & 1) _mm_store_ss(into, rest);
 }
-// Of what is no number the second operand is handed on.
+// MIN and MAX return the second operand if either is NaN, so that NaN in z propagates.
 static inline Vec clamped(Vec z, Vec low, Vec high) {
     return (Vec)_mm256_min_ps((__m256)high, _mm256_max_ps((__m256)low, (__m256)z));
 }
@@ -82,11 +82,11 @@ static inline Vec if_above(Vec z, Vec high, Vec then, Vec v) {
 
 #include <arm_neon.h>
 #define LANES 4
-#define ROWS 10  // as many as gcc compiles without sums on the stack
+#define ROWS 10  // the most for which gcc keeps all sums in registers
 #define UNIT "NEON"
 typedef float Vec __attribute__((vector_size(16)));
 
-// Fewer than LANES by halves: element by element they would go through memory.
+// Fewer than LANES in halves: element by element, they would go through memory.
 static inline Vec load(const float *from, long lanes) {
     if (lanes == LANES) return (Vec)vld1q_f32(from);
     float32x2_t low = vdup_n_f32(0.0f), high = low;
@@ -109,7 +109,7 @@ static inline void store(float *into, Vec v, long lanes) {
     }
     if (lanes & 1) vst1_lane_f32(into, rest, 0);
 }
-// FMAX and FMIN hand on what is no number.
+// FMAX and FMIN propagate NaN.
 static inline Vec clamped(Vec z, Vec low, Vec high) {
     return (Vec)vminq_f32(vmaxq_f32((float32x4_t)z, (float32x4_t)low), (float32x4_t)high);
 }
@@ -124,5 +124,5 @@ static inline Vec if_above(Vec z, Vec high, Vec then, Vec v) {
 #error "no vector unit that the kernels are written for"
 #endif
 
-// load: `lanes` floats, 0 to LANES, zeros beyond; store: as many, nothing beyond. clamped: z between low and high, what
-// is no number as it is. if_below (if_above): `then` where z <= low (z >= high), else v.
+// load: `lanes` floats, 0 to LANES, and zeros beyond; store: only `lanes` floats. clamped: z limited to [low, high],
+// propagating NaN. if_below (if_above): `then` where z <= low (z >= high), else v.
