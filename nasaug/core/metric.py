@@ -1,5 +1,4 @@
-"""What a score is called, which way it is better, and how it is written. Pure: a task has one, whatever reads results
-needs it."""
+"""A task's metric: its name, its direction and how scores are formatted. Also used by everything that reads results."""
 
 from __future__ import annotations
 
@@ -8,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-WORST = 1e30  # of a figure that is better when lower: what no net comes to
+WORST = 1e30  # for metrics where lower is better: worse than any net's score
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """`name` is a part of keys in files (val_NAME, test_NAME); `unit` is written after a figure, like "%" or "kg"."""
+    """`name` is part of keys in files (val_NAME, test_NAME); `unit` is printed after a score, like "%" or "kg"."""
 
     name: str
     unit: str = ""
@@ -21,7 +20,7 @@ class Metric:
 
     @property
     def label(self) -> str:
-        """The name as people write it: a hyphen before what it ends with, where that is a number."""
+        """The name for display, with a hyphen before trailing digits: top1 becomes top-1."""
         return re.sub(r"(?<=[a-z])(?=\d+$)", "-", self.name)
 
     @property
@@ -30,22 +29,22 @@ class Metric:
 
     @property
     def axis(self) -> str:
-        """For the axis of a plot: the label, and the unit where there is one."""
+        """The label of a plot's axis, with the unit if there is one."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
     @property
     def worst(self) -> float:
-        """A score that no net is below: what one has that cannot be judged, since its training diverged, say."""
+        """The worst score, for a net that cannot be evaluated, for example because its training diverged."""
         return 0.0 if self.higher_is_better else WORST
 
     @property
     def behind(self) -> str:
-        """Where a worse score lies."""
+        """The side on which worse scores lie."""
         return "below" if self.higher_is_better else "above"
 
     @property
     def direction(self) -> str:
-        """As Optuna calls it."""
+        """The direction in Optuna's terms."""
         return "maximize" if self.higher_is_better else "minimize"
 
     def key(self, split: str) -> str:
@@ -53,19 +52,19 @@ class Metric:
         return f"{split}_{self.name}"
 
     def rank(self, score: float) -> float:
-        """To sort by, or to find the best as the least: the better score has the lower rank."""
+        """A sort key: better scores have lower ranks."""
         return -score if self.higher_is_better else score
 
     def better(self, score: float, other: float | None) -> bool:
-        """Whether a score is better than another one, or there is no other."""
+        """Whether `score` is better than `other`; None means there is no other."""
         return other is None or self.rank(score) < self.rank(other)
 
     def best(self, scores: Iterable[float]) -> float:
-        """The best of some, the first of those that tie."""
+        """The best score; the first one if several tie."""
         return min(scores, key=self.rank)
 
     def number(self, value: float) -> str:
-        """A score without its unit: with two decimals in percent, else to four figures."""
+        """A score without its unit: two decimals for percentages, else four significant digits."""
         return f"{value:.2f}" if self.in_percent else f"{value:.4g}"
 
     def show(self, value: float) -> str:
@@ -73,24 +72,24 @@ class Metric:
         return f"{self.number(value)} {self.unit}" if self.unit else self.number(value)
 
     def signed(self, value: float) -> str:
-        """A difference of two scores, with its sign; never -0.00."""
+        """A difference of two scores with its sign; never -0.00."""
         text = f"{value:+.2f}" if self.in_percent else f"{value:+.4g}"
         return text if float(text) else text.replace("-", "+")
 
     def to_plain(self) -> dict[str, Any]:
-        """As files hold it. Files of a share in percent, of which more is better, leave it out: `of_keys` finds it."""
+        """The metric as stored in files. Files omit a percentage where higher is better: `of_keys` infers it."""
         return {"name": self.name, "unit": self.unit, "higher_is_better": self.higher_is_better}
 
     @property
     def told(self) -> dict[str, Any]:
-        """What a file says of it beside its keys: {"metric": …}, or nothing where the keys alone will do."""
+        """The entry for files, {"metric": …}; empty if the metric can be inferred from the keys."""
         usual = self == Metric(self.name, "%")
         return {} if usual else {"metric": self.to_plain()}
 
 
 def of_keys(table: dict[str, Any], split: str = "test") -> Metric | None:
-    """The metric of a result: that which it names, else a share in percent, by the name in the keys of its splits'
-    scores. None where it has no scores, or what it says of its metric is no such table."""
+    """The metric of a result: the one stored in it, else a percentage with the name found in the keys of its scores.
+    None if it has no scores, or if the stored metric is malformed."""
     said = table.get("metric")
     if said is not None:
         right = isinstance(said, dict) and {k: type(v) for k, v in said.items()} == _TYPES

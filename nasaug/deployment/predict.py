@@ -37,7 +37,7 @@ class Prediction(NamedTuple):
 
 
 class Number(NamedTuple):
-    """What a net that was trained on numbers sees on an image, in their own unit."""
+    """A regression net's prediction for an image, in the unit of the training data."""
 
     value: float
 
@@ -58,7 +58,7 @@ class Model(Net):
 
     @torch.inference_mode()
     def predict(self, images: Tensor | Iterable[Picture]) -> list[Prediction | Number]:
-        """One prediction an image (a `Number` of a net of numbers), in their order, prepared as in evaluation.
+        """One prediction per image, in order (a `Number` for a regression net), with the preprocessing of evaluation.
 
         Args:
             images: paths or Pillow images of any size; or a tensor, uint8 [N, 1 or 3, H, W].

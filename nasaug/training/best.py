@@ -1,4 +1,4 @@
-"""The best epoch so far: its score, and the weights that a training ends with."""
+"""The best epoch so far: its score and weights, which become the result of the training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..nets.net import Net
 
 
 class Best:
-    """The net of the epoch with the best validation score, by value; none at first."""
+    """A copy of the net with the best validation score so far; empty at first."""
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
@@ -19,7 +19,7 @@ class Best:
         self.tensors: dict[str, Tensor] = {}
 
     def offer(self, net: Net, score: float) -> None:
-        """Keep a copy of the net, calibrated as it was judged, if its score beats all before."""
+        """Keep a copy of the net, with the running statistics it was evaluated with, if its score beats all before."""
         if self.metric.better(score, self.score):
             self.score = score
             self.tensors = {name: t.detach().clone() for name, t in net.state_dict().items()}

@@ -135,8 +135,8 @@ def make_trainer(
 
 
 def task_of(recipe: Recipe, info: Info) -> type[Task]:
-    """The task that a recipe names, or that follows from the data. Raises BadInput where they do not fit, and for what
-    the recipe asks of classes that are none."""
+    """The task that a recipe names, or that follows from the data. Raises BadInput if the two do not fit, or if the
+    recipe uses classification features for a regression."""
     task = chosen(recipe.task, info)
     if info.targets == "classes":
         return task
@@ -301,7 +301,7 @@ def run_training(
 
 
 def test_of(net: Net, test: Split, scorer: Scorer, run: RunDir) -> float:
-    """The score of a finished net on the test images; what is known of each is kept beside it."""
+    """The score of a finished net on the test images; stores the figures of the single images as well."""
     judged = torch.cat(scorer.judged(net, test)).cpu()
     each = {CORRECT: judged.to(torch.uint8)} if judged.dtype == torch.bool else {ERROR: judged}
     tensorfile.write(run.path / TEST, each, {})

@@ -83,7 +83,7 @@ class Trainer:
 
     @property
     def best_score(self) -> float | None:
-        """That of the best epoch; None before there is one."""
+        """The best epoch's score; None before the first evaluation."""
         return self._best.score
 
     @property
@@ -162,7 +162,7 @@ class Trainer:
         return row
 
     def best_row(self) -> dict:
-        """What the history says of the best epoch, the first of those that tie."""
+        """The best epoch's row of the history; the first one if several tie."""
         metric = self.task.metric
         return min(self.history, key=lambda row: metric.rank(row[metric.key("val")]))
 

@@ -1,7 +1,7 @@
-"""One protocol for judging a network, the same for every method: narrow, calibrate, the task's metric.
+"""The evaluation protocol for networks, the same for every method: narrow, calibrate, compute the task's metric.
 
-Calibration images are drawn once, seeded, without replacement, from the training split (never from the
-validation images), pass evaluation transforms, and are prepared once per run and resolution.
+Calibration images are sampled once per run from the training split, seeded and without replacement, with evaluation
+transforms. They are prepared once per resolution.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ class Scorer:
         return small.eval()
 
     def score(self, net: Net, split: Split) -> float:
-        """The task's metric on `split`, for a calibrated net."""
+        """The task's metric for a calibrated net on `split`."""
         return self.task.score(self.judged(net, split))
 
     @torch.inference_mode()
     def judged(self, net: Net, split: Split) -> list[Tensor]:
-        """[N] per batch: what the task keeps of each image (whether it is right, say), in the split's order."""
+        """The task's figure for each image, such as whether it is correct: [N] per batch, in the split's order."""
         batches = self.batches(split, net.plan.resolution)
         return [self.task.judge(net(x), labels) for x, labels in batches]
 
