@@ -1,6 +1,7 @@
 """Imports point one way, no room imports what it must not depend on (DESIGN: the rooms), and tests mirror the rooms."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -190,3 +191,25 @@ def test_tests_share_helpers_by_support_and_import_no_other_test():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or "."] if isinstance(node, ast.ImportFrom) else []
             assert not {part for name in names for part in name.split(".")} & found, (path, names)
+
+
+def options_named(tree):
+    """The texts, but docstrings, that name an option of the command line; whole commands may."""
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+            named = re.search(r"(?:^|[\s(])--[a-z][a-z-]*(?=[\s:;,.)]|$)", node.value)
+            if named and node.value.strip() != named.group().strip() and "nasaug " not in node.value:
+                yield node.value
+
+
+@pytest.mark.parametrize("path", [path for path in modules if room_of(path) != "cli"], ids=name_of)
+def test_only_the_command_line_names_options(path):
+    """Others name the function's argument (`core.errors.arg`), which the command line shows as its option."""
+    assert list(options_named(ast.parse(path.read_text()))) == []
+
+
+def test_an_option_in_a_message_is_found():
+    for text in ("f'{x} is wrong; give --run'", "'--run is wrong'", "f'leave {a} or --set out'"):
+        assert list(options_named(ast.parse(f"raise E({text})")))
+    assert not list(options_named(ast.parse("run('--run', 'nasaug train --profile', f'--set={x}')")))

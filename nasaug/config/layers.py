@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core.checked import explain
-from ..core.errors import BadInput, unknown
+from ..core.errors import BadInput, arg, unknown
 from ..core.files import bundled, read_toml
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ def load(
     layers += [] if name is None else _file_layers(_find(str(name), "recipe"), ())
     layers += _arm_layers(differences, schema)
     layers += [("the command's options", _parse_set(item)) for item in options]
-    layers += [("--set", _parse_set(item)) for item in sets]
+    layers += [(arg.set, _parse_set(item)) for item in sets]
     return _build(_filled(_merged(layers), (), layers), schema, layers)
 
 
@@ -251,7 +251,7 @@ def _parse_set(item: str) -> Table:
     dotted, equals, text = item.partition("=")
     keys = [key.strip() for key in dotted.split(".")]
     if not equals or not all(keys):
-        raise BadInput(f"--set {item!r}: must be key=value, like epochs=2 or netaug.ladder=factors")
+        raise BadInput(f"{arg.set} {item!r}: must be key=value, like epochs=2 or netaug.ladder=factors")
     try:
         parsed = tomllib.loads(f"value = {text}")
     except ValueError:  # not TOML, or an integer of thousands of digits

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform,
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from .errors import BadInput, advice, unknown
+from .errors import BadInput, advice, arg, unknown
 
 C = TypeVar("C", bound=type)
 
@@ -103,7 +103,7 @@ def explain(schema: Any, errors: Sequence[Any], given: Any, table: str = "") -> 
         names = [before + other.name for other in dataclasses.fields(_bare(_type_at(schema, keys[:-1])))]
         return keys, unknown("key", field, names, field=field)
     if kind == "missing":
-        rule, remedy = "is missing", "give it in the recipe or with --set"
+        rule, remedy = "is missing", f"give it in the recipe or with {arg.set}"
         return keys, BadInput(f"{field} {rule}; {remedy}", field=field, rule=rule, remedy=remedy)
     own = found[0]["ctx"]["error"] if kind == "value_error" else None
     if isinstance(own, BadInput) and own.field:  # raised by a __post_init__, which names its fields itself

@@ -16,7 +16,7 @@ from ..arch.plan import Plan, plan
 from ..arch.space import Arch, Space
 from ..config.schedule import Constant, Schedule, weight
 from ..core.checked import Auto, Count, NotNegative, Told, checked, rises
-from ..core.errors import BadInput
+from ..core.errors import BadInput, arg
 from ..core.units import format_duration, format_quantity
 from .base import DRAWS, Base, Course, Description, Draw, Method, Outlook, Pass, Step, drawn
 
@@ -121,7 +121,7 @@ class NetAug(Method):
         if self.ladder == "supernet" and base.space is None:
             raise BadInput(
                 "netaug.ladder = supernet needs an arch file that a search wrote (it holds the space); this one "
-                "has none: use --set netaug.ladder=factors"
+                f"has none: use {arg.set} netaug.ladder=factors"
             )
         return "supernet" if wider else "factors"
 
@@ -165,7 +165,7 @@ class NetAug(Method):
             other = outlook.instead(replace(outlook.asked, ladder="factors"))
             assert isinstance(other.method, NetAug)
             lines.append(
-                "  that is little to augment with: begun with --set netaug.ladder=factors it would be "
+                f"  that is little to augment with: begun with {arg.set} netaug.ladder=factors it would be "
                 f"{other.method._augmented_macs(other) / base:.2f} x "
                 f"and would take about {format_duration(other.seconds)}"
             )

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..core.errors import BadInput, RunFault
+from ..core.errors import BadInput, RunFault, arg
 from ..core.files import shown
 from ..rundirs.folder import without_passwords
 
@@ -22,7 +22,7 @@ def open_storage(url: str):
         return unchecked_storage(url)
     except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
-        shown = without_passwords(f"--storage {url}: {reason}")
+        shown = without_passwords(f"{arg.storage} {url}: {reason}")
         raise BadInput(f"{shown}; give a URL like sqlite:///study.db, or none") from None
 
 
@@ -52,8 +52,8 @@ def check_storage(url: str, resumed: bool) -> None:
 
     held = optuna.get_all_study_names(open_storage(url))
     if STUDY in held and not resumed:
-        taken = f"--storage {without_passwords(url)} holds another run's study"
-        raise BadInput(f"{taken}; --resume that run, or give another storage")
+        taken = f"{arg.storage} {without_passwords(url)} holds another run's study"
+        raise BadInput(f"{taken}; {arg.resume} that run, or give another storage")
 
 
 def own_storage(run: Path) -> str:
@@ -77,4 +77,4 @@ def storage_faults(url: str) -> Iterator[None]:
     except (StorageInternalError, SQLAlchemyError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         failed = f"the study in {without_passwords(url)} cannot be read or written: {reason}"
-        raise RunFault(f"{failed}; mend that, or free some space where a disk is full; then --resume") from error
+        raise RunFault(f"{failed}; mend that, or free some space where a disk is full; then {arg.resume}") from error

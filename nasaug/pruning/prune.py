@@ -209,12 +209,12 @@ class PruneJob:
     def _check_same(self, setting: Setting, path: Path) -> None:
         """Refuses to resume with other values than the run was begun with."""
         said = {
-            "from": None if self.source is None else str(self.source.resolve()), "method": self.method,
+            "source": None if self.source is None else str(self.source.resolve()), "method": self.method,
             "target_macs": self._macs(), "magnitude": self.magnitude,
             "target_sparsity": self.target_sparsity, "steps": self.steps, "criterion": self.criterion,
             "lr_scale": self.lr_scale, "round": self.round,
         }  # fmt: skip
-        refuse_changed(path, asdict(setting) | {"from": setting.source}, said)
+        refuse_changed(path, asdict(setting), said)
         if self.unstructured and setting.target_sparsity is None:
             raise BadInput(f"{path} was begun without {arg.unstructured}; leave it out to go on, or start anew")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..config import layers
-from ..core.errors import BadInput, RunFault
+from ..core.errors import BadInput, RunFault, arg
 from ..core.files import DATA_SETS, read_json, to_json, write_error, write_json, write_whole, write_with_names
 from ..core.streams import command_line
 
@@ -194,8 +194,8 @@ def check_new(path: Path) -> None:
     if any(not item.name.startswith(".") for item in path.iterdir()):
         if (path / LOCK).is_file():
             _hold(path).close()  # raises a more specific error if a process is using it
-        remedy = "--resume to go on with it, or another --run" if (path / "recipe.toml").is_file() else "another --run"
-        raise BadInput(f"--run {path} exists and is not empty; give {remedy}")
+        resume = f"{arg.resume} to go on with it, or " if (path / "recipe.toml").is_file() else ""
+        raise BadInput(f"{arg.run} {path} exists and is not empty; give {resume}another {arg.run}")
 
 
 def _hold(path: Path) -> IO[str]:
@@ -210,7 +210,7 @@ def _hold(path: Path) -> IO[str]:
         lock.seek(0)
         holder = lock.read()
         lock.close()
-        raise BadInput(f"{path} is in use by process {holder}; wait for it, or give another --run") from error
+        raise BadInput(f"{path} is in use by process {holder}; wait for it, or give another {arg.run}") from error
     except OSError as error:  # for example, a file system without locks
         lock.close()
         raise write_error(path / LOCK, error) from error

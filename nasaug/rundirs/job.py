@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core import files
-from ..core.errors import BadInput
+from ..core.errors import BadInput, arg
 from ..core.streams import command_line
 from .folder import JOB, RunDir, check_new
 
@@ -30,7 +30,7 @@ def run_to_resume(verb: str, run: Path | None, *, extend: bool = False) -> Path:
     begun = [p for p in begun if p.name.rpartition("-")[2].isdecimal()]
     left = [p for p in begun if not RunDir(p).finished] or (begun if extend else [])
     if not left:
-        raise BadInput(f"no unfinished run of {verb} in ./runs; name one with --run PATH")
+        raise BadInput(f"no unfinished run of {verb} in ./runs; name one with {arg.run} PATH")
     return max(left, key=lambda p: int(p.name.rpartition("-")[2]))
 
 
@@ -38,7 +38,7 @@ def refuse_existing(run: Path | None) -> None:
     """Raises BadInput if the run directory given for a new run is already in use."""
     if run is not None and os.path.exists(run):
         if not run.is_dir():
-            raise BadInput(f"--run {run} exists and is no folder; give another --run")
+            raise BadInput(f"{arg.run} {run} exists and is no folder; give another {arg.run}")
         check_new(run)
 
 
@@ -51,7 +51,7 @@ def write_job(run: RunDir, verb: str, asked: Mapping[str, Any]) -> None:
 def read_job(run: RunDir, verb: str) -> dict[str, Any]:
     """Read what `write_job` wrote. Raises BadInput if the run never started or belongs to another verb."""
     if not run.job_file.is_file():
-        raise BadInput(f"{run.path} was cut off before it had begun; remove it and start anew, without --resume")
+        raise BadInput(f"{run.path} was cut off before it had begun; remove it and start anew, without {arg.resume}")
     job = files.read_json(run.job_file, FORMAT)
     if job["verb"] != verb:
         remedy = f"resume it with: {command_line('nasaug', job['verb'], '--resume', '--run', run.path)}"
@@ -63,7 +63,7 @@ def refuse_changed(path: Path, begun: Mapping[str, Any], asked: Mapping[str, Any
     """Raises BadInput if an argument of a resumed run is given (not None) and differs from the original one."""
     for name, value in asked.items():
         if value is not None and begun[name] != value:
-            differs = f"was begun with --{name.replace('_', '-')} {_shown(begun[name])}, not {_shown(value)}"
+            differs = f"was begun with {getattr(arg, name)} {_shown(begun[name])}, not {_shown(value)}"
             raise BadInput(f"{path} {differs}; leave it out to go on, or start anew")
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from ..core import files
-from ..core.errors import BadInput, RunFault
+from ..core.errors import BadInput, RunFault, arg
 from ..core.progress import say
 from ..core.signals import Stopped
 from ..data import Record
@@ -127,7 +127,10 @@ def at_path(recipe: Recipe, data: str | None) -> Recipe:
     that the images are the same. Raises BadInput if the folder is gone and no new path is given."""
     name = recipe.data.name
     if data is None and name not in files.DATA_SETS and not os.path.isdir(os.path.expanduser(name)):
-        raise BadInput(f"the images of {name!r} that the run began with are not there; say with --data where they are")
+        raise BadInput(
+            f"the images of {name!r} that the run began with are not there; "
+            f"say with {arg.data} where they are"
+        )
     return recipe if data is None else dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, name=data))
 
 
@@ -150,5 +153,5 @@ def stopping(verb: str, run: RunDir) -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             half = max(2, files.read_toml(run.recipe_file)["batch"] // 2)
-            raise RunFault(f"out of memory; start anew with a lower batch, like --set batch={half}") from error
+            raise RunFault(f"out of memory; start anew with a lower batch, like {arg.set} batch={half}") from error
         raise

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..core.errors import Diverged
+from ..core.errors import Diverged, arg
 
 
 class Losses:
@@ -27,7 +27,7 @@ class Losses:
         for name, value in means.items():
             if not math.isfinite(value):
                 half = f"{rate / 2:g}"
-                lower = f"--set lr={half}, a supernet's by --set search.lr={half}"
+                lower = f"{arg.set} lr={half}, a supernet's by {arg.set} search.lr={half}"
                 remedy = f"start anew with a lower learning rate: {lower}"
                 raise Diverged(f"the {name} loss is {value} by step {step}; {remedy}")
         return means

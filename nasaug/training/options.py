@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.errors import BadInput
+from ..core.errors import BadInput, arg
 
 if TYPE_CHECKING:
     from .recipe import Recipe
@@ -63,10 +63,13 @@ class Options:
         options = _sets({"data.name": self.data, "seed": self.seed, **given})
         for key in (*map(_key, options), *(() if arm is None else ("method",))):
             if self.said(key):
-                raise BadInput(f"--set {key}=… says what the command or an option says too; leave it out")
+                raise BadInput(f"{arg.set} {key}=… says what the command or an option says too; leave it out")
         for item in self.set:
             if _key(item) == "data.name":  # --data also selects the matching default recipe, --set would not
-                raise BadInput(f"--set {item}: name the data by --data, which takes the recipe that is theirs too")
+                raise BadInput(
+                    f"{arg.set} {item}: "
+                    f"name the data by {arg.data}, which takes the recipe that is theirs too"
+                )
         default = begun or default_recipe(self.data or data or "fashion-mnist")
         recipe = default if self.recipe is None else self.recipe
         arms = () if arm is None else (arm,) if "method" in arm_says(arm, Recipe) else ("baseline", arm)

@@ -17,7 +17,7 @@ from ..arch.cost import cost, cost_of, sample_near
 from ..arch.plan import Plan, plan
 from ..core import tensorfile
 from ..core.checked import NotNegative, Positive, checked
-from ..core.errors import BadInput, told_by, unknown
+from ..core.errors import BadInput, arg, told_by, unknown
 from ..data import Data
 from ..nets.store import listed, load_net, load_plan, model_file, other_classes, teacher_digest
 from ..tasks import Settings, chosen
@@ -185,7 +185,7 @@ def checked_subnet(found: ArchFile, config: TeacherConfig) -> Plan:
         raise BadInput(f"{here}: {differs}; give the folder of a run that was trained on them")
     if found.space is None:
         rule = f"{found.name} at {px} px has no place in the space that it was found in"
-        raise BadInput(f"{here}: {rule}; leave --resolution out, or give the folder of a run at {px} px")
+        raise BadInput(f"{here}: {rule}; leave {arg.resolution} out, or give the folder of a run at {px} px")
     larger = larger_subnet(found, config.macs)
     if not load_plan(found.supernet).holds(larger):
         rule = f"{found.supernet} does not hold the nets of the space that {found.name} was found in"

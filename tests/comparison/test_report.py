@@ -57,7 +57,7 @@ def test_a_folder_of_runs_stands_for_the_finished_ones_below(tmp_path):
     [
         (lambda folder: None, "r is not the folder of a run"),
         (lambda folder: folder.mkdir(), "r holds no finished training run"),
-        (lambda folder: (folder.mkdir(), (folder / "recipe.toml").touch()), "r is not finished .* --resume"),
+        (lambda folder: (folder.mkdir(), (folder / "recipe.toml").touch()), "r is not finished .* resume"),
         (lambda folder: make_run(folder, test_top1=...), "no test score: no training run"),
         (lambda folder: make_run(folder, macs=...), "macs is None"),
         (lambda folder: make_run(folder, seed=True), "seed is True"),
@@ -251,7 +251,7 @@ def test_the_command_keeps_what_a_comparison_told_of_itself(empty_folder, capsys
 @pytest.mark.parametrize(
     "paths, out, said",
     [
-        (["a"], "report.json", "--out report.json: give the path of a page"),
+        (["a"], "report.json", "out report.json: give the path of a page"),
         ([], None, "report needs run folders"),
         (["a"], "none/report.html", "make its folder first"),
         (["a", "b"], None, "different data"),

@@ -122,11 +122,11 @@ def test_sets_take_bare_strings_and_toml_values_and_the_last_one_counts():
 @pytest.mark.parametrize(
     ("item", "told"),
     [
-        ("seed=true", "--set: seed = true: must be a valid integer"),
-        ("seed='3'", '--set: seed = "3": must be a valid integer'),
-        ("seed=3.0", "--set: seed = 3.0: must be a valid integer"),
-        ("seed.x=1", "--set: [seed] must be a valid integer"),
-        ("lr=true", "--set: lr = true: must be a valid number"),
+        ("seed=true", "set: seed = true: must be a valid integer"),
+        ("seed='3'", 'set: seed = "3": must be a valid integer'),
+        ("seed=3.0", "set: seed = 3.0: must be a valid integer"),
+        ("seed.x=1", "set: [seed] must be a valid integer"),
+        ("lr=true", "set: lr = true: must be a valid number"),
         ("lr=nan", "must be a finite number"),
         ("lr=1e999", "must be a finite number"),
         (f"lr=1{'0' * 400}", "must be a finite number"),
@@ -134,13 +134,13 @@ def test_sets_take_bare_strings_and_toml_values_and_the_last_one_counts():
         ("size=[28]", "size.1 is missing"),
         ("size=[1,2,3]", "at most 2 items"),
         ("init=1.5", "init = 1.5: must be a valid integer or a valid string"),
-        ("netaug=3", "--set: netaug = 3: must be a table"),
-        ("netaug.ladder=x", "--set: netaug.ladder = \"x\": must be 'supernet' or 'factors'"),
+        ("netaug=3", "set: netaug = 3: must be a table"),
+        ("netaug.ladder=x", "set: netaug.ladder = \"x\": must be 'supernet' or 'factors'"),
         ("netaug.factors=[1,'a']", 'netaug.factors.1 = "a": must be a valid number'),
-        ("netaug.factors=[1,2,3,4]", "--set: [netaug] at most 3 factors"),
-        ("netaug.weight={kind='linaer',start=1,end=0}", "--set: [netaug.weight] unknown kind of schedule"),
-        ("netaug.weight=x", '--set: netaug.weight = "x": a schedule must be a number, a table'),
-        ("netaug.ladde=x", "--set: unknown key 'netaug.ladde'; did you mean netaug.ladder"),
+        ("netaug.factors=[1,2,3,4]", "set: [netaug] at most 3 factors"),
+        ("netaug.weight={kind='linaer',start=1,end=0}", "set: [netaug.weight] unknown kind of schedule"),
+        ("netaug.weight=x", 'set: netaug.weight = "x": a schedule must be a number, a table'),
+        ("netaug.ladde=x", "set: unknown key 'netaug.ladde'; did you mean netaug.ladder"),
         ("netaug.losses=1", "unknown key 'netaug.losses'"),
         ("sed=1", "unknown key 'sed'; did you mean seed or size? choices: data, init, lr"),
         ("views.train.ladde=1", "unknown key 'views.train.ladde'"),
@@ -191,7 +191,7 @@ def test_errors_name_the_file_that_the_value_stands_in(shipped):
 def test_a_rule_on_a_whole_table_names_all_that_fill_it(shipped):
     folder = shipped(base="[netaug]\nsort = true", child="base = 'base.toml'\nseed = 1")
     told = refusal("child", ["netaug.factors=[1,2,3,4]"])
-    assert told == f"{folder / 'base.toml'}, --set: [netaug] at most 3 factors"
+    assert told == f"{folder / 'base.toml'}, set: [netaug] at most 3 factors"
 
 
 def test_a_circle_of_bases_is_refused(shipped):

@@ -199,12 +199,12 @@ class Holder:
 @pytest.mark.parametrize(
     ("item", "line"),
     [
-        ("plain.size=0", "--set: plain.size = 0 must be at least 1"),
-        ("plain.size=x", '--set: plain.size = "x": must be a valid integer'),
-        ("plain.siz=1", "--set: unknown key 'plain.siz'; did you mean plain.size? choices: plain.size"),
-        ("either.share=0", "--set: either.share = 0 is a share: give above 0, to 1"),
-        ("several=[{}, {least=1}]", "--set: several.1.least = 1 must be at least 2"),
-        ("several=[{leas=1}]", "--set: unknown key 'several.0.leas'; did you mean several.0.least"),
+        ("plain.size=0", "set: plain.size = 0 must be at least 1"),
+        ("plain.size=x", 'set: plain.size = "x": must be a valid integer'),
+        ("plain.siz=1", "set: unknown key 'plain.siz'; did you mean plain.size? choices: plain.size"),
+        ("either.share=0", "set: either.share = 0 is a share: give above 0, to 1"),
+        ("several=[{}, {least=1}]", "set: several.1.least = 1 must be at least 2"),
+        ("several=[{leas=1}]", "set: unknown key 'several.0.leas'; did you mean several.0.least"),
     ],
 )
 def test_a_recipes_parts_are_checked_wherever_they_are(item, line):

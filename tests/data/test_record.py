@@ -97,7 +97,7 @@ def test_images_that_are_gone_move_no_other(pets, read):
 
 def test_other_images_are_refused(pets, read):
     begun = read(pets).record
-    told = r"has other images than the run began with \(1 {}, such as {}\); give --data.*or start a new run"
+    told = r"has other images than the run began with \(1 {}, such as {}\); give data.*or start a new run"
     new = pets / "cat" / "new.png"
     shutil.copy(pets / "cat" / "000.png", new)
     with pytest.raises(BadInput, match=told.format("new", "cat/new.png")):

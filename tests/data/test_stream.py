@@ -127,7 +127,7 @@ def test_of_many_streamed_images_a_sample_and_all_test_images_are_decoded_before
         load(config(tmp_path, memory_mb=0))
     for file, content in zip(bad[:2], good[:2], strict=True):
         file.write_bytes(content)
-    with pytest.raises(BadInput, match=r"cannot read the image '.*cat/008\.png'.*remove it, and.*--resume") as error:
+    with pytest.raises(BadInput, match=r"cannot read the image '.*cat/008\.png'.*remove it, and.*resume") as error:
         data = load(config(tmp_path, memory_mb=0, workers=workers))
         for split in (data.train, data.val):  # whichever split has it
             list(split.ordered(4))

@@ -19,6 +19,6 @@ def test_a_storage_that_holds_another_runs_study_is_refused_unless_resumed(tmp_p
 
 def test_a_storage_that_cannot_be_used_is_refused_in_one_line(tmp_path):
     for url in ("nonsense", "sqlite:////no/such/folder/study.db", "nodatabase://x"):
-        with pytest.raises(BadInput, match="--storage") as refused:
+        with pytest.raises(BadInput, match="storage") as refused:
             open_storage(url)
         assert "\n" not in str(refused.value)

@@ -263,7 +263,7 @@ def test_magnitudes_are_constant_or_a_line_from_the_first_step_to_the_last():
 
 @pytest.mark.parametrize("text", ["", "x", "9:", ":2", "9:2:1", "-1", "31", "0:30.1", "nan", "inf", "9;2"])
 def test_other_magnitudes_are_refused(text):
-    with pytest.raises(BadInput, match=f"--magnitude '{text}' .*0 to 30"):
+    with pytest.raises(BadInput, match=f"magnitude '{text}' .*0 to 30"):
         selection.magnitudes(text, 3)
 
 

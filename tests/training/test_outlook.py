@@ -9,6 +9,7 @@ import pytest
 from nasaug.arch.cost import cost
 from nasaug.arch.plan import BLOCKS, plan
 from nasaug.arch.spacefile import load
+from nasaug.core.errors import arg
 from nasaug.core.units import format_duration
 from nasaug.methods import Base, Baseline, NetAug
 from nasaug.training.device import open_runtime
@@ -41,7 +42,7 @@ def test_the_alternative_ladder_is_priced_as_it_would_run(cap):
     base, part = cost(job.base.plan).macs, begun.method.share / begun.method.every
     over = (begun.length.macs_per_image / base - 1) / part
     assert told.lines[1] == (
-        f"  that is little to augment with: begun with --set netaug.ladder=factors it would be {over:.2f} x "
+        f"  that is little to augment with: begun with {arg.set} netaug.ladder=factors it would be {over:.2f} x "
         f"and would take about {format_duration(PER_MAC * begun.length.macs)}"
     )
 
