@@ -198,7 +198,7 @@ def options_named(tree):
     docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
-            named = re.search(r"(?:^|[\s(])--[a-z][a-z-]*(?=[\s:;,.)]|$)", node.value)
+            named = re.search(r"(?:^|[\s(])(?<!var\()--[a-z][a-z-]*(?=[\s:;,.)]|$)", node.value)
             if named and node.value.strip() != named.group().strip() and "nasaug " not in node.value:
                 yield node.value
 

@@ -26,7 +26,7 @@ from .study import Candidate, Search, macs_range
 
 SHARE = 0.2  # of the supernet's forward MACs: what `finalist_macs = "auto"` gives all of them together
 LEAST = 100  # steps each, under which a training that was not asked for is left out, since it tells nothing
-FORMAT, FILE = "nasaug-finalists/1", "finalists.json"
+FORMAT = "nasaug-finalists/1"
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,13 @@ class PlayOff:
         )
         metric = self.search.scorer.task.metric
         begun = begun_with(run) or {"format": FORMAT, "candidates": len(self.search.scores), metric.name: {}}
-        files.write_json(run.path / FILE, begun)
+        files.write_json(run.finalists_file, begun)
         known = begun[metric.name]
         for i, c in enumerate(finalists, 1):
             name = self.search.space.id(c.arch)
             if name not in known:
                 known[name] = self._train(c, length, run, _title(i, len(finalists)), name)
-                files.write_json(run.path / FILE, begun)
+                files.write_json(run.finalists_file, begun)
             (run.path / _checkpoint(name)).unlink(missing_ok=True)
         if all(score == metric.worst for score in known.values()):
             return finalists
@@ -109,7 +109,7 @@ class PlayOff:
 
 def begun_with(run: RunDir) -> dict | None:
     """What a run's finalists have come to, and how many candidates they were chosen from; None where none was begun."""
-    path = run.path / FILE
+    path = run.finalists_file
     return files.read_json(path, FORMAT) if path.is_file() else None
 
 
@@ -117,7 +117,7 @@ def forget(run: RunDir, count: int) -> None:
     """Drop what the play-off of `count` finalists has left: there will be another, of more candidates."""
     for i in range(1, count + 1):
         run.rewind(_title(i, count), step=0)
-    for path in (run.path / FILE, *run.path.glob(_checkpoint("*"))):
+    for path in (run.finalists_file, *run.path.glob(_checkpoint("*"))):
         path.unlink(missing_ok=True)
 
 

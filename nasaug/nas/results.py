@@ -17,7 +17,7 @@ from ..tasks import Metric
 from ..training.recipe import Recipe
 from .study import Candidate, Search, pareto
 
-SUPERNET, FOUND = "supernet.safetensors", "found.json"
+FOUND = "found.json"
 
 
 def write_results(
@@ -33,13 +33,13 @@ def write_results(
     }  # fmt: skip
     found = ArchFile(
         plan(space, best.arch, classes), f"{space.name}:{space.id(best.arch)}", space, best.arch,
-        (run.path / SUPERNET).resolve(), facts,
+        run.supernet_file.resolve(), facts,
     )  # fmt: skip
-    found.save(run.path / FOUND)
+    found.save(run.found_file)
     row = [_row(space, c, metric) for c in ranked]
-    files.write_json(run.path / "candidates.json", {"format": "nasaug-candidates/1", **metric.told, "candidates": row})
+    files.write_json(run.candidates_file, {"format": "nasaug-candidates/1", **metric.told, "candidates": row})
     front = [_row(space, c, metric) for c in pareto(ranked, metric)]
-    files.write_json(run.path / "pareto.json", {"format": "nasaug-pareto/1", **metric.told, "front": front})
+    files.write_json(run.pareto_file, {"format": "nasaug-pareto/1", **metric.told, "front": front})
     plot_pareto(run.path / "pareto.png", ranked, search.budget, best, metric)
     say(table(space, finalists, metric))
     ranks = agreement(finalists, metric)

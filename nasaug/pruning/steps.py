@@ -24,7 +24,6 @@ from ..rundirs.folder import RunDir
 from ..rundirs.result import TrainingResult
 from ..training.device import Runtime
 from ..training.job import (
-    CHECKPOINT,
     Job,
     announce,
     carry_out,
@@ -43,9 +42,6 @@ from ..training.scoring import Scorer
 from ..training.teacher import Resolved
 from . import selection
 from .setting import Setting
-
-VERB, BASE, MODEL, ARCH = "prune", "base.json", "model.safetensors", "arch.json"
-TUNED, CUT = "tuned.safetensors", "cut.safetensors"  # the net after the last step that is over; that at hand, untrained
 
 
 def net_of_other_splits(found: ArchFile, source: str, recipe: Recipe, data: Data) -> list[str]:
@@ -99,7 +95,7 @@ class Pruning:
 
     def carry_through(self) -> TrainingResult:
         """All steps that are left, then the result; returns it."""
-        rows = tensorfile.read(self.run.path / TUNED)[1]["steps"]
+        rows = tensorfile.read(self.run.tuned_file)[1]["steps"]
         begun = len(rows)
         for i in range(begun, self.setting.steps):
             rows = [*rows, self._step(i, rows, announced=i == begun)]
@@ -107,12 +103,12 @@ class Pruning:
 
     def _step(self, i: int, rows: list[dict], announced: bool) -> dict:
         """Prune, fine-tune, and save the net with the rows so far: one file, so that a kill leaves a whole step."""
-        folder, title = self.run.path, f"step {i + 1} of {self.setting.steps}"
+        title = f"step {i + 1} of {self.setting.steps}"
         before = self._cut(i)
-        plan = load_net(folder / CUT).plan
+        plan = load_net(self.run.cut_file).plan
         recipe = self.setting.step_recipe(self.recipe, self.magnitudes[i])
         pruned, images = self._pruned(plan, self.goals[i]), len(self.data.train)
-        job = step_job(recipe, plan, self.resolved, self.runtime, images, pruned=pruned, start=folder / CUT)
+        job = step_job(recipe, plan, self.resolved, self.runtime, images, pruned=pruned, start=self.run.cut_file)
         trainer = make_trainer(job, self.data, self.runtime, self.scorer, teacher=self.teacher)
         if self.setting.target_sparsity:
             kept = selection.masks(trainer.net)
@@ -134,7 +130,7 @@ class Pruning:
             "epochs": trainer.step / job.length.steps_per_epoch,
             "train_macs": trainer.macs, "seconds": round(trainer.seconds, 2), "history": trainer.history,
         }  # fmt: skip
-        save_net(folder / TUNED, net, steps=[*rows, row])
+        save_net(self.run.tuned_file, net, steps=[*rows, row])
         return row
 
     def _pruned(self, plan: Plan, left: float) -> float:
@@ -144,11 +140,11 @@ class Pruning:
 
     def _cut(self, i: int) -> float:
         """Write the pruned net that step `i` fine-tunes, unless it is there; its validation score."""
-        path = self.run.path / CUT
+        path = self.run.cut_file
         if path.is_file() and (state := tensorfile.read(path)[1])["step"] == i:
             return state[self.scorer.task.metric.key("val")]
-        (self.run.path / CHECKPOINT).unlink(missing_ok=True)  # of the step before
-        net = load_net(self.run.path / TUNED)
+        self.run.checkpoint_file.unlink(missing_ok=True)  # of the step before
+        net = load_net(self.run.tuned_file)
         if self.setting.target_macs:
             scores = selection.importance(net, self.setting.criterion)
             plan = selection.smaller(net.plan, scores, self.goals[i], self.least, self.setting.round)
@@ -178,17 +174,17 @@ class Pruning:
     def _finish(self, rows: list[dict]) -> TrainingResult:
         """Read the test images, once, and write the result; returns it."""
         setting, run, data = self.setting, self.run, self.data
-        for passed in (CHECKPOINT, CUT):
-            (run.path / passed).unlink(missing_ok=True)
-        net = load_net(run.path / TUNED).to(self.runtime.device)
+        for passed in (run.checkpoint_file, run.cut_file):
+            passed.unlink(missing_ok=True)
+        net = load_net(run.tuned_file).to(self.runtime.device)
         name, total, zeros = setting.name(self.found), cost(net.plan), selection.sparsity(net)
         others = net_of_other_splits(self.found, "", self.recipe, data)
         known = {**preprocessing(data), **self.scorer.task.facts}
-        save_net(run.path / MODEL, net, **known, val_key=SEVERAL if others else data.val_key)
+        save_net(run.model_file, net, **known, val_key=SEVERAL if others else data.val_key)
         # zeros that a later training need not keep are none for it
         pruned = self._pruned(net.plan, 1.0)
         facts = {"data": self.recipe.data.name, "pruned_from": self.found.name, "pruned": pruned}
-        ArchFile(net.plan, name, weights=run.path / MODEL, facts=facts).save(run.path / ARCH)
+        ArchFile(net.plan, name, weights=run.model_file, facts=facts).save(run.arch_file)
         test = data.finish()
         metric, test_score = self.scorer.task.metric, test_of(net, test, self.scorer, run)
         summed = {key: sum(row[key] for row in rows) for key in ("epochs", "train_macs", "seconds")}

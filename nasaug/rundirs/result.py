@@ -80,7 +80,7 @@ class TrainingResult:
     def from_json(cls, table: Mapping[str, Any], folder: Path) -> TrainingResult:
         """The inverse of `to_json`, of older versions' results too. Raises BadInput for one that a training did not
         write."""
-        path, metric = folder / RESULT, of_keys(dict(table))
+        path, metric = RunDir(folder).result_file, of_keys(dict(table))
         if metric is None:
             raise BadInput(f"{path} has no test score: no training run; give the folders of train or netaug-train")
         keys = {f"{split}_score": metric.key(split) for split in ("val", "test", "train")}

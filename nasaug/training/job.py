@@ -38,8 +38,6 @@ from .scoring import Scorer
 from .teacher import Resolved, Teacher, resolve
 from .timing import time_steps
 
-CHECKPOINT, TEST = "checkpoint.safetensors", "test.safetensors"
-
 
 @dataclass(frozen=True)
 class Job:
@@ -159,9 +157,9 @@ def make_scorer(recipe: Recipe, data: Data, runtime: Runtime, calibration: int |
     return Scorer(data, task, runtime, calibration or recipe.calibration_images, recipe.data.split_seed)
 
 
-def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint: str = CHECKPOINT) -> None:
+def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint: str | None = None) -> None:
     """Train from the run's checkpoint, or from the start, to the end, with progress, log and checkpoints."""
-    path = run.path / checkpoint
+    path = run.checkpoint_file if checkpoint is None else run.path / checkpoint
     if path.is_file():
         trainer.load(path)
         say(f"resumed {title} at step {trainer.step} of {trainer.length.steps}")
@@ -264,7 +262,7 @@ def run_training(
     `teacher` is the recipe's if it has been resolved already."""
     scorer = make_scorer(recipe, data, runtime)
     # on resuming, taken from env.json: the file with the initial weights may be gone
-    start = run.environment().get("start") if (run.path / CHECKPOINT).is_file() else None
+    start = run.environment().get("start") if run.checkpoint_file.is_file() else None
     job = job_for(found, recipe, runtime, len(data.train), begun=start is not None, teacher=teacher)
     trainer = make_trainer(job, data, runtime, scorer)
     per_step = announce(trainer, title, f"{found.name}, {describe(cost(found.plan))}")
@@ -283,8 +281,8 @@ def run_training(
     carry_out(trainer, run, title)
     product = trainer.product()
     val_key = SEVERAL if others else data.val_key
-    save_net(run.path / "model.safetensors", product, **preprocessing(data), **scorer.task.facts, val_key=val_key)
-    replace(found, supernet=None, weights=run.path / "model.safetensors").save(run.path / "arch.json")
+    save_net(run.model_file, product, **preprocessing(data), **scorer.task.facts, val_key=val_key)
+    replace(found, supernet=None, weights=run.model_file).save(run.arch_file)
     test = data.finish()
     metric, test_score = scorer.task.metric, test_of(product, test, scorer, run)
     result = TrainingResult(
@@ -304,7 +302,7 @@ def test_of(net: Net, test: Split, scorer: Scorer, run: RunDir) -> float:
     """The score of a finished net on the test images; stores the figures of the single images as well."""
     judged = torch.cat(scorer.judged(net, test)).cpu()
     each = {CORRECT: judged.to(torch.uint8)} if judged.dtype == torch.bool else {ERROR: judged}
-    tensorfile.write(run.path / TEST, each, {})
+    tensorfile.write(run.test_file, each, {})
     return scorer.task.score([judged])
 
 
