@@ -10,15 +10,15 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
 from nasaug.core.files import DATA_SETS
+from nasaug.core.progress import heard_by
+from nasaug.pool.processes import Work, carry_out
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 FOLDER = "CIFAR-10 (JPEG)"  # contents of the image folder that the benchmarks take
@@ -42,8 +42,18 @@ def run(root: Path, cells: list[Cell], jobs: int = 2) -> dict[str, dict]:
     root.mkdir(parents=True, exist_ok=True)
     for cell in cells:
         _keep_options(root, cell)
-    with ThreadPoolExecutor(jobs) as pool:
-        return dict(zip((c.name for c in cells), pool.map(lambda c: _run(root, c), cells), strict=True))
+    works = [work for work in (_work(root, cell) for cell in cells) if not work.finished]
+    os.nice(10)  # the runs inherit it
+    with heard_by(lambda event: print(time.strftime("%H:%M"), event, file=sys.stderr, flush=True)):
+        failed = carry_out(works, jobs, {"OMP_NUM_THREADS": "1"})
+    if failed:
+        raise SystemExit("\n".join(f"{work.title}: {error}; see {work.log}" for work, error in failed))
+    return {cell.name: json.loads((root / cell.name / "result.json").read_text()) for cell in cells}
+
+
+def _work(root: Path, cell: Cell) -> Work:
+    where = (cell.verb, "--run", str(root / cell.name))
+    return Work(cell.name, root / cell.name, lambda: (*where, *cell.options), lambda: (*where, "--resume"))
 
 
 def _keep_options(root: Path, cell: Cell) -> None:
@@ -58,20 +68,6 @@ def _keep_options(root: Path, cell: Cell) -> None:
         was, now = (" ".join(o for o in a if o not in b) or "none" for a, b in ((begun, asked), (asked, begun)))
         if was != now:
             raise SystemExit(f"{path} was begun with {was} where now is asked {now}; remove that folder to start anew")
-
-
-def _run(root: Path, cell: Cell) -> dict:
-    path, log = root / cell.name, root / f"{cell.name}.log"
-    if not (path / "result.json").is_file():
-        how = ("--resume",) if (path / "job.json").is_file() else cell.options
-        command = ["nice", sys.executable, "-m", "nasaug", cell.verb, "--run", str(path), *how]
-        with log.open("a") as out:
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}
-            done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
-        if done.returncode:
-            raise SystemExit(f"{cell.name} ended with exit code {done.returncode}; see {log}")
-        print(f"{time.strftime('%H:%M')} {cell.name} done", file=sys.stderr, flush=True)
-    return json.loads((path / "result.json").read_text())
 
 
 def interval(values: list[float]) -> str:

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from nasaug.pool import processes
+
 
 @pytest.fixture
 def cells(empty_folder, monkeypatch):
@@ -20,10 +22,11 @@ def cells(empty_folder, monkeypatch):
         path.mkdir(exist_ok=True)
         for name in ("job.json", "result.json"):
             (path / name).write_text("{}")
-        return SimpleNamespace(returncode=0)
+        return SimpleNamespace(returncode=0, poll=lambda: 0)
 
     monkeypatch.setattr(cells, "ran", [], raising=False)
-    monkeypatch.setattr(cells, "subprocess", SimpleNamespace(run=end, STDOUT=None))
+    monkeypatch.setattr(processes, "subprocess", SimpleNamespace(Popen=end, STDOUT=None, DEVNULL=None))
+    monkeypatch.setattr(cells.os, "nice", lambda by: 0)
     return cells
 
 
