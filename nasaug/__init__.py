@@ -4,7 +4,7 @@
 
     found = nasaug.search(mac_budget="25M", data="photos/")
     result = nasaug.train(found, method="netaug")
-    nasaug.load(result.run).predict(["mine.jpg"])
+    nasaug.load(result.path).predict(["mine.jpg"])
 
 Everything is loaded when it is first used.
 """
@@ -22,15 +22,24 @@ if TYPE_CHECKING:
     from .arch.plan import Plan as Plan
     from .arch.space import Arch as Arch
     from .arch.space import Space as Space
+    from .comparison.compare import Comparison as Comparison
     from .comparison.compare import compare as compare
+    from .comparison.sweep import Sweep as Sweep
     from .comparison.sweep import sweep as sweep
     from .core.errors import BadInput as BadInput
     from .core.errors import RunFault as RunFault
+    from .core.metric import Metric as Metric
     from .core.signals import Stopped as Stopped
     from .deployment.predict import load as load
+    from .methods import Method as Method
+    from .methods import register as register_method  # noqa: F401
+    from .nas.search import Found as Found
     from .nas.search import search as search
     from .nets.fold import fold as fold
     from .pruning.prune import prune as prune
+    from .rundirs.result import TrainingResult as TrainingResult
+    from .tasks import Task as Task
+    from .tasks import register as register_task  # noqa: F401
     from .training.recipe import Recipe as Recipe
     from .training.train import train as train
 
@@ -41,7 +50,9 @@ _FROM = {
     "prune": "pruning.prune", "cost": "arch.measure", "load": "deployment.predict", "fold": "nets.fold",
     "Space": "arch.space", "Arch": "arch.space", "Plan": "arch.plan", "Budget": "arch.cost", "Cost": "arch.cost",
     "ArchFile": "arch.archfile", "Recipe": "training.recipe", "BadInput": "core.errors", "RunFault": "core.errors",
-    "Stopped": "core.signals",
+    "Stopped": "core.signals", "Found": "nas.search", "TrainingResult": "rundirs.result",
+    "Comparison": "comparison.compare", "Sweep": "comparison.sweep", "Method": "methods", "Task": "tasks",
+    "Metric": "core.metric", "register_method": "methods:register", "register_task": "tasks:register",
 }  # fmt: skip
 __all__ = [*_FROM]
 
@@ -49,7 +60,8 @@ __all__ = [*_FROM]
 def __getattr__(name: str) -> Any:
     if name not in _FROM:
         raise AttributeError(f"module 'nasaug' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_FROM[name]}", __name__), name)
+    module, _, called = _FROM[name].partition(":")
+    value = globals()[name] = getattr(import_module(f".{module}", __name__), called or name)
     return value
 
 
