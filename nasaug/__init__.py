@@ -6,7 +6,7 @@
     result = nasaug.train(found, method="netaug")
     nasaug.load(result.path).predict(["mine.jpg"])
 
-Everything is loaded when it is first used.
+Submodules are imported on first use.
 """
 
 from __future__ import annotations

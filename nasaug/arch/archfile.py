@@ -1,6 +1,6 @@
-"""Arch files: one network as data, with its place in a search space where it has one.
+"""Arch files: one network as data, with its position in a search space if it has one.
 
-`--arch` takes a file written by any command, or the name of an architecture that a space names. Pure.
+`--arch` takes a file written by any command, or the name of an architecture defined in a space. Independent of torch.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ KIND_NAMES = {str: "a text", Mapping: "a table"}
 
 @dataclass(frozen=True)
 class ArchFile:
-    """A network: its plan; space and choices where it was found in one; the supernet that it was found in; where it was
-    trained or pruned, the model file with its own weights.
+    """A network: its plan; its space and choices if it was found in a space; its supernet if it was found by a search;
+    the model file with its own weights if it was trained or pruned.
 
-    `facts` is what the file says beside: budget, validation score, data."""
+    `facts` are the file's other entries: budget, validation score, data."""
 
     plan: Plan
     name: str
@@ -44,17 +44,17 @@ class ArchFile:
 
     @property
     def start(self) -> Path | None:
-        """The file with the weights that a training starts from unless told else: its own, or the supernet's."""
+        """The file with the default initial weights: the network's own, or the supernet's."""
         return self.weights or self.supernet
 
     @property
     def pruned(self) -> float:
-        """The share of its MACs that `prune` took away; 0 where it was not pruned."""
+        """The share of MACs removed by `prune`; 0 if the network was not pruned."""
         return self.facts.get("pruned", 0.0)
 
     def save(self, path: str | Path) -> None:
-        """Write the file whole; paths in it, that of an image folder as data too, are kept relative to the file's
-        folder, links resolved."""
+        """Write the file atomically. Paths in it, including that of an image folder as data, are stored relative to the
+        file's folder, with links resolved."""
         path = Path(path)
         plan, total = self.plan.to_dict(), cost(self.plan)._asdict()
         data = {"format": FORMAT, "name": self.name, "plan": plan, "cost": total}
@@ -70,12 +70,12 @@ class ArchFile:
 
 
 def is_folder(data: object) -> bool:
-    """Whether an arch file's data are an image folder that is there, not a set that has a name."""
+    """Whether an arch file's data are an existing image folder rather than a named data set."""
     return isinstance(data, str) and data not in files.DATA_SETS and os.path.isdir(os.path.expanduser(data))
 
 
 def _from(file: Path, path: str | Path) -> str:
-    """The path as it is written down in `file`."""
+    """The path as stored in `file`."""
     return os.path.relpath(Path(path).resolve(), file.parent.resolve())
 
 
@@ -100,7 +100,7 @@ def _read(path: Path) -> ArchFile:
 
 
 def _check_kinds(data: Mapping, path: Path) -> None:
-    """Raises BadInput for an entry of another kind than it must be, and for a plan or choices left out."""
+    """Raises BadInput for an entry of the wrong type, and for a missing plan or missing choices."""
     for key, kind in KINDS.items():
         if key in data and not isinstance(data[key], kind):
             given = f"{path}: {key} = {str(data[key])[:60]}"
@@ -111,16 +111,16 @@ def _check_kinds(data: Mapping, path: Path) -> None:
 
 
 def is_path(name: str) -> bool:
-    """Whether `--arch` names a file, and not an architecture."""
+    """Whether `--arch` names a file rather than an architecture."""
     return os.path.exists(name) or name.endswith(".json") or os.sep in name
 
 
 def read(name: str, *, resolution: int | None = None, classes: Outputs | None = None) -> ArchFile:
-    """The network of an arch file or of a named architecture, made for `classes` outputs (or a task's head) and
+    """The network of an arch file or of a named architecture, adapted to `classes` outputs (or a task's head) and
     `resolution` px.
 
-    Where not told, a file keeps the resolution that it was found at and a named architecture takes its own.
-    Raises BadInput for a file that is missing or broken, an unknown name and impossible sizes."""
+    By default a file keeps its resolution and a named architecture has its own. Raises BadInput for a missing or broken
+    file, an unknown name, and impossible sizes."""
     if resolution is not None and not SMALLEST <= resolution <= LARGEST:
         rule = f"must be {SMALLEST} to {LARGEST} px"
         raise BadInput.of(argument="resolution", value=resolution, rule=rule)

@@ -1,4 +1,4 @@
-"""Which channels of a plan belong together: what sorting and pruning permute. Pure."""
+"""The channel groups of a plan: which channels sorting and pruning must permute together. Independent of torch."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def channel_groups(plan: Plan) -> dict[str, Group]:
 
 
 def _members(parts: dict, layer: Layer, source: str, target: str) -> None:
-    """Enter one layer's tensors under the group that it reads and the one that it writes."""
+    """Add one layer's tensors to the group that it reads and the group that it writes."""
     def enter(group: str, size: int, *rows: tuple[str, int], reads: bool = False) -> None:
         if not group:
             return

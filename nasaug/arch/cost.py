@@ -1,9 +1,9 @@
-"""What a Plan costs: MACs, parameters, peak activation memory and flash, by arithmetic alone (no torch).
+"""The cost of a Plan: MACs, parameters, peak activation memory and flash, computed without torch.
 
-Conventions. MACs count convolutions and linear layers (the papers' convention). Parameters are the trainable
-ones. Memory is int8 after batch-norm folding: peak SRAM is the largest, over layers, of input + output + a
-held residual in bytes, the image included, depthwise layers not in place; flash is 1 byte a weight and 4 a
-bias (each norm leaves one bias a channel; a norm that cannot fold also keeps 1 byte a channel of scale).
+Conventions. MACs count convolutions and linear layers (the papers' convention). Parameters are the trainable ones.
+Memory is int8 after batch-norm folding: peak SRAM is the largest sum, over layers, of input, output and a held residual
+in bytes, including the image and with depthwise layers not in place; flash is 1 byte per weight and 4 per bias (each
+norm leaves one bias per channel; a norm that cannot be folded also keeps 1 byte per channel for its scale).
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def _counts(layer: Layer) -> tuple[int, int, int]:
         weights, biases, pixels = 2 * layer.out * layer.mid, layer.out + layer.mid, 1
     normed = 0 if not layer.norm else layer.cin if layer.pre else layer.out
     biases += layer.out if layer.bias else 0
-    scales = normed if layer.pre or layer.op == "norm" else 0  # cannot fold into the convolution before it
+    scales = normed if layer.pre or layer.op == "norm" else 0  # cannot be folded into the preceding convolution
     return weights * pixels, weights + biases + 2 * normed, weights + 4 * (biases + normed) + scales
 
 
 def layer_costs(block: Block) -> tuple[Cost, ...]:
     """The costs of `block.all_layers`, in that order.
 
-    The block's input is held until the addition, or until a projection is made of it, after the main path."""
+    The block's input is held until the addition, or until its projection is computed, after the main path."""
     source = inputs = block.cin * block.in_size[0] * block.in_size[1]
     costs = []
     for i, layer in enumerate(block.all_layers):
@@ -70,7 +70,7 @@ def layer_costs(block: Block) -> tuple[Cost, ...]:
 
 
 def costs_by_layer(p: Plan) -> list[tuple[Layer, Cost]]:
-    """Every layer of a plan with its cost, in the order in which they run."""
+    """Every layer of a plan with its cost, in execution order."""
     return [pair for block in p.blocks for pair in zip(block.all_layers, layer_costs(block), strict=True)]
 
 
@@ -94,7 +94,7 @@ def cost(p: Plan) -> Cost:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Upper limits; None is no limit. `parse` reads what people write: 25M, 320KB."""
+    """Upper limits; None means no limit. `parse` reads them with suffixes: 25M, 320KB."""
 
     macs: int | None = None
     params: int | None = None
@@ -113,11 +113,11 @@ class Budget:
 
     @property
     def beside_macs(self) -> Budget:
-        """The other limits alone."""
+        """The limits other than MACs."""
         return replace(self, macs=None)
 
     def excess(self, c: Cost) -> dict[str, float]:
-        """How far `c` is over each limit, as a share of it: <= 0 is within. A search constraint as it is."""
+        """The relative excess of `c` over each limit; <= 0 is within. Suitable as search constraints."""
         return {key: getattr(c, key) / limit - 1.0 for key, limit in self.limits.items()}
 
     def holds(self, c: Cost) -> bool:
@@ -132,7 +132,7 @@ UNLIMITED = Budget()
 
 
 def describe(c: Cost) -> str:
-    """One line for people: 23.5M MACs, 750k parameters, 61 KB peak SRAM, 792 KB flash."""
+    """One line for the user: 23.5M MACs, 750k parameters, 61 KB peak SRAM, 792 KB flash."""
     return ", ".join(f"{format_quantity(getattr(c, k), UNITS[k])} {LABELS[k]}" for k in Cost._fields)
 
 
@@ -146,9 +146,9 @@ def cost_of(space: Space, arch: Arch, classes: Outputs) -> Cost:
 def crop(space: Space, budget: Budget, headroom: float, classes: Outputs) -> Space:
     """Drop top rungs until the largest net costs at most `headroom` x the MAC budget.
 
-    First one rung of stem stride and of kernel, then width, head, depth and resolution in turn, one rung of
-    each, until it fits; expand is never cropped, nor the last rung of anything. No MAC budget, or headroom 0:
-    the space as it is."""
+    First one rung each of stem stride and kernel, then one rung of width, head, depth and resolution in turn until it
+    fits. Expand is never cropped, and every axis keeps at least one rung. Without a MAC budget or with headroom 0 the
+    space is unchanged."""
     if budget.macs is None or headroom == 0:
         return space
     limit = headroom * budget.macs
@@ -164,13 +164,13 @@ _CYCLE = ("width", "head", "depth", "resolution")
 
 
 def _lower(space: Space, group: str) -> dict[str, tuple]:
-    """The ladders of one crop group, a top rung shorter."""
+    """The ladders of one crop group, each without its top rung."""
     axes = (a for a in space.axes if len(a.choices) > 1 and _crop_group(space, a) == group)
     return {a.name: a.choices[:-1] for a in axes}
 
 
 def _crop_group(space: Space, axis: Axis) -> str:
-    """Widths that follow the last stage with a depth are the head's."""
+    """An axis's crop group: its kind, except that widths after the last stage with a depth belong to the head."""
     if axis.kind != "width":
         return axis.kind
     stages = [rule.stage for rule in space.rules]
@@ -181,12 +181,12 @@ def _crop_group(space: Space, axis: Axis) -> str:
 def sample_near(
     space: Space, rng: Random, low: float, high: float, classes: Outputs, limits: Budget = UNLIMITED, tries: int = 400
 ) -> Arch:  # fmt: skip
-    """A random architecture within `limits` whose log MACs are about uniform in [log low, log high], as far as those
-    allow: one that is over a limit goes down until it is not, and up to the target again without crossing any.
+    """A random architecture within `limits` whose log MACs are roughly uniform in [log low, log high], as far as the
+    limits allow: one over a limit is moved down until it fits, then up towards the target without crossing any limit.
 
-    Choices drawn uniformly lie far below any large budget, and far from the designs that are known to be good. So: a
-    uniform draw, or, one time in two, an architecture that the space names at a random resolution; then one rung up
-    or down on axes taken at random, of a named one its widths and strides first, until the MACs cross a target drawn
+    Uniformly drawn choices lie far below any large budget and far from known good designs. So the start is a uniform
+    draw or, with probability 1/2, an architecture named in the space at a random resolution. From there it moves one
+    rung up or down on random axes (for a named one widths and strides first) until its MACs cross a target drawn
     log-uniformly; at most twice `tries` moves."""
     target = low * (high / low) ** rng.random()
     named = [found.arch for found in space.archs.values()]
@@ -197,7 +197,7 @@ def sample_near(
         arch, kinds = space.sample(rng), KINDS
     macs = cache(lambda a: cost_of(space, a, classes).macs)
     rising = macs(arch) < target
-    path, crossed = [arch], False  # costs rise, or fall, along it, so few of them are asked for
+    path, crossed = [arch], False  # costs are monotonic along the path, so the bisection below computes few of them
     while not crossed and len(path) <= tries:
         before = len(path)
         for _ in range(before):
@@ -216,13 +216,13 @@ def sample_near(
 def _brought_within(
     space: Space, rng: Random, arch: Arch, target: float, limits: Budget, classes: Outputs, kinds: Iterable[str]
 ) -> Arch:  # fmt: skip
-    """By random moves down until it is within the limits, then up to the target or as far as they allow."""
+    """Random moves down until within the limits, then up to the target or as far as the limits allow."""
     costs = cache(lambda a: cost_of(space, a, classes))
 
     def holds(a: Arch) -> bool:
         return limits.holds(costs(a))
 
-    path, before = [arch], 0  # costs fall along it, so few of them are asked for
+    path, before = [arch], 0  # costs fall along the path, so the bisection below computes few of them
     while not holds(path[-1]) and len(path) > before:
         before = len(path)
         for _ in range(before):
@@ -245,7 +245,7 @@ def _brought_within(
 
 
 def _fitted(space: Space, rng: Random, arch: Arch) -> Arch:
-    """The choices of `arch` where they lie on this space's ladders, else the next below; a random resolution."""
+    """The choices of `arch`, each rounded down to this space's ladder; a random resolution."""
     def on(axis: Axis, value: Value) -> Value:
         below = [c for c in axis.choices if axis.key(c) <= axis.key(value)]
         return rng.choice(axis.choices) if axis.kind == "resolution" else below[-1] if below else axis.choices[0]
@@ -258,9 +258,10 @@ def _move(
     space: Space, rng: Random, arch: Arch, step: int, kinds: Iterable[str],
     holds: Callable[[Arch], bool] | None = None, shut: set[int] | None = None,
 ) -> Arch | None:  # fmt: skip
-    """One rung up (+1) or down (-1) on an axis taken at random, of one of the kinds as long as those can move.
+    """One rung up (+1) or down (-1) on a random axis, preferably of one of the kinds.
 
-    What does not hold is not moved to, and its axis goes into `shut`: from no larger architecture will it hold."""
+    A move for which `holds` is false is not made, and its axis is added to `shut`: no larger architecture would hold
+    either."""
     shut = set() if shut is None else shut
     for wanted in (True, False):
         left = [i for i, axis in enumerate(space.axes) if (axis.kind in kinds) == wanted and i not in shut]
@@ -278,7 +279,7 @@ def _move(
 
 
 def _moved(space: Space, arch: Arch, i: int, step: int) -> Arch | None:
-    """The architecture `step` rungs up on one axis; None where there is no such rung, or its block is left out."""
+    """The architecture `step` rungs up on one axis; None if there is no such rung or its block is not present."""
     axis = space.axes[i]
     place = axis.choices.index(arch.values[i]) + step
     if not 0 <= place < len(axis.choices):
@@ -287,13 +288,13 @@ def _moved(space: Space, arch: Arch, i: int, step: int) -> Arch | None:
     return None if moved == arch else moved
 
 
-CLIMBS = 48  # random ways up to the largest that some limits allow
+CLIMBS = 48  # random climbs to the largest architecture within the limits
 
 
 @lru_cache(maxsize=256)
 def most_macs(space: Space, budget: Budget, classes: Outputs) -> float:
-    """About the most MACs that an architecture within all limits has: those of the MAC budget, where the others let
-    them be reached."""
+    """The approximate maximum MACs of an architecture within all limits: the MAC budget, if the other limits allow
+    reaching it."""
     largest, limits = cost_of(space, space.largest, classes), budget.beside_macs
     enough = min(largest.macs, budget.macs or largest.macs)
     if limits.holds(largest):
@@ -309,9 +310,9 @@ def most_macs(space: Space, budget: Budget, classes: Outputs) -> float:
 
 @lru_cache(maxsize=8)
 def all_within(space: Space, budget: Budget, classes: Outputs, most: int) -> dict[Plan, Arch] | None:
-    """Every network within the budget; None where there are more than `most`.
+    """Every network within the budget; None if there are more than `most`.
 
-    Costs rise along the axes, so each can be reached from the smallest without crossing a limit."""
+    Costs rise along the axes, so each network is reachable from the smallest without crossing a limit."""
     nets: dict[Plan, Arch] = {}
     seen, left = {space.smallest}, [space.smallest]
     while left:
@@ -320,7 +321,7 @@ def all_within(space: Space, budget: Budget, classes: Outputs, most: int) -> dic
         if not budget.holds(cost(p)):
             continue
         nets.setdefault(p, arch)
-        if len(nets) > most or len(seen) > 20 * most:  # many choices may come to one network
+        if len(nets) > most or len(seen) > 20 * most:  # many choices may yield the same network
             return None
         ups = (_moved(space, arch, i, 1) for i in range(len(space.axes)))
         fresh = {up for up in ups if up is not None} - seen
@@ -330,7 +331,7 @@ def all_within(space: Space, budget: Budget, classes: Outputs, most: int) -> dic
 
 
 class Reach(NamedTuple):
-    """What a space can do under a budget."""
+    """What a space offers under a budget."""
 
     smallest: Cost
     middle: Cost
@@ -344,9 +345,9 @@ class Reach(NamedTuple):
 
 
 def reach(space: Space, budget: Budget, classes: Outputs, samples: int = 2000) -> Reach:
-    """Smallest, middle (every axis at its central rung) and largest cost, and the share of feasible samples.
+    """The smallest, middle (every axis at its central rung) and largest cost, and the share of feasible samples.
 
-    Raises BadInput when not even the smallest architecture is within the budget."""
+    Raises BadInput if even the smallest architecture is over the budget."""
     smallest = cost_of(space, space.smallest, classes)
     over = [key for key, share in budget.excess(smallest).items() if share > 0]
     if over:

@@ -1,4 +1,4 @@
-"""A search space around one plan, found, published or pruned: above it for NetAug, below it for GradAug. Pure."""
+"""Search spaces derived from one plan: above it for NetAug, below it for GradAug. Independent of torch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ WIDEST_KERNEL = 7
 
 
 class Ladders(NamedTuple):
-    """Factors >= 1 by which `around` widens a plan: NetAug's published pair, one draw a stream and block.
+    """Factors >= 1 by which `around` widens a plan: `width` and `expand` are NetAug's published pair, drawn once per
+    stream and block.
 
-    Our own: what is added to spatial kernels (even), and blocks that are added to a stage's end."""
+    Our additions: `kernel` is added to spatial kernel sizes (even numbers), `depth` is the number of blocks appended to
+    a stage."""
 
     width: tuple[float, ...] = (1.0,)
     expand: tuple[float, ...] = (1.0,)
@@ -27,9 +29,9 @@ class Ladders(NamedTuple):
 def around(base: Plan, ladders: Ladders) -> tuple[Space, Arch]:
     """A space whose smallest architecture is `base` and whose axes multiply its widths and expand ratios.
 
-    Each augmented width is base x factor rounded to `round`, drawn independently for every block without a
-    residual; one that has an identity shortcut keeps its input's width. Each expand factor multiplies the
-    base ratio, which applies to the already widened input, so factors compound (Cai et al., ICLR 2022)."""
+    Each augmented width is base x factor rounded to `round`, drawn independently for every block without a residual; a
+    block with an identity shortcut keeps its input's width. Each expand factor multiplies the base ratio, which applies
+    to the already widened input, so factors compound (Cai et al., ICLR 2022)."""
     axes: list[Axis] = []
     rules: list[Rule] = []
     stream: int | Ref = 3
@@ -48,11 +50,11 @@ def around(base: Plan, ladders: Ladders) -> tuple[Space, Arch]:
 
 
 def _widened(axes: list[Axis], spec: Spec, cin: int, stream: int | Ref, width: int | Ref, ladders: Ladders) -> Rule:
-    """The rule of one block of the plan, with axes of its own for what `ladders` widen in it."""
+    """The rule of one block of the plan, with new axes for whatever `ladders` widens in it."""
     expand: float | Ref = 1.0
     se = 0.0
     if spec.hidden:
-        # half a part in 1e10 up, as published, so that the base's own ratio gives the base's own width
+        # plus 1e-10, as published, so that the base's ratio reproduces the base's width despite rounding
         ratio = spec.hidden / (spec.width if spec.block in ON_OUTPUT else cin) + 1e-10
         choices = tuple(ratio * factor for factor in ladders.expand)
         expand = _axis(axes, f"{spec.name}.expand", "expand", choices)
@@ -75,7 +77,9 @@ def _stage(spec: Spec) -> str:
 
 
 def _appended(axes: list[Axis], last: Spec, stream: int | Ref, ladders: Ladders) -> list[Rule]:
-    """Blocks like a stage's last with an identity shortcut, after it: as many as the stage's depth axis says."""
+    """Copies of a stage's last block with an identity shortcut, appended to it: as many as the stage's depth axis
+    allows.
+    """
     stage = _stage(last) or last.name
     depth = _axis(axes, f"{stage}.depth", "depth", tuple(more + 1 for more in ladders.depth))
     spec = last._replace(shortcut="identity", stride=1)
@@ -90,10 +94,10 @@ def _appended(axes: list[Axis], last: Spec, stream: int | Ref, ladders: Ladders)
 def below(
     base: Plan, widths: tuple[float, ...], resolutions: tuple[int, ...] = (), skip: bool = False
 ) -> tuple[Space, Arch]:
-    """A space whose largest architecture is `base`: one factor for all widths of the net, the image's resolution,
-    and blocks with an identity shortcut left out (their axes' values 0 and 1).
+    """A space whose largest architecture is `base`: one factor for all widths, the image resolution, and axes (0 or 1)
+    for skipping blocks with an identity shortcut.
 
-    What GradAug draws its thinner subnets from (Yang et al., NeurIPS 2020). `widths` and `resolutions` ascend; the
+    GradAug draws its thinner subnets from it (Yang et al., NeurIPS 2020). `widths` and `resolutions` are ascending; the
     base's own, 1.0 and its resolution, are added."""
     axes: list[Axis] = []
     factor = _axis(axes, "width", "width", (*(w for w in widths if w < 1), 1.0)).axis
@@ -116,10 +120,10 @@ def below(
 
 
 def _se_ratio(spec: Spec, widest: int) -> float:
-    """Squeeze-excite middle over inner channels of a block; `widest` is the most inner channels it can have.
+    """The ratio of squeeze-excite middle to inner channels; `widest` is the block's maximum of inner channels.
 
-    As published: the widest form's middle is rounded, halves down, and the others follow *its* ratio, which
-    differs by up to 1 from rounding each form's middle by the base's ratio."""
+    As published: the middle of the widest form is rounded, halves down, and the others use *its* ratio. This differs by
+    up to 1 from rounding each form's middle by the base's ratio."""
     return math.ceil(widest * spec.se / spec.hidden - 0.5 - 1e-6) / widest
 
 

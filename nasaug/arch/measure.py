@@ -1,4 +1,4 @@
-"""What a network costs, whichever way it is named."""
+"""The cost of a network, given as a plan, an arch file or a name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def cost(
 ) -> Cost:
     """MACs, parameters, peak SRAM and flash (bytes in int8) of a plan, an arch file or a named architecture.
 
-    `resolution` in px and `classes` are the network's own where not given. Raises BadInput for what names no network.
+    `resolution` (px) and `classes` default to the network's own. Raises BadInput if `arch` names no network.
     """
     if isinstance(arch, Plan):
         plan = arch if resolution is None else arch.at(resolution)

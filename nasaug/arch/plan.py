@@ -1,8 +1,8 @@
-"""A Plan lowers an architecture to typed layers: the only currency below the search.
+"""A Plan is an architecture lowered to typed layers; everything after the search works on it.
 
-MACs, memory, network construction, slicing, pruning and export all read the same Plan, so they cannot
-disagree. Pure: knows no weights and no training. Blocks are interned (equal blocks are one object), which
-makes lowering and costing thousands of architectures a second possible.
+MACs, memory, network construction, slicing, pruning and export all read the same Plan, so they cannot disagree.
+Independent of weights and training. Blocks are interned (equal blocks are one object), which makes it possible to lower
+and cost thousands of architectures per second.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Layer(NamedTuple):
     """One layer; its `name` is also its parameters' name. `height` and `width` are those of its output.
 
     op: conv | linear | se (squeeze-excite of `out` channels over `mid`) | pool (average) | maxpool | norm.
-    A conv's norm follows it, or precedes it (on its input channels, with `act` between) where `pre` is set.
+    A conv's norm follows it, or with `pre` precedes it (on its input channels, with `act` between).
     """
 
     name: str
@@ -45,7 +45,7 @@ class Layer(NamedTuple):
 
 
 class Spec(NamedTuple):
-    """One block with every choice made; the file form of a plan is its specs."""
+    """One block with every choice resolved; a plan is stored as its specs."""
 
     name: str
     block: str
@@ -60,10 +60,10 @@ class Spec(NamedTuple):
 
 
 class Head(NamedTuple):
-    """The end that a task gives a network: its blocks follow those of the space, and give `outputs` values an image.
+    """The end of a network for a task: its blocks follow those of the space and give `outputs` values per image.
 
-    They read what the space's own end gives (its global pool, and what follows it) where `pooled`, else the feature
-    map before that pool. Hashable, as whatever depends on an architecture is kept by it."""
+    If `pooled`, they read the output of the space's own end (its global pool and what follows it), else the feature map
+    before that pool. Hashable, because caches are keyed by it."""
 
     outputs: int
     specs: tuple[Spec, ...]
@@ -73,18 +73,18 @@ class Head(NamedTuple):
         return str(self.outputs)
 
 
-Outputs = int | Head  # a whole number: the usual end, a linear layer with so many outputs
+Outputs = int | Head  # an int means the default head: a linear layer with this many outputs
 
 
 @cache
 def end_of(outputs: Outputs) -> Head:
-    """The end that is meant."""
+    """The head that `outputs` stands for."""
     return outputs if isinstance(outputs, Head) else Head(outputs, (Spec("classifier", "linear", outputs),))
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A lowered block: its `layers` in order, and how its input joins its output.
+    """A lowered block: its `layers` in order, and how its input is added to its output.
 
     `act` follows the addition. Interned by `lower`, so identity is equality."""
 
@@ -96,7 +96,7 @@ class Block:
     in_size: tuple[int, int]
 
     def __reduce__(self):
-        """A copy, or what comes back from another process, is the same object again."""
+        """Copying or unpickling returns the interned object."""
         return lower, (self.spec, self.cin, *self.in_size)
 
     @property
@@ -193,7 +193,7 @@ def _linear(c: _Chain, s: Spec) -> None:
 
 
 class Kind(NamedTuple):
-    """A kind of block: how it is built, and which keys a [[stage]] of it takes beside name and block."""
+    """A kind of block: how it is built, and the keys that a [[stage]] of it accepts besides name and block."""
 
     build: Callable[[_Chain, Spec], None]
     takes: tuple[str, ...]
@@ -211,7 +211,7 @@ BLOCKS: dict[str, Kind] = {
     "norm": Kind(_norm, ("act",)),
     "linear": Kind(_linear, ("width", "act")),
 }
-ON_OUTPUT = ("basic", "bottleneck")  # their inner width is a ratio of the output width, not of the input
+ON_OUTPUT = ("basic", "bottleneck")  # their inner width is a ratio of the output width, not of the input width
 _ADDS_ACT = ("basic", "bottleneck")  # their activation follows the addition
 
 
@@ -246,12 +246,12 @@ class Plan:
 
     @property
     def head(self) -> tuple[Block, ...]:
-        """The blocks that are the task's: the classifier."""
+        """The blocks that belong to the task's head."""
         return self.blocks[-len(end_of(self.classes).specs) :]
 
     @property
     def body(self) -> tuple[Block, ...]:
-        """All others."""
+        """All other blocks."""
         return self.blocks[: -len(end_of(self.classes).specs)]
 
     @property
@@ -281,7 +281,7 @@ class Plan:
         return from_specs((b.spec for b in self.blocks), resolution, self.classes)
 
     def of_classes(self, classes: Outputs) -> Plan:
-        """The same network with another number of outputs, or another end."""
+        """The same network with another number of outputs, or another head."""
         old, new = end_of(self.classes), end_of(classes)
         body, head = [block.spec for block in self.body], new.specs
         if isinstance(classes, int) and isinstance(self.classes, int):
@@ -303,12 +303,12 @@ class Plan:
 
 
 def _pool_of(specs: list[Spec]) -> int:
-    """The place of the global pool; that after the last block where there is none."""
+    """The index of the global pool; the number of specs if there is none."""
     return next((i for i, spec in enumerate(specs) if spec.block == "pool"), len(specs))
 
 
 def from_specs(specs, resolution: int, classes: Outputs) -> Plan:
-    """A Plan from resolved blocks, one after another on an image of 3 x resolution x resolution."""
+    """A Plan from resolved blocks in sequence, on an image of 3 x resolution x resolution."""
     blocks, channels, size = [], 3, (resolution, resolution)
     for spec in specs:
         block = lower(spec, channels, *size)
@@ -365,13 +365,13 @@ def _whole(value, least: int) -> bool:
 
 
 def make_divisible(value: float, divisor: int) -> int:
-    """The multiple of `divisor` nearest to `value`, at least one, a step up where that loses over 10 %."""
+    """The multiple of `divisor` nearest to `value`, at least one, rounded up if rounding down would lose over 10 %."""
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
     return rounded + divisor if divisor > 1 and rounded < 0.9 * value else rounded
 
 
 def plan(space: Space, arch: Arch, classes: Outputs) -> Plan:
-    """Lower one architecture of `space` to a Plan that ends in a classifier of `classes` outputs, or in a task's own
+    """Lower one architecture of `space` to a Plan that ends in a classifier with `classes` outputs, or in a task's own
     head."""
     values, end = arch.values, end_of(classes)
     resolution = resolve(space.resolution, values)
@@ -397,7 +397,9 @@ def plan(space: Space, arch: Arch, classes: Outputs) -> Plan:
 
 
 def _check_names(head: Head, blocks: list[Block]) -> None:
-    """Raises ValueError where a block of a task's head has the name of one of the space's: parameters go by names."""
+    """Raises ValueError if a block of a task's head has the name of a block of the space, since names identify
+    parameters.
+    """
     taken = {block.name for block in blocks} | {block.name.partition(".")[0] for block in blocks}
     for spec in head.specs:
         if spec.name in taken:
@@ -405,7 +407,7 @@ def _check_names(head: Head, blocks: list[Block]) -> None:
 
 
 def _spec(rule: Rule, values: tuple, channels: int, divisor: int) -> Spec:
-    """One block's rule with the architecture's choices put in."""
+    """One block's rule with the architecture's choices filled in."""
     width, expand = resolve(rule.width, values), resolve(rule.expand, values)
     hidden = se = 0
     if "expand" in BLOCKS[rule.block].takes:
@@ -421,12 +423,12 @@ def _spec(rule: Rule, values: tuple, channels: int, divisor: int) -> Spec:
 def hidden_width(expand: float, channels: int, divisor: int) -> int:
     """Expanded channels: make_divisible(round(expand x channels), divisor), halves up.
 
-    The 1e-6 keeps a ratio like 100/24 x 24 from falling under the whole number that it stands for."""
+    The 1e-6 keeps a ratio such as 100/24 x 24 from falling below the whole number it represents."""
     return make_divisible(int(expand * channels + 0.5 + 1e-6), divisor)
 
 
 def _hidden(rule: Rule, expand: float, channels: int, divisor: int) -> int:
-    """Inner channels; those of the plan that a space is around are kept, off the divisor too."""
+    """Inner channels; in a space around a plan those of the plan are kept, even if the divisor does not divide them."""
     if rule.thin:
         return hidden_width(expand, channels, 1)
     if hidden_width(expand, channels, 1) == rule.inner:
@@ -435,7 +437,7 @@ def _hidden(rule: Rule, expand: float, channels: int, divisor: int) -> int:
 
 
 def _se_middle(rule: Rule, hidden: int, divisor: int) -> int:
-    """Squeeze-excite middle: at least 16, or what the plan has that a space is around.
+    """Squeeze-excite middle: at least 16; in a space around a plan, at least the plan's.
 
     The 1e-6 as in `hidden_width`."""
     own = round(rule.se * rule.inner)

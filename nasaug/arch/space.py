@@ -1,8 +1,8 @@
 """Search spaces as data: a fixed skeleton of blocks plus axes, each an ascending ladder of choices.
 
-Architectures of a space are partially ordered, and one primitive, `Space.sample(rng, low, high, free)`,
-serves the sandwich rule (between smallest and largest), NetAug (above a base) and GradAug (below it).
-Pure: knows no network, no trainer and no optuna.
+Architectures of a space are partially ordered, and one primitive, `Space.sample(rng, low, high, free)`, serves the
+sandwich rule (between smallest and largest), NetAug (above a base) and GradAug (below it). Independent of networks,
+training and Optuna.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ Value = int | float
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One choice of the architecture: `choices` ascend in cost (strides therefore fall).
+    """One choice of the architecture: `choices` ascend in cost (so strides descend).
 
-    The name tells the scope: `resolution` (net), `s3.width` (stage), `s3.b2.expand` (block).
+    The name's prefix is its scope: `resolution` (net), `s3.width` (stage), `s3.b2.expand` (block).
     """
 
     name: str
@@ -38,11 +38,11 @@ class Axis:
     choices: tuple[Value, ...]
 
     def key(self, value: Value) -> Value:
-        """Sorts values by cost; a larger stride is a cheaper net."""
+        """A sort key by cost; a larger stride is a cheaper net."""
         return -value if self.kind == "stride" else value
 
     def between(self, low: Value, high: Value) -> tuple[Value, ...]:
-        """The choices from `low` to `high`, and `low` itself where it lies off the ladder."""
+        """The choices from `low` to `high`, and `low` itself if it is off the ladder."""
         return _between(self, low, high)
 
 
@@ -57,7 +57,7 @@ def _nothing(values: tuple[Value, ...]) -> tuple:
 
 
 def number(where: str, name: str, kind: str, value) -> Any:
-    """`value` as a choice of an axis of this kind; BadInput, beginning with `where`, for what can be none."""
+    """Validate `value` as a choice of an axis of this kind; the message of BadInput starts with `where`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST:
         raise BadInput(f"{where}: {name} = {value!r} must be a number above 0 (up to {MOST:,})")
     if kind != "expand" and not isinstance(value, int):
@@ -68,16 +68,16 @@ def number(where: str, name: str, kind: str, value) -> Any:
 
 
 class Ref(NamedTuple):
-    """A property of a block that an axis decides, by the axis's place in the space.
+    """A block property determined by an axis, given by the axis's index in the space.
 
-    Where `of` is given, the axis's value is a factor of it (one axis for the widths of a whole net)."""
+    With `of`, the axis's value is a factor applied to it (one axis for the widths of a whole net)."""
 
     axis: int
     of: int = 0
 
 
 def resolve(item: Value | Ref, values: tuple[Value, ...]) -> Any:
-    """An int, or for expand ratios a float: the value of a block's property in the architecture with these `values`."""
+    """The value of a block property in the architecture with these `values`: an int, or a float for expand ratios."""
     if not isinstance(item, Ref):
         return item
     value = values[item.axis]
@@ -86,11 +86,11 @@ def resolve(item: Value | Ref, values: tuple[Value, ...]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One block of the skeleton; a property is a constant or refers to an axis."""
+    """One block of the skeleton; each property is a constant or refers to an axis."""
 
     name: str
     stage: str
-    index: int  # 1-based place in its stage: left out where the stage's depth is smaller
+    index: int  # 1-based index in its stage; the block is absent if the stage's depth is smaller
     block: str
     width: int | Ref = 0
     expand: float | Ref = 1.0  # expanded channels / input channels (ResNets: inner / output channels)
@@ -101,8 +101,8 @@ class Rule:
     se: float = 0.0  # squeeze-excite middle / expanded channels, 0 = none
     shortcut: str = "none"
     order: str = "post"
-    inner: int = 0  # in a space around a plan: the plan's own inner channels, whatever the divisor
-    skip: Ref | None = None  # left out where 0, its shortcut kept
+    inner: int = 0  # in a space around a plan: the plan's own inner channels, exempt from the divisor
+    skip: Ref | None = None  # the block is skipped if 0; its shortcut stays
     thin: bool = False  # in a space below a plan: inner channels may be fewer than the plan's
 
     def present(self, values: tuple[Value, ...]) -> bool:
@@ -113,7 +113,7 @@ class Rule:
 
 
 class Arch(NamedTuple):
-    """The choices of one architecture, in the order of its space's axes. Hashable; JSON through the Space."""
+    """The choices of one architecture, in the order of its space's axes. Hashable; the Space converts it to JSON."""
 
     space: str
     values: tuple[Value, ...]
@@ -128,7 +128,7 @@ class Named(NamedTuple):
 
 @dataclass(frozen=True)
 class Space:
-    """A skeleton (`rules`), its `axes` and the architectures that it names."""
+    """A skeleton (`rules`), its `axes`, and its named architectures."""
 
     name: str
     divisor: int
@@ -152,7 +152,7 @@ class Space:
 
     @cached_property
     def _owners(self) -> tuple[tuple[int, int, int], ...]:
-        """(axis, its stage's depth axis, block index) for each axis that a skipped block makes idle."""
+        """(axis, its stage's depth axis, block index) for each axis that has no effect if its block is skipped."""
         rows = []
         for rule in self.rules:
             if rule.depth is None:
@@ -163,13 +163,13 @@ class Space:
 
     @cached_property
     def _blocks(self) -> dict[int, int]:
-        """Depth axis to the number of blocks that its stage has."""
+        """Depth axis to the number of blocks of its stage."""
         return {rule.depth.axis: rule.index for rule in self.rules if rule.depth is not None}
 
     @cached_property
     def lowerings(self) -> tuple[tuple[Rule, Callable, dict], ...]:
-        """(rule, what picks its choices out of an architecture's values, blocks made of it so far): `plan`'s memory,
-        without which thousands of architectures a second could not be costed."""
+        """(rule, a function selecting its choices from an architecture's values, blocks lowered so far): the cache of
+        `plan`, which makes it possible to cost thousands of architectures per second."""
         rows: list[tuple[Rule, Callable, dict]] = []
         for rule in self.rules:
             refs = [p.axis for p in (rule.width, rule.expand, rule.kernel, rule.stride) if isinstance(p, Ref)]
@@ -180,7 +180,7 @@ class Space:
         return arch.values[self.index[axis]]
 
     def arch(self, choices: Mapping[str, Value]) -> Arch:
-        """The architecture with these choices by axis name; values may lie off the ladder.
+        """The architecture with these choices by axis name; values may be off the ladder.
 
         Raises BadInput for missing and unknown axes and for values that no block can have."""
         for name in choices:
@@ -195,14 +195,14 @@ class Space:
         return self.canonical(Arch(self.name, tuple(choices[a.name] for a in self.axes)))
 
     def check(self, where: str, axis: str, value: Value) -> None:
-        """Raises BadInput where no architecture, on the ladder or off it, can have this value of an axis."""
+        """Raises BadInput if no architecture, on or off the ladder, can have this value of an axis."""
         place = self.index[axis]
         number(where, axis, self.axes[place].kind, value)
         if value > self._blocks.get(place, value):
             raise BadInput(f"{where}: {axis} = {value}, but that stage has {self._blocks[place]} blocks")
 
     def rules_of(self, arch: Arch) -> list[Rule]:
-        """The blocks that the architecture has."""
+        """The blocks of the architecture."""
         values = arch.values
         return [rule for rule in self.rules if rule.present(values)]
 
@@ -211,9 +211,9 @@ class Space:
         return {axis.name: value for axis, value in zip(self.axes, arch.values, strict=True)}
 
     def canonical(self, arch: Arch) -> Arch:
-        """The same network, choices of skipped blocks folded to the smallest.
+        """The same network, with the choices of skipped blocks set to the smallest.
 
-        Choices that a divisor rounds to one width stay apart: only the plan, which is made of them, knows that."""
+        Choices that a divisor rounds to the same width remain distinct: only the plan reveals that."""
         values = list(arch.values)
         for axis, depth, place in self._owners:
             if place > values[depth]:
@@ -221,19 +221,20 @@ class Space:
         return Arch(arch.space, tuple(values))
 
     def id(self, arch: Arch) -> str:
-        """Ten hexadecimal digits that are equal for equal choices, those of skipped blocks aside."""
+        """Ten hexadecimal digits, equal for equal choices except those of skipped blocks."""
         text = json.dumps(self.choices(self.canonical(arch)), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     def contains(self, arch: Arch) -> bool:
-        """Whether every value that the network uses lies on its ladder."""
+        """Whether every value that the network uses is on its ladder."""
         canonical = self.canonical(arch)
         return all(v in axis.choices for axis, v in zip(self.axes, canonical.values, strict=True))
 
     def sample(
         self, rng: Random, low: Arch | None = None, high: Arch | None = None, free: Iterable[str] = KINDS
     ) -> Arch:
-        """A random architecture, low <= it <= high: uniform on axes of a `free` kind, elsewhere `low`'s."""
+        """A random architecture with low <= it <= high: uniform on axes of a `free` kind, `low`'s value on the others.
+        """
         low, high = low or self.smallest, high or self.largest
         values = tuple(
             rng.choice(axis.between(a, b)) if axis.kind in free else a
@@ -252,7 +253,7 @@ class Space:
         return replace(self, axes=axes, source={**self.source, "ladders": merged})
 
     def above(self, base: Arch, free: Iterable[str]) -> Space:
-        """The architectures over `base` on axes of a `free` kind; every other axis keeps base's value."""
+        """The architectures above `base` on axes of a `free` kind; every other axis keeps base's value."""
         return self.trimmed({
             axis.name: axis.between(v, axis.choices[-1]) if axis.kind in free else (v,)
             for axis, v in zip(self.axes, base.values, strict=True)

@@ -1,7 +1,7 @@
-"""Search spaces as TOML files: what they may say, and the Space that it makes.
+"""Search spaces as TOML files: their format, and building a Space from one.
 
-A file has a skeleton of `[[stage]]` tables, in which a list is an axis, and `[arch.NAME]` tables for the
-architectures that it names. Whatever breaks the format's rules is a BadInput of one line. Pure.
+A file has a skeleton of `[[stage]]` tables, in which a list is an axis, and `[arch.NAME]` tables for named
+architectures. Violations of the format raise BadInput with a one-line message. Independent of torch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..core.errors import BadInput, unknown
 from .space import ACTS, ORDERS, SHORTCUTS, Arch, Axis, Named, Ref, Rule, Space, Value, number
 
 FORMAT = "nasaug-space/1"
-SPACE_KEYS = {  # what a file holds: its type, and that type in words
+SPACE_KEYS = {  # the keys of a file: type, and type in words
     "format": (str, "a string"),
     "name": (str, "a string"),
     "summary": (str, "a string"),
@@ -40,7 +40,7 @@ class _Builder:
         self.holes: dict[str, Value | Ref] = {}
 
     def hole(self, name: str, kind: str, given) -> Any:
-        """A list becomes an axis, a number a constant, an earlier stage's name whatever that stage has."""
+        """A list becomes an axis, a number a constant; the name of an earlier stage refers to that stage's value."""
         if isinstance(given, str):
             self.holes[name] = self.tied(name, kind, given)
         elif isinstance(given, list):
@@ -85,7 +85,7 @@ class _Builder:
         )  # fmt: skip
 
 
-# what a network is asked for by name, as an nn.Module or as ours: tests/arch/test_spaces.py compares them
+# attribute names of nn.Module and Net, reserved; tests/arch/test_spaces.py compares the list with them
 TAKEN = frozenset(
     "add_module apply bfloat16 buffers calibrate call_super_init children classifier compile cpu cuda double "
     "dump_patches eval extra_repr float forget_statistics forward get_buffer get_extra_state get_parameter "
@@ -147,7 +147,7 @@ def _check_stage(where: str, stage, blocks: Mapping) -> None:
 
 
 def _check_chain(where: str, rules: Sequence[Rule]) -> None:
-    """An identity shortcut must fit whatever is chosen; a classifier needs one feature vector an image."""
+    """An identity shortcut must fit every choice; a classifier needs one feature vector per image."""
     stream: Value | Ref = 3
     for rule in rules:
         if rule.shortcut == "identity" and (rule.width != stream or rule.stride != 1):
@@ -162,7 +162,8 @@ def _check_chain(where: str, rules: Sequence[Rule]) -> None:
 
 
 def _named(where: str, space: Space, name: str, table) -> Named:
-    """A named architecture, from its compact table: a number for all, or by stage, or a list by block.
+    """A named architecture from its compact table, whose entries are a number for all, a table by stage, or a list by
+    block.
 
     Axes that the table leaves out take their largest choice."""
     here = f"{where}, [arch.{name}]"
@@ -177,7 +178,7 @@ def _named(where: str, space: Space, name: str, table) -> Named:
 
 
 def _check_table(here: str, space: Space, arch: Arch, table: Mapping) -> None:
-    """Refuse what says nothing: kinds and stages without a choice, and lists of a wrong length."""
+    """Raise BadInput for entries without effect: kinds and stages without a choice, and lists of the wrong length."""
     for kind, given in table.items():
         stages = {axis.name.partition(".")[0] for axis in space.axes if axis.kind == kind}
         if not stages:
@@ -191,7 +192,7 @@ def _check_table(here: str, space: Space, arch: Arch, table: Mapping) -> None:
 
 
 def _given(given, axis: Axis):
-    """What a table's entry of the axis' kind says of it; blocks that a list leaves out are skipped ones."""
+    """The value of a table entry for an axis; blocks beyond the end of a list are skipped ones."""
     stage, *block, _ = axis.name.split(".") if "." in axis.name else (axis.name, "")
     if isinstance(given, Mapping):
         given = given.get(stage)
@@ -202,7 +203,7 @@ def _given(given, axis: Axis):
 
 
 def _ladders(where: str, space: Space, given: Mapping) -> Space:
-    """The space with the choices that a file's [ladders] replace: how a cropped space is kept."""
+    """Apply a file's [ladders], which replace the choices of axes: the stored form of a cropped space."""
     for name, choices in given.items():
         if name not in space.index:
             raise unknown(f"axis in [ladders] of {where}:", name, space.index)
@@ -214,9 +215,9 @@ def _ladders(where: str, space: Space, given: Mapping) -> Space:
 
 
 def from_dict(data: Mapping, where: str, blocks: Mapping) -> Space:
-    """A Space from the contents of a space file; `blocks` maps the kinds of block to the keys they take.
+    """A Space from the contents of a space file; `blocks` maps kinds of block to the keys they accept.
 
-    Raises BadInput, one line, for whatever breaks the format's rules."""
+    Raises BadInput, one line, for any violation of the format."""
     _check_keys(where, data)
     builder = _Builder(where)
     rules: list[Rule] = []
@@ -253,7 +254,7 @@ def bundled_names() -> tuple[str, ...]:
 
 
 def find_named(name: str, blocks: Mapping) -> tuple[Space, Named]:
-    """The bundled space that names architecture `name`, and that architecture."""
+    """The bundled space that defines architecture `name`, and that architecture."""
     found: list[str] = []
     for space_name in bundled_names():
         space = load(space_name, blocks)

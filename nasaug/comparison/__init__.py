@@ -1,1 +1,1 @@
-"""Many trainings, one verdict: cells, statistics, comparisons and sweeps."""
+"""Comparing many trainings: cells, statistics, comparisons and sweeps."""

@@ -1,4 +1,4 @@
-"""Trainings that one command begins: each in a process and a folder of its own, some at a time, resumable."""
+"""The trainings of a comparison or sweep: each in its own process and folder, several at a time, resumable."""
 
 from __future__ import annotations
 
@@ -37,14 +37,15 @@ from ..training.provenance import curves_of, sources_of, warn_of_curves
 from ..training.recipe import CHANGE_NOTHING, Recipe
 from ..training.timing import time_steps
 
-LONGEST = 60  # characters of an arm in a file's name
-# of a cell begun: a teacher and images may have been moved, and the key has what they hold
+LONGEST = 60  # characters of an arm's name in a file name
+# keys in which an existing cell may differ: teacher and images may have moved, and the cell's key covers their contents
 MAY_DIFFER = ("arm", "teacher.source", "data.name", *CHANGE_NOTHING)
 
 
 @dataclass
 class Sets:
-    """The data read so far, by their settings: each is read once. `begun`: what a run that goes on recorded of them."""
+    """The data sets read so far, by their settings, so that each is read once. `begun` is what a resumed run recorded.
+    """
 
     begun: Record | None = None
     read: dict[str, Data] = field(default_factory=dict)
@@ -52,7 +53,7 @@ class Sets:
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: an arm with a seed, in a folder of its own whose name tells its settings."""
+    """One training: an arm and a seed, in its own folder, whose name identifies its settings."""
 
     arm: str
     seed: int
@@ -62,7 +63,7 @@ class Cell:
 
     @property
     def kind(self) -> str:
-        """What cells that differ in nothing but the seed have in common."""
+        """The label shared by all cells that differ only in the seed."""
         return self.arm if self.arch.stem == "base" else f"{self.arch.stem}, {self.arm}"
 
     @property
@@ -71,8 +72,9 @@ class Cell:
 
 
 def check_begun(cells: list[Cell]) -> None:
-    """Raises BadInput for a folder that was begun with other settings than its cell's, as by a version of nasaug with
-    other defaults, which a key leaves out."""
+    """Raises BadInput if an existing folder was trained with other settings than its cell's.
+
+    The key leaves out defaults, so a version of nasaug with other defaults gives the same key to other settings."""
     for cell in cells:
         if RunDir(cell.path).job_file.is_file():
             differs = differing(load(RunDir(cell.path).recipe_file, Recipe), cell.recipe, aside=MAY_DIFFER)
@@ -82,7 +84,8 @@ def check_begun(cells: list[Cell]) -> None:
 
 
 def check_options(asked: Any, whose: str) -> None:
-    """Raises BadInput for what no job that trains cells can do with; `whose` is it, in words."""
+    """Raises BadInput for options that do not apply to a job of many trainings; `whose` names the job in the message.
+    """
     common = asked.options
     for option, value in (("--seeds", asked.seeds), ("--jobs", asked.jobs)):
         if value is not None and value < 1:
@@ -99,13 +102,13 @@ def check_options(asked: Any, whose: str) -> None:
 
 
 def held(sets: Sequence[str]) -> list[str]:
-    """Those of --set that resuming must share with the beginning."""
+    """The items of --set that must stay the same on resuming."""
     return [item for item in sets if item.partition("=")[0].strip() not in CHANGE_NOTHING]
 
 
 def resumed_options(options: Options, kept: dict[str, Any]) -> Options:
-    """The options of a run that goes on: what it was begun with, and what may be said anew."""
-    data = kept["data"] if options.data is None else options.data  # loading them checks that they are the same
+    """The options of a resumed run: those it was started with, plus the ones that may be changed."""
+    data = kept["data"] if options.data is None else options.data  # loading checks that the images are the same
     return replace(options, set=(*kept["set"], *options.set), recipe=kept["recipe"], data=data)
 
 
@@ -117,17 +120,19 @@ def read_data(recipe: Recipe, found: ArchFile, sets: Sets) -> Data:
 
 
 def key_of(found: ArchFile, start: str, recipe: Recipe, data: Data) -> str:
-    """Hash of all that a cell's result depends on, but for its arm's name; of the weights to start from (`start`
-    is their digest), of a teacher and of an image folder what they hold, since files move and change."""
-    usual = flatten(to_dict(Recipe()))  # left out, so that a key which a later version adds changes nothing
+    """SHA-256 hex digest of everything that a cell's result depends on, except its arm's name.
+
+    Weights to start from (`start` is their digest), a teacher and an image folder enter by content, since files move
+    and change."""
+    usual = flatten(to_dict(Recipe()))  # left out, so that adding a key in a later version does not change the digest
     said, aside = flatten(to_dict(recipe)), ("arm", *CHANGE_NOTHING)
     table = {key: value for key, value in said.items() if key not in aside and value != usual.get(key)}
     if len(data.record.files):
         table["data.name"] = data.record.whole_key
-        table.pop("data.targets", None)  # the numbers in it are in that key
+        table.pop("data.targets", None)  # the record's key covers the targets
     if teacher := teacher_digest(recipe.teacher.source):
         table["teacher.source"] = teacher
-    if found.start is None:  # fresh weights, said or not
+    if found.start is None:  # weights are fresh whether or not init says so
         table.pop("init", None)
     what = [table, found.plan.to_dict(), start, *([found.pruned] if found.pruned else [])]
     text = json.dumps(what, sort_keys=True, default=str)
@@ -135,7 +140,8 @@ def key_of(found: ArchFile, start: str, recipe: Recipe, data: Data) -> str:
 
 
 def plain_name(arm: str, among: Iterable[str] = ()) -> str:
-    """An arm as a part of a file's name; with a hash where it is cut short, or where another `among` these has it."""
+    """An arm as part of a file name; with a hash if it is cut short or if another arm in `among` gives the same name.
+    """
     name = _replaced(arm)
     if len(name) <= LONGEST and all(other == arm or _replaced(other) != name for other in among):
         return name
@@ -148,19 +154,19 @@ def _replaced(arm: str) -> str:
 
 
 def folder_name(arm: str, seed: int, key: str) -> str:
-    """A cell's folder: what people look for, and a part of its key."""
+    """A cell's folder name: readable, plus the start of its key."""
     return f"{plain_name(arm)}-s{seed}-{key[:8]}"
 
 
 def jobs_for(runtime: Runtime, asked: int | None) -> int:
-    """How many run at a time: one a core, or one on an accelerator, unless told."""
+    """How many trainings run at a time: `asked`, or one per core, or one on an accelerator."""
     return asked or (1 if runtime.accelerated else cores())
 
 
 def estimate(cells: list[Cell], runtime: Runtime, jobs: int, sets: Sets) -> dict[Path, float]:
-    """Seconds that each cell will take, from a few timed steps of each arm, one thread where several run at once."""
+    """Seconds that each cell will take, from a few timed steps of each arm; single-threaded if several run at once."""
     threads, timed, told = torch.get_num_threads(), {}, set()
-    starting = time.process_time()  # what this process needed so far, each cell's will need
+    starting = time.process_time()  # CPU seconds this process took to start; each cell's process needs as much
     if jobs > 1:
         torch.set_num_threads(1)
     for cell in cells:
@@ -175,7 +181,7 @@ def estimate(cells: list[Cell], runtime: Runtime, jobs: int, sets: Sets) -> dict
                     told.add(start)
                     say(f"  {cell.kind}: {start}")
                 timed[cell.kind] += _arm_seconds(job, data, runtime)
-            except Exception as error:  # the cell itself will fail, and take no other along
+            except Exception as error:  # the cell itself will fail without affecting the others
                 say(f"{cell.kind}: how long it takes cannot be told ({told_by(error)})")
     torch.set_num_threads(threads)
     return {cell.path: timed[cell.kind] for cell in cells}
@@ -195,10 +201,10 @@ def _arm_seconds(job: Job, data: Data, runtime: Runtime) -> float:
 def train_missing(
     cells: list[Cell], what: str, run: RunDir, device: str, jobs: int | None, sets: Sets, watch: Watch | None = None
 ) -> list[dict]:
-    """Say how many cells there are and about how long those not there yet take, and train them; those that failed.
+    """Announce the cells and the estimated time, train the unfinished ones, and return those that failed.
 
-    Cells of one folder, which differ in their arms' names alone, are one training. Raises RunFault where no cell at all
-    is finished then."""
+    Cells with the same folder, which differ only in their arms' names, are trained once. Raises RunFault if no cell is
+    finished afterwards."""
     check_begun(cells)
     cells = list({cell.path: cell for cell in reversed(cells)}.values())[::-1]  # the first of each folder
     watch, runtime = watch or Watch(), open_runtime(device)
@@ -213,7 +219,7 @@ def train_missing(
     warn_of_curves(curves, partial(read_data, left[0].recipe, archfile.read(str(left[0].arch)), sets))
     jobs = jobs_for(runtime, jobs)
     seconds = estimate(left, runtime, jobs, sets)
-    sets.read.clear()  # each training reads its own
+    sets.read.clear()  # each process reads its own
     say(f"about {format_duration(together(list(seconds.values()), jobs))}, {min(jobs, len(left))} at a time")
     environment = _choices(run, 1 if jobs > 1 else torch.get_num_threads()) | {PARENT: str(run.path.resolve())}
     works = [_work(cell, device, seconds[cell.path]) for cell in left]
@@ -228,7 +234,7 @@ def train_missing(
 
 
 def _choices(run: RunDir, threads: int) -> dict[str, str]:
-    """The environment by which all cells with so many threads compute alike, those of a resumed command too."""
+    """The environment that makes all cells with this many threads use the same kernels, also after resuming."""
     noted = run.environment().get("cells", {})
     if str(threads) not in noted:
         run.note(cells=noted | {str(threads): choice.for_cells(threads)})
@@ -236,7 +242,7 @@ def _choices(run: RunDir, threads: int) -> dict[str, str]:
 
 
 def resume_command(run: RunDir) -> str:
-    """The command that goes on with a run."""
+    """The command that resumes a run."""
     verb = files.read_json(run.job_file, JOB_FORMAT)["verb"]
     return command_line("nasaug", verb, "--resume", "--run", run.path)
 
@@ -251,7 +257,8 @@ def _work(cell: Cell, device: str, seconds: float) -> Work:
         said = flatten(to_dict(cell.recipe))
         named = ("teacher.source",) if teacher_digest(cell.recipe.teacher.source) else ()
         held = (f"--set={key}={json.dumps(said[key])}" for key in (*CHANGE_NOTHING, *named))
-        return ["train", "--resume", *held, "--data", cell.recipe.data.name, *where]  # which may lie elsewhere now
+        # the data may have moved
+        return ["train", "--resume", *held, "--data", cell.recipe.data.name, *where]
 
     def told() -> str:
         result = read_result(cell.path)

@@ -1,4 +1,4 @@
-"""`compare`: several ways to train one network, each with the same seeds, and what can be said of the difference."""
+"""`compare`: train one network in several ways with the same seeds, and test the differences."""
 
 from __future__ import annotations
 
@@ -57,21 +57,23 @@ def compare(
     recipe: str | Path | None = None, set: Mapping[str, object] | Sequence[str] = (), device: str = "auto",
     run: str | Path | None = None, resume: bool = False, on_event: Listener | None = None,
 ) -> Comparison:  # fmt: skip
-    """Train one network in several ways with the same seeds, and tell which of them helps.
+    """Train one network in several ways with the same seeds, and report which of them help.
 
     Args:
-        arch: an arch file's path (found.json), a named architecture, or what `nasaug.search` found.
-        methods: the arms, in a list or separated by commas; None: baseline, netaug, gradaug and three schedules.
-        seeds: how many seeds each arm has; None: 5, under which there is no verdict.
-        match: what all arms have as much of: epochs (None), compute (train_macs each) or seconds (max_seconds each).
-        jobs: trainings at a time; None: one a core.
-        cells: the folder of the trainings, where finished ones of the same settings are used again; None: in the run.
-        from_scratch: fresh weights instead of those that the arch file names.
-        resolution: image size in px; None: the arch file's, or the data's for a named architecture.
-        data, recipe, set, device, run, resume: as `nasaug.training.options.Options` says; `set` may be a mapping.
+        arch: an arch file's path (found.json), a named architecture, or what `nasaug.search` returned.
+        methods: the arms, as a list or separated by commas; defaults to baseline, netaug, gradaug and three schedules.
+        seeds: the number of seeds per arm; defaults to 5, the minimum for a verdict.
+        match: what all arms get equal amounts of: epochs (default), compute (train_macs each) or seconds (max_seconds
+            each).
+        jobs: how many trainings run at a time; defaults to one per core.
+        cells: the folder for the trainings, where finished ones with the same settings are reused; defaults to a folder
+            in the run.
+        from_scratch: use fresh weights instead of those that the arch file names.
+        resolution: image size in px; defaults to the arch file's, or to the data's for a named architecture.
+        data, recipe, set, device, run, resume: see `nasaug.training.options.Options`; `set` may be a mapping.
         on_event: called with each line and each step of progress (nasaug.core.progress).
 
-    Raises BadInput, RunFault (also where some trainings failed: the others are reported), or Stopped.
+    Raises BadInput, Stopped, or RunFault (also if some trainings failed: the others are still reported).
     """
     options = Options.of(data, recipe, set, None, device, run, resume)
     arms = methods if methods is None or isinstance(methods, str) else ",".join(methods)
@@ -83,7 +85,7 @@ def compare(
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison came to: the figures of comparison.json, and the page beside it."""
+    """The result of a comparison: the contents of comparison.json, and the page beside it."""
 
     run: Path
     summary: dict[str, Any]
@@ -99,7 +101,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Ready:
-    """A comparison of which everything that can be refused was checked. `setting`: what its job.json keeps."""
+    """A comparison whose inputs have all been validated. `setting` is what its job.json stores."""
 
     found: ArchFile
     cells: list[Cell]
@@ -114,7 +116,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class CompareJob:
-    """What to compare, and how; None: not given."""
+    """What to compare, and how. None means not given."""
 
     arch: str | None = None
     methods: str | None = None
@@ -157,7 +159,7 @@ class CompareJob:
             "data": options.data, "arch_data": of_arch,
             "cells": None if self.cells is None else str(self.cells.resolve()),
         }  # fmt: skip
-        cells = make_cells(found, setting, options, sets)  # refuses what cannot be, before anything is written
+        cells = make_cells(found, setting, options, sets)  # also validates every arm, before anything is written
         if self.cells:
             check_begun(cells)
         return Ready(found, cells, setting, plain, sets)
@@ -172,7 +174,7 @@ class CompareJob:
         sets = Sets(begun_record(run, begun))
         self._refuse_changed(run, kept, begun)
         options, begun = resumed_options(self.options, kept), at_path(begun, self.options.data)
-        # of a recipe edited since, say
+        # the recipe file may have been edited since
         run.check_settings(options.settings({}, arm="baseline", data=kept.get("arch_data")), CHANGE_NOTHING)
         found = archfile.read(str(run.base_file))
         if found.start is not None and not found.start.is_file() and not kept["from_scratch"]:
@@ -182,7 +184,7 @@ class CompareJob:
         return Ready(found, make_cells(found, kept, options, sets), kept, begun, sets)
 
     def _refuse_changed(self, run: RunDir, kept: dict[str, Any], begun: Recipe) -> None:
-        """Raises BadInput, naming what differs, for other values than the comparison was begun with."""
+        """Raises BadInput, naming the differences, if values differ from those the comparison was started with."""
         options = self.options
         now = {
             "data": other_data(options.data, begun),
@@ -200,12 +202,12 @@ class CompareJob:
         return Comparison(Path(os.path.abspath(run.path)), files.read_json(run.comparison_file, report.FORMAT))
 
 
-# not those between an arm's values, or in an array or a table
+# not the commas between an arm's values, or in an array or a table
 _BETWEEN_ARMS = re.compile(r",(?!\s*[\w.-]+\s*=)(?![^\[]*\])(?![^{]*\})")
 
 
 def arms_of(methods: str) -> list[str]:
-    """The arms by name. Raises BadInput for one that is not known, or is named twice."""
+    """The arms by name. Raises BadInput for an unknown arm or one named twice."""
     arms = [arm.strip() for arm in _BETWEEN_ARMS.split(methods) if arm.strip()]
     if not arms:
         raise BadInput(f"{arg.methods} {methods!r} names no arm; give some, like baseline,netaug")
@@ -217,9 +219,9 @@ def arms_of(methods: str) -> list[str]:
 
 
 def make_cells(found: ArchFile, setting: dict, options: Options, sets: Sets) -> list[Cell]:
-    """All cells, seed by seed, so that a comparison cut short has whole seeds; their paths are relative to the run.
+    """All cells, seed by seed, so that an interrupted comparison has complete seeds; paths are relative to the run.
 
-    Raises BadInput for what cannot be compared, as far as can be told before a training."""
+    Raises BadInput for anything that can be rejected before training."""
     runtime = open_runtime(options.device)
     init = {"init": "scratch"} if setting["from_scratch"] else {}
     arms, of_arch = setting["arms"], setting.get("arch_data")
@@ -258,7 +260,7 @@ def make_cells(found: ArchFile, setting: dict, options: Options, sets: Sets) -> 
 def _carry_out(
     cells: list[Cell], setting: dict, run: RunDir, device: str, jobs: int | None, sets: Sets
 ) -> Comparison:
-    """Train every cell that is not there yet, and write the table, the figures and the page."""
+    """Train every unfinished cell, and write the table, the figures and the page."""
     what = f"{len(setting['arms'])} arms x {setting['seeds']} seeds, matched by {setting['match']}"
     failed = train_missing(cells, what, run, device, jobs, sets)
     done = [cell.path for cell in cells if cell.finished]
@@ -279,6 +281,6 @@ def _carry_out(
 
 
 def _commands(run: RunDir) -> list[str]:
-    """The command line that began the comparison, and this one where it goes on."""
+    """The command lines that started the comparison and, if it was resumed, that resumed it."""
     begun = run.environment()["command"]
     return list(dict.fromkeys([begun, without_passwords(command_line(*sys.orig_argv))]))

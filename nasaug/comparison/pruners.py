@@ -1,4 +1,4 @@
-"""Which policies of a sweep are out of the running for a size, told by Optuna's pruners from how their trainings go."""
+"""Stopping hopeless policies of a sweep early, by applying Optuna's pruners to validation scores during training."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .cells import Cell
 
 PRUNERS = ("none", "median", "wilcoxon", "halving")
 FORMAT, FILE = "nasaug-pruned/1", "pruned.json"
-RIVALS = 2  # that must have ended before one is judged
+RIVALS = 2  # policies that must have finished before another is judged
 POLL_S = 2.0
 
 
-Policy = tuple[str, str, str]  # of a size and a method: both, and its name
+Policy = tuple[str, str, str]  # (size, method, policy name)
 
 
 def parts(cell: Cell) -> Policy:
@@ -32,34 +32,34 @@ def parts(cell: Cell) -> Policy:
 
 
 class Race:
-    """The policies of one size, method and seed: trials of an Optuna study that is told their validation scores.
+    """The policies of one size, method and seed, as trials of an Optuna study that receives their validation scores.
 
-    Only the second half of a training counts: strong augmentation learns slower at first, and would be judged by that.
-    The last epoch is not judged: there is nothing left to save."""
+    Only the second half of a training counts, because strong augmentation learns slower at first and would be judged by
+    that. The last epoch is not judged: stopping there would save nothing."""
 
     def __init__(self, pruner: str, whole: int, metric: Metric):
-        """`whole`: the epochs of a training."""
+        """`whole` is the number of epochs of a training."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.pruner, self.whole, self._key = pruner, whole, metric.key("val")
-        self.done: dict[str, dict[int, float]] = {}  # the policies that ended: epoch to validation score
+        self.done: dict[str, dict[int, float]] = {}  # finished policies: epoch to validation score
         with _quietly():  # the Wilcoxon pruner is experimental
             self._study = optuna.create_study(direction=metric.direction, pruner=_optunas(pruner, whole))
         self._trials: dict[str, Any] = {}
-        self._known: dict[str, int] = {}  # the last epoch of each that the study was told
+        self._known: dict[str, int] = {}  # the last epoch reported to the study, by policy
 
     def end(self, policy: str, rows: Sequence[dict], score: float) -> None:
-        """A policy's training has ended."""
+        """Record that a policy's training has finished."""
         self.loses_at(policy, rows)
         self._study.tell(self._trials[policy], score)
         self.done[policy] = {row["epoch"]: row[self._key] for row in rows}
 
     def loses_at(self, policy: str, rows: Sequence[dict]) -> dict | None:
-        """Tell the study the epochs that are new; the one at which its pruner would end the policy, None if none.
+        """Report new epochs to the study; returns the epoch row at which its pruner would stop the policy, or None.
 
-        That is the last one, since a policy that was behind may have caught up; in halving the first, since a rung is
-        passed once."""
+        Only the latest epoch counts, since a policy that was behind may have caught up; with halving the first one
+        counts, since each rung is passed once."""
         known = self._known.get(policy, 0)
         new = [row for row in rows if row["epoch"] > known and 2 * row["epoch"] >= self.whole]
         if policy not in self._trials:
@@ -73,16 +73,17 @@ class Race:
         return losing[-1] if losing[-1] is new[-1] else None
 
     def _told(self, trial: Any, row: dict) -> bool:
-        """Whether the pruner would end the trial there."""
+        """Whether the pruner would stop the trial at this epoch."""
         trial.report(row[self._key], row["epoch"])
-        with _quietly():  # epochs that the best has not, where trainings end by the clock
+        with _quietly():  # warnings about epochs that the best trial lacks, when trainings end by the clock
             return trial.should_prune()
 
 
 def _optunas(name: str, whole: int) -> Any:
-    """Optuna's pruner. Rungs of the halving double, so of those in the second half there is one: half of the epochs.
+    """Optuna's pruner. The rungs of halving double, so only one lies in the second half: half of the epochs.
 
-    Wilcoxon's threshold is no probability here, as successive epochs of one training hang together."""
+    Wilcoxon's p threshold is no true probability here, because successive epochs of one training are not independent.
+    """
     from optuna import pruners
 
     if name == "median":
@@ -97,10 +98,10 @@ def _quietly() -> Any:
 
 
 class Pruning(Watch):
-    """Keeps what was pruned in the sweep's own folder, since those of its cells may be shared.
+    """Tracks the pruned policies, in the sweep's own folder because its cells may be shared.
 
-    A policy that is pruned with one seed is out for the size: it is never judged by fewer seeds than its rivals. The
-    last one of a size stays."""
+    A policy that is pruned with one seed is out for that size with all seeds, so that it is never judged on fewer seeds
+    than its rivals. The last remaining policy of a size is never pruned."""
 
     def __init__(self, pruner: str, cells: Sequence[Cell], folder: Path, metric: Metric):
         self.metric, self.pruner, self.path = metric, pruner, folder / FILE
@@ -115,7 +116,7 @@ class Pruning(Watch):
             self.ended(cell)
 
     def ended(self, cell: Cell) -> None:
-        """What a cell that trains no longer adds to its race: a result, or how far it came before it was pruned."""
+        """Update the race with a cell that is not training: its result, or its epochs so far if it was pruned."""
         size, method, policy = parts(cell)
         race = self._race(cell)
         if cell.finished:
@@ -143,7 +144,9 @@ class Pruning(Watch):
         return any(other[:2] == policy[:2] and other != policy for other in self.policies - self.out.keys())
 
     def _due(self, cell: Cell) -> bool:
-        """Whether there is enough to compare the cell with, and it is time to look at its log again."""
+        """Whether enough rivals have finished for a comparison, and the log was not read within the last POLL_S
+        seconds.
+        """
         race, now = self._race(cell), time.monotonic()
         if race is None or len(race.done) < RIVALS or now < self._next_look.get(cell.path, 0.0):
             return False
@@ -162,12 +165,12 @@ class Pruning(Watch):
 
 
 def epochs_of(cell: Cell) -> list[dict]:
-    """What a training has logged of its epochs so far."""
+    """The epochs that a training has logged so far."""
     return [event for event in RunDir(cell.path).read_log() if event["event"] == "epoch"]
 
 
 def why(entry: dict, metric: Metric) -> str:
-    """One line's part for a policy that is out."""
+    """The reason why a policy was pruned, as part of a line."""
     rivals = ", ".join(f"{name}: {metric.number(score)}" for name, score in entry["rivals"].items())
     at = f"epoch {entry['epoch']} of {entry['epochs']}, seed {entry['seed']}"
     shown = metric.show(entry[metric.key("val")])
@@ -175,9 +178,9 @@ def why(entry: dict, metric: Metric) -> str:
 
 
 def saved(cells: Sequence[Cell], out: dict[Policy, dict]) -> dict[str, float]:
-    """How many trainings were left out or cut short, and the seconds of training that they would have taken more.
+    """The number of trainings skipped or cut short, and an estimate of the training seconds saved.
 
-    An estimate: each would have taken as long as the others of its size and method did."""
+    Each is assumed to take as long as the finished trainings of the same size and method."""
     results = {cell.path: read_result(cell.path).seconds for cell in cells if cell.finished}
     cut, seconds = [cell for cell in cells if not cell.finished and parts(cell) in out], 0.0
     for cell in cut:

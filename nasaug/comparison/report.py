@@ -1,6 +1,6 @@
-"""Finished training runs side by side: a table, a page, JSON and CSV. Reads result files alone, trains nothing.
+"""Compares finished training runs: a table, a page, JSON and CSV. Only reads result files; trains nothing.
 
-Runs are grouped by arm (what differs) and paired by seed (what is shared).
+Runs are grouped by arm and paired by seed.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from . import stats
 
 FORMAT = "nasaug-comparison/1"
 LEVEL = 0.95
-EQUAL_COMPUTE = 0.005  # a difference in training compute too small to divide by
-ELSEWHERE = "trainings"  # the fact that names a comparison's runs where they are not in its folder
+EQUAL_COMPUTE = 0.005  # relative difference in training compute below which gain per compute is not reported
+ELSEWHERE = "trainings"  # the fact that lists a comparison's runs if they are outside its folder
 SWEPT = "sweep.csv"  # a sweep's trainings, with their paths
 
 
 def read_runs(paths: Sequence[Path]) -> list[TrainingResult]:
-    """The finished training runs that `paths` name: run folders, or folders with runs somewhere below.
+    """The finished training runs in `paths`: run folders, or folders with runs at any depth.
 
-    An arm whose runs train several networks becomes an arm for each. Raises BadInput for a path without a
+    An arm whose runs train several networks is split into one arm per network. Raises BadInput for a path without a
     finished run, and for a broken result.
     """
     folders = [folder for path in paths for folder in _finished_below(Path(path))]
@@ -48,7 +48,7 @@ def read_runs(paths: Sequence[Path]) -> list[TrainingResult]:
 def _finished_below(path: Path) -> list[Path]:
     if not path.is_dir():
         raise BadInput(f"{path} is not the folder of a run; give run folders, like runs/train-1")
-    # a comparison or sweep is a run too, finished or not, with its cells below it
+    # a comparison or sweep, finished or not, is a run folder too, with its cells below it
     below = [result.parent for result in sorted(path.rglob(RESULT)) if is_training(RunDir(result.parent).result())]
     elsewhere = [] if below else _elsewhere(path)
     below = below or [run for run in elsewhere if run.is_dir()]
@@ -65,7 +65,7 @@ def _finished_below(path: Path) -> list[Path]:
 
 
 def _elsewhere(path: Path) -> list[Path]:
-    """The trainings that a comparison or a sweep names."""
+    """The training folders listed by a comparison or a sweep."""
     if (path / SWEPT).is_file():
         with open(path / SWEPT, newline="", encoding="utf-8", errors="surrogateescape") as file:
             return [Path(row["path"]) for row in csv.DictReader(file)]
@@ -102,15 +102,15 @@ def summarise(
     runs: Sequence[TrainingResult], reference: str | None = None, match: str | None = None,
     facts: dict[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The comparison as JSON holds it, "format": "nasaug-comparison/1".
+    """The comparison as stored in JSON, "format": "nasaug-comparison/1".
 
     Args:
-        reference: the arm that the others are compared to; default: `baseline` if there is one, else the first.
-        match: what the arms were given equal amounts of: epochs, compute, seconds, or other words; None: not said.
-        facts: of the comparison as a whole, kept under their names; "failed" is a list of {arm, seed, error},
-            "commands" the command lines it took (default: the runs' own).
+        reference: the arm that the others are compared with; defaults to `baseline` if present, else the first.
+        match: what the arms were given equal amounts of: epochs, compute, seconds, or a free text; None if unknown.
+        facts: facts about the whole comparison, stored under their names; "failed" is a list of {arm, seed, error},
+            "commands" the command lines used (defaults to those of the runs).
 
-    Raises BadInput where the runs cannot be compared: other data, or the same arm and seed twice.
+    Raises BadInput if the runs cannot be compared: different data, or the same arm and seed twice.
     """
     _check_comparable(runs)
     _check_seeds(runs)
@@ -125,7 +125,7 @@ def summarise(
     versus = _compare(arms, reference)
     for row in rows:
         row["versus"] = versus.get(row["arm"])
-        if row["versus"] and match == "compute":  # what is left is a part of a step
+        if row["versus"] and match == "compute":  # the remaining difference is a fraction of a step
             row["versus"]["per_percent"] = None
     first = runs[0]
     return {
@@ -160,7 +160,7 @@ def _arm(name: str, runs: Sequence[TrainingResult]) -> dict[str, Any]:
 
 
 def _cost(runs: Sequence[TrainingResult]) -> dict[str, float]:
-    """Hours of training by the clock, on processors and on accelerators, and forward MACs, of all runs together."""
+    """Training time in hours of wall clock, on CPUs and on accelerators, and forward MACs, summed over the runs."""
     cpu = math.fsum(run.seconds for run in runs if run.on_cpu) / 3600
     total = math.fsum(run.seconds for run in runs) / 3600
     macs = math.fsum(run.train_macs for run in runs)
@@ -168,7 +168,7 @@ def _cost(runs: Sequence[TrainingResult]) -> dict[str, float]:
 
 
 def _compare(arms: dict[str, list[TrainingResult]], reference: str) -> dict[str, dict[str, Any]]:
-    """Each other arm against the reference over the seeds that both have, by arm."""
+    """Each arm other than the reference compared with it over the seeds that both have, by arm."""
     base = {run.seed: run for run in arms[reference]}
     pairs = {}
     for name, runs in arms.items():
@@ -188,7 +188,7 @@ def _compare(arms: dict[str, list[TrainingResult]], reference: str) -> dict[str,
     }
 
 
-_UNKNOWN = "difference low high p p_holm compute per_percent".split()  # where no seed is shared
+_UNKNOWN = "difference low high p p_holm compute per_percent".split()  # values are None if no seed is shared
 
 
 def _versus(
@@ -237,7 +237,7 @@ def _csv(runs: Sequence[TrainingResult]) -> str:
 
 
 def write(folder: Path, summary: dict[str, Any], runs: Sequence[TrainingResult], name: str = "comparison") -> Path:
-    """Writes NAME.json, NAME.csv (a row a run) and NAME.html into `folder`; returns the page's path."""
+    """Write NAME.json, NAME.csv (one row per run) and NAME.html into `folder`; return the page's path."""
     shown = page(summary, runs)
     files.write_json(folder / f"{name}.json", summary)
     files.write_with_names(folder / f"{name}.csv", _csv(runs))
@@ -246,10 +246,10 @@ def write(folder: Path, summary: dict[str, Any], runs: Sequence[TrainingResult],
 
 
 def report(paths: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
-    """Put the runs that `paths` name side by side: tell the table, write the page `out`, its JSON and CSV beside it.
+    """Compare the runs in `paths`: print the table, and write the page `out` with its JSON and CSV beside it.
 
-    `out` defaults to report.html. Returns the summary. What a comparison wrote of itself into its folder
-    (reference, match, failed runs) is kept where that folder is the only path.
+    `out` defaults to report.html. Returns the summary. If a comparison's folder is the only path, its own settings
+    (reference, match, failed runs) are kept.
     """
     out = Path("report.html") if out is None else Path(out)
     if out.suffix != ".html":

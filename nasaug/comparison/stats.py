@@ -1,6 +1,6 @@
 """Statistics of a comparison over seeds: intervals, paired differences, corrections, and the verdict in words.
 
-Accuracies and differences are in percent points throughout. Knows nothing of runs.
+Accuracies and differences are in percentage points throughout. Independent of runs and files.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ..reporting.wording import BETTER, ENOUGH, NOT_ENOUGH, NOT_SHOWN, WORSE
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """The mean of a - b over `n` pairs, with its t interval and p value (two-sided; uncorrected).
+    """The mean of a - b over `n` pairs, with its t interval and p value (two-sided, uncorrected).
 
-    low, high and p are None for a single pair, which tells nothing of the spread.
+    low, high and p are None for a single pair, which says nothing about the spread.
     """
 
     n: int
@@ -40,23 +40,23 @@ class Bootstrap:
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float | None]:
-    """The mean and the half width of Student's t interval around it; None for the width of a single value.
+    """The mean and the half width of Student's t interval around it; the half width is None for a single value.
 
-    Raises ValueError where there is no value, or one that is not finite.
+    Raises ValueError for an empty sequence or values that are not finite.
     """
     x = _finite(values)
     if len(x) == 1:
         return float(x[0]), None
-    from scipy.special import stdtrit  # what scipy.stats.t.ppf calls, without the second that scipy.stats takes to load
+    from scipy.special import stdtrit  # as scipy.stats.t.ppf, but importing scipy.stats takes a second
 
     return float(x.mean()), float(stdtrit(len(x) - 1, (1 + level) / 2) * x.std(ddof=1) / math.sqrt(len(x)))
 
 
 def paired(a: Sequence[float], b: Sequence[float], comparisons: int = 1, level: float = 0.95) -> Paired:
-    """The mean difference a - b of pairs (same seed) by the paired t test.
+    """The mean difference a - b over pairs (same seed), with the paired t test.
 
-    The interval is Bonferroni's: with `comparisons` of them, all hold together at `level`. The p value is of this
-    pair of arms alone; `holm` corrects a family of them. Raises ValueError where the lengths differ.
+    The interval is Bonferroni-corrected: `comparisons` of them hold simultaneously at `level`. The p value is for this
+    pair of arms only; `holm` corrects a family of p values. Raises ValueError if the lengths differ.
     """
     if len(a) != len(b):
         raise ValueError(f"pairs are needed, not {len(a)} and {len(b)} values")
@@ -66,20 +66,20 @@ def paired(a: Sequence[float], b: Sequence[float], comparisons: int = 1, level: 
     mean = float((x - y).mean())
     if len(x) == 1:
         return Paired(1, mean, None, None, None)
-    from scipy.stats import ttest_rel  # which takes a second to import
+    from scipy.stats import ttest_rel  # slow to import (a second)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of pairs that all differ by (almost) the same
+        warnings.simplefilter("ignore", RuntimeWarning)  # raised if all differences are (almost) the same
         found = ttest_rel(x, y)
         low, high = found.confidence_interval(1 - (1 - level) / comparisons)
-    p = 1.0 if math.isnan(found.pvalue) else float(found.pvalue)  # not a number where all pairs are equal
+    p = 1.0 if math.isnan(found.pvalue) else float(found.pvalue)  # NaN if all pairs are equal
     return Paired(len(x), mean, float(low), float(high), p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p values (Scandinavian Journal of Statistics 6, 1979), in the order given.
+    """Holm's step-down adjusted p values (Scandinavian Journal of Statistics 6, 1979), in the input's order.
 
-    scipy's false_discovery_control has other corrections, not this one.
+    scipy's false_discovery_control offers other corrections only.
     """
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
@@ -91,12 +91,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def bootstrap(
     correct_a: ArrayLike, correct_b: ArrayLike, draws: int = 2000, seed: int = 0, level: float = 0.95
 ) -> Bootstrap:
-    """The paired bootstrap over test images of one seed's difference in accuracy, with its percentile interval.
+    """Paired bootstrap over test images of one seed's difference in accuracy, with its percentile interval.
 
-    `correct_a` and `correct_b` say whether each image is right, in the same order. An image that both or neither
-    get right adds 0 to the difference, so a resample is one draw of how many of each of three kinds it has. That is
-    exact, and takes 1 ms for 10,000 images, where scipy.stats.bootstrap, which draws every image, takes 0.4 s for
-    the same interval but for chance: 10 s for six arms with five seeds.
+    `correct_a` and `correct_b` say whether each image is classified correctly, in the same order. An image that both or
+    neither get right adds 0 to the difference, so a resample is one multinomial draw of three counts. This is exact and
+    takes 1 ms for 10,000 images. scipy.stats.bootstrap draws every image and takes 0.4 s for the same interval up to
+    chance: 10 s for six arms with five seeds.
     """
     a, b = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
@@ -111,7 +111,9 @@ def bootstrap(
 def bootstrap_of_means(
     a: ArrayLike, b: ArrayLike, draws: int = 2000, seed: int = 0, level: float = 0.95
 ) -> Bootstrap:  # fmt: skip
-    """`bootstrap` of figures whose mean is the score: those of the same test images, in the same order."""
+    """`bootstrap` for scores that are means of per-image values; `a` and `b` list the same test images in the same
+    order.
+    """
     d = np.asarray(a, float) - np.asarray(b, float)
     if d.ndim != 1 or not len(d):
         raise ValueError(f"two rows of the same images are needed, not shapes {np.shape(a)} and {np.shape(b)}")
@@ -124,7 +126,7 @@ def bootstrap_of_means(
 def verdict(
     seeds: int, difference: float, p: float | None, alpha: float = 0.05, higher_is_better: bool = True
 ) -> str:  # fmt: skip
-    """What may be said of a difference over `seeds` pairs, whose p value is corrected (Holm) for all comparisons."""
+    """What can be said about a difference over `seeds` pairs; `p` is corrected (Holm) for all comparisons."""
     if seeds < ENOUGH or p is None:
         return NOT_ENOUGH
     if p >= alpha:

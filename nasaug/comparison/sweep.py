@@ -1,4 +1,4 @@
-"""`sweep`: which magnitude of augmentation a network wants, by its size; and the curve that follows."""
+"""`sweep`: find the augmentation magnitude that suits a network, by its size, and fit a curve to it."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ from .pruners import PRUNERS, RIVALS, Pruning, saved
 from .sweep_results import FORMAT, magnitude_of, metric_of, summarise, table, write
 
 CELLS, SIZES = Path("cells"), Path("sizes")
-STEPS = 400  # of the width ladder that sizes are sought on
-NEAR = 0.1  # how far a net's MACs may lie from the size asked for
+STEPS = 400  # rungs of the width ladder on which sizes are looked up
+NEAR = 0.1  # maximum relative deviation of a net's MACs from the size asked for
 
 
 DEFAULTS: dict[str, Any] = {
@@ -72,22 +72,23 @@ def sweep(
     recipe: str | Path | None = None, set: Mapping[str, object] | Sequence[str] = (), device: str = "auto",
     run: str | Path | None = None, resume: bool = False, on_event: Listener | None = None,
 ) -> Sweep:  # fmt: skip
-    """Which magnitude of augmentation a network wants, by its size: a grid of trainings, a heat map, a fitted curve.
+    """Find the augmentation magnitude that suits a network, by its size: a grid of trainings, a heat map, a fitted
+    curve.
 
     Args:
-        arch: the network whose widths are scaled to the sizes; None: mobilenetv2.
-        sizes: MACs like "0.1M", or arch files; None: 0.1M, 0.25M, 0.6M, 1.5M, 3M.
-        policies: magnitudes (0 to 30), "from:to" over training, or a curve's file; None: 0, 4, 9, 14.
-        methods: arms as in `compare`; None: baseline.
-        seeds: of each; None: 3.
-        jobs: trainings at a time; None: one a core.
-        cells: the folder of the trainings, where finished ones are used again; None: in the run.
-        resolution: image size in px; None: the data's.
-        pruner: ends policies early that look hopeless: median, wilcoxon or halving; they might recover. None: none.
-        data, recipe, set, device, run, resume: as `nasaug.training.options.Options` says; `set` may be a mapping.
+        arch: the network whose widths are scaled to the sizes; defaults to mobilenetv2.
+        sizes: MACs such as "0.1M", or arch files; defaults to 0.1M, 0.25M, 0.6M, 1.5M, 3M.
+        policies: magnitudes (0 to 30), "from:to" over training, or a curve's file; defaults to 0, 4, 9, 14.
+        methods: arms as in `compare`; defaults to baseline.
+        seeds: the number of seeds for each combination; defaults to 3.
+        jobs: how many trainings run at a time; defaults to one per core.
+        cells: the folder for the trainings, where finished ones are reused; defaults to a folder in the run.
+        resolution: image size in px; defaults to the data's.
+        pruner: stops policies that look hopeless, though they might recover: median, wilcoxon or halving; defaults to
+        none. data, recipe, set, device, run, resume: see `nasaug.training.options.Options`; `set` may be a mapping.
         on_event: called with each line and each step of progress (nasaug.core.progress).
 
-    Raises BadInput, RunFault (also where some trainings failed: the others are reported), or Stopped.
+    Raises BadInput, Stopped, or RunFault (also if some trainings failed: the others are still reported).
     """
     def joined(given: str | Sequence[str] | None) -> str | None:
         return given if given is None or isinstance(given, str) else ",".join(given)
@@ -103,7 +104,7 @@ def sweep(
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep came to: the figures of sweep.json; heat map and curves lie beside it."""
+    """The result of a sweep: the contents of sweep.json; the heat map and the curves are beside it."""
 
     run: Path
     summary: dict[str, Any]
@@ -115,7 +116,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Ready:
-    """A sweep of which everything that can be refused was checked. `setting`: what its job.json keeps."""
+    """A sweep whose inputs have all been validated. `setting` is what its job.json stores."""
 
     nets: list[ArchFile]
     setting: dict[str, Any]
@@ -130,7 +131,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class SweepJob:
-    """What to sweep over; None: not given."""
+    """What to sweep over. None means not given."""
 
     arch: str | None = None
     sizes: str | None = None
@@ -190,7 +191,7 @@ class SweepJob:
         now = self._given() | {"set": held(given.set) or None, "recipe": given.recipe, "data": data}
         refuse_changed(run.path, setting | {"set": held(setting["set"])}, now)
         options = resumed_options(given, setting)
-        # of a recipe edited since, say
+        # the recipe file may have been edited since
         run.check_settings(options.settings({}, arm="baseline", data=setting["nets_data"]), CHANGE_NOTHING)
         for path, curve in _curves(_check_policies(setting["policies"])).items():
             if setting["curves"] and setting["curves"].get(path) != curve:
@@ -214,16 +215,16 @@ def _items(sizes: str) -> list[str]:
 
 
 def data_of(sizes: str) -> str | None:
-    """The data set that the arch files among the sizes name, where that is one."""
+    """The data set named by the arch files among the sizes; None if they name none or several."""
     named = {archfile.read(item).facts.get("data") for item in _items(sizes) if archfile.is_path(item)}
     return named.pop() if len(named) == 1 else None
 
 
 def nets_of(setting: dict, recipe: Recipe, arch: str | None = None) -> list[ArchFile]:
-    """The nets to train, ascending in MACs: arch files, or --arch (`arch`, where it was given) with all its widths
-    scaled to a size.
+    """The nets to train, ascending in MACs: arch files, or --arch with all its widths scaled to a size. `arch` is
+    --arch if it was given.
 
-    Raises BadInput for a size that no width reaches, with the nearest that there are, and for nets that are alike."""
+    Raises BadInput for a size that no width reaches, naming the nearest ones, and for duplicate nets."""
     sizes, px = setting["sizes"], setting["resolution"]
     base = fitted(setting["arch"], px, recipe)
     scaled = None
@@ -234,7 +235,7 @@ def nets_of(setting: dict, recipe: Recipe, arch: str | None = None) -> list[Arch
         else:
             scaled = scaled or _scaled(base.plan)
             net = _of_size(item, scaled, base)
-        name = plain_name(net.name).strip(".") or "net"  # of a file too
+        name = plain_name(net.name).strip(".") or "net"  # also used as a file name
         for other in nets:
             if other.plan == net.plan:
                 raise BadInput(f"{arg.sizes} {item}: that is the same net as {other.name}; give each once")
@@ -254,7 +255,7 @@ def nets_of(setting: dict, recipe: Recipe, arch: str | None = None) -> list[Arch
 
 
 def _scaled(base: Plan) -> dict[int, Plan]:
-    """MACs to the net of a space of one width factor, resolution and depth held alike."""
+    """The base at each width factor, by MACs; resolution and depth are unchanged."""
     space, _ = below(base, tuple(i / STEPS for i in range(1, STEPS)))
     plans = (plan(space, Arch(space.name, (w,)), base.classes) for w in space.axes[0].choices)
     return {cost(p).macs: p for p in plans}
@@ -291,12 +292,12 @@ def _check_policies(policies: str) -> list[str]:
 
 
 def _curves(policies: list[str]) -> dict[str, Any]:
-    """What the policies' files hold."""
+    """The contents of the curve files among the policies."""
     return {policy: magnitude_of(policy).to_plain() for policy in policies if policy.endswith(".json")}
 
 
 def make_cells(nets: list[ArchFile], setting: dict, options: Options, folder: Path, sets: Sets) -> list[Cell]:
-    """All cells, seed by seed. An arm is METHOD@POLICY."""
+    """All cells, seed by seed. An arm is named METHOD@POLICY."""
     runtime = open_runtime(options.device)
     cells: list[Cell] = []
     known: dict[str, tuple[str, Path]] = {}
@@ -314,7 +315,7 @@ def make_cells(nets: list[ArchFile], setting: dict, options: Options, folder: Pa
                 if seed == 0:
                     job_for(net, recipe, runtime, len(data.train)).check_teacher(partial(read_data, recipe, net, sets))
                 key = key_of(net, "", recipe, data)
-                # a curve may give this net what another policy does: one training serves both
+                # a curve may give this net the magnitude of another policy: one training serves both
                 place = where / folder_name(f"{net.name}_{recipe.arm}", seed, key)
                 first, place = known.setdefault(key, (method, place))
                 if first != method:
@@ -325,7 +326,7 @@ def make_cells(nets: list[ArchFile], setting: dict, options: Options, folder: Pa
 
 
 def _plain(method: str, setting: dict, options: Options) -> Recipe:
-    """The method's recipe before a magnitude is set. Raises BadInput for one with a magnitude of its own."""
+    """The method's recipe before a magnitude is set. Raises BadInput if the method sets its own magnitude."""
     recipe = options.settings({}, arm=method, data=setting["nets_data"])
     view = recipe.views["train"]
     if recipe.difficulty.policy == "drive":
@@ -337,7 +338,7 @@ def _plain(method: str, setting: dict, options: Options) -> Recipe:
 
 
 def _at(recipe: Recipe, policy: str, macs: int) -> Recipe:
-    """The recipe with the policy's magnitude for a net of so many MACs."""
+    """The recipe with the policy's magnitude for a net with this many MACs."""
     try:
         view = at_magnitude(recipe.views["train"], magnitude_of(policy).of_net(macs))
         return replace(recipe, views=recipe.views | {"train": view})
@@ -346,7 +347,7 @@ def _at(recipe: Recipe, policy: str, macs: int) -> Recipe:
 
 
 def _carry_out(ready: Ready, run: RunDir, jobs: int | None) -> Sweep:
-    """Train every cell that is not there yet, and write the table, the curves and the pictures."""
+    """Train every unfinished cell, and write the table, the curves and the pictures."""
     nets, setting, options, sets = ready.nets, ready.setting, ready.options, ready.sets
     cells = make_cells(nets, setting, options, run.path, sets)
     policies, methods = _check_policies(setting["policies"]), arms_of(setting["methods"])

@@ -1,4 +1,4 @@
-"""What came of a sweep: the best policy of each size, the curve that follows, their table and pictures."""
+"""The results of a sweep: the best policy for each size, the fitted curve, and their table and pictures."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ from .pruners import Policy, parts
 from .report import SWEPT
 
 FORMAT = "nasaug-sweep/1"
-LINE = ("intercept", "slope", "low", "high")  # what a curve's file says of it
+LINE = ("intercept", "slope", "low", "high")  # the keys of a curve file that define the line
 
 
 def magnitude_of(policy: str) -> Schedule:
-    """RandAugment's magnitude: a number, a:b from a to b over training, or the file of a curve."""
+    """Parse a policy, RandAugment's magnitude: a number, a:b for a line from a to b over training, or a curve's file.
+    """
     if policy.endswith(".json"):
         return Schedule.parse(policy)
     try:
@@ -40,7 +41,7 @@ def magnitude_of(policy: str) -> Schedule:
 
 
 def constants(policies: Iterable[str]) -> dict[str, float]:
-    """Those that are one magnitude throughout, and which, however it was written."""
+    """The policies that are one magnitude throughout, in any notation, with their values."""
     numbers = [policy for policy in policies if not policy.endswith(".json")]
     return {p: m.value for p in numbers if isinstance(m := magnitude_of(p), Constant)}
 
@@ -51,7 +52,7 @@ def summarise(
 ) -> dict[str, Any]:  # fmt: skip
     """Means by method, size and policy; the best policy of each size by validation; the fitted curves.
 
-    Policies that are `out`, by what is known of their pruning, can be neither best nor on a curve."""
+    Policies in `out` were pruned: they can be neither the best nor on a curve."""
     results = {}
     for cell in cells:
         size, method, policy = parts(cell)
@@ -75,7 +76,9 @@ def summarise(
 
 
 def _facts(cells: list[Cell], results: list[TrainingResult]) -> dict[str, str]:
-    """The data that all were trained on. Raises BadInput for a cell of other images, as where a folder was added to."""
+    """The data common to all trainings. Raises BadInput for a cell with other images, as when files were added to a
+    folder.
+    """
     told = [{key: getattr(result, key) for key in ("data", "data_key", "test_images")} for result in results]
     for cell, facts in zip(cells, told, strict=True):
         if facts != told[0]:
@@ -85,7 +88,7 @@ def _facts(cells: list[Cell], results: list[TrainingResult]) -> dict[str, str]:
 
 
 def _cell_row(found: dict[int, TrainingResult], metric: Metric) -> dict:
-    """What the seeds of one size, method and policy came to."""
+    """The scores of one size, method and policy over its seeds."""
     row: dict[str, Any] = {"seeds": list(found)}
     for key in map(metric.key, ("val", "test", "train")) if found else ():
         values = [r.scores()[key] for r in found.values()]
@@ -95,12 +98,12 @@ def _cell_row(found: dict[int, TrainingResult], metric: Metric) -> dict:
 
 
 def _running(policies: dict[str, dict]) -> dict[str, dict]:
-    """Those in the running: not pruned."""
+    """The policies that were not pruned."""
     return {policy: cell for policy, cell in policies.items() if "pruned" not in cell}
 
 
 def shared_seeds(policies: Iterable[dict]) -> list[int]:
-    """Those with which all of them were trained."""
+    """The seeds with which every policy was trained."""
     sets = [set(cell["seeds"]) for cell in policies]
     return sorted(set.intersection(*sets)) if sets else []
 
@@ -110,8 +113,8 @@ def _values(cell: dict, key: str, seeds: list[int]) -> list[float]:
 
 
 def _best(policies: dict[str, dict], metric: Metric) -> dict:
-    """The policy with the best mean validation score over the seeds that all have (the first of those that tie),
-    and its test score against magnitude 0's, seed by seed: the interval is that of one comparison."""
+    """The policy with the best mean validation score over the seeds that all share (the first of those that tie), and
+    its test score compared with magnitude 0, paired by seed; the interval is not corrected for multiple comparisons."""
     seeds, val, test = shared_seeds(policies.values()), metric.key("val"), metric.key("test")
     means = {policy: fmean(_values(cell, val, seeds or cell["seeds"])) for policy, cell in policies.items()}
     name = min(means, key=lambda policy: metric.rank(means[policy]))
@@ -125,11 +128,12 @@ def _best(policies: dict[str, dict], metric: Metric) -> dict:
 
 
 def fit(rows: list[dict], metric: Metric) -> dict | None:
-    """The best constant magnitude as a straight line in log10(MACs): one point a size and seed, the best on validation,
-    the lowest of those that tie.
+    """Fit the best constant magnitude as a straight line in log10(MACs). Each size and seed gives one point: the
+    magnitude best on validation, the lowest of those that tie.
 
-    None where two sizes, or two magnitudes, are not there; one that was pruned has lost to the others, whatever the
-    seed. `p` is of a slope of 0: a curve that is a constant."""
+    None if there are not at least two sizes, three points and two constant magnitudes. A pruned magnitude counts as
+    worse than the others with every seed. `p` is for the hypothesis that the slope is 0, that is, the curve is a
+    constant."""
     points, judged = [], []
     for row in rows:
         constant = {m: row["policies"][p] for p, m in constants(row["policies"]).items()}
@@ -148,7 +152,7 @@ def fit(rows: list[dict], metric: Metric) -> dict | None:
         line = linregress([x for x, _ in points], [y for _, y in points])
         slope, intercept, p = line.slope, line.intercept, line.pvalue
         half = t.ppf(0.975, len(points) - 2) * line.stderr
-    else:  # all want the same: a constant, of whose slope scipy gives neither spread nor p value
+    else:  # all prefer the same magnitude; linregress gives neither spread nor p value for a constant
         slope, intercept, p, half = 0.0, magnitudes[0], 1.0, 0.0
     return {
         "slope": slope, "intercept": intercept, "low": magnitudes[0], "high": magnitudes[-1], "slope_half": half,
@@ -158,14 +162,14 @@ def fit(rows: list[dict], metric: Metric) -> dict | None:
 
 
 def verdict(curve: dict) -> str:
-    """Whether the curve can be told from the best constant."""
+    """Whether the curve differs significantly from the best constant."""
     if curve["seeds"] < wording.ENOUGH:
         return f"{wording.NOT_ENOUGH} ({wording.ENOUGH}) to tell it from a constant {curve['constant']:.1f}"
     return f"it {'differs from' if curve['distinct'] else 'cannot be told from'} a constant {curve['constant']:.1f}"
 
 
 def metric_of(summary: dict) -> Metric:
-    """The metric of what `summarise` returned, read from the keys of its cells where it names none."""
+    """The metric of what `summarise` returned; if it names none, it is inferred from the keys of the cells."""
     cells = (cell for row in summary["rows"] for cell in row["policies"].values())
     metric = next((found for cell in cells if (found := of_keys(summary | cell)) is not None), None)
     if metric is None:
@@ -174,8 +178,7 @@ def metric_of(summary: dict) -> Metric:
 
 
 def table(summary: dict, metric: Metric) -> str:
-    """A heat map in letters: the validation score of each size and policy, the best of each size starred and told with
-    its test score."""
+    """The validation score of each size and policy as text, with the best of each size starred, and its test score."""
     policies, parts = summary["policies"], []
     head = ["size", "MACs", *policies, f"best: test {metric.label}, over magnitude 0"]
     for method, rows in groupby(summary["rows"], lambda row: row["method"]):
@@ -209,7 +212,7 @@ def _shown(row: dict, policy: str, metric: Metric) -> str:
     if "pruned" in cell:
         return f"{metric.number(cell['pruned'][metric.key('val')])} pruned"
     most = max(len(other["seeds"]) for other in row["policies"].values())
-    some = f" ({len(cell['seeds'])})" if len(cell["seeds"]) < most else ""  # with fewer seeds than others
+    some = f" ({len(cell['seeds'])})" if len(cell["seeds"]) < most else ""  # number of seeds, if fewer than others
     return f"{metric.number(cell[metric.key('val')]['mean'])}{'*' if policy == row['best']['policy'] else ''}{some}"
 
 
@@ -222,8 +225,8 @@ def _pruned_told(pruned: dict) -> list[str]:
 
 
 def write(folder: Path, summary: dict, cells: list[Cell], metric: Metric) -> None:
-    """sweep.json, sweep.csv (a row a finished cell; of a policy that was pruned, the epoch at which), sweep.png, and a
-    curve for each method that has one."""
+    """Write sweep.json, sweep.csv (one row per finished cell; `pruned` is the epoch at which its policy was pruned),
+    sweep.png, and a curve for each method that has one."""
     files.write_json(folder / "sweep.json", summary)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -249,7 +252,7 @@ def write(folder: Path, summary: dict, cells: list[Cell], metric: Metric) -> Non
 
 
 def plot(path: Path, summary: dict, metric: Metric) -> None:
-    """Heat maps of how far the validation score lies behind each size's best, and the fitted curves beside them."""
+    """Plot heat maps of how far each validation score is behind its size's best, with the fitted curves beside them."""
     panels = []
     for method, curve in summary["curves"].items():
         rows = [row for row in summary["rows"] if row["method"] == method]
@@ -262,7 +265,7 @@ def plot(path: Path, summary: dict, metric: Metric) -> None:
 
 
 def _heat_map(rows: list[dict], policies: list[str], metric: Metric) -> pictures.HeatMap:
-    """What was pruned has no figure of a whole training."""
+    """Pruned policies have no score of a complete training, so their fields show "pruned"."""
     val = metric.key("val")
     ranks = [{p: metric.rank(c[val]["mean"]) for p, c in _running(row["policies"]).items()} for row in rows]
     values = [[min(rank.values()) - rank.get(policy, math.nan) for policy in policies] for rank in ranks]

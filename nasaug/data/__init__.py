@@ -1,7 +1,7 @@
-"""Data sets as three splits: training, validation (held out of training) and the test split, read once.
+"""Data sets as three splits: training, validation (held out of training), and test, which is read once.
 
-Small sets live in memory as uint8 tensors and are augmented in batches (`nasaug.augment`); large ones are
-streamed from their files. A split's order and random crops depend on (seed, epoch, place) alone.
+Small sets are held in memory as uint8 tensors and augmented in batches (`nasaug.augment`); large ones are streamed from
+files. A split's order and random crops depend only on (seed, epoch, index).
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from .split import MemorySplit, Split, hold_out
 __all__ = ["Data", "DataConfig", "Info", "Like", "Record", "Split", "describe", "load", "names"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's
-MEASURED = 10_000  # images from which mean and std are taken
+MEASURED = 10_000  # images from which mean and std are computed
 Whole = Annotated[int, Ge(0)]
-LOOKED_AT, FLAT = 16, 0.01  # images whose pixels are looked at, and the std (of 1) below which they are of one colour
+LOOKED_AT, FLAT = 16, 0.01  # images checked for uniform colour; its limit for the std of pixels in [0, 1]
 
 
 @checked("data")
@@ -41,23 +41,23 @@ class DataConfig:
     name: str = "fashion-mnist"
     """fashion-mnist, cifar10, cifar100, imagenet, digits, or the path of an image folder."""
     targets: str = ""
-    """A CSV in or beside the image folder, with a number (column `value`) for each image (column `file`); empty:
-    labels.csv where the folder has that and no class folders, else the classes that its folders are."""
+    """A CSV in or beside the image folder with a number (column `value`) for each image (column `file`). Empty:
+    labels.csv if the folder has it and no class folders, else the folders are classes."""
     val_images: Count = 5000
     """Validation images, held out of the training split; at most a tenth of it."""
     train_images: Whole = 0
-    """Train on this many of the images that remain, in proportion to the classes; 0 = all."""
+    """Train on this many of the remaining images, stratified by class; 0 = all."""
     split_seed: Whole = 0
-    """Seed of both draws, whatever the run's own seed."""
+    """Seed of both draws, independent of the run's own seed."""
     workers: Whole = 2
     """Decoding processes of streamed sets; 0 = decode in the main process."""
     memory_mb: Whole = 2000
-    """Folders whose uint8 pixels take at most this many MB live in memory; larger ones are streamed."""
+    """Folders whose uint8 pixels take at most this many MB are held in memory; larger ones are streamed."""
     keep_decoded: bool = True
-    """Keep what was found out about a folder's images (and small images themselves, where they are many) in the user's
-    cache folder for the next run."""
+    """Cache what was found out about a folder's images (and small images themselves, if there are many) in the user's
+    cache directory for the next run."""
     background: str = "white"
-    """The colour under transparent images: a name, #rrggbb or rgb(r,g,b)."""
+    """The colour behind transparent images: a name, #rrggbb or rgb(r,g,b)."""
 
     def __post_init__(self) -> None:
         check_background(self.background)
@@ -68,14 +68,14 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What a data set is, before its images are read: `size` in px is the largest resolution served."""
+    """Properties of a data set, known before its images are read; `size` in px is the largest resolution served."""
 
     name: str
     classes: int
     size: int
     streamed: bool
     targets: str = "classes"
-    """What there is to learn: "classes", or "numbers", of which each image has one."""
+    """"classes", or "numbers": one number per image."""
 
     @property
     def told(self) -> str:
@@ -87,15 +87,15 @@ class Data:
 
     Attributes:
         name: as in the recipe.
-        classes: their names, by label; of numbers the name of their column.
-        targets: "classes" or "numbers", of which a split's labels are.
+        classes: their names, by label; for numbers, the name of their column.
+        targets: the kind of a split's labels, "classes" or "numbers".
         size: px, square; the largest resolution served.
         flip: whether a mirrored image keeps its class.
         streamed: whether training batches are random crops already.
-        mean, std: of the three channels of training pixels in [0, 1] (streamed: ImageNet's).
-        train, val: the splits to train on, and to choose by.
+        mean, std: per channel, of training pixels in [0, 1] (streamed: ImageNet's).
+        train, val: the splits for training and for model selection.
         record: which image is in which split.
-        notes: what a user should know of the images before they are trained on, a line each.
+        notes: what a user should know about the images before training, one line each.
     """
 
     def __init__(
@@ -114,13 +114,13 @@ class Data:
 
     @property
     def test(self) -> Split:
-        """The test split, after `finish`; RuntimeError before."""
+        """The test split, after `finish`; raises RuntimeError before."""
         if not self._finished:
             raise RuntimeError("the test split is read once, at the end: call finish()")
         return self._test
 
     def finish(self) -> Split:
-        """End all choosing and get the test split. A second call raises RuntimeError."""
+        """End model selection and return the test split. Raises RuntimeError on a second call."""
         if self._finished:
             raise RuntimeError("the test split was read already: it is read once")
         self._finished = True
@@ -128,14 +128,14 @@ class Data:
 
     @cached_property
     def key(self) -> str:
-        """Hash of the classes, of how images are served, and of the training and validation images."""
+        """Hash of the classes, the way images are served, and the training and validation images."""
         if self.record.whole:
             return _digest((self.classes, self.size, self.streamed), self.train, self.val)
         return _digest((self.record.key("train", "val"), self.size, self.streamed))
 
     @cached_property
     def val_key(self) -> str:
-        """Hash of the validation images: what was trained with the same has seen none of them."""
+        """Hash of the validation images: a training with the same hash has seen none of them."""
         if self.record.whole:
             return _digest((self.classes, self.streamed), self.val)
         return _digest((self.record.key("val"), self.streamed))
@@ -145,7 +145,7 @@ class Data:
         return Info(self.name, len(self.classes), self.size, self.streamed, self.targets)
 
     def told(self) -> str:
-        """What the data are, in a line, with a line more for each thing that a user should know of them."""
+        """A line that describes the data, and one more for each note."""
         counts = {"training": self.train, "validation": self.val, "test": self._test}
         images = ", ".join(f"{len(split):,} {what}" for what, split in counts.items())
         what = f"{len(self.classes)} classes ({some(self.classes)})"
@@ -165,17 +165,17 @@ def _digest(what: tuple, *splits: Split) -> str:
 
 
 def _whole_record(name: str, classes: tuple[str, ...], splits: dict[str, Split]) -> Record:
-    """The record of images that lie in memory and in no folder."""
+    """The record of images that are in memory and do not come from a folder."""
     return Record(name, classes, {split: _digest((), images) for split, images in splits.items()})
 
 
 def names() -> tuple[str, ...]:
-    """The data sets that have a name; the path of an image folder will do as well."""
+    """The names of the known data sets; everywhere they are accepted, so is the path of an image folder."""
     return tuple(NAMED)
 
 
 def describe(config: DataConfig) -> Info:
-    """What the data are, from constants or from the headers of the folder's files: no image is decoded."""
+    """The properties of the data, from constants or from the headers of image files; decodes no image."""
     known = NAMED.get(config.name)
     if known:
         return Info(config.name, known.classes, known.size, known.streamed)
@@ -188,19 +188,19 @@ def load(config: DataConfig, *, size: int | None = None, begun: Record | None = 
     """Read a data set and hold out its validation split.
 
     Args:
-        size: px of streamed images (default: 224, or what is usual where they are smaller); images in memory
-            keep their own.
-        begun: what a run that is resumed recorded; each image stays in the split that it was in.
-        like: a run whose weights are taken over; so does each image that is the same there.
+        size: px of streamed images; defaults to 224, or to the median size if the images are smaller. Images in
+            memory keep their own size.
+        begun: the record of a run that is resumed; each image stays in its split there.
+        like: the record of a run whose weights are inherited; each image that is also there stays in its split.
 
     Raises:
-        BadInput: unknown, missing or damaged data; too few images for the splits asked for; others than `begun`.
+        BadInput: unknown, missing or damaged data; too few images for the splits; images that differ from `begun`.
     """
     known = NAMED.get(config.name)
     if known and not known.streamed:
         data = _named(known, config)
         if begun:
-            resume(begun, data.record)  # which refuses other images
+            resume(begun, data.record)  # raises for different images
         return data
     folder = _folder(config, size)
     images, record = folder.read(config.name, config.workers)
@@ -272,7 +272,7 @@ def _of_pixels(train: Split) -> Iterator[str]:
 
 
 def _validation(train: Split, config: DataConfig) -> tuple[Split, Split]:
-    """(train, val): the seeded, stratified part that is held out."""
+    """(train, val): a seeded, stratified part is held out as val."""
     kept, held = hold_out(train.labels, min(config.val_images, len(train) // 10), config.split_seed)
     if not len(held):
         found = f"{len(train)} training images in {len(train.labels.unique())} classes"
@@ -281,7 +281,7 @@ def _validation(train: Split, config: DataConfig) -> tuple[Split, Split]:
 
 
 def _fewer(train: Split, config: DataConfig) -> Split:
-    """The part of `train` that `train_images` asks for, seeded and stratified."""
+    """The subset of `train` that `train_images` selects, seeded and stratified."""
     if not config.train_images:
         return train
     check_train_images(config.name, config.train_images, len(train.labels.unique()), len(train))
@@ -289,7 +289,7 @@ def _fewer(train: Split, config: DataConfig) -> Split:
 
 
 def _statistics(train: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, std) of three channels; the std at least one grey level, since constant pixels have none."""
+    """(mean, std) of the three channels; the std is at least one grey level, since that of constant pixels is 0."""
     images, _ = next(train.take(MEASURED, seed=0).ordered(MEASURED))
     pixels = images.float() / 255
     mean = pixels.mean(dim=(0, 2, 3)).tolist()

@@ -1,4 +1,4 @@
-"""The data sets that have a name: where they are looked for, and how their own formats are read."""
+"""The data sets known by name: where they are searched for, and how their formats are read."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ Read = tuple[tuple[str, ...], Split, Split]  # classes, train, test
 
 @dataclass(frozen=True)
 class Named:
-    """A known data set: what it is, without opening a file, and the function that reads it into memory, or that tells
-    the image folder to stream it from."""
+    """A known data set: its properties, known without opening a file, and a function that either reads it into memory
+    (`read`) or returns the image folder to stream it from (`folder`)."""
 
     classes: int
     size: int
@@ -49,22 +49,22 @@ class Named:
 
 
 def _torchvision() -> Any:
-    """torchvision.datasets, which takes seconds to import; not all sets need it."""
+    """torchvision.datasets, imported on demand: it takes seconds, and not all sets need it."""
     return importlib.import_module("torchvision.datasets")
 
 
 def _places(*below: str) -> Iterator[Path]:
-    """Where data are looked for: `below` $NASAUG_DATA, then below the user's cache."""
+    """Where data are searched for: `below` $NASAUG_DATA, then below the user's cache directory."""
     given = os.environ.get("NASAUG_DATA")
     if given:
         yield from (Path(given, name) for name in below)
-    with suppress(BadInput):  # no home, so no cache
+    with suppress(BadInput):  # no home directory, so no cache
         yield from (cache_folder() / name for name in below)
 
 
 def _missing(name: str, ways: str, error: Exception | None = None) -> BadInput:
     failed = f" and the download failed ({str(error).splitlines()[0]})" if error else ""
-    with suppress(BadInput):  # no home, so no cache
+    with suppress(BadInput):  # no home directory, so no cache
         ways = f" or into {cache_folder() / name}{ways}"
     return BadInput(
         f"{name} was not found{failed}: put it, with NASAUG_DATA set, into $NASAUG_DATA/{name}{ways}; "
@@ -73,7 +73,7 @@ def _missing(name: str, ways: str, error: Exception | None = None) -> BadInput:
 
 
 def _download(name: str, make: Callable[[str], object], ways: str) -> Path:
-    """The cache's folder into which `make(folder)` downloads; nothing is left there if that fails."""
+    """Let `make(folder)` download into a new cache directory and return that; nothing is left behind if it fails."""
     try:
         target = cache_folder() / name
     except BadInput as error:
@@ -86,7 +86,7 @@ def _download(name: str, make: Callable[[str], object], ways: str) -> Path:
             make(str(made))
             made.rename(target)
     except (OSError, RuntimeError, EOFError) as error:
-        with suppress(OSError):  # others may have put something there
+        with suppress(OSError):  # other processes may have put something there
             cache_folder().rmdir()
         raise _missing(name, ways, error) from error
     return target
@@ -123,7 +123,7 @@ def _idx_split(place: Path, part: str) -> Split:
 
 
 def _idx(place: Path, name: str) -> Tensor:
-    """An idx file's uint8 array, plain or gzipped: 0, 0, 8, number of sizes; big-endian sizes; bytes."""
+    """Read an idx file's uint8 array, plain or gzipped: 0, 0, 8, number of dimensions; big-endian sizes; bytes."""
     path = _idx_file(place, name)
     if path is None:
         raise BadInput(f"{str(place)!r} lacks {name}: complete or remove this folder")

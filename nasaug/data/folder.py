@@ -1,4 +1,4 @@
-"""Folders of images, one sub-folder a class: every image is looked at once, then read into memory or streamed."""
+"""Image folders, one sub-folder per class: every image is checked once, then read into memory or streamed."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from .record import DIGEST, Record
 from .split import MemorySplit, Split
 from .stream import StreamSplit
 
-LARGEST = 224  # px: larger images are streamed, in crops of this size
-PROBED = 100_000  # headers read; where there are more images, an even sample of them
-ALL_DECODED = 50_000  # streamed images up to which each is decoded once before training; of more, one in SAMPLED is
+LARGEST = 224  # px; larger images are streamed, in crops of this size
+PROBED = 100_000  # headers read; of more images an evenly spaced sample
+ALL_DECODED = 50_000  # up to this many streamed images all are decoded before training; else one in SAMPLED
 SAMPLED = 100
-NAMED = 20  # bad images that an error names
+NAMED = 20  # unreadable images that an error lists
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +39,12 @@ class Folder:
     """An image folder before any image is decoded.
 
     Attributes:
-        size: px; the images' own in memory, that of the crops where they are streamed.
-        mode: Pillow's mode of images in memory, "L" (grey) or "RGB"; None where they are streamed.
-        background: the colour that lies under transparent images.
-        stats: int64 [n, 3] of the files: bytes, and the times of content and of inode.
-        place: where what is found out is kept for the next run, or is to be; None: nowhere.
-        kept: what is there.
+        size: px; the images' own size in memory, or the size of the crops if streamed.
+        mode: Pillow's mode of images in memory, "L" (grey) or "RGB"; None if streamed.
+        background: the colour behind transparent images.
+        stats: int64 [n, 3] per file: bytes, modification time, inode change time.
+        place: the cache file of what is found out about the images; None means no caching.
+        kept: the contents of that file, if it exists.
     """
 
     listing: Listing
@@ -56,9 +56,9 @@ class Folder:
     kept: pixel_cache.Kept | None
 
     def read(self, name: str, workers: int) -> tuple[Split, Record]:
-        """(all images as one split, their record, which splits none yet).
+        """(all images as one split, their record without splits).
 
-        Raises BadInput that names the images which cannot be read."""
+        Raises BadInput listing the images that cannot be read."""
         found, kept = self.listing, self.kept
         targets = found.labels if found.values is None else found.values.float()
         if self.mode is None:
@@ -76,7 +76,7 @@ class Folder:
         return split, record
 
     def _decoded(self) -> tuple[Tensor, Tensor]:
-        """uint8 [n, 1 or 3, size, size], and the files' digests [n, 16]."""
+        """Decode all images: uint8 [n, 1 or 3, size, size], and the files' digests [n, 16]."""
         count, channels = len(self.listing.files), len(self.mode)
         pixels = np.empty((count, self.size, self.size, channels), dtype=np.uint8)
         digests = np.zeros((count, DIGEST), dtype=np.uint8)
@@ -85,7 +85,7 @@ class Folder:
             digests[i] = _digest(content)
             pixels[i] = picture.pixels(content, self.mode, self.background).reshape(self.size, self.size, channels)
 
-        # in one thread: with small images most of the time is Python's own, and threads made it twice as long
+        # single-threaded: with small images most of the time is spent in Python, and threads doubled it
         _each(self.listing, range(count), work, threads=1)
         tensors = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(digests)
         if self.place and pixel_cache.worth(count):
@@ -93,7 +93,7 @@ class Folder:
         return tensors
 
     def _checked(self) -> Tensor:
-        """The files' digests [n, 16] after each image, or of many a sample, was decoded."""
+        """The files' digests [n, 16], after decoding each image, or a sample if there are many."""
         digests = np.zeros((len(self.listing.files), DIGEST), dtype=np.uint8)
 
         def work(i: int, content: bytes) -> None:
@@ -108,15 +108,15 @@ class Folder:
         return found
 
     def _to_decode(self) -> np.ndarray:
-        """Places of the images that are decoded before training: all, or of many all of small splits and a sample of
-        the others."""
+        """Indices of the images decoded before training: all, or if there are many, a sample plus all of small val and
+        test splits."""
         count = len(self.listing.files)
         if count <= ALL_DECODED:
             return np.arange(count)
         chosen = np.zeros(count, dtype=bool)
         chosen[::SAMPLED] = True
         for split, places in self.listing.given.items():
-            if split != "train" and len(places) <= ALL_DECODED:  # else a bad test image ends a run at its very end
+            if split != "train" and len(places) <= ALL_DECODED:  # a bad test image would end a run at its end
                 chosen[places.numpy()] = True
         return np.flatnonzero(chosen)
 
@@ -128,13 +128,13 @@ def _digest(content: bytes) -> np.ndarray:
 def probe(
     listing: Listing, memory: int, size: int | None = None, keep: bool = True, background: str = "white"
 ) -> Folder:
-    """What a folder holds: from what an earlier run kept, else from the headers of its files.
+    """Determine what a folder holds, from what an earlier run cached or else from the headers of its files.
 
-    Images go into memory if all have one square size, at most 224 px, and their pixels take at most `memory` bytes.
-    Others are streamed, at `size` px (default: 224, or what is usual where the images are smaller). `keep`: use what
-    an earlier run kept, and keep what is found out.
+    Images are held in memory if all are square with the same size, at most 224 px, and their pixels take at most
+    `memory` bytes. Others are streamed, at `size` px (defaults to 224, or to the median size if the images are
+    smaller). `keep` uses the cache and adds to it.
 
-    Raises BadInput for images that are damaged, or of more than 8 bits."""
+    Raises BadInput for images that are damaged or have more than 8 bits per channel."""
     stats = _stats(listing)
     place = pixel_cache.place(listing.root, background, listing.files, stats) if keep else None
     kept = pixel_cache.read(place, len(listing.files)) if place else None
@@ -156,9 +156,9 @@ def _stats(listing: Listing) -> np.ndarray:
     for i, file in enumerate(listing.files.tolist()):
         try:
             stat = os.stat(os.path.join(root, file))
-        except OSError:  # a link to nothing, say; reading it will tell
+        except OSError:  # a dangling link, say; reading it will report the error
             continue
-        rows[i] = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns  # what unpacks sets the former back
+        rows[i] = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns  # unpacking an archive resets mtime, not ctime
     return rows
 
 
@@ -182,7 +182,8 @@ def _headers(listing: Listing, places: Iterable[int]) -> list[tuple[int, int, st
 
 
 def _each(listing: Listing, places: Iterable[int], work: Callable, *, threads: int, whole: bool = True) -> None:
-    """`work(place, content)` of each image, or `work(place, path)` unless `whole`; BadInput names all that fail."""
+    """Call `work(place, content)` for each image, or `work(place, path)` unless `whole`; BadInput lists all that fail.
+    """
     root, places = os.fsencode(listing.root), list(places)
     bad: dict[int, str] = {}
 

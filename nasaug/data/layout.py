@@ -1,8 +1,8 @@
-"""What an image folder holds: which sub-folders are splits, which are classes, and which belong to neither.
+"""The layout of an image folder: which sub-folders are splits, which are classes, and which are neither.
 
-The rules meet the layouts that people have: torchvision's and timm's (`train/CLASS/…` beside `val/` or `validation/`),
-Roboflow's (`train/ valid/ test/`), Kaggle's (`archive/seg_train/seg_train/CLASS/…`, an unlabelled `test/`), and plain
-folders of class folders. docs/robustness-of-input.md lists them.
+The rules cover common layouts: torchvision's and timm's (`train/CLASS/…` beside `val/` or `validation/`), Roboflow's
+(`train/ valid/ test/`), Kaggle's (`archive/seg_train/seg_train/CLASS/…`, an unlabelled `test/`), and plain folders of
+class folders. docs/robustness-of-input.md lists them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROLES = {
     "dev": "val", "eval": "val", "test": "test", "testing": "test", "tst": "test",
 }  # fmt: skip
 JUNK = frozenset(("__MACOSX", "__pycache__", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"))
-OWN = ("recipe.toml", "env.json")  # what every run folder of nasaug has
+OWN = ("recipe.toml", "env.json")  # files in every run folder of nasaug
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Listing:
     """The images of a folder.
 
     Attributes:
-        root: below which the files lie; deeper than the folder that was named where that holds nothing else.
+        root: the folder that paths are relative to; may be a sub-folder of the one given, if that holds nothing else.
         classes: their names, by label.
-        files: paths below the root, bytes [n].
+        files: paths relative to the root, bytes [n].
         labels: int64 [n].
-        given: places in `files` of the splits that folders make, ascending; without "test" nasaug splits itself.
-        left_out: what was not taken, in words.
-        values: float64 [n], the number of each image where it has one; then there is one label.
+        given: indices into `files` of the splits defined by folders, ascending; without "test" nasaug splits itself.
+        left_out: descriptions of what was skipped.
+        values: float64 [n], each image's number for regression; there is a single label then.
     """
 
     root: str
@@ -55,16 +55,16 @@ class Listing:
 
 @dataclass
 class _Node:
-    """A folder: its images by name, its sub-folders, and how many files of other suffixes there are."""
+    """A folder: its images by name, its sub-folders, and the number of files with other suffixes."""
 
-    path: str  # below the root; "" for the root itself
+    path: str  # relative to the root; "" for the root itself
     images: list[str] = field(default_factory=list)
     folders: dict[str, _Node] = field(default_factory=dict)
     others: Counter = field(default_factory=Counter)
     own: bool = False  # a run folder of nasaug
 
     def all_images(self) -> Iterator[str]:
-        """Paths below the root, of sub-folders too, in order."""
+        """Paths relative to the root, including those in sub-folders, in order."""
         for node in sorted(self.nodes(), key=lambda node: node.path):
             yield from (os.path.join(node.path, name) for name in sorted(node.images))
 
@@ -79,7 +79,7 @@ class _Node:
 
     @property
     def only_own(self) -> bool:
-        """Whether it holds runs of nasaug and nothing else, as ./runs does."""
+        """Whether it only holds runs of nasaug, as ./runs does."""
         whole = list(self.nodes())
         return any(node.own for node in whole) and not any(node.images for node in whole)
 
@@ -90,7 +90,7 @@ class _Node:
 
 
 def find(root: str) -> Listing:
-    """List the images of a folder. Raises BadInput where they cannot be told apart into classes."""
+    """List the images of a folder. Raises BadInput if its classes cannot be determined."""
     root = os.path.abspath(root)
     top = _walk(root, "", ())
     node = top
@@ -107,7 +107,7 @@ def find(root: str) -> Listing:
 
 
 def _walk(root: str, path: str, above: tuple[tuple[int, int], ...]) -> _Node:
-    """The tree below. Links are followed, but for those that lead back to a folder that they lie in."""
+    """The tree below. Links are followed unless they lead back to an enclosing folder."""
     node, where = _Node(path), os.path.join(root, path)
     try:
         entries = sorted(os.scandir(where), key=lambda entry: entry.name)
@@ -135,7 +135,8 @@ def _walk(root: str, path: str, above: tuple[tuple[int, int], ...]) -> _Node:
 
 
 def _readable(entry: os.DirEntry) -> bool:
-    """Whether it is no pipe or device, which would wait for ever; links to nothing are images that cannot be read."""
+    """Excludes pipes and devices, which would block; a dangling link counts as an image and is reported as unreadable.
+    """
     return entry.is_file() or not os.path.exists(entry.path)
 
 
@@ -144,8 +145,8 @@ def _suffix(name: str) -> str:
 
 
 def _wrapped(node: _Node, taken: Callable[[str | None], bool]) -> _Node | None:
-    """The folder that a folder is only the wrapping of, as unpacked archives are (photos/photos/cat), if its name's
-    role is to be `taken`; else None."""
+    """The only sub-folder of a folder that merely wraps it, as in unpacked archives (photos/photos/cat); None if there
+    is no such sub-folder, or if `taken` rejects its role."""
     if node.images or len(node.classes) != 1:
         return None
     ((name, only),) = node.classes.items()
@@ -153,7 +154,7 @@ def _wrapped(node: _Node, taken: Callable[[str | None], bool]) -> _Node | None:
 
 
 def _role(name: str) -> tuple[str | None, str]:
-    """(the split that a folder's name means or None, the rest of the name): seg_train is (train, seg)."""
+    """(the split that a folder's name stands for or None, the rest of the name): seg_train is (train, seg)."""
     words = re.findall(r"[a-z]+", name.lower())
     roles = [(ROLES[word], i) for i, word in enumerate(words) if word in ROLES]
     if len(roles) != 1:
@@ -163,10 +164,10 @@ def _role(name: str) -> tuple[str | None, str]:
 
 
 def _splits(root: str, node: _Node) -> tuple[dict[str, _Node], list[str]]:
-    """(the folders of the splits by role, what is left out in words); no folders where the sub-folders are classes.
+    """(the split folders by role, descriptions of what is left out); no split folders if the sub-folders are classes.
 
-    Folders are splits where one is named for training and another, named alike, for validation or test, and they
-    hold class folders: train_station/ and test_tube/ are classes, and so is train/ with images beside car/."""
+    Folders are splits if one is named for training and another, named alike, for validation or test, and they hold
+    class folders: train_station/ and test_tube/ are classes, and so is train/ with images beside car/."""
     where = os.path.join(root, node.path) if node.path else root
     alike: dict[str, list[tuple[str, str]]] = {}
     for name, folder in node.folders.items():
@@ -201,7 +202,7 @@ def _splits(root: str, node: _Node) -> tuple[dict[str, _Node], list[str]]:
 
 
 def _shown(group: list[tuple[str, str]]) -> str:
-    """The folders' names, that for training first."""
+    """The folders' names, the training folder first."""
     return "/ and ".join(name for _, name in sorted(group, key=lambda item: list(_PURPOSE).index(item[0])))
 
 
@@ -236,7 +237,7 @@ _PURPOSE = {"train": "training", "val": "validation", "test": "test"}
 
 
 def _listing(root: str, nodes: Mapping[str, _Node], wrapping: int, top: _Node, left: list[str]) -> Listing:
-    """`wrapping`: how many characters of each path below the root are that of a folder which holds nothing else."""
+    """`wrapping` is the length of the leading part of each path that belongs to wrapping folders."""
     train = nodes["train"]
     classes = _class_folders(root, train)
     for node in nodes.values():
@@ -252,7 +253,7 @@ def _listing(root: str, nodes: Mapping[str, _Node], wrapping: int, top: _Node, l
             labels += [label] * len(found)
         given[role] = torch.arange(begun, len(names))
         begun = len(names)
-    if "test" not in given and "val" in given:  # then that is the untouched one
+    if "test" not in given and "val" in given:  # the only held-out folder serves as the test split
         given["test"] = given.pop("val")
     cut = wrapping + 1 if wrapping else 0
     files = np.array([os.fsencode(name[cut:]) for name in names])
@@ -262,7 +263,7 @@ def _listing(root: str, nodes: Mapping[str, _Node], wrapping: int, top: _Node, l
 
 
 def _class_folders(root: str, node: _Node, least: int = 2) -> list[str]:
-    """The classes' names, sorted. Raises BadInput for fewer than `least`, and for one without images."""
+    """The classes' names, sorted. Raises BadInput for fewer than `least`, and for a class without images."""
     where = os.path.join(root, node.path) if node.path else root
     folders = {name: folder for name, folder in node.folders.items() if not folder.only_own}
     if not folders:
@@ -294,7 +295,7 @@ def _left_out(top: _Node, nodes: Mapping[str, _Node]) -> Iterator[str]:
 
 
 def _runs(node: _Node) -> Iterator[str]:
-    """The outermost folders that hold runs of nasaug and nothing else."""
+    """The outermost folders that only hold runs of nasaug."""
     for folder in node.folders.values():
         if folder.only_own:
             yield folder.path
@@ -311,6 +312,6 @@ def _kinds(suffixes: Counter) -> str:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first few of `names`, in one line, and how many more there are."""
+    """The first few of `names` in one line, and how many more there are."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in ", ".join(names[:3]))
     return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")

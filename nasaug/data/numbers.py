@@ -1,4 +1,4 @@
-"""A number for each image of a folder, from a CSV: which file it is, how it is read, and what is wrong with it."""
+"""Regression targets from a CSV with one number per image: finding, reading and validating the file."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class _Row:
 
 
 def listing(folder: str, targets: str = "") -> Listing:
-    """What a folder of images holds: with numbers where `targets` names a CSV, or the folder has labels.csv and no
-    class folders; else with classes (`layout.find`). Raises BadInput where it is neither."""
+    """List an image folder: with numbers if `targets` names a CSV, or if the folder has labels.csv and no class
+    folders; otherwise with classes (`layout.find`). Raises BadInput if it is neither."""
     path = os.path.join(folder, FILE)
     if targets:
         return read(folder, _named(folder, targets))
@@ -41,7 +41,7 @@ def listing(folder: str, targets: str = "") -> Listing:
 
 
 def _named(folder: str, targets: str) -> str:
-    """The CSV that `data.targets` names: in the folder, beside it, or from the working folder."""
+    """The CSV that `data.targets` names: in the folder, beside it, or relative to the working directory."""
     given = os.path.expanduser(targets)
     beside = os.path.dirname(os.path.abspath(folder))
     for place in (os.path.join(folder, given), os.path.join(beside, given), given):
@@ -52,10 +52,10 @@ def _named(folder: str, targets: str) -> str:
 
 
 def read(folder: str, path: str) -> Listing:
-    """The images that the CSV names, in the order of their names, with their numbers.
+    """The images that the CSV lists, sorted by name, with their numbers.
 
-    Columns `file` (below the folder) and `value`, in any order; with a column `split` (train, val or test, or a word
-    for one) that is how they are split. Raises BadInput that names the first line that is wrong."""
+    The columns `file` (relative to the folder) and `value` may be in any order; an optional column `split` (train, val,
+    test or a synonym) assigns the splits. Raises BadInput for the first invalid line."""
     root = os.path.abspath(folder)
     rows = sorted(_rows(path), key=lambda row: row.file)
     _check_files(root, path, rows)
@@ -69,7 +69,7 @@ def read(folder: str, path: str) -> Listing:
         if "train" not in given or len(given) < 2:
             rule = f"column {SPLIT} says {', '.join(given)} for all images"
             raise BadInput(f"{path!r}: {rule}; give some of them train and others test, or leave the column out")
-        if "test" not in given:  # then that is the untouched one, as of folders
+        if "test" not in given:  # the only held-out split serves as the test split, as with folders
             given["test"] = given.pop("val")
     else:
         given = {"train": torch.arange(len(rows))}
@@ -139,7 +139,7 @@ def _check_files(root: str, path: str, rows: list[_Row]) -> None:
 
 
 def _left_out(root: str, named: set[str]) -> Iterator[str]:
-    """Images beside the named ones, in their folders, that the CSV says nothing of."""
+    """Count images in the folders of listed ones that the CSV does not list."""
     counts: Counter[str] = Counter()
     for folder in {os.path.dirname(file) for file in named}:
         with os.scandir(os.path.join(root, folder)) as entries:

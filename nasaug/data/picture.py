@@ -1,4 +1,4 @@
-"""One image file, decoded as people see it: turned as its EXIF tag says, transparency laid on a background."""
+"""Decoding an image file as viewers show it: rotated by its EXIF tag, transparency composed onto a background."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from torch import Tensor
 
 from ..core.errors import BadInput
 
-# Pillow refuses images of twice as many pixels; at these its warning would be a stray line.
+# Pillow refuses images with twice as many pixels; its warning would only print a stray line.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 ORIENTATION = 0x0112  # the EXIF tag
 
 
 class Unreadable(Exception):
-    """A file that is no image, or a damaged one; its text says why.
+    """A file that is not an image, or a damaged one; the message says why.
 
-    Pillow's decoders raise whatever their code stumbles over on damaged files (struct.error, IndexError, zlib.error,
-    RuntimeError, a decompression bomb's own), so everything that they raise becomes this."""
+    Pillow's decoders raise all kinds of exceptions for damaged files (struct.error, IndexError, zlib.error,
+    RuntimeError, DecompressionBombError), so every exception is converted to this one."""
 
 
 def check_background(colour: str) -> None:
@@ -37,7 +37,7 @@ def check_background(colour: str) -> None:
 
 
 def header(path: bytes) -> tuple[int, int, str]:
-    """(width, height, mode) of an image file, of which the pixels are not decoded. Raises Unreadable.
+    """(width, height, mode) of an image file, without decoding its pixels. Raises Unreadable.
 
     The mode is that of `pixels`: "L" (grey) or "RGB", or one of more than 8 bits."""
     try:
@@ -51,9 +51,9 @@ def header(path: bytes) -> tuple[int, int, str]:
 
 
 def check(content: bytes) -> None:
-    """Decode an image and throw it away. Raises Unreadable where that fails.
+    """Decode an image and discard it. Raises Unreadable if that fails.
 
-    JPEG files are decoded at an eighth of their size, which reads all of them and is sooner done."""
+    JPEG files are decoded at an eighth of their size, which still reads the whole file and is faster."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.draft("RGB", (1, 1))
@@ -63,7 +63,7 @@ def check(content: bytes) -> None:
 
 
 def pixels(content: bytes, mode: str, background: str) -> np.ndarray:
-    """uint8 [height, width] of mode "L", [height, width, 3] of "RGB". Raises Unreadable."""
+    """Decode to uint8: [height, width] for mode "L", [height, width, 3] for "RGB". Raises Unreadable."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             return np.asarray(_seen(image, mode, background))
@@ -72,10 +72,10 @@ def pixels(content: bytes, mode: str, background: str) -> np.ndarray:
 
 
 def decoded(content: np.ndarray, background: str) -> Tensor:
-    """The image of a file's bytes, uint8 [3, height, width]. Raises Unreadable.
+    """Decode a file's bytes to uint8 [3, height, width]. Raises Unreadable.
 
-    JPEG by torchvision's decoder, which gives Pillow's pixels sooner; another format, and what it cannot read, by
-    Pillow, which tells why, and which refuses images that would fill the memory."""
+    JPEG is decoded by torchvision, which gives Pillow's pixels faster. Other formats, and what torchvision cannot read,
+    are left to Pillow, which reports the reason and refuses images that would exhaust memory."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             decode = jpeg_decoder()
@@ -89,10 +89,10 @@ def decoded(content: np.ndarray, background: str) -> Tensor:
 
 @functools.cache
 def jpeg_decoder() -> Callable[..., Tensor] | None:
-    """torchvision's, imported when it is first needed: it takes seconds, and images in memory do without."""
+    """torchvision's decoder, imported on demand: it takes seconds, and images in memory do not need it."""
     try:
         from torchvision.io import decode_jpeg
-    except ImportError:  # torchvision 0.29 says that a later one will not have it
+    except ImportError:  # torchvision 0.29 announces its removal
         return None
     return decode_jpeg
 
@@ -107,7 +107,7 @@ def _seen(image: Image.Image, mode: str, background: str) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):  # which names the file, or where its bytes lie in memory
+    if isinstance(error, UnidentifiedImageError):  # its message names the file, or the address of the buffer
         return "no image, or a damaged one"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

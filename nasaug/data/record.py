@@ -1,5 +1,5 @@
-"""Which image is in which split: drawn from the images' names, written into each run, and checked wherever a run, its
-weights or its cells are used again."""
+"""The record of which image is in which split: drawn from the images' names, stored in each run, and checked whenever a
+run is resumed or its weights or cells are used again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .split import held_in_order
 
 FILE = "data.safetensors"
 FORMAT = "nasaug-data/1"
-SPLITS = ("train", "val", "test", "spare")  # spare: what data.train_images leaves out
+SPLITS = ("train", "val", "test", "spare")  # spare: images left out because of data.train_images
 DIGEST = 16  # bytes of a file's hash
 
 
@@ -30,14 +30,14 @@ class Record:
     """The images of a data set by split.
 
     Attributes:
-        name: what --data named.
-        classes: by label.
-        whole: a hash of each split, of sets that are no folders; else empty.
-        files: paths below the data's root, bytes [n].
-        labels: int64 [n]; splits: uint8 [n], places in SPLITS.
+        name: the value of --data.
+        classes: names, by label.
+        whole: a hash of each split, for data sets that are not folders; else empty.
+        files: paths relative to the data's root, bytes [n].
+        labels: int64 [n]; splits: uint8 [n], indices into SPLITS.
         sizes: int64 [n], bytes.
-        digests: uint8 [n, 16], of the files' content; zeros where it was not read (see `nasaug.data.folder`).
-        values: float64 [n], of images that have numbers, and one label; else None.
+        digests: uint8 [n, 16], of the files' content; zeros for files that were not read (see `nasaug.data.folder`).
+        values: float64 [n] for regression, where all images have one label; else None.
     """
 
     name: str
@@ -51,11 +51,11 @@ class Record:
     values: Tensor | None = None
 
     def places(self, split: str) -> Tensor:
-        """Those of a split's images in `files`, ascending."""
+        """Indices of a split's images in `files`, ascending."""
         return torch.nonzero(self.splits == SPLITS.index(split)).flatten()
 
     def key(self, *splits: str) -> str:
-        """A hash of the classes and of the images of these splits. Where the images lie does not change it."""
+        """A hash of the classes and the images of these splits, independent of where the images are stored."""
         digest = hashlib.sha256(repr(self.classes).encode(errors="surrogateescape"))
         for split in splits:
             digest.update(f"{split} {self.whole.get(split, '')}".encode())
@@ -68,7 +68,7 @@ class Record:
             content = np.concatenate(said, axis=1)
             for row in sorted(row.tobytes() for row in content[read.numpy()]):
                 digest.update(row)
-            for i in places[~read].tolist():  # in the order of their names
+            for i in places[~read].tolist():  # sorted by name
                 value = "" if self.values is None else f" {self.values[i].item()!r}"
                 digest.update(self.files[i] + f" {self.sizes[i]} {self.labels[i]}{value}".encode())
         return digest.hexdigest()[:16]
@@ -80,7 +80,7 @@ class Record:
 
     @cached_property
     def whole_key(self) -> str:
-        """Of all images, the test images too."""
+        """The key of all images, including the test images."""
         return self.key(*SPLITS)
 
     def trained_on_in(self, split: str, other: Record) -> int:
@@ -93,14 +93,14 @@ class Record:
         return [row.tobytes() for row in self.digests[places[self.known[places]]].numpy()]
 
     def seen_again(self) -> dict[tuple[str, str], int]:
-        """How many images of the second split are in the first one too, byte for byte."""
+        """How many images of the second split of each pair are also in the first, byte for byte."""
         of = {split: self._contents(split) for split in SPLITS[:3]}
         pairs = (("train", "val"), ("train", "test"), ("val", "test"))
         counts = {(a, b): sum(content in of[a] for content in of[b]) for a, b in pairs if set(of[a]) & set(of[b])}
         return counts
 
     def save(self, folder: Path) -> None:
-        """Write it into a run's folder."""
+        """Write the record into a run's folder."""
         tensorfile.write(
             folder / FILE,
             {
@@ -114,7 +114,7 @@ class Record:
 
     @classmethod
     def of_run(cls, folder: Path) -> Record | None:
-        """What a run recorded; None where there is no record, as in runs of before there were any."""
+        """The record of a run; None if it has none, as runs of older versions."""
         path = folder / FILE
         if not path.is_file():
             return None
@@ -134,13 +134,16 @@ class Record:
         return cls(name, tuple(classes), state["whole"], files, **rows)
 
 
-TEST_SHARE, TEST_SEED = 0.2, 0  # of a folder without a test split; never another, whatever the recipe says
+TEST_SHARE, TEST_SEED = 0.2, 0  # of a folder without a test split; fixed, whatever the recipe says
 
 
 @dataclass(frozen=True)
 class Like:
-    """A run whose weights are taken over: what it recorded, and whether it held out and left out as many images, by the
-    same seed, as are asked for now. Else only which are test images is taken from it."""
+    """The record of a run whose weights are inherited.
+
+    `whole` says whether its counts of validation and training images and its split seed are the same as now; if not,
+    only its choice of test images is reused.
+    """
 
     record: Record
     whole: bool
@@ -150,11 +153,11 @@ def draw(
     record: Record, given: Mapping[str, Tensor], val_images: int, train_images: int, split_seed: int,
     like: Like | None = None,
 ) -> Record:  # fmt: skip
-    """The record with its splits: those that folders make, and for each that is missing a part drawn by name.
+    """The record with its splits: those defined by folders, and a part drawn by name for each missing one.
 
-    Which images are held out follows from a hash of each image's name among those of its class. So a few images more
-    or less move few others, and the same images elsewhere are split alike. Images that are `like` others stay in the
-    splits that they have there, and only the rest is drawn."""
+    Which images are held out depends on a hash of each image's name, compared within its class. So adding or removing a
+    few images moves few others, and the same images stored elsewhere are split alike. Images that are also in `like`
+    stay in their splits there, and only the rest is drawn."""
     train, test = SPLITS.index("train"), SPLITS.index("test")
     splits = torch.full((len(record.files),), train, dtype=torch.uint8)
     known = torch.zeros(len(splits), dtype=torch.bool)
@@ -166,11 +169,13 @@ def draw(
     for split, places in given.items():
         if split != "train":
             splits[places] = SPLITS.index(split)
-        elif "test" in given:  # what was a test image elsewhere is one for training where the folder says so
+        elif "test" in given:  # a test image of the other run is a training image here if the folder says so
             splits[places] = torch.where(splits[places] == test, train, splits[places]).to(torch.uint8)
 
     def hold_out(split: str, count: int, pool: int, seed: int, fixed: torch.Tensor) -> int:
-        """Of the training images that are not `fixed` their part of `count` in `pool`; how many the split has then."""
+        """Hold out a share of the training images that are not `fixed`: `count` per `pool` images. Returns the split's
+        size.
+        """
         code = SPLITS.index(split)
         places = torch.nonzero((splits == train) & ~fixed).flatten()
         wanted = round(count * len(places) / pool)
@@ -195,21 +200,21 @@ def draw(
 
 
 def _splits_in(one: Record, two: Record) -> Tensor:
-    """For each file of `two` the split that it has in `one` whatever it is called there, int64; -1 where it is not."""
+    """For each file of `two` its split in `one`, under whatever name, int64; -1 if it is not there."""
     there: dict[bytes, int] = {}
     for key, split in zip(_identities(one), one.splits.tolist(), strict=True):
-        there[key] = min(split, there.get(key, split))  # of copies in several splits: what was trained on is so
+        there[key] = min(split, there.get(key, split))  # a copy in the training split makes all copies training images
     return torch.tensor([there.get(key, -1) for key in _identities(two)], dtype=torch.int64)
 
 
 def _identities(record: Record) -> list[bytes]:
-    """The digest of each file, or where it was not read its name and size."""
+    """The digest of each file, or its name and size if it was not read."""
     rows = zip(record.files.tolist(), record.sizes.tolist(), record.digests.numpy(), strict=True)
     return [row.tobytes() if row.any() else file + f" {size}".encode() for file, size, row in rows]
 
 
 def _matched(one: Record, two: Record) -> tuple[Tensor, Tensor]:
-    """(for each file of `one` its place in `two` or -1, whether it is there with the same content and class)."""
+    """(for each file of `one` its index in `two` or -1, whether content and class there are the same)."""
     here = {file: i for i, file in enumerate(two.files.tolist())}
     found = torch.tensor([here.get(file, -1) for file in one.files.tolist()], dtype=torch.int64)
     same = found >= 0
@@ -223,7 +228,7 @@ def _matched(one: Record, two: Record) -> tuple[Tensor, Tensor]:
 
 
 def check_train_images(name: str, asked: int, least: int, most: int) -> None:
-    """Raises BadInput for a number of training images that cannot be had; `least`: the classes, one image each."""
+    """Raises BadInput for an impossible number of training images; `least` is the number of classes, one image each."""
     if not least <= asked <= most:
         rule = f"{name!r} has {most} images to train on, in {least} classes"
         raise BadInput(f"data.train_images = {asked}, but {rule}: give {least} to {most}, or 0 for all")
@@ -236,19 +241,19 @@ def _rank(file: bytes, split: str, seed: int) -> int:
 
 @dataclass(frozen=True)
 class Resumed:
-    """The splits that a run began with, on the images that are there now.
+    """The splits that a run was started with, mapped to the images that exist now.
 
-    `places`: of each split, int64, in the run's order. The place of a training image that is gone is taken by another
-    of its class, so that batches and steps stay as they were. `gone`: how many images of each split are not there."""
+    `places`: indices for each split, int64, in the run's order. A missing training image is replaced by another of its
+    class, so that batches and steps stay the same. `gone`: the number of missing images by split."""
 
     places: dict[str, Tensor]
     gone: dict[str, int]
 
 
 def resume(begun: Record, now: Record) -> Resumed:
-    """Find a run's images among those that are there now, which may be at another path and fewer.
+    """Find a run's images among the current ones, which may be stored elsewhere and some of which may be missing.
 
-    Raises BadInput where there are others, or where a class or a split is gone."""
+    Raises BadInput if there are other images, or if all images of a class or split are missing."""
     other = f"give {arg.data} with the images that it began with, or start a new run"
     if begun.classes != now.classes:
         had, has = (some(record.classes) for record in (begun, now))
@@ -287,7 +292,7 @@ WORDS = {"train": "training", "val": "validation", "test": "test", "spare": "spa
 
 
 def _filled(found: Tensor, labels: Tensor, meant: Tensor, remedy: str) -> Tensor:
-    """`found`, with images of the same class in the places of training images that are gone."""
+    """`found`, with missing training images replaced by images of the same class."""
     found = found.clone()
     for label in labels[meant[found[meant] < 0]].unique().tolist():
         of_class = meant[labels[meant] == label]

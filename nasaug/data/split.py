@@ -1,4 +1,4 @@
-"""A split: labelled images, served as uint8 batches in an order that depends on its arguments alone."""
+"""A split: labelled images, served as uint8 batches in an order that depends only on the arguments."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ORDER, TAKE, HOLD_OUT, CROP = range(4)  # what random numbers are for; no two uses share a stream
+ORDER, TAKE, HOLD_OUT, CROP = range(4)  # purposes of random numbers; no two share a stream
 
 
 def random(purpose: int, *key: int) -> np.random.Generator:
-    """The generator of (purpose, key): the same in every process, whatever was drawn before."""
+    """A generator seeded by (purpose, key): the same in every process, whatever was drawn before."""
     return np.random.default_rng((purpose, *key))
 
 
@@ -23,7 +23,7 @@ class Split(ABC):
 
     Attributes:
         labels: int64 [len(self)], the class of each image; or float32, its number.
-        size: px, square, at which images are served unless told.
+        size: px, square; the default size at which images are served.
     """
 
     def __init__(self, labels: Tensor, size: int):
@@ -33,18 +33,18 @@ class Split(ABC):
         return len(self.labels)
 
     def steps(self, batch: int) -> int:
-        """Batches in an epoch: the last, short one is dropped unless it is the only one."""
+        """Batches per epoch: the last, incomplete one is dropped unless it is the only one."""
         return max(1, len(self) // batch)
 
     def order(self, seed: int, epoch: int) -> Tensor:
-        """A permutation of the images, int64 [len(self)], from (seed, epoch) alone."""
+        """A permutation of the images, int64 [len(self)], determined by (seed, epoch)."""
         return torch.from_numpy(random(ORDER, seed, epoch).permutation(len(self)))
 
     def batches(self, batch: int, *, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """One epoch of training batches, shuffled, from batch number `start` on.
+        """One epoch of shuffled training batches, starting at batch number `start`.
 
-        Yields images uint8 [batch, channels, size, size], labels [batch] and the images' places in this
-        split, int64 [batch]. `start=k` gives exactly what is left after k batches.
+        Yields images uint8 [batch, channels, size, size], labels [batch] and the images' indices in this split, int64
+        [batch]. `start=k` yields exactly the batches that remain after the first k.
         """
         order = self.order(seed, epoch)
         chosen = [order[i * batch : (i + 1) * batch] for i in range(start, self.steps(batch))]
@@ -52,7 +52,7 @@ class Split(ABC):
             yield images, self.labels[index], index
 
     def ordered(self, batch: int, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every image once, in order, as for evaluation, at `size` px (default: the split's own).
+        """Every image once, in order, for evaluation, at `size` px (defaults to the split's own size).
 
         Yields images uint8 [at most batch, channels, size, size] and their labels.
         """
@@ -61,29 +61,29 @@ class Split(ABC):
             yield images, self.labels[index]
 
     def take(self, n: int, seed: int) -> Split:
-        """`n` of the images (all, if there are fewer), drawn without replacement from `seed`."""
+        """`n` of the images (all, if there are fewer), drawn without replacement with `seed`."""
         return self.subset(torch.from_numpy(random(TAKE, seed).permutation(len(self))[:n]))
 
     @abstractmethod
     def subset(self, index: Tensor) -> Split:
-        """The images at the places `index`, int64 [n], in that order; nothing is copied."""
+        """The images with the indices `index`, int64 [n], in that order; copies nothing."""
 
     @abstractmethod
     def content(self) -> Iterator[bytes]:
-        """What tells this split's images from others', for hashing."""
+        """Bytes that identify this split's images, for hashing."""
 
     @abstractmethod
     def _images(
         self, chosen: Sequence[Tensor], *, size: int | None = None, crop: tuple[int, int] | None = None
     ) -> Iterator[Tensor]:
-        """The images of each batch of places; `crop` is the (seed, epoch) of random crops, if any."""
+        """The images of each batch of indices; `crop` is the (seed, epoch) of random crops, None for no cropping."""
 
 
 class MemorySplit(Split):
-    """Images that live in memory, uint8 [n, channels, size, size]; random crops are left to the view."""
+    """Images held in memory, uint8 [n, channels, size, size]; random crops are left to the view."""
 
     def __init__(self, pixels: Tensor, labels: Tensor, places: Tensor | None = None):
-        """`places`: which of `pixels` are meant (default: all), int64, one for each label."""
+        """`places`: int64 indices into `pixels`, one per label; defaults to all."""
         super().__init__(labels, pixels.shape[-1])
         self._pixels = pixels
         self._places = torch.arange(len(pixels)) if places is None else places
@@ -101,7 +101,7 @@ class MemorySplit(Split):
 
 
 def resize_uint8(images: Tensor, size: int) -> Tensor:
-    """uint8 [n, c, h, w] at `size` px: bilinear, antialiased; the same tensor where it has that size."""
+    """Resize uint8 [n, c, h, w] to `size` px: bilinear, antialiased; returns the same tensor if it has that size."""
     if images.shape[-2:] == (size, size):
         return images
     resized = F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True)
@@ -109,9 +109,9 @@ def resize_uint8(images: Tensor, size: int) -> Tensor:
 
 
 def hold_out(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Two sets of places, (kept, held), ascending: `count` held, in proportion to the classes.
+    """Two sets of indices, (kept, held), ascending: `count` held, stratified by class.
 
-    Every class keeps at least one image, so fewer than `count` are held where classes are that small.
+    Every class keeps at least one image, so fewer than `count` are held if classes are that small.
 
     Args:
         labels: int64 [n].
@@ -121,7 +121,7 @@ def hold_out(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def held_in_order(labels: Tensor, count: int, order: np.ndarray) -> tuple[Tensor, Tensor]:
-    """`hold_out` of those that come first in `order`, a permutation, among their class."""
+    """`hold_out` of the images that come first in `order`, a permutation, within their class."""
     sizes = np.bincount(labels.numpy())
     quota = _quotas(sizes, count)
     by_class = order[np.argsort(labels.numpy()[order], kind="stable")]
@@ -131,7 +131,7 @@ def held_in_order(labels: Tensor, count: int, order: np.ndarray) -> tuple[Tensor
 
 
 def _quotas(sizes: np.ndarray, count: int) -> np.ndarray:
-    """How many to hold of classes of these sizes: proportional, the largest remainders rounded up."""
+    """How many to hold out of classes with these sizes: proportional, by the largest remainder method."""
     most = np.maximum(sizes - 1, 0)
     exact = sizes * count / sizes.sum()
     quota = exact.astype(int)

@@ -1,7 +1,7 @@
-"""Images too many or too large for memory: decoded from their files by worker processes, batch by batch.
+"""Streaming images that do not fit in memory: worker processes decode them from their files, batch by batch.
 
-What a worker draws depends on (seed, epoch, place of the image) alone, so any number of workers, and a
-resumed epoch, give the same batches.
+A worker's random draws depend only on (seed, epoch, index of the image), so any number of workers, and a resumed epoch,
+give the same batches.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from . import picture
 from .picture import Unreadable, decoded
 from .split import CROP, Split, random
 
-AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of random crops: Szegedy et al., CVPR 2015, as in torchvision
-CENTRE = 0.875  # the evaluated centre's share of the shorter side: 224 of 256 px
-LONGEST = 3  # times the shorter side: what is longer is cut before it is resized, since a strip would fill the memory
+AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # random crops: Szegedy et al., CVPR 2015, as in torchvision
+CENTRE = 0.875  # share of the shorter side that the centre crop covers in evaluation: 224 of 256 px
+LONGEST = 3  # maximum aspect ratio; longer images are cut before resizing, since a strip would exhaust memory
 
 
 class StreamSplit(Split):
-    """Images decoded when asked for, in three channels.
+    """Images decoded on demand, with three channels.
 
     Training batches hold random resized crops, ordered ones the centre of each image.
     """
@@ -38,12 +38,12 @@ class StreamSplit(Split):
     def __init__(
         self, root: str, files: np.ndarray, labels: Tensor, *, size: int, workers: int, background: str = "white"
     ):
-        """`files`: paths below `root`, bytes [n] (one block: worker processes would copy a list of strings,
-        page by page, as they count its references); `workers`: decoding processes, 0 for none; `background`: the
-        colour under transparent images."""
+        """`files`: paths relative to `root`, bytes [n], in one array (reference counting would make workers copy a list
+        of strings page by page). `workers`: decoding processes, 0 for none. `background`: the colour behind
+        transparent images."""
         super().__init__(labels, size)
         self._root, self._files, self._workers, self._background = root, files, workers, background
-        self.decoded, self.decoding = 0, 0.0  # images so far, and the seconds that all workers together took for them
+        self.decoded, self.decoding = 0, 0.0  # images decoded so far, and the seconds this took, summed over workers
 
     def subset(self, index: Tensor) -> StreamSplit:
         files = self._files[index.numpy()]
@@ -59,9 +59,9 @@ class StreamSplit(Split):
             batch_size=None,
             sampler=chosen,
             num_workers=self._workers,
-            generator=torch.Generator(),  # else it advances the global one
+            generator=torch.Generator(),  # else it would advance the global one
         )
-        with deaf_children():  # else a signal to the whole group ends them before the training that is to be saved
+        with deaf_children():  # else a signal to the process group would end the workers before the training is saved
             batches = iter(loader)
         for made in _alive(batches):
             if isinstance(made, BadInput):
@@ -72,7 +72,7 @@ class StreamSplit(Split):
 
 
 def _alive(batches: Iterator) -> Iterator:
-    """The loader's batches; a worker that was killed (no memory, no shared memory) is a fault in one line."""
+    """The loader's batches; a killed worker (no memory, no shared memory) raises a one-line RunFault."""
     while True:
         try:
             made = next(batches)
@@ -86,19 +86,20 @@ def _alive(batches: Iterator) -> Iterator:
 
 @atexit.register
 def _end_workers() -> None:
-    """What is left at the end of the program: multiprocessing's own end sends SIGTERM, which they do not hear."""
+    """Kill remaining workers at exit: multiprocessing would send SIGTERM, which they ignore."""
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()
 
 
 class _Decoder(Dataset):
-    """Maps places, int64 [n], to images, uint8 [n, 3, size, size], and the seconds they took; or to the BadInput naming
-    a bad file."""
+    """Maps indices, int64 [n], to images, uint8 [n, 3, size, size], and the seconds taken; or to the BadInput that
+    names a bad file."""
 
     def __init__(self, root: str, files: np.ndarray, size: int, crop: tuple[int, int] | None, background: str):
         self.root, self.files, self.size, self.crop, self.background = root, files, size, crop, background
-        # before workers are forked, which would each import it: it takes seconds, and images in memory do without
+        # import before workers are forked, since each would otherwise spend seconds on it; images in memory do not need
+        # it
         import torchvision.transforms.v2.functional  # noqa: F401
 
         picture.jpeg_decoder()
@@ -124,7 +125,7 @@ class _Decoder(Dataset):
 
 
 def central(image: Tensor, size: int, share: float) -> Tensor:
-    """The central square of an image, uint8 [3, h, w], with this share of its shorter side, at `size` px."""
+    """The central square of an image, uint8 [3, h, w], covering `share` of its shorter side, resized to `size` px."""
     from torchvision.transforms.v2 import functional as TF
 
     height, width = image.shape[1:]

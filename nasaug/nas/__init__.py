@@ -1,1 +1,1 @@
-"""The best plan under a budget: a supernet, proposals, a judge, finalists, the Pareto front."""
+"""Finding the best plan under a budget: the supernet, candidates, finalists and the Pareto front."""

@@ -1,7 +1,8 @@
-"""The last choice of a search: its finalists, each trained for a short while on its own, from the supernet's weights.
+"""The final choice of a search: each finalist is fine-tuned briefly on its own, from the supernet's weights.
 
-A supernet's scores say which subnets are worth a look, not which of the best is best: it compares resolutions
-wrongly, and nets of near sizes hardly (docs/results/resolution.md, docs/results/ranking.md).
+A supernet's scores say which subnets are worth a closer look, not which of the best is best: scores at different
+resolutions are not comparable, and nets of similar size are hardly distinguished (docs/results/resolution.md,
+docs/results/ranking.md).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ FORMAT = "nasaug-finalists/1"
 
 @dataclass(frozen=True)
 class PlayOff:
-    """What the finalists are trained with; `supernet_macs` are the forward MACs of the supernet's own training."""
+    """How to fine-tune the finalists; `supernet_macs` are the forward MACs of the supernet's own training."""
 
     recipe: Recipe
     data: Data
@@ -41,9 +42,9 @@ class PlayOff:
     supernet_macs: float
 
     def length(self, macs: Sequence[int]) -> Length | None:
-        """How long each of nets with these MACs is trained, all for as many steps: whole epochs, or a part of one.
+        """The training length for nets with these MACs, the same number of steps for all: whole epochs, or part of one.
 
-        None where they are not trained on their own: told not to, too short to tell anything, or nothing to decide."""
+        None means no fine-tuning: it is turned off, too short to be informative, or there is only one finalist."""
         asked = self.recipe.search.finalist_macs
         given, least = (SHARE * self.supernet_macs, LEAST) if asked == "auto" else (asked, 1)
         batch = min(self.recipe.batch, len(self.data.train))
@@ -53,23 +54,25 @@ class PlayOff:
         return Length(max(1, round(steps / whole)), min(steps, whole), sum(macs) / len(macs), batch)
 
     def estimate(self, seconds_per_mac: float) -> str:
-        """What `decide` will take with nets as large as the search may find, at this rate of forward MACs."""
+        """Describe the duration of `decide`, for nets as large as the search may find and this many seconds per forward
+        MAC.
+        """
         search = self.search
         largest = macs_range(search.space, search.budget, search.scorer.task.head)[1]
         macs = [round(min(largest, search.budget.macs or largest))] * search.config.finalists
         length = self.length(macs)
         if length is None:
-            return "then the finalists are judged as they are (search.finalist_macs is 0, or gives too few steps each)"
+            return "then the finalists are not fine-tuned (search.finalist_macs is 0, or gives too few steps each)"
         whole = format_duration(len(macs) * length.macs * seconds_per_mac)
         return f"then {len(macs)} finalists, each trained for {length.steps} steps, about {whole} in all"
 
     def decide(self, finalists: list[Candidate], run: RunDir) -> list[Candidate]:
-        """The finalists in the order of their own score after that training; as they are, where there is none.
+        """The finalists ranked by their score after fine-tuning; unchanged if they are not fine-tuned.
 
-        One whose training diverges comes last; where all do, they stay as they are."""
+        A finalist whose training diverges comes last; if all diverge, the order is unchanged."""
         length = self.length([c.cost.macs for c in finalists])
         if length is None:
-            say("the finalists are judged as they are: their own training would be too short, or is not asked for")
+            say("the finalists are not fine-tuned: only one, too few steps for each, or search.finalist_macs = 0")
             return finalists
         say(
             f"{len(finalists)} finalists, each trained for {length.steps} steps from the supernet's weights, "
@@ -91,7 +94,7 @@ class PlayOff:
         return sorted(judged, key=lambda c: (metric.rank(c.trained_score), -c.cost.macs))
 
     def _train(self, c: Candidate, length: Length, run: RunDir, title: str, name: str) -> float:
-        """The validation score of one finalist at the end of its training; the worst where that diverged."""
+        """The validation score of one finalist after fine-tuning; the metric's worst score if training diverged."""
         space, classes, metric = self.search.space, self.search.scorer.task.head, self.search.scorer.task.metric
         base = Base(plan(space, c.arch, classes), space, c.arch)
         job = make_job(
@@ -114,7 +117,7 @@ def begun_with(run: RunDir) -> dict | None:
 
 
 def forget(run: RunDir, count: int) -> None:
-    """Drop what the play-off of `count` finalists has left: there will be another, of more candidates."""
+    """Delete the files and log entries of a fine-tuning of `count` finalists, before another among more candidates."""
     for i in range(1, count + 1):
         run.rewind(_title(i, count), step=0)
     for path in (run.finalists_file, *run.path.glob(_checkpoint("*"))):

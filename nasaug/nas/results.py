@@ -1,4 +1,4 @@
-"""What a finished search leaves behind: found.json, candidates, the Pareto front, and a table for people."""
+"""The output of a finished search: found.json, the candidates, the Pareto front, and a table for the terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write_results(
     run: RunDir, recipe: Recipe, search: Search, ranked: list[Candidate], finalists: list[Candidate],
     seconds: float,
 ) -> dict:  # fmt: skip
-    """found.json, candidates.json, the Pareto front as PNG and JSON, and the table; returns the result."""
+    """Write found.json, candidates.json, the Pareto front (PNG and JSON) and print the table; return the result."""
     best, space, classes, metric = finalists[0], search.space, search.net.plan.classes, search.metric
     facts = {
         "budget": search.budget.limits, metric.key("val"): best.full_score, metric.key("score"): best.score,
@@ -45,7 +45,7 @@ def write_results(
     ranks = agreement(finalists, metric)
     if ranks:
         say(
-            f"the supernet ranks these {ranks['n']} as their own training does with Kendall's tau "
+            f"Kendall's tau between the supernet's ranking of these {ranks['n']} and that after their own training: "
             f"{ranks['tau']:+.2f} (p = {ranks['p']:.2g})"
         )
     return {
@@ -59,7 +59,8 @@ def write_results(
 def plot_pareto(
     path: Path, candidates: list[Candidate], budget: Budget, found: Candidate, metric: Metric
 ) -> None:  # fmt: skip
-    """The validation score against MACs of every candidate, the front drawn through, the found one starred: a PNG."""
+    """Plot validation score against MACs as a PNG: all candidates, the Pareto front as a line, the net found as a star.
+    """
 
     def points(shown: list[Candidate]) -> list[tuple[float, float]]:
         return [(c.cost.macs / 1e6, c.score) for c in shown]
@@ -70,11 +71,11 @@ def plot_pareto(
 
 
 def agreement(finalists: list[Candidate], metric: Metric) -> dict | None:
-    """Kendall's tau of the supernet's scores (whole validation split) and of the finalists' own short training, and
-    its p value; None for fewer than three that were trained, or where one of both is the same for all.
+    """Kendall's tau between the supernet's scores (whole validation split) and the scores after fine-tuning, with its
+    p value. None if fewer than three finalists were fine-tuned, or if either score is the same for all.
 
-    Of so few nets, and the best ones, it says little: docs/results/ranking.md has nets of all sizes."""
-    judged = [c for c in finalists if c.trained_score not in (None, metric.worst)]  # the worst: its training diverged
+    With so few nets, all of them good, tau says little; docs/results/ranking.md has nets of all sizes."""
+    judged = [c for c in finalists if c.trained_score not in (None, metric.worst)]  # the worst: training diverged
     both = [(c.full_score, c.trained_score) for c in judged]
     if len(both) < 3 or any(len(set(column)) == 1 for column in zip(*both, strict=True)):
         return None
@@ -93,7 +94,7 @@ def _row(space: Space, c: Candidate, metric: Metric) -> dict:
 
 
 def table(space: Space, finalists: list[Candidate], metric: Metric) -> str:
-    """The best few for people: the validation score after their own training, on the whole split and as scored."""
+    """The finalists as a table: validation score after fine-tuning, on the whole split, and as scored in the search."""
     head, rows = ("arch", "trained", f"val {metric.label}", "scored", "MACs", "params", "SRAM", "flash", "px"), []
     for c in finalists:
         scores = ("-" if x is None else metric.show(x) for x in (c.trained_score, c.full_score, c.score))

@@ -1,4 +1,4 @@
-"""`search`: supernet, study and finalists in one run folder, and found.json in the working folder."""
+"""`search`: supernet, study and finalists in one run folder, and found.json in the working directory."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def search(
     set: Mapping[str, object] | Sequence[str] = (), seed: int | None = None, device: str = "auto",
     run: str | Path | None = None, resume: bool = False, on_event: Listener | None = None,
 ) -> Found:  # fmt: skip
-    """Train a supernet, search it under a budget, and write found.json into the working folder.
+    """Train a supernet, search it under a budget, and write found.json into the working directory.
 
     Args:
-        budget: upper limits as numbers; or each as people write it: mac_budget="25M", param_budget="500k",
+        budget: upper limits as numbers. Each can also be given with a suffix: mac_budget="25M", param_budget="500k",
             sram_budget="64KB" (peak activation memory in int8), flash_budget="1MB" (weights in int8).
-        space: a search space's name or the path of a TOML file; None: the recipe's.
+        space: a search space's name or the path of a TOML file; defaults to the recipe's.
         trials, sampler, headroom: the recipe's search.trials, search.sampler (tpe, nsga2, random), search.headroom.
-        timeout: end the search stage after this long, like "10m".
-        storage: any Optuna storage URL; None: a file in the run's folder.
-        data, recipe, set, seed, device, run, resume: as `nasaug.training.options.Options` says; `set` may be a mapping.
+        timeout: time limit of the search stage, such as "10m".
+        storage: any Optuna storage URL; defaults to a file in the run's folder.
+        data, recipe, set, seed, device, run, resume: see `nasaug.training.options.Options`; `set` may be a mapping.
         on_event: called with each line and each step of progress (nasaug.core.progress).
 
-    Raises BadInput, RunFault, or Stopped where a signal ends it.
+    Raises BadInput, RunFault, or Stopped if a signal interrupts it.
     """
     texts = {"macs": mac_budget, "params": param_budget, "peak": sram_budget, "flash": flash_budget}
     given = {key: None if value is None else str(value) for key, value in texts.items()}
@@ -62,14 +62,14 @@ def search(
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found. It stands for its arch file wherever a path is taken: `nasaug.train(found)`."""
+    """The result of a search. Accepted wherever the path of an arch file is: `nasaug.train(found)`."""
 
     run: Path
     """The run's folder: supernet, candidates.json, pareto.json and pareto.png."""
     arch: ArchFile
-    """The network, its place in the space, and what is known of it (arch.facts)."""
+    """The network, its position in the space, and what is known about it (arch.facts)."""
     result: dict[str, Any]
-    """What result.json holds."""
+    """The contents of result.json."""
 
     @property
     def plan(self) -> Plan:
@@ -81,7 +81,7 @@ class Found:
 
 @dataclass(frozen=True)
 class SearchJob:
-    """What to search for, and how; None: not given. `timeout` as people write it, like "10m"."""
+    """What to search for, and how. None means not given. `timeout` is a string such as "10m"."""
 
     budget: Budget = Budget()
     space: str | None = None
@@ -93,12 +93,13 @@ class SearchJob:
     options: Options = Options()
     verb = "search"
 
-    def __post_init__(self) -> None:  # a run that goes on from another folder means the same file
+    def __post_init__(self) -> None:
+        # absolute, so that a run resumed from another working directory uses the same file
         object.__setattr__(self, "storage", self.storage and absolute_storage(self.storage))
 
     @property
     def sets(self) -> dict[str, object]:
-        """What it says of the recipe, by key."""
+        """The recipe keys that the job sets."""
         return {
             "space": self.space, "search.trials": self.trials, "search.sampler": self.sampler,
             "search.headroom": self.headroom,
@@ -114,7 +115,7 @@ class SearchJob:
 
     @property
     def extends(self) -> bool:
-        """More trials, or another timeout, go on with a finished search."""
+        """Whether more trials or another timeout are given, which can extend a finished search."""
         return self.trials is not None or self.options.said("search.trials") or self.timeout is not None
 
     def prepare(self) -> Ready:
@@ -130,7 +131,7 @@ class SearchJob:
         return {"budget": request.budget.limits, "storage": shown, "timeout": request.timeout}
 
     def restore(self, run: RunDir, kept: dict[str, Any]) -> Ready | None:
-        """Also for more candidates than the run was begun for, where more trials or another timeout are given."""
+        """Also accepts a larger number of trials or another timeout than the run was started with."""
         path, recipe = run.path, load(run.recipe_file, Recipe)
         asked = self.options.settings(self.sets, data=recipe.data.name, begun=run.recipe_file)
         run.check_settings(asked, (*CHANGE_NOTHING, "search.trials"))
@@ -153,7 +154,7 @@ class SearchJob:
         return ready
 
     def _resumed(self, kept: dict[str, Any], path: Path) -> Request:
-        """What the run was begun with, under a new timeout if one is given. Raises BadInput for a difference."""
+        """The original request, with the new timeout if one is given. Raises BadInput for any other difference."""
         asked, begun = self.request, Request(Budget(**kept["budget"]), kept["storage"], kept["timeout"])
         if asked.budget.limits and asked.budget != begun.budget:
             raise BadInput(f"{path} was begun under {begun.budget}, not {asked.budget}; start a new run")
@@ -168,7 +169,7 @@ class SearchJob:
 
     def carry_out(self, run: RunDir, ready: Ready) -> Found:
         result = run_search(ready, run)
-        archfile.read(str(run.found_file)).save(FOUND)  # the supernet's path made relative to here
+        archfile.read(str(run.found_file)).save(FOUND)  # rewrites the supernet's path relative to the working directory
         run.finish(result)
         say(f"{FOUND} written; supernet, candidates and Pareto front (pareto.png) in {run.path}")
         say(f"next: python -m nasaug netaug-train --arch {FOUND}")
@@ -180,15 +181,15 @@ class SearchJob:
 
 
 def _judged(run: RunDir) -> int:
-    """How many candidates the run has judged so far."""
+    """The number of candidates that the run has judged so far."""
     counted = run.result() if run.finished else begun_with(run)
     return counted["candidates"] if counted else sum(e["event"] == "candidate" for e in run.read_log())
 
 
 def _extend(run: RunDir, ready: Ready, kept: dict[str, Any], judged: int) -> None:
-    """Make it a run that was begun for so many trials and so much time, and is not finished.
+    """Change the run into an unfinished one with the new number of trials and timeout.
 
-    The result goes first: a run that is cut off in between goes on as it was begun."""
+    The result is deleted first: if interrupted in between, the run resumes with its original settings."""
     trials = ready.recipe.search.trials
     if judged < trials:
         run.result_file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The stages of a search: the space cropped to the budget, the supernet, the study, the finalists."""
+"""The stages of a search: crop the space to the budget, train the supernet, run the study, choose a finalist."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from .finalists import PlayOff, begun_with
 from .results import FOUND, write_results
 from .study import Search, candidates_of, macs_range, report_reach
 
-SMALL = 64  # px up to which mobilenetv2-small is the default space
+SMALL = 64  # px; for images up to this size mobilenetv2-small is the default space
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to search for, beside the recipe. `timeout` in seconds."""
+    """What to search for, in addition to the recipe. `timeout` is in seconds."""
 
     budget: Budget
     storage: str | None = None
@@ -47,7 +47,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Ready:
-    """A search of which everything that can be refused was checked."""
+    """A search whose inputs have all been validated."""
 
     recipe: Recipe
     request: Request
@@ -67,7 +67,7 @@ class Ready:
 
 
 def open_space(recipe: Recipe, info: Info, budget: Budget, outputs: Outputs | None = None) -> Space:
-    """The recipe's space, its resolutions at most the data's, cropped to the budget."""
+    """The recipe's space, limited to the data's resolution and cropped to the budget."""
     name = recipe.space
     if name == "auto":
         name = "mobilenetv2-small" if info.size <= SMALL else "mobilenetv2"
@@ -82,8 +82,8 @@ def open_space(recipe: Recipe, info: Info, budget: Budget, outputs: Outputs | No
 def prepare(
     recipe: Recipe, request: Request, options: Options, *, begun: Record | None = None, resumed: bool = False
 ) -> Ready:
-    """Check everything before a run folder exists, and say what the space can do. Raises BadInput."""
-    if recipe.teacher.source:  # which a [difficulty] needs
+    """Validate everything before a run folder exists, and report what the space offers. Raises BadInput."""
+    if recipe.teacher.source:  # [difficulty] needs a teacher, so this covers it
         rule = "a search trains without a teacher, so without [difficulty] too"
         raise BadInput(f"teacher.source = {recipe.teacher.source}: {rule}; give both to the training that follows")
     _check_target(Path(FOUND))
@@ -110,7 +110,7 @@ def _check_target(found: Path) -> None:
 
 
 def run_search(ready: Ready, run: RunDir) -> dict:
-    """Train the supernet, search it, write the results; returns what result.json will hold."""
+    """Train the supernet, search it, and write the results; returns the contents of result.json."""
     recipe, request, data = ready.recipe, ready.request, ready.data
     search = Search(
         None, ready.space, request.budget, recipe.search,
@@ -120,7 +120,7 @@ def run_search(ready: Ready, run: RunDir) -> dict:
     )  # fmt: skip
     search.net = supernet(ready, search, run).to(ready.runtime.device)
     finalists = begun_with(run)
-    if finalists:  # stage 2 is over, whatever time a resumed run has
+    if finalists:  # the study is over, even if a resumed run has time left
         search.config = replace(search.config, trials=finalists["candidates"])
     key = search.metric.key("val")
     with deferred_stop() as pending, storage_faults(search.storage):
@@ -131,7 +131,7 @@ def run_search(ready: Ready, run: RunDir) -> dict:
 
 
 def supernet(ready: Ready, search: Search, run: RunDir) -> Net:
-    """The run's supernet, trained now or before."""
+    """The run's supernet: trained now, or loaded if it already exists."""
     path, data, largest = run.supernet_file, ready.data, ready.largest
     if not path.is_file():
         trainer = make_trainer(_job(ready), data, ready.runtime, search.scorer, keep_best=False)
@@ -149,13 +149,13 @@ def supernet(ready: Ready, search: Search, run: RunDir) -> Net:
 
 
 def play_off(ready: Ready, search: Search, run: RunDir) -> PlayOff:
-    """What decides among the finalists."""
+    """The fine-tuning that decides among the finalists."""
     macs = _job(ready).length.macs
     return PlayOff(ready.recipe, ready.data, ready.runtime, search, run.supernet_file, macs)
 
 
 def _job(ready: Ready) -> Job:
-    """The supernet's training; its subnets are of about the size that the budgets allow unless the recipe says else."""
+    """The supernet's training; its subnets are of about the size that the budgets allow unless the recipe sets it."""
     low, high = macs_range(ready.space, ready.request.budget, ready.largest.classes)
     recipe, sandwich = ready.recipe, ready.recipe.sandwich
     if recipe.search.lr != "auto":
@@ -168,7 +168,7 @@ def _job(ready: Ready) -> Job:
 
 
 def estimate(trainer: Trainer, search: Search) -> str:
-    """How long stage 2 will take: one candidate of the budget's size, judged on the untrained supernet."""
+    """Estimate the duration of the study from one candidate of the budget's size, scored on the untrained supernet."""
     low, high = macs_range(search.space, search.budget, trainer.plan.classes)
     limits = search.budget.beside_macs
     arch = sample_near(search.space, Random("estimate"), (low * high) ** 0.5, high, trainer.plan.classes, limits)

@@ -1,7 +1,7 @@
-"""Search: train one weight-sharing supernet, then let Optuna find the best subnet under the budget.
+"""The study: Optuna looks for the best subnet of a trained supernet under the budget.
 
-Every candidate is turned away by the cost model, answered from a cache, or judged as `narrow`, calibrated, on
-the validation split. The study holds all state: resumed, it goes on as if it had not stopped.
+Every candidate is rejected by the cost model, answered from a cache, or extracted with `narrow`, calibrated and scored
+on the validation split. The Optuna study holds all state, so a resumed search continues exactly where it stopped.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from ..tasks import Metric, Task
 from ..training.recipe import SearchConfig
 from ..training.scoring import Scorer
 
-STARTUP = 20  # candidates that every sampler but `random` draws by size before it learns from scores
-EXPLORE = 4  # after that every so many-th is still drawn by size: close under a MAC budget
-SLACK = 1.2  # draws reach this far above the budget, so that what is trained and tried surrounds it
-ASKS = 50  # asks per evaluated candidate, at most
-STALE = 25  # asks in a row that gave nothing new, after which one that was not judged yet is sought
-KNOWN = 1000  # networks within the budget, up to which all of them are known
+STARTUP = 20  # candidates drawn by size before a sampler other than `random` learns from scores
+EXPLORE = 4  # afterwards every EXPLORE-th candidate is still drawn by size, close below a MAC budget
+SLACK = 1.2  # draws reach up to this factor above the budget, so that trained and tried subnets surround it
+ASKS = 50  # maximum number of asks per evaluated candidate
+STALE = 25  # consecutive asks without a new candidate after which an unjudged one is enqueued
+KNOWN = 1000  # the networks within the budget are enumerated if there are at most this many
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One judged architecture: `score` is on the scoring images, `full_score` on the whole validation split, both with
-    the supernet's weights; `trained_score` on the whole split after the finalists' short training."""
+    """One judged architecture. `score` is on the scoring images and `full_score` on the whole validation split, both
+    with the supernet's weights; `trained_score` is on the whole split after the finalist's fine-tuning."""
 
     arch: Arch
     cost: Cost
@@ -64,14 +64,14 @@ class Search:
     _archs: dict[Plan, Arch] = field(default_factory=dict)
     _study: Any = None
     _record: Any = None
-    _stale: int = 0  # asks since the last that was judged
+    _stale: int = 0  # asks since a candidate was last judged
 
     @property
     def metric(self) -> Metric:
         return self.scorer.task.metric
 
     def range(self) -> tuple[float, float]:
-        """MACs between which candidates are drawn by size."""
+        """The MACs range from which candidates are drawn by size."""
         return macs_range(self.space, self.budget, self.net.plan.classes)
 
     @cached_property
@@ -79,7 +79,7 @@ class Search:
         return candidates_of(self.space, self.budget, self.net.plan.classes, self.config.trials)
 
     def run(self, pending: Pending, log) -> list[Candidate]:
-        """Ask, cost, evaluate, tell until `goal` candidates are judged; best first."""
+        """Ask, cost, score and tell until `goal` candidates are judged; returns them best first."""
         self._open()
         begun, limit = time.monotonic(), ASKS * self.config.trials
         with Progress("search", self.goal, begun=len(self.scores), unit="candidates") as bar:
@@ -103,12 +103,13 @@ class Search:
         return [Candidate(arch, self._cost(arch), self.scores[arch]) for arch in ranked]
 
     def finalists(self, ranked: list[Candidate], val: Split) -> list[Candidate]:
-        """The best few, judged on the whole validation split: first what the supernet would have found, then by score.
+        """The best few, scored on the whole validation split: the supernet's choice first, then by score.
 
-        They are taken from each resolution in turn, since a supernet compares those wrongly
-        (docs/results/resolution.md), alternately the largest of those that tie with its best (are within the standard
-        error) and the best. A supernet tells subnets of near sizes hardly apart, and what it does not tell, size
-        does: first is the largest of the finalists that tie again (docs/results/main_job.md)."""
+        They are taken from each resolution in turn, since scores at different resolutions are not comparable in a
+        supernet (docs/results/resolution.md). Within a resolution they alternate between the largest of those that tie
+        with its best (are within the standard error) and the best. A supernet hardly distinguishes subnets of similar
+        size, so ties are broken by size: the first finalist is the largest of those that tie
+        (docs/results/main_job.md)."""
         groups: dict[int, list[Candidate]] = {}
         for c in ranked:
             groups.setdefault(int(resolve(self.space.resolution, c.arch.values)), []).append(c)
@@ -123,13 +124,13 @@ class Search:
 
     @property
     def seconds(self) -> float:
-        """What the trials took, those of the parts before a resumption included."""
+        """Total duration of the trials, including those before the run was resumed."""
         return sum(t.duration.total_seconds() for t in self._study.get_trials(deepcopy=False))
 
     # --- one trial -------------------------------------------------------------------------------------------
 
     def _trial(self) -> tuple[Arch, float | None]:
-        """One candidate; its score where it was evaluated now, None where turned away or known."""
+        """Judge one candidate; the score is None if it was rejected or already known."""
         number = self._told
         if self._stale >= STALE:
             self._study.enqueue_trial(self._params(self._unseen(number)))
@@ -148,24 +149,25 @@ class Search:
         fresh = self._note(arch)
         if fresh:
             self.scores[arch] = self._score(arch, self.images)
-        # one turned away has no score: complete, with the worst value, is what every sampler accepts
+        # a rejected candidate has no score; telling the worst value as complete is what every sampler accepts
         self._study.tell(trial, self.scores.get(arch, self.metric.worst))
         self._record.add_trial(self._study.get_trials(deepcopy=False)[-1])
         return arch, self.scores[arch] if fresh else None
 
     def _note(self, arch: Arch) -> bool:
-        """Whether an architecture that was asked for is to be judged: within the budget, and not judged before."""
+        """Whether a proposed architecture needs a score: it is within the budget and has none yet."""
         fresh = self.budget.holds(self._cost(arch)) and arch not in self.scores
         self._stale = 0 if fresh else self._stale + 1
         return fresh
 
     @property
     def _told(self) -> int:
-        """Trials scored, turned away or answered from the cache so far."""
+        """Trials scored, rejected or answered from the cache so far."""
         return len(self._study.get_trials(deepcopy=False))
 
     def _explored(self) -> tuple[float, float]:
-        """MACs between which a candidate is still drawn: half the MAC budget to all of it, else as at the start."""
+        """The MACs range for later draws by size: half the MAC budget up to the budget; without one, as at the start.
+        """
         low, high = self.range()
         if self.budget.macs is None:
             return low, high
@@ -177,7 +179,7 @@ class Search:
         return sample_near(space, rng, low, high, self.net.plan.classes, self.budget.beside_macs)
 
     def _unseen(self, number: int) -> Arch:
-        """One that was not judged yet where all are known, else one of any size within all budgets."""
+        """A candidate without a score if all are enumerated, otherwise one of any size within all budgets."""
         rng, classes = Random(f"{self.seed}/unseen/{number}"), self.net.plan.classes
         known = all_within(self.space, self.budget, classes, KNOWN)
         if known is not None:
@@ -187,13 +189,13 @@ class Search:
 
     @cached_property
     def _resolutions(self) -> tuple[int, ...]:
-        """Those at which some architecture is within the budget: each has its share of the candidates."""
+        """Resolutions at which some architecture is within the budget; each gets its share of the candidates."""
         least = {r: self._cost(space.smallest) for r, space in self._spaces.items() if r}
         return tuple(r for r, cost in least.items() if self.budget.holds(cost)) or tuple(least)
 
     @cached_property
     def _spaces(self) -> dict[int, Space]:
-        """The space at each of its resolutions alone; 0: the space as it is."""
+        """The space restricted to each of its resolutions; key 0 is the unrestricted space."""
         axis = self._resolution_axis
         return {0: self.space} | {r: self.space.trimmed({axis.name: (r,)}) for r in (axis.choices if axis else ())}
 
@@ -202,7 +204,9 @@ class Search:
         return next((axis for axis in self.space.axes if axis.kind == "resolution"), None)
 
     def _resolution(self, number: int) -> int:
-        """Px of one candidate, 0 where there is no choice of it: so many in a row have each once, in a random order."""
+        """A candidate's resolution in px; 0 if the space has no choice. Each block of n candidates has all n in random
+        order.
+        """
         among = self._resolutions or (0,)
         turn, place = divmod(number, len(among))
         return Random(f"{self.seed}/px/{turn}").sample(among, len(among))[place]
@@ -219,7 +223,7 @@ class Search:
     def _cost(self, arch: Arch) -> Cost:
         return cost_of(self.space, arch, self.net.plan.classes)
 
-    # --- optuna's view: one integer a ladder -----------------------------------------------------------------
+    # --- optuna's view: one integer per ladder ----------------------------------------------------------------
 
     def _distributions(self) -> dict:
         from optuna.distributions import IntDistribution
@@ -227,7 +231,9 @@ class Search:
         return {a.name: IntDistribution(0, len(a.choices) - 1) for a in self.space.axes if len(a.choices) > 1}
 
     def _arch(self, params: dict[str, int]) -> Arch:
-        """Of choices that come to one network (expand ratios that round to one width) those asked for first."""
+        """The architecture with these parameters. Several choices can yield the same network (expand ratios that round
+        to one width); the first one asked for represents them.
+        """
         values = tuple(axis.choices[params.get(axis.name, 0)] for axis in self.space.axes)
         arch = self.space.canonical(Arch(self.space.name, values))
         return self._archs.setdefault(plan(self.space, arch, self.net.plan.classes), arch)
@@ -237,15 +243,16 @@ class Search:
         return {axis.name: axis.choices.index(value) for axis, value in pairs if len(axis.choices) > 1}
 
     def _sampler(self, told: int):
-        """Made anew before each ask from (seed, trials told), so that a resumed study draws the same."""
+        """A new sampler seeded by (seed, trials told) for each ask, so that a resumed study draws the same candidates.
+        """
         import optuna
 
         seed = Random(f"{self.seed}/sampler/{told}").getrandbits(31)
         if self.config.sampler == "nsga2":
 
             class Ordered(optuna.samplers.NSGAIISampler):
-                """Parents by trial number: Optuna gives them in another order once it has cached them, so a
-                resumed study would go another way."""
+                """Sorts parents by trial number. Optuna returns them in another order once they are cached, which would
+                make a resumed study diverge from an uninterrupted one."""
 
                 def get_parent_population(self, study, generation):
                     return sorted(super().get_parent_population(study, generation), key=lambda t: t.number)
@@ -256,9 +263,9 @@ class Search:
         return optuna.samplers.RandomSampler(seed=seed)
 
     def _open(self) -> None:
-        """The record (in storage, finished trials alone) and the study that asks (in memory).
+        """Open the record (in storage, finished trials only) and the study that is asked (in memory).
 
-        A trial enters the record whole, when it is told, so a kill leaves none running."""
+        A trial is added to the record only once it is told, so a killed process leaves no running trial behind."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -275,21 +282,21 @@ class Search:
 
 
 def macs_range(space: Space, budget: Budget, classes: Outputs) -> tuple[float, float]:
-    """MACs between which subnets are trained and first drawn, within the space: up to 1.2 x the most that all budgets
-    allow, from an eighth of that, or from the smallest without a MAC budget."""
+    """The MACs range in which subnets are trained and first drawn, within the space: up to 1.2 times the most that all
+    budgets allow, from an eighth of that most; without a MAC budget, from the smallest net."""
     low, high = (cost_of(space, end, classes).macs for end in (space.smallest, space.largest))
     most = most_macs(space, budget, classes)
     return float(low if budget.macs is None else max(low, most / 8)), float(min(high, SLACK * most))
 
 
 def candidates_of(space: Space, budget: Budget, classes: Outputs, trials: int) -> int:
-    """How many a search will judge: `trials`, or all networks within the budget where those are fewer."""
+    """The number of candidates to judge: `trials`, or all networks within the budget if they are fewer."""
     known = all_within(space, budget, classes, KNOWN)
     return trials if known is None else min(trials, len(known))
 
 
 def _in_turn(group: list[Candidate], images: Split, task: Task) -> Iterator[Candidate]:
-    """Candidates of one resolution, ranked: the largest that ties with the best, the best, the next largest, …"""
+    """Ranked candidates of one resolution: the largest that ties with the best, the best, the next largest, …"""
     least = worst_tied(task, group[0].score, images)
     tied = sorted((c for c in group if task.metric.rank(c.score) <= least), key=lambda c: -c.cost.macs)
     both = chain.from_iterable(zip_longest(tied, group))
@@ -297,12 +304,12 @@ def _in_turn(group: list[Candidate], images: Split, task: Task) -> Iterator[Cand
 
 
 def worst_tied(task: Task, best: float, split: Split) -> float:
-    """The rank of the worst score that ties with the best one: that is within its standard error on `split`."""
+    """The rank of the worst score that ties with `best`, that is, within its standard error on `split`."""
     return task.metric.rank(best) + task.standard_error(best, len(split))
 
 
 def pareto(candidates: list[Candidate], metric: Metric) -> list[Candidate]:
-    """Those whose score no other beats at fewer or equal MACs, by rising MACs."""
+    """The Pareto front: candidates whose score no other beats at fewer or equal MACs, in order of MACs."""
     front: list[Candidate] = []
     for c in sorted(candidates, key=lambda c: (c.cost.macs, metric.rank(c.score))):
         if not front or metric.better(c.score, front[-1].score):
@@ -311,7 +318,7 @@ def pareto(candidates: list[Candidate], metric: Metric) -> list[Candidate]:
 
 
 def report_reach(reach: Reach, budget: Budget) -> str:
-    """What the space can do under the budget, in three lines."""
+    """What the space offers under the budget, in four lines."""
     rows = [f"  {name:8s} {describe(getattr(reach, name))}" for name in ("smallest", "middle", "largest")]
     share = f"  {100 * reach.feasible:.0f} % of {reach.samples} uniform samples are within: {budget}"
     return "\n".join([*rows, share])

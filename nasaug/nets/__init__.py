@@ -1,1 +1,1 @@
-"""Networks: run a plan or a slice of itself, fold it into plain layers, keep its weights on disk."""
+"""Networks: run a plan or a slice of it, fold into plain torch layers, save and load weights."""

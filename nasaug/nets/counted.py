@@ -1,4 +1,4 @@
-"""The built network, counted by thop and by torch beside the cost model."""
+"""Counting a built network's MACs with thop and with torch, for comparison with the cost model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALL = "the whole"
 
 
 class Row(NamedTuple):
-    """MACs of convolutions and linear layers, of one layer or of the whole network, by each of the three."""
+    """MACs of convolutions and linear layers, of one layer or of the whole network, by each of the three counters."""
 
     name: str
     op: str
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """A row for each layer and for the whole, what thop counts beside (by kind), and torch's FLOPs."""
+    """A row for each layer and for the total, thop's further counts (by kind), and torch's FLOPs."""
 
     rows: list[Row]
     total: Row
@@ -50,16 +50,20 @@ class Counts(NamedTuple):
 
     @property
     def wrong(self) -> list[Row]:
-        """The whole is among them where no layer is: something outside of all layers was counted."""
+        """The rows that disagree. If all layers agree but the total does not, something outside the layers was counted:
+        then the total.
+        """
         return [row for row in self.rows if not row.agrees] or [row for row in [self.total] if not row.agrees]
 
 
 def count(plan: Plan) -> Counts:
-    """Build the network of a plan and count one image's MACs. Raises RunFault where torch cannot: out of memory."""
+    """Build the network of a plan and count one image's MACs. Raises RunFault if torch fails, for example out of
+    memory.
+    """
     macs, beside = Counter(), Counter()
     try:
         net, image = _built(plan), torch.zeros(1, 3, plan.resolution, plan.resolution)
-        with FlopCounterMode(display=False) as counter:  # under it no kernel in C runs, which it could not see into
+        with FlopCounterMode(display=False) as counter:  # this mode disables the C kernels, which it cannot look into
             thop.profile(net, (image,), _rules(macs, beside), verbose=False)
     except RuntimeError as error:
         told = f"the network cannot be built and run here ({told_by(error)})"
@@ -73,7 +77,7 @@ def count(plan: Plan) -> Counts:
 
 
 def _built(plan: Plan) -> Net:
-    """Its weights are left unset, since no count depends on them; its norms count as calibrated."""
+    """Weights are left uninitialised, since no count depends on them; norms are marked as calibrated."""
     net = Net(plan, None).eval()
     for norm in (m for m in net.modules() if isinstance(m, Norm)):
         norm.num_batches_tracked.fill_(1)
@@ -81,10 +85,10 @@ def _built(plan: Plan) -> Net:
 
 
 def _rules(macs: Counter, beside: Counter) -> dict[type, Callable]:
-    """thop's rules for nasaug's layers, which it does not know: it goes by the exact type.
+    """thop's rules for nasaug's layers, which it would not recognise since it looks up the exact type.
 
-    Each layer's count goes into `macs`, by its name; into `beside` what thop counts that is no MAC where the network is
-    one of torch's own layers."""
+    Each layer's count is added to `macs` under its name; `beside` receives what thop counts in a network of torch's own
+    layers that is not a MAC."""
 
     def add(kind: str, rule: Callable, x: Tensor, y: Tensor) -> None:
         module = SimpleNamespace(total_ops=0, affine=True)
@@ -106,7 +110,7 @@ def _rules(macs: Counter, beside: Counter) -> dict[type, Callable]:
 
     def squeeze_excite(module, inputs, out) -> None:
         for linear in (module.reduce, module.expand):
-            count_linear(linear, inputs, linear.bias)  # which has as many values as its output
+            count_linear(linear, inputs, linear.bias)  # the bias has as many values as the output
             module.total_ops += linear.total_ops
         average(module, inputs, out)
 
@@ -124,14 +128,14 @@ def _rules(macs: Counter, beside: Counter) -> dict[type, Callable]:
 
 
 def verdict(counts: Counts) -> str:
-    """Whether the three agree, in words."""
+    """Whether the three counters agree, in words."""
     if counts.wrong:
         return f"the three differ in {', '.join(row.name for row in counts.wrong)}"
     return f"the three agree on every convolution and linear layer, {counts.total.cost:,} MACs"
 
 
 def differences(plan: Plan, counts: Counts) -> Iterator[str]:
-    """What they count differently, or not at all, and why: a line for each kind that is in this network."""
+    """What they count differently or not at all, and why: a line for each kind that occurs in this network."""
     norms, averages = counts.beside["norms"], counts.beside["averages"]
     if norms:
         yield f"norms: thop's own rule adds {norms:,}, 4 for each value; the cost model and torch count none"

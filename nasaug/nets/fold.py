@@ -1,6 +1,6 @@
-"""A net that leaves the house: what an evaluated Net computes, in torch's own layers and with nothing of nasaug.
+"""Fold an evaluated Net into torch's own layers, independent of nasaug, for deployment, quantisation or inspection.
 
-For whoever deploys a net, quantises it or reads it. Knows no training and no slices.
+Independent of training and slices.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hswish": nn.Hardswish}
 def fold(net: Net) -> GraphModule:
     """The evaluated net in torch's own layers, in evaluation mode: images [N, 3, H, W] to logits [N, classes].
 
-    A norm after a convolution becomes part of its weights and its bias (Jacob et al., CVPR 2018, section 3.2). A norm
-    before one (pre-activation) stays a BatchNorm2d, as nasaug.arch.cost counts it. So one parameter a channel is left
-    of the two of each folded norm.
+    A norm after a convolution is folded into its weights and bias (Jacob et al., CVPR 2018, section 3.2). A norm before
+    one (pre-activation) stays a BatchNorm2d, as nasaug.arch.cost counts it. Each folded norm's two parameters per
+    channel become one bias.
 
-    Layers have the plan's names (`s3.b2.dw`); `NAME_act` is the activation of NAME, `NAME_norm` the norm before it.
-    `torch.export` and `torch.fx` trace it, `torch.save` keeps it whole, and `.code` is its forward pass. Weights are
-    copies, of the net's type and on its device. What differs is rounding: in float64 1e-14 of the largest logit, in
-    float32 about 1e-6 in trained nets, as much as the net itself is off. Raises BadInput where the norms' statistics
-    are not set."""
+    Layers are named as in the plan (`s3.b2.dw`); `NAME_act` is the activation of NAME, `NAME_norm` the norm before it.
+    `torch.export` and `torch.fx` can trace the result, `torch.save` saves it whole, and `.code` is its forward pass.
+    Weights are copies with the net's dtype and device. Outputs differ by rounding only: 1e-14 of the largest logit in
+    float64, and in float32 about 1e-6 in trained nets, which is the net's own rounding error. Raises BadInput if the
+    norms' running statistics are not set."""
     if not net.has_statistics:
         raise BadInput(
             "fold(net): the statistics of the net's norms are not set, and folding needs them; call "
@@ -48,17 +48,17 @@ def fold(net: Net) -> GraphModule:
 
 
 class _Folding:
-    """Writes the graph of a net, layer after layer, and owns the modules that it calls."""
+    """Builds the graph of a net layer by layer, and owns the modules that it calls."""
 
     def __init__(self, net: Net):
         self.net, self.whole = net, GraphModule(nn.Module(), Graph())
         self.graph = self.whole.graph
 
     def call(self, name: str, module: nn.Module, x: Node) -> Node:
-        """The output of `module`, by that name, on x."""
+        """Add `module` under this name and return its output on x."""
         top, *rest = name.split(".")
         if iskeyword(top) or (hasattr(self.whole, top) and top not in self.whole._modules):
-            top += "_"  # Python's or torch's own, such as `global` or `graph`
+            top += "_"  # clashes with a keyword of Python or an attribute of torch, such as `global` or `graph`
         place = ".".join((top, *rest))
         self.whole.add_submodule(place, module)
         return self.graph.call_module(place, (x,))
@@ -87,7 +87,7 @@ class _Folding:
         return self.act(block.name, block.act, x)
 
     def layer(self, layer: Layer, x: Node) -> Node:
-        """A layer without its activation, and without a norm before it."""
+        """A layer without its activation and without a preceding norm."""
         name, module = layer.name, self.net.get_submodule(layer.name)
         if layer.op == "se":
             return self.squeeze_excite(name, module, x)
@@ -105,7 +105,7 @@ class _Folding:
         return self.call(name, plain, x)
 
     def squeeze_excite(self, name: str, module: nn.Module, x: Node) -> Node:
-        """Its linear layers become 1x1 convolutions, which need no change of shape around them."""
+        """Its linear layers become 1x1 convolutions, so that no reshaping is needed."""
         y = self.call(f"{name}.pool", nn.AdaptiveAvgPool2d(1), x)
         y = self.call(f"{name}.reduce", _as_conv(module.reduce), y)
         y = self.call(f"{name}.act", nn.ReLU(), y)
@@ -118,7 +118,7 @@ def _plain_conv(conv: Conv, layer: Layer) -> nn.Conv2d:
     """The convolution with the norm after it, if any, folded in."""
     weight, bias = conv.weight, conv.bias
     if conv.norm is not None and not layer.pre:
-        norm = conv.norm  # in the net's own type, as its evaluation does: so the weights are the same to the bit
+        norm = conv.norm  # in the net's dtype, as its evaluation does, so that the weights are identical bit by bit
         factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         weight, bias = weight * factor.view(-1, 1, 1, 1), norm.bias - norm.running_mean * factor
     plain = nn.Conv2d(
@@ -139,7 +139,8 @@ def _plain_norm(norm: Norm) -> nn.BatchNorm2d:
 
 
 def _filled(module: nn.Module, *tensors: Tensor | None) -> nn.Module:
-    """A module made without memory (so nothing is drawn at random), with copies of these, in its state's order."""
+    """Load copies of the tensors, in state_dict order, into a module on the meta device, which drew no random numbers.
+    """
     copies = [t.clone(memory_format=torch.contiguous_format) for t in tensors if t is not None]
     module.load_state_dict(dict(zip(module.state_dict(), copies, strict=True)), assign=True)
     return module

@@ -1,8 +1,8 @@
-"""Layers that run a slice of themselves: leading channels, centre of the kernel, chosen by an argument.
+"""Layers that can run a slice of themselves: the leading channels and the kernel's centre, selected by an argument.
 
-Subclasses of torch's own, so every tool that knows those knows these. The slice is the `Layer` handed to
-`forward`; nothing is set on a module. Convolutions are channels-last throughout; a 1x1 convolution is one
-matrix product on the (pixels x channels) view, which takes a slice of its weight without a copy.
+They subclass torch's own layers, so tools that know those also work with these. The slice is given by the `Layer`
+passed to `forward`; modules hold no such state. Convolutions are channels-last throughout; a 1x1 convolution is one
+matrix product on the (pixels x channels) view, which slices its weight without a copy.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ..kernels.fused import ACTIVATIONS, conv_norm_act, convolve, folded_conv, i
 
 
 class Stats(Protocol):
-    """Which statistics a norm uses in one pass, and what becomes of them.
+    """Which statistics a norm uses in a pass, and which it updates.
 
-    `folds`: the running statistics are used, and the norm joins the convolution before it. Otherwise the batch's own,
-    and `updated` are those that they update: (mean, var, momentum), or (None, None, 0.0). What was taken from `count`
-    values a channel is told to `note`, where that is not done in `norm`."""
+    With `folds` the norm uses the running statistics and is folded into the preceding convolution. Otherwise it uses
+    the batch's own; `updated` returns the ones to update as (mean, var, momentum), or (None, None, 0.0). If they are
+    computed outside `norm`, `note` receives them, with the number of values per channel (`count`)."""
 
     folds: bool
 
@@ -39,7 +39,7 @@ class Stats(Protocol):
 
 
 class BatchStats:
-    """The batch's own statistics; buffers are left alone (every pass but the net's own training pass)."""
+    """Use the batch's own statistics and leave the buffers unchanged (every pass but the net's own training pass)."""
 
     folds = False
 
@@ -55,7 +55,7 @@ class BatchStats:
 
 
 class TrackStats(BatchStats):
-    """The batch's own statistics, which also update the running ones (the net's own plan in training)."""
+    """Use the batch's own statistics and update the running ones (the net's own plan in training)."""
 
     def updated(self, module: Norm) -> tuple:
         return module.running_mean, module.running_var, module.momentum
@@ -66,7 +66,7 @@ class TrackStats(BatchStats):
 
 
 class RunningStats(BatchStats):
-    """The running statistics, folded into the convolution before the norm wherever there is one."""
+    """Use the running statistics, folded into the preceding convolution if there is one."""
 
     folds = True
 
@@ -81,9 +81,9 @@ class RunningStats(BatchStats):
 
 @dataclass
 class CollectStats:
-    """Batch statistics, merged over batches into those of all images (Chan et al. 1979).
+    """Use the batch's statistics, and merge them over batches into those of all images (Chan et al. 1979).
 
-    Averaging the batches' variances would miss the spread of their means."""
+    Averaging the batches' variances would ignore the spread of their means."""
 
     folds = False
     taken: dict[Norm, list[tuple[int, Tensor, Tensor]]] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class CollectStats:
         self.taken.setdefault(module, []).append((count, mean, var))
 
     def write(self) -> None:
-        """Put the merged mean and (unbiased) variance into the norms' buffers."""
+        """Write the merged mean and (unbiased) variance into the norms' buffers."""
         for module, rows in self.taken.items():
             counts, means, variances = zip(*rows, strict=True)
             n, means = module.running_mean.new_tensor(counts).unsqueeze(1), torch.stack(means)
@@ -115,14 +115,14 @@ class CollectStats:
 
 
 class Norm(nn.BatchNorm2d):
-    """Batch norm over leading channels; which statistics it uses is the pass's `Stats`."""
+    """Batch norm over leading channels; the pass's `Stats` selects the statistics."""
 
     def scale_shift(self, channels: int) -> tuple[Tensor, Tensor]:
         return part(self.weight, (channels,)), part(self.bias, (channels,))
 
 
 class Conv(nn.Conv2d):
-    """Convolution with its norm and activation; the norm comes first where `layer.pre` is set."""
+    """Convolution with its norm and activation; the norm comes first if `layer.pre` is set."""
 
     def __init__(self, layer: Layer):
         super().__init__(
@@ -131,7 +131,7 @@ class Conv(nn.Conv2d):
         self.norm = Norm(layer.cin if layer.pre else layer.out) if layer.norm else None
 
     def reset_parameters(self) -> None:
-        """Nothing: Net.reset draws all weights."""
+        """Does nothing: Net.reset draws all weights."""
 
     def activate(self, x: Tensor, layer: Layer, stats: Stats) -> Tensor:
         """The norm and activation that precede a pre-activation convolution."""
@@ -157,13 +157,13 @@ class Conv(nn.Conv2d):
 
 
 def _watched(module: nn.Module) -> bool:
-    """Whether a hook waits for this layer of its own."""
+    """Whether hooks are registered that expect this layer to run on its own."""
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
     return any(hooks) or _has_any_global_hook()
 
 
 def fused_block(convs: Sequence[Conv], x: Tensor, block: Block, stats: Stats) -> Tensor | None:
-    """The output of a whole block as one compiled node, or None where its layers are to run one after the other."""
+    """The output of a whole block as one compiled node, or None if its layers must run one after another."""
     if not select(block, x) or any(map(_watched, convs)):
         return None
     norms = [conv.norm for conv in convs]
@@ -188,7 +188,7 @@ class Linear(nn.Linear):
         super().__init__(layer.cin, layer.out, bias=layer.bias)
 
     def reset_parameters(self) -> None:
-        """Nothing: Net.reset draws all weights."""
+        """Does nothing: Net.reset draws all weights."""
 
     def forward(self, x: Tensor, layer: Layer, stats: Stats) -> Tensor:
         weight, bias = part(self.weight, (layer.out, layer.cin)), part(self.bias, (layer.out,))
@@ -212,7 +212,7 @@ class SqueezeExcite(nn.Module):
 
 
 class Pool(nn.Module):
-    """Global average."""
+    """Global average pooling."""
 
     def __init__(self, layer: Layer):
         super().__init__()
@@ -230,7 +230,7 @@ class MaxPool(nn.MaxPool2d):
 
 
 class NormAct(nn.Module):
-    """A norm of its own with its activation: the end of a pre-activation network."""
+    """A separate norm with its activation: the end of a pre-activation network."""
 
     def __init__(self, layer: Layer):
         super().__init__()

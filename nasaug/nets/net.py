@@ -1,7 +1,7 @@
-"""One network class: `Net(plan)` runs its own plan, or a slice of itself, and gives or takes slices.
+"""The network class: `Net(plan)` runs its own plan or a slice of itself, and slices can be copied out or in.
 
-The supernet is the Net of the largest plan; the product is the Net of the found plan. The choice of a
-subnet is an argument of `forward`, never state. Knows no search space, training method or device.
+The supernet is the Net of the largest plan; the result is the Net of the plan found. The choice of a subnet is an
+argument of `forward`, never state. Independent of search spaces, training methods and devices.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _BATCH, _TRACK, _RUNNING = BatchStats(), TrackStats(), RunningStats()
 class Net(nn.Module):
     """The network of a Plan: images [N, 3, H, W] to logits [N, classes].
 
-    `net(x)` runs its own plan; in training mode that alone updates the running statistics.
-    `net(x, smaller)` runs a slice of the shared weights with batch statistics, in training mode only."""
+    `net(x)` runs its own plan; only this updates the running statistics, in training mode. `net(x, smaller)` runs a
+    slice of the shared weights with batch statistics, in training mode only."""
 
     def __init__(self, plan: Plan, seed: int | None = 0):
-        """Fresh weights from `seed`; None: unset, for a caller that writes all of them."""
+        """Fresh weights from `seed`; None leaves them uninitialised, for a caller that writes all of them."""
         super().__init__()
         self.plan = plan
         for layer in plan.layers:
@@ -49,9 +49,9 @@ class Net(nn.Module):
 
     @torch.no_grad()
     def reset(self, seed: int) -> None:
-        """Fresh weights: Kaiming-uniform (torch's default), the classifier's truncated normal (0.02), biases zero.
+        """Fresh weights: Kaiming-uniform (torch's default), truncated normal (0.02) for the classifier, zero biases.
 
-        As in NetAug's published code, which finds that fan-out initialisation fails in widened nets."""
+        As in NetAug's published code, whose authors found that fan-out initialisation fails in widened nets."""
         g = torch.Generator().manual_seed(seed)
         for name, p in self.named_parameters():
             if p.dim() == 1:
@@ -65,10 +65,11 @@ class Net(nn.Module):
 
     @torch.no_grad()
     def start_as_identities(self) -> None:
-        """Zero the scale of the last norm in every block with an identity shortcut, so that it begins as nothing.
+        """Zero the scale of the last norm in every block with an identity shortcut, so that the block starts as an
+        identity.
 
-        Goyal et al. 2017; Yu et al., BigNAS, ECCV 2020, for supernets. A norm before its convolution is left
-        alone: at zero its ReLU would pass no gradient."""
+        Goyal et al. 2017; Yu et al., BigNAS, ECCV 2020, for supernets. A norm before its convolution is left unchanged:
+        at zero its ReLU would pass no gradient."""
         for block in self.plan.blocks:
             last = block.layers[-1]
             if block.shortcut == "identity" and last.norm and not last.pre and not last.act:
@@ -87,7 +88,7 @@ class Net(nn.Module):
 
     @property
     def has_statistics(self) -> bool:
-        """Whether it can be evaluated as it is: its norms' statistics are set, or it has no norms."""
+        """Whether the net can be evaluated: its norms' running statistics are set, or it has no norms."""
         return not self._norms or int(self._norms[0].num_batches_tracked) > 0
 
     def _check_statistics(self) -> None:
@@ -135,7 +136,7 @@ class Net(nn.Module):
     def narrow(self, plan: Plan) -> Net:
         """A plain Net of a smaller plan with copies of its slice of these weights.
 
-        Its statistics are unset unless `plan` is this net's own. Raises ValueError where it is no slice."""
+        Its running statistics are unset unless `plan` is this net's own. Raises ValueError if `plan` is not a slice."""
         small = Net(plan, None).to(**self._kind())
         for theirs, mine in _pairs(self, small):
             mine.copy_(window(theirs, mine.shape))
@@ -145,8 +146,8 @@ class Net(nn.Module):
 
     @torch.no_grad()
     def grow(self, plan: Plan, seed: int = 0, identities: bool = False) -> Net:
-        """A Net of a bigger plan whose slice is this net; the rest starts fresh, where asked as identities
-        (`start_as_identities`). Inverse of `narrow`."""
+        """A Net of a larger plan with this net's weights as its slice; all other weights are fresh, optionally starting
+        as identities (`start_as_identities`). The inverse of `narrow`."""
         big = Net(plan, seed).to(**self._kind())
         if identities:
             big.start_as_identities()
@@ -158,9 +159,9 @@ class Net(nn.Module):
 
     @torch.no_grad()
     def with_fresh_classifier(self, classes: Outputs, seed: int) -> Net:
-        """A Net with all weights of this one but the classifier's, which tells `classes` apart and starts fresh.
+        """A Net with this net's weights except for a fresh classifier with `classes` outputs.
 
-        Its statistics are this net's: the classifier has none, and nothing comes after it."""
+        The running statistics are copied: the classifier has none, and nothing follows it."""
         other = Net(self.plan.of_classes(classes), seed).to(**self._kind())
         heads = tuple(f"{block.name}." for block in self.plan.head)
         kept = {name: t for name, t in self.state_dict().items() if not name.startswith(heads)}
@@ -172,13 +173,13 @@ class Net(nn.Module):
         return {"device": first.device, "dtype": first.dtype}
 
     def forget_statistics(self) -> None:
-        """Mark the norms' statistics as unset, so that evaluating before calibrating raises."""
+        """Mark the norms' running statistics as unset, so that evaluating before calibrating raises."""
         for norm in self._norms:
             norm.reset_running_stats()
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> Net:
-        """Set the norms' statistics to those of all images in `batches` ([N, 3, H, W] each). Returns self."""
+        """Set the norms' running statistics to those of all images in `batches` ([N, 3, H, W] each). Returns self."""
         collected = CollectStats()
         for x in batches:
             self._run(x, self.plan, collected)
@@ -189,8 +190,8 @@ class Net(nn.Module):
     def permute(self, group: Group, order: Tensor, *companions: Mapping[str, Tensor]) -> None:
         """Reorder the channels of `group` in place; channel i becomes the old `order[i]`.
 
-        `companions` hold tensors by the same names and of the same shapes (momentum, averaged weights): they
-        are permuted alike, or the next optimiser step would undo the order silently."""
+        `companions` hold tensors with the same names and shapes (momentum, averaged weights). They are permuted too;
+        otherwise the next optimiser step would silently mix up the channels."""
         own = dict(self.named_parameters()) | dict(self.named_buffers())
         for tensors in (own, *companions):
             for name, dim in group.members:
@@ -216,7 +217,7 @@ def _has_branch(block: Block) -> bool:
 
 
 def _place(block: Block, of: list[Block]) -> float:
-    """1 for the last of some blocks, the same step less for each before it; 0 for one that is not among them."""
+    """The block's position in `of`, evenly spaced up to 1 for the last; 0 for a block that is not in it."""
     return (of.index(block) + 1) / len(of) if block in of else 0.0
 
 

@@ -1,6 +1,7 @@
-"""Regularisers that are noise in a forward pass: dropout and its kin, torch's and torchvision's own operators.
+"""Regularisers that add noise to a forward pass: dropout and its variants, by torch's and torchvision's operators.
 
-An argument of `Net.forward`, never state; drawn from torch's global generator, which the caller seeds for each pass.
+Passed to `Net.forward` as an argument, never stored; they draw from torch's global generator, which the caller seeds
+for each pass.
 """
 
 from __future__ import annotations
@@ -19,25 +20,27 @@ ODD = Told("must be odd, so that a square has a middle")
 
 @checked("noise")
 class Noise:
-    """The recipe's `[noise]` table: probabilities, 0 for none. In training passes only."""
+    """The recipe's `[noise]` table: probabilities, 0 turns one off. Applied in training passes only."""
 
     dropout: Probability = 0.0
-    """Of the features before the classifier (Srivastava et al. 2014)."""
+    """Of dropping each feature before the classifier (Srivastava et al. 2014)."""
     spatial_dropout: Probability = 0.0
-    """Of whole channels of the output of each block with inner channels, in the later half of those (Tompson et al.,
-    CVPR 2015)."""
+    """Of dropping each whole channel of a block's output, in the later half of the blocks with inner channels (Tompson
+    et al., CVPR 2015)."""
     dropblock: Probability = 0.0
-    """Likewise of squares (Ghiasi et al., NeurIPS 2018)."""
+    """Of dropping squares, in the same blocks (Ghiasi et al., NeurIPS 2018)."""
     dropblock_size: Annotated[int, Ge(1), Predicate(lambda side: side % 2), ODD] = 3
-    """Side of those squares in pixels of the feature map, odd; the largest odd one that fits where that is smaller."""
+    """Side of those squares in pixels of the feature map, odd; reduced to the largest odd side that fits."""
     stochastic_depth: Probability = 0.0
-    """Of the last block with an identity shortcut, rising evenly over those (Huang et al., ECCV 2016)."""
+    """Of skipping the last block with an identity shortcut, rising linearly over those blocks (Huang et al., ECCV
+    2016).
+    """
 
     def __bool__(self) -> bool:
         return any((self.dropout, self.spatial_dropout, self.dropblock, self.stochastic_depth))
 
     def branch(self, x: Tensor, place: float) -> Tensor:
-        """What a block adds to its shortcut, left out for some images; `place` is 1 for the last such block."""
+        """A block's residual branch, dropped for some images; `place` is 1 for the last such block."""
         if not self.stochastic_depth * place:
             return x
         from torchvision.ops import stochastic_depth
@@ -45,7 +48,7 @@ class Noise:
         return stochastic_depth(x, self.stochastic_depth * place, "row", True)
 
     def output(self, x: Tensor, place: float) -> Tensor:
-        """A block's output; `place` is 1 for the last block of its kind."""
+        """A block's output with noise; `place` is 1 for the last block of its kind."""
         if place <= 0.5:
             return x
         if self.spatial_dropout:
@@ -58,5 +61,5 @@ class Noise:
         return x
 
     def features(self, x: Tensor) -> Tensor:
-        """What the classifier reads."""
+        """The classifier's input with dropout."""
         return F.dropout(x, self.dropout, True) if self.dropout else x

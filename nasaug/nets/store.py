@@ -1,4 +1,4 @@
-"""Nets in files: what a run wrote, and what a training starts from."""
+"""Saving and loading nets, and finding the weights that a training starts from."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .net import Net
 
 
 def save_net(path: Path, net: Net, **facts) -> None:
-    """A network with its plan in one safetensors file."""
+    """Write a network with its plan to one safetensors file."""
     tensorfile.write(path, net.state_dict(), {"plan": net.plan.to_dict(), **facts})
 
 
 def load_net(path: Path) -> Net:
-    """The inverse of `save_net`, in evaluation mode. Raises BadInput for a file that is no such network."""
+    """The inverse of `save_net`, in evaluation mode. Raises BadInput if the file holds no such network."""
     tensors, state = tensorfile.read(path)
     net = Net(_plan_in(state, path))
     expected = {name: t.shape for name, t in net.state_dict().items()}
@@ -30,7 +30,7 @@ def load_net(path: Path) -> Net:
 
 
 def load_plan(path: Path) -> Plan:
-    """The plan of what `save_net` wrote: no tensor is read. Raises BadInput for a file that holds none."""
+    """The plan in a file written by `save_net`, without reading tensors. Raises BadInput if it has none."""
     return _plan_in(tensorfile.facts(path), path)
 
 
@@ -41,7 +41,7 @@ def _plan_in(state: dict, path: Path) -> Plan:
 
 
 def model_file(source: str) -> Path:
-    """Where the model of a run's folder lies, or the file itself. Raises BadInput where there is none."""
+    """The model file of a run's folder, or `source` itself if it is a file. Raises BadInput if it does not exist."""
     path = Path(source)
     path = path / "model.safetensors" if path.is_dir() else path
     if not path.is_file():
@@ -51,19 +51,20 @@ def model_file(source: str) -> Path:
 
 
 def digest(path: Path | None) -> str:
-    """Of what a file holds, wherever it lies; empty where there is none."""
+    """SHA-256 hex digest of a file's contents; empty if there is no file."""
     return hashlib.sha256(files.read_bytes(path)).hexdigest() if path and path.is_file() else ""
 
 
 def teacher_digest(source: str) -> str:
-    """That of the model of a run's folder, or of the file itself; empty for another teacher, or none."""
+    """The digest of the model in a run's folder, or of the file itself; empty for any other teacher, or none."""
     path = Path(source or "?")
     return digest(path / "model.safetensors" if path.is_dir() else path)
 
 
 def inherited_from(found: ArchFile, init: str, begun: bool = False) -> Path | None:
-    """The file with the weights to start from, or None for fresh ones. Raises BadInput where they are asked for and
-    absent; a training that has `begun` goes on from its checkpoint, and needs that file no more."""
+    """The file with the initial weights, or None for fresh ones. Raises BadInput if they are required but missing.
+
+    A training that has `begun` resumes from its checkpoint and no longer needs the file."""
     if init == "scratch" or (init == "auto" and found.start is None):
         return None
     if found.start is None:
@@ -75,8 +76,9 @@ def inherited_from(found: ArchFile, init: str, begun: bool = False) -> Path | No
 
 
 def other_classes(path: Path, classes: Sequence[str] | Outputs, whose: str) -> str:
-    """Why the classifier of the file's net, by the name of `whose`, is of no use for images of these classes (their
-    names, or their number where the data are not read yet); empty where it is."""
+    """The reason why the classifier in the file cannot be reused for these classes; empty if it can.
+
+    `classes` are names, or their number if the data are not read yet; `whose` names the net in the text."""
     theirs, names = load_plan(path).classes, tensorfile.facts(path).get("classes")
     named = not isinstance(classes, (int, Head))
     ours = len(classes) if named else classes
@@ -88,5 +90,5 @@ def other_classes(path: Path, classes: Sequence[str] | Outputs, whose: str) -> s
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first of the names of classes."""
+    """The first few class names."""
     return ", ".join(names[:3]) + ", …" * (len(names) > 3)

@@ -1,1 +1,1 @@
-"""Smaller nets by taking channels or weights away from a trained one."""
+"""Pruning: making a trained net smaller by removing channels or zeroing weights."""

@@ -1,4 +1,4 @@
-"""`prune`: take channels or weights from a trained net, in steps."""
+"""`prune`: remove channels or zero weights of a trained net, in steps."""
 
 from __future__ import annotations
 
@@ -52,22 +52,20 @@ def prune(
     seed: int | None = None, device: str = "auto", run: str | Path | None = None, resume: bool = False,
     on_event: Listener | None = None,
 ) -> TrainingResult:  # fmt: skip
-    """Prune a trained network in steps, each followed by fine-tuning: what the run came to.
+    """Prune a trained network in steps, each followed by fine-tuning.
 
     Args:
         source: the folder of a finished run of train, netaug-train or prune.
-        target_macs: MACs of the result, like "1M": channels are removed; the steps' lie in geometric progression.
-        unstructured, target_sparsity: zero single weights instead, this share of them.
-        steps: how often to prune and fine-tune; None: 5.
-        magnitude: RandAugment's in each step: "9", "9:2" (falling) or "2:9" (rising); None: the recipe's view.
-        criterion: what ranks channels (l1, bn) or weights (lamp, l1).
-        lr_scale: times the recipe's learning rate; None: 0.5.
-        method: fine-tune by any arm of `compare`; None: baseline.
-        round: groups that lose channels keep a multiple of it; None: 1.
-        data, recipe, set, seed, device, run, resume: as `nasaug.training.options.Options` says; `set` may be a mapping.
-        on_event: called with each line and each step of progress (nasaug.core.progress).
+        target_macs: MACs of the result, such as "1M": channels are removed; the steps' MACs form a geometric
+        progression. unstructured, target_sparsity: zero this share of single weights instead. steps: the number of
+        pruning and fine-tuning steps; defaults to 5. magnitude: RandAugment's in each step: "9", "9:2" (falling) or
+        "2:9" (rising); defaults to the recipe's view. criterion: what ranks channels (l1, bn) or weights (lamp, l1).
+        lr_scale: multiplies the recipe's learning rate; defaults to 0.5. method: fine-tune with any arm of `compare`;
+        defaults to baseline. round: pruned channel counts are multiples of this; defaults to 1. data, recipe, set,
+        seed, device, run, resume: see `nasaug.training.options.Options`; `set` may be a mapping. on_event: called with
+        each line and each step of progress (nasaug.core.progress).
 
-    Raises BadInput, RunFault, or Stopped where a signal ends it.
+    Raises BadInput, RunFault, or Stopped if a signal interrupts it.
     """
     options = Options.of(data, recipe, set, seed, device, run, resume)
     macs, path = (None if target_macs is None else str(target_macs)), (None if source is None else Path(source))
@@ -80,7 +78,7 @@ def prune(
 
 @dataclass(frozen=True)
 class Ready:
-    """A pruning of which everything that can be refused was checked; `net`: what a new run begins with."""
+    """A pruning whose inputs have all been validated. `net` is the net that a new run starts from."""
 
     found: ArchFile
     setting: Setting
@@ -97,7 +95,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class PruneJob:
-    """What to prune, how far and how; None: not given."""
+    """What to prune, how far and how. None means not given."""
 
     source: Path | None = None
     target_macs: str | None = None
@@ -113,7 +111,7 @@ class PruneJob:
     verb, extends = "prune", False
 
     def setting(self) -> Setting:
-        """The same with what is not given put in. Raises BadInput for what is out of range or in conflict."""
+        """The job with defaults filled in. Raises BadInput for options that are out of range or in conflict."""
         if self.unstructured:
             if self.target_macs is not None:
                 of = f"{arg.target_macs} {self.target_macs} is of channels, {arg.unstructured} of weights"
@@ -173,7 +171,7 @@ class PruneJob:
             raise BadInput(f"{other}; give data of the same")
         if teacher is not None:
             teacher.check_classes(lambda: data)
-        # refuses one that was trained on test images
+        # raises for a net that was trained on test images
         other_split(str(self.source), theirs.model_file, data, f"give another {arg.source}")
         warn_of_other_splits(net_of_other_splits(found, str(self.source), recipe, data))
         first = setting.step_recipe(recipe, selection.magnitudes(setting.magnitude, 2)[0])
@@ -193,7 +191,7 @@ class PruneJob:
         self._check_same(setting, run.path)
         recipe = load(run.recipe_file, Recipe)
         data = recipe.data.name
-        if options.recipe is None:  # what the run was begun with has the arm in it
+        if options.recipe is None:  # the run's recipe contains the arm already
             recipe = options.settings({}, begun=run.recipe_file, data=data)
         else:
             recipe = setting.recipe(options, run.recipe_file, data)
@@ -207,7 +205,7 @@ class PruneJob:
         return Ready(found, setting, recipe, images, runtime, teacher=resolve(found, recipe.teacher))
 
     def _check_same(self, setting: Setting, path: Path) -> None:
-        """Refuses to resume with other values than the run was begun with."""
+        """Raises BadInput if values differ from those the run was started with."""
         said = {
             "source": None if self.source is None else str(self.source.resolve()), "method": self.method,
             "target_macs": self._macs(), "magnitude": self.magnitude,
@@ -228,7 +226,7 @@ class PruneJob:
 
 
 def finished_run(path: Path) -> tuple[ArchFile, Net, dict]:
-    """The arch file, the net and what its file says of its images, of a finished training. Raises BadInput."""
+    """(arch file, net, facts of the model file) of a finished training. Raises BadInput if the folder is not one."""
     rule = "give the folder of a finished run of train or netaug-train, like runs/train-1"
     if not path.is_dir():
         raise BadInput(f"{arg.source} {path} is no folder; {rule}")
@@ -254,7 +252,7 @@ def finished_run(path: Path) -> tuple[ArchFile, Net, dict]:
 
 
 def check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: Runtime) -> Resolved | None:
-    """What can be refused before the data are read; the recipe's teacher."""
+    """Checks that need no data; returns the recipe's teacher."""
     if recipe.teacher.source == "supernet":
         none = f"{arg.set} teacher.source='' {arg.set} teacher.macs=0 {arg.set} difficulty.policy=none"
         remedy = f"give {arg.set} teacher.source=RUN {arg.set} teacher.macs=0, or none: {none}"
@@ -268,7 +266,7 @@ def check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: 
     _check_target(setting, recipe, net, found)
     recipes = [setting.step_recipe(recipe, m) for m in selection.magnitudes(setting.magnitude, setting.steps)]
     last, teacher = net.plan, resolve(found, recipe.teacher)
-    if setting.target_macs:  # one of as many MACs, which a method must have room for too
+    if setting.target_macs:  # a plan with the final MACs: the method must work on that too
         last = some_plan(net.plan, setting.target_macs, setting.round)
     for of_step in recipes:
         for plan in (net.plan, last):

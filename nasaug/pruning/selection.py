@@ -1,7 +1,7 @@
-"""Pruning: which channels, or weights, of a trained net matter least, and the net without them.
+"""Select the least important channels or weights of a trained net, and remove or zero them.
 
-Channels go by *permute so that the kept ones lead, then narrow*: the smaller net is that of an ordinary Plan. One
-threshold over all groups of channels decides how many each keeps. Knows no training.
+Channels are removed by permuting so that the kept ones come first, then narrowing, so the smaller net has an ordinary
+Plan. One threshold over all channel groups determines how many channels each keeps. Independent of training.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from ..config.schedule import Linear, from_ends
 from ..core.errors import BadInput, arg
 from ..nets.net import Net
 
-CRITERIA = ("l1", "bn")  # of channels
+CRITERIA = ("l1", "bn")  # for channels
 OF_WEIGHTS = ("lamp", "l1")
-LEAST, LEAST_SHARE = 4, 0.1  # channels that a group keeps of the net that pruning starts from, where it has as many
+LEAST, LEAST_SHARE = 4, 0.1  # minimum channels of a group: a number, and a share of its initial channels
 
-Size = tuple[str, str]  # a number of a plan's specs that counts channels: (block, "width" | "hidden" | "se")
+Size = tuple[str, str]  # identifies a channel count in a plan: (block, "width" | "hidden" | "se")
 
 
 # --- the plan of each step ----------------------------------------------------------------------------------
 
 
 def sizes(plan: Plan) -> dict[Size, tuple[str, ...]]:
-    """The numbers that pruning lowers, and the groups of channels (nasaug.arch.channels) that each counts.
+    """The channel counts that pruning reduces, and the channel groups (nasaug.arch.channels) that share each of them.
 
-    A stream's is the width of the block that opens it. A bottleneck's two inner groups share one number."""
+    A residual stream's count is the width of the block that opens it. A bottleneck's two inner groups share one count.
+    """
     blocks, found = {block.name for block in plan.blocks}, {}
     for name in channel_groups(plan):
         block = name if name in blocks else name.rpartition(".")[0]
@@ -45,7 +46,7 @@ def sizes(plan: Plan) -> dict[Size, tuple[str, ...]]:
 
 
 def with_sizes(plan: Plan, counts: Mapping[Size, int]) -> Plan:
-    """The plan with other numbers of channels; a stream's width is that of every block that adds to it."""
+    """The plan with other channel counts; a stream's width applies to every block that adds to it."""
     specs, stream = [], 3
     for block in plan.body:
         spec = block.spec
@@ -57,8 +58,8 @@ def with_sizes(plan: Plan, counts: Mapping[Size, int]) -> Plan:
 
 
 def least_sizes(plan: Plan, divisor: int = 1) -> dict[Size, int]:
-    """How many channels every group keeps, however small the target: LEAST, or LEAST_SHARE of what `plan` has, the next
-    multiple of `divisor`."""
+    """The minimum channel counts, whatever the target: LEAST or LEAST_SHARE of those in `plan`, whichever is more,
+    rounded up to a multiple of `divisor`."""
     groups = channel_groups(plan)
     have = {size: groups[names[0]].size for size, names in sizes(plan).items()}
     least = {size: max(LEAST, math.ceil(LEAST_SHARE * n)) for size, n in have.items()}
@@ -66,20 +67,20 @@ def least_sizes(plan: Plan, divisor: int = 1) -> dict[Size, int]:
 
 
 def targets(start: float, end: float, steps: int) -> list[float]:
-    """`steps` values in geometric progression after `start`; the last is `end` itself."""
+    """`steps` values in geometric progression from `start` (excluded) to `end` (included exactly)."""
     return [start * (end / start) ** (i / steps) for i in range(1, steps)] + [end]
 
 
 def smaller(
     plan: Plan, scores: Mapping[str, Tensor], macs: float, least: Mapping[Size, int], divisor: int = 1
 ) -> Plan:
-    """The largest plan of at most `macs` MACs that keeps just the channels above one score, the same for all groups.
+    """The largest plan of at most `macs` MACs that keeps the channels above a single threshold for all groups.
 
-    A group that loses some keeps a multiple of `divisor`, which hardware is faster with. `scores` as
-    `importance` gives them. Raises BadInput where even `least` of all has more MACs."""
+    Groups that lose channels keep a multiple of `divisor`, which is faster on hardware. `scores` are from `importance`.
+    Raises BadInput if even the minimum counts `least` have more MACs."""
     counted, leaving, have = sizes(plan), [], {}
     for size, names in counted.items():
-        # groups that share a number lose their least important channels together
+        # groups that share a count lose their least important channels together
         ranked = torch.stack([scores[name].sort(descending=True).values for name in names]).mean(0)
         have[size] = len(ranked)
         leaving += [(score, size) for score in ranked[least[size] :].tolist()]
@@ -101,10 +102,10 @@ def smaller(
 
 
 def importance(net: Net, criterion: str = "l1") -> dict[str, Tensor]:
-    """[channels] of each group of channels, float64: how much each matters, 1 on average in its group.
+    """[channels] per channel group, float64: each channel's importance, with mean 1 in its group.
 
-    l1: L1 norm of the weights that read the channel (Li et al., ICLR 2017, of those that write it). bn: absolute
-    scales of the norms on the channel, summed (Liu et al., Network Slimming, ICCV 2017); l1 where it has none."""
+    l1: L1 norm of the weights that read the channel (Li et al., ICLR 2017, use those that write it). bn: sum of the
+    absolute scales of the channel's norms (Liu et al., Network Slimming, ICCV 2017); l1 for channels without a norm."""
     own, scores = dict(net.named_parameters()), {}
     for name, group in channel_groups(net.plan).items():
         norms = [own[member].detach().abs().cpu() for member, _ in group.members if member.endswith("norm.weight")]
@@ -115,9 +116,9 @@ def importance(net: Net, criterion: str = "l1") -> dict[str, Tensor]:
 
 
 def narrowed(net: Net, plan: Plan, scores: Mapping[str, Tensor]) -> Net:
-    """The net of the smaller plan with the channels that score highest; `net` itself is reordered.
+    """The net of the smaller plan with the highest-scoring channels; reorders `net` in place.
 
-    Groups of which all stay keep their order. The smaller net's statistics are unset (Net.narrow)."""
+    Groups that lose no channels keep their order. The smaller net's running statistics are unset (see Net.narrow)."""
     kept = channel_groups(plan)
     for name, group in channel_groups(net.plan).items():
         if kept[name].size < group.size:
@@ -129,18 +130,18 @@ def narrowed(net: Net, plan: Plan, scores: Mapping[str, Tensor]) -> Net:
 
 
 def prunable(plan: Plan) -> list[str]:
-    """The weights that `sparsify` may zero, by name: of convolutions and linear layers.
+    """Names of the weights that `sparsify` may zero: those of convolutions and linear layers.
 
-    Not of depthwise ones, with 9 to 49 weights a channel, which nothing makes up for, and few of all weights; nor of
-    squeeze-excites, whose zeros would save nothing."""
+    Depthwise ones are excluded: they have only 9 to 49 weights per channel, with no redundancy, and are few. So are
+    those of squeeze-excites, since zeroing them would save nothing."""
     return [f"{x.name}.weight" for x in plan.layers if x.op in ("conv", "linear") and not x.depthwise]
 
 
 def sparsify(net: Net, sparsity: float, criterion: str = "lamp") -> Net:
-    """Zero that share of the prunable weights, those that score least over the whole net; returns `net`.
+    """Zero this share of the prunable weights, those with the lowest scores over the whole net; returns `net`.
 
-    lamp: `lamp`; l1: their magnitude alone, which empties layers of small weights, since a norm follows that takes a
-    layer's scale away. Weights that are zero already are the first to go; one at least stays."""
+    lamp: see `lamp`. l1: by magnitude alone, which empties layers with small weights, although the norm after a layer
+    cancels its scale. Weights that are already zero go first; at least one weight stays."""
     net.to(memory_format=torch.contiguous_format)  # torch's pruning views each weight as a vector
     weights = [(net.get_submodule(name.removesuffix(".weight")), "weight") for name in prunable(net.plan)]
     score = lamp if criterion == "lamp" else torch.abs
@@ -154,7 +155,7 @@ def sparsify(net: Net, sparsity: float, criterion: str = "lamp") -> Net:
 
 
 def lamp(weight: Tensor) -> Tensor:
-    """Each weight's square over the sum of the squares of all of its layer that are as large or larger.
+    """Each weight's square over the sum of squares of all weights in its layer that are at least as large.
 
     Lee et al., ICLR 2021. It ranks by magnitude within a layer, and is 1 for the largest."""
     squares, order = weight.double().square().flatten().sort()
@@ -165,7 +166,7 @@ def lamp(weight: Tensor) -> Tensor:
 
 
 def masks(net: Net) -> dict[str, Tensor]:
-    """Where the prunable weights are not zero, by name."""
+    """Masks of the non-zero prunable weights, by name."""
     own = dict(net.named_parameters())
     return {name: own[name].detach() != 0 for name in prunable(net.plan)}
 
@@ -178,7 +179,7 @@ def apply_masks(net: Net, kept: Mapping[str, Tensor]) -> None:
 
 
 def sparsity(net: Net) -> dict[str, float]:
-    """Share of zeros by layer, among all prunable weights ("prunable") and among all parameters ("all")."""
+    """The share of zeros by layer, among all prunable weights ("prunable") and among all parameters ("all")."""
     zeros = {name.removesuffix(".weight"): (~mask).sum().item() for name, mask in masks(net).items()}
     counts = {layer: net.get_submodule(layer).weight.numel() for layer in zeros}
     return {
@@ -192,9 +193,9 @@ def sparsity(net: Net) -> dict[str, float]:
 
 
 def magnitudes(text: str | None, steps: int) -> Sequence[float | None]:
-    """RandAugment's magnitude in each step: "9" the same in all, "9:2" from 9 in the first to 2 in the last.
+    """RandAugment's magnitude in each step: "9" for a constant, "9:2" for 9 in the first step to 2 in the last.
 
-    None: not said. Raises BadInput for anything but one or two numbers from 0 to 30."""
+    None gives None for each step. Raises BadInput for anything but one or two numbers from 0 to 30."""
     if text is None:
         return [None] * steps
     try:

@@ -1,4 +1,4 @@
-"""What a pruning run was asked, everything put in: kept in its job.json, and read by each of its steps."""
+"""The settings of a pruning run with all defaults filled in: stored in its job.json and used by each step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import selection
 
 @dataclass(frozen=True)
 class Setting:
-    """What `job.json` holds of a run: structured to `target_macs`, or unstructured to `target_sparsity`."""
+    """The contents of a run's job.json: structured pruning to `target_macs`, or unstructured to `target_sparsity`."""
 
     source: str | None
     target_macs: int | None
@@ -27,11 +27,11 @@ class Setting:
     criterion: str
     lr_scale: float
     method: str | None
-    round: int = 1  # a group that loses channels keeps a multiple of it
+    round: int = 1  # pruned channel counts are multiples of this
 
     @property
     def arm(self) -> str:
-        """What reports call it: all but the network and the target, which are in the name of the arch."""
+        """The arm's name in reports: all settings except network and target, which are in the arch's name."""
         kind = "prune" if self.target_macs else "prune unstructured"
         usual = (selection.CRITERIA if self.target_macs else selection.OF_WEIGHTS)[0]
         said = {"criterion": self.criterion if self.criterion != usual else None, "magnitude": self.magnitude}
@@ -41,17 +41,17 @@ class Setting:
         return ", ".join([kind, *(f"{name} {value}" for name, value in said.items() if value is not None)])
 
     def name(self, found: ArchFile) -> str:
-        """The result's."""
+        """The resulting network's name."""
         if self.target_macs:
             return f"{found.name}, pruned to {format_quantity(self.target_macs, 'macs')} MACs"
         return f"{found.name}, {100 * self.target_sparsity:g} % sparse"
 
     def recipe(self, options: Options, begun: Path, data: str) -> Recipe:
-        """The recipe of the whole run: that of the net's own training, plain training unless an arm says else."""
+        """The recipe of the whole run: that of the net's own training, with plain training unless an arm is given."""
         return options.settings({"arm": self.arm}, arm=self.method or "baseline", begun=begun, data=data)
 
     def step_recipe(self, recipe: Recipe, magnitude: float | None) -> Recipe:
-        """That of one step's fine-tuning: its part of the length, its learning rate, its magnitude."""
+        """The recipe of one step's fine-tuning: its share of the length, its learning rate, its magnitude."""
         views = recipe.views
         if magnitude is not None:
             train = views["train"]

@@ -1,4 +1,4 @@
-"""A trained net made smaller, or sparser, in steps, each followed by fine-tuning under its own magnitude."""
+"""Pruning a trained net in steps, each followed by fine-tuning with its own magnitude."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ from .setting import Setting
 
 
 def net_of_other_splits(found: ArchFile, source: str, recipe: Recipe, data: Data) -> list[str]:
-    """The net that is pruned, and a teacher, where they had other validation images."""
+    """The net to prune and its teacher, if they were trained with other validation images; each by its description."""
     others, had = of_other_splits(found, replace(recipe, init="scratch"), data), found.facts["source"]
     known = had["val_key"] == data.val_key if had.get("val_key") else had["data_key"] == data.key
     return others if known else [source, *others]
 
 
 def least_macs(plan: Plan, divisor: int) -> int:
-    """The MACs of the smallest net that pruning can make of it."""
+    """The MACs of the smallest net that pruning can reach."""
     return cost(selection.with_sizes(plan, selection.least_sizes(plan, divisor))).macs
 
 
 def some_plan(plan: Plan, macs: float, divisor: int, least: Mapping | None = None) -> Plan:
-    """One of as many MACs as a step will have, which is not known before the weights of the step before are."""
+    """A plan of about the MACs of a future step, whose actual plan depends on weights that are not trained yet."""
     scores = {name: torch.arange(group.size) / group.size for name, group in channel_groups(plan).items()}
     return selection.smaller(plan, scores, macs, least or selection.least_sizes(plan, divisor), divisor)
 
@@ -66,7 +66,7 @@ def step_job(
     recipe: Recipe, plan: Plan, teacher: Resolved | None, runtime: Runtime, images: int, *, pruned: float = 0.0,
     start: Path | None = None,
 ) -> Job:  # fmt: skip
-    """The fine-tuning of one step."""
+    """The fine-tuning job of one step."""
     return make_job(
         recipe, recipe.chosen_method(), Base(plan, pruned=pruned), images=images, runtime=runtime, inherit=start,
         teacher=teacher,
@@ -74,7 +74,7 @@ def step_job(
 
 
 class Pruning:
-    """A run at work: from the net of its last finished step on, through the others, to the result."""
+    """A pruning run in progress: executes the remaining steps and writes the result."""
 
     def __init__(
         self, found: ArchFile, setting: Setting, recipe: Recipe, data: Data, runtime: Runtime, run: RunDir,
@@ -89,7 +89,7 @@ class Pruning:
         self.magnitudes = selection.magnitudes(setting.magnitude, setting.steps)
         if setting.target_macs:
             self.goals = selection.targets(cost(found.plan).macs, setting.target_macs, setting.steps)
-        else:  # the weights that are left, as a share
+        else:  # the remaining weights, as a share
             there = 1 - found.facts["source"]["sparsity"]
             self.goals = selection.targets(there, 1 - setting.target_sparsity, setting.steps)
 
@@ -134,7 +134,9 @@ class Pruning:
         return row
 
     def _pruned(self, plan: Plan, left: float) -> float:
-        """The share of the first net of all that is gone: of its MACs, and of the weights of which `left` are left."""
+        """The share of the original, never pruned net that is gone: of its MACs, or of its weights if a share `left`
+        remains.
+        """
         of_start = cost(plan).macs / cost(self.found.plan).macs if self.setting.target_macs else left
         return 1 - (1 - self.found.pruned) * of_start
 
@@ -157,7 +159,7 @@ class Pruning:
         return val
 
     def _announce_all(self, i: int, job: Job, per_step: float) -> None:
-        """Say how long all steps that are left take, at the rate of forward MACs of the one at hand."""
+        """Print an estimate of the duration of all remaining steps, from the current step's time per forward MAC."""
         left, plan = self.setting.steps - i, job.base.plan
         rate, seconds = per_step / (job.length.batch * job.length.macs_per_image), 0.0
         for goal, magnitude in zip(self.goals[i:], self.magnitudes[i:], strict=True):
@@ -168,11 +170,11 @@ class Pruning:
         say(f"  all {left} steps that are left: about {format_duration(seconds)}")
 
     def _start(self) -> dict:
-        """The cost and the figures of the net that pruning starts from, as its own run tells them."""
+        """The cost and scores of the net that pruning starts from, as recorded in its own run."""
         return {**cost(self.found.plan)._asdict(), **self.found.facts["source"]}
 
     def _finish(self, rows: list[dict]) -> TrainingResult:
-        """Read the test images, once, and write the result; returns it."""
+        """Evaluate on the test images, once, and write the result; returns it."""
         setting, run, data = self.setting, self.run, self.data
         for passed in (run.checkpoint_file, run.cut_file):
             passed.unlink(missing_ok=True)
@@ -218,7 +220,7 @@ class Pruning:
 
 
 def _history(rows: list[dict]) -> list[dict]:
-    """The epochs of all steps as those of one training."""
+    """The epochs of all steps joined as if they were one training."""
     joined, past = [], dict.fromkeys(("epoch", "step", "train_macs", "seconds"), 0)
     for row in rows:
         joined += [epoch | {key: epoch[key] + past[key] for key in past} for epoch in row["history"]]
@@ -227,7 +229,7 @@ def _history(rows: list[dict]) -> list[dict]:
 
 
 def table(rows: list[dict], start: dict, metric: Metric) -> str:
-    """The steps for people, after what they begin with: the validation score once pruned, and once fine-tuned."""
+    """The steps as a table, after the initial net: the validation scores after pruning and after fine-tuning."""
     head = ("step", "MACs", "params", "zeros", "magnitude", "pruned", "tuned")
     lines = []
     shown = [i for i, name in enumerate(head) if name != "zeros" or any(row["sparsity"] for row in rows)]

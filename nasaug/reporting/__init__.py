@@ -1,1 +1,1 @@
-"""Pages and plots of results that others have worked out."""
+"""Pages, tables and plots of results computed elsewhere."""

@@ -1,4 +1,4 @@
-"""A comparison as one page of HTML that asks for nothing else: page.html.j2, its style page.css, and plots."""
+"""A comparison as a self-contained HTML page: page.html.j2, its style page.css, and plots."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SAID = {
     wording.NOT_SHOWN: "No difference to the reference shown, which does not show that there is none",
     wording.NOT_ENOUGH: f"Not enough seeds for a verdict ({wording.ENOUGH} in common with the reference are needed)",
 }
-_MANY = 4  # entries of a fact, above which they are folded away
+_MANY = 4  # a fact with more entries is collapsed
 
 
 def page(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> str:
@@ -48,7 +48,7 @@ def page(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> str:
 
 
 def _template() -> Template:
-    """The page, which escapes all that it is given, and refuses to leave out what it is not given."""
+    """The template; it escapes everything it is given and raises for undefined variables."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -64,22 +64,22 @@ def _listed(names: Sequence[str], most: int = 4) -> str:
 
 
 def _breakable(name: str) -> Markup:
-    """A name, escaped, that may be broken after what joins its parts."""
+    """A name, escaped, with line breaks allowed after the characters that join its parts."""
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"(?<=[+_,/=])(?=\w)", "<wbr>", str(escape(name))))
 
 
 def _minus(text: str) -> str:
-    """With true minus signs, which are as wide as a plus."""
+    """The text with true minus signs, which are as wide as a plus."""
     return re.sub(r"(?<![\w-])-(?=\d)", "−", text)
 
 
-# --- what is in its tables ---
+# --- the contents of its tables ---
 
 
 def _facts(summary: dict[str, Any]) -> Iterator[tuple[str, str | list[str]]]:
-    """What was compared: terms, each with a text, or with a list where that is long."""
+    """What was compared: terms, each with a text, or with a list if that is long."""
     seeds, count = ", ".join(map(str, summary["seeds"])), sum(arm["n"] for arm in summary["arms"])
     matched = _MATCHED.get(summary["match"], summary["match"])
     yield "Network", ", ".join(summary["archs"])
@@ -93,7 +93,7 @@ def _facts(summary: dict[str, Any]) -> Iterator[tuple[str, str | list[str]]]:
 
 
 def _reading(arms: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
-    """What may be concluded, and of which arms."""
+    """The conclusions, each with the arms that it applies to."""
     said = {word: [a["arm"] for a in arms if a["versus"] and a["versus"]["verdict"] == word] for word in _SAID}
     return [(_SAID[word], names) for word, names in said.items() if names]
 
@@ -106,7 +106,7 @@ def _more(arm: dict[str, Any], metric: Metric) -> list[str]:
 
 
 def _resampled(arms: Sequence[dict[str, Any]], metric: Metric) -> list[list[str]]:
-    """The bootstrap of each seed, below a head; nothing where no arm has one."""
+    """The bootstrap of each seed, below a header row; empty if no arm has one."""
     found = {
         arm["arm"]: {seed["seed"]: wording.difference(seed, metric) for seed in arm["versus"]["bootstrap"]}
         for arm in arms if arm["versus"] and arm["versus"]["bootstrap"]
@@ -134,11 +134,11 @@ def _failed(cell: dict[str, Any]) -> list[str]:
     return [str(cell.get("arm", "?")), str(cell.get("seed", "?")), str(cell.get("error", "no reason given"))]
 
 
-# --- what its plots show ---
+# --- the contents of its plots ---
 
 
 def _figures(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> Iterable[tuple[str, str]]:
-    """Captions and drawings."""
+    """(caption, SVG) for each plot."""
     arms = [(arm, [run for run in runs if run.arm == arm["arm"]]) for arm in summary["arms"]]
     metric = wording.metric_of(summary)
     label, (test, val, train) = metric.label, (metric.key(split) for split in ("test", "val", "train"))
@@ -169,7 +169,7 @@ def _figures(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> Iterabl
 
 
 def _lines(arms: Sequence[tuple[dict[str, Any], list[TrainingResult]]], fields: Sequence[str]) -> list[plots.Line]:
-    """Each arm's mean over its runs by epoch; of the fields, the second dashed."""
+    """Each arm's mean over its runs by epoch; the second field is dashed."""
     lines = []
     for i, (_, runs) in enumerate(arms):
         for field in fields:

@@ -1,4 +1,4 @@
-"""Pictures as PNG files, of figures that others have worked out: a Pareto front, heat maps with fitted curves."""
+"""PNG pictures of results computed elsewhere: a Pareto front, and heat maps with fitted curves."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Points = Sequence[tuple[float, float]]  # (x, y)
 
 
 class HeatMap(NamedTuple):
-    """Values in rows, the largest (0, say) the brightest; NaN is left blank."""
+    """Values by row, the largest (such as 0) drawn brightest; NaN is left blank."""
 
     rows: Sequence[str]  # labels
     columns: Sequence[str]
     values: Sequence[Sequence[float]]  # by row and column
-    words: Mapping[tuple[int, int], str]  # by row and column: hatched, the word in the value's place
+    words: Mapping[tuple[int, int], str]  # by row and column: shown hatched, with the word instead of the value
 
 
 class Fit(NamedTuple):
-    """Points and the line that was fitted to them."""
+    """Points and the line fitted to them."""
 
     title: str
     points: Points
@@ -44,7 +44,7 @@ def pareto(
     path: Path, candidates: Points, front: Points, found: tuple[float, float], limit: float | None, xlabel: str,
     ylabel: str,
 ) -> None:  # fmt: skip
-    """All candidates, the front drawn through, the found one starred, and the `limit` of x, which is logarithmic."""
+    """Plot all candidates, the front as a line, the one found as a star, and the `limit` of x, which is logarithmic."""
     figure = _figure(6.4, 4.2)
     axes = figure.subplots()
     axes.scatter(*_columns(candidates), s=14, alpha=0.5, label="candidates")
@@ -63,9 +63,9 @@ def heat_maps(
     path: Path, panels: Sequence[Panel], title: str, xlabel: str, fit_labels: tuple[str, str],
     x_text: Callable[[float], str],
 ) -> None:  # fmt: skip
-    """One panel below the other: on the left its heat map, on the right its fit, with the labels of x and y.
+    """One row per panel: its heat map on the left and its fit on the right, with labels for x and y.
 
-    The fit's x is logarithmic, and written by `x_text`.
+    The fit's x axis is logarithmic, with ticks formatted by `x_text`.
     """
     columns = max((len(panel.heat.columns) for panel in panels), default=0)
     width = max(9, 5 + 0.8 * columns)
@@ -107,18 +107,18 @@ def _draw_fit(axes: Axes, fit: Fit | None) -> None:
 
 
 def _few_labels(axis: Axis, inches: float, text: Callable[[float], str]) -> None:
-    """Plain numbers along a logarithmic axis of so many inches, so few that none lies over another."""
+    """Plain numbers along a logarithmic axis of this length, few enough not to overlap."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     low, high = axis.get_view_interval()
-    dense = math.log10(high / low) / inches  # decades an inch
+    dense = math.log10(high / low) / inches  # decades per inch
     axis.set_minor_locator(LogLocator(subs=(2, 3, 5, 7) if dense < 0.35 else (2, 5) if dense < 0.6 else ()))
     for set_formatter in (axis.set_major_formatter, axis.set_minor_formatter):
         set_formatter(FuncFormatter(lambda x, _: text(x)))
 
 
 def _end(name: str, most: int) -> str:
-    """The end of a name, which tells paths apart."""
+    """The end of a name, which distinguishes paths."""
     name = files.shown(name)
     return name if len(name) <= most else "…" + name[1 - most :]
 
@@ -128,7 +128,7 @@ def _columns(points: Points) -> tuple[list[float], list[float]]:
 
 
 def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure  # without pyplot, which looks for a screen
+    from matplotlib.figure import Figure  # not pyplot, which looks for a display
 
     return Figure(figsize=(width, height), layout="constrained")
 

@@ -1,6 +1,6 @@
-"""Plots as SVG inside a page, of figures that others have worked out.
+"""SVG plots for a page, of results computed elsewhere.
 
-Their colours are the page's CSS variables, so that one drawing serves light and dark.
+Colours are the page's CSS variables, so that one drawing suits light and dark mode.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 COLOURS = 8  # --c0 to --c7 of page.css
 _MARKERS = "osD^vPX*"
-_INK, _FAINT = "#010203", "#040506"  # stand in the drawing for the page's colours of text and of grid lines
+_INK, _FAINT = "#010203", "#040506"  # placeholders for the page's colours of text and grid lines
 _SERIES = [f"#0a0b{i:02x}" for i in range(COLOURS)]
-_SHORT = 26  # characters of a name in a plot
+_SHORT = 26  # maximum characters of a name in a plot
 _SETTINGS = {
     "svg.fonttype": "none", "svg.hashsalt": "nasaug", "text.parse_math": False, "font.family": "DejaVu Sans",
     "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
@@ -31,17 +31,17 @@ _SETTINGS = {
 
 
 class Interval(NamedTuple):
-    """A mean, the half width of its interval (None: it has none), and what else a plot shows of it."""
+    """A mean, the half width of its interval (None if it has none), and further values for a plot."""
 
     mean: float
     half: float | None
     name: str = ""
-    values: Sequence[float] = ()  # that it is the mean of
+    values: Sequence[float] = ()  # whose mean it is
     x: float = 0.0
 
 
 class Line(NamedTuple):
-    """A line through points; lines of one `series` have one colour."""
+    """A line through points; lines of one `series` share a colour."""
 
     series: int
     xs: Sequence[float]
@@ -50,9 +50,9 @@ class Line(NamedTuple):
 
 
 def svg(caption: str, draw: Callable[[Axes], None], height: float = 3.4) -> str:
-    """What `draw` draws as an <svg> named by its caption, with ids that no drawing of another caption has.
+    """What `draw` draws as an <svg> named by its caption, with ids unique to that caption.
 
-    It is 5 x `height` inches, a phone's width, so that its letters are legible there. Equal drawings are equal text.
+    It is 5 x `height` inches, a phone's width, so that its text is legible there. Equal drawings give equal text.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -68,7 +68,7 @@ def svg(caption: str, draw: Callable[[Axes], None], height: float = 3.4) -> str:
 
 
 def _inline(drawing: str, caption: str) -> str:
-    """Matplotlib's SVG as part of a page: named, in the page's colours, and with ids of its own."""
+    """Matplotlib's SVG as part of a page: with a title, the page's colours, and ids of its own."""
     drawing = drawing[drawing.index("<svg") :].rstrip()
     inner = drawing[drawing.index(">") + 1 :]
     box = re.search(r'viewBox="([^"]*)"', drawing)[1]
@@ -94,7 +94,7 @@ def _short(name: str) -> str:
 
 
 def rows(axes: Axes, intervals: Sequence[Interval], xlabel: str) -> None:
-    """One below the other, by name: mean, interval, and each value as a dot."""
+    """Intervals one below the other, by name: mean, interval, and each value as a dot."""
     for i, row in enumerate(intervals):
         look = _look(i)
         axes.plot(row.values, [i + 0.25] * len(row.values), "o", color=look["color"], ms=5, alpha=0.6, mew=0)
@@ -117,7 +117,9 @@ def curves(axes: Axes, lines: Sequence[Line], ylabel: str) -> None:
 def against(
     axes: Axes, intervals: Sequence[Interval], xlabel: str, ylabel: str, x_text: Callable[[float], str]
 ) -> None:
-    """Means and intervals over their x, which `x_text` writes; from 0, or by its logarithm where it spans much."""
+    """Means and intervals over their x, with ticks formatted by `x_text`; from 0, or logarithmic if x spans a wide
+    range.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     for i, point in enumerate(intervals):

@@ -5,18 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Sequence
 
-_WIDE = 10_000  # columns of text, more than any table has: nothing is cut or broken
+_WIDE = 10_000  # columns of text, more than any table has, so that nothing is truncated or wrapped
 
 
 def text(head: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[int] = (0,)) -> str:
-    """The table, a line for its head and for each row, without a newline at the end.
+    """The table: a header line and a line for each row, without a trailing newline.
 
-    Where stdout is a terminal that is wide enough, a rule is below the head. Elsewhere the lines are columns two spaces
-    apart and nothing more, never cut to a width.
+    If stdout is a terminal that is wide enough, a rule separates the header. Otherwise columns are only separated by
+    two spaces and never truncated to a width.
 
     Args:
-        left: columns that are aligned to the left, as words are; all others to the right, as figures are. Negative
-            ones count from the last.
+        left: indices of left-aligned columns (for words); all others are right-aligned (for figures). Negative ones
+        count
+            from the end.
     """
     rows = [list(row) for row in rows]
     if sys.stdout is not None and sys.stdout.isatty():
@@ -40,8 +41,8 @@ def _drawn(head: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[
         words = i in left or i - len(head) in left
         table.add_column(Text(title), justify="left" if words else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(_in_one_line(cell)) for cell in row))  # as Text, in which rich looks for no markup
-    # of the terminal only whether it can show the rule: no colours, and no setting of the user's environment
+        table.add_row(*(Text(_in_one_line(cell)) for cell in row))  # as Text, so that rich parses no markup
+    # the terminal only determines whether it can show the rule: no colours, no settings from the environment
     console = Console(width=_WIDE, color_system=None, force_terminal=False, force_jupyter=False, legacy_windows=False)
     with console.capture() as drawn:
         console.print(table)
@@ -49,7 +50,7 @@ def _drawn(head: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[
 
 
 def _in_one_line(cell: str) -> str:
-    """What would move the cursor, or is no character, as Python writes it in source: \\n, \\udce9."""
+    """Escapes unprintable characters as Python source does: \\n, \\udce9."""
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in cell)
 
 

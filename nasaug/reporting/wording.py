@@ -1,4 +1,4 @@
-"""How the figures of a comparison are written: with units, intervals and signs, and the words of a verdict."""
+"""How the figures of a comparison are written: with units, intervals and signs, and the wording of verdicts."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from ..core.metric import Metric, of_keys
 from ..core.units import format_quantity
 from . import tables
 
-ENOUGH = 5  # seeds, under which no verdict is given
+ENOUGH = 5  # minimum number of seeds for a verdict
 PERCENT = Metric("accuracy", "%")
 _ENDS = ("difference", "low", "high")
 NOT_ENOUGH, BETTER, WORSE, NOT_SHOWN = "not enough seeds", "better", "worse", "no difference shown"
 
 
 def metric_of(summary: dict[str, Any]) -> Metric:
-    """What the scores of a comparison are."""
+    """The metric of a comparison's scores."""
     said = {"metric": summary["metric"]} if "metric" in summary else {}
     return of_keys(summary["arms"][0] | said)
 
 
 def score(spread: dict[str, float | None] | None, metric: Metric) -> str:
-    """A mean score and its interval: 71.23 ± 0.45 %; without "±" for one run, "-" where not recorded."""
+    """A mean score and its interval: 71.23 ± 0.45 %; without "±" for one run, "-" if not recorded."""
     if spread is None:
         return "-"
     half = "" if spread["half"] is None else f"{metric.number(spread['mean'])} ± "
@@ -35,7 +35,7 @@ def percent(spread: dict[str, float | None] | None) -> str:
 
 
 def points(metric: Metric) -> str:
-    """What a difference of scores is counted in."""
+    """The unit of a difference of scores."""
     return "points" if metric.in_percent else metric.label
 
 
@@ -48,7 +48,7 @@ def signed(value: float | None, digits: int = 2) -> str:
 
 
 def difference(versus: dict[str, Any] | None, metric: Metric = PERCENT) -> str:
-    """+0.52 [-0.10, +1.14], or what there is of it."""
+    """+0.52 [-0.10, +1.14], or as much of it as is known."""
     known = {} if versus is None else {key: metric.signed(v) for key in _ENDS if (v := versus[key]) is not None}
     if "low" not in known:
         return known.get("difference", "-")
@@ -56,7 +56,7 @@ def difference(versus: dict[str, Any] | None, metric: Metric = PERCENT) -> str:
 
 
 def p_value(versus: dict[str, Any] | None) -> str:
-    """The corrected p value; "-" where there are too few seeds to read anything into it."""
+    """The corrected p value; "-" if there are too few seeds to interpret it."""
     if versus is None or versus["p_holm"] is None or versus["verdict"] == NOT_ENOUGH:
         return "-"
     return "< 0.001" if versus["p_holm"] < 0.001 else f"{versus['p_holm']:.3f}"
@@ -85,7 +85,7 @@ COLUMNS: tuple[tuple[str, Callable[[dict[str, Any], Metric], str]], ...] = (
 
 
 def cells(summary: dict[str, Any]) -> list[list[str]]:
-    """The table's head and a row for each arm, without the columns that no arm has anything in."""
+    """The table's header and a row for each arm, without columns that are empty for all arms."""
     metric = metric_of(summary)
     columns = [["arm", *(arm["arm"] for arm in summary["arms"])]]
     for title, show in COLUMNS:
@@ -96,7 +96,7 @@ def cells(summary: dict[str, Any]) -> list[list[str]]:
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The comparison for a terminal: one line an arm, then what failed."""
+    """The comparison as text: one line per arm, then the failures."""
     head, *rows = cells(summary)
     return "\n".join([tables.text(head, rows), *(f"failed: {told}" for told in failures(summary))])
 

@@ -1,4 +1,4 @@
-"""What a finished training leaves behind: result.json, written and read, and the record of each test image."""
+"""The results of a finished training: result.json, written and read, and the per-image test results."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ..core.metric import Metric, of_keys
 from .folder import RESULT, RunDir
 
 JUDGED = "test.safetensors"
-CORRECT, ERROR = "correct", "error"  # what it holds of each image: whether it is right, or a figure; the score's mean
+CORRECT, ERROR = "correct", "error"  # tensor names in it: bool per image, or values with the score as mean
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What result.json holds of a finished training, by any command.
+    """The contents of result.json for a finished training, by any command.
 
-    Scores are of `metric`; macs of one forward pass of the net, params its parameters, peak and flash bytes in int8;
-    train_macs of all forward passes of training; seconds of training; peak_memory in bytes; `history`: the figures of
-    each evaluated epoch. None, or empty: not recorded."""
+    Scores are in the unit of `metric`. macs are those of one forward pass of the net, params its parameters, peak and
+    flash are bytes in int8. train_macs are those of all forward passes of training, seconds its duration; peak_memory
+    is in bytes; `history` has the figures of each evaluated epoch. None or empty means not recorded."""
 
     arm: str
     seed: int
@@ -50,22 +50,22 @@ class TrainingResult:
     peak: int | None = None
     flash: int | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
-    """What else a command says, by key: of NetAug's nets, of pruning's steps, of what an image goes through."""
+    """Further facts of a command, by key: about NetAug's nets, pruning steps, or preprocessing."""
     path: Path = Path()
     """The run's folder; not in the file."""
     command: str | None = None
-    """The command line that began the run; not in the file."""
+    """The command line that started the run; not in the file."""
 
     @property
     def on_cpu(self) -> bool:
         return self.device.startswith("CPU")
 
     def scores(self) -> dict[str, float | None]:
-        """By the keys that they have in files."""
+        """The scores by the keys they have in files."""
         return {self.metric.key(split): getattr(self, f"{split}_score") for split in ("val", "test", "train")}
 
     def to_json(self) -> dict[str, Any]:
-        """What result.json holds, but for its format."""
+        """The contents of result.json, except its format."""
         m = self.metric
         return {
             "arm": self.arm, "method": self.method, "arch": self.arch, "data": self.data, "data_key": self.data_key,
@@ -101,8 +101,10 @@ class TrainingResult:
         return cls(metric=metric, history=history, more=more, path=folder, command=_command_of(folder), **fields)
 
     def judged(self) -> np.ndarray | None:
-        """[test_images]: whether each test image was right (bool), or its figure, of which the score is the mean; None
-        where that was not kept. Raises BadInput for a damaged file, or one of another result."""
+        """[test_images]: whether each test image was right (bool), or values whose mean is the score; None if not
+        recorded.
+
+        Raises BadInput if the file is damaged or belongs to another result."""
         path = self.path / JUDGED
         if not path.is_file():
             return None
@@ -126,7 +128,7 @@ class TrainingResult:
 
     @property
     def _scale(self) -> float:
-        """By which scores may differ and be the same."""
+        """The scale of the tolerance when a recomputed score is compared with the recorded one."""
         return 1.0 if self.metric.in_percent else abs(self.test_score)
 
 
@@ -142,17 +144,17 @@ _OPTIONAL = {
 
 
 def is_training(table: Mapping[str, Any]) -> bool:
-    """Whether a result is that of a training, which was tested, and not of a search, a comparison or a sweep."""
+    """Whether a result is that of a training with a test score, rather than of a search, comparison or sweep."""
     return of_keys(dict(table)) is not None and "test_images" in table
 
 
 def read_result(folder: Path) -> TrainingResult:
-    """That of a finished training's folder. Raises BadInput where there is none."""
+    """Read the result of a finished training's folder. Raises BadInput if there is none."""
     return TrainingResult.from_json(RunDir(folder).result(), folder)
 
 
 def _history(rows: Any) -> tuple[dict[str, float], ...]:
-    """The figures of each epoch."""
+    """The numeric figures of each epoch."""
     figures = (row.items() for row in rows if isinstance(row, dict)) if isinstance(rows, list) else ()
     return tuple({name: value for name, value in row if isinstance(value, _FIGURE)} for row in figures)
 

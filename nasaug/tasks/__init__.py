@@ -1,4 +1,4 @@
-"""Tasks: what the network's output means, how wrong it is, and how good."""
+"""Tasks: what the network's output means, its loss, and its score."""
 
 from .base import TASKS, Metric, Settings, Target, Task, chosen, of_facts, register
 from .classify import Classify

@@ -1,4 +1,4 @@
-"""What a task must have: the network's end, what its data are, how wrong an output is, and how good a network."""
+"""The interface of a task: the network's head, its data, its loss and its metric."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ __all__ = ["TASKS", "Metric", "Settings", "Target", "Task", "chosen", "of_facts"
 
 
 class Target(NamedTuple):
-    """What a view's images should give: the labels of the split [N], or what a mixing view made of them; where the
-    recipe names a teacher, its soft output on that view, at the task's temperature; and what each image counts [N],
-    None: all alike."""
+    """The targets of a view's images.
+
+    `labels` are those of the split [N], or the mixed ones of a mixing view. `soft` is the teacher's soft output on that
+    view at the task's temperature, if the recipe has a teacher. `weight` [N] weighs the images; None means equal
+    weights."""
 
     labels: Tensor
     soft: Tensor | None = None
     weight: Tensor | None = None
 
     def first(self, n: int) -> Target:
-        """That of the first n images."""
+        """The targets of the first n images."""
         soft, weight = (None if t is None else t[:n] for t in (self.soft, self.weight))
         return Target(self.labels[:n], soft, weight)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a recipe says of a task's loss: `label_smoothing`, and of its [teacher] the temperature and both weights."""
+    """The recipe's settings for a task's loss: `label_smoothing`, and from [teacher] the temperature and both weights.
+    """
 
     label_smoothing: float = 0.0
     temperature: float = 1.0
@@ -42,15 +45,15 @@ class Settings:
 
 
 class Task(Protocol):
-    """A task, made for one data set. Of outputs [N, …] and labels [N, …], all on one device, images first."""
+    """A task, made for one data set. Outputs [N, …] and labels [N, …] are on one device."""
 
     name: ClassVar[str]
     targets: ClassVar[str]
-    """What it learns from: "classes" (labels int64 [N]) or "numbers" (float32 [N]), as `Data.targets` says it."""
+    """What it learns from: "classes" (labels int64 [N]) or "numbers" (float32 [N]), as in `Data.targets`."""
     metric: ClassVar[Metric]
     temperature: float
     soft_weight: float
-    """Of the teacher's target; 0: none is wanted."""
+    """Weight of the teacher's target; 0 means no teacher is needed."""
 
     @property
     def head(self) -> Outputs:
@@ -59,7 +62,7 @@ class Task(Protocol):
 
     @classmethod
     def outputs(cls, info: Info) -> Outputs:
-        """The same before the data are read."""
+        """The head, before the data are read."""
         ...
 
     @classmethod
@@ -67,41 +70,43 @@ class Task(Protocol):
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> Task:
-        """From what the file of a trained network says: the inverse of `facts`, with no settings of a loss."""
+        """The inverse of `facts`, with default loss settings."""
         ...
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the file of a trained network says so that its outputs can be understood, beside its classes."""
+        """What a model file stores, besides the classes, to interpret the network's outputs."""
         ...
 
     def loss(self, out: Tensor, target: Target) -> Tensor:
-        """Mean over the batch, with the teacher's part where the target has one."""
+        """Mean over the batch, including the teacher's term if the target has a soft output."""
         ...
 
     def soft(self, out: Tensor, temperature: float = 1.0) -> Tensor:
-        """Detached: what another net is to match."""
+        """The detached output in the form that another net can match."""
         ...
 
     def match(self, out: Tensor, soft: Tensor, weight: Tensor | None = None) -> Tensor:
-        """How far an output is from another net's `soft` one, mean over the batch by each image's weight."""
+        """The distance of an output from another net's `soft` one: a mean over the batch, weighted per image."""
         ...
 
     def judge(self, out: Tensor, labels: Tensor) -> Tensor:
-        """[N]: what is kept of each image, of which `score` makes a figure; test.safetensors holds it of the test
-        images. Bool, or a float where the score is the mean."""
+        """[N]: the per-image values from which `score` is computed, also stored for the test images in
+        test.safetensors.
+
+        Bool, or a float if the score is their mean."""
         ...
 
     def score(self, judged: Sequence[Tensor]) -> float:
-        """The metric, of what `judge` gave for all batches of a split. Finite."""
+        """The metric, from the outputs of `judge` for all batches of a split. Always finite."""
         ...
 
     def standard_error(self, score: float, images: int) -> float:
-        """About that of a score that was measured on so many images."""
+        """The approximate standard error of a score measured on this many images."""
         ...
 
     def answer(self, out: Tensor) -> Tensor:
-        """What an output means: the index of a class [N], or a number in the data's own unit [N]."""
+        """The meaning of an output: a class index [N], or a number in the data's own unit [N]."""
         ...
 
 
@@ -110,8 +115,10 @@ T = TypeVar("T")
 
 
 def register(task: type[T]) -> type[T]:
-    """Makes a task known by its name, for a recipe's `task`. Of several for data of one kind the first is the one that
-    task = "auto" takes. Raises BadInput for a name that another one has. Also a decorator."""
+    """Register a task under its name, for a recipe's `task`; can be used as a decorator.
+
+    If several tasks suit the same kind of data, `auto` takes the first one registered. Raises BadInput for a name in
+    use."""
     made = cast("type[Task]", task)
     if TASKS.setdefault(made.name, made) is not made:
         raise BadInput(f"a task named {made.name!r} is registered already; give yours another name")
@@ -119,8 +126,9 @@ def register(task: type[T]) -> type[T]:
 
 
 def chosen(name: str, info: Info) -> type[Task]:
-    """The task of a recipe's `task` for these data; "auto": the first that was registered for what they serve. Raises
-    BadInput where there is none, and where the data are of another kind."""
+    """The task that a recipe's `task` selects for these data; "auto" takes the first registered one that suits them.
+
+    Raises BadInput for an unknown task, or one that does not suit the data."""
     fits = [task for task in TASKS.values() if task.targets == info.targets]
     if name == "auto":
         return fits[0]
@@ -134,7 +142,7 @@ def chosen(name: str, info: Info) -> type[Task]:
 
 
 def of_facts(facts: Mapping[str, Any]) -> Task:
-    """The task of a trained network, from what its file says; those of older versions are classifiers."""
+    """The task of a trained network, from the facts in its file; files of older versions are classifiers."""
     name = facts.get("task", next(iter(TASKS)))
     if name not in TASKS:
         raise unknown("task", name, TASKS)

@@ -18,8 +18,10 @@ from .base import Settings, Target, register
 @register
 @dataclass(frozen=True, slots=True)
 class Classify:
-    """`classes` labels. The loss is hard x cross-entropy + soft x T^2 x KL(teacher || net), the second where there is a
-    teacher, both distributions at temperature T (Hinton et al. 2015, whose T^2 keeps the gradients' size)."""
+    """Classification into `classes` classes.
+
+    The loss is hard x cross-entropy + soft x T^2 x KL(teacher || net). The second term needs a teacher; its
+    distributions are at temperature T, and T^2 preserves the gradients' scale (Hinton et al. 2015)."""
 
     name: ClassVar[str] = "classify"
     targets: ClassVar[str] = "classes"
@@ -33,7 +35,7 @@ class Classify:
 
     @property
     def head(self) -> int:
-        """A logit a class."""
+        """One logit per class."""
         return self.classes
 
     @classmethod
@@ -54,8 +56,9 @@ class Classify:
         return {}
 
     def loss(self, out: Tensor, target: Target) -> Tensor:
-        """Mean over the batch, of logits [N, classes] against class indices [N] or probabilities [N, classes]; labels
-        are smoothed, a teacher's targets never."""
+        """Mean over the batch, for logits [N, classes] and class indices [N] or probabilities [N, classes].
+
+        Labels are smoothed, a teacher's targets never."""
         reduction = "mean" if target.weight is None else "none"
         loss = F.cross_entropy(out.float(), target.labels, label_smoothing=self.label_smoothing, reduction=reduction)
         if target.weight is not None:
@@ -66,26 +69,26 @@ class Classify:
         return self.hard * loss + self.soft_weight * t * t * self.match(out / t, target.soft, target.weight)
 
     def soft(self, out: Tensor, temperature: float = 1.0) -> Tensor:
-        """Detached probabilities, to be matched by another net."""
+        """Detached probabilities, for another net to match."""
         return (out.detach().float() / temperature).softmax(1)
 
     def match(self, out: Tensor, soft: Tensor, weight: Tensor | None = None) -> Tensor:
-        """KL(soft || softmax(out)), mean over the batch by each image's weight. The soft target is never smoothed."""
+        """KL(soft || softmax(out)): a mean over the batch, weighted per image. The soft target is never smoothed."""
         if weight is None:
             return F.kl_div(F.log_softmax(out.float(), 1), soft, reduction="batchmean")
         each = F.kl_div(F.log_softmax(out.float(), 1), soft, reduction="none").sum(1)
         return (each * weight).mean()
 
     def judge(self, out: Tensor, labels: Tensor) -> Tensor:
-        """Bool [N]: top-1 is right."""
+        """Bool [N]: whether top-1 is right."""
         return out.argmax(1) == labels
 
     def score(self, judged: Sequence[Tensor]) -> float:
-        """Share of right answers, in percent."""
+        """Accuracy in percent."""
         return 100.0 * torch.cat(list(judged)).float().mean().item()
 
     def standard_error(self, score: float, images: int) -> float:
-        """The binomial's, in points."""
+        """The binomial standard error, in percentage points."""
         share = min(max(score / 100, 0.0), 1.0)
         return 100 * (share * (1 - share) / images) ** 0.5
 

@@ -1,4 +1,4 @@
-"""Regression of one number an image: smooth L1 on standardised targets, the mean absolute error in their own unit."""
+"""Regression of one number per image: smooth L1 on standardised targets; the metric is the mean absolute error."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from ..core.metric import Metric
 from ..data import Data, Info
 from .base import Settings, Target, register
 
-SPREAD = (math.pi / 2 - 1) ** 0.5  # the standard deviation of a normal error's size over its mean
+SPREAD = (math.pi / 2 - 1) ** 0.5  # ratio of standard deviation to mean of |error|, for normally distributed errors
 
 
 @register
 @dataclass(frozen=True, slots=True)
 class Regress:
-    """The network gives (number - mean) / std, of the training images. The loss is hard x smooth L1 + soft x the same
-    to the teacher's output, where there is one; the temperature is of probabilities and changes nothing."""
+    """Regression; the network outputs (number - mean) / std, standardised over the training images.
+
+    The loss is hard x smooth L1 + soft x smooth L1 to the teacher's output, if there is a teacher. The temperature
+    applies to probabilities only and has no effect.
+    """
 
     name: ClassVar[str] = "regress"
     targets: ClassVar[str] = "numbers"
@@ -37,7 +40,7 @@ class Regress:
 
     @property
     def head(self) -> int:
-        """One number."""
+        """One output."""
         return 1
 
     @classmethod
@@ -46,7 +49,7 @@ class Regress:
 
     @classmethod
     def of_data(cls, data: Data, settings: Settings) -> Regress:
-        """Raises BadInput where all training images have the same number."""
+        """Raises BadInput if all training images have the same number."""
         numbers = data.train.labels.double()
         mean, std = numbers.mean().item(), numbers.std(correction=0).item()
         if not std > 0:
@@ -63,7 +66,7 @@ class Regress:
         return {"task": self.name, "numbers": {"mean": self.mean, "std": self.std}}
 
     def loss(self, out: Tensor, target: Target) -> Tensor:
-        """Mean over the batch, of outputs [N, 1] against numbers [N]."""
+        """Mean over the batch, for outputs [N, 1] and numbers [N]."""
         loss = _smooth_l1(out, (target.labels - self.mean) / self.std, target.weight)
         if target.soft is None:
             return loss
@@ -74,24 +77,24 @@ class Regress:
         return out.detach().float()
 
     def match(self, out: Tensor, soft: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Smooth L1 to another net's output, mean over the batch by each image's weight."""
+        """Smooth L1 to another net's output: a mean over the batch, weighted per image."""
         return _smooth_l1(out, soft[:, 0], weight)
 
     def judge(self, out: Tensor, labels: Tensor) -> Tensor:
-        """Float32 [N]: the size of each image's error, in the numbers' own unit."""
+        """Float32 [N]: the absolute error of each image, in the targets' unit."""
         return (self.answer(out) - labels).abs()
 
     def score(self, judged: Sequence[Tensor]) -> float:
-        """Their mean; the worst there is where that is no finite number."""
+        """The mean absolute error; the metric's worst value if it is not finite."""
         mean = torch.cat(list(judged)).double().mean().item()
         return min(mean, self.metric.worst) if math.isfinite(mean) else self.metric.worst
 
     def standard_error(self, score: float, images: int) -> float:
-        """That of the mean size of normally distributed errors."""
+        """The standard error of the mean absolute value of normally distributed errors."""
         return SPREAD * score / images**0.5
 
     def answer(self, out: Tensor) -> Tensor:
-        """Float32 [N]: the number, in its own unit."""
+        """Float32 [N]: the number, in the targets' unit."""
         return out[:, 0].float() * self.std + self.mean
 
 

@@ -1,4 +1,4 @@
-"""Train one network with any method: from a recipe, an arch file and data to a judged, plain tiny net."""
+"""Train one network with any method: from a recipe, an arch file and data to a plain, evaluated network."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Job:
 
     recipe: Recipe
     asked: Method  # as the recipe has it
-    method: Method  # as it runs
+    method: Method  # as prepared for this network and batch
     base: Base
     space: Space  # the trained Net covers it
     arch: Arch  # the base network in it
@@ -143,7 +143,7 @@ def task_of(recipe: Recipe, info: Info) -> type[Task]:
         asked = f"difficulty.policy = {recipe.difficulty.policy}"
         raise BadInput(f"{asked} judges by the probability of an image's class, and {has}; {remedy}")
     if recipe.label_smoothing not in (0.0, Recipe().label_smoothing):
-        raise BadInput(f"label_smoothing = {recipe.label_smoothing:g} is of classes, and {has}; {remedy}")
+        raise BadInput(f"label_smoothing = {recipe.label_smoothing:g} needs classes, and {has}; {remedy}")
     if recipe.teacher.source.startswith("torchvision:"):
         asked = f"teacher.source = {recipe.teacher.source}"
         raise BadInput(f"{asked} tells classes apart, and {has}; give the folder of a run that was trained on them")

@@ -89,5 +89,5 @@ def other_split(what: str, path: Path, data: Data, instead: str) -> bool:
 
 def warn_of_other_splits(sources: list[str]) -> None:
     for source in sources:
-        seen = "it may have been trained on those that are validated on here"
+        seen = "it may have been trained on images that are used for validation here"
         say(f"  warning: {source} had other validation images: {seen}")

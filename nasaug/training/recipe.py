@@ -27,13 +27,13 @@ UNCROPPED = Told("must be 0 (do not crop the space) or at least 1")
 
 @checked("search")
 class SearchConfig:
-    """The second stage of a search: the recipe's `[search]` table."""
+    """The search stage: the recipe's `[search]` table."""
 
     trials: Count = 100
     """Candidates to evaluate, not counting those over budget and duplicates."""
     sampler: Literal["tpe", "nsga2", "random"] = "tpe"
     score_images: Count = 1000
-    """Validation images on which a candidate is scored."""
+    """Number of validation images on which a candidate is scored."""
     calibration_images: Annotated[int, Ge(2)] = 1024
     finalists: Count = 8
     """Number of candidates scored again on the whole validation split: for each resolution in turn, the largest (in
@@ -44,7 +44,7 @@ class SearchConfig:
     lr: Positive | Auto = "auto"
     """The supernet's learning rate; auto: the recipe's lr."""
     headroom: Annotated[float, Predicate(lambda times: times == 0 or times >= 1), UNCROPPED] = 6.0
-    """The supernet's largest net costs at most this many times the MAC budget; 0: the space is not cropped."""
+    """The supernet's largest net costs at most this multiple of the MAC budget; 0: the space is not cropped."""
 
 
 # Keys that do not affect results: they may change when a run is resumed, and cells that differ in them are shared. They
@@ -53,7 +53,7 @@ class SearchConfig:
 CHANGE_NOTHING = ("data.workers", "data.keep_decoded")
 
 
-BUILT_IN = ("baseline", "netaug", "gradaug")  # the methods whose tables `Recipe` has
+BUILT_IN = ("baseline", "netaug", "gradaug")  # the methods that have tables in `Recipe`
 
 
 @checked()

@@ -184,7 +184,7 @@ def test_a_csv_that_is_wrong_is_told_in_one_line(photos, lines, told):
         (("--set", "task=classify"), "task = classify learns from classes, and photos has numbers; choices: regress,"),
         (("--set", "task=regres"), "unknown task 'regres'; did you mean regress?"),
         (("--set", "data.targets=no.csv"), "data.targets = no.csv: there is no such file, neither in"),
-        (("--set", "label_smoothing=0.2"), "label_smoothing = 0.2 is of classes, and photos has numbers, no classes"),
+        (("--set", "label_smoothing=0.2"), "label_smoothing = 0.2 needs classes, and photos has numbers, no classes"),
         (("--set", "teacher.source=torchvision:resnet18"), "tells classes apart, and photos has numbers"),
         (("--set", "difficulty.policy=keep", "--set", "teacher.source=x"), "judges by the probability of an image's"),
     ],
