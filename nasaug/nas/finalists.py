@@ -25,8 +25,8 @@ from ..training.length import Length
 from ..training.recipe import Recipe
 from .study import Candidate, Search, macs_range
 
-SHARE = 0.2  # of the supernet's forward MACs: what `finalist_macs = "auto"` gives all of them together
-LEAST = 100  # steps each, under which a training that was not asked for is left out, since it tells nothing
+SHARE = 0.2  # share of the supernet's forward MACs that `finalist_macs = "auto"` gives all finalists together
+LEAST = 100  # steps each; an "auto" fine-tuning shorter than this is skipped, since it would be uninformative
 FORMAT = "nasaug-finalists/1"
 
 
@@ -54,9 +54,7 @@ class PlayOff:
         return Length(max(1, round(steps / whole)), min(steps, whole), sum(macs) / len(macs), batch)
 
     def estimate(self, seconds_per_mac: float) -> str:
-        """Describe the duration of `decide`, for nets as large as the search may find and this many seconds per forward
-        MAC.
-        """
+        """Say how long `decide` will take, for nets as large as the search may find, at this many seconds per MAC."""
         search = self.search
         largest = macs_range(search.space, search.budget, search.scorer.task.head)[1]
         macs = [round(min(largest, search.budget.macs or largest))] * search.config.finalists
@@ -111,7 +109,7 @@ class PlayOff:
 
 
 def begun_with(run: RunDir) -> dict | None:
-    """What a run's finalists have come to, and how many candidates they were chosen from; None where none was begun."""
+    """The finalists' scores so far and the number of candidates they were chosen from; None if not started."""
     path = run.finalists_file
     return files.read_json(path, FORMAT) if path.is_file() else None
 

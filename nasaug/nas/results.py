@@ -59,8 +59,7 @@ def write_results(
 def plot_pareto(
     path: Path, candidates: list[Candidate], budget: Budget, found: Candidate, metric: Metric
 ) -> None:  # fmt: skip
-    """Plot validation score against MACs as a PNG: all candidates, the Pareto front as a line, the net found as a star.
-    """
+    """Plot validation score against MACs as a PNG: all candidates, the front as a line, the net found as a star."""
 
     def points(shown: list[Candidate]) -> list[tuple[float, float]]:
         return [(c.cost.macs / 1e6, c.score) for c in shown]

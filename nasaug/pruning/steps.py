@@ -94,7 +94,7 @@ class Pruning:
             self.goals = selection.targets(there, 1 - setting.target_sparsity, setting.steps)
 
     def carry_through(self) -> TrainingResult:
-        """All steps that are left, then the result; returns it."""
+        """Run all remaining steps and write the result; returns it."""
         rows = tensorfile.read(self.run.tuned_file)[1]["steps"]
         begun = len(rows)
         for i in range(begun, self.setting.steps):
@@ -102,7 +102,7 @@ class Pruning:
         return self._finish(rows)
 
     def _step(self, i: int, rows: list[dict], announced: bool) -> dict:
-        """Prune, fine-tune, and save the net with the rows so far: one file, so that a kill leaves a whole step."""
+        """Prune, fine-tune, and save the net and all rows in one file, so that a kill leaves only whole steps."""
         title = f"step {i + 1} of {self.setting.steps}"
         before = self._cut(i)
         plan = load_net(self.run.cut_file).plan
@@ -141,11 +141,11 @@ class Pruning:
         return 1 - (1 - self.found.pruned) * of_start
 
     def _cut(self, i: int) -> float:
-        """Write the pruned net that step `i` fine-tunes, unless it is there; its validation score."""
+        """Write the pruned net that step `i` fine-tunes, unless it exists; returns its validation score."""
         path = self.run.cut_file
         if path.is_file() and (state := tensorfile.read(path)[1])["step"] == i:
             return state[self.scorer.task.metric.key("val")]
-        self.run.checkpoint_file.unlink(missing_ok=True)  # of the step before
+        self.run.checkpoint_file.unlink(missing_ok=True)  # belongs to the previous step
         net = load_net(self.run.tuned_file)
         if self.setting.target_macs:
             scores = selection.importance(net, self.setting.criterion)
@@ -183,7 +183,7 @@ class Pruning:
         others = net_of_other_splits(self.found, "", self.recipe, data)
         known = {**preprocessing(data), **self.scorer.task.facts}
         save_net(run.model_file, net, **known, val_key=SEVERAL if others else data.val_key)
-        # zeros that a later training need not keep are none for it
+        # later training need not keep the zeros, so unstructured pruning does not count as pruned there
         pruned = self._pruned(net.plan, 1.0)
         facts = {"data": self.recipe.data.name, "pruned_from": self.found.name, "pruned": pruned}
         ArchFile(net.plan, name, weights=run.model_file, facts=facts).save(run.arch_file)

@@ -78,8 +78,8 @@ class TrainingResult:
 
     @classmethod
     def from_json(cls, table: Mapping[str, Any], folder: Path) -> TrainingResult:
-        """The inverse of `to_json`, of older versions' results too. Raises BadInput for one that a training did not
-        write."""
+        """The inverse of `to_json`; also reads results of older versions. Raises BadInput for a file that is not a
+        training result."""
         path, metric = RunDir(folder).result_file, of_keys(dict(table))
         if metric is None:
             raise BadInput(f"{path} has no test score: no training run; give the folders of train or netaug-train")
