@@ -233,8 +233,7 @@ class Space:
     def sample(
         self, rng: Random, low: Arch | None = None, high: Arch | None = None, free: Iterable[str] = KINDS
     ) -> Arch:
-        """A random architecture with low <= it <= high: uniform on axes of a `free` kind, `low`'s value on the others.
-        """
+        """A random architecture from low to high: uniform on axes of a `free` kind, `low`'s value on the others."""
         low, high = low or self.smallest, high or self.largest
         values = tuple(
             rng.choice(axis.between(a, b)) if axis.kind in free else a

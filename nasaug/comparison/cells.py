@@ -44,8 +44,7 @@ MAY_DIFFER = ("arm", "teacher.source", "data.name", *CHANGE_NOTHING)
 
 @dataclass
 class Sets:
-    """The data sets read so far, by their settings, so that each is read once. `begun` is what a resumed run recorded.
-    """
+    """The data sets read so far, by their settings, so that each is read once. `begun`: a resumed run's record."""
 
     begun: Record | None = None
     read: dict[str, Data] = field(default_factory=dict)
@@ -84,8 +83,7 @@ def check_begun(cells: list[Cell]) -> None:
 
 
 def check_options(asked: Any, whose: str) -> None:
-    """Raises BadInput for options that do not apply to a job of many trainings; `whose` names the job in the message.
-    """
+    """Raises BadInput for options that do not suit a job of many trainings; `whose` names it in the message."""
     common = asked.options
     for option, value in (("--seeds", asked.seeds), ("--jobs", asked.jobs)):
         if value is not None and value < 1:
@@ -140,8 +138,7 @@ def key_of(found: ArchFile, start: str, recipe: Recipe, data: Data) -> str:
 
 
 def plain_name(arm: str, among: Iterable[str] = ()) -> str:
-    """An arm as part of a file name; with a hash if it is cut short or if another arm in `among` gives the same name.
-    """
+    """An arm as part of a file name; with a hash if it is cut short or clashes with another arm in `among`."""
     name = _replaced(arm)
     if len(name) <= LONGEST and all(other == arm or _replaced(other) != name for other in among):
         return name

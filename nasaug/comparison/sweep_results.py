@@ -30,8 +30,7 @@ LINE = ("intercept", "slope", "low", "high")  # the keys of a curve file that de
 
 
 def magnitude_of(policy: str) -> Schedule:
-    """Parse a policy, RandAugment's magnitude: a number, a:b for a line from a to b over training, or a curve's file.
-    """
+    """Parse a policy, RandAugment's magnitude: a number, a:b for a to b over training, or a curve's file."""
     if policy.endswith(".json"):
         return Schedule.parse(policy)
     try:

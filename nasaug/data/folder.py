@@ -182,8 +182,7 @@ def _headers(listing: Listing, places: Iterable[int]) -> list[tuple[int, int, st
 
 
 def _each(listing: Listing, places: Iterable[int], work: Callable, *, threads: int, whole: bool = True) -> None:
-    """Call `work(place, content)` for each image, or `work(place, path)` unless `whole`; BadInput lists all that fail.
-    """
+    """Call `work(place, content)` per image, or `work(place, path)` unless `whole`; BadInput lists all that fail."""
     root, places = os.fsencode(listing.root), list(places)
     bad: dict[int, str] = {}
 

@@ -135,8 +135,7 @@ def _walk(root: str, path: str, above: tuple[tuple[int, int], ...]) -> _Node:
 
 
 def _readable(entry: os.DirEntry) -> bool:
-    """Excludes pipes and devices, which would block; a dangling link counts as an image and is reported as unreadable.
-    """
+    """False for pipes and devices, which would block; dangling links count as images, reported as unreadable."""
     return entry.is_file() or not os.path.exists(entry.path)
 
 

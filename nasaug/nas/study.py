@@ -166,8 +166,7 @@ class Search:
         return len(self._study.get_trials(deepcopy=False))
 
     def _explored(self) -> tuple[float, float]:
-        """The MACs range for later draws by size: half the MAC budget up to the budget; without one, as at the start.
-        """
+        """The MACs range of later draws by size: half to all of the MAC budget; without one, as at the start."""
         low, high = self.range()
         if self.budget.macs is None:
             return low, high
@@ -243,8 +242,7 @@ class Search:
         return {axis.name: axis.choices.index(value) for axis, value in pairs if len(axis.choices) > 1}
 
     def _sampler(self, told: int):
-        """A new sampler seeded by (seed, trials told) for each ask, so that a resumed study draws the same candidates.
-        """
+        """A new sampler for each ask, seeded by (seed, trials told), so that a resumed study draws the same."""
         import optuna
 
         seed = Random(f"{self.seed}/sampler/{told}").getrandbits(31)

@@ -139,8 +139,7 @@ def _plain_norm(norm: Norm) -> nn.BatchNorm2d:
 
 
 def _filled(module: nn.Module, *tensors: Tensor | None) -> nn.Module:
-    """Load copies of the tensors, in state_dict order, into a module on the meta device, which drew no random numbers.
-    """
+    """Load copies of the tensors, in state_dict order, into a module made on the meta device (no random draws)."""
     copies = [t.clone(memory_format=torch.contiguous_format) for t in tensors if t is not None]
     module.load_state_dict(dict(zip(module.state_dict(), copies, strict=True)), assign=True)
     return module

@@ -35,8 +35,7 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The recipe's settings for a task's loss: `label_smoothing`, and from [teacher] the temperature and both weights.
-    """
+    """The recipe's settings for a loss: `label_smoothing`, and from [teacher] the temperature and both weights."""
 
     label_smoothing: float = 0.0
     temperature: float = 1.0
