@@ -62,7 +62,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_background(self.background)
         if self.targets and self.name in NAMED:
-            rule = f"is of image folders, and {self.name} has classes of its own"
+            rule = f"applies to image folders, and {self.name} has its own classes"
             raise BadInput(f"data.targets = {self.targets} {rule}; leave it out, or give an image folder by its path")
 
 

@@ -114,7 +114,7 @@ class PruneJob:
         """The job with defaults filled in. Raises BadInput for options that are out of range or in conflict."""
         if self.unstructured:
             if self.target_macs is not None:
-                of = f"{arg.target_macs} {self.target_macs} is of channels, {arg.unstructured} of weights"
+                of = f"{arg.target_macs} {self.target_macs} applies to channels, {arg.unstructured} to weights"
                 raise BadInput(f"{of}; leave one of them out")
             if self.target_sparsity is None or not 0 < self.target_sparsity < 1:
                 given = "" if self.target_sparsity is None else f" {self.target_sparsity:g}"
@@ -134,7 +134,7 @@ class PruneJob:
             raise BadInput(f"{arg.round} {divisor} must be at least 1; 8 suits most hardware")
         if self.unstructured and self.round is not None:
             raise BadInput(
-                f"{arg.round} {divisor} is of channels, {arg.unstructured} of weights; "
+                f"{arg.round} {divisor} applies to channels, {arg.unstructured} to weights; "
                 f"leave one of them out"
             )
         steps = 5 if self.steps is None else self.steps

@@ -99,13 +99,13 @@ class Recipe(Training):
         if policy == "drive" and (view.policy != "randaugment" or not isinstance(view.magnitude, Constant)):
             seen = f"{view.magnitude.to_plain()} of policy {view.policy}"
             remedy = 'give views.train.policy = "randaugment", and a number as views.train.magnitude'
-            raise refused(rule=f"moves RandAugment's magnitude from a number on, not {seen}", remedy=remedy)
+            raise refused(rule=f"adjusts RandAugment's magnitude, starting from a number, not {seen}", remedy=remedy)
         if policy == "weight" and (view.mixup or view.cutmix):
             mixed = "mixup" if view.mixup else "cutmix"
-            rule = f"says what each image counts, and {mixed} makes one of two"
+            rule = f"weights each image, and {mixed} mixes two images into one"
             raise refused(rule=rule, remedy="leave one of them out")
         if policy == "keep" and not view.varies:
-            rule = "chooses among versions of an image, and views.train makes all alike"
+            rule = "chooses among versions of an image, and views.train makes them all the same"
             raise refused(rule=rule, remedy="vary them")
 
     def teacher_passes(self, views: Set[str]) -> int:

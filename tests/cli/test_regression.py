@@ -195,7 +195,7 @@ def test_what_is_of_classes_is_refused(photos, args, told):
 
 def test_numbers_of_a_set_with_a_name_are_refused(laid_out):
     said = refused("search", *QUICK, "--mac-budget", "100k", "--set", "data.targets=labels.csv")
-    assert "data.targets = labels.csv is of image folders, and digits has classes of its own" in said
+    assert "data.targets = labels.csv applies to image folders, and digits has its own classes" in said
     said = refused("search", *QUICK, "--mac-budget", "100k", "--set", "task=regress")
     assert "task = regress learns from numbers, and digits has classes; choices: classify, auto" in said
 

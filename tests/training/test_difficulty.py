@@ -173,7 +173,7 @@ def test_a_difficulty_needs_a_teacher_and_one_that_drives_a_randaugment():
     for mixed in ("mixup", "cutmix"):
         with pytest.raises(BadInput, match=f"weight.*{mixed}"):
             Recipe(difficulty=Difficulty("weight"), views={"train": View(**{mixed: 0.2})}, **taught)
-    with pytest.raises(BadInput, match="keep.*all alike"):
+    with pytest.raises(BadInput, match="keep.*all the same"):
         Recipe(difficulty=Difficulty("keep"), views={"train": View(flip=False, crop=0, mixup=0.2)}, **taught)
     recipe = Recipe(difficulty=Difficulty("keep", candidates=3), teacher=TeacherConfig("supernet", soft=0.0))
     assert recipe.teacher_passes({"train"}) == 3 and Recipe().teacher_passes({"train"}) == 1
