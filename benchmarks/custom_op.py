@@ -13,7 +13,7 @@ import torch
 from timing import alternate
 from torch import Tensor
 
-from nasaug.arch.plan import Layer
+from nasaug.arch.blocks import Layer
 from nasaug.kernels import native
 
 EPS, CHANNELS = 1e-5, 48

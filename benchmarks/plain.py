@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nasaug.arch.plan import Layer, Plan
+from nasaug.arch.blocks import Layer
+from nasaug.arch.plan import Plan
 from nasaug.nets.net import Net
 
 ACTS = {"": lambda x: x, "relu": F.relu, "relu6": F.relu6, "hswish": F.hardswish}

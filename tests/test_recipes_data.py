@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from nasaug.arch import archfile
+from nasaug.arch.blocks import BLOCKS
 from nasaug.arch.cost import cost, cost_of
-from nasaug.arch.plan import BLOCKS, plan
+from nasaug.arch.plan import plan
 from nasaug.arch.spacefile import bundled_names, find_named
 from nasaug.arch.spacefile import load as load_space
 from nasaug.config.layers import load

@@ -14,6 +14,7 @@ from ..core import files
 from ..core.errors import BadInput
 from . import plan as plans
 from . import spacefile
+from .blocks import BLOCKS
 from .cost import cost
 from .plan import Outputs, Plan
 from .space import Arch, Space
@@ -85,7 +86,7 @@ def _read(path: Path) -> ArchFile:
     p = plans.from_dict(data["plan"], str(path))
     space = arch = None
     if "space" in data:
-        space = spacefile.from_dict(data["space"], str(path), plans.BLOCKS)
+        space = spacefile.from_dict(data["space"], str(path), BLOCKS)
         arch = space.arch(data["choices"])
         if plans.plan(space, arch, p.classes) != p:
             raise BadInput(f"{path}: its choices do not give its plan; it was edited: correct one of the two")
@@ -129,7 +130,7 @@ def read(name: str, *, resolution: int | None = None, classes: Outputs | None = 
     if is_path(name):
         found = _read(Path(name))
     else:
-        space, named = spacefile.find_named(name, plans.BLOCKS)
+        space, named = spacefile.find_named(name, BLOCKS)
         found = ArchFile(plans.plan(space, named.arch, named.classes), name)
     if resolution is not None and resolution != found.plan.resolution:
         found = replace(found, plan=found.plan.at(resolution), space=None, arch=None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .plan import Layer, Plan
+from .blocks import Layer
+from .plan import Plan
 
 
 class Group(NamedTuple):

@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from ..core.errors import BadInput, arg, with_value
 from ..core.units import format_quantity, parse_quantity
-from .plan import Block, Layer, Outputs, Plan, plan
+from .blocks import Block, Layer
+from .plan import Outputs, Plan, plan
 from .space import KINDS, Arch, Axis, Space, Value
 
 

@@ -6,7 +6,8 @@ import math
 from dataclasses import replace
 from typing import NamedTuple
 
-from .plan import ON_OUTPUT, Plan, Spec, hidden_width, make_divisible
+from .blocks import ON_OUTPUT, Spec
+from .plan import Plan, hidden_width, make_divisible
 from .space import Arch, Axis, Ref, Rule, Space
 
 WIDEST_KERNEL = 7

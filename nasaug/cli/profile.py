@@ -6,8 +6,8 @@ from json import dumps
 
 from ..arch import archfile
 from ..arch.archfile import ArchFile
+from ..arch.blocks import Layer
 from ..arch.cost import Cost, cost, costs_by_layer, describe
-from ..arch.plan import Layer
 from ..reporting import tables
 from .options import Flag, Whole
 

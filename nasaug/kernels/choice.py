@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from ..arch.plan import Block, Layer
+from ..arch.blocks import Block, Layer
 from ..core.errors import BadInput, RunFault
 from ..core.files import read_json, write_json
 from . import build, native

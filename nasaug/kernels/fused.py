@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from ..arch.plan import Block, Layer
+from ..arch.blocks import Block, Layer
 from . import native
 from .choice import select_gradient, select_norm
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..arch.plan import Block, Layer
+from ..arch.blocks import Block, Layer
 from .build import call
 
 NONE, CLIP, HSWISH = range(3)

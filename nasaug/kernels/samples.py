@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..arch.plan import Layer, Spec, lower
+from ..arch.blocks import Layer, Spec, lower
 from . import native
 from .choice import SAMPLES, select
 from .fused import conv_norm_act, folded_conv, inverted, inverted_eval, summed_in_place

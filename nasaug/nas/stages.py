@@ -9,8 +9,9 @@ from pathlib import Path
 from random import Random
 
 from .. import data as datasets
+from ..arch.blocks import BLOCKS
 from ..arch.cost import Budget, cost, crop, describe, reach, sample_near
-from ..arch.plan import BLOCKS, Outputs, Plan, plan
+from ..arch.plan import Outputs, Plan, plan
 from ..arch.space import Space
 from ..arch.spacefile import load
 from ..core.errors import BadInput

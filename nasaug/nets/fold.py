@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
-from ..arch.plan import Block, Layer
+from ..arch.blocks import Block, Layer
 from ..core.errors import BadInput
 from .layers import Conv, Norm
 from .net import Net

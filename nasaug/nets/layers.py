@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from ..arch.plan import Block, Layer
+from ..arch.blocks import Block, Layer
 from ..kernels import native
 from ..kernels.choice import select, select_node
 from ..kernels.fused import ACTIVATIONS, conv_norm_act, convolve, folded_conv, inverted, inverted_eval, part

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from ..arch.blocks import Block
 from ..arch.channels import Group
-from ..arch.plan import Block, Outputs, Plan
+from ..arch.plan import Outputs, Plan
 from ..kernels.fused import ACTIVATIONS, window
 from .layers import LAYERS, BatchStats, CollectStats, Norm, RunningStats, Stats, TrackStats, fused_block
 from .regularisers import Noise

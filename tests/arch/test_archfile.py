@@ -9,8 +9,9 @@ import pytest
 
 from nasaug.arch import archfile
 from nasaug.arch.archfile import ArchFile
+from nasaug.arch.blocks import BLOCKS
 from nasaug.arch.cost import cost
-from nasaug.arch.plan import BLOCKS, plan
+from nasaug.arch.plan import plan
 from nasaug.arch.spacefile import from_dict, load
 from nasaug.core.errors import BadInput
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from nasaug.arch.blocks import BLOCKS, Spec
 from nasaug.arch.cost import (
     Budget,
     Cost,
@@ -23,7 +24,7 @@ from nasaug.arch.cost import (
     reach,
     sample_near,
 )
-from nasaug.arch.plan import BLOCKS, Spec, from_specs, plan
+from nasaug.arch.plan import from_specs, plan
 from nasaug.arch.space import Arch
 from nasaug.arch.spacefile import from_dict as space_from_dict
 from nasaug.arch.spacefile import load

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasaug.arch import archfile
+from nasaug.arch.blocks import Spec
 from nasaug.arch.cost import cost
 from nasaug.arch.derived import Ladders, around, below
-from nasaug.arch.plan import Spec, plan
+from nasaug.arch.plan import plan
 from nasaug.core.errors import BadInput
 from support.plans import inverted, plan_of
 from support.spaces import SPACES, archs_of, every_space

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from nasaug.arch import archfile
 from nasaug.arch.archfile import ArchFile
+from nasaug.arch.blocks import BLOCKS
 from nasaug.arch.cost import cost_of
-from nasaug.arch.plan import BLOCKS, from_dict, plan
+from nasaug.arch.plan import from_dict, plan
 from nasaug.arch.space import KINDS, Arch
 from nasaug.arch.spacefile import from_dict as space_from_dict
 from nasaug.arch.spacefile import load

@@ -18,8 +18,9 @@ import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
 from nasaug.arch import archfile, spacefile
+from nasaug.arch.blocks import BLOCKS
 from nasaug.arch.cost import cost
-from nasaug.arch.plan import BLOCKS, plan
+from nasaug.arch.plan import plan
 from nasaug.arch.spacefile import bundled_names, from_dict, load
 from nasaug.core import files
 from nasaug.core.errors import BadInput

@@ -8,8 +8,9 @@ import torch
 import torchvision
 
 from nasaug.arch import archfile
+from nasaug.arch.blocks import BLOCKS, Spec
 from nasaug.arch.cost import cost, costs_by_layer
-from nasaug.arch.plan import BLOCKS, Spec, from_specs
+from nasaug.arch.plan import from_specs
 from nasaug.arch.spacefile import bundled_names, load
 from nasaug.nets.counted import _built, count, thop
 from support.commands import call, done, faulty

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from nasaug.arch import archfile
+from nasaug.arch.blocks import BLOCKS
 from nasaug.arch.cost import Budget, reach
-from nasaug.arch.plan import BLOCKS, from_specs
+from nasaug.arch.plan import from_specs
 from nasaug.arch.spacefile import load
 from nasaug.core.errors import BadInput
 from support.commands import QUICK, SEARCH, SPACE, TRAIN, done, refused

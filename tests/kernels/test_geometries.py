@@ -16,7 +16,8 @@ from random import Random
 import pytest
 
 from nasaug.arch import spacefile
-from nasaug.arch.plan import BLOCKS, plan
+from nasaug.arch.blocks import BLOCKS
+from nasaug.arch.plan import plan
 from nasaug.core.files import bundled
 from nasaug.kernels import build
 
@@ -26,7 +27,7 @@ import sys, torch
 from torch.nn import functional as F
 from nasaug.kernels import choice
 from nasaug.kernels.fused import conv_norm_act, convolve
-from nasaug.arch.plan import Layer
+from nasaug.arch.blocks import Layer
 kernel, stride, depthwise = map(int, sys.argv[1:4])
 torch.set_num_threads(1)
 for cin in (1, 2, 4, 7, 8, 17):

@@ -12,8 +12,8 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from nasaug.arch import archfile
+from nasaug.arch.blocks import Spec, lower
 from nasaug.arch.cost import cost
-from nasaug.arch.plan import Spec, lower
 from nasaug.kernels import choice, fused, native
 from nasaug.nets.net import Net
 from support.kernels import ACTS, EPS, close, image_batch, needs_compiler

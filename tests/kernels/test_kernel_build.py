@@ -16,7 +16,7 @@ from support.kernels import WITHOUT, needs_compiler
 PROGRAM = """
 import sys, torch
 from nasaug.kernels import build, choice
-from nasaug.arch.plan import Layer
+from nasaug.arch.blocks import Layer
 from nasaug.kernels.fused import conv_norm_act
 assert (build.library() is None) == (sys.argv[1] == "without"), build.why_not()
 assert bool(build.why_not()) == (sys.argv[1] == "without")

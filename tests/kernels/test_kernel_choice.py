@@ -69,7 +69,7 @@ import torch
 from nasaug.kernels import choice
 choice._kept = lambda *given: {}
 from nasaug.kernels.fused import conv_norm_act
-from nasaug.arch.plan import Layer
+from nasaug.arch.blocks import Layer
 x, w, one, zero = torch.randn(4, 6, 5, 5), torch.randn(6, 1, 3, 3), torch.ones(6), torch.zeros(6)
 for t in (w, one, zero):
     t.requires_grad_().grad = torch.zeros_like(t)

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nasaug.arch import archfile
-from nasaug.arch.plan import Layer
+from nasaug.arch.blocks import Layer
 from nasaug.kernels import build, fused, native
 from nasaug.nets.net import Net
 from support.kernels import ACTS, EPS, close, image_batch, needs_compiler
@@ -177,7 +177,7 @@ def test_threads_do_not_change_a_result():
 import sys, torch, zlib
 torch.set_num_threads(int(sys.argv[1]))
 from nasaug.kernels import native
-from nasaug.arch.plan import Layer
+from nasaug.arch.blocks import Layer
 torch.manual_seed(0)
 x = torch.randn(32, 37, 16, 16).to(memory_format=torch.channels_last)
 layer = Layer("it", "conv", 37, 37, 16, 16, 5, 1, 37, act="relu6")
@@ -186,7 +186,7 @@ out, mean, rstd = native.norm_act(x, layer, one, zero, (None, None, 0.0), 1e-5)
 to, for_w = (zero.clone(), zero.clone()), torch.zeros_like(w)
 back = native.norm_act_back(out.sin(), x, layer, one, zero, mean, rstd, to)
 dx = native.depthwise_back(back, x, w, layer, for_w, True)
-from nasaug.arch.plan import Spec, lower
+from nasaug.arch.blocks import Spec, lower
 block, whole = lower(Spec("b", "inverted", 21, 70, 3, 2, "relu6"), 37, 16, 16), []
 for layer in block.layers:
     weight = torch.randn(layer.out, layer.cin // layer.groups, layer.kernel, layer.kernel)
@@ -259,7 +259,7 @@ def test_threads_serve_several_callers_and_forked_processes():
 import os, threading, torch
 torch.set_num_threads(2)
 from nasaug.kernels import choice, native
-from nasaug.arch.plan import Layer
+from nasaug.arch.blocks import Layer
 layer = Layer("it", "conv", 40, 40, 16, 16, act="relu6")
 x = torch.randn(32, 40, 16, 16).contiguous(memory_format=torch.channels_last)
 one, zero = torch.ones(40), torch.zeros(40)

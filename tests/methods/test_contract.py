@@ -18,8 +18,9 @@ import pytest
 import torch
 
 from nasaug.arch.archfile import ArchFile
+from nasaug.arch.blocks import BLOCKS
 from nasaug.arch.cost import cost
-from nasaug.arch.plan import BLOCKS, plan
+from nasaug.arch.plan import plan
 from nasaug.arch.spacefile import load as load_space
 from nasaug.cli import main as cli
 from nasaug.config.layers import dump, load

@@ -13,8 +13,9 @@ from torch.export import Dim, export
 
 import nasaug
 from nasaug.arch import archfile
+from nasaug.arch.blocks import BLOCKS, Spec
 from nasaug.arch.cost import cost
-from nasaug.arch.plan import BLOCKS, Spec, from_specs, plan
+from nasaug.arch.plan import from_specs, plan
 from nasaug.arch.space import ACTS, ORDERS, SHORTCUTS
 from nasaug.arch.spacefile import bundled_names, load
 from nasaug.core.errors import BadInput

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasaug.arch.plan import Spec, from_specs, plan
+from nasaug.arch.blocks import Spec
+from nasaug.arch.plan import from_specs, plan
 from nasaug.nets.net import Net
 from support.nets import calibrated, far, images, largest, same, shaken, statistics, with_buffers
 from support.spaces import SPACES, archs_of, bounds_of, every_space

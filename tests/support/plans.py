@@ -1,6 +1,7 @@
 """Plans in one line of code."""
 
-from nasaug.arch.plan import Spec, from_specs
+from nasaug.arch.blocks import Spec
+from nasaug.arch.plan import from_specs
 
 CLASSIFIER = Spec("classifier", "linear", 10)
 

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import strategies as st
 
+from nasaug.arch.blocks import BLOCKS
 from nasaug.arch.cost import Budget, crop
-from nasaug.arch.plan import BLOCKS
 from nasaug.arch.space import Arch
 from nasaug.arch.spacefile import from_dict as space_from_dict
 from nasaug.arch.spacefile import load

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from nasaug.arch import plan as plans
+from nasaug.arch.blocks import Spec
 from nasaug.arch.cost import cost
 from nasaug.arch.derived import Ladders, around
-from nasaug.arch.plan import Head, Spec, plan
+from nasaug.arch.plan import Head, plan
 from nasaug.core.errors import BadInput
 from nasaug.core.signals import Pending
 from nasaug.data import Info

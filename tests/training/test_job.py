@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from nasaug.arch.plan import BLOCKS, plan
+from nasaug.arch.blocks import BLOCKS
+from nasaug.arch.plan import plan
 from nasaug.arch.spacefile import load
 from nasaug.methods import Base, Baseline, NetAug, Sandwich
 from nasaug.nets.net import Net

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from nasaug.arch.blocks import BLOCKS
 from nasaug.arch.cost import cost
-from nasaug.arch.plan import BLOCKS, plan
+from nasaug.arch.plan import plan
 from nasaug.arch.spacefile import load
 from nasaug.core.errors import arg
 from nasaug.core.units import format_duration

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from nasaug import augment
-from nasaug.arch.plan import Spec, from_specs, plan
+from nasaug.arch.blocks import Spec
+from nasaug.arch.plan import from_specs, plan
 from nasaug.nets.net import Net
 from nasaug.training import scoring
 from support.spaces import SPACES

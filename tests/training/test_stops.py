@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from nasaug.arch.archfile import ArchFile
-from nasaug.arch.plan import BLOCKS, plan
+from nasaug.arch.blocks import BLOCKS
+from nasaug.arch.plan import plan
 from nasaug.arch.spacefile import load
 from nasaug.config.layers import load as load_recipe
 from nasaug.core.signals import Pending, Stopped

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from nasaug.arch.archfile import ArchFile
-from nasaug.arch.plan import BLOCKS, plan
+from nasaug.arch.blocks import BLOCKS
+from nasaug.arch.plan import plan
 from nasaug.arch.spacefile import load as load_space
 from nasaug.config.layers import load
 from nasaug.training.device import open_runtime
