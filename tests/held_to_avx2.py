@@ -15,7 +15,7 @@ NAMES = (
     "kernels/test_kernels", "kernels/test_kernel_blocks", "kernels/test_kernel_choice",
     "nets/test_net", "nets/test_gradients", "nets/test_permutation",
 )  # fmt: skip
-FILES = [str(Path(__file__).with_name(f"{name}.py")) for name in NAMES]
+FILES = [str(Path(__file__).parent / f"{name}.py") for name in NAMES]
 
 
 def main() -> None:
