@@ -77,8 +77,16 @@ class Options:
 
 
 def _sets(values: Mapping[str, object]) -> tuple[str, ...]:
-    """The values that are not None as "key=value" items; JSON strings and numbers are valid TOML."""
-    return tuple(f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in values.items() if v is not None)
+    """The values that are not None as "key=value" items, the keys of a nested table joined by dots.
+
+    JSON strings, numbers and arrays are valid TOML."""
+    items: list[str] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            items += _sets({f"{key}.{name}": inner for name, inner in value.items()})
+        elif value is not None:
+            items.append(f"{key}={json.dumps(value, ensure_ascii=False)}")
+    return tuple(items)
 
 
 def _key(item: str) -> str:
