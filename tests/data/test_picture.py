@@ -81,7 +81,7 @@ def test_the_background_is_an_option_of_the_recipe(tmp_path, memory_mb):
         load(config(tmp_path, memory_mb=memory_mb, workers=0, background=colour)) for colour in ("white", "blue")
     )
     assert white.key == blue.key and contents(white.val) != contents(blue.val)
-    with pytest.raises(BadInput, match="data.background = 'blurple' is no colour: give white, black"):
+    with pytest.raises(BadInput, match="data.background = blurple is no colour: give white, black"):
         DataConfig(background="blurple")
 
 
