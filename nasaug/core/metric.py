@@ -20,7 +20,7 @@ class Metric:
 
     @property
     def label(self) -> str:
-        """The name for display, with a hyphen before trailing digits: top1 becomes top-1."""
+        """The name for display, with a hyphen before trailing digits: abc5 becomes abc-5."""
         return re.sub(r"(?<=[a-z])(?=\d+$)", "-", self.name)
 
     @property

@@ -68,7 +68,9 @@ def refuse_changed(path: Path, begun: Mapping[str, Any], asked: Mapping[str, Any
 
 
 def _shown(value: object) -> str:
-    return (",".join(value) if isinstance(value, list) else str(value or "")) or "none"
+    if value is None or value == []:
+        return "none"
+    return ",".join(value) if isinstance(value, list) else str(value)
 
 
 @contextlib.contextmanager
