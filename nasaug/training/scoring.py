@@ -30,7 +30,7 @@ class Scorer:
     def __init__(self, data: Data, task: Task, runtime: Runtime, calibration: int, seed: int = 0):
         self.data, self.task, self.runtime = data, task, runtime
         self.calibration = data.train.take(calibration, seed)
-        self.seen = data.train.take(len(data.val), seed + 1)  # training images without augmentation, for the training score
+        self.seen = data.train.take(len(data.val), seed + 1)  # not augmented, for the training score
         self._cache: dict[tuple[Split, int], list[tuple[Tensor, Tensor]]] = {}
 
     def batches(self, split: Split, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
