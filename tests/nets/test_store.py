@@ -11,6 +11,8 @@ from nasaug.core.errors import BadInput
 from nasaug.nets.net import Net
 from nasaug.nets.store import load_net, save_net
 
+pytestmark = pytest.mark.usefixtures("empty_folder")
+
 
 @pytest.fixture(scope="module")
 def net():
