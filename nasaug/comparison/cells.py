@@ -85,9 +85,10 @@ def check_begun(cells: list[Cell]) -> None:
 def check_options(asked: Any, whose: str) -> None:
     """Raises BadInput for options that do not suit a job of many trainings; `whose` names it in the message."""
     common = asked.options
-    for option, value in (("--seeds", asked.seeds), ("--jobs", asked.jobs)):
+    for argument in ("seeds", "jobs"):
+        value = getattr(asked, argument)
         if value is not None and value < 1:
-            raise BadInput(f"{option} {value} must be at least 1")
+            raise BadInput.of(argument=argument, value=value, rule="must be at least 1")
     if common.seed is not None:
         raise BadInput(f"{arg.seed} {common.seed}: {whose} has several, 0 and up; say how many with {arg.seeds}")
     if common.profile:

@@ -194,12 +194,12 @@ class CompareJob:
         }  # fmt: skip
         refuse_changed(run.path, kept | {"methods": kept["arms"], "set": held(kept["set"])}, now)
 
-    def carry_out(self, run: RunDir, ready: Ready) -> Comparison:
+    def carry_out(self, run: RunDir, ready: Ready) -> None:
         cells = [replace(cell, arch=run.path / cell.arch, path=run.path / cell.path) for cell in ready.cells]
-        return _carry_out(cells, ready.setting, run, self.options.device, self.jobs, ready.sets)
+        _carry_out(cells, ready.setting, run, self.options.device, self.jobs, ready.sets)
 
     def result(self, run: RunDir) -> Comparison:
-        return Comparison(Path(os.path.abspath(run.path)), files.read_json(run.comparison_file, report.FORMAT))
+        return Comparison(run.path, files.read_json(run.comparison_file, report.FORMAT))
 
 
 # not the commas between an arm's values, or in an array or a table
@@ -259,7 +259,7 @@ def make_cells(found: ArchFile, setting: dict, options: Options, sets: Sets) -> 
 
 def _carry_out(
     cells: list[Cell], setting: dict, run: RunDir, device: str, jobs: int | None, sets: Sets
-) -> Comparison:
+) -> None:
     """Train every unfinished cell, and write the table, the figures and the page."""
     what = f"{len(setting['arms'])} arms x {setting['seeds']} seeds, matched by {setting['match']}"
     failed = train_missing(cells, what, run, device, jobs, sets)
@@ -277,7 +277,6 @@ def _carry_out(
         some = f"{len(failed)} of {len(cells)} cells failed"
         raise RunFault(f"{some}: {names}; try them again with {resume_command(run)}")
     run.finish({"arms": setting["arms"], "seeds": setting["seeds"], "match": setting["match"], "cells": len(cells)})
-    return Comparison(Path(os.path.abspath(run.path)), summary)
 
 
 def _commands(run: RunDir) -> list[str]:

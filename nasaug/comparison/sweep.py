@@ -84,8 +84,9 @@ def sweep(
         jobs: how many trainings run at a time; defaults to one per core.
         cells: the folder for the trainings, where finished ones are reused; defaults to a folder in the run.
         resolution: image size in px; defaults to the data's.
-        pruner: stops policies that look hopeless, though they might recover: median, wilcoxon or halving; defaults to
-        none. data, recipe, set, device, run, resume: see `nasaug.training.options.Options`; `set` may be a mapping.
+        pruner: stops policies that look hopeless, though they might recover: median, wilcoxon or halving; none by
+            default.
+        data, recipe, set, device, run, resume: see `nasaug.training.options.Options`; `set` may be a mapping.
         on_event: called with each line and each step of progress (nasaug.core.progress).
 
     Raises BadInput, Stopped, or RunFault (also if some trainings failed: the others are still reported).
@@ -200,11 +201,11 @@ class SweepJob:
         nets = [archfile.read(str(run.path / SIZES / name)) for name in setting["nets"]]
         return Ready(nets, setting, options, begun, sets)
 
-    def carry_out(self, run: RunDir, ready: Ready) -> Sweep:
-        return _carry_out(ready, run, self.jobs)
+    def carry_out(self, run: RunDir, ready: Ready) -> None:
+        _carry_out(ready, run, self.jobs)
 
     def result(self, run: RunDir) -> Sweep:
-        return Sweep(Path(os.path.abspath(run.path)), files.read_json(run.sweep_file, FORMAT))
+        return Sweep(run.path, files.read_json(run.sweep_file, FORMAT))
 
 
 # --- sizes and policies ----------------------------------------------------------------------------------------
@@ -346,7 +347,7 @@ def _at(recipe: Recipe, policy: str, macs: int) -> Recipe:
         raise error.within(f"{recipe.arm}: ") from None
 
 
-def _carry_out(ready: Ready, run: RunDir, jobs: int | None) -> Sweep:
+def _carry_out(ready: Ready, run: RunDir, jobs: int | None) -> None:
     """Train every unfinished cell, and write the table, the curves and the pictures."""
     nets, setting, options, sets = ready.nets, ready.setting, ready.options, ready.sets
     cells = make_cells(nets, setting, options, run.path, sets)
@@ -371,4 +372,3 @@ def _carry_out(ready: Ready, run: RunDir, jobs: int | None) -> Sweep:
         raise RunFault(f"{len(failed)} of {len(cells)} cells failed; try them again with {resume_command(run)}")
     sizes = [net.name for net in nets]
     run.finish({"cells": len(cells), "sizes": sizes, "policies": policies, "methods": methods, "pruned": len(out)})
-    return Sweep(Path(os.path.abspath(run.path)), summary)

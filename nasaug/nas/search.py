@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -142,9 +141,8 @@ class SearchJob:
             raise BadInput(f"{rule}; give at least {judged}, or start a new run")
         other = trials != recipe.search.trials or request.timeout != kept["timeout"]
         if run.finished and not (other and judged < trials):
-            say(f"{path} is finished already; what it found is in {run.found_file}")
             longer = f", or another {arg.timeout}" if judged < trials else ""
-            say(f"for more candidates give more {arg.trials}{longer}")
+            say(f"what was found is in {run.found_file}; for more candidates give more {arg.trials}{longer}")
             return None
         asked = at_path(asked, self.options.data)
         ready = prepare(asked, request, self.options, begun=begun_record(run, recipe), resumed=True)
@@ -167,17 +165,15 @@ class SearchJob:
         timeout = begun.timeout if asked.timeout is None else asked.timeout
         return replace(begun, timeout=timeout, storage=asked.storage or begun.storage)
 
-    def carry_out(self, run: RunDir, ready: Ready) -> Found:
+    def carry_out(self, run: RunDir, ready: Ready) -> None:
         result = run_search(ready, run)
         archfile.read(str(run.found_file)).save(FOUND)  # rewrites the supernet's path relative to the working directory
         run.finish(result)
         say(f"{FOUND} written; supernet, candidates and Pareto front (pareto.png) in {run.path}")
         say(f"next: python -m nasaug netaug-train --arch {FOUND}")
-        return self.result(run)
 
     def result(self, run: RunDir) -> Found:
-        path = Path(os.path.abspath(run.path))
-        return Found(path, archfile.read(str(RunDir(path).found_file)), run.result())
+        return Found(run.path, archfile.read(str(run.found_file)), run.result())
 
 
 def _judged(run: RunDir) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from ..arch.cost import cost
 from ..config.layers import load
 from ..core import tensorfile
 from ..core.errors import BadInput, arg, unknown
-from ..core.progress import Listener, heard_by, say
+from ..core.progress import Listener, heard_by
 from ..core.units import format_quantity, parse_quantity
 from ..data import Data, Record
 from ..nets.net import Net
@@ -216,13 +215,11 @@ class PruneJob:
         if self.unstructured and setting.target_sparsity is None:
             raise BadInput(f"{path} was begun without {arg.unstructured}; leave it out to go on, or start anew")
 
-    def carry_out(self, run: RunDir, ready: Ready) -> TrainingResult:
+    def carry_out(self, run: RunDir, ready: Ready) -> None:
         Pruning(ready.found, ready.setting, ready.recipe, ready.data, ready.runtime, run, ready.teacher).carry_through()
-        return read_result(Path(os.path.abspath(run.path)))
 
     def result(self, run: RunDir) -> TrainingResult:
-        say(f"{run.path} is finished already")
-        return read_result(Path(os.path.abspath(run.path)))
+        return read_result(run.path)
 
 
 def finished_run(path: Path) -> tuple[ArchFile, Net, dict]:

@@ -93,13 +93,13 @@ class Pruning:
             there = 1 - found.facts["source"]["sparsity"]
             self.goals = selection.targets(there, 1 - setting.target_sparsity, setting.steps)
 
-    def carry_through(self) -> TrainingResult:
-        """Run all remaining steps and write the result; returns it."""
+    def carry_through(self) -> None:
+        """Run all remaining steps and write the result."""
         rows = tensorfile.read(self.run.tuned_file)[1]["steps"]
         begun = len(rows)
         for i in range(begun, self.setting.steps):
             rows = [*rows, self._step(i, rows, announced=i == begun)]
-        return self._finish(rows)
+        self._finish(rows)
 
     def _step(self, i: int, rows: list[dict], announced: bool) -> dict:
         """Prune, fine-tune, and save the net and all rows in one file, so that a kill leaves only whole steps."""
@@ -173,8 +173,8 @@ class Pruning:
         """The cost and scores of the net that pruning starts from, as recorded in its own run."""
         return {**cost(self.found.plan)._asdict(), **self.found.facts["source"]}
 
-    def _finish(self, rows: list[dict]) -> TrainingResult:
-        """Evaluate on the test images, once, and write the result; returns it."""
+    def _finish(self, rows: list[dict]) -> None:
+        """Evaluate on the test images, once, and write the result."""
         setting, run, data = self.setting, self.run, self.data
         for passed in (run.checkpoint_file, run.cut_file):
             passed.unlink(missing_ok=True)
@@ -212,11 +212,7 @@ class Pruning:
             layers = list(zeros)[:-2]
             say("\n".join(f"  {layer:{max(map(len, layers))}s}{100 * zeros[layer]:8.2f} %" for layer in layers))
             say(f"MACs are unchanged, {format_quantity(total.macs, 'macs')}: dense kernels multiply zeros too")
-        say(
-            f"test {metric.label} {metric.show(result.test_score)} on {result.test_images} images "
-            f"(validation {metric.show(result.val_score)}); model, arch and figures in {run.path}"
-        )
-        return result
+        say(f"{result}; model, arch and figures in {run.path}")
 
 
 def _history(rows: list[dict]) -> list[dict]:

@@ -113,7 +113,7 @@ class RunDir:
         """Raises BadInput, naming the keys, if the recipe differs from the one that the run was started with. Keys in
         `aside` may differ, and so may the path of an image folder if the run recorded the images themselves."""
         begun = layers.load(self.recipe_file, type(settings))
-        if (self.record_file).is_file() and not {begun.data.name, settings.data.name} & set(DATA_SETS):
+        if self.record_file.is_file() and not {begun.data.name, settings.data.name} & set(DATA_SETS):
             aside = (*aside, "data.name")
         differing = layers.differing(begun, settings, aside)
         if differing:

@@ -56,6 +56,11 @@ class TrainingResult:
     command: str | None = None
     """The command line that started the run; not in the file."""
 
+    def __str__(self) -> str:
+        show = self.metric.show
+        tested = f"test {self.metric.label} {show(self.test_score)} on {self.test_images} images"
+        return f"{tested} (validation {show(self.val_score)})"
+
     @property
     def on_cpu(self) -> bool:
         return self.device.startswith("CPU")

@@ -66,12 +66,12 @@ class Job(Protocol[Result]):
         that the run was started with."""
         ...
 
-    def carry_out(self, run: RunDir, ready: Any) -> Result:
+    def carry_out(self, run: RunDir, ready: Any) -> None:
         """Do the remaining work."""
         ...
 
     def result(self, run: RunDir) -> Result:
-        """The result of a finished run."""
+        """The result of a finished run, read from its files."""
         ...
 
 
@@ -90,7 +90,7 @@ def create_or_resume(job: Job[Result]) -> Result:
         run.note(kernels=choice.record())  # resuming must use the same kernels
         ready.record.save(run.path)
         jobs.write_job(run, job.verb, kept)
-        return job.carry_out(run, ready)
+        return _finished(job, run, ready)
 
 
 def _resume(job: Job[Result]) -> Result:
@@ -103,8 +103,16 @@ def _resume(job: Job[Result]) -> Result:
         there = jobs.absolute(job)
         with jobs.where_begun(run, kept) as elsewhere:
             job = there if elsewhere else job
-            ready = job.restore(run, kept)
-            return job.result(run) if ready is None else job.carry_out(run, ready)
+            return _finished(job, run, job.restore(run, kept))
+
+
+def _finished(job: Job[Result], run: RunDir, ready: Any | None) -> Result:
+    """The result, whose paths stay valid in any working directory."""
+    if ready is None:
+        say(f"{run.path} is finished already")
+    else:
+        job.carry_out(run, ready)
+    return job.result(RunDir(os.path.abspath(run.path)))
 
 
 def begun_record(run: RunDir, recipe: Recipe) -> Record | None:

@@ -125,17 +125,12 @@ class TrainJob:
         run.go_on_with(recipe)
         return Ready(found, recipe, runtime, data)
 
-    def carry_out(self, run: RunDir, ready: Ready) -> TrainingResult:
+    def carry_out(self, run: RunDir, ready: Ready) -> None:
         result = run_training(ready.found, ready.recipe, ready.runtime, run, ready.data, self.verb, ready.teacher)
-        say(
-            f"test {result.metric.label} {result.metric.show(result.test_score)} on {result.test_images} images "
-            f"(validation {result.metric.show(result.val_score)}); model, arch and figures in {run.path}"
-        )
-        return read_result(Path(os.path.abspath(run.path)))
+        say(f"{result}; model, arch and figures in {run.path}")
 
     def result(self, run: RunDir) -> TrainingResult:
-        say(f"{run.path} is finished already")
-        return read_result(Path(os.path.abspath(run.path)))
+        return read_result(run.path)
 
 
 def fitted(arch: str, resolution: int | None, recipe: Recipe) -> ArchFile:

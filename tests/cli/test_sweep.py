@@ -75,6 +75,7 @@ def test_it_says_that_it_leaves_the_weights_of_its_nets_aside(laid_out, monkeypa
     done("search", *QUICK, "--mac-budget", "100k")
     caught = []
     monkeypatch.setattr(sweep, "_carry_out", lambda ready, *_: caught.extend(ready.nets))
+    monkeypatch.setattr(sweep.SweepJob, "result", lambda *_: None)
     said = done("sweep", *QUICK, "--sizes", "found.json", "--policies", "0", "--seeds", "1").out
     assert re.search(r"fresh weights, as all nets of a sweep have; those in \S*supernet.safetensors are left", said)
     assert [net.start for net in caught] == [None]
@@ -92,6 +93,7 @@ def test_a_report_finds_the_trainings_of_a_sweep_that_lie_elsewhere(finished):
 def test_a_cell_is_trained_at_its_magnitude_and_at_0_without_a_policy(laid_out, monkeypatch):
     caught = []
     monkeypatch.setattr(sweep, "_carry_out", lambda r, *_: caught.append((r.nets, r.setting, r.options)))
+    monkeypatch.setattr(sweep.SweepJob, "result", lambda *_: None)
     line = {"intercept": -7.0, "slope": 3.0, "low": 0.0, "high": 30.0, "data": "d", "data_key": "k"}
     Path("by-size.json").write_text(json.dumps({"format": "nasaug-curve/1", **line}))
     done(*SWEEP, "--policies", "0,9,0:9,by-size.json", "--methods", "baseline,netaug", "--seeds", "1")
@@ -183,6 +185,7 @@ def test_cells_of_other_images_are_told_apart(finished):
 
 def test_a_curve_must_stay_as_it_was_when_the_sweep_began(laid_out, monkeypatch):
     monkeypatch.setattr(sweep, "_carry_out", lambda *given: None)
+    monkeypatch.setattr(sweep.SweepJob, "result", lambda *_: None)
     line = {"intercept": 9.0, "slope": 0.0, "low": 9.0, "high": 9.0, "data": "d", "data_key": "k"}
     Path("by-size.json").write_text(json.dumps({"format": "nasaug-curve/1", **line}))
     done(*SWEEP, "--policies", "0,by-size.json")
@@ -264,6 +267,7 @@ def test_a_hopeless_cell_is_ended_with_its_checkpoint_saved_and_is_no_failure(la
     caught = []
     monkeypatch.setattr(processes, "subprocess", FORKING)
     monkeypatch.setattr(sweep, "_carry_out", lambda r, *_: caught.append((r.nets, r.setting, r.options)))
+    monkeypatch.setattr(sweep.SweepJob, "result", lambda *_: None)
     done(*ONE_SIZE, "--seeds", "1")
     made = sweep.make_cells(*caught[0], RUN, cells.Sets())
     made[1] = replace(made[1], recipe=replace(made[1].recipe, epochs=20000))
