@@ -95,8 +95,9 @@ def _read(path: Path) -> ArchFile:
         raise BadInput(f"{path}: pruned = {pruned!r:.60} must be a share from 0 to below 1; make the file anew")
     supernet, weights = (path.parent / data[key] if key in data else None for key in ("supernet", "weights"))
     facts = {key: value for key, value in data.items() if key not in KINDS}
-    if is_folder(there := os.path.join(path.parent, str(facts.get("data")))) and facts["data"] not in files.DATA_SETS:
-        facts["data"] = os.path.normpath(there)
+    said = facts.get("data")
+    if isinstance(said, str) and said not in files.DATA_SETS and is_folder(os.path.join(path.parent, said)):
+        facts["data"] = os.path.normpath(os.path.join(path.parent, said))
     return ArchFile(p, data.get("name", path.stem), space, arch, supernet, facts, weights)
 
 
@@ -116,17 +117,22 @@ def is_path(name: str) -> bool:
     return os.path.exists(name) or name.endswith(".json") or os.sep in name
 
 
+def check_sizes(resolution: int | None, classes: Outputs | None) -> None:
+    """Raises BadInput for an impossible resolution or number of classes."""
+    if resolution is not None and not SMALLEST <= resolution <= LARGEST:
+        rule = f"must be {SMALLEST} to {LARGEST} px"
+        raise BadInput.of(argument="resolution", value=resolution, rule=rule)
+    if isinstance(classes, int) and classes < 1:
+        raise BadInput.of(argument="classes", value=classes, rule="must be at least 1")
+
+
 def read(name: str, *, resolution: int | None = None, classes: Outputs | None = None) -> ArchFile:
     """The network of an arch file or of a named architecture, adapted to `classes` outputs (or a task's head) and
     `resolution` px.
 
     By default a file keeps its resolution and a named architecture has its own. Raises BadInput for a missing or broken
     file, an unknown name, and impossible sizes."""
-    if resolution is not None and not SMALLEST <= resolution <= LARGEST:
-        rule = f"must be {SMALLEST} to {LARGEST} px"
-        raise BadInput.of(argument="resolution", value=resolution, rule=rule)
-    if isinstance(classes, int) and classes < 1:
-        raise BadInput.of(argument="classes", value=classes, rule="must be at least 1")
+    check_sizes(resolution, classes)
     if is_path(name):
         found = _read(Path(name))
     else:

@@ -15,8 +15,10 @@ def cost(
 ) -> Cost:
     """MACs, parameters, peak SRAM and flash (bytes in int8) of a plan, an arch file or a named architecture.
 
-    `resolution` (px) and `classes` default to the network's own. Raises BadInput if `arch` names no network.
+    `resolution` (px) and `classes` default to the network's own. Raises BadInput if `arch` names no network, or for
+    impossible sizes.
     """
+    archfile.check_sizes(resolution, classes)
     if isinstance(arch, Plan):
         plan = arch if resolution is None else arch.at(resolution)
         return cost_of_plan(plan if classes is None else plan.of_classes(classes))

@@ -52,12 +52,12 @@ class View:
     policy: Policy = "none"
     """Operators drawn for each image, after the crop and before the three above: see nasaug.augment.policies."""
     magnitude: Schedule = USUAL
-    """RandAugment's, 0 to 30: a number, or a schedule over training. Where that reaches 0, the operators that have none
-    are left; 0 throughout is no policy."""
+    """RandAugment's, 0 to 30: a number, or a schedule over training. At 0 only the operators without a magnitude have
+    an effect; a constant 0 turns the policy off."""
     magnitude_std: Spread = 0.0
     """Each image's own magnitude is normal around it with this standard deviation, within 0 to 30."""
     num_ops: Operators = 2
-    """RandAugment's operators an image."""
+    """Operators per image of RandAugment."""
     severity: Severity = 3.0
     """AugMix's, 1 to 10."""
     erase: Strength = 0.0
@@ -198,7 +198,7 @@ def _jitter(view: View, pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _factors(strength: float, pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """One factor an image, uniform in [1 - strength, 1 + strength], [n, 1, 1, 1]."""
+    """One factor per image, uniform in [1 - strength, 1 + strength], [n, 1, 1, 1]."""
     draws = torch.rand(len(pixels), 1, 1, 1, generator=generator)
     return (1 + strength * (2 * draws - 1)).to(pixels.device)
 

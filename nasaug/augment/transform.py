@@ -17,9 +17,9 @@ from ..core.checked import Told, checked
 class Transform:
     """The recipe's `[transforms.NAME]` table. Sampled per image; bilinear interpolation, zeros outside."""
 
-    rotate: Annotated[float, Ge(0), Le(180), Told("degrees", "give 0 (none) to 180")] = 0.0
+    rotate: Annotated[float, Ge(0), Le(180), Told("must be an angle in degrees", "give 0 (none) to 180")] = 0.0
     """Largest rotation in degrees, in either direction."""
-    crop: Annotated[float, Ge(0), Lt(1), Told("is a share of the image's side", "give 0 (none) to below 1")] = 0.0
+    crop: Annotated[float, Ge(0), Lt(1), Told("must be a share of the image's side", "give 0 (none) to below 1")] = 0.0
     """Crop a random square with at least 1 - crop of the side and resize it back."""
 
 

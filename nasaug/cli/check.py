@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 
 from ..arch.archfile import ArchFile
-from ..core.errors import RunFault
+from ..core.errors import RunFault, arg
 from ..nets.counted import Counts, count, differences, verdict
 from ..reporting import tables
 
 
 def command(found: ArchFile, shown: dict | None) -> None:
     """Print the counts as a table, or add them to the JSON object `shown`. Raises RunFault if they disagree."""
-    counts = count(found.plan)
+    try:
+        counts = count(found.plan)
+    except RunFault as error:
+        raise RunFault(f"{error}; without {arg.check}, profile builds no network") from error
     if shown is not None:
         print(json.dumps(_with_counts(shown, counts)))
     else:

@@ -201,7 +201,7 @@ def _versus(
     for (run, _), theirs in zip(shared, known, strict=True):
         ours = run.judged()
         if ours is not None and theirs is not None:
-            resample = stats.bootstrap if run.metric.in_percent else stats.bootstrap_of_means
+            resample = stats.bootstrap if ours.dtype == bool else stats.bootstrap_of_means
             drawn = resample(ours, theirs, level=LEVEL)
             resampled.append(
                 {"seed": run.seed, "difference": drawn.difference, "low": drawn.low, "high": drawn.high}

@@ -2,10 +2,10 @@
 
     @checked("netaug")
     class NetAug:
-        share: Annotated[float, Gt(0), Le(1), Told("is a part of a step's images", "give above 0, to 1")] = 1.0
+        share: Annotated[float, Gt(0), Le(1), Told("must be a part of a step's images", "give above 0, to 1")] = 1.0
 
-`NetAug(share=0)` and a recipe's `netaug.share = 0` are both rejected with one line, "netaug.share = 0 is a part of a
-step's images: give above 0, to 1". Without `Told` the line states the range: "must be above 0, to 1". Rules that
+`NetAug(share=0)` and a recipe's `netaug.share = 0` are both rejected with one line, "netaug.share = 0 must be a part of
+a step's images: give above 0, to 1". Without `Told` the line states the range: "must be above 0, to 1". Rules that
 involve several fields belong in `__post_init__`. Types are strict: neither true nor "3" passes as a number, but a list
 is accepted for a tuple. pydantic is imported lazily, with the first such class.
 """

@@ -79,7 +79,7 @@ class Info:
 
     @property
     def told(self) -> str:
-        return f"{self.classes} classes" if self.targets == "classes" else "a number an image"
+        return f"{self.classes} classes" if self.targets == "classes" else "one number per image"
 
 
 class Data:
@@ -216,7 +216,7 @@ def load(config: DataConfig, *, size: int | None = None, begun: Record | None = 
         found = f"{len(record.classes)} classes"
         raise BadInput(f"this is not {config.name}: it has {found}; give an image folder by its path")
     splits = {split: images.subset(index) for split, index in places.items() if split != "spare"}
-    notes = (*_of_listing(folder.listing), *_of_record(record), *_of_gone(gone), *_of_pixels(splits["train"]))
+    notes = (*_of_listing(folder.listing), *_of_record(record), *_of_gone(record, gone), *_of_pixels(splits["train"]))
     return Data(config.name, record.classes, flip=True, **splits, record=record, notes=notes)
 
 
@@ -255,13 +255,15 @@ def _of_record(record: Record) -> Iterator[str]:
     for label, name in enumerate(record.classes):
         digests = record.digests[(record.labels == label) & record.known]
         if len(digests) > 1 and not (digests != digests[0]).any():
-            yield f"warning: all {len(digests)} images of class {name!r} are the same"
+            whose = f" of class {name!r}" if record.values is None else ""
+            yield f"warning: all {len(digests)} images{whose} are the same"
 
 
-def _of_gone(gone: dict[str, int]) -> Iterator[str]:
+def _of_gone(record: Record, gone: dict[str, int]) -> Iterator[str]:
     if gone:
         counts = ", ".join(f"{count} {WORDS[split]}" for split, count in gone.items())
-        filled = "; others of their classes take the places of the training images" if "train" in gone else ""
+        whose = "others of their classes" if record.values is None else "others"
+        filled = f"; {whose} take the places of the training images" if "train" in gone else ""
         yield f"warning: images that the run began with are gone ({counts}); all others stay in their splits{filled}"
 
 
@@ -284,7 +286,8 @@ def _fewer(train: Split, config: DataConfig) -> Split:
     """The subset of `train` that `train_images` selects, seeded and stratified."""
     if not config.train_images:
         return train
-    check_train_images(config.name, config.train_images, len(train.labels.unique()), len(train))
+    classes = len(train.labels.unique())
+    check_train_images(config.name, config.train_images, classes, len(train), f" in {classes} classes")
     return train.subset(hold_out(train.labels, len(train) - config.train_images, config.split_seed)[0])
 
 

@@ -7,12 +7,12 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from ..core.errors import BadInput
+from ..core.errors import BadInput, arg
 from .layout import ROLES, SUFFIXES, Listing, find, some
 
 FILE, COLUMNS, SPLIT = "labels.csv", ("file", "value"), "split"
@@ -35,9 +35,11 @@ def listing(folder: str, targets: str = "") -> Listing:
     if not os.path.isfile(path):
         return find(folder)
     try:
-        return find(folder)
+        found = find(folder)
     except BadInput:
         return read(folder, path)
+    note = f"{FILE} (the folders are classes; {arg.set} data.targets={FILE} learns its numbers)"
+    return replace(found, left_out=(*found.left_out, note))
 
 
 def _named(folder: str, targets: str) -> str:
@@ -129,7 +131,7 @@ def _check_files(root: str, path: str, rows: list[_Row]) -> None:
         many = f" ({len(twice)} such pairs)" if len(twice) > 1 else ""
         raise BadInput(f"{path!r} names {one.file!r} in the lines {lines}{many}; name each image once")
     for row in rows:
-        if os.path.isabs(row.file) or row.file.startswith(os.pardir):
+        if os.path.isabs(row.file) or row.file.split(os.sep, 1)[0] == os.pardir:
             raise BadInput(f"{path!r}, line {row.line}: {row.file!r} must lie below {root!r}; give its path from there")
     missing = [row for row in rows if not os.path.isfile(os.path.join(root, row.file))]
     if missing:

@@ -62,9 +62,12 @@ def check(content: bytes) -> None:
         raise Unreadable(_reason(error)) from error
 
 
-def pixels(content: bytes, mode: str, background: str) -> np.ndarray:
-    """Decode to uint8: [height, width] for mode "L", [height, width, 3] for "RGB". Raises Unreadable."""
+def pixels(content: bytes | Image.Image, mode: str, background: str) -> np.ndarray:
+    """The pixels of a file's bytes, or of an image that Pillow has opened, as uint8: [height, width] for mode "L",
+    [height, width, 3] for "RGB". Raises Unreadable, also for more than 8 bits a channel, which would be clipped."""
     try:
+        if isinstance(content, Image.Image):
+            return np.asarray(_seen(content, mode, background))
         with Image.open(io.BytesIO(content)) as image:
             return np.asarray(_seen(image, mode, background))
     except Exception as error:
@@ -98,6 +101,8 @@ def jpeg_decoder() -> Callable[..., Tensor] | None:
 
 
 def _seen(image: Image.Image, mode: str, background: str) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"more than 8 bits a channel, mode {image.mode}")
     image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         whole = image.convert("RGBA")

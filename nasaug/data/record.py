@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,6 +23,7 @@ from .split import held_in_order
 FILE = "data.safetensors"
 FORMAT = "nasaug-data/1"
 SPLITS = ("train", "val", "test", "spare")  # spare: images left out because of data.train_images
+PAIRS = (("train", "val"), ("train", "test"), ("val", "test"))
 DIGEST = 16  # bytes of a file's hash
 
 
@@ -74,6 +76,11 @@ class Record:
         return digest.hexdigest()[:16]
 
     @property
+    def in_classes(self) -> str:
+        """What a message adds to a number of images; nothing for regression."""
+        return "" if self.values is not None else f" in {len(self.classes)} classes"
+
+    @property
     def known(self) -> Tensor:
         """Which files' content was read, bool [n]."""
         return (self.digests != 0).any(1)
@@ -94,10 +101,9 @@ class Record:
 
     def seen_again(self) -> dict[tuple[str, str], int]:
         """How many images of the second split of each pair are also in the first, byte for byte."""
-        of = {split: self._contents(split) for split in SPLITS[:3]}
-        pairs = (("train", "val"), ("train", "test"), ("val", "test"))
-        counts = {(a, b): sum(content in of[a] for content in of[b]) for a, b in pairs if set(of[a]) & set(of[b])}
-        return counts
+        of = {split: Counter(self._contents(split)) for split in SPLITS[:3]}
+        counts = {(a, b): sum(of[b][content] for content in of[a].keys() & of[b].keys()) for a, b in PAIRS}
+        return {pair: count for pair, count in counts.items() if count}
 
     def save(self, folder: Path) -> None:
         """Write the record into a run's folder."""
@@ -185,16 +191,16 @@ def draw(
         return int((splits == code).sum())
 
     if "test" not in given and not hold_out("test", round(TEST_SHARE * len(splits)), len(splits), TEST_SEED, known):
-        many = f"{len(splits)} images in {len(record.classes)} classes"
+        many = f"{len(splits)} images{record.in_classes}"
         raise BadInput(f"{record.name!r} has {many}, too few to split: add images")
     fixed = known if kept else torch.zeros_like(known)
     pool = int(((splits == train) | (splits == SPLITS.index("val"))).sum())
     if "val" not in given and not hold_out("val", min(val_images, pool // 10), pool, split_seed, fixed):
-        found = f"{pool} training images in {len(record.classes)} classes"
+        found = f"{pool} training images{record.in_classes}"
         raise BadInput(f"{record.name!r} has {found}: no tenth can be held out for validation; add images")
     if train_images and not kept:
         most = int((splits == train).sum())
-        check_train_images(record.name, train_images, len(record.classes), most)
+        check_train_images(record.name, train_images, len(record.classes), most, record.in_classes)
         hold_out("spare", most - train_images, most, split_seed, fixed)
     return replace(record, splits=splits)
 
@@ -227,10 +233,10 @@ def _matched(one: Record, two: Record) -> tuple[Tensor, Tensor]:
     return found, same
 
 
-def check_train_images(name: str, asked: int, least: int, most: int) -> None:
+def check_train_images(name: str, asked: int, least: int, most: int, in_classes: str) -> None:
     """Raises BadInput for an impossible number of training images; `least` is the number of classes, one image each."""
     if not least <= asked <= most:
-        rule = f"{name!r} has {most} images to train on, in {least} classes"
+        rule = f"{name!r} has {most} images to train on{in_classes}"
         raise BadInput(f"data.train_images = {asked}, but {rule}: give {least} to {most}, or 0 for all")
 
 
@@ -255,12 +261,12 @@ def resume(begun: Record, now: Record) -> Resumed:
 
     Raises BadInput if there are other images, or if all images of a class or split are missing."""
     other = f"give {arg.data} with the images that it began with, or start a new run"
-    if begun.classes != now.classes:
-        had, has = (some(record.classes) for record in (begun, now))
-        raise BadInput(f"{now.name!r} has the classes {has}, and the run began with {had}; {other}")
     if (begun.values is None) != (now.values is None):
         had, has = ("classes" if record.values is None else "numbers" for record in (begun, now))
         raise BadInput(f"{now.name!r} has {has}, and the run began with {had}; {other}")
+    if begun.classes != now.classes:
+        had, has = (some(record.classes) for record in (begun, now))
+        raise BadInput(f"{now.name!r} has the classes {has}, and the run began with {had}; {other}")
     if begun.whole != now.whole or bool(len(begun.files)) != bool(len(now.files)):
         raise BadInput(f"{now.name!r} has other images than the run began with; {other}")
     found, same = _matched(begun, now)
@@ -281,7 +287,7 @@ def resume(begun: Record, now: Record) -> Resumed:
         if len(missing):
             gone[split] = len(missing)
         if split == "train":
-            found = _filled(found, begun.labels, meant, other)
+            found = _filled(found, begun, meant, other)
         places[split] = found[meant][found[meant] >= 0]
         if len(meant) and not len(places[split]) and split != "spare":
             raise BadInput(f"{now.name!r} has none of the {len(meant)} {WORDS[split]} images left; {other}")
@@ -291,13 +297,14 @@ def resume(begun: Record, now: Record) -> Resumed:
 WORDS = {"train": "training", "val": "validation", "test": "test", "spare": "spare"}
 
 
-def _filled(found: Tensor, labels: Tensor, meant: Tensor, remedy: str) -> Tensor:
+def _filled(found: Tensor, begun: Record, meant: Tensor, remedy: str) -> Tensor:
     """`found`, with missing training images replaced by images of the same class."""
-    found = found.clone()
+    found, labels = found.clone(), begun.labels
     for label in labels[meant[found[meant] < 0]].unique().tolist():
         of_class = meant[labels[meant] == label]
         left, lost = of_class[found[of_class] >= 0], of_class[found[of_class] < 0]
         if not len(left):
-            raise BadInput(f"all training images of a class are gone; {remedy}")
+            whose = f" of class {begun.classes[label]!r}" if begun.values is None else ""
+            raise BadInput(f"all training images{whose} are gone; {remedy}")
         found[lost] = found[left][torch.arange(len(lost)) % len(left)]
     return found

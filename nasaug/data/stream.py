@@ -125,10 +125,10 @@ class _Decoder(Dataset):
 
 
 def central(image: Tensor, size: int, share: float) -> Tensor:
-    """The central square of an image, uint8 [3, h, w], covering `share` of its shorter side, resized to `size` px."""
+    """The central square of images, uint8 [..., 3, h, w], covering `share` of the shorter side, resized to `size`."""
     from torchvision.transforms.v2 import functional as TF
 
-    height, width = image.shape[1:]
+    height, width = image.shape[-2:]
     longest = LONGEST * min(height, width)
     image = TF.center_crop(image, [min(height, longest), min(width, longest)])
     return TF.center_crop(TF.resize(image, [math.ceil(size / share)], antialias=True), [size])

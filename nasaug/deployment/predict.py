@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -65,13 +64,16 @@ class Model(Net):
 
         Raises BadInput if something is not an image, or if the net's file lacks the preprocessing.
         """
+        if self.training:
+            raise BadInput("predict: the net is in training mode, so its norms use the batch; call eval() first")
         for key in ("mean", "std", "classes"):
             if key not in self.facts:
                 rule = f"its file names no {key} of the images that it was trained on, as a supernet's does not"
                 raise BadInput(f"predict: {rule}; load the run of a training")
         if isinstance(images, Tensor):
-            batches: Iterable[Tensor] = images.split(BATCH)
-        elif isinstance(images, (str, os.PathLike, Image.Image)):
+            _check_tensor(images)
+            batches: Iterable[Tensor] = map(self._central, images.split(BATCH))
+        elif isinstance(images, (str, os.PathLike, Image.Image)) or not isinstance(images, Iterable):
             raise BadInput("predict: give a list of images, like [path], not one alone")
         else:
             batches = self._batches(list(images))
@@ -86,26 +88,25 @@ class Model(Net):
                 yield torch.stack(list(alike))
 
     def _decoded(self, image: Picture) -> Tensor:
-        """The image's central square, uint8 [3, h, h]: at the net's resolution if it was trained on streamed images,
-        else at the image's own, because images in memory are only resized after normalisation."""
+        """The image's central square, uint8 [3, h, h]."""
+        if not isinstance(image, (str, os.PathLike, Image.Image)):
+            kinds = "paths, Pillow images, or one tensor of them all"
+            raise BadInput(f"predict: an image is a {type(image).__name__}; give {kinds}")
+        drawn = isinstance(image, Image.Image)
         try:
-            if isinstance(image, Image.Image):
-                file = io.BytesIO()
-                image.save(file, "PNG")
-                content, name = file.getvalue(), "an image"
-            else:
-                content, name = read_bytes(Path(image)), str(image)
+            content = image if isinstance(image, Image.Image) else read_bytes(Path(image))
             seen = torch.from_numpy(pixels(content, "RGB", self.facts.get("background", "white")).copy())
         except Unreadable as error:
-            raise BadInput(f"predict: cannot read {name} ({error}); leave it out") from None
-        seen, share = seen.permute(2, 0, 1), self.facts.get("central", 1.0)
-        size = self.plan.resolution if share < 1 else min(seen.shape[1:])
-        return central(seen, size, share)
+            raise BadInput(f"predict: cannot read {'an image' if drawn else image} ({error}); leave it out") from None
+        return self._central(seen.permute(2, 0, 1))
+
+    def _central(self, images: Tensor) -> Tensor:
+        """The central square of images [..., C, H, W]: at the net's resolution if it was trained on streamed images,
+        else at the images' own, because images in memory are only resized after normalisation."""
+        share = self.facts.get("central", 1.0)
+        return central(images, self.plan.resolution if share < 1 else min(images.shape[-2:]), share)
 
     def _of(self, images: Tensor) -> Iterable[Prediction | Number]:
-        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
-            given = f"{images.dtype} of shape {list(images.shape)}"
-            raise BadInput(f"predict: images = {given} must be uint8 [N, 1 or 3, H, W]")
         x = augment.evaluation(images, self.facts["mean"], self.facts["std"])
         out, task = self(augment.resize(x, self.plan.resolution)).float(), tasks.of_facts(self.facts)
         if task.targets == "numbers":
@@ -114,6 +115,12 @@ class Model(Net):
         for row in out.softmax(1).cpu():
             best = int(row.argmax())
             yield Prediction(self.classes[best], float(row[best]), row)
+
+
+def _check_tensor(images: Tensor) -> None:
+    if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
+        given = f"{images.dtype} of shape {list(images.shape)}"
+        raise BadInput(f"predict: images = {given} must be uint8 [N, 1 or 3, H, W]")
 
 
 def load(run: str | os.PathLike[str]) -> Model:

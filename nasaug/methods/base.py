@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..arch.cost import UNLIMITED, Budget, sample_near
-from ..arch.plan import Plan
+from ..arch.plan import Outputs, Plan
 from ..arch.space import KINDS, Arch, Space
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Draw:
 
     space: Space
     base: Arch
-    classes: int
+    classes: Outputs
     step: int
     progress: float
     rng: Random
@@ -67,11 +67,11 @@ class Draw:
 
 
 class Step(Protocol):
-    """A training step as seen by a method. Apart from `Pass`, methods and the trainer share nothing else."""
+    """A training step as seen by a method."""
 
     space: Space
     base: Arch
-    classes: int
+    classes: Outputs
     step: int
     progress: float
     """The fraction of training that is done, 0 to 1."""
@@ -104,14 +104,6 @@ class Step(Protocol):
 
     def match(self, out: Tensor, soft: Tensor) -> Tensor:
         """The loss of an output against a soft target, averaged over the images."""
-        ...
-
-    def sample(self, low: Arch, free: Iterable[str] = KINDS) -> Arch:
-        """`Draw.sample`, using the step's generator."""
-        ...
-
-    def near(self, low: float, high: float, limits: Budget = UNLIMITED) -> Arch:
-        """`Draw.near`, using the step's generator."""
         ...
 
 
@@ -193,7 +185,7 @@ class Method(Protocol):
 
         The trainer runs backward after each, so yielding a loss before the next pass keeps memory to one pass."""
 
-    def prepare(self, space: Space, base: Arch, classes: int, batch: int) -> Method:
+    def prepare(self, space: Space, base: Arch, classes: Outputs, batch: int) -> Method:
         """The method as it will run, given its space, its base architecture and `batch` images per step."""
         return self
 
@@ -209,7 +201,7 @@ class Method(Protocol):
 
 
 def drawn(
-    method: Method, space: Space, base: Arch, classes: int, seed: str = "length"
+    method: Method, space: Space, base: Arch, classes: Outputs, seed: str = "length"
 ) -> Iterator[list[Pass]]:
     """The passes of DRAWS seeded steps, spread evenly over training, to estimate a method's mean cost."""
     for i in range(DRAWS):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 STEPS = 20  # number of widths below the full one
 
-Share = Annotated[float, Gt(0), Le(1), Told("is a share", "give above 0, to 1")]
+Share = Annotated[float, Gt(0), Le(1), Told("must be a share", "give above 0, to 1")]
 Shares = Annotated[
     tuple[float, ...], Predicate(lambda shares: rises(shares) and 0 < shares[0] and shares[-1] <= 1),
     Told("must rise, above 0 and up to 1.0, like 0.5, 1.0"),

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le, MinLen, Predicate
 from ..arch.channels import channel_groups
 from ..arch.cost import cost, cost_of
 from ..arch.derived import Ladders, around
-from ..arch.plan import Plan, plan
+from ..arch.plan import Outputs, Plan, plan
 from ..arch.space import Arch, Space
 from ..config.schedule import Constant, Schedule, weight
 from ..core.checked import Auto, Count, NotNegative, Told, checked, rises
@@ -45,8 +45,8 @@ Kinds = Annotated[
     tuple[Literal["width", "expand", "depth", "kernel"], ...], MinLen(1),
     Told(": name what is augmented, like width, expand"),
 ]  # fmt: skip
-Until = Annotated[float, Ge(0), Le(1), Told("is a share of training, 0 to 1")]
-Share = Annotated[float, Gt(0), Le(1), Told("is a part of a step's images", "give above 0, to 1")]
+Until = Annotated[float, Ge(0), Le(1), Told("must be a share of training, 0 to 1")]
+Share = Annotated[float, Gt(0), Le(1), Told("must be a part of a step's images", "give above 0, to 1")]
 
 @checked("netaug")
 class NetAug(Method):
@@ -134,7 +134,7 @@ class NetAug(Method):
             widths, expands = _fine(widths[-1]), _fine(expands[-1])
         return around(base.plan, Ladders(widths, expands, self.round, self.kernel_more, self.depth_more))
 
-    def prepare(self, space: Space, base: Arch, classes: int, batch: int) -> NetAug:
+    def prepare(self, space: Space, base: Arch, classes: Outputs, batch: int) -> NetAug:
         """The same method with `every` and `share` set so that augmented passes cost `aug_compute` times the base's.
 
         It first reduces the images, down to FEWEST per batch, and only then the steps: if few steps were augmented,

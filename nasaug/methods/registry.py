@@ -19,7 +19,8 @@ def register(name: str, method: type[Method]) -> None:
     Raises BadInput if the name is taken or cannot be a recipe key, or if the class is not a frozen dataclass with
     defaults for all fields or does not implement `Method`."""
     what = f"register({name!r}, {getattr(method, '__name__', method)})"
-    if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower() or name.startswith("_"):
+    identifier = isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)
+    if not identifier or name != name.lower() or name.startswith("_"):
         raise BadInput(f"{what}: a method's name is a key of recipes; give lower-case letters, digits and _, like mine")
     if name in METHODS:
         taken = f"the name is that of {METHODS[name].__module__}.{METHODS[name].__qualname__}"

@@ -67,7 +67,7 @@ def count(plan: Plan) -> Counts:
             thop.profile(net, (image,), _rules(macs, beside), verbose=False)
     except RuntimeError as error:
         told = f"the network cannot be built and run here ({told_by(error)})"
-        raise RunFault(f"{told}; nasaug profile without --check builds none") from error
+        raise RunFault(told) from error
     flops, by_module = counter.get_total_flops(), counter.get_flop_counts()
     rows = []
     for layer, c in costs_by_layer(plan):

@@ -50,14 +50,14 @@ class Net(nn.Module):
 
     @torch.no_grad()
     def reset(self, seed: int) -> None:
-        """Fresh weights: Kaiming-uniform (torch's default), truncated normal (0.02) for the classifier, zero biases.
+        """Fresh weights: Kaiming-uniform (torch's default), truncated normal (0.02) for the last layer, zero biases.
 
         As in NetAug's published code, whose authors found that fan-out initialisation fails in widened nets."""
-        g = torch.Generator().manual_seed(seed)
+        g, last = torch.Generator().manual_seed(seed), f"{self.plan.blocks[-1].name}."
         for name, p in self.named_parameters():
             if p.dim() == 1:
                 p.fill_(1.0 if name.endswith("norm.weight") else 0.0)
-            elif name.startswith("classifier."):
+            elif name.startswith(last):
                 p.copy_(nn.init.trunc_normal_(torch.empty(p.shape), std=0.02, generator=g))
             else:
                 p.copy_(nn.init.kaiming_uniform_(torch.empty(p.shape), a=5**0.5, generator=g))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..core.checked import Told, checked
 
-Probability = Annotated[float, Ge(0), Lt(1), Told("is a probability", "give 0 to below 1")]
+Probability = Annotated[float, Ge(0), Lt(1), Told("must be a probability", "give 0 to below 1")]
 ODD = Told("must be odd, so that a square has a middle")
 
 

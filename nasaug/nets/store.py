@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..arch.archfile import ArchFile
-from ..arch.plan import Head, Outputs, Plan, from_dict
+from ..arch.plan import Head, Outputs, Plan, end_of, from_dict
 from ..core import files, tensorfile
 from ..core.errors import BadInput, arg
 from .net import Net
+
+MODEL = "model.safetensors"  # in a run's folder
 
 
 def save_net(path: Path, net: Net, **facts) -> None:
@@ -42,8 +44,7 @@ def _plan_in(state: dict, path: Path) -> Plan:
 
 def model_file(source: str) -> Path:
     """The model file of a run's folder, or `source` itself if it is a file. Raises BadInput if it does not exist."""
-    path = Path(source)
-    path = path / "model.safetensors" if path.is_dir() else path
+    path = _model_in(Path(source))
     if not path.is_file():
         choices = "a finished run's folder, supernet, or torchvision:NAME"
         raise BadInput(f"teacher.source = {source}: there is no {path}; give {choices}")
@@ -57,8 +58,11 @@ def digest(path: Path | None) -> str:
 
 def teacher_digest(source: str) -> str:
     """The digest of the model in a run's folder, or of the file itself; empty for any other teacher, or none."""
-    path = Path(source or "?")
-    return digest(path / "model.safetensors" if path.is_dir() else path)
+    return digest(_model_in(Path(source))) if source else ""
+
+
+def _model_in(path: Path) -> Path:
+    return path / MODEL if path.is_dir() else path
 
 
 def inherited_from(found: ArchFile, init: str, begun: bool = False) -> Path | None:
@@ -79,11 +83,13 @@ def other_classes(path: Path, classes: Sequence[str] | Outputs, whose: str) -> s
     """The reason why the classifier in the file cannot be reused for these classes; empty if it can.
 
     `classes` are names, or their number if the data are not read yet; `whose` names the net in the text."""
-    theirs, names = load_plan(path).classes, tensorfile.facts(path).get("classes")
+    head, names = end_of(load_plan(path).classes), tensorfile.facts(path).get("classes")
     named = not isinstance(classes, (int, Head))
-    ours = len(classes) if named else classes
-    if theirs != ours:
-        return f"{whose} has {theirs} classes and the data {ours}"
+    ours = len(classes) if named else end_of(classes).outputs
+    if head.outputs != ours:
+        return f"{whose} has {head.outputs} classes and the data {ours}"
+    if not named and head != end_of(classes):
+        return f"{whose} has another head than the task"
     if named and names is not None and list(names) != list(classes):
         return f"{whose} tells {listed(names)} apart and the data {listed(classes)}"
     return ""

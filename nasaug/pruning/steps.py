@@ -181,7 +181,7 @@ class Pruning:
         net = load_net(run.tuned_file).to(self.runtime.device)
         name, total, zeros = setting.name(self.found), cost(net.plan), selection.sparsity(net)
         others = net_of_other_splits(self.found, "", self.recipe, data)
-        known = {**preprocessing(data), **self.scorer.task.facts}
+        known = {**preprocessing(data, self.recipe.data), **self.scorer.task.facts}
         save_net(run.model_file, net, **known, val_key=SEVERAL if others else data.val_key)
         # later training need not keep the zeros, so unstructured pruning does not count as pruned there
         pruned = self._pruned(net.plan, 1.0)

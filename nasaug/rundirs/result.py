@@ -15,8 +15,7 @@ from ..core.errors import BadInput
 from ..core.metric import Metric, of_keys
 from .folder import RESULT, RunDir
 
-JUDGED = "test.safetensors"
-CORRECT, ERROR = "correct", "error"  # tensor names in it: bool per image, or values with the score as mean
+CORRECT, ERROR = "correct", "error"  # tensors in test.safetensors: bool per image, or values with the score as mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,22 +109,23 @@ class TrainingResult:
         recorded.
 
         Raises BadInput if the file is damaged or belongs to another result."""
-        path = self.path / JUDGED
+        path = RunDir(self.path).test_file
         if not path.is_file():
             return None
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
-        remedy, name = "leave the file out, or run it again", CORRECT if self.metric.in_percent else ERROR
+        remedy = "leave the file out, or run it again"
         try:
-            judged = load(files.read_bytes(path))[name]
+            tensors = load(files.read_bytes(path))
+            right = CORRECT in tensors
+            judged = tensors[CORRECT if right else ERROR].astype(bool if right else float)
         except (SafetensorError, KeyError) as error:
-            raise BadInput(f'{path} holds no tensor "{name}" ({error}); {remedy}') from error
-        judged = judged.astype(bool if self.metric.in_percent else float)
-        mean = 100 * judged.mean() if self.metric.in_percent else judged.mean()
+            raise BadInput(f'{path} holds no tensor "{CORRECT}" or "{ERROR}" ({error}); {remedy}') from error
+        mean = 100 * judged.mean() if right else judged.mean()
         if judged.shape != (self.test_images,) or abs(mean - self.test_score) > 0.01 * self._scale:
             found = f"{judged.sum()} of {judged.size} images right"
-            if not self.metric.in_percent:
+            if not right:
                 found = f"{judged.size} images and a mean of {self.metric.number(mean)}"
             result = f"{RESULT} says {self.metric.show(self.test_score)} of {self.test_images}"
             raise BadInput(f"{path} has {found}, but {result}; {remedy}")
@@ -165,6 +165,6 @@ def _history(rows: Any) -> tuple[dict[str, float], ...]:
 
 
 def _command_of(folder: Path) -> str | None:
-    path = folder / "env.json"
+    path = RunDir(folder).env_file
     command = files.read_json(path, "nasaug-env/1").get("command") if path.is_file() else None
     return command if isinstance(command, str) else None

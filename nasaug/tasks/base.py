@@ -110,6 +110,10 @@ class Task(Protocol):
 
 
 TASKS: dict[str, type[Task]] = {}
+PARTS = (
+    "name", "targets", "metric", "head", "outputs", "of_data", "of_facts", "facts", "loss", "soft", "match", "judge",
+    "score", "standard_error", "answer",
+)  # fmt: skip
 T = TypeVar("T")
 
 
@@ -117,7 +121,10 @@ def register(task: type[T]) -> type[T]:
     """Register a task under its name, for a recipe's `task`; can be used as a decorator.
 
     If several tasks suit the same kind of data, `auto` takes the first one registered. Raises BadInput for a name in
-    use."""
+    use, and for a class that lacks a part of `Task`."""
+    lacking = [part for part in PARTS if not hasattr(task, part)]
+    if lacking:
+        raise BadInput(f"register({task.__name__}): the class lacks {', '.join(lacking)}; write it, as in Task")
     made = cast("type[Task]", task)
     if TASKS.setdefault(made.name, made) is not made:
         raise BadInput(f"a task named {made.name!r} is registered already; give yours another name")
@@ -134,7 +141,7 @@ def chosen(name: str, info: Info) -> type[Task]:
     if name not in TASKS:
         raise unknown("task", name, [*TASKS, "auto"])
     if TASKS[name] not in fits:
-        has = f"{info.name} has {info.targets}" if info.targets else f"{info.name} has none"
+        has = f"{info.name} has {info.targets}"
         choices = ", ".join(task.name for task in fits)
         raise BadInput(f"task = {name} learns from {TASKS[name].targets}, and {has}; choices: {choices}, auto")
     return TASKS[name]

@@ -59,7 +59,11 @@ class Regress:
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> Regress:
-        return cls(**facts["numbers"])
+        try:
+            return cls(**facts["numbers"])
+        except (KeyError, TypeError) as error:
+            rule = f"the file of a regression net holds no mean and std of its numbers ({error})"
+            raise BadInput(f"{rule}; train it again, or restore it") from None
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ..core.errors import BadInput, arg
 from ..core.progress import Progress, say
 from ..core.signals import deferred_stop
 from ..core.units import format_duration, format_quantity
-from ..data import Data, Info, Record, Split
+from ..data import Data, DataConfig, Info, Record, Split
 from ..data.stream import CENTRE
 from ..kernels import choice
 from ..methods import Base, Method, Outlook
@@ -281,7 +281,7 @@ def run_training(
     carry_out(trainer, run, title)
     product = trainer.product()
     val_key = SEVERAL if others else data.val_key
-    save_net(run.model_file, product, **preprocessing(data), **scorer.task.facts, val_key=val_key)
+    save_net(run.model_file, product, **preprocessing(data, recipe.data), **scorer.task.facts, val_key=val_key)
     replace(found, supernet=None, weights=run.model_file).save(run.arch_file)
     test = data.finish()
     metric, test_score = scorer.task.metric, test_of(product, test, scorer, run)
@@ -292,7 +292,8 @@ def run_training(
         history=tuple(trainer.history), test_score=test_score, test_images=len(test),
         epochs=trainer.step / job.length.steps_per_epoch if job.length.open_ended else job.length.epochs,
         train_macs=trainer.macs, seconds=round(trainer.seconds, 2), peak_memory=runtime.peak_memory(),
-        device=runtime.describe(), more={**told.facts, **preprocessing(data), **scorer.task.facts}, path=run.path,
+        device=runtime.describe(), path=run.path,
+        more={**told.facts, **preprocessing(data, recipe.data), **scorer.task.facts},
     )  # fmt: skip
     run.finish(result.to_json())
     return result
@@ -322,10 +323,13 @@ def job_for(
     return replace(job, begun=begun)
 
 
-def preprocessing(data: Data) -> dict:
+def preprocessing(data: Data, config: DataConfig) -> dict:
     """The preprocessing that images need before the network, for deployment."""
     central = CENTRE if data.streamed else 1.0  # side of the central crop, as a fraction of the image's shorter side
-    return {"mean": list(data.mean), "std": list(data.std), "classes": list(data.classes), "central": central}
+    return {
+        "mean": list(data.mean), "std": list(data.std), "classes": list(data.classes), "central": central,
+        "background": config.background,
+    }  # fmt: skip
 
 
 def load_data(recipe: Recipe, resolution: int, begun: Record | None = None, sources: Iterable[Path] = ()) -> Data:

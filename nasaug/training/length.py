@@ -18,7 +18,7 @@ from ..methods import Method, drawn
 CPU_MACS = 3e12  # train_macs = "auto" on a CPU: about ten minutes on two cores
 EVALUATION, EVALUATIONS = 0.25, 10  # maximum cost of evaluations as a fraction of training's; their minimum number
 APART = 50  # minimum steps between evaluations: each adds to the log and writes a checkpoint
-Part = Annotated[float, Ge(0), Lt(1), Told("is a share", "give 0 (none) to below 1")]
+Part = Annotated[float, Ge(0), Lt(1), Told("must be a share", "give 0 (none) to below 1")]
 
 
 @checked()
@@ -41,7 +41,7 @@ class Training:
     """Training time for stop = "seconds"; evaluation does not count."""
     times: Positive = 1.0
     """Factor on the training length, however that is determined."""
-    ema: Annotated[float, Ge(0), Lt(1), Told("is a decay a step", "give 0 (none) to below 1, like 0.999")] = 0.0
+    ema: Annotated[float, Ge(0), Lt(1), Told("must be a decay per step", "give 0 (none) to below 1, like 0.999")] = 0.0
     """Decay per step of an exponential moving average of the weights, which is then evaluated and kept; 0: none."""
     batch: Annotated[int, Ge(2)] = 128
     lr: Positive = 0.1

@@ -93,7 +93,7 @@ class Step(Draw):
                 return augment.make_view(view, self._images, generator, **look)
 
         seen, weight, judged = self._guided(make) if guided else (make(), None, None)
-        x, labels = augment.mix(view, seen, self._labels, self.classes, generator)
+        x, labels = augment.mix(view, seen, self._labels, len(t.data.classes), generator)
         soft = None
         if t.teacher and t.task.soft_weight:
             known = judged is not None and x is seen  # mixing makes new images, which need new logits

@@ -120,7 +120,7 @@ def test_a_split_or_the_training_images_of_a_class_that_are_all_gone_are_refused
     for file in files(begun, "train"):
         if file.startswith("cat"):
             (pets / file).unlink()
-    with pytest.raises(BadInput, match="all training images of a class are gone"):
+    with pytest.raises(BadInput, match="all training images of class .* are gone"):
         read(pets, begun=begun.record)
 
 

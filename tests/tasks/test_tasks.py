@@ -11,11 +11,13 @@ from nasaug.arch.blocks import Spec
 from nasaug.arch.cost import cost
 from nasaug.arch.derived import Ladders, around
 from nasaug.arch.plan import Head, plan
+from nasaug.augment import View
 from nasaug.core.errors import BadInput
 from nasaug.core.signals import Pending
 from nasaug.data import Info
 from nasaug.methods import Base, NetAug
 from nasaug.nets.net import Net
+from nasaug.nets.store import other_classes, save_net
 from nasaug.tasks import TASKS, Classify, Metric, Regress, Settings, Target, chosen, of_facts, register
 from nasaug.tasks import base as registry_of
 from nasaug.training.job import make_job, make_trainer
@@ -52,7 +54,9 @@ def test_the_task_follows_from_the_data_or_is_named(registry):
     with pytest.raises(BadInput, match="unknown task 'clasify'; did you mean classify"):
         chosen("clasify", classes)
     with pytest.raises(BadInput, match="a task named 'ordered' is registered already"):
-        register(type("Other", (), {"name": "ordered"}))
+        register(type("Other", (Classify,), {"name": "ordered"}))
+    with pytest.raises(BadInput, match=r"register\(Bare\): the class lacks targets, metric, head, "):
+        register(type("Bare", (), {"name": "bare"}))
 
 
 def test_files_of_before_are_classifiers_and_numbers_come_back_in_their_unit():
@@ -156,8 +160,10 @@ class Twice(Classify):
         return out.argmax(1) != labels
 
 
-def test_a_task_with_a_head_and_a_metric_of_its_own_is_trained():
-    recipe, data, task = Recipe(epochs=3, batch=16, lr=0.05), toy_data(), Twice(4)
+@pytest.mark.parametrize("mixup", [0.0, 0.2])
+def test_a_task_with_a_head_and_a_metric_of_its_own_is_trained(mixup):
+    recipe = Recipe(epochs=8, batch=16, lr=0.1, views={"train": View(mixup=mixup)})
+    data, task = toy_data(), Twice(4)
     base = Base(plan(SPACE, SPACE.smallest, task.head))
     job = make_job(recipe, NetAug(), base, images=len(data.train), runtime=CPU)
     trainer = make_trainer(job, data, CPU, Scorer(data, task, CPU, 64))
@@ -166,3 +172,21 @@ def test_a_task_with_a_head_and_a_metric_of_its_own_is_trained():
     fit(trainer, Pending(), save=lambda: None, on_epoch=lambda row: None, tick=lambda trainer: None)
     assert trainer.best_score == min(row["val_wrong"] for row in trainer.history)
     assert trainer.best_row()["val_wrong"] == trainer.scorer.score(trainer.product(), trainer.data.val) < 75
+
+
+def test_a_net_with_a_head_of_its_own_is_inherited_whole(tmp_path):
+    path, head = tmp_path / "model.safetensors", Twice(4).head
+    save_net(path, Net(plan(SPACE, SPACE.smallest, head)), classes=["a", "b", "c", "d"])
+    assert other_classes(path, ["a", "b", "c", "d"], "it") == other_classes(path, head, "it") == ""
+    assert other_classes(path, 4, "it") == "it has another head than the task"
+    assert other_classes(path, ["a", "b", "c"], "it") == "it has 4 classes and the data 3"
+
+
+def test_the_last_layer_of_any_head_begins_small():
+    weights = Net(plan(SPACE, SPACE.largest, Twice(64).head)).state_dict()
+    assert weights["last.weight"].std() < 0.025 < weights["wide.weight"].std()
+
+
+def test_a_damaged_file_of_numbers_is_told_of():
+    with pytest.raises(BadInput, match="holds no mean and std of its numbers"):
+        of_facts({"task": "regress"})
