@@ -34,6 +34,7 @@ bench-quick: setup
 lint: setup
 	$(RUN) -m ruff check
 	$(RUN) -m mypy
+	$(RUN) -m pytest -q -n 0 tests/test_layers.py -k 'one_way or each_other or rules'
 
 setup: $(READY)
 

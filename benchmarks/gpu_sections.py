@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -245,10 +246,16 @@ def warmed(jobs: dict[str, Job]) -> tuple[dict[str, Job], dict[str, str]]:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            faults[name] = f"{type(error).__name__}: {error}"
+            faults[name] = fault(error)
         else:
             well[name] = job
     return well, faults
+
+
+def fault(error: Exception) -> str:
+    """The error and the line that raised it: a lent machine is gone when the result is read."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
 
 
 def warm(jobs: dict[str, Job]) -> None:
@@ -284,7 +291,7 @@ def tried(measure: Callable[[], dict]) -> dict:
     try:
         return measure()
     except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}"}
+        return {"error": fault(error)}
     finally:
         free()
 

@@ -84,6 +84,10 @@ def test_the_top_holds_rooms_alone():
     assert [room for room in rooms if room not in ORDER] == []
 
 
+def test_the_rules_name_rooms_and_modules_that_exist():
+    assert set(MUST_NOT_KNOW) <= set(rooms) and {f"nasaug.{name}" for name in MODULES_MUST_NOT_KNOW} <= set(NAMES)
+
+
 def test_every_room_says_on_its_door_what_it_is():
     for room in ORDER[:-1]:
         door = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text()))

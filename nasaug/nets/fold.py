@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from keyword import iskeyword
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,10 @@ from torch.fx import Graph, GraphModule, Node
 
 from ..arch.blocks import Block, Layer
 from ..core.errors import BadInput
-from .layers import Conv, Norm
+from .layers import Conv, Norm, SqueezeExcite
 from .net import Net
 
+M = TypeVar("M", bound=nn.Module)
 ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hswish": nn.Hardswish}
 
 
@@ -73,8 +75,8 @@ class _Folding:
         source = x
         for i, layer in enumerate(block.layers):
             if layer.pre:
-                norm = self.net.get_submodule(layer.name).norm
-                x = self.act(layer.name, layer.act, self.call(f"{layer.name}_norm", _plain_norm(norm), x))
+                norm = _plain_norm(self.module(layer).norm)
+                x = self.act(layer.name, layer.act, self.call(f"{layer.name}_norm", norm, x))
                 if i == 0 and block.project:
                     source = x  # as in Net: a pre-activation projection reads the activated input
             x = self.layer(layer, x)
@@ -86,9 +88,13 @@ class _Folding:
             x = self.graph.call_function(operator.add, (x, source))
         return self.act(block.name, block.act, x)
 
+    def module(self, layer: Layer) -> Any:
+        """The net's module for a layer: Conv, Linear, SqueezeExcite, NormAct or one without weights."""
+        return self.net.get_submodule(layer.name)
+
     def layer(self, layer: Layer, x: Node) -> Node:
         """A layer without its activation and without a preceding norm."""
-        name, module = layer.name, self.net.get_submodule(layer.name)
+        name, module, plain = layer.name, self.module(layer), nn.Module()
         if layer.op == "se":
             return self.squeeze_excite(name, module, x)
         if layer.op == "conv":
@@ -104,7 +110,7 @@ class _Folding:
             plain = nn.AdaptiveAvgPool2d(1)
         return self.call(name, plain, x)
 
-    def squeeze_excite(self, name: str, module: nn.Module, x: Node) -> Node:
+    def squeeze_excite(self, name: str, module: SqueezeExcite, x: Node) -> Node:
         """Its linear layers become 1x1 convolutions, so that no reshaping is needed."""
         y = self.call(f"{name}.pool", nn.AdaptiveAvgPool2d(1), x)
         y = self.call(f"{name}.reduce", _as_conv(module.reduce), y)
@@ -116,9 +122,10 @@ class _Folding:
 
 def _plain_conv(conv: Conv, layer: Layer) -> nn.Conv2d:
     """The convolution with the norm after it, if any, folded in."""
-    weight, bias = conv.weight, conv.bias
+    weight: Tensor = conv.weight
+    bias: Tensor | None = conv.bias
     if conv.norm is not None and not layer.pre:
-        norm = conv.norm  # in the net's dtype, as its evaluation does, so that the weights are identical bit by bit
+        norm: Any = conv.norm  # in the net's dtype, as its evaluation does, so that the weights are identical bitwise
         factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         weight, bias = weight * factor.view(-1, 1, 1, 1), norm.bias - norm.running_mean * factor
     plain = nn.Conv2d(
@@ -138,7 +145,7 @@ def _plain_norm(norm: Norm) -> nn.BatchNorm2d:
     return _filled(plain, norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.num_batches_tracked)
 
 
-def _filled(module: nn.Module, *tensors: Tensor | None) -> nn.Module:
+def _filled(module: M, *tensors: Tensor | None) -> M:
     """Load copies of the tensors, in state_dict order, into a module made on the meta device (no random draws)."""
     copies = [t.clone(memory_format=torch.contiguous_format) for t in tensors if t is not None]
     module.load_state_dict(dict(zip(module.state_dict(), copies, strict=True)), assign=True)

@@ -1,1 +1,1 @@
-"""What many processes share: the storage of a study."""
+"""Running nasaug processes side by side, and the storage that they share."""

@@ -148,7 +148,8 @@ def _with_methods(methods: tuple[tuple[str, type[Method]], ...]) -> type[Recipe]
             raise BadInput(f"the method {name!r} has the name of a recipe's key; register it by another name")
     names = tuple(name for name, _ in methods)
     aside = {"left_out_if_usual": True}  # runs of other methods must be readable where this method is not registered
-    tables = [(name, cls, field(default_factory=cls, metadata=aside)) for name, cls in more if fields(cls)]
+    with_keys = [(name, cls) for name, cls in more if fields(cls)]  # type: ignore[arg-type]
+    tables = [(name, cls, field(default_factory=cls, metadata=aside)) for name, cls in with_keys]
     usual = next(each.default for each in fields(Recipe) if each.name == "method")
     method = ("method", Literal[names], field(default=usual))
     return make_dataclass("Recipe", [method, *tables], bases=(Recipe,), frozen=True, namespace={"__module__": __name__})

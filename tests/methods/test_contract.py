@@ -60,7 +60,8 @@ def outside(monkeypatch):
 def trainers(arm):
     """A function that makes new trainers of 9 steps for an arm, with a tiny network on digits."""
     recipe = load("small", Recipe, SMALL, ("baseline" if arm == "sandwich" else arm,))
-    space, runtime, data = load_space(str(HERE / "tiny_space.toml"), BLOCKS), open_runtime("cpu"), load_data(recipe, 8)
+    space = load_space(str(HERE.parent / "support/tiny_space.toml"), BLOCKS)
+    runtime, data = open_runtime("cpu"), load_data(recipe, 8)
     arch = space.canonical(space.arch(space.choices(space.smallest) | {"s1.depth": 2}))
     found = ArchFile(plan(space, arch, 10), "tiny", space, arch)
     if arm == "sandwich":

@@ -14,8 +14,9 @@ from nasaug.core.errors import BadInput
 from nasaug.methods import Base, Baseline, Draw, GradAug
 from nasaug.nets.net import Net
 from nasaug.training.step import Step
+from support.nets import same
 from support.plans import inverted, plan_of
-from support.trainers import base_of, batch_of, nets_of, same, trainer_of, weights
+from support.trainers import base_of, batch_of, nets_of, trainer_of, weights
 
 
 def test_gradaug_is_the_full_loss_and_thin_nets_that_match_its_output_on_other_images():

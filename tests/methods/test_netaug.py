@@ -14,7 +14,7 @@ from nasaug.core.errors import BadInput
 from nasaug.methods import Base, GradAug, NetAug
 from nasaug.training.length import Training, length_of
 from nasaug.training.step import Step
-from support.nets import place
+from support.nets import place, same
 from support.plans import inverted, plan_of
 from support.trainers import (
     SPACE,
@@ -25,7 +25,6 @@ from support.trainers import (
     draw_of,
     gradients,
     nets_of,
-    same,
     train,
     trainer_of,
     weights,

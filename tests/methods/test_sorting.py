@@ -8,8 +8,9 @@ from nasaug.arch.plan import plan
 from nasaug.methods import Base, NetAug, Sandwich
 from nasaug.methods.netaug import sort_channels
 from nasaug.nets.net import Net
+from support.nets import same
 from support.spaces import SPACES
-from support.trainers import SPACE, batch_of, same, train, trainer_of, weights
+from support.trainers import SPACE, batch_of, train, trainer_of, weights
 
 
 @pytest.mark.parametrize("name", SPACES)

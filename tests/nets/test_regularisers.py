@@ -8,8 +8,9 @@ from nasaug.core.errors import BadInput
 from nasaug.methods import NetAug
 from nasaug.nets.net import Net, _place
 from nasaug.nets.regularisers import Noise
+from support.nets import same
 from support.plans import inverted, plan_of
-from support.trainers import batch_of, gradients, same, trainer_of
+from support.trainers import batch_of, gradients, trainer_of
 
 RESIDUAL = plan_of(inverted("a", 8, 16), inverted("b", 8, 16, shortcut="identity"))
 

@@ -19,7 +19,7 @@ def image_batch(*shape, seed=0, scale=1.0, shift=0.0):
 
 
 def close(one, two, tolerance=2e-5):
-    """Assert equality up to `tolerance` times the largest value, in single precision."""
+    """Whether two tensors are equal up to `tolerance` times the largest value, in single precision."""
     return (one.double() - two.double()).abs().max() <= tolerance * two.abs().max().clamp_min(1e-3)
 
 

@@ -89,11 +89,6 @@ def gradients(net):
     return {name: t.grad.clone() for name, t in net.named_parameters()}
 
 
-def same(one, two):
-    """Whether two dictionaries of tensors are bit-identical."""
-    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
-
-
 def nets_of(method, draw):
     """The architectures of the passes that a method draws for a step."""
     return [each.arch for each in method.passes(draw)]

@@ -4,7 +4,8 @@ import torch
 
 from nasaug.methods import Baseline, NetAug
 from nasaug.training.length import Training
-from support.trainers import batch_of, same, trainer_of, weights
+from support.nets import same
+from support.trainers import batch_of, trainer_of, weights
 
 
 def test_averaged_weights_are_what_is_judged():

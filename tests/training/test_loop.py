@@ -10,8 +10,9 @@ from nasaug.methods import Baseline, NetAug
 from nasaug.training.length import Training, evaluate_every
 from nasaug.training.loop import Trainer, fit
 from nasaug.training.timing import time_steps
+from support.nets import same
 from support.toys import toy_data
-from support.trainers import base_of, run_to_the_end, same, train, trainer_of
+from support.trainers import base_of, run_to_the_end, train, trainer_of
 
 # --- timing ------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from nasaug.training.device import open_runtime
 from nasaug.training.job import make_job, outlook_of
 from nasaug.training.recipe import Recipe
 
-SPACE = load(str(Path(__file__).parents[1] / "methods" / "tiny_space.toml"), BLOCKS)
+SPACE = load(str(Path(__file__).parents[1] / "support" / "tiny_space.toml"), BLOCKS)
 CPU, PER_MAC = open_runtime("cpu"), 1e-7
 
 

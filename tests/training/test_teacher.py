@@ -22,9 +22,10 @@ from nasaug.training.difficulty import Difficulty
 from nasaug.training.recipe import Recipe
 from nasaug.training.step import Step
 from nasaug.training.teacher import TeacherConfig, larger_subnet, renormalised, resolve, torchvision_teacher
+from support.nets import same
 from support.plans import inverted, plan_of
 from support.toys import CPU, toy_data
-from support.trainers import base_of, batch_of, run_to_the_end, same, teacher_for, trainer_of
+from support.trainers import base_of, batch_of, run_to_the_end, teacher_for, trainer_of
 
 
 def test_a_teachers_soft_output_joins_every_loss_and_costs_one_pass_a_view():

@@ -16,7 +16,7 @@ from nasaug.training.loop import Trainer
 from nasaug.training.recipe import Recipe
 from nasaug.training.timing import time_steps
 
-SPACE = load_space(str(Path(__file__).parents[1] / "methods" / "tiny_space.toml"), BLOCKS)
+SPACE = load_space(str(Path(__file__).parents[1] / "support" / "tiny_space.toml"), BLOCKS)
 SMALL = "data.name=digits data.train_images=48 data.val_images=20 batch=16 epochs=2 calibration_images=32".split()
 
 
