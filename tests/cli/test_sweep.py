@@ -76,22 +76,8 @@ def test_a_sweep_of_an_older_version_goes_on_though_its_job_lacks_keys(finished)
     for key in ("pruner", "nets_data", "curves"):
         del job[key]
     (RUN / "job.json").write_text(json.dumps(job))
-    assert "12 there already" in done("sweep", "--resume", "--pruner", "none").out
+    assert "12 there already" in done("sweep", "--resume", "--run", str(RUN), "--pruner", "none").out
     assert "with --pruner none, not median" in refused("sweep", "--resume", "--run", str(RUN), "--pruner", "median")
-
-
-def test_a_resumed_sweep_whose_images_have_moved_is_told_where_they_are(photos, monkeypatch):
-    caught = []
-    monkeypatch.setattr(sweep.SweepJob, "carry_out", lambda _, run, ready: caught.append(ready))
-    monkeypatch.setattr(sweep.SweepJob, "result", lambda *_: None)
-    done("sweep", *QUICK, *photos, "--sizes", "0.02M", "--policies", "0,9", "--seeds", "1")
-    Path("photos").rename("moved")
-    resume = ("sweep", "--resume", "--run", str(RUN))
-    assert "the images of 'photos' that the run began with are not there; say with --data" in refused(*resume)
-    done(*resume, "--data", "moved")
-    begun, resumed = caught
-    assert [cell.path for cell in resumed.cells] == [cell.path for cell in begun.cells]  # the keys are of the images
-    assert {cell.recipe.data.name for cell in resumed.cells} == {resumed.recipe.data.name} == {"moved"}
 
 
 def test_it_says_that_it_leaves_the_weights_of_its_nets_aside(laid_out, monkeypatch):
