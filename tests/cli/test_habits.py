@@ -61,7 +61,7 @@ def test_a_run_goes_on_where_its_images_lie_now(stopped):
 
 def test_a_resumed_sweep_whose_images_have_moved_is_told_where_they_are(photos, monkeypatch):
     caught = []
-    monkeypatch.setattr(sweep.SweepJob, "carry_out", lambda _, run, ready: caught.append(ready))
+    monkeypatch.setattr(sweep.SweepJob, "carry_out", lambda _, run, ready: run.log("begin") or caught.append(ready))
     monkeypatch.setattr(sweep.SweepJob, "result", lambda *_: None)
     done("sweep", *QUICK, *photos, "--sizes", "0.02M", "--policies", "0,9", "--seeds", "1", "--run", "r")
     Path("photos").rename("moved")
