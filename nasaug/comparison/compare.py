@@ -35,6 +35,7 @@ from .cells import (
     Sets,
     check_begun,
     check_options,
+    check_registered,
     folder_name,
     held,
     key_of,
@@ -77,7 +78,7 @@ def compare(
     """
     options = Options.of(data, recipe, set, None, device, run, resume)
     arms = methods if methods is None or isinstance(methods, str) else ",".join(methods)
-    path, folder = (None if arch is None else os.fspath(arch)), (None if cells is None else Path(cells))
+    path, folder = (None if arch is None else archfile.path_of(arch)), (None if cells is None else Path(cells))
     job = CompareJob(path, arms, seeds, match, jobs, folder, resolution, from_scratch, options)
     with heard_by(on_event):
         return create_or_resume(job)
@@ -162,6 +163,7 @@ class CompareJob:
         cells = make_cells(found, setting, options, sets)  # also validates every arm, before anything is written
         if self.cells:
             check_begun(cells)
+        check_registered(cells, sets)
         return Ready(found, cells, setting, plain, sets)
 
     def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from .cells import (
     Sets,
     check_begun,
     check_options,
+    check_registered,
     folder_name,
     held,
     key_of,
@@ -95,7 +96,7 @@ def sweep(
         return given if given is None or isinstance(given, str) else ",".join(given)
 
     options = Options.of(data, recipe, set, None, device, run, resume)
-    path, folder = (None if arch is None else os.fspath(arch)), (None if cells is None else Path(cells))
+    path, folder = (None if arch is None else archfile.path_of(arch)), (None if cells is None else Path(cells))
     job = SweepJob(
         path, joined(sizes), joined(policies), joined(methods), seeds, jobs, folder, resolution, pruner, options
     )
@@ -176,6 +177,7 @@ class SweepJob:
         made = make_cells(nets, setting, options, Path("."), sets)
         if self.cells:
             check_begun(made)
+        check_registered(made, sets)
         return Ready(nets, setting, options, plain, sets)
 
     def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:

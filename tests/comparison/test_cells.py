@@ -1,15 +1,18 @@
 """The cells of a comparison: parsing of arms, and the names of their files."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 
+import nasaug
 from nasaug.arch import archfile
 from nasaug.comparison import cells, compare
 from nasaug.core.errors import BadInput
 from nasaug.data import Record
+from nasaug.methods import METHODS, Baseline
 from nasaug.training.recipe import Recipe
 
 
@@ -46,3 +49,22 @@ def test_a_cells_key_tells_a_pruned_net_from_its_like():
     data = SimpleNamespace(record=Record("digits", ("0", "1")))
     keys = [cells.key_of(net, "", Recipe(), data) for net in (found, *pruned)]
     assert keys[0] == keys[1] and len(set(keys)) == 3
+
+
+@pytest.mark.parametrize("module", ["__main__", "mine.methods"])
+@pytest.mark.parametrize("function", [nasaug.compare, nasaug.sweep])
+def test_a_method_that_the_cells_processes_do_not_know_is_refused(empty_folder, monkeypatch, module, function):
+    own = dataclass(frozen=True)(type("Own", (Baseline,), {"__module__": module}))
+    monkeypatch.setitem(METHODS, "own", own)
+    arch = {} if function is nasaug.sweep else {"arch": "mobilenetv2-tiny"}
+    given = {"methods": "own", "seeds": 1, "data": "digits", "device": "cpu", **arch}
+    monkeypatch.setenv("NASAUG_IMPORT", "other, another.mine")
+    told = "a script.*put it into a module.*=MODULE" if module == "__main__" else "mine.methods.*=mine.methods"
+    with pytest.raises(BadInput, match=f"method = own is registered in {told}") as refused:
+        function(**given)
+    assert refused.value.field == "method" and not Path("runs").exists()
+    if module != "__main__":
+        monkeypatch.setenv("NASAUG_IMPORT", "other, mine")
+        monkeypatch.setattr("nasaug.training.begin.RunDir.create", mock.Mock(side_effect=InterruptedError))
+        with pytest.raises(InterruptedError):
+            function(**given)
