@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core import files
-from ..core.errors import BadInput, arg
-from ..core.streams import command_line
+from ..core.errors import BadInput, arg, with_value
 from .folder import JOB, RunDir, check_new
 
 FORMAT = "nasaug-job/1"
@@ -38,7 +37,8 @@ def refuse_existing(run: Path | None) -> None:
     """Raises BadInput if the run directory given for a new run is already in use."""
     if run is not None and os.path.exists(run):
         if not run.is_dir():
-            raise BadInput(f"{arg.run} {run} exists and is no folder; give another {arg.run}")
+            rule, remedy = "exists and is no folder", f"give another {arg.run}"
+            raise BadInput.of(argument="run", value=run, rule=rule, remedy=remedy, apart=True)
         check_new(run)
 
 
@@ -54,9 +54,15 @@ def read_job(run: RunDir, verb: str) -> dict[str, Any]:
         raise BadInput(f"{run.path} was cut off before it had begun; remove it and start anew, without {arg.resume}")
     job = files.read_json(run.job_file, FORMAT)
     if job["verb"] != verb:
-        remedy = f"resume it with: {command_line('nasaug', job['verb'], '--resume', '--run', run.path)}"
+        remedy = f"resume it as one of {job['verb']}, with {arg.resume} and {with_value('run')} {run.path}"
         raise BadInput(f"{run.path} is a run of {job['verb']}, not of {verb}; {remedy}")
     return job
+
+
+def verb_of(run: Path) -> str | None:
+    """The verb of a run; None if it never started or is no run."""
+    path = RunDir(run).job_file
+    return files.read_json(path, FORMAT)["verb"] if path.is_file() else None
 
 
 def refuse_changed(path: Path, begun: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
