@@ -159,7 +159,8 @@ def stopping(verb: str, run: RunDir) -> Iterator[None]:
         raise
     except RuntimeError as error:
         if out_of_memory(error):
-            half = files.read_toml(run.recipe_file)["batch"] // 2
-            lower = f"with a lower batch, like {arg.set} batch={half}" if half >= 2 else "where more memory is free"
+            batch = files.read_toml(run.recipe_file)["batch"]
+            half = max(2, batch // 2)
+            lower = f"with a lower batch, like {arg.set} batch={half}" if half < batch else "where more memory is free"
             raise RunFault(f"out of memory; start anew {lower}") from error
         raise

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from .recipe import Recipe
 
 
+# the arguments that set a recipe key, by the key
+ARGUMENTS = {
+    "data.name": "data", "seed": "seed", "space": "space", "search.trials": "trials", "search.sampler": "sampler",
+    "search.headroom": "headroom", "netaug.aug_compute": "aug_compute",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Options:
     """None means not given."""
@@ -83,12 +90,10 @@ class Options:
 
 
 def _of_argument(error: BadInput) -> BadInput:
-    """The error about the function's argument if it is about the recipe key that the argument sets, which has its name
-    behind the table's, as in search.trials."""
-    start = f"{OPTIONS}: {error.field} = "
-    if not error.line.startswith(start):
+    """The error, about the function's argument if that sets the recipe key."""
+    start, argument = f"{OPTIONS}: {error.field} = ", ARGUMENTS.get(error.field or "")
+    if argument is None or not error.line.startswith(start):
         return error
-    argument = str(error.field).rpartition(".")[2]
     line = f"{with_value(argument)} {error.line.removeprefix(start)}"
     return BadInput(line, value=error.value, rule=error.rule, choices=error.choices, remedy=error.remedy)
 

@@ -74,7 +74,7 @@ def test_what_is_written_for_tensorboard_is_closed_even_after_a_fault(empty_fold
     assert board.closed and ("toy/val_top1" in board.rows) != fails
 
 
-@pytest.mark.parametrize("batch, advice", [(64, "with a lower batch, like set batch=32"), (2, "where more memory is")])
+@pytest.mark.parametrize("batch, advice", [(64, "set batch=32"), (3, "set batch=2"), (2, "where more memory is free")])
 def test_out_of_memory_advises_a_batch_that_is_lower(empty_folder, batch, advice):
     with RunDir.create("train", Recipe(batch=batch), "r") as run, pytest.raises(RunFault, match=advice):
         with stopping("train", run):
