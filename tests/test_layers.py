@@ -218,3 +218,16 @@ def test_an_option_in_a_message_is_found():
     for text in ("f'{x} is wrong; give --run'", "'--run is wrong'", "f'leave {a} or --set out'"):
         assert list(options_named(ast.parse(f"raise E({text})")))
     assert not list(options_named(ast.parse("run('--run', 'nasaug train --profile', f'--set={x}')")))
+
+
+def test_the_names_that_type_checkers_see_are_those_that_there_are():
+    import nasaug
+
+    seen = {}
+    for node in ast.walk(ast.parse((PACKAGE / "__init__.py").read_text())):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for line in node.body:
+                for name in line.names:
+                    other = "" if name.name == name.asname else f":{name.name}"
+                    seen[name.asname] = line.module + other
+    assert seen == nasaug._FROM

@@ -16,7 +16,7 @@ from . import plan as plans
 from . import spacefile
 from .blocks import BLOCKS
 from .cost import cost
-from .plan import Outputs, Plan
+from .plan import Head, Outputs, Plan
 from .space import Arch, Space
 
 FORMAT = "nasaug-arch/1"
@@ -112,6 +112,14 @@ def _check_kinds(data: Mapping, path: Path) -> None:
             raise BadInput(f"{path}: an arch file needs {key}; write it again with nasaug search")
 
 
+def path_of(arch: object) -> str:
+    """The path or name in an argument `arch` from Python. Raises BadInput if it can be neither."""
+    if not isinstance(arch, (str, os.PathLike)):
+        remedy = "give the path of an arch file like found.json, or the name of an architecture"
+        raise BadInput.of(argument="arch", value=f"{arch!r:.60}", rule="names no network", remedy=remedy)
+    return os.fsdecode(arch)
+
+
 def is_path(name: str) -> bool:
     """Whether `--arch` names a file rather than an architecture."""
     return os.path.exists(name) or name.endswith(".json") or os.sep in name
@@ -119,6 +127,10 @@ def is_path(name: str) -> bool:
 
 def check_sizes(resolution: int | None, classes: Outputs | None) -> None:
     """Raises BadInput for an impossible resolution or number of classes."""
+    for argument, value, kinds in (("resolution", resolution, int), ("classes", classes, (int, Head))):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+            rule = f"must be a whole number, not of type {type(value).__name__}"
+            raise BadInput.of(argument=argument, value=value, rule=rule)
     if resolution is not None and not SMALLEST <= resolution <= LARGEST:
         rule = f"must be {SMALLEST} to {LARGEST} px"
         raise BadInput.of(argument="resolution", value=resolution, rule=rule)

@@ -22,4 +22,4 @@ def cost(
     if isinstance(arch, Plan):
         plan = arch if resolution is None else arch.at(resolution)
         return cost_of_plan(plan if classes is None else plan.of_classes(classes))
-    return cost_of_plan(archfile.read(os.fspath(arch), resolution=resolution, classes=classes).plan)
+    return cost_of_plan(archfile.read(archfile.path_of(arch), resolution=resolution, classes=classes).plan)

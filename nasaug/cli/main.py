@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError
 from .. import __version__
 from ..core.errors import BadInput, RunFault, written
 from ..core.files import remedy
+from ..core.own import import_named
 from ..core.progress import heard_by
 from ..core.signals import Stopped, raised_stop
 from ..core.streams import command_line, flush, mute_unheard, open_streams, tell
@@ -50,6 +51,7 @@ def main() -> None:
     try:
         try:
             with raised_stop(), heard_by(Terminal()):
+                import_named()
                 app(sys.argv[1:], exit_on_error=False, print_error=False)
         finally:
             flush()  # here, where a broken pipe is handled, and not at interpreter exit

@@ -53,6 +53,9 @@ def _bar(event: Advance) -> Any:
 
     title_text, told = TextColumn("{task.description}"), TextColumn("{task.fields[told]}")
     console = Console(stderr=True)
-    bar = Progress(title_text, BarColumn(20), MofNCompleteColumn(), told, console=console, refresh_per_second=4)
+    bar = Progress(
+        title_text, BarColumn(20), MofNCompleteColumn(), told, console=console, refresh_per_second=4,
+        redirect_stdout=sys.stdout.isatty(),  # lines go above the bar, but into a file if stdout is one
+    )  # fmt: skip
     bar.add_task(event.title, total=event.total, completed=event.begun, told="")
     return bar

@@ -17,7 +17,7 @@ import torch
 from ..arch import archfile
 from ..arch.archfile import ArchFile
 from ..config.layers import differing, dump, flatten, load, to_dict
-from ..core import files
+from ..core import files, own
 from ..core.errors import BadInput, RunFault, arg, told_by
 from ..core.progress import say
 from ..core.streams import command_line
@@ -30,6 +30,7 @@ from ..rundirs.folder import RunDir, cores
 from ..rundirs.job import FORMAT as JOB_FORMAT
 from ..rundirs.job import refuse_changed
 from ..rundirs.result import read_result
+from ..tasks import chosen
 from ..training.begin import PARENT, at_path, begun_record, other_data
 from ..training.device import Runtime, open_runtime
 from ..training.job import Job, job_for, load_data, make_scorer, make_trainer, start_of
@@ -151,6 +152,22 @@ def check_options(asked: Any, whose: str) -> None:
         raise BadInput(f"{arg.profile}: {many}; give it for a single training")
     if asked.cells is not None and asked.cells.exists() and not asked.cells.is_dir():
         raise BadInput(f"{arg.cells} {asked.cells} is not a folder; give one, or a new name")
+
+
+def check_registered(cells: list[Cell], sets: Sets) -> None:
+    """Raises BadInput if a cell's method or task is registered in a module that the cells' own processes would not
+    import."""
+    for recipe in {cell.arm: cell.recipe for cell in cells}.values():
+        task = chosen(recipe.task, sets.read[repr(recipe.data)].info)
+        for kind, name, used in (("method", recipe.method, type(recipe.chosen_method())), ("task", task.name, task)):
+            module = used.__module__
+            if not own.imports(module):
+                rule = f"is registered in {module}, which the trainings' own processes do not import"
+                remedy = f"set {own.IMPORT}={module} in the environment"
+                if module == "__main__":
+                    rule = "is registered in a script, which the trainings' own processes do not run"
+                    remedy = f"put it into a module that Python finds, and set {own.IMPORT}=MODULE in the environment"
+                raise BadInput.of(field=kind, value=name, rule=rule, remedy=remedy)
 
 
 def _fixed(sets: Sequence[str]) -> list[str]:

@@ -36,6 +36,7 @@ from .cells import (
     Setting,
     check_begun,
     check_options,
+    check_registered,
     common,
     folder_name,
     joined,
@@ -79,7 +80,7 @@ def compare(
     Raises BadInput, Stopped, or RunFault (also if some trainings failed: the others are still reported).
     """
     options = Options.of(data, recipe, set, None, device, run, resume)
-    path, folder = (None if arch is None else os.fspath(arch)), (None if cells is None else Path(cells))
+    path, folder = (None if arch is None else archfile.path_of(arch)), (None if cells is None else Path(cells))
     job = CompareJob(path, joined(methods), seeds, match, jobs, folder, resolution, from_scratch, options)
     with heard_by(on_event):
         return create_or_resume(job)
@@ -174,6 +175,7 @@ class CompareJob:
         cells = make_cells(found, setting, options, sets)  # also validates every arm, before anything is written
         if self.cells:
             check_begun(cells)
+        check_registered(cells, sets)
         return Ready(found, cells, setting, plain, sets)
 
     def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from .cells import (
     Setting,
     check_begun,
     check_options,
+    check_registered,
     common,
     folder_name,
     joined,
@@ -89,7 +90,7 @@ def sweep(
     Raises BadInput, Stopped, or RunFault (also if some trainings failed: the others are still reported).
     """
     options = Options.of(data, recipe, set, None, device, run, resume)
-    path, folder = (None if arch is None else os.fspath(arch)), (None if cells is None else Path(cells))
+    path, folder = (None if arch is None else archfile.path_of(arch)), (None if cells is None else Path(cells))
     job = SweepJob(
         path, joined(sizes), joined(policies), joined(methods), seeds, jobs, folder, resolution, pruner, options
     )
@@ -183,6 +184,7 @@ class SweepJob:
         cells = make_cells(nets, policies, setting, options, sets)
         if self.cells:
             check_begun(cells)
+        check_registered(cells, sets)
         return Ready(nets, policies, cells, setting, plain, sets)
 
     def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from ..core.files import bundled, read_toml
 T = TypeVar("T")
 Table = dict[str, Any]
 Layer = tuple[str, Table]  # source (for messages), content
+OPTIONS = "the command's options"  # source of what a command's own options set
 
 
 def load(
@@ -52,7 +53,7 @@ def load(
     layers = [("the arch file", _parse_set(item)) for item in under]
     layers += [] if name is None else _file_layers(_find(str(name), "recipe"), ())
     layers += _arm_layers(differences, schema)
-    layers += [("the command's options", _parse_set(item)) for item in options]
+    layers += [(OPTIONS, _parse_set(item)) for item in options]
     layers += [(arg.set, _parse_set(item)) for item in sets]
     return _build(_filled(_merged(layers), (), layers), schema, layers)
 

@@ -63,16 +63,17 @@ class BadInput(ValueError):
     @classmethod
     def of(
         cls, *, field: str | None = None, argument: str | None = None, value: Any, rule: str,
-        choices: Iterable[Any] = (), remedy: str | None = None,
+        choices: Iterable[Any] = (), remedy: str | None = None, apart: bool = False,
     ) -> BadInput:  # fmt: skip
         """The error made of its parts, either of a recipe's `field` or of a function's `argument`.
 
-        Its line is "FIELD = VALUE RULE; choices: …; REMEDY", without a space before a rule that begins with a colon."""
+        Its line is "FIELD = VALUE RULE; choices: …; REMEDY", without a space before a rule that begins with a colon. A
+        remedy like "give …" comes after a colon where it completes the rule, so not if the two are to be `apart`."""
         choices = tuple(choices)
         subject = f"{with_value(argument)} {value}" if argument else f"{field} = {shown(value)}"
         line = subject + ("" if rule.startswith(":") else " ") + rule
         line += f"; choices: {', '.join(map(str, choices))}" if choices else ""
-        line += advice(remedy, apart=bool(choices))
+        line += advice(remedy, apart or bool(choices))
         rule = rule.lstrip(": ")
         return cls(line, field=argument or field, value=value, rule=rule, choices=choices, remedy=remedy)
 

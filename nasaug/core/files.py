@@ -113,12 +113,25 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
     Text is written as UTF-8. Bytes of a file name that are not UTF-8, which Python represents as lone surrogates, are
     escaped, as in \\udce9."""
     with whole_file(path) as file:
-        file.write(shown(content).encode() if isinstance(content, str) else content)
+        file.write(escaped(content).encode() if isinstance(content, str) else content)
 
 
-def shown(text: str) -> str:
+def escaped(text: str) -> str:
     """The text with lone surrogates escaped, so that it can be encoded as UTF-8."""
     return text.encode(errors="backslashreplace").decode()
+
+
+@contextlib.contextmanager
+def named_in_utf8(path: str | Path) -> Iterator[str]:
+    """A path to the same file or folder for libraries that only accept UTF-8, valid inside the block."""
+    if escaped(str(path)) == str(path):
+        yield str(path)
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield f"/dev/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def write_with_names(path: str | Path, text: str) -> None:
@@ -131,7 +144,7 @@ def to_json(obj: Any, indent: int | None = None) -> str:
 
     Lone surrogates are written as JSON escapes, so every file name survives a round trip."""
     try:
-        return shown(json.dumps(obj, indent=indent, allow_nan=False, ensure_ascii=False))
+        return escaped(json.dumps(obj, indent=indent, allow_nan=False, ensure_ascii=False))
     except ValueError as error:
         raise RunFault(f"a figure to be written is not finite: {obj!r:.200}") from error
 

@@ -68,32 +68,42 @@ def deferred_stop() -> Iterator[Pending]:
 
 @contextlib.contextmanager
 def raised_stop() -> Iterator[None]:
-    """Within the block, a stop signal raises Stopped immediately."""
+    """Within the block, a stop signal raises Stopped immediately, and a second one ends the process: for the command
+    line only, which owns its process."""
 
     def stop(signum, frame):
         if _is_first(signum):
             raise Stopped(signum)
 
     with _handled_by(stop):
-        yield
+        before, _Heard.exits = _Heard.exits, True
+        try:
+            yield
+        finally:
+            _Heard.exits = before
 
 
 class _Heard:
-    """When the first signal arrived since the outermost context above was entered (None: not yet), and their depth."""
+    """When the first signal arrived since the outermost context above was entered (None: not yet), their depth, and
+    whether a second signal ends the process."""
 
     first: float | None = None
     depth = 0
+    exits = False
 
 
 def _is_first(signum: int) -> bool:
-    """Whether this signal is the first. A second one after SAME_WITHIN_S kills the process, unless it is SIGHUP."""
+    """Whether this signal is the first. A second one after SAME_WITHIN_S, unless it is SIGHUP, ends the process of the
+    command line, and raises KeyboardInterrupt in a caller's own process, such as a notebook's."""
     mute_unheard()
     now = time.monotonic()
     if _Heard.first is None:
         _Heard.first = now
         return True
     if signum not in HANG_UP and now - _Heard.first > SAME_WITHIN_S:
-        os._exit(128 + signum)
+        if _Heard.exits:
+            os._exit(128 + signum)
+        raise KeyboardInterrupt
     return False
 
 

@@ -1,16 +1,15 @@
-"""Checkpoints: tensors and JSON state in one safetensors file, written atomically. Loading executes no code."""
+"""Tensor files: tensors and JSON state in one safetensors file, written atomically. Loading executes no code."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import BadInput
-from .files import to_json, write_whole
+from .files import named_in_utf8, to_json, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,9 +36,9 @@ def read(path: str | Path, *, wanted: bool = True) -> tuple[dict[str, Tensor], d
     from safetensors import SafetensorError, safe_open
 
     if not os.path.isfile(path):
-        raise BadInput(f"no checkpoint at {path}; give the path of one that nasaug wrote")
+        raise BadInput(f"no file at {path}; give the path of one that nasaug wrote")
     try:
-        with _named_in_utf8(path) as readable, safe_open(readable, framework="pt") as file:
+        with named_in_utf8(path) as readable, safe_open(readable, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in (file.keys() if wanted else ())}
     except (SafetensorError, OSError, ValueError) as error:
@@ -50,19 +49,8 @@ def read(path: str | Path, *, wanted: bool = True) -> tuple[dict[str, Tensor], d
     except ValueError:
         state = None
     if not isinstance(state, dict):
-        raise BadInput(f"{path} has no nasaug state; give a checkpoint that nasaug wrote")
+        raise BadInput(f"{path} has no nasaug state; give a file that nasaug wrote")
     return tensors, state
-
-
-@contextlib.contextmanager
-def _named_in_utf8(path: str | Path) -> Iterator[str]:
-    """A path by which safetensors, which only accepts UTF-8, can open the file."""
-    try:
-        str(path).encode()
-        yield str(path)
-    except UnicodeEncodeError:
-        with open(path, "rb") as file:
-            yield f"/dev/fd/{file.fileno()}"
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

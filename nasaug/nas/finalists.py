@@ -20,7 +20,7 @@ from ..data import Data
 from ..methods import Base, Baseline
 from ..rundirs.folder import RunDir
 from ..training.device import Runtime
-from ..training.job import carry_out, make_job, make_trainer
+from ..training.job import make_job, make_trainer, train_to_end
 from ..training.length import Length
 from ..training.recipe import Recipe
 from .study import Candidate, Search, macs_range
@@ -101,7 +101,7 @@ class PlayOff:
         job = replace(job, length=replace(length, macs_per_image=c.cost.macs))
         trainer = make_trainer(job, self.data, self.runtime, self.search.scorer, keep_best=False)
         try:
-            carry_out(trainer, run, title, _checkpoint(name))
+            train_to_end(trainer, run, title, _checkpoint(name))
         except Diverged as fault:
             say(f"{title} is out: {fault}")
             return metric.worst

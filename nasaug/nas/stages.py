@@ -25,7 +25,7 @@ from ..nets.store import load_net, save_net
 from ..pool.storage import check_storage, own_storage, storage_faults
 from ..rundirs.folder import RunDir
 from ..training.device import Runtime, open_runtime
-from ..training.job import Job, announce, carry_out, load_data, make_job, make_scorer, make_trainer, task_of
+from ..training.job import Job, announce, load_data, make_job, make_scorer, make_trainer, task_of, train_to_end
 from ..training.loop import Trainer
 from ..training.options import Options
 from ..training.provenance import curves_of, warn_of_curves
@@ -112,12 +112,16 @@ def _check_writable(found: Path) -> None:
 
 def run_search(ready: Ready, run: RunDir) -> dict:
     """Train the supernet, search it, and write the results; returns the contents of result.json."""
+    with own_storage(run.path) as own:
+        return _run_search(ready, run, ready.request.storage or own)
+
+
+def _run_search(ready: Ready, run: RunDir, storage: str) -> dict:
     recipe, request, data = ready.recipe, ready.request, ready.data
     search = Search(
         ready.space, request.budget, recipe.search,
         make_scorer(recipe, data, ready.runtime, recipe.search.calibration_images),
-        data.val.take(recipe.search.score_images, 0), request.storage or own_storage(run.path), recipe.seed,
-        request.timeout,
+        data.val.take(recipe.search.score_images, 0), storage, recipe.seed, request.timeout,
     )  # fmt: skip
     search.net = supernet(ready, search, run).to(ready.runtime.device)
     finalists = begun_with(run)
@@ -140,7 +144,7 @@ def supernet(ready: Ready, search: Search, run: RunDir) -> Net:
         say(f"  then the search: {estimate(trainer, search)}")
         per_mac = per_step / (trainer.length.batch * trainer.length.macs_per_image)
         say(f"  {play_off(ready, search, run).estimate(per_mac)}")
-        carry_out(trainer, run, "supernet")
+        train_to_end(trainer, run, "supernet")
         facts = {"data": data.name, "classes": list(data.classes), **search.scorer.task.facts, "val_key": data.val_key}
         save_net(path, trainer.average or trainer.net, **facts)
     net = load_net(path)

@@ -157,6 +157,7 @@ class _Pool:
                 one.process.wait(KILL_AFTER_S)
             except subprocess.TimeoutExpired:
                 one.process.kill()
+                one.process.wait()
 
 
 def start(work: Work, jobs: int, environment: Mapping[str, str]) -> subprocess.Popen:

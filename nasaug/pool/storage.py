@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..core.errors import BadInput, RunFault, arg
-from ..core.files import shown
+from ..core.errors import BadInput, RunFault, arg, told_by
+from ..core.files import named_in_utf8
 from ..rundirs.folder import without_passwords
 
 STUDY = "nasaug"  # the study's name in a storage
@@ -21,9 +21,9 @@ def open_storage(url: str):
     try:
         return unchecked_storage(url)
     except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        shown = without_passwords(f"{arg.storage} {url}: {reason}")
-        raise BadInput(f"{shown}; give a URL like sqlite:///study.db, or none") from None
+        rule, remedy = without_passwords(f": {told_by(error)}"), "give a URL like sqlite:///study.db, or none"
+        shown = without_passwords(url)
+        raise BadInput.of(argument="storage", value=shown, rule=rule, remedy=remedy, apart=True) from None
 
 
 def unchecked_storage(url: str):
@@ -52,18 +52,17 @@ def check_storage(url: str, resumed: bool) -> None:
 
     held = optuna.get_all_study_names(open_storage(url))
     if STUDY in held and not resumed:
-        taken = f"{arg.storage} {without_passwords(url)} holds another run's study"
-        raise BadInput(f"{taken}; {arg.resume} that run, or give another storage")
+        rule, remedy = "holds another run's study", f"{arg.resume} that run, or give another storage"
+        raise BadInput.of(argument="storage", value=without_passwords(url), rule=rule, remedy=remedy)
 
 
-def own_storage(run: Path) -> str:
-    """The URL of the study in a run directory, whatever characters its name contains."""
+@contextlib.contextmanager
+def own_storage(run: Path) -> Iterator[str]:
+    """The URL of the study in a run directory, whatever characters its name contains, valid inside the block."""
     from sqlalchemy.engine import URL
 
-    folder = str(run)
-    if shown(folder) != folder:  # URLs must be UTF-8; a file descriptor gives the folder another name
-        folder = f"/proc/self/fd/{os.open(run, os.O_RDONLY)}"
-    return URL.create("sqlite", database=f"{folder}/study.db").render_as_string()
+    with named_in_utf8(run) as folder:
+        yield URL.create("sqlite", database=f"{folder}/study.db").render_as_string()
 
 
 @contextlib.contextmanager

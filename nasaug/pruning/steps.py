@@ -26,12 +26,12 @@ from ..training.device import Runtime
 from ..training.job import (
     Job,
     announce,
-    carry_out,
     make_job,
     make_scorer,
     make_trainer,
     preprocessing,
     test_of,
+    train_to_end,
 )
 from ..training.provenance import (
     SEVERAL,
@@ -118,7 +118,7 @@ class Pruning:
         per_step = announce(trainer, title, f"{describe(cost(plan))}, {shown}")
         if announced:
             self._announce_all(i, job, per_step)
-        carry_out(trainer, self.run, title)
+        train_to_end(trainer, self.run, title)
         net = trainer.product()
         total, view = cost(plan), trainer.views["train"]
         row = {

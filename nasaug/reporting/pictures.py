@@ -119,7 +119,7 @@ def _few_labels(axis: Axis, inches: float, text: Callable[[float], str]) -> None
 
 def _end(name: str, most: int) -> str:
     """The end of a name, which distinguishes paths."""
-    name = files.shown(name)
+    name = files.escaped(name)
     return name if len(name) <= most else "…" + name[1 - most :]
 
 

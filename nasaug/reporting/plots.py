@@ -12,7 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
-from ..core.files import shown
+from ..core.files import escaped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +72,7 @@ def _inline(drawing: str, caption: str) -> str:
     drawing = drawing[drawing.index("<svg") :].rstrip()
     inner = drawing[drawing.index(">") + 1 :]
     box = re.search(r'viewBox="([^"]*)"', drawing)[1]
-    prefix = f"p{crc32(shown(caption).encode())}-"
+    prefix = f"p{crc32(escaped(caption).encode())}-"
     inner = re.sub(r"<metadata>.*?</metadata>", "", inner, flags=re.DOTALL)
     inner = inner.replace("xlink:href", "href")
     inner = re.sub(r'\bid="', f'id="{prefix}', inner)
@@ -89,7 +89,7 @@ def _look(i: int) -> dict[str, Any]:
 
 
 def _short(name: str) -> str:
-    name = shown(" ".join(name.split()))
+    name = escaped(" ".join(name.split()))
     return name if len(name) <= _SHORT else f"{name[: _SHORT - 1]}…"
 
 

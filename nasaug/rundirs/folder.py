@@ -17,14 +17,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
+from weakref import WeakValueDictionary
 
 from ..config import layers
 from ..core.errors import BadInput, RunFault, arg
 from ..core.files import DATA_SETS, read_json, to_json, write_error, write_json, write_whole, write_with_names
 from ..core.streams import command_line
 
-RESULT_FORMAT = "nasaug-result/1"
-LOCK, RESULT, JOB = ".lock", "result.json", "job.json"
+RESULT_FORMAT, ENV_FORMAT = "nasaug-result/1", "nasaug-env/1"
+LOCK, RESULT, JOB, RECIPE, ENV = ".lock", "result.json", "job.json", "recipe.toml", "env.json"
 RECORD = "data.safetensors"  # which image is in which split: nasaug.data.record
 _PACKAGES = "torch torchvision optuna numpy scipy thop safetensors pydantic cyclopts nasaug".split()
 
@@ -38,7 +39,7 @@ class RunDir:
     it is closed."""
 
     # every run
-    recipe_file, env_file, log_file = _file("recipe.toml"), _file("env.json"), _file("log.jsonl")
+    recipe_file, env_file, log_file = _file(RECIPE), _file(ENV), _file("log.jsonl")
     result_file, job_file, record_file = _file(RESULT), _file(JOB), _file(RECORD)
     # training: the requested network, the current weights, the best weights, and which test images are correct
     base_file, checkpoint_file = _file("base.json"), _file("checkpoint.safetensors")
@@ -67,10 +68,10 @@ class RunDir:
         path = _next_free(Path("runs"), verb) if run is None else _named(Path(run))
         try:
             lock = _hold(path)
-            write_json(path / "env.json", {"format": "nasaug-env/1"} | describe_environment())
-            write_with_names(path / "recipe.toml", layers.dump(settings))
+            write_json(path / ENV, {"format": ENV_FORMAT} | describe_environment())
+            write_with_names(path / RECIPE, layers.dump(settings))
         except RunFault:
-            for name in (LOCK, "env.json"):
+            for name in (LOCK, ENV):
                 (path / name).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # not empty: the user's hidden files
                 path.rmdir()
@@ -81,8 +82,8 @@ class RunDir:
     def resume(cls, run: str | Path) -> RunDir:
         """Open an existing run to resume it, and remove temporary files and partial log lines left by a kill."""
         path = Path(run)
-        if not (path / "recipe.toml").is_file():
-            found = sorted(str(begun.parent) for begun in path.parent.glob("*/recipe.toml"))
+        if not (path / RECIPE).is_file():
+            found = sorted(str(begun.parent) for begun in path.parent.glob(f"*/{RECIPE}"))
             raise BadInput(f"{path} is not a run to resume; there are: {', '.join(found) or 'none'}")
         resumed = cls(path, _hold(path))
         for leftover in path.glob(".*.tmp"):
@@ -105,7 +106,7 @@ class RunDir:
     def environment(self) -> dict[str, Any]:
         """The content of env.json; only its format if the file does not exist."""
         path = self.env_file
-        return read_json(path, "nasaug-env/1") if path.is_file() else {"format": "nasaug-env/1"}
+        return read_json(path, ENV_FORMAT) if path.is_file() else {"format": ENV_FORMAT}
 
     def note(self, **facts: Any) -> None:
         """Add facts to env.json that are only known once the run has started."""
@@ -161,7 +162,7 @@ class RunDir:
 
     @property
     def finished(self) -> bool:
-        return (self.result_file).is_file()
+        return self.result_file.is_file()
 
     def result(self) -> dict[str, Any]:
         """The result of a finished run. Raises BadInput if there is none."""
@@ -196,12 +197,22 @@ def check_new(path: Path) -> None:
     if any(not item.name.startswith(".") for item in path.iterdir()):
         if (path / LOCK).is_file():
             _hold(path).close()  # raises a more specific error if a process is using it
-        resume = f"{arg.resume} to go on with it, or " if (path / "recipe.toml").is_file() else ""
-        raise BadInput(f"{arg.run} {path} exists and is not empty; give {resume}another {arg.run}")
+        resume = f"{arg.resume} to go on with it, or " if (path / RECIPE).is_file() else ""
+        rule, remedy = "exists and is not empty", f"give {resume}another {arg.run}"
+        raise BadInput.of(argument="run", value=path, rule=rule, remedy=remedy, apart=True)
+
+
+# This process's open lock files by path: the kernel's locks are between processes only, and closing any descriptor of a
+# file releases its lock.
+_held: WeakValueDictionary[str, IO[str]] = WeakValueDictionary()
 
 
 def _hold(path: Path) -> IO[str]:
     """Open and lock the run's lock file. The kernel releases the lock when the process ends, so it is never stale."""
+    place = os.path.realpath(path / LOCK)
+    ours = _held.get(place)
+    if ours is not None and not ours.closed:
+        raise _in_use(path, os.getpid())
     try:
         lock = open(path / LOCK, "a+")
     except OSError as error:
@@ -212,7 +223,7 @@ def _hold(path: Path) -> IO[str]:
         lock.seek(0)
         holder = lock.read()
         lock.close()
-        raise BadInput(f"{path} is in use by process {holder}; wait for it, or give another {arg.run}") from error
+        raise _in_use(path, holder) from error
     except OSError as error:  # for example, a file system without locks
         lock.close()
         raise write_error(path / LOCK, error) from error
@@ -222,7 +233,12 @@ def _hold(path: Path) -> IO[str]:
     except OSError as error:
         lock.close()
         raise write_error(path, error) from error
+    _held[place] = lock
     return lock
+
+
+def _in_use(path: Path, process: object) -> BadInput:
+    return BadInput(f"{path} is in use by process {process}; wait for it, or give another {arg.run}")
 
 
 def _lock(file: IO[str]) -> None:

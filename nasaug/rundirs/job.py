@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core import files
-from ..core.errors import BadInput, arg
-from ..core.streams import command_line
+from ..core.errors import BadInput, arg, with_value
 from .folder import JOB, RunDir, check_new
 
 FORMAT = "nasaug-job/1"
@@ -39,7 +38,8 @@ def refuse_existing(run: Path | None) -> None:
     """Raises BadInput if the run directory given for a new run is already in use."""
     if run is not None and os.path.exists(run):
         if not run.is_dir():
-            raise BadInput(f"{arg.run} {run} exists and is no folder; give another {arg.run}")
+            rule, remedy = "exists and is no folder", f"give another {arg.run}"
+            raise BadInput.of(argument="run", value=run, rule=rule, remedy=remedy, apart=True)
         check_new(run)
 
 
@@ -55,7 +55,7 @@ def read_job(run: RunDir, verb: str) -> dict[str, Any]:
         raise BadInput(f"{run.path} was cut off before it had begun; remove it and start anew, without {arg.resume}")
     job = files.read_json(run.job_file, FORMAT)
     if job["verb"] != verb:
-        remedy = f"resume it with: {command_line('nasaug', job['verb'], '--resume', '--run', run.path)}"
+        remedy = f"resume it as one of {job['verb']}, with {arg.resume} and {with_value('run')} {run.path}"
         raise BadInput(f"{run.path} is a run of {job['verb']}, not of {verb}; {remedy}")
     return job
 
@@ -63,6 +63,12 @@ def read_job(run: RunDir, verb: str) -> dict[str, Any]:
 def kept_as(kind: type[Kept], kept: Mapping[str, Any]) -> Kept:
     """The dataclass whose fields a job.json holds. Fields that an older version did not store have their defaults."""
     return kind(**{field.name: kept[field.name] for field in dataclasses.fields(kind) if field.name in kept})  # type: ignore[arg-type]
+
+
+def verb_of(run: Path) -> str | None:
+    """The verb of a run; None if it never started or is no run."""
+    path = RunDir(run).job_file
+    return files.read_json(path, FORMAT)["verb"] if path.is_file() else None
 
 
 def refuse_changed(path: Path, begun: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

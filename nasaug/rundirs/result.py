@@ -102,7 +102,9 @@ class TrainingResult:
         known = {*_REQUIRED, *_OPTIONAL, *keys.values(), "format", "metric", "val"}
         more = {key: value for key, value in table.items() if key not in known}
         history = _history(table.get("val"))
-        return cls(metric=metric, history=history, more=more, path=folder, command=_command_of(folder), **fields)
+        command = RunDir(folder).environment().get("command")
+        command = command if isinstance(command, str) else None
+        return cls(metric=metric, history=history, more=more, path=folder, command=command, **fields)
 
     def judged(self) -> np.ndarray | None:
         """[test_images]: whether each test image was right (bool), or values whose mean is the score; None if not
@@ -162,9 +164,3 @@ def _history(rows: Any) -> tuple[dict[str, float], ...]:
     """The numeric figures of each epoch."""
     figures = (row.items() for row in rows if isinstance(row, dict)) if isinstance(rows, list) else ()
     return tuple({name: value for name, value in row if isinstance(value, _FIGURE)} for row in figures)
-
-
-def _command_of(folder: Path) -> str | None:
-    path = RunDir(folder).env_file
-    command = files.read_json(path, "nasaug-env/1").get("command") if path.is_file() else None
-    return command if isinstance(command, str) else None

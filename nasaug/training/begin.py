@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import torch
-
 from ..core import files
 from ..core.errors import BadInput, RunFault, arg
 from ..core.progress import say
@@ -20,6 +18,7 @@ from ..data import Record
 from ..kernels import choice
 from ..rundirs import job as jobs
 from ..rundirs.folder import RunDir
+from .device import out_of_memory
 from .options import Options
 from .recipe import Recipe
 
@@ -27,7 +26,7 @@ PARENT = "NASAUG_DATA_OF"  # environment variable naming the parent run whose da
 Result = TypeVar("Result", covariant=True)
 
 
-class Ready(Protocol):
+class Prepared(Protocol):
     """A job whose inputs have all been validated."""
 
     @property
@@ -39,7 +38,7 @@ class Ready(Protocol):
         ...
 
 
-class Job(Protocol[Result]):
+class Verb(Protocol[Result]):
     """The arguments of one verb, as a frozen dataclass of plain values, and the steps `create_or_resume` calls."""
 
     @property
@@ -53,7 +52,7 @@ class Job(Protocol[Result]):
         """Whether a finished run may be resumed too."""
         ...
 
-    def prepare(self) -> Ready:
+    def prepare(self) -> Prepared:
         """Validate everything before anything is written. Raises BadInput."""
         ...
 
@@ -75,7 +74,7 @@ class Job(Protocol[Result]):
         ...
 
 
-def create_or_resume(job: Job[Result]) -> Result:
+def create_or_resume(job: Verb[Result]) -> Result:
     """Start a new run of the job, or resume the run it names; returns the result.
 
     The run directory is only created after all checks have passed. Raises BadInput, RunFault, or Stopped on a
@@ -93,7 +92,7 @@ def create_or_resume(job: Job[Result]) -> Result:
         return _finished(job, run, ready)
 
 
-def _resume(job: Job[Result]) -> Result:
+def _resume(job: Verb[Result]) -> Result:
     path = jobs.run_to_resume(job.verb, job.options.run, extend=job.extends)
     with RunDir.resume(path) as run, stopping(job.verb, run):
         kept = jobs.read_job(run, job.verb)
@@ -106,7 +105,7 @@ def _resume(job: Job[Result]) -> Result:
             return _finished(job, run, job.restore(run, kept))
 
 
-def _finished(job: Job[Result], run: RunDir, ready: Any | None) -> Result:
+def _finished(job: Verb[Result], run: RunDir, ready: Any | None) -> Result:
     """The result, whose paths stay valid in any working directory."""
     if ready is None:
         say(f"{run.path} is finished already")
@@ -159,7 +158,9 @@ def stopping(verb: str, run: RunDir) -> Iterator[None]:
         stop.verb, stop.run = verb, run.path
         raise
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            half = max(2, files.read_toml(run.recipe_file)["batch"] // 2)
-            raise RunFault(f"out of memory; start anew with a lower batch, like {arg.set} batch={half}") from error
+        if out_of_memory(error):
+            batch = files.read_toml(run.recipe_file)["batch"]
+            half = max(2, batch // 2)
+            lower = f"with a lower batch, like {arg.set} batch={half}" if half < batch else "where more memory is free"
+            raise RunFault(f"out of memory; start anew {lower}") from error
         raise

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..core.errors import BadInput, arg, unknown
+from ..core.errors import BadInput, arg, unknown, with_value
 from ..kernels import choice
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -67,15 +67,19 @@ def open_runtime(name: str = "auto", bf16: bool = False, profile: bool = False) 
     _keep_freed_memory()
     present = torch.cuda.is_available()
     if name == "cuda" and not present:
-        rule, remedy = "no CUDA device is visible to torch here", "use cpu, or auto"
-        line = f"{arg.device} cuda: {rule}; {remedy.replace('cpu', f'{arg.device} cpu')}"
-        raise BadInput(line, field="device", value=name, rule=rule, remedy=remedy)
+        rule, remedy = ": no CUDA device is visible to torch here", f"use {with_value('device')} cpu, or auto"
+        raise BadInput.of(argument="device", value=name, rule=rule, remedy=remedy)
     if name == "cpu" or not present:
         return Runtime(torch.device("cpu"), profile=profile)
     torch.backends.cudnn.benchmark = False  # random slice shapes would trigger autotuning at every step
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     return Runtime(torch.device("cuda", 0), bf16, profile)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether the error is one of those by which torch tells that memory is used up."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _keep_freed_memory() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -157,48 +159,47 @@ def make_scorer(recipe: Recipe, data: Data, runtime: Runtime, calibration: int |
     return Scorer(data, task, runtime, calibration or recipe.calibration_images, recipe.data.split_seed)
 
 
-def carry_out(trainer: Trainer, run: RunDir, title: str, checkpoint: str | None = None) -> None:
+def train_to_end(trainer: Trainer, run: RunDir, title: str, checkpoint: str | None = None) -> None:
     """Train from the run's checkpoint, or from the start, to the end, with progress, log and checkpoints."""
     path = run.checkpoint_file if checkpoint is None else run.path / checkpoint
     if path.is_file():
         trainer.load(path)
         say(f"resumed {title} at step {trainer.step} of {trainer.length.steps}")
     run.rewind(title, step=trainer.step)
-    begun, started = trainer.step, time.perf_counter()
-    before = _decoded(trainer.data)
-    scalars = _tensorboard(run.path, trainer.step)
-
-    def on_epoch(row: dict) -> None:
-        run.log("epoch", stage=title, **row)
-        for key, value in row.items():
-            if scalars:
-                scalars.add_scalar(f"{title}/{key}", value, row["step"])
-        at, whole = row["epoch"], f"{trainer.length.epochs:.4g}"
-        val = f"validation {metric.label} {metric.show(row[metric.key('val')])}"
-        say(f"{title}: epoch {at} of {whole}, {val}", detail=True)
-
-    length, shown, metric = trainer.length, 0.0, trainer.task.metric
+    length, last, metric = trainer.length, 0.0, trainer.task.metric
     with (
-        deferred_stop() as pending,
+        _profiled(trainer, title), _tensorboard(run.path, trainer.step, title) as plot, deferred_stop() as pending,
         Progress(title, length.steps, begun=trainer.step, unit="images", per_step=length.batch) as bar,
-    ):
+    ):  # fmt: skip
+        def on_epoch(row: dict) -> None:
+            run.log("epoch", stage=title, **row)
+            plot(row)
+            val = f"validation {metric.label} {metric.show(row[metric.key('val')])}"
+            say(f"{title}: epoch {row['epoch']} of {length.epochs:.4g}, {val}", detail=True)
+
         def tick(t: Trainer) -> None:
-            nonlocal shown
-            if t.seconds - shown > 0.5 or t.seconds < shown or t.step == length.steps:
-                shown = t.seconds
+            nonlocal last
+            if t.seconds - last > 0.5 or t.seconds < last or t.step == length.steps:
+                last = t.seconds
                 bar.update(t.step, **t.losses())
 
         fit(trainer, pending, save=lambda: trainer.save(path), on_epoch=on_epoch, tick=tick)
-    if scalars:
-        scalars.close()
-    if trainer.stages.on:
-        say(choice.told())
-        say(f"{title}, where the time went ({length.batch} images a step):")
-        say(trainer.stages.table((trainer.step - begun) * length.batch, time.perf_counter() - started))
-        images, seconds = (now - then for now, then in zip(_decoded(trainer.data), before, strict=True))
-        if seconds:
-            rate = f"{images / seconds:,.0f} a second and worker"
-            say(f"decoding: {images:,} images, {rate}; load is the waiting for them")
+
+
+@contextlib.contextmanager
+def _profiled(trainer: Trainer, title: str) -> Iterator[None]:
+    """Report where the time of the training inside the block went, if its stages are timed."""
+    step, started, before, batch = trainer.step, time.perf_counter(), _decoded(trainer.data), trainer.length.batch
+    yield
+    if not trainer.stages.on:
+        return
+    say(choice.told())
+    say(f"{title}, where the time went ({batch} images a step):")
+    say(trainer.stages.table((trainer.step - step) * batch, time.perf_counter() - started))
+    images, seconds = (now - then for now, then in zip(_decoded(trainer.data), before, strict=True))
+    if seconds:
+        rate = f"{images / seconds:,.0f} a second and worker"
+        say(f"decoding: {images:,} images, {rate}; load is the waiting for them")
 
 
 def _decoded(data: Data) -> tuple[int, float]:
@@ -206,18 +207,28 @@ def _decoded(data: Data) -> tuple[int, float]:
     return (data.train.decoded, data.train.decoding) if data.streamed else (0, 0.0)
 
 
-def _tensorboard(path: Path, step: int):
-    """A TensorBoard writer, None unless that extra is installed. Events after `step` are purged: they will be written
-    again."""
+@contextlib.contextmanager
+def _tensorboard(path: Path, step: int, title: str) -> Iterator[Callable[[dict], None]]:
+    """A function that writes an epoch's figures for TensorBoard, if that extra is installed. Events after `step` are
+    purged: they will be written again."""
     try:
         from torch.utils.tensorboard import SummaryWriter
+
+        writer = SummaryWriter(str(path / "tensorboard"), purge_step=step + 1 if step else None)
     except ImportError:
-        return None
-    try:
-        return SummaryWriter(str(path / "tensorboard"), purge_step=step + 1 if step else None)
+        yield lambda row: None
+        return
     except UnicodeEncodeError:
         say(f"nothing is written for TensorBoard, which takes no folder whose name is not UTF-8: {path}")
-        return None
+        yield lambda row: None
+        return
+
+    def plot(row: dict) -> None:
+        for key, value in row.items():
+            writer.add_scalar(f"{title}/{key}", value, row["step"])
+
+    with contextlib.closing(writer):
+        yield plot
 
 
 def announce(trainer: Trainer, title: str, inputs: str) -> float:
@@ -253,50 +264,70 @@ def outlook_of(job: Job, seconds_per_mac: float, images: int, runtime: Runtime) 
     return Outlook(job.base, job.space, job.arch, job.asked, job.method, own, seconds, instead)
 
 
-def run_training(
-    found: ArchFile, recipe: Recipe, runtime: Runtime, run: RunDir, data: Data, title: str,
-    teacher: Resolved | None = None,
-) -> TrainingResult:  # fmt: skip
-    """All of `train` and `netaug-train` after validation; returns the content of result.json.
+@dataclass(frozen=True)
+class Ready:
+    """A training whose inputs have all been validated."""
 
-    `teacher` is the recipe's if it has been resolved already."""
+    found: ArchFile
+    recipe: Recipe
+    runtime: Runtime
+    data: Data
+    teacher: Resolved | None = None
+    """None: none, or not resolved yet."""
+    other_splits: list[str] | None = None
+    """What `of_other_splits` gives; None: not looked up yet."""
+
+    @property
+    def record(self) -> Record:
+        return self.data.record
+
+
+def run_training(ready: Ready, run: RunDir, title: str) -> TrainingResult:
+    """All of `train` and `netaug-train` after validation; returns the content of result.json."""
+    found, recipe, runtime, data = ready.found, ready.recipe, ready.runtime, ready.data
     scorer = make_scorer(recipe, data, runtime)
     # on resuming, taken from env.json: the file with the initial weights may be gone
     start = run.environment().get("start") if run.checkpoint_file.is_file() else None
-    job = job_for(found, recipe, runtime, len(data.train), begun=start is not None, teacher=teacher)
+    job = job_for(found, recipe, runtime, len(data.train), begun=start is not None, teacher=ready.teacher)
     trainer = make_trainer(job, data, runtime, scorer)
     per_step = announce(trainer, title, f"{found.name}, {describe(cost(found.plan))}")
     warn_of_curves(curves_of(recipe), lambda: data)
     if start is None:
         init, told = start_of(found, job, data)
         say(f"  {told}")
-        start = {"init": init, "other_splits": of_other_splits(found, recipe, data)}
+        others = of_other_splits(found, recipe, data) if ready.other_splits is None else ready.other_splits
+        start = {"init": init, "other_splits": others}
         run.note(start=start)
-    others = start["other_splits"]
-    warn_of_other_splits(others)
+    warn_of_other_splits(start["other_splits"])
     per_mac = per_step / (job.length.batch * job.length.macs_per_image)
     told = job.method.describe(outlook_of(job, per_mac, len(data.train), runtime))
     for line in told.lines:
         say(line)
-    carry_out(trainer, run, title)
-    product = trainer.product()
-    val_key = SEVERAL if others else data.val_key
-    save_net(run.model_file, product, **preprocessing(data, recipe.data), **scorer.task.facts, val_key=val_key)
+    train_to_end(trainer, run, title)
+    result = _result_of(ready, job, trainer, run, start, told.facts)
+    run.finish(result.to_json())
+    return result
+
+
+def _result_of(
+    ready: Ready, job: Job, trainer: Trainer, run: RunDir, start: Mapping[str, Any], told: Mapping[str, Any]
+) -> TrainingResult:
+    """Save the trained net and evaluate it on the test images. `start` is the run's, `told` the method's facts."""
+    found, recipe, runtime, data, scorer = ready.found, ready.recipe, ready.runtime, ready.data, trainer.scorer
+    product, facts = trainer.product(), {**preprocessing(data, recipe.data), **scorer.task.facts}
+    save_net(run.model_file, product, **facts, val_key=SEVERAL if start["other_splits"] else data.val_key)
     replace(found, supernet=None, weights=run.model_file).save(run.arch_file)
     test = data.finish()
     metric, test_score = scorer.task.metric, test_of(product, test, scorer, run)
-    result = TrainingResult(
+    return TrainingResult(
         arm=recipe.arm or recipe.method, method=recipe.method, arch=found.name, data=data.name, data_key=data.key,
         seed=recipe.seed, init=start["init"], **cost(found.plan)._asdict(), metric=metric,
         val_score=trainer.best_score, train_score=trainer.best_row()[metric.key("train")],
         history=tuple(trainer.history), test_score=test_score, test_images=len(test),
         epochs=trainer.step / job.length.steps_per_epoch if job.length.open_ended else job.length.epochs,
         train_macs=trainer.macs, seconds=round(trainer.seconds, 2), peak_memory=runtime.peak_memory(),
-        device=runtime.describe(), path=run.path,
-        more={**told.facts, **preprocessing(data, recipe.data), **scorer.task.facts},
+        device=runtime.describe(), path=run.path, more={**told, **facts},
     )  # fmt: skip
-    run.finish(result.to_json())
-    return result
 
 
 def test_of(net: Net, test: Split, scorer: Scorer, run: RunDir) -> float:

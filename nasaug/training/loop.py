@@ -179,10 +179,6 @@ class Trainer:
 
     # --- checkpoints -----------------------------------------------------------------------------------------
 
-    def momentum(self) -> dict[str, Tensor]:
-        """Momentum by parameter name."""
-        return self.weights.momentum()
-
     def companions(self) -> list[dict[str, Tensor]]:
         """Tensors to permute along with the weights, by parameter name: momentum, and averaged weights if any."""
         return self.weights.companions()

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.errors import BadInput, arg
+from ..config.layers import OPTIONS, arm_says, flatten, load
+from ..core.errors import BadInput, arg, with_value
 
 if TYPE_CHECKING:
     from .recipe import Recipe
+
+
+# the arguments that set a recipe key, by the key
+ARGUMENTS = {
+    "data.name": "data", "seed": "seed", "space": "space", "search.trials": "trials", "search.sampler": "sampler",
+    "search.headroom": "headroom", "netaug.aug_compute": "aug_compute",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,8 +49,10 @@ class Options:
         cls, data: str | Path | None, recipe: str | Path | None, set: Mapping[str, object] | Sequence[str],
         seed: int | None, device: str, run: str | Path | None, resume: bool,
     ) -> Options:  # fmt: skip
-        """From Python arguments: paths as str or Path, `set` as a mapping or a sequence of "key=value"."""
-        items = _sets(set) if isinstance(set, Mapping) else tuple(set)
+        """From Python arguments: paths as str or Path, `set` as a mapping, a sequence of "key=value" or one of these.
+
+        Raises BadInput for a value in `set` that no recipe can have, like None."""
+        items = _given(set) if isinstance(set, Mapping) else (set,) if isinstance(set, str) else tuple(set)
         named, chosen = (None if path is None else str(path) for path in (data, recipe))
         return cls(named, chosen, items, seed, device, None if run is None else Path(run), resume)
 
@@ -57,13 +68,12 @@ class Options:
 
         `arm` is a difference to the recipe, like "netaug+mixup"; if it names no method, the method is baseline. `data`
         is the fallback if neither the option nor the recipe names any, `begun` the recipe if none is given."""
-        from ..config.layers import arm_says, load
         from .recipe import Recipe, default_recipe
 
         options = _sets({"data.name": self.data, "seed": self.seed, **given})
         for key in (*map(_key, options), *(() if arm is None else ("method",))):
             if self.said(key):
-                raise BadInput(f"{arg.set} {key}=… says what the command or an option says too; leave it out")
+                raise BadInput(f"{arg.set} {key}=… is given by another argument too; leave it out")
         for item in self.set:
             if _key(item) == "data.name":  # --data also selects the matching default recipe, --set would not
                 raise BadInput(
@@ -73,20 +83,41 @@ class Options:
         default = begun or default_recipe(self.data or data or "fashion-mnist")
         recipe = default if self.recipe is None else self.recipe
         arms = () if arm is None else (arm,) if "method" in arm_says(arm, Recipe) else ("baseline", arm)
-        return load(recipe, Recipe, self.set, arms, under=_sets({"data.name": data}), options=options)
+        try:
+            return load(recipe, Recipe, self.set, arms, under=_sets({"data.name": data}), options=options)
+        except BadInput as error:
+            raise _of_argument(error) from error
+
+
+def _of_argument(error: BadInput) -> BadInput:
+    """The error, about the function's argument if that sets the recipe key."""
+    start, argument = f"{OPTIONS}: {error.field} = ", ARGUMENTS.get(error.field or "")
+    if argument is None or not error.line.startswith(start):
+        return error
+    line = f"{with_value(argument)} {error.line.removeprefix(start)}"
+    return BadInput(line, value=error.value, rule=error.rule, choices=error.choices, remedy=error.remedy)
+
+
+def _given(values: Mapping[str, object]) -> tuple[str, ...]:
+    """A caller's mapping of recipe keys as items. Raises BadInput for a value that no recipe can have."""
+    for key, value in flatten(dict(values)).items():
+        if value is None:
+            rule, remedy = "a value is None", "leave the key out"
+            raise BadInput(f"{arg.set} {key}: {rule}; {remedy}", field=key, rule=rule, remedy=remedy)
+        try:
+            _sets({key: value})
+        except TypeError as error:
+            rule, remedy = f"is of type {type(value).__name__}", "give a number, a text, True or False, or a list"
+            raise BadInput.of(field=key, value=value, rule=rule, remedy=remedy) from error
+    return _sets(values)
 
 
 def _sets(values: Mapping[str, object]) -> tuple[str, ...]:
     """The values that are not None as "key=value" items, the keys of a nested table joined by dots.
 
-    JSON strings, numbers and arrays are valid TOML."""
-    items: list[str] = []
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            items += _sets({f"{key}.{name}": inner for name, inner in value.items()})
-        elif value is not None:
-            items.append(f"{key}={json.dumps(value, ensure_ascii=False)}")
-    return tuple(items)
+    JSON strings, numbers and arrays are valid TOML; paths become strings."""
+    given = ((key, value) for key, value in flatten(dict(values)).items() if value is not None)
+    return tuple(f"{key}={json.dumps(value, ensure_ascii=False, default=os.fspath)}" for key, value in given)
 
 
 def _key(item: str) -> str:

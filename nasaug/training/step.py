@@ -68,15 +68,15 @@ class Step(Draw):
     def __init__(self, trainer: Host, images: Tensor, labels: Tensor):
         t = trainer
         super().__init__(t.space, t.base, t.plan.classes, t.step, t.progress, Random(f"{t.seed}/{t.step}/archs"))
-        self._trainer, self._images, self._labels, self._passes = t, images, labels, 0
-        self._said: list[Pass] | None = None
+        self._trainer, self._images, self._labels, self._runs = t, images, labels, 0
+        self._drawn: list[Pass] | None = None
 
     @property
     def passes(self) -> list[Pass]:
         """The passes drawn by the method, on first access."""
-        if self._said is None:
-            self._said = self._trainer.method.passes(self)
-        return self._said
+        if self._drawn is None:
+            self._drawn = self._trainer.method.passes(self)
+        return self._drawn
 
     def view(self, name: str) -> tuple[Tensor, Target]:
         """(x, target) of the recipe's `[views.NAME]`, drawn from (seed, step, name), with the teacher's soft target."""
@@ -135,7 +135,7 @@ class Step(Draw):
         t = self._trainer
         if name not in t.transforms:
             return x
-        seed = Random(f"{t.seed}/{t.step}/{name}/{self._passes}").getrandbits(62)
+        seed = Random(f"{t.seed}/{t.step}/{name}/{self._runs}").getrandbits(62)
         with t.stages("augment"):
             return transform(t.transforms[name], x, torch.Generator().manual_seed(seed))
 
@@ -144,12 +144,12 @@ class Step(Draw):
         p = plan(self.space, arch, self.classes)
         t = self._trainer
         t.macs += cost(p).macs * len(x)
-        self._passes += 1
+        self._runs += 1
         with t.stages("forward"), t.runtime.autocast():
             x = augment.resize(x, p.resolution)
             if not t.noise:
                 return t.net(x, p)
-            with t.runtime.seeded(Random(f"{t.seed}/{t.step}/noise/{self._passes}").getrandbits(62)):
+            with t.runtime.seeded(Random(f"{t.seed}/{t.step}/noise/{self._runs}").getrandbits(62)):
                 return t.net(x, p, t.noise)
 
     def loss(self, out: Tensor, target: Target) -> Tensor:

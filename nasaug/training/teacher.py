@@ -3,10 +3,12 @@ is a run's net, the largest net of a supernet, or a torchvision model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ from ..core.errors import BadInput, arg, told_by, unknown
 from ..data import Data
 from ..nets.store import listed, load_net, load_plan, model_file, other_classes, teacher_digest
 from ..tasks import Settings, chosen
-from .device import Runtime
+from .device import Runtime, out_of_memory
 from .scoring import Scorer
 
 
@@ -72,6 +74,7 @@ def renormalised(net: nn.Module, macs: int, device: torch.device, given: tuple, 
     (mean, std), (other_mean, other_std) = (torch.tensor(pair, dtype=torch.float32) for pair in (given, wanted))
     return Teacher(net, macs, (std / other_std).to(device), ((mean - other_mean) / other_std).to(device))
 
+
 @dataclass(frozen=True)
 class Resolved:
     """The teacher named in a recipe, located and validated as far as possible without the data."""
@@ -82,8 +85,8 @@ class Resolved:
     make: Callable[[Data, Runtime, Scorer], Teacher]
     path: Path | None = None
     """Its model file, if it is a net of nasaug's."""
-    classes: tuple[str, ...] | None = None
-    """Names of its classes, if its file has them."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What that file says of it, like the names of its classes."""
 
     def check_classes(self, read: Callable[[], Data]) -> None:
         """Raises BadInput if a net of nasaug's was trained on other classes. `read` loads the data, for their class
@@ -91,22 +94,25 @@ class Resolved:
         if self.path is None:
             return
         data = read()
-        ours = tuple(data.classes)
-        if self.classes is not None and self.classes != ours:
-            apart = f"tells the classes {listed(self.classes)} apart, {data.name} has {listed(ours)}"
-            raise BadInput(f"teacher.source = {self.source} {apart}; give a teacher that was trained on the same")
+        theirs, ours = self.facts.get("classes"), list(data.classes)
+        if theirs is not None and list(theirs) != ours:
+            apart = f"tells the classes {listed(theirs)} apart, {data.name} has {listed(ours)}"
+            raise _refused(self.source, apart, "give a teacher that was trained on the same")
         if data.targets != "classes":
             scale = chosen("auto", data.info).of_data(data, Settings()).facts
-            said = tensorfile.facts(self.path)
-            if {key: said.get(key) for key in scale} != scale:
+            if {key: self.facts.get(key) for key in scale} != scale:
                 what = f"was trained on other images, so its outputs mean other {data.targets}"
                 remedy = "give a teacher that was trained on the training images of this one"
-                raise BadInput(f"teacher.source = {self.source} {what}; {remedy}")
+                raise _refused(self.source, what, remedy)
 
     def ready(self, data: Data, runtime: Runtime, scorer: Scorer) -> Teacher:
         """The teacher, on the device. Raises BadInput if it does not fit the data."""
         self.check_classes(lambda: data)
         return self.make(data, runtime, scorer)
+
+
+def _refused(source: str, rule: str, remedy: str) -> BadInput:
+    return BadInput.of(field="teacher.source", value=source, rule=rule, remedy=remedy, apart=True)
 
 
 def resolve(found: ArchFile, config: TeacherConfig) -> Resolved | None:
@@ -130,7 +136,7 @@ def _supernet(found: ArchFile, config: TeacherConfig) -> Resolved:
         net = scorer.calibrated(load_net(found.supernet).to(runtime.device), larger)
         return renormalised(net, cost(larger).macs, runtime.device, _normalisation(data), _normalisation(data))
 
-    return Resolved(config.source, cost(larger).macs, make, found.supernet, _classes_of(found.supernet))
+    return Resolved(config.source, cost(larger).macs, make, found.supernet, tensorfile.facts(found.supernet))
 
 
 def _finished(found: ArchFile, source: str) -> Resolved:
@@ -140,7 +146,7 @@ def _finished(found: ArchFile, source: str) -> Resolved:
     theirs, ours = (f"{p.classes} classes at {p.resolution} px" for p in (net.plan, found.plan))
     if theirs != ours:
         rule = f"tells {theirs}, {found.name} {ours}"
-        raise BadInput(f"teacher.source = {source} {rule}; give a teacher of the same")
+        raise _refused(source, rule, "give a teacher of the same")
 
     def make(data: Data, runtime: Runtime, scorer: Scorer) -> Teacher:
         ready = net.to(runtime.device)
@@ -149,17 +155,12 @@ def _finished(found: ArchFile, source: str) -> Resolved:
         wanted = tuple(facts.get("mean", data.mean)), tuple(facts.get("std", data.std))
         return renormalised(ready, cost(net.plan).macs, runtime.device, _normalisation(data), wanted)
 
-    return Resolved(source, cost(net.plan).macs, make, path, _classes_of(path))
+    return Resolved(source, cost(net.plan).macs, make, path, facts)
 
 
 def _torchvision(found: ArchFile, source: str) -> Resolved:
     macs = torchvision_macs(torchvision_weights(source, found.plan.classes), found.plan.resolution)
     return Resolved(source, macs, lambda data, runtime, _: torchvision_teacher(source, found.plan, data, runtime))
-
-
-def _classes_of(path: Path) -> tuple[str, ...] | None:
-    names = tensorfile.facts(path).get("classes")
-    return None if names is None else tuple(names)
 
 
 def _normalisation(data: Data) -> tuple[tuple, tuple]:
@@ -174,22 +175,22 @@ def moved_teacher(noted: str | None, config: TeacherConfig) -> tuple[str, ...]:
 
 def checked_subnet(found: ArchFile, config: TeacherConfig) -> Plan:
     """The `larger_subnet` used as the teacher. Raises BadInput if its supernet is missing, broken or does not fit."""
-    here, px = f"teacher.source = {config.source}", found.plan.resolution
+    px, refused = found.plan.resolution, partial(_refused, config.source)
     if found.supernet is None:
-        raise BadInput(f"{here}: {found.name} names no supernet; give a finished run's folder")
+        raise refused(f": {found.name} names no supernet", "give a finished run's folder")
     if not found.supernet.is_file():
         missing = f"the supernet {found.supernet} that {found.name} names is missing"
-        raise BadInput(f"{here}: {missing}; restore it, or start anew with a finished run's folder")
+        raise refused(f": {missing}", "restore it, or start anew with a finished run's folder")
     differs = other_classes(found.supernet, found.plan.classes, "the supernet")
     if differs:
-        raise BadInput(f"{here}: {differs}; give the folder of a run that was trained on them")
+        raise refused(f": {differs}", "give the folder of a run that was trained on them")
     if found.space is None:
-        rule = f"{found.name} at {px} px has no place in the space that it was found in"
-        raise BadInput(f"{here}: {rule}; leave {arg.resolution} out, or give the folder of a run at {px} px")
+        rule = f": {found.name} at {px} px has no place in the space that it was found in"
+        raise refused(rule, f"leave {arg.resolution} out, or give the folder of a run at {px} px")
     larger = larger_subnet(found, config.macs)
     if not load_plan(found.supernet).holds(larger):
-        rule = f"{found.supernet} does not hold the nets of the space that {found.name} was found in"
-        raise BadInput(f"{here}: {rule}; restore the right one, or give a finished run's folder")
+        rule = f": {found.supernet} does not hold the nets of the space that {found.name} was found in"
+        raise refused(rule, "restore the right one, or give a finished run's folder")
     return larger
 
 
@@ -204,7 +205,8 @@ def larger_subnet(found: ArchFile, macs: float) -> Plan:
     drawn = (sample_near(space, rng, 0.8 * macs, macs, classes) for _ in range(200))
     fits = [arch for arch in drawn if cost_of(space, arch, classes).macs <= macs]
     if not fits:
-        raise BadInput(f"teacher.macs = {macs:g}: no net of space {space.name} at {px} px has as few; give more, or 0")
+        rule = f": no net of space {space.name} at {px} px has as few"
+        raise BadInput.of(field="teacher.macs", value=macs, rule=rule, remedy="give more, or 0", apart=True)
     return plan(space, max(fits, key=lambda arch: cost_of(space, arch, classes).macs), classes)
 
 
@@ -216,12 +218,12 @@ def torchvision_weights(source: str, classes: int):
     name = source.partition(":")[2]
     known = torchvision.models.list_models(torchvision.models)
     if name not in known:
-        raise unknown("torchvision model", name, known)
+        raise unknown("torchvision model", name, known, field="teacher.source")
     weights = torchvision.models.get_model_weights(name).DEFAULT
     theirs = len(weights.meta["categories"])
     if theirs != classes:
         rule = f"tells {theirs} classes apart, not the {classes} of these data"
-        raise BadInput(f"teacher.source = {source} {rule}; give the folder of a run that was trained on them")
+        raise _refused(source, rule, "give the folder of a run that was trained on them")
     return weights
 
 
@@ -234,20 +236,24 @@ def torchvision_teacher(source: str, base: Plan, data: Data, runtime: Runtime) -
     """A torchvision model with its default weights, which are downloaded unless they are cached."""
     import torchvision
 
-    weights, here = torchvision_weights(source, base.classes), f"teacher.source = {source}"
+    weights, refused = torchvision_weights(source, base.classes), partial(_refused, source)
     if torch.hub.get_dir().startswith("~"):  # torch would create a folder named "~"
-        raise BadInput(f"{here}: there is no home folder to keep its weights in; name a folder by TORCH_HOME")
+        raise refused(": there is no home folder to keep its weights in", "name a folder by TORCH_HOME")
     try:
         net = torchvision.models.get_model(source.partition(":")[2], weights=weights).eval()
+    except MemoryError:
+        raise
     except Exception as error:  # no network or a damaged file: torch raises various types
         folder = Path(torch.hub.get_dir(), "checkpoints")
         remedy = f"put {weights.url} into {folder}, or give another teacher"
-        raise BadInput(f"{here}: its weights cannot be had ({told_by(error)}); {remedy}") from None
+        raise refused(f": its weights cannot be had ({told_by(error)})", remedy) from error
     try:
         with torch.inference_mode():
             net(torch.zeros(1, 3, base.resolution, base.resolution))
-    except Exception as error:  # models raise various types for unsupported sizes
-        told = f"{here} takes no images of {base.resolution} px ({told_by(error)})"
-        raise BadInput(f"{told}; give another teacher") from None
+    except (AssertionError, RuntimeError, ValueError) as error:  # what models raise for unsupported sizes
+        if out_of_memory(error):
+            raise
+        rule = f"takes no images of {base.resolution} px ({told_by(error)})"
+        raise refused(rule, "give another teacher") from error
     ours, theirs = (tuple(data.mean), tuple(data.std)), (datasets.IMAGENET_MEAN, datasets.IMAGENET_STD)
     return renormalised(net, torchvision_macs(weights, base.resolution), runtime.device, ours, theirs)

@@ -14,17 +14,19 @@ from ..arch.archfile import ArchFile
 from ..config.layers import load
 from ..core.errors import BadInput, arg
 from ..core.progress import Listener, heard_by, say
-from ..data import Data, Record
 from ..nets.store import inherited_from, load_plan, teacher_digest
 from ..rundirs.folder import RunDir
+from ..rundirs.job import verb_of
 from ..rundirs.result import TrainingResult, read_result
 from .begin import at_path, begun_record, create_or_resume, of_parent
 from .device import Runtime, open_runtime
-from .job import Job, job_for, load_data, run_training, task_of
+from .job import Job, Ready, job_for, load_data, run_training, task_of
 from .options import Options
 from .provenance import of_other_splits, sources_of
 from .recipe import CHANGE_NOTHING, Recipe
-from .teacher import Resolved, moved_teacher
+from .teacher import moved_teacher
+
+CAP = "netaug.aug_compute"  # the recipe key of the argument `aug_compute`
 
 
 def train(
@@ -41,31 +43,19 @@ def train(
         from_scratch: start from fresh weights, not from the weights named in the arch file.
         resolution: image size in px; None means the arch file's, or the data's for a named architecture.
         aug_compute: cap on the cost of NetAug's augmented passes, in multiples of the base's MACs; 0: no cap.
-        data, recipe, set, seed, device, run, resume: see `nasaug.training.options.Options`; `set` may be a mapping.
+        data, recipe, set, seed, device, run, resume: see `nasaug.training.options.Options`; `set` may be a mapping. A
+            run to resume may be one of `netaug-train` too.
         on_event: called with each event (nasaug.core.progress).
 
     Raises BadInput, RunFault, or Stopped if a signal ends the run.
     """
     options = Options.of(data, recipe, set, seed, device, run, resume)
-    path = None if arch is None else os.fspath(arch)
-    job = TrainJob("train", path, method, from_scratch, resolution, aug_compute, options)
+    path = None if arch is None else archfile.path_of(arch)
+    begun = verb_of(options.run) if resume and options.run else None
+    verb = "netaug-train" if begun == "netaug-train" else "train"
+    job = TrainJob(verb, path, method, from_scratch, resolution, aug_compute, options)
     with heard_by(on_event):
         return create_or_resume(job)
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A training whose inputs have all been validated."""
-
-    found: ArchFile
-    recipe: Recipe
-    runtime: Runtime
-    data: Data
-    teacher: Resolved | None = None  # None: none, or not resolved yet
-
-    @property
-    def record(self) -> Record:
-        return self.data.record
 
 
 @dataclass(frozen=True)
@@ -85,23 +75,25 @@ class TrainJob:
     def sets(self) -> dict[str, object]:
         """The recipe keys that the job's own fields set."""
         init = "scratch" if self.from_scratch else None
-        return {"arm": self.method, "init": init, "netaug.aug_compute": self.aug_compute}
+        return {"arm": self.method, "init": init, CAP: self.aug_compute}
 
     def prepare(self) -> Ready:
         if self.arch is None:
             raise BadInput(f"{self.verb} needs {arg.arch}: an arch file like found.json, or a named architecture")
         of_arch = archfile.read(self.arch).facts.get("data")
         recipe = self.options.settings(self.sets, arm=self.method, data=of_arch)
-        if self.aug_compute and recipe.method != "netaug":
+        method = CAP.partition(".")[0]
+        if self.aug_compute and recipe.method != method:
             rule = f"caps NetAug's augmented passes, and the method is {recipe.method}"
-            raise BadInput(f"{arg.aug_compute} {self.aug_compute:g} {rule}; leave it out, or give {arg.method} netaug")
+            remedy = f"leave it out, or give {arg.method} {method}"
+            raise BadInput.of(argument="aug_compute", value=self.aug_compute, rule=rule, remedy=remedy)
         runtime = open_runtime(self.options.device, recipe.bf16, self.options.profile)
         found = fitted(self.arch, self.resolution, recipe)
         job = check(found, recipe, runtime)
         data = load_data(recipe, found.plan.resolution, of_parent(), sources_of(found, recipe).values())
         job.check_teacher(lambda: data)
-        of_other_splits(found, recipe, data)  # raises for weights that were trained on test images
-        return Ready(found, recipe, runtime, data, job.teacher)
+        others = of_other_splits(found, recipe, data)  # raises for weights that were trained on test images
+        return Ready(found, recipe, runtime, data, job.teacher, others)
 
     def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:
         ready.found.save(run.base_file)
@@ -126,7 +118,7 @@ class TrainJob:
         return Ready(found, recipe, runtime, data)
 
     def carry_out(self, run: RunDir, ready: Ready) -> None:
-        result = run_training(ready.found, ready.recipe, ready.runtime, run, ready.data, self.verb, ready.teacher)
+        result = run_training(ready, run, self.verb)
         say(f"{result}; model, arch and figures in {run.path}")
 
     def result(self, run: RunDir) -> TrainingResult:

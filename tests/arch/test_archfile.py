@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import nasaug
 from nasaug.arch import archfile
 from nasaug.arch.archfile import ArchFile
 from nasaug.arch.blocks import BLOCKS
@@ -175,3 +176,22 @@ def test_no_edit_ends_in_another_error_than_bad_input(found, without):
                 error.add_note(f"{at} = {junk!r}")
                 raise
     assert read > 20 and refused > 100, (read, refused)
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "told"),
+    [({"resolution": "32"}, "resolution", "resolution = 32 must be a whole number, not of type str"),
+     ({"resolution": 32.0}, "resolution", "must be a whole number, not of type float"),
+     ({"resolution": True}, "resolution", "not of type bool"), ({"classes": "10"}, "classes", "not of type str")],
+)  # fmt: skip
+def test_sizes_of_another_type_are_refused(given, field, told):
+    with pytest.raises(BadInput, match=told) as refused:
+        nasaug.cost("mobilenetv2-tiny", **given)
+    assert (refused.value.field, refused.value.value) == (field, given[field])
+
+
+@pytest.mark.parametrize("function", [nasaug.cost, nasaug.train, nasaug.compare, nasaug.sweep])
+def test_what_can_be_no_network_is_refused(function):
+    with pytest.raises(BadInput, match="arch = 5 names no network: give the path") as refused:
+        function(arch=5)
+    assert refused.value.field == "arch"

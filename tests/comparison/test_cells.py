@@ -1,8 +1,9 @@
 """The cells of a comparison: parsing of arms, their settings and files, and the estimate of their time."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from nasaug.comparison import cells, compare, sweep
 from nasaug.core.errors import BadInput
 from nasaug.core.signals import Stopped
 from nasaug.data import Record
+from nasaug.methods import METHODS, Baseline
 from nasaug.rundirs.job import kept_as
 from nasaug.training.recipe import Recipe
 
@@ -120,3 +122,22 @@ def test_torch_has_its_threads_again_after_an_estimate_that_was_stopped(timed):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("module", ["__main__", "mine.methods"])
+@pytest.mark.parametrize("function", [nasaug.compare, nasaug.sweep])
+def test_a_method_that_the_cells_processes_do_not_know_is_refused(empty_folder, monkeypatch, module, function):
+    own = dataclass(frozen=True)(type("Own", (Baseline,), {"__module__": module}))
+    monkeypatch.setitem(METHODS, "own", own)
+    arch = {} if function is nasaug.sweep else {"arch": "mobilenetv2-tiny"}
+    given = {"methods": "own", "seeds": 1, "data": "digits", "device": "cpu", **arch}
+    monkeypatch.setenv("NASAUG_IMPORT", "other, another.mine")
+    told = "a script.*put it into a module.*=MODULE" if module == "__main__" else "mine.methods.*=mine.methods"
+    with pytest.raises(BadInput, match=f"method = own is registered in {told}") as refused:
+        function(**given)
+    assert refused.value.field == "method" and not Path("runs").exists()
+    if module != "__main__":
+        monkeypatch.setenv("NASAUG_IMPORT", "other, mine")
+        monkeypatch.setattr("nasaug.training.begin.RunDir.create", mock.Mock(side_effect=InterruptedError))
+        with pytest.raises(InterruptedError):
+            function(**given)

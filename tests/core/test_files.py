@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -206,3 +207,15 @@ def test_toml_errors_name_file_and_line(tmp_path):
     assert str(path) in message and "line 2" in message and "\n" not in message
     with pytest.raises(BadInput, match="cannot read"):
         read_toml(tmp_path)
+
+
+def test_a_name_that_is_not_utf_8_has_another_in_utf_8_and_leaves_no_descriptor_open(empty_folder):
+    odd = Path(os.fsdecode(b"caf\xe9"))
+    odd.mkdir()
+    (odd / "x").write_text("here")
+    before = os.listdir("/dev/fd")
+    with files.named_in_utf8(odd) as name:
+        assert name.encode() and Path(name, "x").read_text() == "here"
+    assert os.listdir("/dev/fd") == before
+    with files.named_in_utf8("plain") as name:
+        assert name == "plain"

@@ -1,3 +1,4 @@
+import io
 import os
 import pty
 import re
@@ -114,3 +115,19 @@ def test_stages_are_timed_where_asked_and_told_with_their_rates(monkeypatch):
     with off("forward"):
         pass
     assert list(off.waiting("load", [1, 2])) == [1, 2] and off.seconds == {}
+
+
+def test_lines_go_into_a_file_while_a_bar_is_live_on_a_terminal(tmp_path, monkeypatch):
+    class Screen(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", screen := Screen())
+    with open(tmp_path / "told", "w") as told:
+        monkeypatch.setattr(sys, "stdout", told)
+        with heard_by(Terminal()), Progress("train", 2) as job:
+            say("a line for the file")
+            job.update(2)
+    assert (tmp_path / "told").read_text() == "a line for the file\n"
+    assert "train" in screen.getvalue() and "a line" not in screen.getvalue()

@@ -63,14 +63,14 @@ def test_no_damage_to_the_header_ends_in_another_error_than_bad_input():
 @pytest.mark.parametrize("state", [None, "", "{", "[]", "3", "null", '"text"'])
 def test_a_file_without_nasaug_state_is_refused(state):
     save_file({"weight": torch.zeros(3)}, "foreign", None if state is None else {tensorfile.STATE: state})
-    with pytest.raises(BadInput, match="foreign has no nasaug state; give a checkpoint that nasaug wrote"):
+    with pytest.raises(BadInput, match="foreign has no nasaug state; give a file that nasaug wrote"):
         tensorfile.read("foreign")
 
 
 @pytest.mark.parametrize("path", ["missing", "folder", "missing/deeper", "x" * 300])
 def test_no_file_is_refused(path):
     os.mkdir("folder")
-    with pytest.raises(BadInput, match="no checkpoint at"):
+    with pytest.raises(BadInput, match="no file at"):
         tensorfile.read(path)
 
 

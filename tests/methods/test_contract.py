@@ -244,3 +244,18 @@ def test_a_module_that_cannot_be_imported_is_a_line_and_exit_code_2(modules, tol
     err = done.stderr
     assert done.returncode == 2 and done.stdout == "" and err.count("\n") == 1
     assert re.match(f"nasaug: NASAUG_IMPORT = {modules}: {told}; name modules that Python finds", err), err
+
+
+@pytest.mark.parametrize(
+    ("says", "code", "told"),
+    [("from nasaug.core.errors import BadInput, arg\nraise BadInput(f'give {arg.run}')", 2,
+      "nasaug: NASAUG_IMPORT = mine: mine cannot be imported (BadInput: give --run); name modules that Python finds"),
+     ("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nimport time\ntime.sleep(9)", 130,
+      "nasaug: stopped before anything was to be saved")],
+    ids=["an error of nasaug's", "stopped"],
+)  # fmt: skip
+def test_however_the_import_of_a_module_ends_it_is_a_line(says, code, told, tmp_path):
+    (tmp_path / "mine.py").write_text(says)
+    env = os.environ | {"NASAUG_IMPORT": "mine", "PYTHONPATH": os.pathsep.join([str(tmp_path), PATHS])}
+    done = subprocess.run([sys.executable, "-m", "nasaug", "--version"], capture_output=True, text=True, env=env)
+    assert done.returncode == code and done.stderr.startswith(told) and done.stderr.count("\n") == 1, done.stderr

@@ -29,10 +29,10 @@ def test_gradaug_is_the_full_loss_and_thin_nets_that_match_its_output_on_other_i
     twin = Net(trainer.net.plan, 0).train()
     out = twin(resize(x, trainer.plan.resolution))
     expected = [F.cross_entropy(out, y.labels, label_smoothing=0.1)]
-    step._passes = 1
+    step._runs = 1
     for number, arch in enumerate(thin):
         small = plan(trainer.space, arch, 4)
-        step._passes = number + 1
+        step._runs = number + 1
         seen = resize(step.transform("thin", x), small.resolution)
         thin_out = F.log_softmax(twin(seen, small), 1)
         expected.append(0.5 * F.kl_div(thin_out, out.detach().softmax(1), reduction="batchmean"))

@@ -58,10 +58,10 @@ def test_residual_streams_keep_their_order():
 def test_channels_are_sorted_while_widths_vary_and_weights_are_fresh(sort, inherited, progress, sorts):
     trainer = train(trainer_of(NetAug(ladder="factors", sort=sort), inherited=inherited))
     trainer.step = round(progress * trainer.length.steps)
-    before, order = weights(trainer.net), {name: t.clone() for name, t in trainer.momentum().items()}
+    before, order = weights(trainer.net), {name: t.clone() for name, t in trainer.companions()[0].items()}
     trainer.method.on_epoch(trainer)
     assert same(weights(trainer.net), before) != sorts
-    assert same(trainer.momentum(), order) != sorts
+    assert same(trainer.companions()[0], order) != sorts
 
 
 def test_a_supernet_keeps_its_order():
@@ -69,15 +69,15 @@ def test_a_supernet_keeps_its_order():
     base = Base(plan(SPACE, SPACE.largest, 4), SPACE, SPACE.largest)
     trainer = trainer_of(Sandwich(samples=1, low=1e4, high=1e6), base)
     trainer.train_step(*batch_of(trainer))
-    before, momentum = weights(trainer.net), {name: t.clone() for name, t in trainer.momentum().items()}
+    before, momentum = weights(trainer.net), {name: t.clone() for name, t in trainer.companions()[0].items()}
     trainer.method.on_epoch(trainer)
-    assert same(weights(trainer.net), before) and same(trainer.momentum(), momentum)
+    assert same(weights(trainer.net), before) and same(trainer.companions()[0], momentum)
 
 
 def test_momentum_is_sorted_or_left_as_told():
     lying, sorted_ = (trainer_of(NetAug(ladder="factors", sort_momentum=flag)) for flag in (False, True))
     for trainer in (lying, sorted_):
         trainer.train_step(*batch_of(trainer))
-        before = {name: t.clone() for name, t in trainer.momentum().items()}
+        before = {name: t.clone() for name, t in trainer.companions()[0].items()}
         trainer.method.on_epoch(trainer)
-        assert same(before, trainer.momentum()) == (trainer is lying)
+        assert same(before, trainer.companions()[0]) == (trainer is lying)

@@ -76,7 +76,7 @@ def test_one_that_diverges_comes_last_and_where_all_do_they_stay_as_they_are(tmp
             raise Diverged("the base loss is nan")
         trainer.history.append({"val_top1": 70.0})
 
-    monkeypatch.setattr("nasaug.nas.finalists.carry_out", trained)
+    monkeypatch.setattr("nasaug.nas.finalists.train_to_end", trained)
     path = tmp_path / "supernet.safetensors"
     store.save_net(path, Net(plan(SPACE, SPACE.largest, 4), seed=1))
     last, given = play_off(1e8, path=path), finalists(SPACE.smallest, SPACE.largest)

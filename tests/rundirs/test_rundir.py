@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from nasaug.cli.options import option
 from nasaug.core import files
-from nasaug.core.errors import BadInput, RunFault
+from nasaug.core.errors import BadInput, RunFault, written
 from nasaug.rundirs import folder
 from nasaug.rundirs.folder import RunDir, without_passwords
 
@@ -213,3 +214,30 @@ def test_rewinding_a_stage_leaves_what_came_before_it(tmp_path):
         assert [(e["stage"], e["step"]) for e in run.read_log()] == [("one", 5), ("two", 1)]
         run.rewind("one", step=4)
         assert run.read_log() == []
+
+
+def test_a_run_is_held_once_within_a_process_too():
+    run = RunDir.create("train", Settings(), "r")
+    os.symlink("r", "link")
+    for name in ("r", "link"):
+        with pytest.raises(BadInput, match=f"{name} is in use by process {os.getpid()}; wait for it"):
+            RunDir.hold(folder.Path(name))
+    holds = "from nasaug.rundirs.folder import *; RunDir.hold(Path('r'))"
+    other = subprocess.run([sys.executable, "-c", holds], capture_output=True, text=True)
+    assert f"r is in use by process {os.getpid()}" in other.stderr  # the attempts above did not release it
+    with run:
+        pass
+    for _ in range(2):
+        with RunDir.resume("r"):
+            pass
+
+
+def test_a_folder_in_use_is_an_error_about_run():
+    os.mkdir("r")
+    folder.Path("r/mine.txt").touch()
+    with pytest.raises(BadInput) as refused:
+        folder.check_new(folder.Path("r"))
+    error = refused.value
+    assert (error.field, str(error.value), error.rule) == ("run", "r", "exists and is not empty")
+    assert error.remedy == "give another run"
+    assert written(error.line, option) == "--run r exists and is not empty; give another --run"

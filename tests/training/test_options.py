@@ -9,7 +9,7 @@ from nasaug.training.options import Options
 
 
 def test_a_mapping_of_recipe_keys_is_what_set_would_say():
-    given = {"epochs": 2, "netaug": {"share": 0.5, "kinds": ["width"]}, "views.train.flip": False, "bf16": None}
+    given = {"epochs": 2, "netaug": {"share": 0.5, "kinds": ["width"]}, "views.train.flip": False}
     options = Options.of(Path("photos"), None, given, 3, "cpu", "r", False)
     assert options.set == ("epochs=2", "netaug.share=0.5", 'netaug.kinds=["width"]', "views.train.flip=false")
     assert (options.data, options.seed, options.run) == ("photos", 3, Path("r"))
@@ -25,3 +25,36 @@ def test_a_wrong_key_or_value_is_refused_by_its_name(given, field):
     with pytest.raises(BadInput) as refused:
         Options.of("digits", None, given, None, "cpu", None, False).settings({}, arm="netaug")
     assert field is None or refused.value.field == field
+
+
+def given_as(set):
+    return Options.of("digits", None, set, None, "cpu", None, False).set
+
+
+def test_paths_and_a_single_item_are_taken_as_they_are_meant():
+    assert given_as({"teacher": {"source": Path("runs/train-1")}}) == ('teacher.source="runs/train-1"',)
+    assert given_as("epochs=2") == ("epochs=2",) and given_as(["epochs=2"]) == ("epochs=2",)
+
+
+@pytest.mark.parametrize(
+    ("set", "told"),
+    [({"epochs": None}, "set epochs: a value is None; leave the key out"),
+     ({"netaug": {"share": None}}, "set netaug.share: a value is None; leave the key out"),
+     ({"epochs": object}, "epochs = .* is of type type: give a number, a text")],
+)  # fmt: skip
+def test_what_no_recipe_can_have_is_refused(set, told):
+    with pytest.raises(BadInput, match=told) as refused:
+        given_as(set)
+    assert refused.value.field == ("netaug.share" if "netaug" in set else "epochs") and refused.value.rule
+
+
+def test_an_error_of_a_key_that_an_argument_sets_is_about_the_argument():
+    options = Options.of("digits", None, (), None, "cpu", None, False)
+    with pytest.raises(BadInput) as refused:
+        options.settings({"netaug.aug_compute": -1}, arm="netaug")
+    error = refused.value
+    assert (error.field, error.value, error.rule) == ("aug_compute", -1, "must be at least 0")
+    assert str(error) == "aug_compute = -1 must be at least 0"
+    with pytest.raises(BadInput) as refused:  # its own key in `set` stays a key
+        Options.of("digits", None, {"netaug": {"aug_compute": -1}}, None, "cpu", None, False).settings({}, arm="netaug")
+    assert refused.value.field == "netaug.aug_compute"

@@ -146,3 +146,39 @@ def test_only_a_supernet_as_teacher_has_a_bound_of_macs():
     assert TeacherConfig("supernet", macs=1e6)
     with pytest.raises(BadInput, match="teacher.macs = 1e[+]06 is of teacher.source"):
         TeacherConfig("runs/train-1", macs=1e6)
+
+
+def test_an_unfit_teacher_is_an_error_about_its_key():
+    found = archfile.read("mobilenetv2-tiny")
+    with pytest.raises(BadInput) as refused:
+        resolve(found, TeacherConfig("supernet"))
+    error = refused.value
+    assert (error.field, error.value) == ("teacher.source", "supernet")
+    assert error.rule == "mobilenetv2-tiny names no supernet" and error.remedy == "give a finished run's folder"
+    assert str(error) == "teacher.source = supernet: mobilenetv2-tiny names no supernet; give a finished run's folder"
+
+
+@pytest.mark.parametrize("failure", [MemoryError(), torch.OutOfMemoryError("CUDA"), KeyError("a mistake of ours")])
+def test_only_a_wrong_size_is_taken_for_one(monkeypatch, failure):
+    import torchvision
+
+    class Fails(torch.nn.Module):
+        def forward(self, x):
+            raise failure
+
+    monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: Fails())
+    plan = replace(plan_of(inverted("a", 24, 96)), classes=1000)
+    with pytest.raises(type(failure)):
+        torchvision_teacher("torchvision:resnet18", plan, toy_data(), CPU)
+
+
+def test_too_little_memory_for_its_weights_is_no_fault_of_the_network(monkeypatch):
+    import torchvision
+
+    def get_model(name, weights):
+        raise MemoryError
+
+    monkeypatch.setattr(torchvision.models, "get_model", get_model)
+    plan = replace(plan_of(inverted("a", 24, 96)), classes=1000)
+    with pytest.raises(MemoryError):
+        torchvision_teacher("torchvision:resnet18", plan, toy_data(), CPU)
