@@ -86,8 +86,8 @@ def step_by_batch(rounds: int) -> tuple[list[str], dict]:
         rows.append(f"| {name} | {' | '.join(f'{t:.1f}' for t in ms)} | {start:.1f} | {each:.3f} | {r2:.3f} |")
         figures[name] = {"batches": BATCHES, "ms": ms, "overhead_ms": start, "ms_an_image": each, "r2": r2}
     text = [
-        f"Step time in ms by batch size, {TINY} at {SIZE} px; a fitted line separates the fixed cost of a step from the "
-        "cost per image:", "",
+        f"Step time in ms by batch size, {TINY} at {SIZE} px; a fitted line separates the fixed cost of a step from "
+        "the cost per image:", "",
         f"| training | {' | '.join(f'{batch} images' for batch in BATCHES)} | fixed | an image | R² |",
         "| --- | --- | --- | --- | --- | --- | --- |", *rows, "",
     ]  # fmt: skip
@@ -115,7 +115,8 @@ def search_by_trials() -> tuple[list[str], dict]:
         "| trials | seconds | line |", "| --- | --- | --- |", *rows, "",
         f"The fitted line: {start:.1f} s plus {each:.3f} s per trial (R² {r2:.3f}).", "",
         f"{100 * shared:.1f} % of the MACs of {TRIALS[-1]} candidates lie in a prefix shared with an earlier candidate "
-        "(the same resolution, and the same choices up to a block); caching all activations could save at most that.", "",
+        "(the same resolution, and the same choices up to a block); caching all activations could save at most that.",
+        "",
     ]  # fmt: skip
     return text, {"seconds": seconds, "r2": r2, "shared_prefix": shared}
 

@@ -61,8 +61,8 @@ def page_of_sweep(run: Path) -> None:
         told = percent(row["policies"][best["policy"]]["test_top1"])
         told += f", {over['difference']:+.2f} [{over['low']:+.2f}, {over['high']:+.2f}]" if over else ""
         lines.append(f"| {format_quantity(row['macs'], 'macs')} | {' | '.join(shown)} | {best['policy']}: {told} |")
-    lines += ["", "Accuracy on clean training images after the last epoch (in brackets: the epoch best on validation):", ""]
-    lines += head(policies)
+    lines += ["", "Accuracy on clean training images after the last epoch (in brackets: the epoch best on validation):"]
+    lines += ["", *head(policies)]
     ends = last_epochs(run)
     for row in summary["rows"]:
         best = (row["policies"][p]["train_top1"]["mean"] for p in policies)

@@ -87,7 +87,8 @@ def comparisons(found: str, root: Path, mean_magnitude: float = math.nan) -> dic
             tiny, f"aug-constant,baseline,{judged},{drives}", 3, (*on_folder, "epochs=8"), 28, against="aug-constant"),
         "guided_drive": Comparison(
             "A teacher-driven magnitude against a constant one of the same mean",
-            "CIFAR-10 (JPEG), 8 epochs (Yu, Zhang, Ma 2023, claim C). The constant is the mean over the teacher-driven trainings.",
+            "CIFAR-10 (JPEG), 8 epochs (Yu, Zhang, Ma 2023, claim C). "
+            "The constant is the mean over the teacher-driven trainings.",
             tiny, f"aug-constant:magnitude={mean_magnitude:.2f},{drives}", 3,
             (*on_folder, "epochs=8"), 28),
     }  # fmt: skip
@@ -142,8 +143,9 @@ def page(name: str, c: Comparison, run: Path) -> None:
         f"`python benchmarks/methods.py FOLDER FOUND --only {name}`", "",
         f"{c.question}{' Flips, no crops.' * (FLIPS_ALONE in c.sets)} `{'`, `'.join(summary['archs'])}`; "
         f"seeds {', '.join(map(str, summary['seeds']))}; "
-        f"{summary['test_images']:,} test images. Mean and 95 % t interval; train accuracy is measured on clean training "
-        "images at the epoch that is best on validation.", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}",
+        f"{summary['test_images']:,} test images. Mean and 95 % t interval; train accuracy is measured on clean "
+        "training images at the epoch that is best on validation.", "",
+        f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}",
         *(f"| {' | '.join([*row, *fit])} |" for row, fit in zip(rows, fits, strict=True)),
     ]  # fmt: skip
     if summary["failed"]:

@@ -72,8 +72,8 @@ def main() -> None:
         row["alone"] = results[row["cell"]]["val_top1"]
     lines = [
         "`python benchmarks/ranking.py runs/search-1 runs/ranking`", "",
-        f"Supernet of `search --mac-budget 1M`; subnets trained on their own from scratch, {o.epochs} epochs, one seed; "
-        "Kendall tau against their validation top-1, with a 95 % bootstrap interval over the nets.", "",
+        f"Supernet of `search --mac-budget 1M`; subnets trained on their own from scratch, {o.epochs} epochs, one "
+        "seed; Kendall tau against their validation top-1, with a 95 % bootstrap interval over the nets.", "",
         "| nets | n | supernet score | MACs alone |", "| --- | --- | --- | --- |",
     ]  # fmt: skip
     figures = {"rows": rows}

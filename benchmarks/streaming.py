@@ -88,11 +88,11 @@ def main() -> None:
         f"randomly cropped and resized; images per second and core ({processor()}), median of {o.rounds} alternating",
         "rounds.", "",
         "| px | torchvision's decoder | Pillow's | ratio |", "| --- | --- | --- | --- |", *table, "",
-        f"At that rate, decoding an epoch of ImageNet at 224 px takes {hours:.2f} core hours. A machine with 8 GPUs and",
-        f"{CORES} cores decodes at most {CORES * each:,.0f} images per second, and the {EPOCHS} epochs of the published",
-        f"training in {EPOCHS * hours / CORES:.1f} hours, if each GPU processes {CORES * each / 8:,.0f} images per second.",
-        "**The speed of a GPU was not measured**: none was available. How long the same epochs would take on this",
-        "machine is in [growth.md](growth.md).",
+        f"At that rate, decoding an epoch of ImageNet at 224 px takes {hours:.2f} core hours. A machine with 8 GPUs",
+        f"and {CORES} cores decodes at most {CORES * each:,.0f} images per second, and the {EPOCHS} epochs of the",
+        f"published training in {EPOCHS * hours / CORES:.1f} hours, if each GPU takes {CORES * each / 8:,.0f} images",
+        "per second. **The speed of a GPU was not measured**: none was available. How long the same epochs would",
+        "take on this machine is in [growth.md](growth.md).",
     ]  # fmt: skip
     figures = {"bytes": mean_bytes, "rates": {f"{name} {size}": values for (size, name), values in rates.items()}}
     write("streaming", "Decoding photographs", lines, figures)

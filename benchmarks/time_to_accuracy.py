@@ -65,8 +65,8 @@ def main() -> None:
     lines = [
         f"`python benchmarks/time_to_accuracy.py --against {o.against} --target {o.target:g} --seeds {o.seeds}`", "",
         "mobilenetv2-tiny at 28 px on Fashion-MNIST, plain training from scratch, one thread: the shortest training "
-        f"(of 1, 2, 3, … epochs) that ends at {o.target:g} % validation top-1 or above. Seconds count training steps, not "
-        "evaluation.", "", "| commit | epochs, seed by seed | seconds |", "| --- | --- | --- |",
+        f"(of 1, 2, 3, … epochs) that ends at {o.target:g} % validation top-1 or above. Seconds count training steps, "
+        "not evaluation.", "", "| commit | epochs, seed by seed | seconds |", "| --- | --- | --- |",
     ]  # fmt: skip
     for name, rows in reached.items():
         shown = f"before ({o.against})" if name == "before" else "now"
