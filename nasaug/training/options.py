@@ -63,12 +63,12 @@ class Options:
         options = _sets({"data.name": self.data, "seed": self.seed, **given})
         for key in (*map(_key, options), *(() if arm is None else ("method",))):
             if self.said(key):
-                raise BadInput(f"{arg.set} {key}=… says what the command or an option says too; leave it out")
+                raise BadInput(f"{arg.set} {key}=… sets what the command or an option already sets; leave it out")
         for item in self.set:
             if _key(item) == "data.name":  # --data also selects the matching default recipe, --set would not
                 raise BadInput(
                     f"{arg.set} {item}: "
-                    f"name the data by {arg.data}, which takes the recipe that is theirs too"
+                    f"name the data with {arg.data}, which also selects their recipe"
                 )
         default = begun or default_recipe(self.data or data or "fashion-mnist")
         recipe = default if self.recipe is None else self.recipe

@@ -42,7 +42,7 @@ class TeacherConfig:
 
     def __post_init__(self):
         if self.macs and self.source != "supernet":
-            rule = f'is of teacher.source = "supernet", not of {self.source!r}'
+            rule = f'applies to teacher.source = "supernet", not to {self.source!r}'
             raise BadInput.of(field="teacher.macs", value=self.macs, rule=rule, remedy="leave it out")
 
 
@@ -93,7 +93,7 @@ class Resolved:
         data = read()
         ours = tuple(data.classes)
         if self.classes is not None and self.classes != ours:
-            apart = f"tells the classes {listed(self.classes)} apart, {data.name} has {listed(ours)}"
+            apart = f"was trained on the classes {listed(self.classes)}, but {data.name} has {listed(ours)}"
             raise BadInput(f"teacher.source = {self.source} {apart}; give a teacher that was trained on the same")
         if data.targets != "classes":
             scale = chosen("auto", data.info).of_data(data, Settings()).facts
@@ -139,7 +139,7 @@ def _finished(found: ArchFile, source: str) -> Resolved:
     net, facts = load_net(path), tensorfile.facts(path)
     theirs, ours = (f"{p.classes} classes at {p.resolution} px" for p in (net.plan, found.plan))
     if theirs != ours:
-        rule = f"tells {theirs}, {found.name} {ours}"
+        rule = f"has {theirs}, but {found.name} has {ours}"
         raise BadInput(f"teacher.source = {source} {rule}; give a teacher of the same")
 
     def make(data: Data, runtime: Runtime, scorer: Scorer) -> Teacher:
@@ -184,7 +184,7 @@ def checked_subnet(found: ArchFile, config: TeacherConfig) -> Plan:
     if differs:
         raise BadInput(f"{here}: {differs}; give the folder of a run that was trained on them")
     if found.space is None:
-        rule = f"{found.name} at {px} px has no place in the space that it was found in"
+        rule = f"{found.name} at {px} px is not part of the space that it was found in"
         raise BadInput(f"{here}: {rule}; leave {arg.resolution} out, or give the folder of a run at {px} px")
     larger = larger_subnet(found, config.macs)
     if not load_plan(found.supernet).holds(larger):
@@ -204,7 +204,8 @@ def larger_subnet(found: ArchFile, macs: float) -> Plan:
     drawn = (sample_near(space, rng, 0.8 * macs, macs, classes) for _ in range(200))
     fits = [arch for arch in drawn if cost_of(space, arch, classes).macs <= macs]
     if not fits:
-        raise BadInput(f"teacher.macs = {macs:g}: no net of space {space.name} at {px} px has as few; give more, or 0")
+        rule = f"no net of space {space.name} at {px} px is that small"
+        raise BadInput(f"teacher.macs = {macs:g}: {rule}; give more, or 0")
     return plan(space, max(fits, key=lambda arch: cost_of(space, arch, classes).macs), classes)
 
 
@@ -220,7 +221,7 @@ def torchvision_weights(source: str, classes: int):
     weights = torchvision.models.get_model_weights(name).DEFAULT
     theirs = len(weights.meta["categories"])
     if theirs != classes:
-        rule = f"tells {theirs} classes apart, not the {classes} of these data"
+        rule = f"has {theirs} classes, not the {classes} of these data"
         raise BadInput(f"teacher.source = {source} {rule}; give the folder of a run that was trained on them")
     return weights
 
@@ -236,18 +237,18 @@ def torchvision_teacher(source: str, base: Plan, data: Data, runtime: Runtime) -
 
     weights, here = torchvision_weights(source, base.classes), f"teacher.source = {source}"
     if torch.hub.get_dir().startswith("~"):  # torch would create a folder named "~"
-        raise BadInput(f"{here}: there is no home folder to keep its weights in; name a folder by TORCH_HOME")
+        raise BadInput(f"{here}: there is no home folder for its weights; set TORCH_HOME to a folder")
     try:
         net = torchvision.models.get_model(source.partition(":")[2], weights=weights).eval()
     except Exception as error:  # no network or a damaged file: torch raises various types
         folder = Path(torch.hub.get_dir(), "checkpoints")
         remedy = f"put {weights.url} into {folder}, or give another teacher"
-        raise BadInput(f"{here}: its weights cannot be had ({told_by(error)}); {remedy}") from None
+        raise BadInput(f"{here}: its weights cannot be loaded ({told_by(error)}); {remedy}") from None
     try:
         with torch.inference_mode():
             net(torch.zeros(1, 3, base.resolution, base.resolution))
     except Exception as error:  # models raise various types for unsupported sizes
-        told = f"{here} takes no images of {base.resolution} px ({told_by(error)})"
+        told = f"{here} does not accept images of {base.resolution} px ({told_by(error)})"
         raise BadInput(f"{told}; give another teacher") from None
     ours, theirs = (tuple(data.mean), tuple(data.std)), (datasets.IMAGENET_MEAN, datasets.IMAGENET_STD)
     return renormalised(net, torchvision_macs(weights, base.resolution), runtime.device, ours, theirs)

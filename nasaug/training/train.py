@@ -93,7 +93,7 @@ class TrainJob:
         of_arch = archfile.read(self.arch).facts.get("data")
         recipe = self.options.settings(self.sets, arm=self.method, data=of_arch)
         if self.aug_compute and recipe.method != "netaug":
-            rule = f"caps NetAug's augmented passes, and the method is {recipe.method}"
+            rule = f"caps NetAug's augmented passes, but the method is {recipe.method}"
             raise BadInput(f"{arg.aug_compute} {self.aug_compute:g} {rule}; leave it out, or give {arg.method} netaug")
         runtime = open_runtime(self.options.device, recipe.bf16, self.options.profile)
         found = fitted(self.arch, self.resolution, recipe)
@@ -143,7 +143,7 @@ def fitted(arch: str, resolution: int | None, recipe: Recipe) -> ArchFile:
         if not archfile.SMALLEST <= resolution <= archfile.LARGEST:
             rule = f"a network takes {archfile.SMALLEST} to {archfile.LARGEST} px"
             raise BadInput(
-                f"the images of {recipe.data.name} have {resolution} px, and {rule}; "
+                f"the images of {recipe.data.name} have {resolution} px, but {rule}; "
                 f"give {arg.resolution} 32"
             )
     return archfile.read(arch, resolution=resolution, classes=task_of(recipe, info).outputs(info))
@@ -169,5 +169,5 @@ def refuse_other_net(run: RunDir, found: ArchFile, arch: str | None, resolution:
     trained = f"{run.path} trains {found.name} at {found.plan.resolution} px"
     if arch is None and resolution is None:
         changed = f"for {found.plan.classes} classes, and {recipe.data.name} has {now.plan.classes} now"
-        raise BadInput(f"{trained} {changed}; give it the same again, or start anew")
-    raise BadInput(f"{trained}, not what is asked; leave {arg.arch} and {arg.resolution} out, or start anew")
+        raise BadInput(f"{trained} {changed}; give it the same classes again, or start anew")
+    raise BadInput(f"{trained}, not what was asked for; leave {arg.arch} and {arg.resolution} out, or start anew")

@@ -51,7 +51,7 @@ def test_a_signal_while_the_data_are_read_is_told_and_leaves_nothing(streamed, m
     before = tree()
     monkeypatch.setattr("nasaug.training.train.load_data", lambda *_: os.kill(os.getpid(), number))
     called = call(*STREAMED)
-    assert (called.code, called.err) == (128 + number, "nasaug: stopped before anything was to be saved\n")
+    assert (called.code, called.err) == (128 + number, "nasaug: stopped before there was anything to save\n")
     assert tree() == before
 
 

@@ -29,7 +29,7 @@ def refusal(*sets):
          ("search.finalist_macs", -1)),
         ("lr=nan", "set: lr = NaN: must be a finite number", ("lr",)),
         ("netaug.augmented=0", "set: netaug.augmented = 0 must be at least 1", ("netaug.augmented", 0)),
-        ("netaug.wide_view=strong", "set: netaug.wide_view = strong names no view of the recipe; choices: train; or "
+        ("netaug.wide_view=strong", "set: netaug.wide_view = strong is not a view of the recipe; choices: train; or "
          "have [views.strong] beside [views.train]", ("netaug.wide_view", "strong")),
         ("difficulty.policy=keep", "set: difficulty.policy = keep needs a teacher: give teacher.source",
          ("difficulty.policy", "keep", "needs a teacher")),
@@ -42,7 +42,7 @@ def refusal(*sets):
         ("netaug.weight={kind='steps',at=[2],values=[1,0]}", "set: [netaug.weight] at must ascend between 0 and 1",
          ("netaug.weight.at", [2.0], "must ascend between 0 and 1")),
         ("netaug.weight=x", 'set: netaug.weight = "x": a schedule must be a number', ("netaug.weight", "x")),
-        ("data.background=no", "set: data.background = no is no colour: give white", ("data.background", "no")),
+        ("data.background=no", "set: data.background = no is not a colour: give white", ("data.background", "no")),
         ("a\udce9=1", r"set: unknown key 'a\udce9'; ", ("a\udce9",)),
         ("data.nam\udce9=1", r"set: unknown key 'data.nam\udce9'; did you mean data.name", ("data.nam\udce9",)),
     ],

@@ -164,7 +164,7 @@ def test_the_configs_are_checked(config):
         (GradAug, {"resolutions": [0.5, 1.5]}, ("gradaug.resolutions", (0.5, 1.5))),
         (GradAug, {"weight": Linear(1, -1)}, ("gradaug.weight", Linear(1, -1), "reaches -1", "give at least 0")),
         (Noise, {"dropblock_size": 4}, ("noise.dropblock_size", 4)),
-        (DataConfig, {"background": "no"}, ("data.background", "no", "is no colour")),
+        (DataConfig, {"background": "no"}, ("data.background", "no", "is not a colour")),
         (DataConfig, {"val_images": 0}, ("data.val_images", 0, "must be at least 1", None)),
         (SearchConfig, {"headroom": 0.5}, ("search.headroom", 0.5)),
         (View, {"crop": 0.6}, ("crop", 0.6, "is not a share of the image's size", "give 0 (none) to 0.5")),

@@ -10,7 +10,7 @@ REFUSED = {
     "search --data": {
         "fashion": "unknown data set 'fashion'; did you mean fashion-mnist.*digits.*image folder",
         "/no/such": "no folder '/no/such': give the path.*digits", "''": "unknown data set ''",
-        "quick.toml": "'quick.toml' is no folder: give the path of an image folder",
+        "quick.toml": "'quick.toml' is not a folder: give the path of an image folder",
         "runs": "'.*runs' has no images in|class folders",
         "'a\nb'": "unknown data set",
     },
@@ -80,7 +80,7 @@ REFUSED = {
     },
     "search --recipe small --set": {"lr=0.2": "gives the supernet a learning rate of its own; use --set search.lr="},
     "search --trials 3 --set": {
-        "search.trials=4": "--set search.trials=… says what.*an option says too",
+        "search.trials=4": "--set search.trials=… sets what.*an option already sets",
     },
     "netaug-train --arch": {
         "mobilenetv2-tinny": "unknown architecture 'mobilenetv2-tinny'; did you mean mobilenetv2-tiny",
@@ -94,11 +94,11 @@ REFUSED = {
     "netaug-train --arch found.json": {
         "--resolution 0": "--resolution 0 must be 8 to 1024", "--resolution 100000": "must be 8 to 1024",
         "--resolution=-8": "must be 8 to 1024", "--resolution 1.5": "'1.5' is not a whole number",
-        "--set method=baseline": "--set method=… says what the command",
+        "--set method=baseline": "--set method=… sets what the command",
         "--run runs/netaug-train-1": "exists and is",
         "--set init=inherit --from-scratch": "--set init=… says what",
         "--set netaug.ladder=x": "'supernet' or 'fac",
-        "--set data.name=digits": "--set data.name=digits: name the data by --data",
+        "--set data.name=digits": "--set data.name=digits: name the data with --data",
         "--device gpu": "unknown --device",
     },
     "netaug-train --arch mobilenetv2-small --set": {
@@ -109,12 +109,12 @@ REFUSED = {
         "gradog": "unknown arm 'gradog'; did you mean gradaug", "''": "unknown arm ''",
         "aug-rising+aug-falling": "disagree", "mixup+cutmix": "exclude each other",
         "netaug:shar=1": "netaug.shar", "netaug:share": "key=value",
-        "distill:source=nowhere": "there is no nowhere",
+        "distill:source=nowhere": "nowhere does not exist",
         "distill:source=torchvision:resnet": "unknown torchvision model", "gradaug:width=2": "gradaug.width",
-        "distill:source=torchvision:resnet18": "1000 classes apart, not the", "longer:times=0": "times = 0",
+        "distill:source=torchvision:resnet18": "1000 classes, not the", "longer:times=0": "times = 0",
         "dropout:dropout=1": "noise.dropout", "randaugment:magnitude=31": "magnitude", "ema:ema=1": "ema = 1",
-        "netag": "did you mean netaug", "baseline --aug-compute 0.17": "and the method is baseline; leave it out",
-        "difficulty-keep --resolution 10": "at 10 px has no place in the space.*; leave --resolution out, or .* 10 px",
+        "netag": "did you mean netaug", "baseline --aug-compute 0.17": "but the method is baseline; leave it out",
+        "difficulty-keep --resolution 10": "at 10 px is not part of the space.*; leave --resolution out, or .* 10 px",
     },
     "compare": {
         "": "compare needs --arch: an arch file", "--arch none.json": "cannot read none.json",
@@ -128,7 +128,7 @@ REFUSED = {
         "--methods randaugment,aug-constant": "'randaugment' and 'aug-constant' are the same training; leave one",
         "--methods mixup+cutmix": "exclude each other", "--methods aug-rising+aug-falling": "disagree",
         "--methods netaug+gradaug": "'netaug' and 'gradaug' disagree", "--methods netaug:shar=1": "netaug.shar",
-        "--methods distill:source=nowhere": "there is no nowhere",
+        "--methods distill:source=nowhere": "nowhere does not exist",
         "--methods distill:source=runs/netaug-train-1 --resolution 16": "10 classes at .* px, tiny.* at 16 px",
         "--seeds 0": "--seeds 0 must be at least 1", "--seeds=-1": "--seeds -1 must be", "--seeds x": "whole number",
         "--jobs 0": "--jobs 0 must be at least 1", "--match epoch": "unknown --match 'epoch'; did you mean epochs",
@@ -141,7 +141,7 @@ REFUSED = {
         "--set method=netaug": "--set method=… says", "--set init=scratch --from-scratch": "--set init=… says",
     },
     "compare --resume": {
-        "": "no unfinished run of compare", "--run no": "no is not a run to resume",
+        "": "no unfinished run of compare", "--run no": "no is not a run that can be resumed",
         "--run runs/netaug-train-1": "is a run of netaug-train, not of compare; resume it with: nasaug netaug-train",
     },
     "prune": {
@@ -156,7 +156,7 @@ REFUSED = {
     "prune --from runs/netaug-train-1 --target-macs 15k": {
         "--steps 0": "--steps 0 must be at least 1", "--steps=-1": "--steps -1 must be",
         "--steps 1.5": "not a whole number",
-        "--magnitude x": "--magnitude 'x' must be a number from 0 to 30, or two as in 9:2",
+        "--magnitude x": "--magnitude 'x' must be a number from 0 to 30, or two like 9:2",
         "--magnitude 31": "0 to 30", "--magnitude=-1": "0 to 30", "--magnitude nan": "0 to 30",
         "--magnitude 9:2:1": "0 to 30", "--magnitude ''": "0 to 30",
         "--magnitude 9:2 --steps 1": "9:2 needs two steps or more",
@@ -202,8 +202,8 @@ REFUSED = {
     },
     "search --resume": {
         "": "no unfinished run of search in ./runs; name one with --run",
-        "--run no": "no is not a run to resume", "--run runs": "not a run to resume",
-        "--run found.json": "not a run to resume; there are: none",
+        "--run no": "no is not a run that can be resumed", "--run runs": "not a run that can be resumed",
+        "--run found.json": "not a run that can be resumed; choices: none",
         "--run runs/netaug-train-1": "is a run of netaug-train, not of search; resume it with",
         "--run runs/search-1 --mac-budget 99k": "was begun under MACs <= 100k, not MACs <= 99k; start",
         "--run runs/search-1 --set epochs=7": r"epochs \(begun with 2, asked 7\)",
@@ -218,8 +218,8 @@ REFUSED = {
         "": "no unfinished run of netaug-train",
         "--run runs/search-1": "is a run of search, not of netaug-train",
         "--run runs/netaug-train-1 --seed 1": r": seed \(begun with 0, asked 1\); resume",
-        "--run runs/netaug-train-1 --arch mobilenetv2-small": "trains tiny:.* px, not what is asked",
-        "--run runs/netaug-train-1 --resolution 16": "px, not what is asked; leave --arch",
+        "--run runs/netaug-train-1 --arch mobilenetv2-small": "trains tiny:.* px, not what was asked for",
+        "--run runs/netaug-train-1 --resolution 16": "px, not what was asked for; leave --arch",
         "--run runs/netaug-train-1 --from-scratch": r"init \(begun with auto, asked scratch\)",
     },
     "train --resume": {
