@@ -278,7 +278,7 @@ def _validation(train: Split, config: DataConfig) -> tuple[Split, Split]:
     kept, held = hold_out(train.labels, min(config.val_images, len(train) // 10), config.split_seed)
     if not len(held):
         found = f"{len(train)} training images in {len(train.labels.unique())} classes"
-        raise BadInput(f"{config.name!r} has {found}, too few to hold out a tenth for validation; add images")
+        raise BadInput(f"{config.name!r} has {found}: too few to hold out a tenth for validation; add images")
     return train.subset(kept), train.subset(held)
 
 

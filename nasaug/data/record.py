@@ -197,7 +197,7 @@ def draw(
     pool = int(((splits == train) | (splits == SPLITS.index("val"))).sum())
     if "val" not in given and not hold_out("val", min(val_images, pool // 10), pool, split_seed, fixed):
         found = f"{pool} training images{record.in_classes}"
-        raise BadInput(f"{record.name!r} has {found}, too few to hold out a tenth for validation; add images")
+        raise BadInput(f"{record.name!r} has {found}: too few to hold out a tenth for validation; add images")
     if train_images and not kept:
         most = int((splits == train).sum())
         check_train_images(record.name, train_images, len(record.classes), most, record.in_classes)

@@ -181,7 +181,7 @@ def test_a_csv_that_is_wrong_is_told_in_one_line(photos, lines, told):
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (("--set", "task=classify"), "task = classify learns from classes, and photos has numbers; choices: regress,"),
+        (("--set", "task=classify"), "task = classify learns from classes, but photos has numbers; choices: regress,"),
         (("--set", "task=regres"), "unknown task 'regres'; did you mean regress?"),
         (("--set", "data.targets=no.csv"), "data.targets = no.csv: file not found, neither in"),
         (("--set", "label_smoothing=0.2"), "label_smoothing = 0.2 needs classes, but photos has numbers, not classes"),
@@ -197,7 +197,7 @@ def test_numbers_of_a_set_with_a_name_are_refused(laid_out):
     said = refused("search", *QUICK, "--mac-budget", "100k", "--set", "data.targets=labels.csv")
     assert "data.targets = labels.csv applies to image folders, but digits has its own classes" in said
     said = refused("search", *QUICK, "--mac-budget", "100k", "--set", "task=regress")
-    assert "task = regress learns from numbers, and digits has classes; choices: classify, auto" in said
+    assert "task = regress learns from numbers, but digits has classes; choices: classify, auto" in said
 
 
 def test_a_teacher_of_other_images_and_runs_of_another_task_are_refused(here):

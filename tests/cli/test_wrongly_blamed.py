@@ -33,7 +33,7 @@ def test_a_class_that_was_added_since_the_run_began(laid_out):
     done(*NAMED, "--data", "small", *ALL, "--run", "run")
     write("abc", 8)
     said = refused("train", "--resume", "--run", "run")
-    assert "for 2 classes, and small has 3 now; give it the same again" in said and "--arch" not in said
+    assert "for 2 classes, and small has 3 now; give it the same classes again" in said and "--arch" not in said
 
 
 def test_a_file_system_without_locks(laid_out, monkeypatch):

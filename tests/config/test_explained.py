@@ -16,8 +16,8 @@ def refusal(*sets):
 @pytest.mark.parametrize(
     ("item", "line", "parts"),
     [
-        ("netaug.share=0", "set: netaug.share = 0 is a part of a step's images: give above 0, to 1",
-         ("netaug.share", 0, "is a part of a step's images", (), "give above 0, to 1")),
+        ("netaug.share=0", "set: netaug.share = 0 must be a part of a step's images: give above 0, to 1",
+         ("netaug.share", 0, "must be a part of a step's images", (), "give above 0, to 1")),
         ("views.train.crop=9", "set: views.train.crop = 9 is not a share of the image's size: give 0 (none) to 0.5",
          ("views.train.crop", 9, "is not a share of the image's size", (), "give 0 (none) to 0.5")),
         ("views.weak.magnitude=31", "set: [views.weak] magnitude = 31 reaches 31: give 0 to 30",
@@ -30,7 +30,7 @@ def refusal(*sets):
         ("lr=nan", "set: lr = NaN: must be a finite number", ("lr",)),
         ("netaug.augmented=0", "set: netaug.augmented = 0 must be at least 1", ("netaug.augmented", 0)),
         ("netaug.wide_view=strong", "set: netaug.wide_view = strong is not a view of the recipe; choices: train; or "
-         "have [views.strong] beside [views.train]", ("netaug.wide_view", "strong")),
+         "add [views.strong] beside [views.train]", ("netaug.wide_view", "strong")),
         ("difficulty.policy=keep", "set: difficulty.policy = keep needs a teacher: give teacher.source",
          ("difficulty.policy", "keep", "needs a teacher")),
         ("views.train.cropp=1", "set: unknown key 'views.train.cropp'; did you mean views.train.crop",

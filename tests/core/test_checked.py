@@ -157,7 +157,7 @@ def test_the_configs_are_checked(config):
 @pytest.mark.parametrize(
     ("config", "wrong", "said"),
     [
-        (NetAug, {"share": 0}, ("netaug.share", 0, "is a part of a step's images", "give above 0, to 1")),
+        (NetAug, {"share": 0}, ("netaug.share", 0, "must be a part of a step's images", "give above 0, to 1")),
         (NetAug, {"width_factors": [1.0, 1.0]}, ("netaug.width_factors", (1.0, 1.0))),
         (NetAug, {"kernel_more": [0, 1]}, ("netaug.kernel_more", (0, 1), "must rise from 0, like 0, 2")),
         (NetAug, {"augmented": 0}, ("netaug.augmented", 0, "must be at least 1", None)),

@@ -243,4 +243,4 @@ def test_a_module_that_cannot_be_imported_is_a_line_and_exit_code_2(modules, tol
     done = subprocess.run([sys.executable, "-m", "nasaug", "--version"], capture_output=True, text=True, env=env)
     err = done.stderr
     assert done.returncode == 2 and done.stdout == "" and err.count("\n") == 1
-    assert re.match(f"nasaug: NASAUG_IMPORT = {modules}: {told}; name modules that Python finds", err), err
+    assert re.match(f"nasaug: NASAUG_IMPORT = {modules}: {told}; name modules that Python can find", err), err

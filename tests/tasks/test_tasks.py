@@ -49,7 +49,7 @@ def test_the_task_follows_from_the_data_or_is_named(registry):
 
     assert registry["ordered"] is Ordered and chosen("ordered", classes) is Ordered
     assert chosen("auto", classes) is Classify
-    with pytest.raises(BadInput, match="task = ordered learns from classes, and y has numbers; choices: regress, auto"):
+    with pytest.raises(BadInput, match="task = ordered learns from classes, but y has numbers; choices: regress, auto"):
         chosen("ordered", numbers)
     with pytest.raises(BadInput, match="unknown task 'clasify'; did you mean classify"):
         chosen("clasify", classes)
