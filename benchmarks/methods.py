@@ -61,7 +61,7 @@ def comparisons(found: str, root: Path, mean_magnitude: float = math.nan) -> dic
             (*on_folder, "data.train_images=1000", "epochs=40", "batch=32"), 32),
         "netaug_cap": Comparison(
             "NetAug's accuracy against its extra training compute", "CIFAR-10 (JPEG), 8 epochs; also plain "
-            "training with the same MACs.", tiny,
+            "training with about the same MACs.", tiny,
             "baseline,netaug:aug_compute=0.17,netaug:aug_compute=0.5,netaug:aug_compute=1.0,netaug,"
             "longer:times=1.17,longer:times=1.5,longer:times=2.0,longer:times=5.0", 3, (*on_folder, "epochs=8"), 28),
         "netaug_ablations": Comparison(

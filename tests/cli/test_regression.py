@@ -80,7 +80,7 @@ def test_the_net_found_and_trained_beats_the_mean_by_far(here):
     assert result["test_mae"] < 0.3 * of_mean and result["val_mae"] == min(row["val_mae"] for row in result["val"])
     assert result["task"] == "regress" and not any("top1" in key for key in result)
     assert f"test mae {result['test_mae']:.4g} on {result['test_images']} images" in here["train"]
-    assert "numbers from" in here["search"] and "a number an image" in here["search"]
+    assert "numbers from" in here["search"] and "one number per image" in here["search"]
 
 
 def test_what_a_search_writes_is_ranked_with_the_lowest_error_first(here):
@@ -164,10 +164,10 @@ def test_pruning_and_a_teacher_and_mixed_numbers(here):
         ("file,value\n000.png,3\n001.png,4,5\n", "line 3 has 3 columns, but the first line has 2"),
         ("file,value\n000.png,3\n,4\n", "line 3 names no file"),
         ("file,value\n000.png,3\n001.png,4\n./000.png,4\n", "names '000.png' in lines 2 and 4; name each"),
-        ("file,value\n000.png,3\n999.png,4\n", "names an image that"),
+        ("file,value\n000.png,3\n999.png,4\n", "names an image missing in"),
         ("file,value\n000.png,3\n../found.png,4\n", "line 3: '../found.png' must lie below"),
         ("file,value\n000.png,3\n001.png,3\n", "has the value 3 for all 2 images, so there is nothing to learn"),
-        ("file,value\n000.png,3\n001.png,4\n", "has 2 images in 1 classes, too few to split: add images"),
+        ("file,value\n000.png,3\n001.png,4\n", "has 2 images, too few to split: add images"),
         ("file,value,split\n000.png,3,train\n001.png,4,later\n", "line 3: split 'later' must be train, val or test"),
         ("file,value,split\n000.png,3,train\n001.png,4,train\n", "column split says train for all images"),
         ('file,value\n"000.png,3\n', "is not a CSV file"),
