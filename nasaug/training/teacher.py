@@ -140,7 +140,7 @@ def _finished(found: ArchFile, source: str) -> Resolved:
     theirs, ours = (f"{p.classes} classes at {p.resolution} px" for p in (net.plan, found.plan))
     if theirs != ours:
         rule = f"has {theirs}, but {found.name} has {ours}"
-        raise BadInput(f"teacher.source = {source} {rule}; give a teacher of the same")
+        raise BadInput(f"teacher.source = {source} {rule}; give a teacher with the same classes and resolution")
 
     def make(data: Data, runtime: Runtime, scorer: Scorer) -> Teacher:
         ready = net.to(runtime.device)

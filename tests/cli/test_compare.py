@@ -472,7 +472,7 @@ def test_a_teacher_of_other_classes_is_refused_before_anything_is_written(photos
     args = (*COMPARE, "--seeds", "1", "--methods", "baseline,distill:source=")
     source = "runs/netaug-train-1"
     said = refused(*args[:-1], args[-1] + source, *photos)
-    assert f"{source} tells 10 classes at" in said and "3 classes at" in said
+    assert f"{source} has 10 classes at" in said and "3 classes at" in said
     done("train", *QUICK, *photos, "--arch", "found.json", "--method", "baseline", "--run", "abc")
     os.rename("photos/a", "photos/d")
     said = "abc was trained on the classes a, b, c, but photos has b, c, d; give a teacher that was trained on the same"

@@ -129,7 +129,7 @@ REFUSED = {
         "--methods mixup+cutmix": "exclude each other", "--methods aug-rising+aug-falling": "disagree",
         "--methods netaug+gradaug": "'netaug' and 'gradaug' disagree", "--methods netaug:shar=1": "netaug.shar",
         "--methods distill:source=nowhere": "nowhere does not exist",
-        "--methods distill:source=runs/netaug-train-1 --resolution 16": "10 classes at .* px, tiny.* at 16 px",
+        "--methods distill:source=runs/netaug-train-1 --resolution 16": "10 classes at .* px, but tiny.* at 16 px",
         "--seeds 0": "--seeds 0 must be at least 1", "--seeds=-1": "--seeds -1 must be", "--seeds x": "whole number",
         "--jobs 0": "--jobs 0 must be at least 1", "--match epoch": "unknown --match 'epoch'; did you mean epochs",
         "--match compute --set epochs=3": "--set epochs=3: with --match compute trainings end by train_macs",
