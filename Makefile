@@ -51,7 +51,7 @@ data:
 	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq dataset-fashion-mnist; } \
 	|| echo "Fashion-MNIST is not on this machine: it is downloaded when first used"
 
-# Chromium, by which the tests look at the page that `report` writes; they leave that out where there is none.
+# Chromium, with which the tests open the page that `report` writes; without it those tests are skipped.
 browser:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
 	|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
@@ -59,7 +59,7 @@ browser:
 	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
 	|| echo "Chromium is not on this machine: the tests that open a page in it are skipped"
 
-# A cross compiler and an emulator, by which the kernels' NEON code is tested; without them that is left out.
+# A cross compiler and an emulator, with which the kernels' NEON code is tested; without them those tests are skipped.
 arm:
 	@{ command -v aarch64-linux-gnu-gcc && command -v qemu-aarch64; } >/dev/null \
 	|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \

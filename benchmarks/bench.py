@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--keep", action="store_true", help=f"write the figures to {KEPT.name}")
-    parser.add_argument("--levels", action="store_true", help="steps held to each vector unit, side by side")
+    parser.add_argument("--levels", action="store_true", help="steps restricted to each vector unit, side by side")
     parser.add_argument("--force", action="store_true", help="all kernels, whatever the self-test found")
     parser.add_argument("--json", default="", help="a file for the figures")
     o = parser.parse_args()
@@ -142,7 +142,7 @@ def main() -> None:
         figures[where] = figures.get(where, {}) | {row.path: round(row.value, 4) for row in rows}
         KEPT.write_text(json.dumps(figures, indent=1) + "\n")
     if o.quick and not before:
-        print("no ratios are kept for this processor and number of threads: nothing to compare with")
+        print("no ratios are stored for this processor and number of threads: nothing to compare with")
     if worse:
         sys.exit("slower by more than 20 %, measured twice, or than torch's operations:\n" + "\n".join(worse))
 

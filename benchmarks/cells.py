@@ -68,7 +68,8 @@ def _keep_options(root: Path, cell: Cell) -> None:
         begun = note.read_text().splitlines()
         was, now = (" ".join(o for o in a if o not in b) or "none" for a, b in ((begun, asked), (asked, begun)))
         if was != now:
-            raise SystemExit(f"{path} was begun with {was} where now is asked {now}; remove that folder to start anew")
+            differs = f"was started with {was}, and now {now} is asked for"
+            raise SystemExit(f"{path} {differs}; remove that folder to start over")
 
 
 def interval(values: list[float]) -> str:

@@ -37,7 +37,7 @@ def main() -> None:
     for method, r in arms.items():
         net = f"{search['found']:34s}{r['macs']:>10,}{r['params']:>10,}"
         print(f"{net}{method:>10s}{r['test_top1']:>10.2f} %{r['seconds']:>9.0f}")
-    print(f"one seed and {arms['netaug']['epochs']} epochs: a demonstration, no comparison")
+    print(f"one seed and {arms['netaug']['epochs']} epochs: a demonstration, not a comparison")
     print(f"results in {ROOT}/ (pareto.png in {SEARCH}); took {(time.monotonic() - begun) / 60:.1f} minutes")
 
 

@@ -209,7 +209,7 @@ def main() -> None:
         sys.exit(2)
     report = carry_out(SECTIONS, bench, save, BEGUN + 60 * o.minutes - MARGIN)
     print(table(report))
-    print(f"\ntook {(time.monotonic() - BEGUN) / 60:.1f} minutes; all of it is in {o.out}")
+    print(f"\ntook {(time.monotonic() - BEGUN) / 60:.1f} minutes; all figures are in {o.out}")
 
 
 if __name__ == "__main__":

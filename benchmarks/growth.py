@@ -62,9 +62,9 @@ def step_by_macs(rounds: int) -> tuple[list[str], dict]:
     table = zip(WIDER, macs, ms, strict=True)
     rows = [f"| {f:g} x | {m:.2f} | {t:.1f} | {start + each * m:.1f} |" for f, m, t in table]
     text = [
-        f"A plain training step, {TINY} at {SIZE} px and wider, batch {BATCH}:", "",
+        f"A plain training step of {TINY} at {SIZE} px and of wider versions of it, batch {BATCH}:", "",
         "| widths | MACs (M) | ms | line |", "| --- | --- | --- | --- |", *rows, "",
-        f"The line: {start:.1f} ms and {each:.1f} ms for every million MACs of one image (R² {r2:.3f}).", "",
+        f"The fitted line: {start:.1f} ms plus {each:.1f} ms per million MACs of one image (R² {r2:.3f}).", "",
     ]  # fmt: skip
     return text, {"macs": macs, "ms": ms, "overhead_ms": start, "ms_per_million": each, "r2": r2}
 
@@ -86,8 +86,8 @@ def step_by_batch(rounds: int) -> tuple[list[str], dict]:
         rows.append(f"| {name} | {' | '.join(f'{t:.1f}' for t in ms)} | {start:.1f} | {each:.3f} | {r2:.3f} |")
         figures[name] = {"batches": BATCHES, "ms": ms, "overhead_ms": start, "ms_an_image": each, "r2": r2}
     text = [
-        f"A step on fewer images, {TINY} at {SIZE} px, ms; the line through them tells what a step costs whatever its "
-        "images, and what each adds:", "",
+        f"Step time in ms by batch size, {TINY} at {SIZE} px; a fitted line separates the fixed cost of a step from "
+        "the cost per image:", "",
         f"| training | {' | '.join(f'{batch} images' for batch in BATCHES)} | fixed | an image | R² |",
         "| --- | --- | --- | --- | --- | --- | --- |", *rows, "",
     ]  # fmt: skip
@@ -111,11 +111,12 @@ def search_by_trials() -> tuple[list[str], dict]:
     start, each, r2 = line(list(seconds), list(seconds.values()))
     rows = [f"| {n} | {s:.1f} | {start + each * n:.1f} |" for n, s in seconds.items()]
     text = [
-        "A search by TPE at 1M MACs, default space, candidates judged on 1,000 images after calibration on 1,024:", "",
+        "A search by TPE at 1M MACs, default space, candidates scored on 1,000 images after calibration on 1,024:", "",
         "| trials | seconds | line |", "| --- | --- | --- |", *rows, "",
-        f"The line: {start:.1f} s and {each:.3f} s a trial (R² {r2:.3f}).", "",
-        f"Were the activations of every candidate kept, {100 * shared:.1f} % of the MACs of {TRIALS[-1]} candidates "
-        "would be a prefix that an earlier one has in common (resolution and choices alike up to a block).", "",
+        f"The fitted line: {start:.1f} s plus {each:.3f} s per trial (R² {r2:.3f}).", "",
+        f"{100 * shared:.1f} % of the MACs of {TRIALS[-1]} candidates lie in a prefix shared with an earlier candidate "
+        "(the same resolution, and the same choices up to a block); caching all activations could save at most that.",
+        "",
     ]  # fmt: skip
     return text, {"seconds": seconds, "r2": r2, "shared_prefix": shared}
 
@@ -144,11 +145,10 @@ def imagenet(rounds: int, threads: int) -> tuple[list[str], dict]:
     days = {name: IMAGENET * EPOCHS / rate / 86400 for name, rate in rates.items()}
     rows = [f"| {name} | {rates[name]:.0f} | {days[name]:.0f} |" for name in jobs]
     text = [
-        f"{TINY} at {size} px on {threads} threads, and what {EPOCHS} epochs of ImageNet would take at that rate, "
-        "decoding left out:", "", "| training | images/s | days |", "| --- | --- | --- |", *rows, "",
-        "For GPUs no rate has been measured yet: none was at hand. 8 of them would take "
-        f"{IMAGENET * EPOCHS / 8 / 3600:,.0f} hours divided by the images a second of one, as long as decoding keeps "
-        "up.",
+        f"{TINY} at {size} px on {threads} threads, and how long {EPOCHS} epochs of ImageNet would take at that rate, "
+        "without decoding:", "", "| training | images/s | days |", "| --- | --- | --- |", *rows, "",
+        f"No GPU was available. Eight GPUs would take {IMAGENET * EPOCHS / 8 / 3600:,.0f} / r hours, where r is one "
+        "GPU's images per second, if decoding keeps up.",
     ]  # fmt: skip
     return text, {"rates": rates, "days": days}
 

@@ -49,7 +49,7 @@ def page_of_sweep(run: Path) -> None:
     policies = summary["policies"]
     lines = [
         "`python benchmarks/magnitude.py FOLDER`", "",
-        "CIFAR-10 (JPEG), 4,000 images, 60 epochs, batch 64, flips alone at magnitude 0; `mobilenetv2` with all its "
+        "CIFAR-10 (JPEG), 4,000 images, 60 epochs, batch 64, flips only at magnitude 0; `mobilenetv2` with all its "
         f"widths scaled; {SEEDS} seeds. Mean validation top-1 and its 95 % t interval; the best of each size in bold.",
         "", *head(policies, "best: test top-1, over magnitude 0"),
     ]  # fmt: skip
@@ -63,22 +63,22 @@ def page_of_sweep(run: Path) -> None:
         told = percent(row["policies"][best["policy"]]["test_top1"])
         told += f", {over['difference']:+.2f} [{over['low']:+.2f}, {over['high']:+.2f}]" if over else ""
         lines.append(f"| {format_quantity(row['macs'], 'macs')} | {' | '.join(shown)} | {best['policy']}: {told} |")
-    lines += ["", "Accuracy on clean training images after the last epoch (at the one best on validation):", ""]
-    lines += head(policies)
+    lines += ["", "Accuracy on clean training images after the last epoch (in brackets: the epoch best on validation):"]
+    lines += ["", *head(policies)]
     ends = last_epochs(run)
     for row in summary["rows"]:
         best = (row["policies"][p]["train_top1"]["mean"] for p in policies)
         shown = (f"{mean(ends[row['size'], p]):.1f} ({at:.1f})" for p, at in zip(policies, best, strict=True))
         lines.append(f"| {format_quantity(row['macs'], 'macs')} | {' | '.join(shown)} |")
-    lines += ["", "The intervals over magnitude 0 are of one comparison each, the curve's of one line."]
+    lines += ["", "The intervals are not corrected for multiple comparisons."]
     for method, curve in summary["curves"].items():
         if curve:
-            slope = f"{curve['slope']:+.2f} ± {curve['slope_half']:.2f} with a factor of ten in MACs"
+            slope = f"{curve['slope']:+.2f} ± {curve['slope_half']:.2f} per factor of ten in MACs"
             lines += ["", f"{method}: the best magnitude changes by {slope} (p = {curve['p']:.2g}): {verdict(curve)}."]
     shutil.copy(RunDir(run).sweep_picture, RESULTS / "magnitude_sweep.png")
     lines += ["", "![heat map and curve](magnitude_sweep.png)"]
     kept = {key: summary[key] for key in ("data", "data_key", "rows", "curves", "policies")}
-    write("magnitude_sweep", "What magnitude a net of some size wants", lines, kept)
+    write("magnitude_sweep", "The best augmentation magnitude by network size", lines, kept)
 
 
 def last_epochs(run: Path) -> dict[tuple[str, str], list[float]]:
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("--root", type=Path, default=Path("runs/magnitude"))
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--pages", action="store_true", help="write the pages of what is finished, train nothing")
+    parser.add_argument("--pages", action="store_true", help="write the pages of finished runs, train nothing")
     o = parser.parse_args()
     root = o.root.resolve()
     root.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ def comparisons(found: str, root: Path, mean_magnitude: float = math.nan) -> dic
     drives = f"difficulty-drive:source={teacher}"
     return {
         "methods_found": Comparison(
-            "Six ways to train the net found for 1M MACs", "Fashion-MNIST, the supernet's weights to start from.",
+            "Six ways to train the net found for 1M MACs", "Fashion-MNIST, starting from the supernet's weights.",
             found, "baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling", 3, ("train_macs=1e12",)),
         "methods_tiny": Comparison(
             "What helps a tiny net, which under-fits", "CIFAR-10 (JPEG), 45,000 images, 8 epochs.", tiny,
@@ -62,8 +62,8 @@ def comparisons(found: str, root: Path, mean_magnitude: float = math.nan) -> dic
             "resnet20-cifar", "baseline,netaug:aug_compute=1.0,gradaug,gradaug+cutmix,randaugment", 3,
             (*on_folder, "data.train_images=1000", "epochs=40", "batch=32"), 32),
         "netaug_cap": Comparison(
-            "NetAug's accuracy against its extra training compute", "CIFAR-10 (JPEG), 8 epochs; plain training for as "
-            "many MACs beside it.", tiny,
+            "NetAug's accuracy against its extra training compute", "CIFAR-10 (JPEG), 8 epochs; also plain "
+            "training with about the same MACs.", tiny,
             "baseline,netaug:aug_compute=0.17,netaug:aug_compute=0.5,netaug:aug_compute=1.0,netaug,"
             "longer:times=1.17,longer:times=1.5,longer:times=2.0,longer:times=5.0", 3, (*on_folder, "epochs=8"), 28),
         "netaug_ablations": Comparison(
@@ -71,24 +71,26 @@ def comparisons(found: str, root: Path, mean_magnitude: float = math.nan) -> dic
             "netaug,netaug:sort=false,netaug:sort_momentum=false,netaug:round=8,netaug:width_until=0,"
             "netaug:width_until=1,netaug:zero_init_residual=false,baseline", 2, (*on_folder, "epochs=4"), 28),
         "netaug_ladders": Comparison(
-            "Ladders and initial weights of the net found for 1M MACs", "Fashion-MNIST; inherited weights unless told.",
+            "Ladders and initial weights of the net found for 1M MACs",
+            "Fashion-MNIST; inherited weights unless stated otherwise.",
             found, "baseline,netaug,netaug:ladder=factors,netaug:init=scratch,baseline:init=scratch", 3,
             ("train_macs=1e12",)),
         "strong_wide_epochs": Comparison(
-            "Strong augmentation for parameters that are thrown away, at equal epochs",
+            "Strong augmentation for parameters that are discarded, at equal epochs",
             "CIFAR-10 (JPEG), 8 epochs. Strong: RandAugment, magnitude 9 (Yu, Zhang, Ma 2023, claim B).",
             tiny, claim_b, 3, (*on_folder, "epochs=8"), 28),
         "strong_wide_compute": Comparison(
-            "Strong augmentation for parameters that are thrown away, at equal compute",
-            "CIFAR-10 (JPEG), the forward MACs of 4 epochs of NetAug.", tiny, claim_b, 3,
+            "Strong augmentation for parameters that are discarded, at equal compute",
+            "CIFAR-10 (JPEG), each arm with the forward MACs of 4 epochs of NetAug.", tiny, claim_b, 3,
             (*on_folder, "train_macs=8.3e11"), 28, "compute"),
         "guided": Comparison(
-            "Augmentation guided by a teacher, against the same magnitude unguided",
+            "Teacher-guided augmentation against the same magnitude without a teacher",
             "CIFAR-10 (JPEG), 8 epochs (Yu, Zhang, Ma 2023, claim C). `keep`: two versions of an image, magnitude 9.",
             tiny, f"aug-constant,baseline,{judged},{drives}", 3, (*on_folder, "epochs=8"), 28, against="aug-constant"),
         "guided_drive": Comparison(
-            "A magnitude driven by a teacher, against its mean throughout",
-            "CIFAR-10 (JPEG), 8 epochs (Yu, Zhang, Ma 2023, claim C). The mean is that of the driven trainings.",
+            "A teacher-driven magnitude against a constant one of the same mean",
+            "CIFAR-10 (JPEG), 8 epochs (Yu, Zhang, Ma 2023, claim C). "
+            "The constant is the mean over the teacher-driven trainings.",
             tiny, f"aug-constant:magnitude={mean_magnitude:.2f},{drives}", 3,
             (*on_folder, "epochs=8"), 28),
     }  # fmt: skip
@@ -144,8 +146,9 @@ def page(name: str, c: Comparison, run: Path) -> None:
         f"`python benchmarks/methods.py FOLDER FOUND --only {name}`", "",
         f"{c.question}{' Flips, no crops.' * (FLIPS_ALONE in c.sets)} `{'`, `'.join(summary['archs'])}`; "
         f"seeds {', '.join(map(str, summary['seeds']))}; "
-        f"{summary['test_images']:,} test images. Mean and 95 % t interval; train accuracy is of clean training images,"
-        " at the epoch best on validation.", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}",
+        f"{summary['test_images']:,} test images. Mean and 95 % t interval; train accuracy is measured on clean "
+        "training images at the epoch that is best on validation.", "",
+        f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}",
         *(f"| {' | '.join([*row, *fit])} |" for row, fit in zip(rows, fits, strict=True)),
     ]  # fmt: skip
     if summary["failed"]:
@@ -162,14 +165,14 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seeds", type=int, help="fewer than the comparison's own, for a first look")
-    parser.add_argument("--pages", action="store_true", help="write the pages of what is finished, train nothing")
+    parser.add_argument("--pages", action="store_true", help="write the pages of finished comparisons, train nothing")
     o = parser.parse_args()
     root = o.root.resolve()
     root.mkdir(parents=True, exist_ok=True)
     folder, told = str(Path(o.folder).resolve()), (str(Path(o.found).resolve()), root)
     for name in o.only.split(",") if o.only else comparisons(*told):
         if name not in comparisons(*told):
-            raise SystemExit(f"no comparison {name}; there are {', '.join(comparisons(*told))}")
+            raise SystemExit(f"unknown comparison {name}; choices: {', '.join(comparisons(*told))}")
         follows = name == "guided_drive" and not o.pages  # depends on another comparison's result
         c = comparisons(*told, *([driven(root / "cells")] if follows else []))[name]
         c = replace(c, seeds=o.seeds or c.seeds)

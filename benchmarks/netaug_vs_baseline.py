@@ -37,7 +37,7 @@ def main() -> None:
     lines = [
         "`python benchmarks/netaug_vs_baseline.py FOLDER runs/netaug`", "",
         f"{ARCH} at 28 px on CIFAR-10 (JPEG), {o.seeds} seeds, mean and 95 % t interval. Training MACs count forward "
-        "passes; seconds are of one thread.", "",
+        "passes; seconds are for one thread.", "",
         "| training | epochs | validation top-1 | test top-1 | training MACs | seconds |",
         "| --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
@@ -48,7 +48,7 @@ def main() -> None:
             f"| {label} | {rows[0]['epochs']} | {shown[0]} | {shown[1]} | {rows[0]['train_macs']:.3g} | {shown[2]} |"
         )
     if o.seeds < 5:
-        lines += ["", "Under five seeds: not enough seeds for a verdict."]
+        lines += ["", "Fewer than five seeds: not enough for a verdict."]
     write("netaug_vs_baseline", "NetAug against plain training of a tiny net", lines, results)
 
 

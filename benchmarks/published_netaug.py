@@ -185,7 +185,7 @@ def measure(batch: int, size: int, rounds: int) -> dict[str, tuple[float, ...]]:
 
 def main() -> None:
     """Print the median speed of both steps and its range over the rounds."""
-    parser = argparse.ArgumentParser(description="Images a second of the published NetAug step.")
+    parser = argparse.ArgumentParser(description="Images per second of the published NetAug step.")
     for name, default in (("size", 32), ("batch", 128), ("threads", 2), ("rounds", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()

@@ -72,8 +72,8 @@ def main() -> None:
         row["alone"] = results[row["cell"]]["val_top1"]
     lines = [
         "`python benchmarks/ranking.py runs/search-1 runs/ranking`", "",
-        f"Supernet of `search --mac-budget 1M`; subnets trained alone from scratch for {o.epochs} epochs, one seed; "
-        "Kendall tau against their validation top-1, with a 95 % bootstrap interval over the nets.", "",
+        f"Supernet of `search --mac-budget 1M`; subnets trained on their own from scratch, {o.epochs} epochs, one "
+        "seed; Kendall tau against their validation top-1, with a 95 % bootstrap interval over the nets.", "",
         "| nets | n | supernet score | MACs alone |", "| --- | --- | --- | --- |",
     ]  # fmt: skip
     figures = {"rows": rows}
@@ -83,7 +83,7 @@ def main() -> None:
         figures[name] = {k: tau([r[k] for r in part], alone) for k in ("supernet", "macs")}
         shown = ["{:.2f} [{:.2f}, {:.2f}]".format(*figures[name][k]) for k in ("supernet", "macs")]
         lines.append(f"| {label} | {len(part)} | {shown[0]} | {shown[1]} |")
-    write("ranking", "The supernet's ranking against training alone", lines, figures)
+    write("ranking", "The supernet's ranking against stand-alone training", lines, figures)
 
 
 if __name__ == "__main__":

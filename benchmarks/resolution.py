@@ -63,7 +63,7 @@ def main() -> None:
         figures["supernet"][r], figures["dozen"][r] = candidate.full_score, mean(score(a, r) for a in dozen)
         ours = f"{candidate.cost.macs:,} | {candidate.full_score:.2f} %"
         lines.append(f"| {r} px | {ours} | {alone} | {figures['dozen'][r]:.2f} % |")
-    write("resolution", "Does the supernet compare resolutions as training alone does?", lines, figures)
+    write("resolution", "Does the supernet rank resolutions as stand-alone training does?", lines, figures)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def main() -> None:
                 if other:
                     other.kill()
                     other.wait()
-    print(f"{o.threads} threads; images a second, medians of {o.rounds} rounds; at most {BOUND:g} times slower: asked")
+    print(f"{o.threads} threads; images/s, medians of {o.rounds} rounds; at most {BOUND:g} times slower is the goal")
     print(f"{'':20s}{'quiet':>10s}{'busy':>10s}{'slower':>10s}   of each round")
     for name in jobs:
         quiet, busy = rates[name, False], rates[name, True]

@@ -55,7 +55,7 @@ def whole_view(rounds: int) -> list[Row]:
 
 def _tell(times: dict[str, list[float]]) -> None:
     for name, seconds in times.items():
-        print(f"{name:30} {1000 * sorted(seconds)[len(seconds) // 2]:8.2f} ms a batch")
+        print(f"{name:30} {1000 * sorted(seconds)[len(seconds) // 2]:8.2f} ms per batch")
 
 
 def policy(rounds: int) -> list[Row]:
@@ -76,7 +76,7 @@ def policy(rounds: int) -> list[Row]:
         jobs["kornia, image by image"] = lambda: torch.cat([each(image[None] / 255) for image in images])
         jobs["kornia, the whole batch alike"] = lambda: each(images / 255)
     else:
-        print("kornia is not installed: not compared")
+        print("kornia is not installed, so it is not compared")
     times = alternate(jobs, rounds, calls=10)
     _tell(times)
     return [

@@ -89,7 +89,7 @@ def main() -> None:
         lines = [
             "`python benchmarks/supernet.py`", "",
             f"Mean over {SUBNETS} fixed subnets of 0.125M to 1.2M MACs, one seed, random crops. `plain`: residual "
-            "blocks do not begin as identities; `sandwich.every=1`: the published rule.", "",
+            "blocks do not start as identities; `sandwich.every=1`: the published rule.", "",
             "| settings | forward MACs | steps | seconds | largest net, top-1 | subnets, mean top-1 |",
             "| --- | --- | --- | --- | --- | --- |",
         ]  # fmt: skip
@@ -99,7 +99,7 @@ def main() -> None:
                 f"| {mean(r['subnets']):.1f} % |"
                 for name, r in rows.items() if r
             ]  # fmt: skip
-        write("supernet", "What suits the supernet's training", lines, figures)
+        write("supernet", "Settings for training the supernet", lines, figures)
 
 
 if __name__ == "__main__":

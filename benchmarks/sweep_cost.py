@@ -49,8 +49,8 @@ def main() -> None:
             if cell.is_dir()
         ]
         alone = processor_seconds(*singles)
-    print(f"sweep of {len(singles)}: {together:.0f} s of processor time")
-    print(f"one by one: {alone:.0f} s; the sweep over them: {together / alone:.3f}")
+    print(f"sweep of {len(singles)}: {together:.0f} s of CPU time")
+    print(f"one by one: {alone:.0f} s; ratio of the sweep to them: {together / alone:.3f}")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 import os
 
-# How long the threads of torch's OpenMP spin before they sleep, read when torch is loaded, so it is set before anything
-# else. More makes a training several times slower beside another busy process, less makes it slower on a quiet machine
-# (docs/performance.md). The user's own value wins.
+# How long torch's OpenMP threads spin before they sleep. It is read when torch is loaded, so it is set before anything
+# else. A higher value makes a training several times slower beside another busy process, a lower one makes it slower on
+# a quiet machine (docs/performance.md). The user's own value wins.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 from .cli import main as cli  # noqa: E402

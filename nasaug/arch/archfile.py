@@ -89,10 +89,10 @@ def _read(path: Path) -> ArchFile:
         space = spacefile.from_dict(data["space"], str(path), BLOCKS)
         arch = space.arch(data["choices"])
         if plans.plan(space, arch, p.classes) != p:
-            raise BadInput(f"{path}: its choices do not give its plan; it was edited: correct one of the two")
+            raise BadInput(f"{path}: its choices do not match its plan, so it was edited; correct one of the two")
     pruned = data.get("pruned", 0.0)
     if isinstance(pruned, bool) or not isinstance(pruned, (int, float)) or not 0 <= pruned < 1:
-        raise BadInput(f"{path}: pruned = {pruned!r:.60} must be a share from 0 to below 1; make the file anew")
+        raise BadInput(f"{path}: pruned = {pruned!r:.60} must be a share from 0 to below 1; create the file again")
     supernet, weights = (path.parent / data[key] if key in data else None for key in ("supernet", "weights"))
     facts = {key: value for key, value in data.items() if key not in KINDS}
     said = facts.get("data")
@@ -106,7 +106,7 @@ def _check_kinds(data: Mapping, path: Path) -> None:
     for key, kind in KINDS.items():
         if key in data and not isinstance(data[key], kind):
             given = f"{path}: {key} = {str(data[key])[:60]}"
-            raise BadInput(f"{given} must be {KIND_NAMES[kind]}; make the file anew")
+            raise BadInput(f"{given} must be {KIND_NAMES[kind]}; create the file again")
     for key in ("plan", *(["choices"] if "space" in data else [])):
         if key not in data:
             raise BadInput(f"{path}: an arch file needs {key}; write it again with nasaug search")

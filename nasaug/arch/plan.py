@@ -130,7 +130,7 @@ def from_dict(data: Mapping, where: str = "plan") -> Plan:
     for spec in specs:
         _check_spec(spec, where)
     if len({spec.name for spec in specs}) < len(specs):
-        raise BadInput(f"{where}: two blocks have one name; every block needs its own")
+        raise BadInput(f"{where}: two blocks have the same name; every block needs its own")
     head = data.get("head")
     if head is None and (not specs or (specs[-1].block, specs[-1].width) != ("linear", classes)):
         raise BadInput(f"{where}: the last block must be the classifier, linear and of width {classes!r}")
@@ -144,7 +144,7 @@ def _head_in(head, specs: list[Spec], outputs: int, where: str) -> Head:
     right = isinstance(head, Mapping) and _whole(head.get("blocks"), least=1) and isinstance(head.get("pooled"), bool)
     if not right or head["blocks"] > len(specs):
         rule = f"how many of the {len(specs)} last blocks are the task's, and whether they follow the pool"
-        raise BadInput(f"{where}: head = {head!r:.80} must tell {rule}; write the file again with nasaug search")
+        raise BadInput(f"{where}: head = {head!r:.80} must say {rule}; write the file again with nasaug search")
     return Head(outputs, tuple(specs[-head["blocks"] :]), head["pooled"])
 
 
@@ -206,7 +206,7 @@ def _check_names(head: Head, blocks: list[Block]) -> None:
     taken = {block.name for block in blocks} | {block.name.partition(".")[0] for block in blocks}
     for spec in head.specs:
         if spec.name in taken:
-            raise ValueError(f"a head's block is named {spec.name}, as one of the network's is; give it another name")
+            raise ValueError(f"the task's head and the network both have a block named {spec.name}; rename the head's")
 
 
 def _spec(rule: Rule, values: tuple, channels: int, divisor: int) -> Spec:

@@ -63,7 +63,7 @@ def number(where: str, name: str, kind: str, value) -> Any:
     if kind != "expand" and not isinstance(value, int):
         raise BadInput(f"{where}: {name} = {value!r} must be a whole number")
     if kind == "kernel" and value % 2 == 0:
-        raise BadInput(f"{where}: {name} = {value!r} must be odd, so that the centre of a kernel exists")
+        raise BadInput(f"{where}: {name} = {value!r} must be odd, so that a kernel has a centre")
     return value
 
 

@@ -104,7 +104,7 @@ def _ladder(where: str, name: str, kind: str, given: list) -> tuple[Value, ...]:
     keys = [-v if kind == "stride" else v for v in values]
     if not values or any(a >= b for a, b in zip(keys, keys[1:], strict=False)):
         order = "fall (a stride of 1 costs most)" if kind == "stride" else "rise"
-        raise BadInput(f"{where}: {name} = {given} must have a first choice and {order} from there on")
+        raise BadInput(f"{where}: {name} = {given} must have at least one choice, and choices must {order}")
     return values
 
 
@@ -127,7 +127,8 @@ def _check_stage(where: str, stage, blocks: Mapping) -> None:
         rule = 'name of lower-case letters, digits and _, like "s1"'
         raise BadInput(f"{where}: every stage is a [[stage]] table with a {rule}; one has {name!r}")
     if name in TAKEN:
-        raise BadInput(f"{where}: no stage can be called {name!r}, as the network has that itself; call it s1, say")
+        rule = f"a stage cannot be called {name!r}, which is a name of the network's own"
+        raise BadInput(f"{where}: {rule}; call it s1, for example")
     here = f"{where}, stage {name}"
     if not isinstance(block, str) or block not in blocks:
         raise unknown(f"block in {here}:", block, blocks)

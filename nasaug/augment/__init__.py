@@ -28,10 +28,10 @@ USUAL = Constant(9.0)
 NONE = Constant(0.0)
 Policy = Literal["none", "randaugment", "autoaugment", "trivialaugment", "augmix"]
 Strength = Annotated[float, Ge(0), Le(1), Told("is out of range", "give 0 (none) to 1")]
-Alpha = Annotated[float, Ge(0), Told("is no alpha", "give 0 (none) or more")]
+Alpha = Annotated[float, Ge(0), Told("is not a valid alpha", "give 0 (none) or more")]
 Crop = Annotated[float, Ge(0), Le(0.5), Told("is not a share of the image's size", "give 0 (none) to 0.5")]
 Spread = Annotated[float, Ge(0), Le(STRONGEST), Told("is out of range", "give 0 (all alike) to 30")]
-Operators = Annotated[int, Ge(1), Told("is no count of operators", "give 1 or more (none: policy = 'none')")]
+Operators = Annotated[int, Ge(1), Told("is not a valid number of operators", "give 1 or more (none: policy = 'none')")]
 Severity = Annotated[float, Ge(1), Le(10), Told("is out of range", "give 1 to 10")]
 
 
@@ -78,7 +78,7 @@ class View:
         if self.policy != "randaugment":
             for name, unsaid in (("magnitude", (USUAL, NONE)), ("magnitude_std", (0.0,))):
                 if (value := getattr(self, name)) not in unsaid:
-                    rule, remedy = f"is RandAugment's, and policy = {self.policy!r}", 'give policy = "randaugment" too'
+                    rule, remedy = f"is RandAugment's, but policy = {self.policy!r}", 'give policy = "randaugment" too'
                     raise BadInput.of(field=name, value=value, rule=rule, remedy=f"{remedy}, or leave it out")
         if self.mixup and self.cutmix:
             rule = f"and cutmix = {self.cutmix:g} exclude each other"
@@ -95,7 +95,7 @@ def at_magnitude(view: View, magnitude: Schedule) -> View:
     """The view under RandAugment at this magnitude, its `magnitude_std` around it; under no policy where it is 0
     throughout, since RandAugment has operators without a magnitude. Raises BadInput for a view of another policy."""
     if view.policy not in ("none", "randaugment"):
-        raise BadInput(f"a magnitude is RandAugment's, and the training view has policy {view.policy}: leave one out")
+        raise BadInput(f"a magnitude is RandAugment's, but the training view has policy {view.policy}: leave one out")
     if magnitude == NONE:
         return replace(view, policy="none", magnitude=NONE, magnitude_std=0.0)
     return replace(view, policy="randaugment", magnitude=magnitude)

@@ -82,7 +82,7 @@ def _stop(signum: int, verb: str | None, run: Path | None) -> None:
     """Exit with 128 + the signal's number, after a line with the command to resume if there is a run to resume."""
     mute_unheard()
     if verb is None:
-        _fail("stopped before anything was to be saved", 128 + signum)
+        _fail("stopped before there was anything to save", 128 + signum)
     resume = command_line(*f"python -m nasaug {verb} --resume --run".split(), run)
     tell(f"stopped; go on with: {resume}", sys.stderr)
     sys.exit(128 + signum)

@@ -172,7 +172,7 @@ class Curve(Schedule):
             object.__setattr__(self, name, _number(name, getattr(self, name)))
         for name in ("data", "data_key"):
             if not isinstance(value := getattr(self, name), str):
-                raise BadInput(f"a curve's {name} must be a text, not {value!r}; write it anew with nasaug sweep")
+                raise BadInput(f"a curve's {name} must be a string, not {value!r}; write it again with nasaug sweep")
         if not self.low <= self.high:
             raise BadInput(f"a curve's low = {self.low:g} is above its high = {self.high:g}")
 
@@ -182,7 +182,7 @@ class Curve(Schedule):
         table = read_json(path, CURVE)
         missing = [field.name for field in dataclasses.fields(Curve) if field.name not in table]
         if missing:
-            raise BadInput(f"{path}: {missing[0]} is missing; write the curve anew with nasaug sweep")
+            raise BadInput(f"{path}: {missing[0]} is missing; write the curve again with nasaug sweep")
         try:
             return Curve(*(table[field.name] for field in dataclasses.fields(Curve)))
         except BadInput as error:
@@ -217,7 +217,7 @@ _KINDS = {
 def weight(name: str, schedule: Schedule) -> None:
     """Validate a loss weight. Raises BadInput if it is ever negative, or depends on the network (not supported)."""
     if schedule.of_net(1.0) is not schedule:
-        rule, remedy = "cannot follow from the network", "give a number, or a schedule over training"
+        rule, remedy = "cannot depend on the network", "give a number, or a schedule over training"
         raise BadInput(f"{name} {rule}; {remedy}", field=name, value=schedule, rule=rule, remedy=remedy)
     if (least := min(schedule.sampled())) < 0:
         raise BadInput.of(field=name, value=schedule, rule=f"reaches {least:g}", remedy="give at least 0")
@@ -232,5 +232,5 @@ def from_ends(text: str) -> Constant | Linear:
     except ValueError:
         ends = []
     if len(ends) not in (1, 2) or not all(0 <= end <= STRONGEST for end in ends):
-        raise BadInput(f"{text!r} must be a number from 0 to 30, or two as in 9:2, from the one to the other")
+        raise BadInput(f"{text!r} must be a number from 0 to 30, or two like 9:2, from the first to the second")
     return Constant(ends[0]) if len(set(ends)) == 1 else Linear(*ends)

@@ -1,6 +1,6 @@
-"""The two kinds of failure a user meets: bad input (exit code 2) and a fault in the run (exit code 1).
+"""The two kinds of errors that users see: bad input (exit code 2) and a fault in the run (exit code 1).
 
-Knows nothing of what the package does; everything else may import it.
+Independent of the rest of the package, which may import it from anywhere.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-_ARGUMENT = re.compile("\ue000(\\w+)([\ue001\ue002])")  # signs for private use, which no path or text of a user has
+_ARGUMENT = re.compile("\ue000(\\w+)([\ue001\ue002])")  # private-use characters, which users do not type
 
 
 class _Arguments:
-    """`arg.run` stands in a line for the function's argument `run`, which the command line calls `--run`."""
+    """`arg.run` in a message stands for the function's argument `run`, which the command line calls `--run`."""
 
     def __getattr__(self, name: str) -> str:
         return f"\ue000{name}\ue001"
@@ -25,28 +25,28 @@ arg = _Arguments()
 
 
 def with_value(argument: str) -> str:
-    """Stands in a line for an argument that is followed by its value: `run = x` in Python, `--run x` in a shell."""
+    """Stands in a message for an argument followed by its value: `run = x` in Python, `--run x` in a shell."""
     return f"\ue000{argument}\ue002"
 
 
 def written(line: str, option: Callable[[str], str] | None = None) -> str:
-    """The line with its arguments by their names in Python, or as the options that `option` makes of them."""
+    """The message with arguments written by their Python names, or as the options that `option` turns them into."""
     if option is None:
         return _ARGUMENT.sub(lambda at: at[1] + (" =" if at[2] == "\ue002" else ""), line)
     return _ARGUMENT.sub(lambda at: option(at[1]), line)
 
 
 class BadInput(ValueError):
-    """What the user gave cannot be used: `str(error)` is one line with the value, the rule, the choices and the remedy.
+    """Invalid user input: `str(error)` is one line with the value, the rule, the choices and the remedy.
 
-    `line` is that line, in which `arg.NAME` stands for an argument of the function that was called.
+    `line` is the same line before arguments of the called function, given as `arg.NAME`, are written out.
 
     Attributes:
-        field: what the error is about: a recipe key like "netaug.share", or the name of an argument like "mac_budget".
-            None if neither, or not known. The same holds for the others.
-        value: what was given.
-        rule: what it breaks, like "must be at least 1".
-        choices: the values that would do, if they can be listed; else empty.
+        field: a recipe key like "netaug.share", or the name of an argument like "mac_budget". None if the error is
+            about neither. Any attribute that is not known is None too.
+        value: the invalid value.
+        rule: the rule that it breaks, like "must be at least 1".
+        choices: the valid values, if they can be listed; else empty.
         remedy: what to do, like "give above 0, to 1".
     """
 
@@ -65,7 +65,7 @@ class BadInput(ValueError):
         cls, *, field: str | None = None, argument: str | None = None, value: Any, rule: str,
         choices: Iterable[Any] = (), remedy: str | None = None, apart: bool = False,
     ) -> BadInput:  # fmt: skip
-        """The error made of its parts, either of a recipe's `field` or of a function's `argument`.
+        """The error built from its parts, about a recipe's `field` or a function's `argument`.
 
         Its line is "FIELD = VALUE RULE; choices: …; REMEDY", without a space before a rule that begins with a colon. A
         remedy like "give …" comes after a colon where it completes the rule, so not if the two are to be `apart`."""
@@ -78,7 +78,7 @@ class BadInput(ValueError):
         return cls(line, field=argument or field, value=value, rule=rule, choices=choices, remedy=remedy)
 
     def within(self, before: str, field: str | None = None) -> BadInput:
-        """The same error with words `before` its line, like "mine.toml: ", and about `field` if that is given."""
+        """The same error with the text `before` prepended, like "mine.toml: ", and about `field` if that is given."""
         parts = {"value": self.value, "rule": self.rule, "choices": self.choices, "remedy": self.remedy}
         return BadInput(before + self.line, field=field or self.field, **parts)
 
@@ -91,7 +91,7 @@ class MissingExtra(BadInput):
 
 
 class RunFault(RuntimeError):
-    """The run itself failed (not a number, memory, disk): the user typed nothing wrong. `line`: as BadInput's."""
+    """The run itself failed (NaN, memory, disk) although the input was valid. `line` is as in BadInput."""
 
     def __init__(self, line: str):
         self.line = line
@@ -99,21 +99,22 @@ class RunFault(RuntimeError):
 
 
 class Diverged(RunFault):
-    """A loss is no number any more."""
+    """A loss became NaN or infinite."""
 
 
 def told_by(error: Exception) -> str:
-    """What an error says, in one line; its kind if it says nothing."""
+    """The error's message as one line, or its type if it has none."""
     return (getattr(error, "line", str(error)) or type(error).__name__).splitlines()[0]
 
 
 def advice(remedy: str | None, apart: bool = False) -> str:
-    """How a line ends: a remedy that begins with "give" comes after a colon, unless something is to keep it `apart`."""
+    """The remedy as the end of a line: after a colon if it starts with "give"; otherwise, or if `apart`, after a
+    semicolon."""
     return "" if not remedy else f": {remedy}" if remedy.startswith("give ") and not apart else f"; {remedy}"
 
 
 def shown(value: Any) -> str:
-    """A value in a line: a word as it is, a number as short as it can be, anything else as JSON has it."""
+    """A value as text: a string as it is, a float in its short form, anything else as JSON."""
     value = value.to_plain() if hasattr(value, "to_plain") else value
     if isinstance(value, str):
         return value
@@ -121,9 +122,9 @@ def shown(value: Any) -> str:
 
 
 def unknown(kind: str, value: object, choices: Iterable[str], also: str = "", field: str | None = None) -> BadInput:
-    """The error for a name that is not among `choices`, the close ones first; `also` names what else will do.
+    """The error for a name that is not among `choices`; suggests close ones. `also` describes another valid input.
 
-    `field` is the recipe key or the argument that it was given for; a `kind` like `arg.device` is that argument."""
+    `field` is the recipe key or the argument that it was given for; a `kind` like `arg.device` names that argument."""
     names = sorted(str(c) for c in choices)
     close = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)
     remedy = f"did you mean {' or '.join(close)}?" if close else None

@@ -22,14 +22,14 @@ _BAD_PATH = {
 }  # fmt: skip
 _SPACE = "free some space or give another folder"
 _FILES = "close some files, or raise the limit of open ones (ulimit -n)"
-_LOCKS = "its file system has no locks, as some network folders; give a folder on another"
+_LOCKS = "its file system has no locks, like some network file systems; give a folder on another"
 _REMEDY = {
     errno.ENOSPC: _SPACE, errno.EDQUOT: _SPACE, errno.EMFILE: _FILES, errno.ENFILE: _FILES, errno.ENOLCK: _LOCKS,
-    errno.ENOTSUP: _LOCKS, errno.ENOENT: "make its folder first", errno.ENAMETOOLONG: "give a shorter name",
+    errno.ENOTSUP: _LOCKS, errno.ENOENT: "create its folder first", errno.ENAMETOOLONG: "give a shorter name",
     errno.EFBIG: "raise the limit of a file's size (ulimit -f), or give a folder that takes larger files",
     errno.EAGAIN: "end some processes, or raise their limit (ulimit -u)",
     errno.ENOMEM: "free some memory", errno.ESTALE: "mount its network folder again",
-    errno.EIO: "see to its disk or network, or give a path on another",
+    errno.EIO: "check its disk or network, or give a path on another",
 }  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def cache_folder() -> Path:
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nasaug"
     except RuntimeError as error:
-        raise BadInput("there is no home folder to keep a cache in; name a folder by XDG_CACHE_HOME") from error
+        raise BadInput("there is no home folder for the cache; set XDG_CACHE_HOME to a folder") from error
 
 
 @contextlib.contextmanager
@@ -104,7 +104,7 @@ def write_error(path: Path, error: OSError) -> BadInput | RunFault:
 
 def remedy(error: OSError) -> str:
     """What the user can do about this error."""
-    return _REMEDY.get(error.errno or 0, "mend what is in the way, or give a path that can be written to")
+    return _REMEDY.get(error.errno or 0, "fix that, or give a path that can be written to")
 
 
 def write_whole(path: str | Path, content: bytes | str) -> None:
@@ -146,7 +146,7 @@ def to_json(obj: Any, indent: int | None = None) -> str:
     try:
         return escaped(json.dumps(obj, indent=indent, allow_nan=False, ensure_ascii=False))
     except ValueError as error:
-        raise RunFault(f"a figure to be written is not finite: {obj!r:.200}") from error
+        raise RunFault(f"a number to be written is not finite: {obj!r:.200}") from error
 
 
 def write_json(path: str | Path, obj: Any) -> None:
@@ -188,10 +188,10 @@ def read_json(path: str | Path, format: str) -> dict[str, Any]:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         raise BadInput(
-            f"{path}, line {error.lineno}: broken or cut-off JSON ({error.msg}); make the file anew"
+            f"{path}, line {error.lineno}: broken or cut-off JSON ({error.msg}); create the file again"
         ) from error
     except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or excessive nesting
-        raise BadInput(f"{path} cannot be read as JSON ({error}); make the file anew") from error
+        raise BadInput(f"{path} cannot be read as JSON ({error}); create the file again") from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != format:
         raise BadInput(f'{path} has "format" {found!r}, but {format!r} is needed; give a file of that kind')
@@ -207,4 +207,4 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # malformed, thousands of digits, or excessive nesting
         _read_text(path)  # raises the clearer error if the file is not text at all
-        raise BadInput(f"{path}: not valid TOML: {error}; mend that line") from error
+        raise BadInput(f"{path}: not valid TOML: {error}; correct that line") from error

@@ -27,5 +27,5 @@ def import_named() -> None:
             importlib.import_module(name)
         except Exception as error:  # whatever a user's module raises
             why = f"{type(error).__name__}: {told_by(error)}"
-            remedy = "name modules that Python finds, like those of a folder in PYTHONPATH, or unset it"
+            remedy = "name modules that Python can find, for example in a folder of PYTHONPATH, or unset it"
             raise BadInput(f"{IMPORT} = {os.environ[IMPORT]}: {name} cannot be imported ({why}); {remedy}") from error

@@ -38,7 +38,7 @@ def tell(text: str, stream: TextIO) -> None:
         _mute(stream)
         if stream is sys.stdout and not isinstance(error, BrokenPipeError):  # `| head` closes it on purpose
             reason = getattr(error, "strerror", None) or error
-            tell(f"nasaug: stdout cannot be written to ({reason}); what is told there is lost from here on", sys.stderr)
+            tell(f"nasaug: cannot write to stdout ({reason}); all further output to it is lost", sys.stderr)
 
 
 def flush() -> None:

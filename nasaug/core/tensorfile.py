@@ -42,7 +42,7 @@ def read(path: str | Path, *, wanted: bool = True) -> tuple[dict[str, Tensor], d
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in (file.keys() if wanted else ())}
     except (SafetensorError, OSError, ValueError) as error:
-        reason = f"{path} is truncated or no safetensors file ({error})"
+        reason = f"{path} is truncated or not a safetensors file ({error})"
         raise BadInput(f"{reason}; train again, or restore it") from error
     try:
         state = json.loads(metadata.get(STATE, ""))

@@ -62,7 +62,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_background(self.background)
         if self.targets and self.name in NAMED:
-            rule = f"applies to image folders, and {self.name} has its own classes"
+            rule = f"applies to image folders, but {self.name} has its own classes"
             raise BadInput(f"data.targets = {self.targets} {rule}; leave it out, or give an image folder by its path")
 
 
@@ -122,7 +122,7 @@ class Data:
     def finish(self) -> Split:
         """End model selection and return the test split. Raises RuntimeError on a second call."""
         if self._finished:
-            raise RuntimeError("the test split was read already: it is read once")
+            raise RuntimeError("the test split was already read; it can only be read once")
         self._finished = True
         return self._test
 
@@ -237,7 +237,7 @@ def _folder(config: DataConfig, size: int | None = None) -> Folder:
         found = listing(path, config.targets)
         return probe(found, 0 if known else config.memory_mb * 10**6, size, config.keep_decoded, config.background)
     if os.path.lexists(path):
-        raise BadInput(f"{path!r} is no folder: give the path of an image folder, or one of {', '.join(NAMED)}")
+        raise BadInput(f"{path!r} is not a folder: give the path of an image folder, or one of {', '.join(NAMED)}")
     if os.sep in config.name:
         raise BadInput(f"no folder {path!r}: give the path of an image folder, or one of {', '.join(NAMED)}")
     raise unknown("data set", config.name, NAMED, "the path of an image folder", field="data.name")
@@ -270,7 +270,7 @@ def _of_gone(record: Record, gone: dict[str, int]) -> Iterator[str]:
 def _of_pixels(train: Split) -> Iterator[str]:
     images, _ = next(train.take(LOOKED_AT, seed=0).ordered(LOOKED_AT))
     if images.float().std() < FLAT * 255:
-        yield f"warning: the {len(images)} training images that were looked at are nearly of one colour"
+        yield f"warning: the {len(images)} training images that were checked are almost a single colour"
 
 
 def _validation(train: Split, config: DataConfig) -> tuple[Split, Split]:
@@ -278,7 +278,7 @@ def _validation(train: Split, config: DataConfig) -> tuple[Split, Split]:
     kept, held = hold_out(train.labels, min(config.val_images, len(train) // 10), config.split_seed)
     if not len(held):
         found = f"{len(train)} training images in {len(train.labels.unique())} classes"
-        raise BadInput(f"{config.name!r} has {found}: no tenth can be held out for validation; add images")
+        raise BadInput(f"{config.name!r} has {found}: too few to hold out a tenth for validation; add images")
     return train.subset(kept), train.subset(held)
 
 

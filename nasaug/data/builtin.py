@@ -67,7 +67,7 @@ def _missing(name: str, ways: str, error: Exception | None = None) -> BadInput:
     with suppress(BadInput):  # no home directory, so no cache
         ways = f" or into {cache_folder() / name}{ways}"
     return BadInput(
-        f"{name} was not found{failed}: put it, with NASAUG_DATA set, into $NASAUG_DATA/{name}{ways}; "
+        f"{name} was not found{failed}: set NASAUG_DATA and put it into $NASAUG_DATA/{name}{ways}; "
         f"or choose {arg.data} digits, or the path of an image folder"
     )
 

@@ -197,7 +197,7 @@ def _each(listing: Listing, places: Iterable[int], work: Callable, *, threads: i
         except (Unreadable, OSError, MemoryError) as error:
             bad[i] = error.strerror or str(error) if isinstance(error, OSError) else str(error) or "too large"
 
-    title = "images looked at" if whole else "images listed"
+    title = "images checked" if whole else "images listed"
     with Progress(title, len(places), unit="images", quiet=len(places) < 2000) as bar:
         if threads == 1:
             for done, i in enumerate(places, 1):

@@ -50,7 +50,7 @@ def _named(folder: str, targets: str) -> str:
         if os.path.isfile(place):
             return place
     where = f"neither in {folder!r} nor beside it"
-    raise BadInput(f"data.targets = {targets}: there is no such file, {where}; give the path of a CSV")
+    raise BadInput(f"data.targets = {targets}: file not found, {where}; give the path of a CSV")
 
 
 def read(folder: str, path: str) -> Listing:
@@ -64,7 +64,7 @@ def read(folder: str, path: str) -> Listing:
     values = np.array([row.value for row in rows])
     if (values == values[0]).all():
         rule = f"has the value {values[0]:g} for all {len(rows)} images, so there is nothing to learn"
-        raise BadInput(f"{path!r} {rule}; give images with several values")
+        raise BadInput(f"{path!r} {rule}; give images with different values")
     given = {role: [i for i, row in enumerate(rows) if row.split == role] for role in ("train", "val", "test")}
     given = {role: torch.tensor(places) for role, places in given.items() if places}
     if given:
@@ -89,8 +89,8 @@ def _rows(path: str) -> Iterator[_Row]:
             for name in COLUMNS:
                 if head.count(name) != 1:
                     has = f"has the columns {some(head)}" if any(head) else "is empty"
-                    rule = f"needs one each of {' and '.join(COLUMNS)}"
-                    raise BadInput(f"{path!r} {has}, and {rule}; name them so in its first line")
+                    rule = f"needs one column each called {' and '.join(COLUMNS)}"
+                    raise BadInput(f"{path!r} {has}, but {rule}; name them in its first line")
             count = 0
             for cells in reader:
                 if any(cell.strip() for cell in cells):
@@ -99,21 +99,22 @@ def _rows(path: str) -> Iterator[_Row]:
     except OSError as error:
         raise BadInput(f"cannot read {path!r} ({error.strerror}); make it readable") from error
     except csv.Error as error:
-        raise BadInput(f"{path!r} is no CSV ({error}); separate its columns by commas") from error
+        raise BadInput(f"{path!r} is not a CSV file ({error}); separate its columns by commas") from error
     if not count:
-        raise BadInput(f"{path!r} names no image; give it a line for each, like photo.jpg,3.5")
+        raise BadInput(f"{path!r} lists no images; add a line for each, like photo.jpg,3.5")
 
 
 def _row(path: str, line: int, head: list[str], cells: list[str]) -> _Row:
     where = f"{path!r}, line {line}"
     if len(cells) != len(head):
-        raise BadInput(f"{where} has {len(cells)} columns, and the first line {len(head)}; give it as many")
+        raise BadInput(f"{where} has {len(cells)} columns, but the first line has {len(head)}; give it as many")
     said = dict(zip(head, (cell.strip() for cell in cells), strict=True))
     file, text, split = said["file"], said["value"], said.get(SPLIT, "")
     try:
         value = float(text)
     except ValueError:
-        raise BadInput(f"{where}: value {text!r:.40} is no number; give one like 3.5, or leave the image out") from None
+        rule = f"value {text!r:.40} is not a number"
+        raise BadInput(f"{where}: {rule}; give one like 3.5, or leave the image out") from None
     if not math.isfinite(value) or abs(value) > 1e30:
         raise BadInput(f"{where}: value {text!r:.40} must be a finite number up to 1e30; leave the image out")
     if not file:
@@ -129,7 +130,7 @@ def _check_files(root: str, path: str, rows: list[_Row]) -> None:
         one, two = twice[0]
         lines = " and ".join(str(row.line) for row in sorted((one, two), key=lambda row: row.line))
         many = f" ({len(twice)} such pairs)" if len(twice) > 1 else ""
-        raise BadInput(f"{path!r} names {one.file!r} in the lines {lines}{many}; name each image once")
+        raise BadInput(f"{path!r} names {one.file!r} in lines {lines}{many}; name each image once")
     for row in rows:
         if os.path.isabs(row.file) or row.file.split(os.sep, 1)[0] == os.pardir:
             raise BadInput(f"{path!r}, line {row.line}: {row.file!r} must lie below {root!r}; give its path from there")
@@ -137,7 +138,7 @@ def _check_files(root: str, path: str, rows: list[_Row]) -> None:
     if missing:
         such = f"{missing[0].file!r} of line {missing[0].line}"
         many = f"{len(missing)} of the {len(rows)} images" if len(missing) > 1 else "an image"
-        raise BadInput(f"{path!r} names {many} that {root!r} has not, {such}; add it, or leave its line out")
+        raise BadInput(f"{path!r} names {many} missing in {root!r}, {such}; add the file, or remove the line")
 
 
 def _left_out(root: str, named: set[str]) -> Iterator[str]:

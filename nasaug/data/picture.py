@@ -33,7 +33,7 @@ def check_background(colour: str) -> None:
         ImageColor.getrgb(colour)
     except ValueError:
         remedy = "give white, black, #rrggbb or rgb(r,g,b)"
-        raise BadInput.of(field="data.background", value=colour, rule="is no colour", remedy=remedy) from None
+        raise BadInput.of(field="data.background", value=colour, rule="is not a colour", remedy=remedy) from None
 
 
 def header(path: bytes) -> tuple[int, int, str]:

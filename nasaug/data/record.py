@@ -135,7 +135,7 @@ class Record:
                 raise KeyError("rows")
             name, *classes = (os.fsdecode(bytes.fromhex(text)) for text in (state["name"], *state["classes"]))
         except (KeyError, ValueError, TypeError) as error:
-            raise BadInput(f"{path} is no record of a run's data ({error}); restore it, or start anew") from error
+            raise BadInput(f"{path} is not a record of a run's data ({error}); restore it, or start anew") from error
         files = np.array(names if len(rows["labels"]) else [], dtype=None if len(rows["labels"]) else "S1")
         return cls(name, tuple(classes), state["whole"], files, **rows)
 
@@ -197,7 +197,7 @@ def draw(
     pool = int(((splits == train) | (splits == SPLITS.index("val"))).sum())
     if "val" not in given and not hold_out("val", min(val_images, pool // 10), pool, split_seed, fixed):
         found = f"{pool} training images{record.in_classes}"
-        raise BadInput(f"{record.name!r} has {found}: no tenth can be held out for validation; add images")
+        raise BadInput(f"{record.name!r} has {found}: too few to hold out a tenth for validation; add images")
     if train_images and not kept:
         most = int((splits == train).sum())
         check_train_images(record.name, train_images, len(record.classes), most, record.in_classes)
@@ -263,10 +263,10 @@ def resume(begun: Record, now: Record) -> Resumed:
     other = f"give {arg.data} with the images that it began with, or start a new run"
     if (begun.values is None) != (now.values is None):
         had, has = ("classes" if record.values is None else "numbers" for record in (begun, now))
-        raise BadInput(f"{now.name!r} has {has}, and the run began with {had}; {other}")
+        raise BadInput(f"{now.name!r} has {has}, but the run began with {had}; {other}")
     if begun.classes != now.classes:
         had, has = (some(record.classes) for record in (begun, now))
-        raise BadInput(f"{now.name!r} has the classes {has}, and the run began with {had}; {other}")
+        raise BadInput(f"{now.name!r} has the classes {has}, but the run began with {had}; {other}")
     if begun.whole != now.whole or bool(len(begun.files)) != bool(len(now.files)):
         raise BadInput(f"{now.name!r} has other images than the run began with; {other}")
     found, same = _matched(begun, now)

@@ -68,13 +68,13 @@ class Model(Net):
             raise BadInput("predict: the net is in training mode, so its norms use the batch; call eval() first")
         for key in ("mean", "std", "classes"):
             if key not in self.facts:
-                rule = f"its file names no {key} of the images that it was trained on, as a supernet's does not"
+                rule = f"its file has no {key} of its training images (a supernet's file has none)"
                 raise BadInput(f"predict: {rule}; load the run of a training")
         if isinstance(images, Tensor):
             _check_tensor(images)
             batches: Iterable[Tensor] = map(self._central, images.split(BATCH))
         elif isinstance(images, (str, os.PathLike, Image.Image)) or not isinstance(images, Iterable):
-            raise BadInput("predict: give a list of images, like [path], not one alone")
+            raise BadInput("predict: give a list of images, like [path], not a single one")
         else:
             batches = self._batches(list(images))
         device = next(self.parameters()).device
@@ -132,7 +132,7 @@ def load(run: str | os.PathLike[str]) -> Model:
     path = RunDir(path).model_file if path.is_dir() else path
     if not path.is_file():
         raise BadInput(
-            f"load({str(run)!r}): there is no {path}; give the folder of a finished run of train, netaug-train or "
+            f"load({str(run)!r}): {path} does not exist; give the folder of a finished run of train, netaug-train or "
             "prune, or a file with a net that nasaug wrote"
         )
     net, facts = load_net(path), tensorfile.facts(path)

@@ -100,10 +100,10 @@ def _loaded() -> tuple[Library | None, str]:
         reason = f"{_compiler()} did not end within {HANGS_AFTER_S:.0f} seconds"
     except subprocess.CalledProcessError as error:
         lines = [line for line in error.stderr.decode(errors="replace").splitlines() if line.strip()]
-        first = next((line for line in lines if "error" in line.lower()), (lines or ["it says nothing"])[0])
+        first = next((line for line in lines if "error" in line.lower()), (lines or ["it printed no message"])[0])
         reason = f"{_compiler()} failed: {first.strip()[:200]}"
     except OSError as error:
-        reason = f"{error.strerror or error}: {error.filename or _folder_named()}; NASAUG_KERNELS=FOLDER names another"
+        reason = f"{error.strerror or error}: {error.filename or _folder_named()}; set NASAUG_KERNELS to another folder"
     except (_Unfit, BadInput, RunFault, AttributeError) as error:
         reason = str(error)
     # Unless the program has configured logging, Python's handler of last resort writes this to stderr.
@@ -155,7 +155,7 @@ def _folder_named() -> str:
     try:
         return os.environ.get("NASAUG_KERNELS") or str(cache_folder() / "kernels")
     except BadInput as error:
-        raise BadInput(f"{error}, or by NASAUG_KERNELS") from None
+        raise BadInput(f"{error}, or NASAUG_KERNELS") from None
 
 
 def _from_cache_or_compiled(command: list[str]) -> Library:
@@ -164,7 +164,7 @@ def _from_cache_or_compiled(command: list[str]) -> Library:
         try:
             return _load(notes)
         except (_Unfit, BadInput, OSError, KeyError, TypeError, AttributeError) as error:
-            logging.getLogger("nasaug").warning("nasaug: warning: %s; the kernels are compiled anew", error)
+            logging.getLogger("nasaug").warning("nasaug: warning: %s; the kernels are compiled again", error)
     _compile(command, notes)
     return _load(notes)
 
@@ -195,7 +195,7 @@ def _compile(command: list[str], notes: Path) -> None:
             _run([sys.executable, "-I", "-S", "-c", probe])
         except subprocess.CalledProcessError as error:
             told = error.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {error.returncode}"]
-            raise _Unfit(f"what {_compiler()} made does not run on this machine: {told[-1][:200]}") from error
+            raise _Unfit(f"the library made by {_compiler()} does not run on this machine: {told[-1][:200]}") from error
         digest = hashlib.sha256(made.read_bytes()).hexdigest()
         made.replace(notes.with_name(f"{notes.stem}-{digest[:12]}.so"))
     write_json(notes, {"format": FORMAT, "sha256": digest, "choices": {}})
@@ -226,7 +226,7 @@ def _load(notes: Path) -> Library:
     functions.unit.restype = ctypes.c_char_p
     unit = functions.unit().decode()
     if not has(unit):
-        raise _Unfit(f"{path} is for {unit}, which this processor has not")
+        raise _Unfit(f"{path} is for {unit}, which this processor lacks")
     for name, types in _SIGNATURES.items():
         getattr(functions, name).argtypes = types
     return Library(functions, unit, notes)

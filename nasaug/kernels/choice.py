@@ -148,7 +148,8 @@ def _chosen_for_cells() -> Table:
     try:
         return _complete(json.loads(text))
     except (ValueError, AttributeError) as error:
-        raise BadInput(f"{CHOSEN}={text!r:.60} is no table; commands set it for what they run: unset it") from error
+        rule = "is not a table; commands set it for the processes that they start"
+        raise BadInput(f"{CHOSEN}={text!r:.60} {rule}: unset it") from error
 
 
 def _complete(chosen: Table) -> Table:
@@ -207,7 +208,9 @@ def adopt(recorded: dict) -> str:
         _adopted = {kind: kind in recorded.get("compiled", ()) for kind in KINDS}
     now = {"kernels for": ("unit", unit), "threads": ("threads", torch.get_num_threads())}
     differs = [f"{name} {recorded.get(k)} then, {v} now" for name, (k, v) in now.items() if recorded.get(k) != v]
-    return f"the machine differs ({'; '.join(differs)}): the same seed may end with other digits" if differs else ""
+    if not differs:
+        return ""
+    return f"the machine differs ({'; '.join(differs)}): the same seed may give slightly different figures"
 
 
 def for_cells(threads: int) -> dict[str, str]:

@@ -50,7 +50,7 @@ class GradAug(Method):
         space, arch = below(base.plan, widths, sizes, self.depth < 1)
         if _same(space, space.smallest, arch, base.plan.classes):
             given = f"gradaug.width = {self.width:g}, depth = {self.depth:g} and resolutions = {list(self.resolutions)}"
-            raise BadInput(f"{given} leave nothing thinner to draw of this net; lower one of them")
+            raise BadInput(f"{given} leave no thinner version of this net to draw; lower one of them")
         return space, arch
 
     def passes(self, draw: Draw) -> list[Pass]:

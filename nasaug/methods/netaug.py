@@ -89,7 +89,7 @@ class NetAug(Method):
             remedy = "leave one out, since the wide net teaches what it saw"
             raise BadInput.of(field="netaug.teach", value=self.teach, rule=rule, remedy=remedy)
         if self.aug_compute and (self.every > 1 or self.share < 1 or self.shrink_until):
-            rule = "decides on netaug.every and netaug.share, and does not go with netaug.shrink_until"
+            rule = "sets netaug.every and netaug.share, and cannot be combined with netaug.shrink_until"
             raise BadInput.of(field="netaug.aug_compute", value=self.aug_compute, rule=rule, remedy="leave one out")
         if not self.augmented and (self.teach or self.every > 1 or self.share < 1):
             rule = "leaves nothing for netaug.teach, every and share"
@@ -108,8 +108,8 @@ class NetAug(Method):
         if self.wide_view not in views:
             wide = self.wide_view
             raise BadInput.of(
-                field="netaug.wide_view", value=wide, rule="names no view of the recipe", choices=sorted(views),
-                remedy=f"or have [views.{wide}] beside [views.train]",
+                field="netaug.wide_view", value=wide, rule="is not a view of the recipe", choices=sorted(views),
+                remedy=f"or add [views.{wide}] beside [views.train]",
             )  # fmt: skip
 
     def chosen_ladder(self, base: Base) -> str:
@@ -165,7 +165,7 @@ class NetAug(Method):
             other = outlook.instead(replace(outlook.asked, ladder="factors"))
             assert isinstance(other.method, NetAug)
             lines.append(
-                f"  that is little to augment with: begun with {arg.set} netaug.ladder=factors it would be "
+                f"  that is little augmentation: started with {arg.set} netaug.ladder=factors it would be "
                 f"{other.method._augmented_macs(other) / base:.2f} x "
                 f"and would take about {format_duration(other.seconds)}"
             )

@@ -21,14 +21,15 @@ def register(name: str, method: type[Method]) -> None:
     what = f"register({name!r}, {getattr(method, '__name__', method)})"
     identifier = isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)
     if not identifier or name != name.lower() or name.startswith("_"):
-        raise BadInput(f"{what}: a method's name is a key of recipes; give lower-case letters, digits and _, like mine")
+        rule = "a method's name must be usable as a recipe key"
+        raise BadInput(f"{what}: {rule}; give lower-case letters, digits and _, like mine")
     if name in METHODS:
-        taken = f"the name is that of {METHODS[name].__module__}.{METHODS[name].__qualname__}"
+        taken = f"the name is taken by {METHODS[name].__module__}.{METHODS[name].__qualname__}"
         raise BadInput(f"{what}: {taken}; give another. Taken: {', '.join(sorted(METHODS))}")
     abstract = getattr(method, "__abstractmethods__", ())
     lacking = [part for part in PARTS if part in abstract or not hasattr(method, part)]
     if lacking:
-        remedy = "write it, and derive the class from nasaug.methods.Method, which has the rest"
+        remedy = "define it, and derive the class from nasaug.methods.Method, which has the rest"
         raise BadInput(f"{what}: the class lacks {', '.join(lacking)}; {remedy}")
     frozen = dataclasses.is_dataclass(method) and method.__dataclass_params__.frozen  # type: ignore[attr-defined]
     if not frozen or any(_without_default(field) for field in dataclasses.fields(method)):  # type: ignore[arg-type]

@@ -144,6 +144,6 @@ def differences(plan: Plan, counts: Counts) -> Iterator[str]:
     if any(layer.op == "se" for layer in plan.layers):
         yield "squeeze-excite: all count its two linear layers, on one pixel; none counts the scaling of channels"
     yield "activations, additions and biases: none of the three counts them"
-    yield f"FLOPs: torch's FlopCounterMode tells {counts.flops:,}, two for each MAC; its column is half of them"
-    yield "types: thop goes by a layer's exact type: alone it counts 0 in a nasaug network; here it has rules for it"
-    yield "kernels: no counter sees into nasaug's kernels in C, so the network ran by torch's operations"
+    yield f"FLOPs: torch's FlopCounterMode reports {counts.flops:,}, two per MAC; its column shows half of them"
+    yield "types: thop matches a layer's exact type, so alone it counts 0 in a nasaug network; here it is given rules"
+    yield "kernels: no counter sees inside nasaug's kernels in C, so the network ran with torch's operations"

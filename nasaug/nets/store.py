@@ -47,7 +47,7 @@ def model_file(source: str) -> Path:
     path = _model_in(Path(source))
     if not path.is_file():
         choices = "a finished run's folder, supernet, or torchvision:NAME"
-        raise BadInput(f"teacher.source = {source}: there is no {path}; give {choices}")
+        raise BadInput(f"teacher.source = {source}: {path} does not exist; give {choices}")
     return path
 
 
@@ -89,9 +89,9 @@ def other_classes(path: Path, classes: Sequence[str] | Outputs, whose: str) -> s
     if head.outputs != ours:
         return f"{whose} has {head.outputs} classes and the data {ours}"
     if not named and head != end_of(classes):
-        return f"{whose} has another head than the task"
+        return f"{whose} has a different head from the task's"
     if named and names is not None and list(names) != list(classes):
-        return f"{whose} tells {listed(names)} apart and the data {listed(classes)}"
+        return f"the classes of {whose} are {listed(names)} and those of the data {listed(classes)}"
     return ""
 
 

@@ -191,7 +191,7 @@ def _why(one: _Running) -> str:
 
     The error line is searched for because a process left behind by an earlier command may write to the same log."""
     told = one.work.log.read_bytes()[one.said :].decode(errors="replace").split("\n")
-    told = [line for line in told if line.strip()] or ["it told nothing"]
+    told = [line for line in told if line.strip()] or ["it printed no message"]
     last = ([line for line in told if line.startswith(FAILED)] or told)[-1].removeprefix(FAILED)
     code = one.process.returncode
     return f"killed by {signal.Signals(-code).name}; before that: {last}" if code < 0 else last

@@ -76,4 +76,4 @@ def storage_faults(url: str) -> Iterator[None]:
     except (StorageInternalError, SQLAlchemyError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         failed = f"the study in {without_passwords(url)} cannot be read or written: {reason}"
-        raise RunFault(f"{failed}; mend that, or free some space where a disk is full; then {arg.resume}") from error
+        raise RunFault(f"{failed}; fix that, or free some space if a disk is full; then {arg.resume}") from error

@@ -84,7 +84,7 @@ class RunDir:
         path = Path(run)
         if not (path / RECIPE).is_file():
             found = sorted(str(begun.parent) for begun in path.parent.glob(f"*/{RECIPE}"))
-            raise BadInput(f"{path} is not a run to resume; there are: {', '.join(found) or 'none'}")
+            raise BadInput(f"{path} is not a run that can be resumed; choices: {', '.join(found) or 'none'}")
         resumed = cls(path, _hold(path))
         for leftover in path.glob(".*.tmp"):
             leftover.unlink()
@@ -120,7 +120,7 @@ class RunDir:
             aside = (*aside, "data.name")
         differing = layers.differing(begun, settings, aside)
         if differing:
-            remedy = "resume with what it was begun with, or start a new run"
+            remedy = "resume with the same settings, or start a new run"
             raise BadInput(f"{self.path} was begun with other settings: {', '.join(differing)}; {remedy}")
 
     def go_on_with(self, settings: Any) -> None:

@@ -38,7 +38,7 @@ def refuse_existing(run: Path | None) -> None:
     """Raises BadInput if the run directory given for a new run is already in use."""
     if run is not None and os.path.exists(run):
         if not run.is_dir():
-            rule, remedy = "exists and is no folder", f"give another {arg.run}"
+            rule, remedy = "exists and is not a folder", f"give another {arg.run}"
             raise BadInput.of(argument="run", value=run, rule=rule, remedy=remedy, apart=True)
         check_new(run)
 
@@ -52,7 +52,7 @@ def write_job(run: RunDir, verb: str, asked: Mapping[str, Any]) -> None:
 def read_job(run: RunDir, verb: str) -> dict[str, Any]:
     """Read what `write_job` wrote. Raises BadInput if the run never started or belongs to another verb."""
     if not run.job_file.is_file():
-        raise BadInput(f"{run.path} was cut off before it had begun; remove it and start anew, without {arg.resume}")
+        raise BadInput(f"{run.path} was interrupted before it started; remove it and start anew, without {arg.resume}")
     job = files.read_json(run.job_file, FORMAT)
     if job["verb"] != verb:
         remedy = f"resume it as one of {job['verb']}, with {arg.resume} and {with_value('run')} {run.path}"

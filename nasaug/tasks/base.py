@@ -124,7 +124,7 @@ def register(task: type[T]) -> type[T]:
     use, and for a class that lacks a part of `Task`."""
     lacking = [part for part in PARTS if not hasattr(task, part)]
     if lacking:
-        raise BadInput(f"register({task.__name__}): the class lacks {', '.join(lacking)}; write it, as in Task")
+        raise BadInput(f"register({task.__name__}): the class lacks {', '.join(lacking)}; define it, as in Task")
     made = cast("type[Task]", task)
     if TASKS.setdefault(made.name, made) is not made:
         raise BadInput(f"a task named {made.name!r} is registered already; give yours another name")
@@ -143,7 +143,7 @@ def chosen(name: str, info: Info) -> type[Task]:
     if TASKS[name] not in fits:
         has = f"{info.name} has {info.targets}"
         choices = ", ".join(task.name for task in fits)
-        raise BadInput(f"task = {name} learns from {TASKS[name].targets}, and {has}; choices: {choices}, auto")
+        raise BadInput(f"task = {name} learns from {TASKS[name].targets}, but {has}; choices: {choices}, auto")
     return TASKS[name]
 
 

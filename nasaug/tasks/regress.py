@@ -54,7 +54,7 @@ class Regress:
         mean, std = numbers.mean().item(), numbers.std(correction=0).item()
         if not std > 0:
             rule = f"all {len(numbers)} training images of {data.name} have the number {mean:g}"
-            raise BadInput(f"{rule}, so there is nothing to learn; give images with several numbers")
+            raise BadInput(f"{rule}, so there is nothing to learn; give images with different numbers")
         return cls(mean, std, settings.temperature, settings.hard, settings.soft_weight)
 
     @classmethod
@@ -62,7 +62,7 @@ class Regress:
         try:
             return cls(**facts["numbers"])
         except (KeyError, TypeError) as error:
-            rule = f"the file of a regression net holds no mean and std of its numbers ({error})"
+            rule = f"the file of a regression net lacks the mean and std of its numbers ({error})"
             raise BadInput(f"{rule}; train it again, or restore it") from None
 
     @property

@@ -119,8 +119,8 @@ def begun_record(run: RunDir, recipe: Recipe) -> Record | None:
     folder without a record."""
     record = Record.of_run(run.path)
     if record is None and recipe.data.name not in files.DATA_SETS:
-        rule = "was begun by a version of nasaug that did not write down which image is in which split"
-        raise BadInput(f"{run.path} {rule}, so it cannot go on with the same; start a new run")
+        rule = "was started by a version of nasaug that did not record which image is in which split"
+        raise BadInput(f"{run.path} {rule}, so it cannot continue with the same splits; start a new run")
     return record
 
 
@@ -135,8 +135,8 @@ def at_path(recipe: Recipe, data: str | None) -> Recipe:
     name = recipe.data.name
     if data is None and name not in files.DATA_SETS and not os.path.isdir(os.path.expanduser(name)):
         raise BadInput(
-            f"the images of {name!r} that the run began with are not there; "
-            f"say with {arg.data} where they are"
+            f"the images of {name!r} that the run began with are missing; "
+            f"give their location with {arg.data}"
         )
     return recipe if data is None else dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, name=data))
 

@@ -23,9 +23,10 @@ def read(path: Path | str, like: Saved, estimated: bool = False) -> Saved:
     tensors, state = tensorfile.read(path)
     own, now = like
     if state.get("steps") != now["steps"] and not estimated:
-        raise BadInput(f"{path} is of a run of {state.get('steps')} steps, this one has {now['steps']}")
+        rule = f"belongs to a run of {state.get('steps')} steps, but this one has {now['steps']}"
+        raise BadInput(f"{path} {rule}; start a new run")
     if state.keys() != now.keys() or _shapes(tensors) != _shapes(own):
-        raise BadInput(f"{path} is of another run, or was altered; restore it, or start a new run")
+        raise BadInput(f"{path} belongs to another run, or was altered; restore it, or start a new run")
     return tensors, state
 
 

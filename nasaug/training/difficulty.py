@@ -33,8 +33,8 @@ class Difficulty:
 
     def __post_init__(self):
         if self.policy == "drive" and self.by == "confidence" and self.target >= 1:
-            rule = "is out of reach: by confidence a difficulty is below 1"
-            remedy = "give 0.5, say, or difficulty.by = loss"
+            rule = "is out of reach: with difficulty.by = confidence, difficulties are below 1"
+            remedy = "give 0.5, for example, or difficulty.by = loss"
             raise BadInput.of(field="difficulty.target", value=self.target, rule=rule, remedy=remedy)
 
     def __bool__(self) -> bool:

@@ -140,15 +140,15 @@ def task_of(recipe: Recipe, info: Info) -> type[Task]:
     task = chosen(recipe.task, info)
     if info.targets == "classes":
         return task
-    has, remedy = f"{info.name} has {info.targets}, no classes", "leave it out"
+    has, remedy = f"{info.name} has {info.targets}, not classes", "leave it out"
     if recipe.difficulty:
         asked = f"difficulty.policy = {recipe.difficulty.policy}"
-        raise BadInput(f"{asked} judges by the probability of an image's class, and {has}; {remedy}")
+        raise BadInput(f"{asked} uses the probability of an image's class, but {has}; {remedy}")
     if recipe.label_smoothing not in (0.0, Recipe().label_smoothing):
-        raise BadInput(f"label_smoothing = {recipe.label_smoothing:g} needs classes, and {has}; {remedy}")
+        raise BadInput(f"label_smoothing = {recipe.label_smoothing:g} needs classes, but {has}; {remedy}")
     if recipe.teacher.source.startswith("torchvision:"):
         asked = f"teacher.source = {recipe.teacher.source}"
-        raise BadInput(f"{asked} tells classes apart, and {has}; give the folder of a run that was trained on them")
+        raise BadInput(f"{asked} is a classifier, but {has}; give the folder of a run that was trained on them")
     return task
 
 
@@ -194,12 +194,12 @@ def _profiled(trainer: Trainer, title: str) -> Iterator[None]:
     if not trainer.stages.on:
         return
     say(choice.told())
-    say(f"{title}, where the time went ({batch} images a step):")
+    say(f"{title}, where the time went ({batch} images per step):")
     say(trainer.stages.table((trainer.step - step) * batch, time.perf_counter() - started))
     images, seconds = (now - then for now, then in zip(_decoded(trainer.data), before, strict=True))
     if seconds:
-        rate = f"{images / seconds:,.0f} a second and worker"
-        say(f"decoding: {images:,} images, {rate}; load is the waiting for them")
+        rate = f"{images / seconds:,.0f} per second and worker"
+        say(f"decoding: {images:,} images, {rate}; load is the time spent waiting for them")
 
 
 def _decoded(data: Data) -> tuple[int, float]:
@@ -219,7 +219,7 @@ def _tensorboard(path: Path, step: int, title: str) -> Iterator[Callable[[dict],
         yield lambda row: None
         return
     except UnicodeEncodeError:
-        say(f"nothing is written for TensorBoard, which takes no folder whose name is not UTF-8: {path}")
+        say(f"no TensorBoard files are written, because TensorBoard accepts only folder names in UTF-8: {path}")
         yield lambda row: None
         return
 
@@ -248,7 +248,7 @@ def announce(trainer: Trainer, title: str, inputs: str) -> float:
     most = t.most_epochs(len(trainer.data.train))
     if length.epochs < most and t.epochs == "auto" and t.stop == "epochs" and t.times == 1:
         longer = format_duration(whole * most / length.epochs)
-        say(f"  {most} epochs would take {longer}: begin with {arg.set} epochs={most}")
+        say(f"  {most} epochs would take {longer}: start with {arg.set} epochs={most}")
     return seconds
 
 

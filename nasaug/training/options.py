@@ -78,7 +78,7 @@ class Options:
             if _key(item) == "data.name":  # --data also selects the matching default recipe, --set would not
                 raise BadInput(
                     f"{arg.set} {item}: "
-                    f"name the data by {arg.data}, which takes the recipe that is theirs too"
+                    f"name the data with {arg.data}, which also selects their recipe"
                 )
         default = begun or default_recipe(self.data or data or "fashion-mnist")
         recipe = default if self.recipe is None else self.recipe

@@ -31,7 +31,7 @@ def warn_of_curves(curves: Iterable[tuple[str, Schedule]], read: Callable[[], Da
         if curve.data_key != (data := read()).key:
             fitted, here = curve.data or "unnamed data", data.name
             other = f"{fitted}, these are {here}" if fitted != here else f"other images of {here}, or other splits"
-            say(f"  warning: {name}: its curve was fitted on {other}; what suits one need not suit the other")
+            say(f"  warning: {name}: its curve was fitted on {other}; it may not suit these data")
 
 
 def sources_of(found: ArchFile, recipe: Recipe) -> dict[str, Path]:

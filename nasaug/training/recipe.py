@@ -102,11 +102,11 @@ class Recipe(Training):
             raise refused(rule=f"adjusts RandAugment's magnitude, starting from a number, not {seen}", remedy=remedy)
         if policy == "weight" and (view.mixup or view.cutmix):
             mixed = "mixup" if view.mixup else "cutmix"
-            rule = f"weights each image, and {mixed} mixes two images into one"
+            rule = f"weights each image, but {mixed} mixes two images into one"
             raise refused(rule=rule, remedy="leave one of them out")
         if policy == "keep" and not view.varies:
-            rule = "chooses among versions of an image, and views.train makes them all the same"
-            raise refused(rule=rule, remedy="vary them")
+            rule = "chooses among versions of an image, but views.train makes them all the same"
+            raise refused(rule=rule, remedy="add augmentation there")
 
     def teacher_passes(self, views: Set[str]) -> int:
         """Teacher passes per image in a step whose own passes see these `views`.
@@ -145,7 +145,7 @@ def _with_methods(methods: tuple[tuple[str, type[Method]], ...]) -> type[Recipe]
         return Recipe
     for name, _ in more:
         if hasattr(Recipe, name) or name in {each.name for each in fields(Recipe)}:
-            raise BadInput(f"the method {name!r} has the name of a recipe's key; register it by another name")
+            raise BadInput(f"the method {name!r} has the name of a recipe key; register it under another name")
     names = tuple(name for name, _ in methods)
     aside = {"left_out_if_usual": True}  # runs of other methods must be readable where this method is not registered
     with_keys = [(name, cls) for name, cls in more if fields(cls)]  # type: ignore[arg-type]

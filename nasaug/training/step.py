@@ -118,7 +118,7 @@ class Step(Draw):
         scores = torch.stack([how.of(each, self._labels) for each in logits])
         mean_score = scores.mean().item()
         if not math.isfinite(mean_score):
-            remedy = "the teacher gives no numbers: give another teacher.source, or train that one again"
+            remedy = "the teacher's outputs are not finite: give another teacher.source, or train that one again"
             raise Diverged(f"the images' mean difficulty is {mean_score} at step {t.step}; {remedy}")
         if how.policy == "keep":
             chosen = how.chosen(scores), torch.arange(len(self._labels), device=scores.device)

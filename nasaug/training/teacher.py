@@ -44,7 +44,7 @@ class TeacherConfig:
 
     def __post_init__(self):
         if self.macs and self.source != "supernet":
-            rule = f'is of teacher.source = "supernet", not of {self.source!r}'
+            rule = f'applies to teacher.source = "supernet", not to {self.source!r}'
             raise BadInput.of(field="teacher.macs", value=self.macs, rule=rule, remedy="leave it out")
 
 
@@ -96,7 +96,7 @@ class Resolved:
         data = read()
         theirs, ours = self.facts.get("classes"), list(data.classes)
         if theirs is not None and list(theirs) != ours:
-            apart = f"tells the classes {listed(theirs)} apart, {data.name} has {listed(ours)}"
+            apart = f"was trained on the classes {listed(theirs)}, but {data.name} has {listed(ours)}"
             raise _refused(self.source, apart, "give a teacher that was trained on the same")
         if data.targets != "classes":
             scale = chosen("auto", data.info).of_data(data, Settings()).facts
@@ -145,8 +145,8 @@ def _finished(found: ArchFile, source: str) -> Resolved:
     net, facts = load_net(path), tensorfile.facts(path)
     theirs, ours = (f"{p.classes} classes at {p.resolution} px" for p in (net.plan, found.plan))
     if theirs != ours:
-        rule = f"tells {theirs}, {found.name} {ours}"
-        raise _refused(source, rule, "give a teacher of the same")
+        rule = f"has {theirs}, but {found.name} has {ours}"
+        raise _refused(source, rule, "give a teacher with the same classes and resolution")
 
     def make(data: Data, runtime: Runtime, scorer: Scorer) -> Teacher:
         ready = net.to(runtime.device)
@@ -185,7 +185,7 @@ def checked_subnet(found: ArchFile, config: TeacherConfig) -> Plan:
     if differs:
         raise refused(f": {differs}", "give the folder of a run that was trained on them")
     if found.space is None:
-        rule = f": {found.name} at {px} px has no place in the space that it was found in"
+        rule = f": {found.name} at {px} px is not part of the space that it was found in"
         raise refused(rule, f"leave {arg.resolution} out, or give the folder of a run at {px} px")
     larger = larger_subnet(found, config.macs)
     if not load_plan(found.supernet).holds(larger):
@@ -205,7 +205,7 @@ def larger_subnet(found: ArchFile, macs: float) -> Plan:
     drawn = (sample_near(space, rng, 0.8 * macs, macs, classes) for _ in range(200))
     fits = [arch for arch in drawn if cost_of(space, arch, classes).macs <= macs]
     if not fits:
-        rule = f": no net of space {space.name} at {px} px has as few"
+        rule = f": no net of space {space.name} at {px} px is that small"
         raise BadInput.of(field="teacher.macs", value=macs, rule=rule, remedy="give more, or 0", apart=True)
     return plan(space, max(fits, key=lambda arch: cost_of(space, arch, classes).macs), classes)
 
@@ -222,7 +222,7 @@ def torchvision_weights(source: str, classes: int):
     weights = torchvision.models.get_model_weights(name).DEFAULT
     theirs = len(weights.meta["categories"])
     if theirs != classes:
-        rule = f"tells {theirs} classes apart, not the {classes} of these data"
+        rule = f"has {theirs} classes, not the {classes} of these data"
         raise _refused(source, rule, "give the folder of a run that was trained on them")
     return weights
 
@@ -238,7 +238,7 @@ def torchvision_teacher(source: str, base: Plan, data: Data, runtime: Runtime) -
 
     weights, refused = torchvision_weights(source, base.classes), partial(_refused, source)
     if torch.hub.get_dir().startswith("~"):  # torch would create a folder named "~"
-        raise refused(": there is no home folder to keep its weights in", "name a folder by TORCH_HOME")
+        raise refused(": there is no home folder for its weights", "set TORCH_HOME to a folder")
     try:
         net = torchvision.models.get_model(source.partition(":")[2], weights=weights).eval()
     except MemoryError:
@@ -246,14 +246,14 @@ def torchvision_teacher(source: str, base: Plan, data: Data, runtime: Runtime) -
     except Exception as error:  # no network or a damaged file: torch raises various types
         folder = Path(torch.hub.get_dir(), "checkpoints")
         remedy = f"put {weights.url} into {folder}, or give another teacher"
-        raise refused(f": its weights cannot be had ({told_by(error)})", remedy) from error
+        raise refused(f": its weights cannot be loaded ({told_by(error)})", remedy) from error
     try:
         with torch.inference_mode():
             net(torch.zeros(1, 3, base.resolution, base.resolution))
     except (AssertionError, RuntimeError, ValueError) as error:  # what models raise for unsupported sizes
         if out_of_memory(error):
             raise
-        rule = f"takes no images of {base.resolution} px ({told_by(error)})"
+        rule = f"does not accept images of {base.resolution} px ({told_by(error)})"
         raise refused(rule, "give another teacher") from error
     ours, theirs = (tuple(data.mean), tuple(data.std)), (datasets.IMAGENET_MEAN, datasets.IMAGENET_STD)
     return renormalised(net, torchvision_macs(weights, base.resolution), runtime.device, ours, theirs)

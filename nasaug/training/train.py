@@ -84,7 +84,7 @@ class TrainJob:
         recipe = self.options.settings(self.sets, arm=self.method, data=of_arch)
         method = CAP.partition(".")[0]
         if self.aug_compute and recipe.method != method:
-            rule = f"caps NetAug's augmented passes, and the method is {recipe.method}"
+            rule = f"caps NetAug's augmented passes, but the method is {recipe.method}"
             remedy = f"leave it out, or give {arg.method} {method}"
             raise BadInput.of(argument="aug_compute", value=self.aug_compute, rule=rule, remedy=remedy)
         runtime = open_runtime(self.options.device, recipe.bf16, self.options.profile)
@@ -135,7 +135,7 @@ def fitted(arch: str, resolution: int | None, recipe: Recipe) -> ArchFile:
         if not archfile.SMALLEST <= resolution <= archfile.LARGEST:
             rule = f"a network takes {archfile.SMALLEST} to {archfile.LARGEST} px"
             raise BadInput(
-                f"the images of {recipe.data.name} have {resolution} px, and {rule}; "
+                f"the images of {recipe.data.name} have {resolution} px, but {rule}; "
                 f"give {arg.resolution} 32"
             )
     return archfile.read(arch, resolution=resolution, classes=task_of(recipe, info).outputs(info))
@@ -161,5 +161,5 @@ def refuse_other_net(run: RunDir, found: ArchFile, arch: str | None, resolution:
     trained = f"{run.path} trains {found.name} at {found.plan.resolution} px"
     if arch is None and resolution is None:
         changed = f"for {found.plan.classes} classes, and {recipe.data.name} has {now.plan.classes} now"
-        raise BadInput(f"{trained} {changed}; give it the same again, or start anew")
-    raise BadInput(f"{trained}, not what is asked; leave {arg.arch} and {arg.resolution} out, or start anew")
+        raise BadInput(f"{trained} {changed}; give it the same classes again, or start anew")
+    raise BadInput(f"{trained}, not what was asked for; leave {arg.arch} and {arg.resolution} out, or start anew")

@@ -126,7 +126,7 @@ def test_choices_that_do_not_give_the_plan_are_refused(found):
     def thinner(data):
         data["choices"]["s1.width"] = 8
 
-    with pytest.raises(BadInput, match="found.json: its choices do not give its plan"):
+    with pytest.raises(BadInput, match="found.json: its choices do not match its plan"):
         archfile.read(edited(thinner))
 
 

@@ -160,7 +160,7 @@ def test_an_arch_file_whose_choices_and_plan_disagree_is_refused(tmp_path):
     data = json.loads(path.read_text())
     data["choices"]["s1.width"] = 24
     path.write_text(json.dumps(data))
-    with pytest.raises(BadInput, match="do not give its plan"):
+    with pytest.raises(BadInput, match="do not match its plan"):
         archfile.read(str(path))
 
 

@@ -358,5 +358,5 @@ def test_no_stage_is_called_as_the_network_calls_its_own():
     assert own <= spacefile.TAKEN
     for name in ("plan", "train", "classifier"):
         table["stage"][0]["name"] = name
-        with pytest.raises(BadInput, match=f"here: no stage can be called '{name}'.*call it s1"):
+        with pytest.raises(BadInput, match=f"here: a stage cannot be called '{name}'.*call it s1"):
             spacefile.from_dict(table, "here", BLOCKS)

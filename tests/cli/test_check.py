@@ -62,7 +62,7 @@ def test_it_shows_each_layer_and_why_the_counts_differ_elsewhere():
     assert re.findall(r"^- ([\w ]+)", shown, re.M) == (
         ["norms", "global averages", "activations", "FLOPs", "types", "kernels"]
     )
-    assert f"tells {2 * total:,}, two for each MAC" in shown
+    assert f"reports {2 * total:,}, two per MAC" in shown
     assert "nasaug profile --arch found.json --check" in done("profile", "--help").out
     of_v3 = done("profile", "--arch", "mobilenetv3-w0.35", "--resolution", "32", "--check").out
     assert "- squeeze-excite: all count its two linear layers" in of_v3 and "squeeze" not in shown

@@ -211,7 +211,7 @@ OTHERS = {
     "--match compute": "with --match epochs, not compute", "--set lr=0.2": "with --set none, not lr=0.2",
     "--recipe small": "with --recipe quick.toml, not small", "--data fashion-mnist": "--data none, not fashion-mnist",
     "--cells elsewhere": "with --cells none", "--from-scratch": "with --from-scratch False, not True",
-    "--arch mobilenetv2-tiny": "trains tiny:.* px, not what is asked", "--resolution 16": "not what is asked",
+    "--arch mobilenetv2-tiny": "trains tiny:.* px, not what was asked for", "--resolution 16": "not what was asked for",
 }  # fmt: skip
 
 
@@ -472,10 +472,10 @@ def test_a_teacher_of_other_classes_is_refused_before_anything_is_written(photos
     args = (*COMPARE, "--seeds", "1", "--methods", "baseline,distill:source=")
     source = "runs/netaug-train-1"
     said = refused(*args[:-1], args[-1] + source, *photos)
-    assert f"{source} tells 10 classes at" in said and "3 classes at" in said
+    assert f"{source} has 10 classes at" in said and "3 classes at" in said
     done("train", *QUICK, *photos, "--arch", "found.json", "--method", "baseline", "--run", "abc")
     os.rename("photos/a", "photos/d")
-    said = "abc tells the classes a, b, c apart, photos has b, c, d; give a teacher that was trained on the same"
+    said = "abc was trained on the classes a, b, c, but photos has b, c, d; give a teacher that was trained on the same"
     assert said in refused(*args[:-1], args[-1] + "abc", *photos)
     tiny = ("--arch", "found.json", "--run", "r", *photos)
     assert said in refused("train", *QUICK, "--method", "distill:source=abc", *tiny)

@@ -39,7 +39,7 @@ def test_a_streamed_training_saves_before_its_decoders_go(streamed, number, time
         child.signal_group(number)
         time.sleep(0.05)
     ended = child.end()
-    # an echo that comes when all is told ends the interpreter, which a shell knows by the same number
+    # a repeated signal after the last message ends the interpreter, which a shell reports as the same exit code
     assert ended.code == 128 + number or (times > 1 and ended.code == -number), ended.err
     assert ended.err.endswith("stopped; go on with: python -m nasaug train --resume --run run\n")
     assert "Traceback" not in ended.err and "DataLoader" not in ended.err
@@ -51,7 +51,7 @@ def test_a_signal_while_the_data_are_read_is_told_and_leaves_nothing(streamed, m
     before = tree()
     monkeypatch.setattr("nasaug.training.train.load_data", lambda *_: os.kill(os.getpid(), number))
     called = call(*STREAMED)
-    assert (called.code, called.err) == (128 + number, "nasaug: stopped before anything was to be saved\n")
+    assert (called.code, called.err) == (128 + number, "nasaug: stopped before there was anything to save\n")
     assert tree() == before
 
 

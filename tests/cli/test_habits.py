@@ -53,7 +53,7 @@ def test_images_that_are_removed_meanwhile_move_no_other(stopped):
 
 def test_a_run_goes_on_where_its_images_lie_now(stopped):
     shutil.move("photos", "elsewhere")
-    assert "the images of 'photos' that the run began with are not there; say with --data" in refused(*RESUME)
+    assert "'photos' that the run began with are missing; give their location with --data" in refused(*RESUME)
     said = done(*RESUME, "--data", "elsewhere").out
     assert "data elsewhere: 3 classes (a, b, c)" in said and "gone" not in said
     assert not Path("photos").exists()
@@ -79,13 +79,13 @@ def test_a_run_does_not_go_on_with_other_images_of_the_same_names(stopped):
     assert "has other images than the run began with (90 changed, such as " in refused(*RESUME)
     for name, other in zip("abc", ("car", "tram", "bus"), strict=True):
         shutil.move(f"photos/{name}", f"photos/{other}")
-    assert "has the classes bus, car, tram, and the run began with a, b, c" in refused(*RESUME)
+    assert "has the classes bus, car, tram, but the run began with a, b, c" in refused(*RESUME)
 
 
 def test_a_run_of_before_there_were_records_does_not_go_on(stopped):
     """Its images would be split differently."""
     Path("r/data.safetensors").unlink()
-    assert "did not write down which image is in which split" in refused(*RESUME)
+    assert "did not record which image is in which split" in refused(*RESUME)
 
 
 def test_a_search_and_what_follows_keep_their_splits_when_images_go(photos, monkeypatch):

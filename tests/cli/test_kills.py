@@ -93,7 +93,7 @@ def test_every_state_that_a_kill_can_leave_ends_the_same(laid_out, tmp_path_fact
         cut_off_line(run / "log.jsonl")
         called = call(verb, "--resume", "--run", str(run))
         if not (run / "job.json").is_file():
-            assert called.code == 2 and re.search("not a run to resume|cut off before", called.err)
+            assert called.code == 2 and re.search("not a run that can be resumed|interrupted before", called.err)
             continue
         assert called.code == 0, (state, called.err)
         assert_same_run(finished_run(state, verb), expected)
@@ -247,5 +247,5 @@ def test_a_signal_before_the_run_has_begun_leaves_nothing(laid_out, monkeypatch)
     before = tree()
     monkeypatch.setattr("nasaug.nas.stages.load_data", ctrl_c)
     called = call(*SEARCH)
-    assert called.code == 130 and called.err == "nasaug: stopped before anything was to be saved\n"
+    assert called.code == 130 and called.err == "nasaug: stopped before there was anything to save\n"
     assert tree() == before

@@ -210,7 +210,7 @@ def test_every_state_that_a_kill_can_leave_ends_the_same(here, tmp_path, monkeyp
         shutil.copytree(state, "r")
         called = call("prune", "--resume", "--run", "r")
         if not (state / "job.json").is_file():
-            assert called.code == 2 and re.search("not a run to resume|cut off before", called.err)
+            assert called.code == 2 and re.search("not a run that can be resumed|interrupted before", called.err)
             continue
         assert called.code == 0, (state, called.err)
         assert_same(left_by(), expected)

@@ -153,8 +153,8 @@ def test_an_edited_arch_file_is_refused(here):
     data = json.loads(Path("found.json").read_text())
     data["choices"]["stem.width"] = 24 - data["choices"]["stem.width"]
     Path("found.json").write_text(json.dumps(data))
-    assert "found.json: its choices do not give its plan" in refused(*TRAIN)
-    assert "found.json: its choices do not give its plan" in refused("profile", "--arch", "found.json")
+    assert "found.json: its choices do not match its plan" in refused(*TRAIN)
+    assert "found.json: its choices do not match its plan" in refused("profile", "--arch", "found.json")
 
 
 def test_unreadable_images_are_refused(photos):

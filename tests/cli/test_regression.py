@@ -80,7 +80,7 @@ def test_the_net_found_and_trained_beats_the_mean_by_far(here):
     assert result["test_mae"] < 0.3 * of_mean and result["val_mae"] == min(row["val_mae"] for row in result["val"])
     assert result["task"] == "regress" and not any("top1" in key for key in result)
     assert f"test mae {result['test_mae']:.4g} on {result['test_images']} images" in here["train"]
-    assert "numbers from" in here["search"] and "a number an image" in here["search"]
+    assert "numbers from" in here["search"] and "one number per image" in here["search"]
 
 
 def test_what_a_search_writes_is_ranked_with_the_lowest_error_first(here):
@@ -155,22 +155,22 @@ def test_pruning_and_a_teacher_and_mixed_numbers(here):
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
-        ("a,b\n000.png,3\n", "has the columns a, b, and needs one each of file and value; name them so"),
-        ("", "is empty, and needs one each of file and value"),
-        ("file,value\n", "names no image; give it a line for each"),
-        ("file,value\n000.png,3\n001.png,long\n", "line 3: value 'long' is no number; give one like 3.5"),
+        ("a,b\n000.png,3\n", "has the columns a, b, but needs one column each called file and value; name them"),
+        ("", "is empty, but needs one column each called file and value"),
+        ("file,value\n", "lists no images; add a line for each"),
+        ("file,value\n000.png,3\n001.png,long\n", "line 3: value 'long' is not a number; give one like 3.5"),
         ("file,value\n000.png,nan\n001.png,2\n", "line 2: value 'nan' must be a finite number"),
         ("file,value\n000.png,1e400\n001.png,2\n", "line 2: value '1e400' must be a finite number"),
-        ("file,value\n000.png,3\n001.png,4,5\n", "line 3 has 3 columns, and the first line 2"),
+        ("file,value\n000.png,3\n001.png,4,5\n", "line 3 has 3 columns, but the first line has 2"),
         ("file,value\n000.png,3\n,4\n", "line 3 names no file"),
-        ("file,value\n000.png,3\n001.png,4\n./000.png,4\n", "names '000.png' in the lines 2 and 4; name each"),
-        ("file,value\n000.png,3\n999.png,4\n", "names an image that"),
+        ("file,value\n000.png,3\n001.png,4\n./000.png,4\n", "names '000.png' in lines 2 and 4; name each"),
+        ("file,value\n000.png,3\n999.png,4\n", "names an image missing in"),
         ("file,value\n000.png,3\n../found.png,4\n", "line 3: '../found.png' must lie below"),
         ("file,value\n000.png,3\n001.png,3\n", "has the value 3 for all 2 images, so there is nothing to learn"),
-        ("file,value\n000.png,3\n001.png,4\n", "has 2 images in 1 classes, too few to split: add images"),
+        ("file,value\n000.png,3\n001.png,4\n", "has 2 images, too few to split: add images"),
         ("file,value,split\n000.png,3,train\n001.png,4,later\n", "line 3: split 'later' must be train, val or test"),
         ("file,value,split\n000.png,3,train\n001.png,4,train\n", "column split says train for all images"),
-        ('file,value\n"000.png,3\n', "is no CSV"),
+        ('file,value\n"000.png,3\n', "is not a CSV file"),
     ],
 )
 def test_a_csv_that_is_wrong_is_told_in_one_line(photos, lines, told):
@@ -181,12 +181,12 @@ def test_a_csv_that_is_wrong_is_told_in_one_line(photos, lines, told):
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (("--set", "task=classify"), "task = classify learns from classes, and photos has numbers; choices: regress,"),
+        (("--set", "task=classify"), "task = classify learns from classes, but photos has numbers; choices: regress,"),
         (("--set", "task=regres"), "unknown task 'regres'; did you mean regress?"),
-        (("--set", "data.targets=no.csv"), "data.targets = no.csv: there is no such file, neither in"),
-        (("--set", "label_smoothing=0.2"), "label_smoothing = 0.2 needs classes, and photos has numbers, no classes"),
-        (("--set", "teacher.source=torchvision:resnet18"), "tells classes apart, and photos has numbers"),
-        (("--set", "difficulty.policy=keep", "--set", "teacher.source=x"), "judges by the probability of an image's"),
+        (("--set", "data.targets=no.csv"), "data.targets = no.csv: file not found, neither in"),
+        (("--set", "label_smoothing=0.2"), "label_smoothing = 0.2 needs classes, but photos has numbers, not classes"),
+        (("--set", "teacher.source=torchvision:resnet18"), "is a classifier, but photos has numbers"),
+        (("--set", "difficulty.policy=keep", "--set", "teacher.source=x"), "uses the probability of an image's"),
     ],
 )  # fmt: skip
 def test_what_is_of_classes_is_refused(photos, args, told):
@@ -195,9 +195,9 @@ def test_what_is_of_classes_is_refused(photos, args, told):
 
 def test_numbers_of_a_set_with_a_name_are_refused(laid_out):
     said = refused("search", *QUICK, "--mac-budget", "100k", "--set", "data.targets=labels.csv")
-    assert "data.targets = labels.csv applies to image folders, and digits has its own classes" in said
+    assert "data.targets = labels.csv applies to image folders, but digits has its own classes" in said
     said = refused("search", *QUICK, "--mac-budget", "100k", "--set", "task=regress")
-    assert "task = regress learns from numbers, and digits has classes; choices: classify, auto" in said
+    assert "task = regress learns from numbers, but digits has classes; choices: classify, auto" in said
 
 
 def test_a_teacher_of_other_images_and_runs_of_another_task_are_refused(here):

@@ -118,7 +118,7 @@ def test_a_curve_that_was_fitted_on_other_data_is_told_of_by_all_that_follow_one
 
     line = {"intercept": -7.0, "slope": 3.0, "low": 0.0, "high": 30.0, "data": "photos", "data_key": "other"}
     Path("curve.json").write_text(json.dumps({"format": "nasaug-curve/1", **line}))
-    told = "warning: {}: its curve was fitted on photos, these are digits; what suits one need not suit the other"
+    told = "warning: {}: its curve was fitted on photos, these are digits; it may not suit these data"
     follow = ("--set", "views.train.policy=randaugment", "--set", "views.train.magnitude=curve.json")
     by_key = told.format("views.train.magnitude")
     assert by_key in done("train", *QUICK, "--arch", "found.json", "--method", "baseline", *follow, "--run", "r").out
@@ -236,7 +236,7 @@ def test_streamed_images_are_trained_and_judged_like_those_in_memory(photos):
     """Decoded by workers for calibration, training and evaluation at the net's resolution; --profile shows the rate."""
     train = ("train", *QUICK, *photos, "--method", "netaug", "--arch", "found.json", "--set", "data.memory_mb=0")
     shown = done(*train, "--profile", "--run", "r").out
-    images, rate = re.search(r"decoding: ([\d,]+) images, ([\d,]+) a second and worker", shown).groups()
+    images, rate = re.search(r"decoding: ([\d,]+) images, ([\d,]+) per second and worker", shown).groups()
     result = json.loads(Path("r/result.json").read_text())
     assert int(images.replace(",", "")) == 2 * 4 * 16 and int(rate.replace(",", "")) > 0
     assert result["mean"] == pytest.approx([0.485, 0.456, 0.406]) and 0 < result["test_top1"] <= 100

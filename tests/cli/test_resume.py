@@ -199,7 +199,7 @@ def test_a_teacher_that_was_moved_is_named_anew_and_another_is_not(stopped_here)
         assert call(*TRAIN, "--set", "teacher.source=teaches", "--run", "taught").code == 143
     os.rename("teaches", "moved")
     resumed = ("netaug-train", "--resume", "--run", "taught")
-    assert "teacher.source = teaches: there is no teaches" in refused(*resumed)
+    assert "teacher.source = teaches: teaches does not exist" in refused(*resumed)
     done("train", *QUICK, "--method", "baseline", "--arch", "whole/found.json", "--seed", "1", "--run", "other")
     assert "teacher.source (begun with teaches, asked other)" in refused(*resumed, "--set", "teacher.source=other")
     done(*resumed, "--set", "teacher.source=moved")
@@ -248,7 +248,7 @@ def test_a_run_cut_off_before_it_began_is_refused_and_passed_over(stopped_here):
     os.remove("runs/netaug-train-1/job.json")
     assert "no unfinished run of netaug-train" in refused("netaug-train", "--resume")
     said = refused("netaug-train", "--resume", "--run", "runs/netaug-train-1")
-    assert "cut off before it had begun; remove it and start anew" in said
+    assert "interrupted before it started; remove it and start anew" in said
 
 
 def full_disk(descriptor):

@@ -23,7 +23,7 @@ def write(names: str, px: int) -> None:
 def test_images_too_small_for_a_network(laid_out):
     write("ab", 4)
     said = refused(*NAMED, "--data", "small", *ALL)
-    assert "the images of small have 4 px, and a network takes 8 to 1024 px; give --resolution 32" in said
+    assert "the images of small have 4 px, but a network takes 8 to 1024 px; give --resolution 32" in said
     assert "--resolution 4 must be 8 to" in refused(*NAMED, "--data", "small", *ALL, "--resolution", "4")
     done(*NAMED, "--data", "small", *ALL, "--resolution", "8")
 
@@ -33,7 +33,7 @@ def test_a_class_that_was_added_since_the_run_began(laid_out):
     done(*NAMED, "--data", "small", *ALL, "--run", "run")
     write("abc", 8)
     said = refused("train", "--resume", "--run", "run")
-    assert "for 2 classes, and small has 3 now; give it the same again" in said and "--arch" not in said
+    assert "for 2 classes, and small has 3 now; give it the same classes again" in said and "--arch" not in said
 
 
 def test_a_file_system_without_locks(laid_out, monkeypatch):

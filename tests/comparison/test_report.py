@@ -253,7 +253,7 @@ def test_the_command_keeps_what_a_comparison_told_of_itself(empty_folder, capsys
     [
         (["a"], "report.json", "out report.json: give the path of a page"),
         ([], None, "report needs run folders"),
-        (["a"], "none/report.html", "make its folder first"),
+        (["a"], "none/report.html", "create its folder first"),
         (["a", "b"], None, "different data"),
     ],
 )

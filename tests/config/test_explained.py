@@ -16,8 +16,8 @@ def refusal(*sets):
 @pytest.mark.parametrize(
     ("item", "line", "parts"),
     [
-        ("netaug.share=0", "set: netaug.share = 0 is a part of a step's images: give above 0, to 1",
-         ("netaug.share", 0, "is a part of a step's images", (), "give above 0, to 1")),
+        ("netaug.share=0", "set: netaug.share = 0 must be a part of a step's images: give above 0, to 1",
+         ("netaug.share", 0, "must be a part of a step's images", (), "give above 0, to 1")),
         ("views.train.crop=9", "set: views.train.crop = 9 is not a share of the image's size: give 0 (none) to 0.5",
          ("views.train.crop", 9, "is not a share of the image's size", (), "give 0 (none) to 0.5")),
         ("views.weak.magnitude=31", "set: [views.weak] magnitude = 31 reaches 31: give 0 to 30",
@@ -29,8 +29,8 @@ def refusal(*sets):
          ("search.finalist_macs", -1)),
         ("lr=nan", "set: lr = NaN: must be a finite number", ("lr",)),
         ("netaug.augmented=0", "set: netaug.augmented = 0 must be at least 1", ("netaug.augmented", 0)),
-        ("netaug.wide_view=strong", "set: netaug.wide_view = strong names no view of the recipe; choices: train; or "
-         "have [views.strong] beside [views.train]", ("netaug.wide_view", "strong")),
+        ("netaug.wide_view=strong", "set: netaug.wide_view = strong is not a view of the recipe; choices: train; or "
+         "add [views.strong] beside [views.train]", ("netaug.wide_view", "strong")),
         ("difficulty.policy=keep", "set: difficulty.policy = keep needs a teacher: give teacher.source",
          ("difficulty.policy", "keep", "needs a teacher")),
         ("views.train.cropp=1", "set: unknown key 'views.train.cropp'; did you mean views.train.crop",
@@ -42,7 +42,7 @@ def refusal(*sets):
         ("netaug.weight={kind='steps',at=[2],values=[1,0]}", "set: [netaug.weight] at must ascend between 0 and 1",
          ("netaug.weight.at", [2.0], "must ascend between 0 and 1")),
         ("netaug.weight=x", 'set: netaug.weight = "x": a schedule must be a number', ("netaug.weight", "x")),
-        ("data.background=no", "set: data.background = no is no colour: give white", ("data.background", "no")),
+        ("data.background=no", "set: data.background = no is not a colour: give white", ("data.background", "no")),
         ("a\udce9=1", r"set: unknown key 'a\udce9'; ", ("a\udce9",)),
         ("data.nam\udce9=1", r"set: unknown key 'data.nam\udce9'; did you mean data.name", ("data.nam\udce9",)),
     ],

@@ -106,5 +106,5 @@ def test_a_magnitude_follows_from_how_much_was_pruned():
     assert schedule(0.7) == 9.0 and Schedule.parse(schedule.to_plain()) == schedule
     assert Linear(9, 2).of_net(1e6, 0.5) == Linear(9, 2)
     for method in (NetAug, GradAug):
-        with pytest.raises(BadInput, match="weight cannot follow from the network"):
+        with pytest.raises(BadInput, match="weight cannot depend on the network"):
             method(weight=schedule)

@@ -157,14 +157,14 @@ def test_the_configs_are_checked(config):
 @pytest.mark.parametrize(
     ("config", "wrong", "said"),
     [
-        (NetAug, {"share": 0}, ("netaug.share", 0, "is a part of a step's images", "give above 0, to 1")),
+        (NetAug, {"share": 0}, ("netaug.share", 0, "must be a part of a step's images", "give above 0, to 1")),
         (NetAug, {"width_factors": [1.0, 1.0]}, ("netaug.width_factors", (1.0, 1.0))),
         (NetAug, {"kernel_more": [0, 1]}, ("netaug.kernel_more", (0, 1), "must rise from 0, like 0, 2")),
         (NetAug, {"augmented": 0}, ("netaug.augmented", 0, "must be at least 1", None)),
         (GradAug, {"resolutions": [0.5, 1.5]}, ("gradaug.resolutions", (0.5, 1.5))),
         (GradAug, {"weight": Linear(1, -1)}, ("gradaug.weight", Linear(1, -1), "reaches -1", "give at least 0")),
         (Noise, {"dropblock_size": 4}, ("noise.dropblock_size", 4)),
-        (DataConfig, {"background": "no"}, ("data.background", "no", "is no colour")),
+        (DataConfig, {"background": "no"}, ("data.background", "no", "is not a colour")),
         (DataConfig, {"val_images": 0}, ("data.val_images", 0, "must be at least 1", None)),
         (SearchConfig, {"headroom": 0.5}, ("search.headroom", 0.5)),
         (View, {"crop": 0.6}, ("crop", 0.6, "is not a share of the image's size", "give 0 (none) to 0.5")),

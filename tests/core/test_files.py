@@ -172,8 +172,8 @@ def test_toml_that_is_no_text_is_told_as_such(tmp_path):
     ("number", "kind", "todo"),
     [
         (errno.ENOLCK, RunFault, "has no locks"), (errno.EMFILE, RunFault, "ulimit -n"),
-        (errno.EIO, RunFault, "see to its disk"), (errno.EFBIG, RunFault, "ulimit -f"),
-        (errno.ESTALE, RunFault, "mount its network folder"), (errno.ELOOP, BadInput, "mend what is in the way"),
+        (errno.EIO, RunFault, "check its disk"), (errno.EFBIG, RunFault, "ulimit -f"),
+        (errno.ESTALE, RunFault, "mount its network folder"), (errno.ELOOP, BadInput, "fix that, or give a path"),
         (errno.ENAMETOOLONG, BadInput, "a shorter name"), (errno.EROFS, BadInput, "that can be written to"),
     ],
 )  # fmt: skip

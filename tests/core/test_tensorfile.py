@@ -40,7 +40,7 @@ def test_a_file_cut_anywhere_is_refused():
     whole = Path("c").read_bytes()
     for length in {0, 1, 7, 8, 9, 100, *range(0, len(whole), 97), len(whole) - 1}:
         Path("cut").write_bytes(whole[:length])
-        with pytest.raises(BadInput, match="cut is truncated or no safetensors file.*train again"):
+        with pytest.raises(BadInput, match="cut is truncated or not a safetensors file.*train again"):
             tensorfile.read("cut")
 
 

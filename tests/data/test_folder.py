@@ -115,7 +115,7 @@ def differing(folder):
         (lambda f: (write_folder(f), (f / "empty").mkdir()), "no images in empty"),
         (lambda f: write_folder(f, classes=("cat",)), "one class, 'cat'"),
         (lambda f: write_folder(f, each=1), "too few to split"),
-        (lambda f: write_folder(f, each=5), "no tenth can be held out"),
+        (lambda f: write_folder(f, each=5), "too few to hold out a tenth"),
         (lambda f: write_folder(f / "test"), "only test/"),
         (lambda f: (write_folder(f / "train"), write_folder(f / "Training", seed=1)), "both for training"),
         (lambda f: (write_folder(f / "test"), write_folder(f / "val")), "only val/ and test/"),

@@ -81,7 +81,7 @@ def test_the_background_is_an_option_of_the_recipe(tmp_path, memory_mb):
         load(config(tmp_path, memory_mb=memory_mb, workers=0, background=colour)) for colour in ("white", "blue")
     )
     assert white.key == blue.key and contents(white.val) != contents(blue.val)
-    with pytest.raises(BadInput, match="data.background = blurple is no colour: give white, black"):
+    with pytest.raises(BadInput, match="data.background = blurple is not a colour: give white, black"):
         DataConfig(background="blurple")
 
 
@@ -94,7 +94,7 @@ def test_images_of_one_colour_and_classes_of_one_image_are_told(tmp_path, memory
     assert "warning: all 20 images of class 'cat' are the same" in told and "nearly of" not in told
     for i in range(20):
         Image.new("RGB", (8, 8), (128, 128, 128 + i % 2)).save(folder / "dog" / f"{i:03}.png")
-    assert "are nearly of one colour" in load(config(folder, memory_mb=memory_mb, workers=0)).told()
+    assert "are almost a single colour" in load(config(folder, memory_mb=memory_mb, workers=0)).told()
 
 
 def png_with(kind, body):

@@ -107,7 +107,7 @@ def test_other_images_are_refused(pets, read):
     with pytest.raises(BadInput, match=told.format("changed", "dog/003.png")):
         read(pets, begun=begun)
     shutil.move(pets / "dog", pets / "wolf")
-    with pytest.raises(BadInput, match="has the classes cat, wolf, and the run began with cat, dog"):
+    with pytest.raises(BadInput, match="has the classes cat, wolf, but the run began with cat, dog"):
         read(pets, begun=begun)
 
 

@@ -195,19 +195,19 @@ class Plain:
 
 
 def test_what_cannot_be_registered_is_told_in_a_line(outside):
-    taken = r"the name is that of nasaug.methods.netaug.NetAug; give another. Taken: baseline, gradaug, halves, netaug"
+    taken = r"the name is taken by nasaug.methods.netaug.NetAug; give another. Taken: baseline, gradaug, halves, netaug"
     for name, method, told in [
         ("netaug", outside.Halves, taken),
-        ("lacking", Lacking, r"register\('lacking', Lacking\): the class lacks losses; write it, and derive"),
+        ("lacking", Lacking, r"register\('lacking', Lacking\): the class lacks losses; define it, and derive"),
         ("plain", Plain, "lacks cycle, reorders, space, passes, prepare, describe, check_views, on_epoch; .*Method"),
-        ("My method", outside.Halves, "a key of recipes; give lower-case letters"),
+        ("My method", outside.Halves, "a recipe key; give lower-case letters"),
         ("mine", NotFrozen, "a frozen dataclass whose fields all have defaults"),
         ("mine", WithoutDefault, "a frozen dataclass whose fields all have defaults"),
     ]:
         with pytest.raises(BadInput, match=told):
             register(name, method)
     register("teacher", outside.Halves)
-    with pytest.raises(BadInput, match="the method 'teacher' has the name of a recipe's key; register it by another"):
+    with pytest.raises(BadInput, match="the method 'teacher' has the name of a recipe key; register it under another"):
         load("small", Recipe)
 
 
@@ -243,13 +243,13 @@ def test_a_module_that_cannot_be_imported_is_a_line_and_exit_code_2(modules, tol
     done = subprocess.run([sys.executable, "-m", "nasaug", "--version"], capture_output=True, text=True, env=env)
     err = done.stderr
     assert done.returncode == 2 and done.stdout == "" and err.count("\n") == 1
-    assert re.match(f"nasaug: NASAUG_IMPORT = {modules}: {told}; name modules that Python finds", err), err
+    assert re.match(f"nasaug: NASAUG_IMPORT = {modules}: {told}; name modules that Python can find", err), err
 
 
 @pytest.mark.parametrize(
     ("says", "code", "told"),
     [("from nasaug.core.errors import BadInput, arg\nraise BadInput(f'give {arg.run}')", 2,
-      "nasaug: NASAUG_IMPORT = mine: mine cannot be imported (BadInput: give --run); name modules that Python finds"),
+      "nasaug: NASAUG_IMPORT = mine: mine cannot be imported (BadInput: give --run); name modules that Python can find"),
      ("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nimport time\ntime.sleep(9)", 130,
       "nasaug: stopped before anything was to be saved")],
     ids=["an error of nasaug's", "stopped"],

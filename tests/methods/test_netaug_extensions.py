@@ -72,7 +72,7 @@ def test_the_wide_nets_can_see_a_view_of_their_own():
     with pytest.raises(BadInput, match="wide_view"):
         NetAug(wide_view="strong", teach=1.0)
     wide = ["method=netaug", "netaug.wide_view=strong"]
-    with pytest.raises(BadInput, match=r"or have \[views.strong\] beside \[views.train\]"):
+    with pytest.raises(BadInput, match=r"or add \[views.strong\] beside \[views.train\]"):
         load(None, Recipe, wide)
     load(None, Recipe, [*wide, "views.strong.flip=true", "views.train.flip=true"])
 

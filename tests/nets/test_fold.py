@@ -238,7 +238,7 @@ def test_load_gives_the_net_of_a_run_as_an_ordinary_module(tmp_path):
 
 @pytest.mark.parametrize("source", ["nowhere", "."])
 def test_load_says_what_is_missing(empty_folder, source):
-    with pytest.raises(BadInput, match=r"there is no .*; give the folder of a finished run") as caught:
+    with pytest.raises(BadInput, match=r"does not exist; give the folder of a finished run") as caught:
         nasaug.load(source)
     assert "\n" not in str(caught.value)
 

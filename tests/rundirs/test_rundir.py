@@ -105,9 +105,9 @@ def test_a_full_disk_leaves_no_run_behind(monkeypatch):
 
 def test_resuming_what_is_no_run_tells_the_runs_there_are():
     RunDir.create("train", Settings()).__exit__()
-    with pytest.raises(BadInput, match="runs/train-2 is not a run to resume; there are: runs/train-1"):
+    with pytest.raises(BadInput, match="runs/train-2 is not a run that can be resumed; choices: runs/train-1"):
         RunDir.resume("runs/train-2")
-    with pytest.raises(BadInput, match="there are: none"):
+    with pytest.raises(BadInput, match="choices: none"):
         RunDir.resume("elsewhere/train-2")
 
 

@@ -49,7 +49,7 @@ def test_the_task_follows_from_the_data_or_is_named(registry):
 
     assert registry["ordered"] is Ordered and chosen("ordered", classes) is Ordered
     assert chosen("auto", classes) is Classify
-    with pytest.raises(BadInput, match="task = ordered learns from classes, and y has numbers; choices: regress, auto"):
+    with pytest.raises(BadInput, match="task = ordered learns from classes, but y has numbers; choices: regress, auto"):
         chosen("ordered", numbers)
     with pytest.raises(BadInput, match="unknown task 'clasify'; did you mean classify"):
         chosen("clasify", classes)
@@ -101,7 +101,7 @@ def test_what_all_images_have_is_refused():
 
 def test_a_heads_blocks_have_names_of_their_own():
     name = plan(SPACE, SPACE.largest, 6).blocks[0].name
-    with pytest.raises(ValueError, match=f"a head's block is named {name}"):
+    with pytest.raises(ValueError, match=f"both have a block named {name}"):
         plan(SPACE, SPACE.largest, Head(6, (Spec(name, "linear", 6),)))
 
 
@@ -131,7 +131,7 @@ def test_a_net_changes_its_head_and_keeps_the_rest():
 @pytest.mark.parametrize("head", [{"blocks": 99, "pooled": True}, {"blocks": 1}, 3, {"blocks": 0, "pooled": False}])
 def test_a_head_in_a_file_that_is_none_is_refused(head):
     data = plan(SPACE, SPACE.largest, HEAD).to_dict()
-    with pytest.raises(BadInput, match="must tell how many of the"):
+    with pytest.raises(BadInput, match="must say how many of the"):
         plans.from_dict(data | {"head": head})
 
 
@@ -178,7 +178,7 @@ def test_a_net_with_a_head_of_its_own_is_inherited_whole(tmp_path):
     path, head = tmp_path / "model.safetensors", Twice(4).head
     save_net(path, Net(plan(SPACE, SPACE.smallest, head)), classes=["a", "b", "c", "d"])
     assert other_classes(path, ["a", "b", "c", "d"], "it") == other_classes(path, head, "it") == ""
-    assert other_classes(path, 4, "it") == "it has another head than the task"
+    assert other_classes(path, 4, "it") == "it has a different head from the task's"
     assert other_classes(path, ["a", "b", "c"], "it") == "it has 4 classes and the data 3"
 
 
@@ -188,5 +188,5 @@ def test_the_last_layer_of_any_head_begins_small():
 
 
 def test_a_damaged_file_of_numbers_is_told_of():
-    with pytest.raises(BadInput, match="holds no mean and std of its numbers"):
+    with pytest.raises(BadInput, match="lacks the mean and std of its numbers"):
         of_facts({"task": "regress"})

@@ -43,7 +43,7 @@ def test_the_alternative_ladder_is_priced_as_it_would_run(cap):
     base, part = cost(job.base.plan).macs, begun.method.share / begun.method.every
     over = (begun.length.macs_per_image / base - 1) / part
     assert told.lines[1] == (
-        f"  that is little to augment with: begun with {arg.set} netaug.ladder=factors it would be {over:.2f} x "
+        f"  that is little augmentation: started with {arg.set} netaug.ladder=factors it would be {over:.2f} x "
         f"and would take about {format_duration(PER_MAC * begun.length.macs)}"
     )
 

@@ -121,7 +121,7 @@ def test_a_supernets_teacher_is_the_largest_net_that_was_drawn_within_its_macs(t
         chosen, config = larger_subnet(found, bound), TeacherConfig("supernet", macs=bound)
         assert 0.8 * min(bound, most) < cost(chosen).macs <= bound and chosen.resolution == base.plan.resolution
         assert cost(chosen).macs == max(macs for macs in drawn if macs <= bound) == resolve(found, config).macs
-    with pytest.raises(BadInput, match="teacher.macs = 10: no net of space squeeze at 12 px has as few; give more, or"):
+    with pytest.raises(BadInput, match="teacher.macs = 10: no net of space squeeze at 12 px is that small; give more"):
         resolve(found, TeacherConfig("supernet", macs=10))
 
 
@@ -135,16 +135,16 @@ def test_a_torchvision_teacher_that_cannot_be_had_or_takes_other_images_is_told(
         raise URLError("no network")
 
     monkeypatch.setattr(torchvision.models, "get_model", get_model)
-    with pytest.raises(BadInput, match="torchvision:resnet18: its weights cannot be had .*put https.*resnet18.* into"):
+    with pytest.raises(BadInput, match="torchvision:resnet18: its weights cannot be loaded .*put https.*resnet18"):
         torchvision_teacher("torchvision:resnet18", plan, data, CPU)
     monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: torch.nn.Conv2d(3, 8, 99))
-    with pytest.raises(BadInput, match=f"resnet18 takes no images of {plan.resolution} px .*give another teacher"):
+    with pytest.raises(BadInput, match=f"resnet18 does not accept images of {plan.resolution} px .*give another"):
         torchvision_teacher("torchvision:resnet18", plan, data, CPU)
 
 
 def test_only_a_supernet_as_teacher_has_a_bound_of_macs():
     assert TeacherConfig("supernet", macs=1e6)
-    with pytest.raises(BadInput, match="teacher.macs = 1e[+]06 is of teacher.source"):
+    with pytest.raises(BadInput, match="teacher.macs = 1e[+]06 applies to teacher.source"):
         TeacherConfig("runs/train-1", macs=1e6)
 
 
