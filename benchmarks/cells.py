@@ -18,7 +18,8 @@ from statistics import mean, stdev
 
 from nasaug.core.files import DATA_SETS
 from nasaug.core.progress import heard_by
-from nasaug.pool.processes import Work, carry_out
+from nasaug.pool.processes import Work, run_all
+from nasaug.rundirs.folder import RunDir
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 FOLDER = "CIFAR-10 (JPEG)"  # contents of the image folder that the benchmarks take
@@ -45,10 +46,10 @@ def run(root: Path, cells: list[Cell], jobs: int = 2) -> dict[str, dict]:
     works = [work for work in (_work(root, cell) for cell in cells) if not work.finished]
     os.nice(10)  # the runs inherit it
     with heard_by(lambda event: print(time.strftime("%H:%M"), event, file=sys.stderr, flush=True)):
-        failed = carry_out(works, jobs, {"OMP_NUM_THREADS": "1"})
+        failed = run_all(works, jobs, {"OMP_NUM_THREADS": "1"})
     if failed:
         raise SystemExit("\n".join(f"{work.title}: {error}; see {work.log}" for work, error in failed))
-    return {cell.name: json.loads((root / cell.name / "result.json").read_text()) for cell in cells}
+    return {cell.name: RunDir(root / cell.name).result() for cell in cells}
 
 
 def _work(root: Path, cell: Cell) -> Work:
@@ -61,7 +62,7 @@ def _keep_options(root: Path, cell: Cell) -> None:
     path, note = root / cell.name, root / f"{cell.name}.options"
     options = re.split(r" (?=--)", shlex.join(cell.options))
     asked = [option for option in options if not option.startswith("--jobs ")]  # parallelism does not change results
-    if not any((path / name).is_file() for name in ("job.json", "result.json")):
+    if not (RunDir(path).job_file.is_file() or RunDir(path).finished):
         note.write_text("".join(f"{option}\n" for option in asked))
     elif note.is_file():
         begun = note.read_text().splitlines()

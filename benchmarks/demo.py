@@ -6,11 +6,12 @@ same number of epochs. Finished steps are not repeated; interrupted ones resume.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from nasaug.rundirs.folder import RunDir
 
 ROOT = Path("runs/demo")
 SEARCH = ROOT / "search"
@@ -20,11 +21,11 @@ EPOCHS = ("--set", "epochs=3")
 
 def nasaug(run: Path, verb: str, *options: str) -> dict:
     """The run's result: starts the run, resumes it, or reads it if finished."""
-    if not (run / "result.json").is_file():
-        begun = (run / "recipe.toml").is_file()
-        more = ("--resume",) if begun else options
+    there = RunDir(run)
+    if not there.finished:
+        more = ("--resume",) if there.recipe_file.is_file() else options
         subprocess.run([sys.executable, "-m", "nasaug", verb, "--run", str(run), *more], check=True)
-    return json.loads((run / "result.json").read_text())
+    return there.result()
 
 
 def main() -> None:

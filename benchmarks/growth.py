@@ -101,8 +101,8 @@ def search_by_trials() -> tuple[list[str], dict]:
     for trials in (TRIALS[0], *TRIALS):  # the first one twice, for warm-up
         with tempfile.TemporaryDirectory() as folder:
             search = Search(
-                net, base.space, cost.Budget(macs=1_000_000), SearchConfig(trials=trials), scorer, images.val,
-                f"sqlite:///{folder}/study.db",
+                base.space, cost.Budget(macs=1_000_000), SearchConfig(trials=trials), scorer, images.val,
+                f"sqlite:///{folder}/study.db", net=net,
             )  # fmt: skip
             begun = time.perf_counter()
             search.run(Pending(), lambda arch, top1: None)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -20,9 +19,12 @@ from cells import RESULTS, Cell, interval, write
 from cells import run as run_cells
 
 from nasaug.comparison import stats
-from nasaug.comparison.report import percent
-from nasaug.comparison.sweep_results import verdict
+from nasaug.comparison.sweep_results import FORMAT, verdict
+from nasaug.core.files import read_json
 from nasaug.core.units import format_quantity
+from nasaug.reporting.wording import percent
+from nasaug.rundirs.folder import RunDir
+from nasaug.rundirs.result import read_result
 
 SIZES, POLICIES, SEEDS = "0.1M,0.25M,0.6M,1.5M,3M", "0,4,9,14", 3
 SETTING = ("data.train_images=4000", "epochs=60", "batch=64", "views.train.crop=0")
@@ -43,7 +45,7 @@ def head(*columns: list[str] | str) -> list[str]:
 
 def page_of_sweep(run: Path) -> None:
     """Write docs/results/magnitude_sweep.md, .json and .png."""
-    summary = json.loads((run / "sweep.json").read_text())
+    summary = read_json(RunDir(run).sweep_file, FORMAT)
     policies = summary["policies"]
     lines = [
         "`python benchmarks/magnitude.py FOLDER`", "",
@@ -73,7 +75,7 @@ def page_of_sweep(run: Path) -> None:
         if curve:
             slope = f"{curve['slope']:+.2f} ± {curve['slope_half']:.2f} per factor of ten in MACs"
             lines += ["", f"{method}: the best magnitude changes by {slope} (p = {curve['p']:.2g}): {verdict(curve)}."]
-    shutil.copy(run / "sweep.png", RESULTS / "magnitude_sweep.png")
+    shutil.copy(RunDir(run).sweep_picture, RESULTS / "magnitude_sweep.png")
     lines += ["", "![heat map and curve](magnitude_sweep.png)"]
     kept = {key: summary[key] for key in ("data", "data_key", "rows", "curves", "policies")}
     write("magnitude_sweep", "The best augmentation magnitude by network size", lines, kept)
@@ -82,17 +84,17 @@ def page_of_sweep(run: Path) -> None:
 def last_epochs(run: Path) -> dict[tuple[str, str], list[float]]:
     """Accuracy on clean training images after the last epoch, per seed, by (size, policy)."""
     found = defaultdict(list)
-    with open(run / "sweep.csv") as file:
+    with open(RunDir(run).swept_file) as file:
         for row in csv.DictReader(file):
-            result = json.loads((run / row["path"] / "result.json").read_text())
-            found[row["size"], row["arm"].rpartition("@")[2]].append(result["val"][-1]["train_top1"])
+            last = read_result(run / row["path"]).history[-1]
+            found[row["size"], row["arm"].rpartition("@")[2]].append(last["train_top1"])
     return found
 
 
 def largest(run: Path) -> dict[int, str]:
     """By seed, the run folder of the largest net's training at its best policy."""
-    row = json.loads((run / "sweep.json").read_text())["rows"][-1]
-    with open(run / "sweep.csv") as file:
+    row = read_json(RunDir(run).sweep_file, FORMAT)["rows"][-1]
+    with open(RunDir(run).swept_file) as file:
         cells = [c for c in csv.DictReader(file) if c["size"] == row["size"]]
     arm = f"{row['method']}@{row['best']['policy']}"
     return {int(c["seed"]): str((run / c["path"]).resolve()) for c in cells if c["arm"] == arm}
@@ -142,12 +144,12 @@ def main() -> None:
     run = root / "sweep"
     if not o.pages:
         run_cells(root, [sweep(str(Path(o.folder).resolve()), o.jobs)], 1)
-    if not (run / "result.json").is_file():
+    if not RunDir(run).finished:
         raise SystemExit("the sweep is not finished, so there is no page yet")
     page_of_sweep(run)
     starts = largest(run)
     cells = cells_of(starts)
-    if not o.pages or all((root / cell.name / "result.json").is_file() for cell in cells):
+    if not o.pages or all(RunDir(root / cell.name).finished for cell in cells):
         page_of_pruning(run_cells(root, cells, o.jobs), starts)
 
 

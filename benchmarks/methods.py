@@ -19,7 +19,9 @@ from statistics import mean
 from cells import Cell, train, write
 from cells import run as run_cells
 
-from nasaug.comparison import report, stats
+from nasaug.comparison import stats
+from nasaug.reporting import wording
+from nasaug.rundirs.folder import RunDir
 
 FLIPS_ALONE = "views.train.crop=0"
 TEACHER = "mobilenetv2"  # 5.71M MACs at 28 px
@@ -97,8 +99,8 @@ def comparisons(found: str, root: Path, mean_magnitude: float = math.nan) -> dic
 def driven(cells: Path) -> float:
     """Mean magnitude, over steps and trainings, of the trainings of `guided` with a teacher-driven magnitude. Exits if
     there are none, or only means of an older version, which left out the start of training."""
-    results = sorted(cells.glob("difficulty-drive*/result.json"))
-    last = {path.parent: json.loads(path.read_text())["val"][-1] for path in results}
+    runs = [run for run in map(RunDir, sorted(cells.glob("difficulty-drive*"))) if run.finished]
+    last = {run.path: run.result()["val"][-1] for run in runs}
     if not last:
         raise SystemExit("guided_drive needs the trainings of guided: run that first")
     old = [str(path) for path, row in last.items() if "mean_magnitude" not in row]
@@ -129,11 +131,12 @@ def over(run: Path, arm: str, other: str) -> str:
 
 def page(name: str, c: Comparison, run: Path) -> None:
     """Write docs/results/NAME.md and .json from the comparison's output."""
-    text = (run / "comparison.json").read_text()
+    text = RunDir(run).comparison_file.read_text()
     summary = json.loads(text.replace(f"{run.parent}/", ""))  # a teacher's path is meaningless elsewhere
-    head, *rows = report.cells(summary)
+    head, *rows = wording.cells(summary)
     fits = [
-        (report.percent(a["train_top1"]), report.percent(a["val_top1"]), f"{a['epochs']:.3g}") for a in summary["arms"]
+        (wording.percent(a["train_top1"]), wording.percent(a["val_top1"]), f"{a['epochs']:.3g}")
+        for a in summary["arms"]
     ]
     head += ["train top-1", "validation top-1", "epochs"]
     if c.against:
@@ -149,7 +152,7 @@ def page(name: str, c: Comparison, run: Path) -> None:
         *(f"| {' | '.join([*row, *fit])} |" for row, fit in zip(rows, fits, strict=True)),
     ]  # fmt: skip
     if summary["failed"]:
-        lines += ["", *(f"Failed: {told}" for told in report.failures(summary))]
+        lines += ["", *(f"Failed: {told}" for told in wording.failures(summary))]
     kept = {key: summary[key] for key in ("data", "data_key", "match", "seeds", "cost", "arms")}
     write(name, c.title, lines, kept)
 
@@ -178,7 +181,7 @@ def main() -> None:
                 how = ("--data", folder, "--resolution", "28", "--set", "epochs=12")
                 run_cells(root, [train("teacher", TEACHER, *how)], 1)
             run_cells(root, [cell(name, c, folder, root / "cells", o.jobs)], 1)
-        if (root / name / "comparison.json").is_file():
+        if RunDir(root / name).comparison_file.is_file():
             page(name, c, root / name)
 
 

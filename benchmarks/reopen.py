@@ -32,8 +32,8 @@ class Finished:
         r = self.recipe
         scorer = make_scorer(r, self.data, open_runtime("cpu"), r.search.calibration_images)
         return Search(
-            load_net(self.supernet), self.found.space, self.budget, replace(r.search, **config), scorer,
-            self.data.val.take(r.search.score_images, 0), storage, seed,
+            self.found.space, self.budget, replace(r.search, **config), scorer,
+            self.data.val.take(r.search.score_images, 0), storage, seed, net=load_net(self.supernet),
         )  # fmt: skip
 
 

@@ -10,13 +10,14 @@ shortest training whose final validation top-1 is at or above the target. Cells 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 from cells import interval, write
+
+from nasaug.rundirs.folder import RunDir
 
 HERE = Path(__file__).resolve().parent.parent
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 30)
@@ -33,14 +34,14 @@ def checkout(commit: str, root: Path) -> Path:
 
 
 def result(tree: Path, run: Path, epochs: int, seed: int) -> dict:
-    if not (run / "result.json").is_file():
+    if not RunDir(run).finished:
         command = [sys.executable, "-m", "nasaug", "train", "--method", "baseline", "--arch", "mobilenetv2-tiny"]
         command += ["--data", "fashion-mnist", "--seed", str(seed), "--set", f"epochs={epochs}"]
         command += ["--run", str(run.resolve())]
         environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
         with open(f"{run}.log", "w") as log:
             subprocess.run(command, check=True, cwd=run.parent, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    return json.loads((run / "result.json").read_text())
+    return RunDir(run).result()
 
 
 def main() -> None:

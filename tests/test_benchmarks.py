@@ -1,33 +1,51 @@
 """The code that the scripts in benchmarks/ share, without any training."""
 
+import importlib
 import json
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from nasaug.comparison import report
 from nasaug.pool import processes
+from nasaug.rundirs.folder import RESULT_FORMAT, RunDir
+from support.reports import make_run, summary_of
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+EMPTY = {"format": RESULT_FORMAT}  # a result
 
 
 @pytest.fixture
 def cells(empty_folder, monkeypatch):
     """benchmarks/cells.py with runs that finish at once; `cells.ran` lists their commands."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     import cells
 
     def end(command, **_):
         cells.ran.append(command)
         path = Path(command[command.index("--run") + 1])
         path.mkdir(exist_ok=True)
-        for name in ("job.json", "result.json"):
-            (path / name).write_text("{}")
+        (path / "job.json").write_text("{}")
+        RunDir(path).finish({})
         return SimpleNamespace(returncode=0, poll=lambda: 0)
 
     monkeypatch.setattr(cells, "ran", [], raising=False)
     monkeypatch.setattr(processes, "subprocess", SimpleNamespace(Popen=end, STDOUT=None, DEVNULL=None))
     monkeypatch.setattr(cells.os, "nice", lambda by: 0)
     return cells
+
+
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
+def test_every_benchmark_can_be_imported(path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    if path.stem not in sys.modules:
+        monkeypatch.setitem(sys.modules, path.stem, None)  # taken out again afterwards
+        del sys.modules[path.stem]
+    importlib.import_module(path.stem)
 
 
 @pytest.fixture
@@ -45,7 +63,7 @@ def test_a_cell_that_was_begun_with_other_options_is_refused_and_they_are_named(
         options = ("--arch", "a b", "--seeds", seeds, "--jobs", jobs, "--set", "lr=1", "--set", "epochs=2")
         return cells.run(Path("root"), [cells.Cell("c", "compare", options)])
 
-    assert run("1", "2") == run("1", "1") == {"c": {}} and len(cells.ran) == 1
+    assert run("1", "2") == run("1", "1") == {"c": EMPTY} and len(cells.ran) == 1
     with pytest.raises(SystemExit, match="root/c was started with --seeds 1, and now --seeds 3 is asked for; remove"):
         run("3", "2")
     Path("root/c/result.json").unlink()  # interrupted
@@ -53,13 +71,14 @@ def test_a_cell_that_was_begun_with_other_options_is_refused_and_they_are_named(
         run("3", "2")
     Path("root/c/job.json").unlink()
     run("3", "2")
-    assert run("3", "2") == {"c": {}} and len(cells.ran) == 2
+    assert run("3", "2") == {"c": EMPTY} and len(cells.ran) == 2
 
 
 def test_a_cell_of_which_no_options_were_noted_is_read_as_it_is(cells):
     cells.run(Path("root"), [cells.Cell("c", "train", ("--seeds", "1"))])
     Path("root/c.options").unlink()
-    assert cells.run(Path("root"), [cells.Cell("c", "train", ("--seeds", "3"))]) == {"c": {}} and len(cells.ran) == 1
+    assert cells.run(Path("root"), [cells.Cell("c", "train", ("--seeds", "3"))]) == {"c": EMPTY}
+    assert len(cells.ran) == 1
 
 
 def test_results_name_their_data_and_no_folder_of_this_machine(cells, monkeypatch):
@@ -73,7 +92,7 @@ def test_results_name_their_data_and_no_folder_of_this_machine(cells, monkeypatc
 def drove(name, **last):
     path = Path("root/cells", name)
     path.mkdir(parents=True)
-    (path / "result.json").write_text(json.dumps({"val": [{}, last]}))
+    RunDir(path).finish({"val": [{}, last]})
 
 
 def test_only_the_comparison_that_needs_it_asks_for_what_teachers_drove_to(methods, monkeypatch):
@@ -92,3 +111,43 @@ def test_only_the_comparison_that_needs_it_asks_for_what_teachers_drove_to(metho
     drove("difficulty-drive-s1", mean_magnitude=4.0)
     drove("difficulty-drive-s2", mean_magnitude=5.0)
     assert any("aug-constant:magnitude=4.50," in word for word in call("guided_drive").options)
+
+
+def test_the_page_of_a_comparison_has_its_table_and_its_failures(cells, methods, tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "RESULTS", Path())
+    run = tmp_path / "methods_tiny"
+    summary = summary_of(run / "cells", baseline=70, netaug=73)
+    failed = [{"arm": "gradaug", "seed": 1, "error": "out of memory"}]
+    report.write(run, summary | {"failed": failed}, report.read_runs([run / "cells"]))
+    c = replace(methods.comparisons("found.json", tmp_path)["methods_tiny"], against="netaug")
+    methods.page("methods_tiny", c, run)
+    lines = Path("methods_tiny.md").read_text().splitlines()
+    (row,) = (line for line in lines if line.startswith("| netaug"))
+    (plain,) = (line for line in lines if line.startswith("| baseline"))
+    assert "better" in row and row.endswith("% | 3 | - |") and re.search(r"\| -\d\.\d+ \[-.*, -.*\] \|$", plain)
+    assert "Failed: gradaug, seed 1: out of memory" in lines
+    assert json.loads(Path("methods_tiny.json").read_text())["seeds"] == [0, 1, 2, 3, 4]
+
+
+def test_the_page_of_a_sweep_has_its_table_and_the_end_of_its_trainings(cells, tmp_path, monkeypatch):
+    import magnitude
+
+    monkeypatch.setattr(cells, "RESULTS", Path())
+    monkeypatch.setattr(magnitude, "RESULTS", Path())
+    run, rows = RunDir(tmp_path / "sweep"), []
+    for size, macs in (("small", 1e5), ("large", 1e6)):
+        spread = {"mean": 70.0, "half": 0.5}
+        policies = {p: {f"{split}_top1": spread for split in ("val", "test", "train")} for p in ("0", "9")}
+        rows.append({"size": size, "macs": macs, "method": "baseline", "policies": policies, "best": {"policy": "9"}})
+        for policy in policies:
+            make_run(run.path / f"{size}-{policy}", seed=0, arm=f"baseline@{policy}")
+    lines = [f"{size},baseline@{p},0,{size}-{p}" for size in ("small", "large") for p in ("0", "9")]
+    run.swept_file.write_text("\n".join(["size,arm,seed,path", *lines]))
+    kept = {"format": "nasaug-sweep/1", "data": "d", "data_key": "k", "curves": {}, "policies": ["0", "9"]}
+    run.sweep_file.write_text(json.dumps(kept | {"rows": rows}))
+    run.sweep_picture.touch()
+    magnitude.page_of_sweep(run.path)
+    text = Path("magnitude_sweep.md").read_text()
+    assert "| 100k | 70.00 ± 0.50 | **70.00 ± 0.50** | 9: 70.00 ± 0.50 % |" in text
+    assert "| 1M | 71.0 (70.0) | 71.0 (70.0) |" in text  # make_run's last epoch
+    assert magnitude.largest(run.path) == {0: str(run.path / "large-9")}

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,11 +25,12 @@ from ..core.units import format_duration
 from ..data import Data, Record
 from ..kernels import choice
 from ..nets.store import teacher_digest
-from ..pool.processes import Watch, Work, carry_out, together
+from ..pool.processes import Watch, Work, run_all, together
 from ..rundirs.folder import RunDir, cores
 from ..rundirs.job import FORMAT as JOB_FORMAT
+from ..rundirs.job import refuse_changed
 from ..rundirs.result import read_result
-from ..training.begin import PARENT
+from ..training.begin import PARENT, at_path, begun_record, other_data
 from ..training.device import Runtime, open_runtime
 from ..training.job import Job, job_for, load_data, make_scorer, make_trainer, start_of
 from ..training.options import Options
@@ -37,7 +38,9 @@ from ..training.provenance import curves_of, sources_of, warn_of_curves
 from ..training.recipe import CHANGE_NOTHING, Recipe
 from ..training.timing import time_steps
 
+CELLS = Path("cells")  # the folder for the trainings in a run
 LONGEST = 60  # characters of an arm's name in a file name
+LONGEST_START = 10.0  # CPU seconds that starting a process takes at most
 # keys in which an existing cell may differ: teacher and images may have moved, and the cell's key covers their contents
 MAY_DIFFER = ("arm", "teacher.source", "data.name", *CHANGE_NOTHING)
 
@@ -70,6 +73,58 @@ class Cell:
         return RunDir(self.path).finished
 
 
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What job.json stores of any job with many trainings, with defaults filled in."""
+
+    seeds: int
+    cells: str | None = None  # the folder for the trainings, absolute; None: in the run
+    set: list[str] = field(default_factory=list)
+    recipe: str | None = None
+    data: str | None = None
+
+    @property
+    def cells_folder(self) -> Path:
+        """The folder for the trainings; a relative path is in the run."""
+        return CELLS if self.cells is None else Path(self.cells)
+
+
+def common(asked: Any) -> dict[str, Any]:
+    """The fields of a `Setting` that are taken from a job as they were given."""
+    options, cells = asked.options, None if asked.cells is None else str(asked.cells.resolve())
+    return {"cells": cells, "set": list(options.set), "recipe": options.recipe, "data": options.data}
+
+
+def resumed(
+    asked: Any, run: RunDir, setting: Setting, of_nets: str | None, said: Mapping[str, Any]
+) -> tuple[Options, Recipe, Sets]:
+    """The options to go on with, the run's recipe, and its data sets. `of_nets` is the data set that the arch files
+    name, `said` the job's own arguments (None: not given).
+
+    Raises BadInput for arguments that differ from those the run was begun with, a recipe that was edited since, or
+    images that have moved to a place that is not given."""
+    given, recipe = asked.options, load(run.recipe_file, Recipe)
+    sets = Sets(begun_record(run, recipe))
+    now = common(asked) | {"set": _fixed(given.set) or None, "data": other_data(given.data, recipe)} | said
+    refuse_changed(run.path, {name: getattr(setting, name) for name in now} | {"set": _fixed(setting.set)}, now)
+    recipe = at_path(recipe, given.data)
+    data = setting.data if given.data is None else given.data  # loading checks that the images are the same
+    options = replace(given, set=(*setting.set, *given.set), recipe=setting.recipe, data=data)
+    # the recipe file may have been edited since
+    run.check_settings(options.settings({}, arm="baseline", data=of_nets), CHANGE_NOTHING)
+    return options, recipe, sets
+
+
+def placed(cells: Iterable[Cell], run: RunDir) -> list[Cell]:
+    """The cells with paths in the run, where they were relative to it."""
+    return [replace(cell, arch=run.path / cell.arch, path=run.path / cell.path) for cell in cells]
+
+
+def joined(given: str | Sequence[object] | None) -> str | None:
+    """An argument for several values as one text, as on the command line."""
+    return given if given is None or isinstance(given, str) else ",".join(map(str, given))
+
+
 def check_begun(cells: list[Cell]) -> None:
     """Raises BadInput if an existing folder was trained with other settings than its cell's.
 
@@ -92,23 +147,15 @@ def check_options(asked: Any, whose: str) -> None:
     if common.seed is not None:
         raise BadInput(f"{arg.seed} {common.seed}: {whose} has several, 0 and up; say how many with {arg.seeds}")
     if common.profile:
-        raise BadInput(
-            f"{arg.profile}: {whose} has many trainings, each with a log of its own; "
-            f"use nasaug train --profile"
-        )
+        many = f"{whose} has many trainings, each with a log of its own"
+        raise BadInput(f"{arg.profile}: {many}; give it for a single training")
     if asked.cells is not None and asked.cells.exists() and not asked.cells.is_dir():
         raise BadInput(f"{arg.cells} {asked.cells} is not a folder; give one, or a new name")
 
 
-def held(sets: Sequence[str]) -> list[str]:
-    """The items of --set that must stay the same on resuming."""
+def _fixed(sets: Sequence[str]) -> list[str]:
+    """The overrides of recipe keys that must stay the same on resuming."""
     return [item for item in sets if item.partition("=")[0].strip() not in CHANGE_NOTHING]
-
-
-def resumed_options(options: Options, kept: dict[str, Any]) -> Options:
-    """The options of a resumed run: those it was started with, plus the ones that may be changed."""
-    data = kept["data"] if options.data is None else options.data  # loading checks that the images are the same
-    return replace(options, set=(*kept["set"], *options.set), recipe=kept["recipe"], data=data)
 
 
 def read_data(recipe: Recipe, found: ArchFile, sets: Sets) -> Data:
@@ -163,10 +210,23 @@ def jobs_for(runtime: Runtime, asked: int | None) -> int:
 
 def estimate(cells: list[Cell], runtime: Runtime, jobs: int, sets: Sets) -> dict[Path, float]:
     """Seconds that each cell will take, from a few timed steps of each arm; single-threaded if several run at once."""
-    threads, timed, told = torch.get_num_threads(), {}, set()
-    starting = time.process_time()  # CPU seconds this process took to start; each cell's process needs as much
+    threads = torch.get_num_threads()
     if jobs > 1:
         torch.set_num_threads(1)
+    try:
+        timed = _kinds_seconds(cells, runtime, sets)
+    finally:
+        torch.set_num_threads(threads)
+    return {cell.path: timed[cell.kind] for cell in cells}
+
+
+def _kinds_seconds(cells: list[Cell], runtime: Runtime, sets: Sets) -> dict[str, float]:
+    """Seconds by the cells' kind."""
+    # A cell's process starts as this one did, so the CPU seconds that this one has used so far tell how long that
+    # takes: on the command line. A Python session may have worked for hours before, hence the limit.
+    starting = min(time.process_time(), LONGEST_START)
+    timed: dict[str, float] = {}
+    told: set[str] = set()
     for cell in cells:
         if cell.kind not in timed:
             found = archfile.read(str(cell.arch))
@@ -181,8 +241,7 @@ def estimate(cells: list[Cell], runtime: Runtime, jobs: int, sets: Sets) -> dict
                 timed[cell.kind] += _arm_seconds(job, data, runtime)
             except Exception as error:  # the cell itself will fail without affecting the others
                 say(f"{cell.kind}: how long it takes cannot be told ({told_by(error)})")
-    torch.set_num_threads(threads)
-    return {cell.path: timed[cell.kind] for cell in cells}
+    return timed
 
 
 def _arm_seconds(job: Job, data: Data, runtime: Runtime) -> float:
@@ -223,7 +282,7 @@ def train_missing(
     works = [_work(cell, device, seconds[cell.path]) for cell in left]
     failed = [
         {"arm": work.about.arm, "seed": work.about.seed, "error": error}
-        for work, error in carry_out(works, jobs, environment, watch)
+        for work, error in run_all(works, jobs, environment, watch)
     ]
     if not any(cell.finished for cell in cells):
         said = f"no cell was finished; the first failed with: {failed[0]['error']}"

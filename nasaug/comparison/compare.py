@@ -6,14 +6,14 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..arch import archfile
 from ..arch.archfile import ArchFile
-from ..config.layers import arm_says, load
+from ..config.layers import arm_says
 from ..core import files
 from ..core.errors import BadInput, RunFault, arg, unknown
 from ..core.progress import Listener, heard_by, say
@@ -22,36 +22,39 @@ from ..data import Record
 from ..nets.store import digest
 from ..reporting import wording
 from ..rundirs.folder import RunDir, without_passwords
-from ..rundirs.job import refuse_changed
-from ..training.begin import at_path, begun_record, create_or_resume, other_data
+from ..rundirs.job import kept_as
+from ..training.begin import create_or_resume
 from ..training.device import open_runtime
 from ..training.job import job_for
 from ..training.options import Options
-from ..training.recipe import CHANGE_NOTHING, Recipe
+from ..training.recipe import Recipe
 from ..training.train import fitted, refuse_other_net
 from . import report
 from .cells import (
     Cell,
     Sets,
+    Setting,
     check_begun,
     check_options,
+    common,
     folder_name,
-    held,
+    joined,
     key_of,
+    placed,
     read_data,
     resume_command,
-    resumed_options,
+    resumed,
     train_missing,
 )
 
 DEFAULT = "baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling"
 SEEDS, MATCH = 5, "epochs"
 STOPS = {"epochs": "epochs", "compute": "macs", "seconds": "seconds"}
-CELLS = Path("cells")
+BASE = RunDir(Path()).base_file  # the network's arch file, relative to the run
 
 
 def compare(
-    arch: str | os.PathLike[str] | None = None, *, methods: str | Sequence[str] | None = None,
+    arch: str | os.PathLike[str] | None = None, *, methods: str | Sequence[str | Path] | None = None,
     seeds: int | None = None, match: str | None = None, jobs: int | None = None, cells: str | Path | None = None,
     from_scratch: bool = False, resolution: int | None = None, data: str | Path | None = None,
     recipe: str | Path | None = None, set: Mapping[str, object] | Sequence[str] = (), device: str = "auto",
@@ -76,9 +79,8 @@ def compare(
     Raises BadInput, Stopped, or RunFault (also if some trainings failed: the others are still reported).
     """
     options = Options.of(data, recipe, set, None, device, run, resume)
-    arms = methods if methods is None or isinstance(methods, str) else ",".join(methods)
     path, folder = (None if arch is None else os.fspath(arch)), (None if cells is None else Path(cells))
-    job = CompareJob(path, arms, seeds, match, jobs, folder, resolution, from_scratch, options)
+    job = CompareJob(path, joined(methods), seeds, match, jobs, folder, resolution, from_scratch, options)
     with heard_by(on_event):
         return create_or_resume(job)
 
@@ -92,20 +94,36 @@ class Comparison:
 
     @property
     def page(self) -> Path:
-        return self.run / "comparison.html"
+        return RunDir(self.run).comparison_page
 
     def __str__(self) -> str:
         """The table."""
         return wording.table(self.summary)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CompareSetting(Setting):
+    """What a comparison's job.json stores. `arch_data` is the data set that the arch file names."""
+
+    arms: list[str]
+    seeds: int = SEEDS
+    match: str = MATCH
+    from_scratch: bool = False
+    arch_data: str | None = None
+
+    @property
+    def methods(self) -> list[str]:
+        """The arms, by the name of the argument that gives them."""
+        return self.arms
+
+
 @dataclass(frozen=True)
 class Ready:
-    """A comparison whose inputs have all been validated. `setting` is what its job.json stores."""
+    """A comparison whose inputs have all been validated. The cells' paths may be relative to the run."""
 
     found: ArchFile
     cells: list[Cell]
-    setting: dict[str, Any]
+    setting: CompareSetting
     recipe: Recipe
     sets: Sets
 
@@ -141,24 +159,18 @@ class CompareJob:
                 f"give that instead"
             )
 
-    @property
-    def _arms(self) -> list[str]:
-        return arms_of(DEFAULT if self.methods is None else self.methods)
-
     def prepare(self) -> Ready:
         self._check()
-        arms, options, sets = self._arms, self.options, Sets()
+        arms, options, sets = arms_of(DEFAULT if self.methods is None else self.methods), self.options, Sets()
         if self.arch is None:
             raise BadInput(f"compare needs {arg.arch}: an arch file like found.json, or a named architecture")
         of_arch = archfile.read(self.arch).facts.get("data")
         plain = options.settings({}, arm="baseline", data=of_arch)
         found = fitted(self.arch, self.resolution, plain)
-        setting = {
-            "arms": arms, "seeds": SEEDS if self.seeds is None else self.seeds, "match": self.match or MATCH,
-            "from_scratch": self.from_scratch, "set": list(options.set), "recipe": options.recipe,
-            "data": options.data, "arch_data": of_arch,
-            "cells": None if self.cells is None else str(self.cells.resolve()),
-        }  # fmt: skip
+        setting = CompareSetting(
+            arms=arms, seeds=SEEDS if self.seeds is None else self.seeds, match=self.match or MATCH,
+            from_scratch=self.from_scratch, arch_data=of_arch, **common(self),
+        )  # fmt: skip
         cells = make_cells(found, setting, options, sets)  # also validates every arm, before anything is written
         if self.cells:
             check_begun(cells)
@@ -166,37 +178,42 @@ class CompareJob:
 
     def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:
         ready.found.save(run.base_file)
-        return ready.setting
+        return asdict(ready.setting)
 
     def restore(self, run: RunDir, kept: dict[str, Any]) -> Ready:
         self._check()
-        begun = load(run.recipe_file, Recipe)
-        sets = Sets(begun_record(run, begun))
-        self._refuse_changed(run, kept, begun)
-        options, begun = resumed_options(self.options, kept), at_path(begun, self.options.data)
-        # the recipe file may have been edited since
-        run.check_settings(options.settings({}, arm="baseline", data=kept.get("arch_data")), CHANGE_NOTHING)
+        setting = kept_as(CompareSetting, kept)
+        said = {
+            "methods": None if self.methods is None else arms_of(self.methods), "seeds": self.seeds,
+            "match": self.match, "from_scratch": self.from_scratch or None,
+        }  # fmt: skip
+        options, begun, sets = resumed(self, run, setting, setting.arch_data, said)
         found = archfile.read(str(run.base_file))
-        if found.start is not None and not found.start.is_file() and not kept["from_scratch"]:
+        if found.start is not None and not found.start.is_file() and not setting.from_scratch:
             gone = f"{found.start} is missing, from which the trainings of {run.path} start"
             raise BadInput(f"{gone}; restore it, or start anew with {arg.from_scratch}")
         refuse_other_net(run, found, self.arch, self.resolution, begun)
-        return Ready(found, make_cells(found, kept, options, sets), kept, begun, sets)
-
-    def _refuse_changed(self, run: RunDir, kept: dict[str, Any], begun: Recipe) -> None:
-        """Raises BadInput, naming the differences, if values differ from those the comparison was started with."""
-        options = self.options
-        now = {
-            "data": other_data(options.data, begun),
-            "methods": None if self.methods is None else self._arms, "seeds": self.seeds, "match": self.match,
-            "from_scratch": self.from_scratch or None, "set": held(options.set) or None, "recipe": options.recipe,
-            "cells": None if self.cells is None else str(self.cells.resolve()),
-        }  # fmt: skip
-        refuse_changed(run.path, kept | {"methods": kept["arms"], "set": held(kept["set"])}, now)
+        return Ready(found, make_cells(found, setting, options, sets), setting, begun, sets)
 
     def carry_out(self, run: RunDir, ready: Ready) -> None:
-        cells = [replace(cell, arch=run.path / cell.arch, path=run.path / cell.path) for cell in ready.cells]
-        _carry_out(cells, ready.setting, run, self.options.device, self.jobs, ready.sets)
+        """Train every unfinished cell, and write the table, the figures and the page."""
+        cells, setting = placed(ready.cells, run), ready.setting
+        what = f"{len(setting.arms)} arms x {setting.seeds} seeds, matched by {setting.match}"
+        failed = train_missing(cells, what, run, self.options.device, self.jobs, ready.sets)
+        done = [cell.path for cell in cells if cell.finished]
+        runs = report.read_runs(done)
+        facts = {"failed": failed, "commands": _commands(run)}
+        if setting.cells:
+            facts[report.ELSEWHERE] = list(map(str, done))
+        summary = report.summarise(runs, None, setting.match, facts)
+        report.write(run.path, summary, runs)
+        say(wording.table(summary))
+        say(f"table, figures and page in {run.path}: {run.comparison_page.name}")
+        if failed:
+            names = ", ".join(f"{f['arm']} (seed {f['seed']})" for f in failed)
+            some = f"{len(failed)} of {len(cells)} cells failed"
+            raise RunFault(f"{some}: {names}; try them again with {resume_command(run)}")
+        run.finish({"arms": setting.arms, "seeds": setting.seeds, "match": setting.match, "cells": len(cells)})
 
     def result(self, run: RunDir) -> Comparison:
         return Comparison(run.path, files.read_json(run.comparison_file, report.FORMAT))
@@ -218,13 +235,13 @@ def arms_of(methods: str) -> list[str]:
     return arms
 
 
-def make_cells(found: ArchFile, setting: dict, options: Options, sets: Sets) -> list[Cell]:
+def make_cells(found: ArchFile, setting: CompareSetting, options: Options, sets: Sets) -> list[Cell]:
     """All cells, seed by seed, so that an interrupted comparison has complete seeds; paths are relative to the run.
 
     Raises BadInput for anything that can be rejected before training."""
     runtime = open_runtime(options.device)
-    init = {"init": "scratch"} if setting["from_scratch"] else {}
-    arms, of_arch = setting["arms"], setting.get("arch_data")
+    init: dict[str, object] = {"init": "scratch"} if setting.from_scratch else {}
+    arms, of_arch = setting.arms, setting.arch_data
     plain = {arm: options.settings(init, arm=arm, data=of_arch) for arm in arms}
     for arm in arms[1:]:
         if plain[arm].data != plain[arms[0]].data:
@@ -234,17 +251,17 @@ def make_cells(found: ArchFile, setting: dict, options: Options, sets: Sets) -> 
             )
     data = read_data(plain[arms[0]], found, sets)
     images = len(data.train)
-    given = {arm: init | {"stop": STOPS[setting["match"]]} for arm in arms}
-    if setting["match"] == "epochs":
+    given = {arm: init | {"stop": STOPS[setting.match]} for arm in arms}
+    if setting.match == "epochs":
         auto = {arm: replace(r, times=1.0) for arm, r in plain.items() if r.epochs == "auto"}
         fewest = min((job_for(found, r, runtime, images).length.epochs for r in auto.values()), default=0)
         given |= {arm: given[arm] | {"epochs": fewest} for arm in auto}
-    elif setting["match"] == "compute" and runtime.accelerated and plain[arms[0]].train_macs == "auto":
+    elif setting.match == "compute" and runtime.accelerated and plain[arms[0]].train_macs == "auto":
         raise BadInput(f"{arg.match} compute needs to know how much: give {arg.set} train_macs=1e15, say")
     cells: list[Cell] = []
     seen: dict[str, str] = {}
     start = digest(found.start)
-    for seed in range(setting["seeds"]):
+    for seed in range(setting.seeds):
         for arm in arms:
             recipe = options.settings(given[arm] | {"seed": seed, "arm": arm}, arm=arm, data=of_arch)
             if seed == 0:
@@ -252,31 +269,8 @@ def make_cells(found: ArchFile, setting: dict, options: Options, sets: Sets) -> 
             key = key_of(found, start, recipe, data)
             if seen.setdefault(key, arm) != arm:
                 raise BadInput(f"arms {seen[key]!r} and {arm!r} are the same training; leave one of them out")
-            where = Path(setting["cells"]) if setting["cells"] else CELLS
-            cells.append(Cell(arm, seed, recipe, Path("base.json"), where / folder_name(arm, seed, key)))
+            cells.append(Cell(arm, seed, recipe, BASE, setting.cells_folder / folder_name(arm, seed, key)))
     return cells
-
-
-def _carry_out(
-    cells: list[Cell], setting: dict, run: RunDir, device: str, jobs: int | None, sets: Sets
-) -> None:
-    """Train every unfinished cell, and write the table, the figures and the page."""
-    what = f"{len(setting['arms'])} arms x {setting['seeds']} seeds, matched by {setting['match']}"
-    failed = train_missing(cells, what, run, device, jobs, sets)
-    done = [cell.path for cell in cells if cell.finished]
-    runs = report.read_runs(done)
-    facts = {"failed": failed, "commands": _commands(run)}
-    if setting["cells"]:
-        facts[report.ELSEWHERE] = list(map(str, done))
-    summary = report.summarise(runs, None, setting["match"], facts)
-    report.write(run.path, summary, runs)
-    say(wording.table(summary))
-    say(f"table, figures and page in {run.path}: comparison.html")
-    if failed:
-        names = ", ".join(f"{f['arm']} (seed {f['seed']})" for f in failed)
-        some = f"{len(failed)} of {len(cells)} cells failed"
-        raise RunFault(f"{some}: {names}; try them again with {resume_command(run)}")
-    run.finish({"arms": setting["arms"], "seeds": setting["seeds"], "match": setting["match"], "cells": len(cells)})
 
 
 def _commands(run: RunDir) -> list[str]:

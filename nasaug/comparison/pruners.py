@@ -18,7 +18,7 @@ from ..rundirs.result import read_result
 from .cells import Cell
 
 PRUNERS = ("none", "median", "wilcoxon", "halving")
-FORMAT, FILE = "nasaug-pruned/1", "pruned.json"
+FORMAT = "nasaug-pruned/1"
 RIVALS = 2  # policies that must have finished before another is judged
 POLL_S = 2.0
 
@@ -64,7 +64,7 @@ class Race:
         new = [row for row in rows if row["epoch"] > known and 2 * row["epoch"] >= self.whole]
         if policy not in self._trials:
             self._trials[policy] = self._study.ask()
-        losing = [row for row in new if self._told(self._trials[policy], row) and row["epoch"] < self.whole]
+        losing = [row for row in new if self._stops(self._trials[policy], row) and row["epoch"] < self.whole]
         self._known[policy] = max([known, *(row["epoch"] for row in new)])
         if len(self.done) < RIVALS or not losing:
             return None
@@ -72,7 +72,7 @@ class Race:
             return losing[0]
         return losing[-1] if losing[-1] is new[-1] else None
 
-    def _told(self, trial: Any, row: dict) -> bool:
+    def _stops(self, trial: Any, row: dict) -> bool:
         """Whether the pruner would stop the trial at this epoch."""
         trial.report(row[self._key], row["epoch"])
         with _quietly():  # warnings about epochs that the best trial lacks, when trainings end by the clock
@@ -97,14 +97,14 @@ def _quietly() -> Any:
     return warnings.catch_warnings(action="ignore")
 
 
-class Pruning(Watch):
+class PolicyWatch(Watch):
     """Tracks the pruned policies, in the sweep's own folder because its cells may be shared.
 
     A policy that is pruned with one seed is out for that size with all seeds, so that it is never judged on fewer seeds
     than its rivals. The last remaining policy of a size is never pruned."""
 
-    def __init__(self, pruner: str, cells: Sequence[Cell], folder: Path, metric: Metric):
-        self.metric, self.pruner, self.path = metric, pruner, folder / FILE
+    def __init__(self, pruner: str, cells: Sequence[Cell], run: RunDir, metric: Metric):
+        self.metric, self.pruner, self.path = metric, pruner, run.pruned_file
         self.policies = {parts(cell) for cell in cells}
         self.out: dict[Policy, dict] = {}
         self._races: dict[tuple[str, str, int], Race] = {}

@@ -30,7 +30,6 @@ FORMAT = "nasaug-comparison/1"
 LEVEL = 0.95
 EQUAL_COMPUTE = 0.005  # relative difference in training compute below which gain per compute is not reported
 ELSEWHERE = "trainings"  # the fact that lists a comparison's runs if they are outside its folder
-SWEPT = "sweep.csv"  # a sweep's trainings, with their paths
 
 
 def read_runs(paths: Sequence[Path]) -> list[TrainingResult]:
@@ -57,19 +56,22 @@ def _finished_below(path: Path) -> list[Path]:
     if elsewhere:
         gone = f"the trainings of {path} are gone, {elsewhere[0]} for one"
         raise BadInput(f"{gone}; put them back, or give the folder that they were moved to")
-    if (path / RESULT).is_file():
-        raise BadInput(f"{path / RESULT} has no test score: no training run; give the folders of train or netaug-train")
-    if (path / "recipe.toml").is_file():
+    run = RunDir(path)
+    if run.finished:
+        remedy = "give the folders of train or netaug-train"
+        raise BadInput(f"{run.result_file} has no test score: no training run; {remedy}")
+    if run.recipe_file.is_file():
         raise BadInput(f"{path} is not finished (it has no {RESULT}); go on with it by {arg.resume}, or leave it out")
     raise BadInput(f"{path} holds no finished training run (no {RESULT} in it or below); give run folders")
 
 
 def _elsewhere(path: Path) -> list[Path]:
     """The training folders listed by a comparison or a sweep."""
-    if (path / SWEPT).is_file():
-        with open(path / SWEPT, newline="", encoding="utf-8", errors="surrogateescape") as file:
+    swept = RunDir(path).swept_file
+    if swept.is_file():
+        with open(swept, newline="", encoding="utf-8", errors="surrogateescape") as file:
             return [Path(row["path"]) for row in csv.DictReader(file)]
-    return [Path(run) for run in _told(path).get("facts", {}).get(ELSEWHERE, ())]
+    return [Path(run) for run in _comparison_in(path).get("facts", {}).get(ELSEWHERE, ())]
 
 
 def _check_seeds(runs: Sequence[TrainingResult]) -> None:
@@ -257,7 +259,7 @@ def report(paths: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
     if not paths:
         raise BadInput("report needs run folders, like: nasaug report runs/train-1 runs/train-2")
     runs = read_runs(paths)
-    told = _told(Path(paths[0])) if len(paths) == 1 else {}
+    told = _comparison_in(Path(paths[0])) if len(paths) == 1 else {}
     place = {arm["arm"]: i for i, arm in enumerate(told.get("arms", ()))}
     runs.sort(key=lambda run: place.get(run.arm, len(place)))
     names, reference = Counter(run.arm for run in runs), told.get("reference")
@@ -269,6 +271,7 @@ def report(paths: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
     return summary
 
 
-def _told(folder: Path) -> dict[str, Any]:
-    path = folder / "comparison.json"
+def _comparison_in(folder: Path) -> dict[str, Any]:
+    """The summary of the comparison in this folder; empty if there is none."""
+    path = RunDir(folder).comparison_file
     return files.read_json(path, FORMAT) if path.is_file() else {}

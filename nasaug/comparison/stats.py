@@ -1,6 +1,6 @@
 """Statistics of a comparison over seeds: intervals, paired differences, corrections, and the verdict in words.
 
-Accuracies and differences are in percentage points throughout. Independent of runs and files.
+Scores and differences are in the unit of the metric: percentage points for an accuracy. Independent of runs and files.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Paired:
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """Accuracy of a minus that of b on the same images, and its percentile interval."""
+    """The score of a minus that of b on the same images, and its percentile interval."""
 
     difference: float
     low: float
@@ -91,7 +91,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def bootstrap(
     correct_a: ArrayLike, correct_b: ArrayLike, draws: int = 2000, seed: int = 0, level: float = 0.95
 ) -> Bootstrap:
-    """Paired bootstrap over test images of one seed's difference in accuracy, with its percentile interval.
+    """Paired bootstrap over test images of one seed's difference in accuracy, in percentage points, with its percentile
+    interval. `bootstrap_of_means` is for other scores.
 
     `correct_a` and `correct_b` say whether each image is classified correctly, in the same order. An image that both or
     neither get right adds 0 to the difference, so a resample is one multinomial draw of three counts. This is exact and
@@ -111,16 +112,21 @@ def bootstrap(
 def bootstrap_of_means(
     a: ArrayLike, b: ArrayLike, draws: int = 2000, seed: int = 0, level: float = 0.95
 ) -> Bootstrap:  # fmt: skip
-    """`bootstrap` for scores that are means of per-image values; `a` and `b` list the same test images in the same
-    order.
+    """`bootstrap` for scores that are means of per-image values, in the values' unit; `a` and `b` list the same test
+    images in the same order. The interval of a single image has no width.
     """
     d = np.asarray(a, float) - np.asarray(b, float)
     if d.ndim != 1 or not len(d):
         raise ValueError(f"two rows of the same images are needed, not shapes {np.shape(a)} and {np.shape(b)}")
-    rng = np.random.default_rng(seed)
-    means = [d[rng.integers(len(d), size=len(d))].mean() for _ in range(draws)]
-    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
-    return Bootstrap(float(d.mean()), float(low), float(high))
+    if len(d) == 1:  # which scipy refuses
+        return Bootstrap(float(d[0]), float(d[0]), float(d[0]))
+    from scipy.stats import bootstrap as resampled  # slow to import (a second)
+
+    found = resampled(
+        (d,), np.mean, method="percentile", n_resamples=draws, batch=100, confidence_level=level,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    return Bootstrap(float(d.mean()), float(found.low), float(found.high))
 
 
 def verdict(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..arch.derived import below
 from ..arch.plan import Plan, plan
 from ..arch.space import Arch
 from ..augment import USUAL, at_magnitude
-from ..config.layers import load
+from ..config.schedule import Schedule
 from ..core import files
 from ..core.errors import BadInput, RunFault, arg, unknown
 from ..core.progress import Listener, heard_by, say
@@ -27,46 +27,43 @@ from ..core.units import format_quantity, parse_quantity
 from ..data import Record, describe
 from ..reporting.wording import failures
 from ..rundirs.folder import RunDir, without_passwords
-from ..rundirs.job import refuse_changed
-from ..training.begin import begun_record, create_or_resume, other_data
+from ..rundirs.job import kept_as
+from ..training.begin import create_or_resume
 from ..training.device import open_runtime
 from ..training.job import job_for, task_of
 from ..training.options import Options
 from ..training.provenance import warn_of_curves
-from ..training.recipe import CHANGE_NOTHING, Recipe
+from ..training.recipe import Recipe
 from ..training.train import fitted
 from .cells import (
     Cell,
     Sets,
+    Setting,
     check_begun,
     check_options,
+    common,
     folder_name,
-    held,
+    joined,
     key_of,
+    placed,
     plain_name,
     read_data,
     resume_command,
-    resumed_options,
+    resumed,
     train_missing,
 )
 from .compare import arms_of
-from .pruners import PRUNERS, RIVALS, Pruning, saved
+from .pruners import PRUNERS, RIVALS, PolicyWatch, saved
 from .sweep_results import FORMAT, magnitude_of, metric_of, summarise, table, write
 
-CELLS, SIZES = Path("cells"), Path("sizes")
+SIZES = Path("sizes")  # the folder for the nets' arch files in a run
 STEPS = 400  # rungs of the width ladder on which sizes are looked up
 NEAR = 0.1  # maximum relative deviation of a net's MACs from the size asked for
 
 
-DEFAULTS: dict[str, Any] = {
-    "arch": "mobilenetv2", "sizes": "0.1M,0.25M,0.6M,1.5M,3M", "policies": "0,4,9,14", "methods": "baseline",
-    "seeds": 3, "resolution": None, "pruner": "none", "nets_data": None, "curves": {},
-}  # fmt: skip
-
-
 def sweep(
-    arch: str | os.PathLike[str] | None = None, *, sizes: str | Sequence[str] | None = None,
-    policies: str | Sequence[str] | None = None, methods: str | Sequence[str] | None = None,
+    arch: str | os.PathLike[str] | None = None, *, sizes: str | Sequence[str | float | Path] | None = None,
+    policies: str | Sequence[str | float | Path] | None = None, methods: str | Sequence[str | Path] | None = None,
     seeds: int | None = None, jobs: int | None = None, cells: str | Path | None = None,
     resolution: int | None = None, pruner: str | None = None, data: str | Path | None = None,
     recipe: str | Path | None = None, set: Mapping[str, object] | Sequence[str] = (), device: str = "auto",
@@ -91,9 +88,6 @@ def sweep(
 
     Raises BadInput, Stopped, or RunFault (also if some trainings failed: the others are still reported).
     """
-    def joined(given: str | Sequence[str] | None) -> str | None:
-        return given if given is None or isinstance(given, str) else ",".join(given)
-
     options = Options.of(data, recipe, set, None, device, run, resume)
     path, folder = (None if arch is None else os.fspath(arch)), (None if cells is None else Path(cells))
     job = SweepJob(
@@ -115,13 +109,31 @@ class Sweep:
         return table(self.summary, metric_of(self.summary))
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweepSetting(Setting):
+    """What a sweep's job.json stores. `nets_data` is the data set that the arch files name, `curves` holds the contents
+    of the curve files among the policies, `nets` the names of the nets' files."""
+
+    arch: str = "mobilenetv2"
+    sizes: str = "0.1M,0.25M,0.6M,1.5M,3M"
+    policies: str = "0,4,9,14"
+    methods: str = "baseline"
+    seeds: int = 3
+    resolution: int | None = None
+    pruner: str = "none"
+    nets_data: str | None = None
+    curves: dict[str, Any] = field(default_factory=dict)
+    nets: list[str] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Ready:
-    """A sweep whose inputs have all been validated. `setting` is what its job.json stores."""
+    """A sweep whose inputs have all been validated. The cells' paths may be relative to the run."""
 
     nets: list[ArchFile]
-    setting: dict[str, Any]
-    options: Options
+    policies: dict[str, Schedule]
+    cells: list[Cell]
+    setting: SweepSetting
     recipe: Recipe
     sets: Sets
 
@@ -146,9 +158,11 @@ class SweepJob:
     options: Options = Options()
     verb, extends = "sweep", False
 
-    def _given(self) -> dict[str, Any]:
-        cells = None if self.cells is None else str(self.cells.resolve())
-        return {name: getattr(self, name, None) for name in DEFAULTS} | {"cells": cells}
+    @property
+    def _said(self) -> dict[str, Any]:
+        """The sweep's own arguments that were given."""
+        names = ("arch", "sizes", "policies", "methods", "seeds", "resolution", "pruner")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def _check(self) -> None:
         check_options(self, "a sweep")
@@ -157,52 +171,62 @@ class SweepJob:
 
     def prepare(self) -> Ready:
         self._check()
-        options, sets, given = self.options, Sets(), self._given()
-        setting = DEFAULTS | {name: value for name, value in given.items() if value is not None} | {
-            "set": list(options.set), "recipe": options.recipe, "data": options.data, "cells": given["cells"],
-            "nets_data": data_of(DEFAULTS["sizes"] if self.sizes is None else self.sizes),
-        }  # fmt: skip
-        plain = options.settings({}, arm="baseline", data=setting["nets_data"])
+        options, sets, setting = self.options, Sets(), SweepSetting(**self._said, **common(self))
+        setting = replace(setting, nets_data=data_of(setting.sizes))
+        plain = options.settings({}, arm="baseline", data=setting.nets_data)
         nets = nets_of(setting, plain, self.arch)
-        setting["nets"] = [f"{net.name}.json" for net in nets]
-        policies = _check_policies(setting["policies"])
-        setting["curves"] = _curves(policies)
-        if setting["pruner"] != "none" and len(policies) <= RIVALS:
+        policies = magnitudes_of(setting.policies)
+        setting = replace(setting, nets=[f"{net.name}.json" for net in nets], curves=_curves(policies))
+        if setting.pruner != "none" and len(policies) <= RIVALS:
             rule = f"ends a policy when {RIVALS} others have ended, and this sweep has {len(policies)}"
-            raise BadInput(
-                f"{arg.pruner} {setting['pruner']} {rule}; "
-                f"give more by {arg.policies}, or {arg.pruner} none"
-            )
-        made = make_cells(nets, setting, options, Path("."), sets)
+            raise BadInput(f"{arg.pruner} {setting.pruner} {rule}; give more by {arg.policies}, or {arg.pruner} none")
+        cells = make_cells(nets, policies, setting, options, sets)
         if self.cells:
-            check_begun(made)
-        return Ready(nets, setting, options, plain, sets)
+            check_begun(cells)
+        return Ready(nets, policies, cells, setting, plain, sets)
 
     def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:
         (run.path / SIZES).mkdir()
-        for net, name in zip(ready.nets, ready.setting["nets"], strict=True):
+        for net, name in zip(ready.nets, ready.setting.nets, strict=True):
             net.save(run.path / SIZES / name)
-        return ready.setting
+        return asdict(ready.setting)
 
     def restore(self, run: RunDir, kept: dict[str, Any]) -> Ready:
         self._check()
-        begun, setting, given = load(run.recipe_file, Recipe), DEFAULTS | kept, self.options
-        sets = Sets(begun_record(run, begun))
-        data = other_data(given.data, begun)
-        now = self._given() | {"set": held(given.set) or None, "recipe": given.recipe, "data": data}
-        refuse_changed(run.path, setting | {"set": held(setting["set"])}, now)
-        options = resumed_options(given, setting)
-        # the recipe file may have been edited since
-        run.check_settings(options.settings({}, arm="baseline", data=setting["nets_data"]), CHANGE_NOTHING)
-        for path, curve in _curves(_check_policies(setting["policies"])).items():
-            if setting["curves"] and setting["curves"].get(path) != curve:
+        setting = kept_as(SweepSetting, kept)
+        options, begun, sets = resumed(self, run, setting, setting.nets_data, self._said)
+        policies = magnitudes_of(setting.policies)
+        for path, curve in _curves(policies).items():
+            if setting.curves and setting.curves.get(path) != curve:
                 other = f"the curve {path} is another than when {run.path} began"
                 raise BadInput(f"{other}; restore it, or start anew")
-        nets = [archfile.read(str(run.path / SIZES / name)) for name in setting["nets"]]
-        return Ready(nets, setting, options, begun, sets)
+        nets = [archfile.read(str(run.path / SIZES / name)) for name in setting.nets]
+        return Ready(nets, policies, make_cells(nets, policies, setting, options, sets), setting, begun, sets)
 
     def carry_out(self, run: RunDir, ready: Ready) -> None:
-        _carry_out(ready, run, self.jobs)
+        """Train every unfinished cell, and write the table, the curves and the pictures."""
+        nets, setting, cells = ready.nets, ready.setting, placed(ready.cells, run)
+        policies, methods = list(ready.policies), arms_of(setting.methods)
+        grid = f"{len(nets)} sizes x {len(policies)} policies x {len(methods)} methods x {setting.seeds} seeds"
+        followed = [(f"{arg.policies} {p}", magnitude) for p, magnitude in ready.policies.items() if _is_curve(p)]
+        warn_of_curves(followed, partial(read_data, cells[0].recipe, nets[0], ready.sets))
+        metric = task_of(cells[0].recipe, describe(cells[0].recipe.data)).metric
+        watch = None if setting.pruner == "none" else PolicyWatch(setting.pruner, cells, run, metric)
+        failed = train_missing(cells, grid, run, self.options.device, self.jobs, ready.sets, watch)
+        done, out = [cell for cell in cells if cell.finished], watch.out if watch else {}
+        summary = summarise(done, nets, policies, methods, out, metric) | {
+            "failed": failed, "pruned": {"pruner": setting.pruner, **saved(cells, out)},
+            "command": without_passwords(command_line(*sys.orig_argv)),
+        }  # fmt: skip
+        write(run, summary, done, metric)
+        say(table(summary, metric))
+        for told in failures(summary):
+            say(f"failed: {told}")
+        say(f"figures, heat map and curve in {run.path}: sweep.json, sweep.csv, sweep.png, curve-METHOD.json")
+        if failed:
+            raise RunFault(f"{len(failed)} of {len(cells)} cells failed; try them again with {resume_command(run)}")
+        sizes = [net.name for net in nets]
+        run.finish({"cells": len(cells), "sizes": sizes, "policies": policies, "methods": methods, "pruned": len(out)})
 
     def result(self, run: RunDir) -> Sweep:
         return Sweep(run.path, files.read_json(run.sweep_file, FORMAT))
@@ -221,13 +245,13 @@ def data_of(sizes: str) -> str | None:
     return named.pop() if len(named) == 1 else None
 
 
-def nets_of(setting: dict, recipe: Recipe, arch: str | None = None) -> list[ArchFile]:
-    """The nets to train, ascending in MACs: arch files, or --arch with all its widths scaled to a size. `arch` is
-    --arch if it was given.
+def nets_of(setting: SweepSetting, recipe: Recipe, arch: str | None = None) -> list[ArchFile]:
+    """The nets to train, ascending in MACs: arch files, or the setting's `arch` with all its widths scaled to a
+    size. `arch` is the argument, None if it was not given.
 
     Raises BadInput for a size that no width reaches, naming the nearest ones, and for duplicate nets."""
-    sizes, px = setting["sizes"], setting["resolution"]
-    base = fitted(setting["arch"], px, recipe)
+    sizes, px = setting.sizes, setting.resolution
+    base = fitted(setting.arch, px, recipe)
     scaled = None
     nets: list[ArchFile] = []
     for item in _items(sizes):
@@ -279,7 +303,8 @@ def _of_size(asked: str, scaled: dict[int, Plan], base: ArchFile) -> ArchFile:
     return ArchFile(scaled[nearest], f"{base.name}-{asked}")
 
 
-def _check_policies(policies: str) -> list[str]:
+def magnitudes_of(policies: str) -> dict[str, Schedule]:
+    """The policies by name. Raises BadInput for one that is no magnitude, given twice, or named with an @."""
     names = [name.strip() for name in policies.split(",") if name.strip()]
     for name in names:
         if "@" in name:
@@ -287,48 +312,57 @@ def _check_policies(policies: str) -> list[str]:
                 f"{arg.policies} {name}: what a sweep names by METHOD@POLICY has no @; "
                 f"move or rename the file"
             )
-    if not names or len({magnitude_of(name) for name in names}) < len(names):
+    found = {name: magnitude_of(name) for name in names}
+    if not names or len(set(found.values())) < len(names):
         raise BadInput(f"{arg.policies} {policies!r}: give one or more, each once, like 0,4,9,0:9")
-    return names
+    return found
 
 
-def _curves(policies: list[str]) -> dict[str, Any]:
+def _is_curve(policy: str) -> bool:
+    return policy.endswith(".json")
+
+
+def _curves(policies: Mapping[str, Schedule]) -> dict[str, Any]:
     """The contents of the curve files among the policies."""
-    return {policy: magnitude_of(policy).to_plain() for policy in policies if policy.endswith(".json")}
+    return {policy: magnitude.to_plain() for policy, magnitude in policies.items() if _is_curve(policy)}
 
 
-def make_cells(nets: list[ArchFile], setting: dict, options: Options, folder: Path, sets: Sets) -> list[Cell]:
-    """All cells, seed by seed. An arm is named METHOD@POLICY."""
+def make_cells(
+    nets: list[ArchFile], policies: Mapping[str, Schedule], setting: SweepSetting, options: Options, sets: Sets
+) -> list[Cell]:
+    """All cells, seed by seed; paths are relative to the run. An arm is named METHOD@POLICY.
+
+    Raises BadInput for anything that can be rejected before training."""
     runtime = open_runtime(options.device)
     cells: list[Cell] = []
     known: dict[str, tuple[str, Path]] = {}
-    where = Path(setting["cells"]) if setting["cells"] else folder / CELLS
-    methods, policies = arms_of(setting["methods"]), _check_policies(setting["policies"])
+    methods = arms_of(setting.methods)
     plain = {method: _plain(method, setting, options) for method in methods}
     for method, recipe in plain.items():
         if recipe.data != plain[methods[0]].data:
             raise BadInput(f"{arg.methods} {method}: it changes the data; do that for all, by {arg.data} or {arg.set}")
     data = read_data(plain[methods[0]], nets[0], sets)
-    for seed in range(setting["seeds"]):
-        for net, name in zip(nets, setting["nets"], strict=True):
+    for seed in range(setting.seeds):
+        for net, name in zip(nets, setting.nets, strict=True):
             for method, policy in product(methods, policies):
-                recipe = _at(replace(plain[method], seed=seed, arm=f"{method}@{policy}"), policy, cost(net.plan).macs)
+                seeded = replace(plain[method], seed=seed, arm=f"{method}@{policy}")
+                recipe = _at(seeded, policies[policy], cost(net.plan).macs)
                 if seed == 0:
                     job_for(net, recipe, runtime, len(data.train)).check_teacher(partial(read_data, recipe, net, sets))
                 key = key_of(net, "", recipe, data)
                 # a curve may give this net the magnitude of another policy: one training serves both
-                place = where / folder_name(f"{net.name}_{recipe.arm}", seed, key)
+                place = setting.cells_folder / folder_name(f"{net.name}_{recipe.arm}", seed, key)
                 first, place = known.setdefault(key, (method, place))
                 if first != method:
                     alike = f"{arg.methods}: {first} and {method} are the same training at magnitude {policy}"
                     raise BadInput(f"{alike}; leave one of them out")
-                cells.append(Cell(recipe.arm, seed, recipe, folder / SIZES / name, place))
+                cells.append(Cell(recipe.arm, seed, recipe, SIZES / name, place))
     return cells
 
 
-def _plain(method: str, setting: dict, options: Options) -> Recipe:
+def _plain(method: str, setting: SweepSetting, options: Options) -> Recipe:
     """The method's recipe before a magnitude is set. Raises BadInput if the method sets its own magnitude."""
-    recipe = options.settings({}, arm=method, data=setting["nets_data"])
+    recipe = options.settings({}, arm=method, data=setting.nets_data)
     view = recipe.views["train"]
     if recipe.difficulty.policy == "drive":
         raise BadInput(f"{arg.methods} {method}: its teacher decides on the magnitude; use compare for it")
@@ -338,37 +372,10 @@ def _plain(method: str, setting: dict, options: Options) -> Recipe:
     return recipe
 
 
-def _at(recipe: Recipe, policy: str, macs: int) -> Recipe:
+def _at(recipe: Recipe, policy: Schedule, macs: int) -> Recipe:
     """The recipe with the policy's magnitude for a net with this many MACs."""
     try:
-        view = at_magnitude(recipe.views["train"], magnitude_of(policy).of_net(macs))
+        view = at_magnitude(recipe.views["train"], policy.of_net(macs))
         return replace(recipe, views=recipe.views | {"train": view})
     except BadInput as error:
         raise error.within(f"{recipe.arm}: ") from None
-
-
-def _carry_out(ready: Ready, run: RunDir, jobs: int | None) -> None:
-    """Train every unfinished cell, and write the table, the curves and the pictures."""
-    nets, setting, options, sets = ready.nets, ready.setting, ready.options, ready.sets
-    cells = make_cells(nets, setting, options, run.path, sets)
-    policies, methods = _check_policies(setting["policies"]), arms_of(setting["methods"])
-    grid = f"{len(nets)} sizes x {len(policies)} policies x {len(methods)} methods x {setting['seeds']} seeds"
-    followed = [(f"{arg.policies} {p}", magnitude_of(p)) for p in policies if p.endswith(".json")]
-    warn_of_curves(followed, partial(read_data, cells[0].recipe, nets[0], sets))
-    metric = task_of(cells[0].recipe, describe(cells[0].recipe.data)).metric
-    pruning = None if setting["pruner"] == "none" else Pruning(setting["pruner"], cells, run.path, metric)
-    failed = train_missing(cells, grid, run, options.device, jobs, sets, pruning)
-    done, out = [cell for cell in cells if cell.finished], pruning.out if pruning else {}
-    summary = summarise(done, nets, policies, methods, out, metric) | {
-        "failed": failed, "pruned": {"pruner": setting["pruner"], **saved(cells, out)},
-        "command": without_passwords(command_line(*sys.orig_argv)),
-    }  # fmt: skip
-    write(run.path, summary, done, metric)
-    say(table(summary, metric))
-    for told in failures(summary):
-        say(f"failed: {told}")
-    say(f"figures, heat map and curve in {run.path}: sweep.json, sweep.csv, sweep.png, curve-METHOD.json")
-    if failed:
-        raise RunFault(f"{len(failed)} of {len(cells)} cells failed; try them again with {resume_command(run)}")
-    sizes = [net.name for net in nets]
-    run.finish({"cells": len(cells), "sizes": sizes, "policies": policies, "methods": methods, "pruned": len(out)})

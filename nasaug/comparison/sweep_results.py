@@ -19,11 +19,11 @@ from ..core.errors import BadInput, arg
 from ..core.metric import Metric, of_keys
 from ..core.units import format_duration, format_quantity
 from ..reporting import pictures, tables, wording
+from ..rundirs.folder import RunDir
 from ..rundirs.result import TrainingResult, read_result
 from . import stats
 from .cells import Cell, plain_name
 from .pruners import Policy, parts
-from .report import SWEPT
 
 FORMAT = "nasaug-sweep/1"
 LINE = ("intercept", "slope", "low", "high")  # the keys of a curve file that define the line
@@ -223,10 +223,10 @@ def _pruned_told(pruned: dict) -> list[str]:
     return [f"pruned by {pruned['pruner']}: {cells}, which {time}; a policy that is pruned may have recovered"]
 
 
-def write(folder: Path, summary: dict, cells: list[Cell], metric: Metric) -> None:
+def write(run: RunDir, summary: dict, cells: list[Cell], metric: Metric) -> None:
     """Write sweep.json, sweep.csv (one row per finished cell; `pruned` is the epoch at which its policy was pruned),
     sweep.png, and a curve for each method that has one."""
-    files.write_json(folder / "sweep.json", summary)
+    files.write_json(run.sweep_file, summary)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     scores = [metric.key(split) for split in ("val", "test", "train")]
@@ -240,14 +240,14 @@ def write(folder: Path, summary: dict, cells: list[Cell], metric: Metric) -> Non
         figures = (r.macs, *r.scores().values(), r.seconds)
         epoch = pruned.get((cell.arch.stem, cell.arm))
         rows.writerow([cell.arch.stem, cell.arm, cell.seed, *figures, cell.path, epoch])
-    files.write_with_names(folder / SWEPT, text.getvalue())
+    files.write_with_names(run.swept_file, text.getvalue())
     for method, curve in summary["curves"].items():
         if curve is not None:
             kept = {key: curve[key] for key in LINE}
             facts = {"data": summary["data"], "data_key": summary["data_key"]}
             name = plain_name(method, summary["curves"])
-            files.write_json(folder / f"curve-{name}.json", {"format": CURVE, **kept, **facts})
-    plot(folder / "sweep.png", summary, metric)
+            files.write_json(run.path / f"curve-{name}.json", {"format": CURVE, **kept, **facts})
+    plot(run.sweep_picture, summary, metric)
 
 
 def plot(path: Path, summary: dict, metric: Metric) -> None:

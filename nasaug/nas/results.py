@@ -40,7 +40,7 @@ def write_results(
     files.write_json(run.candidates_file, {"format": "nasaug-candidates/1", **metric.told, "candidates": row})
     front = [_row(space, c, metric) for c in pareto(ranked, metric)]
     files.write_json(run.pareto_file, {"format": "nasaug-pareto/1", **metric.told, "front": front})
-    plot_pareto(run.path / "pareto.png", ranked, search.budget, best, metric)
+    plot_pareto(run.pareto_picture, ranked, search.budget, best, metric)
     say(table(space, finalists, metric))
     ranks = agreement(finalists, metric)
     if ranks:

@@ -87,7 +87,7 @@ def prepare(
     if recipe.teacher.source:  # [difficulty] needs a teacher, so this covers it
         rule = "a search trains without a teacher, so without [difficulty] too"
         raise BadInput(f"teacher.source = {recipe.teacher.source}: {rule}; give both to the training that follows")
-    _check_target(Path(FOUND))
+    _check_writable(Path(FOUND))
     runtime = open_runtime(options.device, recipe.bf16, options.profile)
     info = datasets.describe(recipe.data)
     outputs = task_of(recipe, info).outputs(info)
@@ -103,7 +103,7 @@ def prepare(
     return ready
 
 
-def _check_target(found: Path) -> None:
+def _check_writable(found: Path) -> None:
     if found.is_dir():
         raise BadInput(f"{found} is a folder here, so the result cannot be put in its place; move it away")
     if not os.access(found.parent, os.W_OK):
@@ -114,7 +114,7 @@ def run_search(ready: Ready, run: RunDir) -> dict:
     """Train the supernet, search it, and write the results; returns the contents of result.json."""
     recipe, request, data = ready.recipe, ready.request, ready.data
     search = Search(
-        None, ready.space, request.budget, recipe.search,
+        ready.space, request.budget, recipe.search,
         make_scorer(recipe, data, ready.runtime, recipe.search.calibration_images),
         data.val.take(recipe.search.score_images, 0), request.storage or own_storage(run.path), recipe.seed,
         request.timeout,

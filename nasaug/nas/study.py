@@ -51,7 +51,6 @@ class Candidate:
 class Search:
     """Stage 2 on a trained supernet. `storage` is an Optuna storage URL."""
 
-    net: Net
     space: Space
     budget: Budget
     config: SearchConfig
@@ -60,6 +59,7 @@ class Search:
     storage: str
     seed: int = 0
     timeout: float | None = None
+    net: Net | None = None  # the supernet, needed by `run`; its training needs this search first, to estimate the time
     scores: dict[Arch, float] = field(default_factory=dict)
     _archs: dict[Plan, Arch] = field(default_factory=dict)
     _study: Any = None
@@ -83,7 +83,7 @@ class Search:
         self._open()
         begun, limit = time.monotonic(), ASKS * self.config.trials
         with Progress("search", self.goal, begun=len(self.scores), unit="candidates") as bar:
-            while len(self.scores) < self.goal and self._told < limit:
+            while len(self.scores) < self.goal and self._trials_told < limit:
                 pending.check()
                 if self.timeout is not None and time.monotonic() - begun > self.timeout:
                     break
@@ -91,13 +91,13 @@ class Search:
                 if score is not None:
                     log(self.space.id(arch), score)
                     bar.update(len(self.scores), best=self.metric.best(self.scores.values()))
-        if not self.scores and self.timeout is not None and self._told < limit:
+        if not self.scores and self.timeout is not None and self._trials_told < limit:
             raise BadInput(
                 f"{arg.timeout} {self.timeout:g}s ended the search before a candidate was judged; "
                 f"give it more"
             )
         if not self.scores:
-            tried = f"no architecture within {self.budget} was found in {self._told} tries"
+            tried = f"no architecture within {self.budget} was found in {self._trials_told} tries"
             raise BadInput(f"{tried}; raise the budget or {arg.trials}")
         ranked = sorted(self.scores, key=lambda arch: (self.metric.rank(self.scores[arch]), self._cost(arch).macs))
         return [Candidate(arch, self._cost(arch), self.scores[arch]) for arch in ranked]
@@ -131,7 +131,7 @@ class Search:
 
     def _trial(self) -> tuple[Arch, float | None]:
         """Judge one candidate; the score is None if it was rejected or already known."""
-        number = self._told
+        number = self._trials_told
         if self._stale >= STALE:
             self._study.enqueue_trial(self._params(self._unseen(number)))
         elif self.config.sampler == "random" or len(self.scores) < STARTUP:
@@ -161,7 +161,7 @@ class Search:
         return fresh
 
     @property
-    def _told(self) -> int:
+    def _trials_told(self) -> int:
         """Trials scored, rejected or answered from the cache so far."""
         return len(self._study.get_trials(deepcopy=False))
 

@@ -77,7 +77,7 @@ def together(seconds: Sequence[float], jobs: int) -> float:
     return max(ends)
 
 
-def carry_out(
+def run_all(
     works: Sequence[Work], jobs: int, environment: Mapping[str, str], watch: Watch | None = None
 ) -> list[tuple[Work, str]]:
     """Run all works, `jobs` at a time (each with one thread if `jobs` > 1). Returns the failed ones with the reasons.
@@ -97,7 +97,7 @@ def carry_out(
 
 
 class _Pool:
-    """The state of `carry_out`: waiting, running and failed works, and those ended by the watch."""
+    """The state of `run_all`: waiting, running and failed works, and those ended by the watch."""
 
     def __init__(self, works: list[Work], jobs: int, environment: Mapping[str, str], watch: Watch):
         self.waiting, self.jobs, self.environment, self.watch = works, jobs, environment, watch
@@ -160,7 +160,7 @@ class _Pool:
 
 
 def start(work: Work, jobs: int, environment: Mapping[str, str]) -> subprocess.Popen:
-    """Start a work's process, in its own session: `carry_out` alone forwards the terminal's signals to it."""
+    """Start a work's process, in its own session: `run_all` alone forwards the terminal's signals to it."""
     work.path.parent.mkdir(parents=True, exist_ok=True)
     if RunDir(work.path).job_file.is_file():
         arguments = work.go_on()

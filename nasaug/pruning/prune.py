@@ -14,14 +14,14 @@ from ..arch.archfile import ArchFile
 from ..arch.cost import cost
 from ..config.layers import load
 from ..core import tensorfile
-from ..core.errors import BadInput, arg, unknown
+from ..core.errors import BadInput, advice, arg, unknown, with_value
 from ..core.progress import Listener, heard_by
 from ..core.units import format_quantity, parse_quantity
 from ..data import Data, Record
 from ..nets.net import Net
 from ..nets.store import load_net, save_net, teacher_digest
 from ..rundirs.folder import RunDir
-from ..rundirs.job import refuse_changed
+from ..rundirs.job import kept_as, refuse_changed
 from ..rundirs.result import TrainingResult, read_result
 from ..training.begin import at_path, begun_record, create_or_resume
 from ..training.device import Runtime, open_runtime
@@ -39,8 +39,10 @@ from ..training.provenance import (
 from ..training.recipe import CHANGE_NOTHING, Recipe
 from ..training.teacher import Resolved, moved_teacher, resolve
 from . import selection
-from .setting import Setting
+from .setting import LR_SCALE, ROUND, STEPS, Setting
 from .steps import Pruning, least_macs, net_of_other_splits, some_plan, step_job
+
+RUN = "the folder of a finished run of train or netaug-train, like runs/train-1"
 
 
 def prune(
@@ -56,13 +58,17 @@ def prune(
     Args:
         source: the folder of a finished run of train, netaug-train or prune.
         target_macs: MACs of the result, such as "1M": channels are removed; the steps' MACs form a geometric
-        progression. unstructured, target_sparsity: zero this share of single weights instead. steps: the number of
-        pruning and fine-tuning steps; defaults to 5. magnitude: RandAugment's in each step: "9", "9:2" (falling) or
-        "2:9" (rising); defaults to the recipe's view. criterion: what ranks channels (l1, bn) or weights (lamp, l1).
-        lr_scale: multiplies the recipe's learning rate; defaults to 0.5. method: fine-tune with any arm of `compare`;
-        defaults to baseline. round: pruned channel counts are multiples of this; defaults to 1. data, recipe, set,
-        seed, device, run, resume: see `nasaug.training.options.Options`; `set` may be a mapping. on_event: called with
-        each line and each step of progress (nasaug.core.progress).
+            progression.
+        target_sparsity: with `unstructured`, the share of single weights that become zero instead.
+        unstructured: zero single weights instead of removing channels.
+        steps: the number of pruning and fine-tuning steps; defaults to 5.
+        magnitude: RandAugment's in each step: "9", "9:2" (falling) or "2:9" (rising); defaults to the recipe's view.
+        criterion: what ranks channels (l1, bn) or weights (lamp, l1).
+        lr_scale: multiplies the recipe's learning rate; defaults to 0.5.
+        method: fine-tune with any arm of `compare`; defaults to baseline.
+        round: pruned channel counts are multiples of this; defaults to 1.
+        data, recipe, set, seed, device, run, resume: see `nasaug.training.options.Options`; `set` may be a mapping.
+        on_event: called with each line and each step of progress (nasaug.core.progress).
 
     Raises BadInput, RunFault, or Stopped if a signal interrupts it.
     """
@@ -113,35 +119,34 @@ class PruneJob:
         """The job with defaults filled in. Raises BadInput for options that are out of range or in conflict."""
         if self.unstructured:
             if self.target_macs is not None:
-                of = f"{arg.target_macs} {self.target_macs} applies to channels, {arg.unstructured} to weights"
-                raise BadInput(f"{of}; leave one of them out")
+                rule = f"applies to channels, {arg.unstructured} to weights"
+                raise _refused("target_macs", self.target_macs, rule, "leave one of them out")
             if self.target_sparsity is None or not 0 < self.target_sparsity < 1:
-                given = "" if self.target_sparsity is None else f" {self.target_sparsity:g}"
-                rule = "the share of weights that become zero: give above 0, below 1, like 0.9"
-                raise BadInput(f"{arg.target_sparsity}{given}: {arg.unstructured} needs {rule}")
+                rule = f": {arg.unstructured} needs the share of weights that become zero"
+                raise _refused("target_sparsity", self.target_sparsity, rule, "give above 0, below 1, like 0.9")
         elif self.target_sparsity is not None:
             remedy = f"give it too, or {arg.target_macs} instead, which removes channels"
-            raise BadInput(f"{arg.target_sparsity} {self.target_sparsity:g} needs {arg.unstructured}; {remedy}")
+            rule = f"needs {arg.unstructured}"
+            raise _refused("target_sparsity", self.target_sparsity, rule, remedy, apart=True)
         elif self.target_macs is None:
-            raise BadInput(f"prune needs {arg.target_macs}, like 1M, or {arg.unstructured} {arg.target_sparsity} 0.9")
+            what = f"{arg.target_macs}, like 1M, or {arg.unstructured} {arg.target_sparsity} 0.9"
+            raise BadInput(f"prune needs {what}", field="target_macs", rule="is missing", remedy=f"give {what}")
         known = selection.OF_WEIGHTS if self.unstructured else selection.CRITERIA
         criterion = self.criterion or known[0]
         if criterion not in known:
             raise unknown(arg.criterion, criterion, known)
-        divisor = 1 if self.round is None else self.round
+        divisor = ROUND if self.round is None else self.round
         if divisor < 1:
-            raise BadInput(f"{arg.round} {divisor} must be at least 1; 8 suits most hardware")
+            raise _refused("round", divisor, "must be at least 1", "8 suits most hardware")
         if self.unstructured and self.round is not None:
-            raise BadInput(
-                f"{arg.round} {divisor} applies to channels, {arg.unstructured} to weights; "
-                f"leave one of them out"
-            )
-        steps = 5 if self.steps is None else self.steps
+            rule = f"applies to channels, {arg.unstructured} to weights"
+            raise _refused("round", divisor, rule, "leave one of them out")
+        steps = STEPS if self.steps is None else self.steps
         if steps < 1:
-            raise BadInput(f"{arg.steps} {steps} must be at least 1")
-        scale = 0.5 if self.lr_scale is None else self.lr_scale
+            raise _refused("steps", steps, "must be at least 1")
+        scale = LR_SCALE if self.lr_scale is None else self.lr_scale
         if not 0 < scale < math.inf:
-            raise BadInput(f"{arg.lr_scale} {scale:g} multiplies the recipe's lr: give above 0, like 0.5")
+            raise _refused("lr_scale", scale, "multiplies the recipe's lr", "give above 0, like 0.5")
         selection.magnitudes(self.magnitude, steps)
         macs = self._macs()
         source = None if self.source is None else str(self.source.resolve())
@@ -157,8 +162,8 @@ class PruneJob:
     def prepare(self) -> Ready:
         setting, options = self.setting(), self.options
         if self.source is None:
-            what = "the folder of a finished run of train or netaug-train, like runs/train-1"
-            raise BadInput(f"prune needs {arg.source}: {what}")
+            line = f"prune needs {arg.source}: {RUN}"
+            raise BadInput(line, field="source", rule="is missing", remedy=f"give {RUN}")
         found, net, facts = finished_run(self.source)
         theirs = RunDir(self.source)
         recipe = setting.recipe(options, theirs.recipe_file, load(theirs.recipe_file, Recipe).data.name)
@@ -186,7 +191,7 @@ class PruneJob:
 
     def restore(self, run: RunDir, kept: dict[str, Any]) -> Ready | None:
         options = self.options
-        setting = Setting(**{key: kept[key] for key in Setting.__dataclass_fields__ if key in kept})
+        setting = kept_as(Setting, kept)
         self._check_same(setting, run.path)
         recipe = load(run.recipe_file, Recipe)
         data = recipe.data.name
@@ -224,21 +229,22 @@ class PruneJob:
 
 def finished_run(path: Path) -> tuple[ArchFile, Net, dict]:
     """(arch file, net, facts of the model file) of a finished training. Raises BadInput if the folder is not one."""
-    rule = "give the folder of a finished run of train or netaug-train, like runs/train-1"
     if not path.is_dir():
-        raise BadInput(f"{arg.source} {path} is no folder; {rule}")
-    if not RunDir(path).finished:
-        begun = RunDir(path).recipe_file.is_file()
-        state = f"is not finished; go on with it by {arg.resume}, or {rule}" if begun else f"holds no run; {rule}"
-        raise BadInput(f"{arg.source} {path} {state}")
+        raise _refused("source", path, "is no folder", f"give {RUN}", apart=True)
     run = RunDir(path)
+    if not run.finished:
+        if run.recipe_file.is_file():
+            remedy = f"go on with it by {arg.resume}, or give {RUN}"
+            raise _refused("source", path, "is not finished", remedy)
+        raise _refused("source", path, "holds no run", f"give {RUN}", apart=True)
     for needed in (run.model_file, run.arch_file, run.recipe_file):
         if not needed.is_file():
-            raise BadInput(f"{arg.source} {path} has no {needed.name}, so it is not the run of a training; {rule}")
+            rule = f"has no {needed.name}, so it is not the run of a training"
+            raise _refused("source", path, rule, f"give {RUN}", apart=True)
     found, net = archfile.read(str(run.arch_file)), load_net(run.model_file)
     if found.plan != net.plan:
         both = f"{run.arch_file.name} and {run.model_file.name}"
-        raise BadInput(f"{arg.source} {path}: {both} are not of the same net; restore them, or train again")
+        raise _refused("source", path, f": {both} are not of the same net", "restore them, or train again")
     result = read_result(path)
     scores = {key: score for key, score in result.scores().items() if key != result.metric.key("train")}
     kept = {**scores, "train_macs": result.train_macs, "data_key": result.data_key}
@@ -279,18 +285,31 @@ def _check_target(setting: Setting, recipe: Recipe, net: Net, found: ArchFile) -
         if least >= start:
             finer = (d for d in (8, 4, 2, 1) if d < setting.round and least_macs(net.plan, d) < start)
             remedy = next((f"give less, like {d}" for d in finer), "prune another net")
-            raise BadInput(f"{arg.round} {setting.round}: {found.name} can lose nothing{multiples}; {remedy}")
+            rule = f": {found.name} can lose nothing{multiples}"
+            raise _refused("round", setting.round, rule, remedy, apart=True)
         if not least <= setting.target_macs < start:
-            rule = f"{found.name} has {start} MACs, and its smallest possible net{multiples} {least}"
+            rule = f": {found.name} has {start} MACs, and its smallest possible net{multiples} {least}"
             remedy = f"give at least {least}, below {start} ({format_quantity(start, 'macs')})"
-            raise BadInput(f"{arg.target_macs} {format_quantity(setting.target_macs, 'macs')}: {rule}; {remedy}")
+            shown = format_quantity(setting.target_macs, "macs")
+            raise _refused("target_macs", setting.target_macs, rule, remedy, shown=shown, apart=True)
     else:
         zeros = found.facts["source"]["sparsity"]
         if zeros >= setting.target_sparsity:
-            raise BadInput(
-                f"{arg.target_sparsity} {setting.target_sparsity:g}: {100 * zeros:.3g} % of the weights are zero "
-                f"already; give above {zeros:.3g}"
-            )
+            rule = f": {100 * zeros:.3g} % of the weights are zero already"
+            remedy = f"give above {zeros:.3g}"
+            raise _refused("target_sparsity", setting.target_sparsity, rule, remedy, apart=True)
         if recipe.chosen_method().reorders:
-            rule = f"reorders channels, which {arg.unstructured} cannot follow; leave it out"
-            raise BadInput(f"{arg.method} {recipe.method} {rule}")
+            rule = f"reorders channels, which {arg.unstructured} cannot follow"
+            raise _refused("method", recipe.method, rule, "leave it out")
+
+
+def _refused(
+    argument: str, value: Any, rule: str, remedy: str | None = None, *, shown: str | None = None, apart: bool = False
+) -> BadInput:  # fmt: skip
+    """The error about an argument's `value`, which may be `shown` in another way than Python writes it.
+
+    The line is as `BadInput.of` writes it; `apart` puts a semicolon before a remedy that begins with "give"."""
+    shown = f"{value:g}" if isinstance(value, float) else shown or str(value)
+    subject = getattr(arg, argument) if value is None else f"{with_value(argument)} {shown}"
+    line = subject + ("" if rule.startswith(":") else " ") + rule + advice(remedy, apart)
+    return BadInput(line, field=argument, value=value, rule=rule.lstrip(": "), remedy=remedy)

@@ -14,6 +14,8 @@ from ..training.options import Options
 from ..training.recipe import Recipe
 from . import selection
 
+STEPS, LR_SCALE, ROUND = 5, 0.5, 1  # defaults of a pruning's arguments
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -27,7 +29,7 @@ class Setting:
     criterion: str
     lr_scale: float
     method: str | None
-    round: int = 1  # pruned channel counts are multiples of this
+    round: int = ROUND  # pruned channel counts are multiples of this
 
     @property
     def arm(self) -> str:
@@ -35,9 +37,9 @@ class Setting:
         kind = "prune" if self.target_macs else "prune unstructured"
         usual = (selection.CRITERIA if self.target_macs else selection.OF_WEIGHTS)[0]
         said = {"criterion": self.criterion if self.criterion != usual else None, "magnitude": self.magnitude}
-        said |= {"steps": self.steps if self.steps != 5 else None, "method": self.method}
-        said |= {"lr-scale": self.lr_scale if self.lr_scale != 0.5 else None}
-        said |= {"round": self.round if self.round != 1 else None}
+        said |= {"steps": self.steps if self.steps != STEPS else None, "method": self.method}
+        said |= {"lr-scale": self.lr_scale if self.lr_scale != LR_SCALE else None}
+        said |= {"round": self.round if self.round != ROUND else None}
         return ", ".join([kind, *(f"{name} {value}" for name, value in said.items() if value is not None)])
 
     def name(self, found: ArchFile) -> str:

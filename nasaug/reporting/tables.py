@@ -15,9 +15,10 @@ def text(head: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[in
     two spaces and never truncated to a width.
 
     Args:
+        head: the columns' titles.
+        rows: a text for each column.
         left: indices of left-aligned columns (for words); all others are right-aligned (for figures). Negative ones
-        count
-            from the end.
+            count from the end.
     """
     rows = [list(row) for row in rows]
     if sys.stdout is not None and sys.stdout.isatty():

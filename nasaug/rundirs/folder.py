@@ -48,9 +48,11 @@ class RunDir:
     # search
     supernet_file, found_file = _file("supernet.safetensors"), _file("found.json")
     candidates_file, pareto_file = _file("candidates.json"), _file("pareto.json")
-    finalists_file = _file("finalists.json")
-    # comparison and sweep
-    comparison_file, sweep_file = _file("comparison.json"), _file("sweep.json")
+    finalists_file, pareto_picture = _file("finalists.json"), _file("pareto.png")
+    # comparison and sweep: figures, page or picture; a sweep's trainings with their paths, and its pruned policies
+    comparison_file, comparison_page = _file("comparison.json"), _file("comparison.html")
+    sweep_file, sweep_picture = _file("sweep.json"), _file("sweep.png")
+    swept_file, pruned_file = _file("sweep.csv"), _file("pruned.json")
 
     def __init__(self, path: str | Path, lock: IO[str] | None = None):
         self.path = Path(path)

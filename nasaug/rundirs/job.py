@@ -17,6 +17,7 @@ from .folder import JOB, RunDir, check_new
 FORMAT = "nasaug-job/1"
 PATHS = ("arch", "cells", "data", "recipe", "run", "source")  # fields of jobs and options that may hold a path
 Asked = TypeVar("Asked")
+Kept = TypeVar("Kept")
 
 
 def run_to_resume(verb: str, run: Path | None, *, extend: bool = False) -> Path:
@@ -57,6 +58,11 @@ def read_job(run: RunDir, verb: str) -> dict[str, Any]:
         remedy = f"resume it with: {command_line('nasaug', job['verb'], '--resume', '--run', run.path)}"
         raise BadInput(f"{run.path} is a run of {job['verb']}, not of {verb}; {remedy}")
     return job
+
+
+def kept_as(kind: type[Kept], kept: Mapping[str, Any]) -> Kept:
+    """The dataclass whose fields a job.json holds. Fields that an older version did not store have their defaults."""
+    return kind(**{field.name: kept[field.name] for field in dataclasses.fields(kind) if field.name in kept})  # type: ignore[arg-type]
 
 
 def refuse_changed(path: Path, begun: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

@@ -159,7 +159,7 @@ def cells_of(monkeypatch, *args):
     """The cells that a comparison would train."""
     caught = []
     with monkeypatch.context() as patched:
-        patched.setattr(compare, "_carry_out", lambda cells, *rest: caught.extend(cells))
+        patched.setattr(compare.CompareJob, "carry_out", lambda job, run, ready: caught.extend(ready.cells))
         patched.setattr(compare.CompareJob, "result", lambda *_: None)
         done(*args)
     return caught
@@ -197,7 +197,7 @@ def test_resuming_trains_what_is_missing_and_nothing_else(there):
 
 
 def test_a_finished_comparison_trains_nothing_again(there, monkeypatch):
-    monkeypatch.setattr(cells, "carry_out", None)
+    monkeypatch.setattr(cells, "run_all", None)
     begun = (*COMPARE, "--methods", ",".join(ARMS), "--seeds", "2", "--data", "digits", "--match", "epochs")
     monkeypatch.setattr(sys, "orig_argv", ["nasaug", "compare", "--resume"])
     before = told()

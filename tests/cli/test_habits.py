@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from nasaug.comparison import sweep
 from nasaug.data import Record
 from nasaug.nas.study import Search
 from nasaug.pool.storage import absolute_storage
@@ -56,6 +57,20 @@ def test_a_run_goes_on_where_its_images_lie_now(stopped):
     said = done(*RESUME, "--data", "elsewhere").out
     assert "data elsewhere: 3 classes (a, b, c)" in said and "gone" not in said
     assert not Path("photos").exists()
+
+
+def test_a_resumed_sweep_whose_images_have_moved_is_told_where_they_are(photos, monkeypatch):
+    caught = []
+    monkeypatch.setattr(sweep.SweepJob, "carry_out", lambda _, run, ready: run.log("begin") or caught.append(ready))
+    monkeypatch.setattr(sweep.SweepJob, "result", lambda *_: None)
+    done("sweep", *QUICK, *photos, "--sizes", "0.02M", "--policies", "0,9", "--seeds", "1", "--run", "r")
+    Path("photos").rename("moved")
+    resume = ("sweep", "--resume", "--run", "r")
+    assert "the images of 'photos' that the run began with are not there; say with --data" in refused(*resume)
+    done(*resume, "--data", "moved")
+    begun, resumed = caught
+    assert [cell.path for cell in resumed.cells] == [cell.path for cell in begun.cells]  # the keys are of the images
+    assert {cell.recipe.data.name for cell in resumed.cells} == {resumed.recipe.data.name} == {"moved"}
 
 
 def test_a_run_does_not_go_on_with_other_images_of_the_same_names(stopped):

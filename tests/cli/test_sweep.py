@@ -71,10 +71,19 @@ def test_resuming_may_change_how_images_are_read(finished):
     assert "12 there already" in done("sweep", "--resume", "--set", "data.workers=0").out
 
 
+def test_a_sweep_of_an_older_version_goes_on_though_its_job_lacks_keys(finished):
+    job = json.loads((RUN / "job.json").read_text())
+    for key in ("pruner", "nets_data", "curves"):
+        del job[key]
+    (RUN / "job.json").write_text(json.dumps(job))
+    assert "12 there already" in done("sweep", "--resume", "--run", str(RUN), "--pruner", "none").out
+    assert "with --pruner none, not median" in refused("sweep", "--resume", "--run", str(RUN), "--pruner", "median")
+
+
 def test_it_says_that_it_leaves_the_weights_of_its_nets_aside(laid_out, monkeypatch):
     done("search", *QUICK, "--mac-budget", "100k")
     caught = []
-    monkeypatch.setattr(sweep, "_carry_out", lambda ready, *_: caught.extend(ready.nets))
+    monkeypatch.setattr(sweep.SweepJob, "carry_out", lambda job, run, ready: caught.extend(ready.nets))
     monkeypatch.setattr(sweep.SweepJob, "result", lambda *_: None)
     said = done("sweep", *QUICK, "--sizes", "found.json", "--policies", "0", "--seeds", "1").out
     assert re.search(r"fresh weights, as all nets of a sweep have; those in \S*supernet.safetensors are left", said)
@@ -92,21 +101,19 @@ def test_a_report_finds_the_trainings_of_a_sweep_that_lie_elsewhere(finished):
 
 def test_a_cell_is_trained_at_its_magnitude_and_at_0_without_a_policy(laid_out, monkeypatch):
     caught = []
-    monkeypatch.setattr(sweep, "_carry_out", lambda r, *_: caught.append((r.nets, r.setting, r.options)))
+    monkeypatch.setattr(sweep.SweepJob, "carry_out", lambda _, run, r: caught.extend(cells.placed(r.cells, run)))
     monkeypatch.setattr(sweep.SweepJob, "result", lambda *_: None)
     line = {"intercept": -7.0, "slope": 3.0, "low": 0.0, "high": 30.0, "data": "d", "data_key": "k"}
     Path("by-size.json").write_text(json.dumps({"format": "nasaug-curve/1", **line}))
     done(*SWEEP, "--policies", "0,9,0:9,by-size.json", "--methods", "baseline,netaug", "--seeds", "1")
-    ((nets, setting, common),) = caught
-    made = sweep.make_cells(nets, setting, common, Path("."), cells.Sets())
-    views = {(cell.arch.stem, cell.arm): cell.recipe.views["train"] for cell in made}
-    assert len(views) == len(made) == 2 * 2 * 4
+    views = {(cell.arch.stem, cell.arm): cell.recipe.views["train"] for cell in caught}
+    assert len(views) == len(caught) == 2 * 2 * 4
     assert views["mobilenetv2-0.1M", "netaug@0"].policy == "none"
     assert views["mobilenetv2-0.1M", "netaug@9"].magnitude == Constant(9.0)
     assert views["mobilenetv2-0.1M", "baseline@0:9"].magnitude == Linear(0.0, 9.0)
     small, large = (views[f"mobilenetv2-{size}M", "baseline@by-size.json"].magnitude.value for size in ("0.02", "0.1"))
     assert 5 < small < large < 9
-    assert {cell.recipe.method for cell in made} == {"baseline", "netaug"}
+    assert {cell.recipe.method for cell in caught} == {"baseline", "netaug"}
 
 
 def test_a_curve_that_is_there_is_found_and_told_from_a_constant():
@@ -171,7 +178,7 @@ def test_names_of_arch_files_that_are_no_names_of_files_are_made_such(laid_out):
     for i, name in enumerate(("", "mine/net")):
         replace(archfile.read("mobilenetv2-tiny", resolution=8 + 2 * i, classes=10), name=name).save(f"{i}.json")
         sizes.append(f"{i}.json")
-    setting = sweep.DEFAULTS | {"sizes": ",".join(sizes), "resolution": None}
+    setting = sweep.SweepSetting(sizes=",".join(sizes))
     recipe = Recipe(data=replace(Recipe().data, name="digits"))
     assert [net.name for net in sweep.nets_of(setting, recipe)] == ["net", "mine_net"]
 
@@ -184,7 +191,7 @@ def test_cells_of_other_images_are_told_apart(finished):
 
 
 def test_a_curve_must_stay_as_it_was_when_the_sweep_began(laid_out, monkeypatch):
-    monkeypatch.setattr(sweep, "_carry_out", lambda *given: None)
+    monkeypatch.setattr(sweep.SweepJob, "carry_out", lambda *given: None)
     monkeypatch.setattr(sweep.SweepJob, "result", lambda *_: None)
     line = {"intercept": 9.0, "slope": 0.0, "low": 9.0, "high": 9.0, "data": "d", "data_key": "k"}
     Path("by-size.json").write_text(json.dumps({"format": "nasaug-curve/1", **line}))
@@ -200,7 +207,7 @@ OTHERS = {
     "--pruner median": "with --pruner none, not median", "--sizes 1M": "with --sizes 0.02M,0.1M, not 1M",
     "--policies 0": "with --policies 0,9,0:9, not 0", "--data cifar10": "with --data none, not cifar10",
     "--methods netaug": "with --methods baseline, not netaug", "--set lr=0.2": "with --set epochs=1, not lr=0.2",
-    "--recipe small": "with --recipe quick.toml, not small", "--profile": "use nasaug train --profile",
+    "--recipe small": "with --recipe quick.toml, not small", "--profile": "give it for a single training",
 }  # fmt: skip
 
 
@@ -222,7 +229,7 @@ def test_resuming_under_other_options_is_refused_and_the_option_named(finished):
         ("--sizes 900M", "give that by --sizes, or another --arch"), ("--sizes 1", "size 1: no width of"),
         ("--sizes x", "--sizes: 'x'"),
         ("--sizes 0.1M,0.1M", "each once"), ("--methods nothing", "unknown arm"), ("--jobs 0", "--jobs 0"),
-        ("--seed 3", "say how many with --seeds"), ("--profile", "use nasaug train --profile"),
+        ("--seed 3", "say how many with --seeds"), ("--profile", "give it for a single training"),
         ("--pruner medain", "unknown --pruner 'medain'; did you mean median? choices: halving, median, none, wilcoxon"),
         ("--cells quick.toml", "--cells quick.toml is not a folder"),
         ("--methods trivialaugment", "trivialaugment@0: a magnitude is RandAugment's"),
@@ -266,15 +273,14 @@ class Ending(Watch):
 def test_a_hopeless_cell_is_ended_with_its_checkpoint_saved_and_is_no_failure(laid_out, monkeypatch, capsys):
     caught = []
     monkeypatch.setattr(processes, "subprocess", FORKING)
-    monkeypatch.setattr(sweep, "_carry_out", lambda r, *_: caught.append((r.nets, r.setting, r.options)))
+    monkeypatch.setattr(sweep.SweepJob, "carry_out", lambda _, run, r: caught.extend(cells.placed(r.cells, run)))
     monkeypatch.setattr(sweep.SweepJob, "result", lambda *_: None)
     done(*ONE_SIZE, "--seeds", "1")
-    made = sweep.make_cells(*caught[0], RUN, cells.Sets())
-    made[1] = replace(made[1], recipe=replace(made[1].recipe, epochs=20000))
+    made = [caught[0], replace(caught[1], recipe=replace(caught[1].recipe, epochs=20000)), caught[2]]
     watch = Ending("baseline@9", "baseline@14")
     works = [cells._work(cell, "cpu", 1.0) for cell in made]
     with heard_by(Terminal()):
-        assert processes.carry_out(works, 2, {}, watch) == []
+        assert processes.run_all(works, 2, {}, watch) == []
     assert sorted(watch.told) == ["baseline@0", "baseline@9"] and [cell.finished for cell in made] == [
         True,
         False,

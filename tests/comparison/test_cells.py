@@ -1,15 +1,19 @@
-"""The cells of a comparison: parsing of arms, and the names of their files."""
+"""The cells of a comparison: parsing of arms, their settings and files, and the estimate of their time."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+import nasaug
 from nasaug.arch import archfile
-from nasaug.comparison import cells, compare
+from nasaug.comparison import cells, compare, sweep
 from nasaug.core.errors import BadInput
+from nasaug.core.signals import Stopped
 from nasaug.data import Record
+from nasaug.rundirs.job import kept_as
 from nasaug.training.recipe import Recipe
 
 
@@ -46,3 +50,73 @@ def test_a_cells_key_tells_a_pruned_net_from_its_like():
     data = SimpleNamespace(record=Record("digits", ("0", "1")))
     keys = [cells.key_of(net, "", Recipe(), data) for net in (found, *pruned)]
     assert keys[0] == keys[1] and len(set(keys)) == 3
+
+
+def test_several_values_from_python_are_what_the_command_line_takes(empty_folder, monkeypatch):
+    asked = []
+    for module in (compare, sweep):
+        monkeypatch.setattr(module, "create_or_resume", asked.append)
+    nasaug.sweep(policies=[0, 4.5, "0:9"], sizes=[1_000_000, Path("a.json")], methods=["netaug"])
+    nasaug.sweep(policies="0,4")
+    nasaug.compare("found.json", methods=[Path("mine.toml"), "mixup"])
+    assert [(job.sizes, job.policies, job.methods) for job in asked[:2]] == [
+        ("1000000,a.json", "0,4.5,0:9", "netaug"), (None, "0,4", None),
+    ]  # fmt: skip
+    assert asked[2].methods == "mine.toml,mixup"
+
+
+def test_a_setting_is_read_from_the_job_files_of_older_versions():
+    """These lacked keys; keys of later versions are left aside."""
+    kept = {"format": "nasaug-job/1", "verb": "sweep", "arch": "mcunet", "set": ["epochs=1"], "nets": ["a.json"]}
+    setting = kept_as(sweep.SweepSetting, kept | {"cells": None, "recipe": None, "data": "digits"})
+    assert setting == sweep.SweepSetting(arch="mcunet", set=["epochs=1"], nets=["a.json"], data="digits")
+    assert (setting.pruner, setting.seeds, setting.curves, setting.nets_data) == ("none", 3, {}, None)
+    assert kept_as(sweep.SweepSetting, asdict(setting)) == setting
+    begun = {"arms": ["baseline"], "seeds": 2, "match": "compute", "from_scratch": True}
+    assert kept_as(compare.CompareSetting, begun) == compare.CompareSetting(**begun, arch_data=None)
+
+
+def test_the_keys_of_job_json_are_those_of_earlier_versions():
+    common = {"seeds", "cells", "set", "recipe", "data"}
+    assert asdict(compare.CompareSetting(arms=[])).keys() == common | {"arms", "match", "from_scratch", "arch_data"}
+    assert asdict(sweep.SweepSetting()).keys() == common | {
+        "arch", "sizes", "policies", "methods", "resolution", "pruner", "nets_data", "curves", "nets",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """The seconds that `estimate` tells for a cell whose own training takes 5 s, with this action in between."""
+    found = archfile.read("mobilenetv2-tiny")
+    monkeypatch.setattr(cells.archfile, "read", lambda path: found)
+    monkeypatch.setattr(cells, "read_data", lambda *_: SimpleNamespace(train=[]))
+    monkeypatch.setattr(cells, "job_for", lambda *_: None)
+    monkeypatch.setattr(cells, "start_of", lambda *_: (None, "weights: fresh"))
+    cell = cells.Cell("baseline", 0, Recipe(), Path("base.json"), Path("cells/a"))
+
+    def estimate(during, jobs=2):
+        monkeypatch.setattr(cells, "_arm_seconds", lambda *_: during() or 5.0)
+        return cells.estimate([cell], None, jobs, cells.Sets())[cell.path]
+
+    return estimate
+
+
+def test_the_start_of_a_process_is_no_hours_in_a_session_that_has_worked_for_hours(timed, monkeypatch):
+    for worked, seconds in ((2.0, 7.0), (7200.0, 15.0)):
+        monkeypatch.setattr(cells.time, "process_time", lambda worked=worked: worked)
+        assert timed(lambda: None) == seconds
+
+
+def test_torch_has_its_threads_again_after_an_estimate_that_was_stopped(timed):
+    def stopped():
+        assert torch.get_num_threads() == 1
+        raise Stopped(15)
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(Stopped):
+            timed(stopped)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

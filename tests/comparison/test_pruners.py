@@ -7,7 +7,7 @@ import pytest
 
 from nasaug.comparison import pruners
 from nasaug.comparison.cells import Cell
-from nasaug.comparison.pruners import Pruning
+from nasaug.comparison.pruners import PolicyWatch
 from nasaug.rundirs.folder import RunDir
 from nasaug.tasks import Classify
 from nasaug.training.recipe import Recipe
@@ -52,7 +52,7 @@ def raced(empty_folder, monkeypatch):
 
     def make(pruner, seeds=2):
         made = [cell_of(policy, seed) for seed in range(seeds) for policy in ("0", "4", "9")]
-        return Pruning(pruner, made, Path("."), Classify.metric)
+        return PolicyWatch(pruner, made, RunDir("."), Classify.metric)
 
     return make
 

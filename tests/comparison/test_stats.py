@@ -127,3 +127,23 @@ def test_the_verdict():
     assert stats.verdict(5, 3.0, 0.049) == "better"
     assert stats.verdict(5, -3.0, 0.049) == "worse"
     assert stats.verdict(5, 3.0, 0.05) == "no difference shown"
+
+
+def test_bootstrap_of_means_agrees_with_resampling_by_hand():
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(3, 1, 200), rng.normal(2.9, 1, 200)
+    found = stats.bootstrap_of_means(a, b)
+    drawn = np.random.default_rng(6).integers(200, size=(5000, 200))
+    low, high = np.percentile((a - b)[drawn].mean(axis=1), [2.5, 97.5])
+    assert found.difference == pytest.approx((a - b).mean())
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.02)
+    assert found == stats.bootstrap_of_means(a, b) != stats.bootstrap_of_means(a, b, seed=1)
+    wide = stats.bootstrap_of_means(a, b, level=0.99)
+    assert wide.low < found.low < found.high < wide.high
+
+
+def test_bootstrap_of_the_mean_of_a_single_image_has_no_width():
+    assert stats.bootstrap_of_means([1.5], [1.0]) == stats.Bootstrap(0.5, 0.5, 0.5)
+    assert stats.bootstrap_of_means([1.5, 2.5], [1.0, 2.0]) == stats.Bootstrap(0.5, 0.5, 0.5)
+    with pytest.raises(ValueError, match="the same images"):
+        stats.bootstrap_of_means([], [])

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from nasaug.comparison import sweep_results as swept
+from nasaug.rundirs.folder import RunDir
 from nasaug.tasks import Classify
 
 METRIC = Classify.metric
@@ -41,8 +42,8 @@ def test_a_method_of_which_nothing_is_there_and_one_with_a_slash_in_its_name_can
         rows.append(line | {"best": {"policy": str(best)}})
     curves = {"baseline": None, odd: swept.fit(rows, METRIC)}
     summary = {"rows": rows, "curves": curves, "policies": ["0", "4", "9"], "data": "d", "data_key": "k"}
-    swept.write(tmp_path, summary, [], METRIC)
+    swept.write(RunDir(tmp_path), summary, [], METRIC)
     there = {"curve-distill_source=runs_x.json", "sweep.json", "sweep.png", "sweep.csv"}
     assert {path.name for path in tmp_path.iterdir()} == there
-    swept.write(tmp_path, summary | {"curves": curves | {"distill_source=runs:x": curves[odd]}}, [], METRIC)
+    swept.write(RunDir(tmp_path), summary | {"curves": curves | {"distill_source=runs:x": curves[odd]}}, [], METRIC)
     assert len(set(tmp_path.glob("curve-distill_source=runs_x-*.json"))) == 2

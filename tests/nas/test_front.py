@@ -126,7 +126,7 @@ def test_a_candidate_is_judged_as_the_narrowed_and_calibrated_net(tmp_path):
     net, scorer = Net(plan(space, space.largest, 4), seed=1).train(), scorer_of(data)
     config = SearchConfig(trials=4, sampler="random", finalists=2)
     images = data.val.take(30, 0)
-    search = Search(net, space, Budget(), config, scorer, images, f"journal:{tmp_path}/study")
+    search = Search(space, Budget(), config, scorer, images, f"journal:{tmp_path}/study", net=net)
     ranked = run(search)
     for c in ranked:
         small = net.narrow(plan(space, c.arch, 4))

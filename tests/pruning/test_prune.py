@@ -1,4 +1,4 @@
-"""Pruning of nets: which channels stay, the resulting plans, and that nothing else changes."""
+"""Pruning of nets: what is refused, which channels stay, the resulting plans, and that nothing else changes."""
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from nasaug.arch.plan import from_dict
 from nasaug.core.errors import BadInput
 from nasaug.nets.net import Net
 from nasaug.pruning import selection
+from nasaug.pruning.prune import finished_run, prune
 
 # one of every kind: residual and plain inverted blocks, squeeze-excites and a linear head, post- and pre-activation
 SMALL = {
@@ -270,3 +271,50 @@ def test_other_magnitudes_are_refused(text):
 def test_a_line_needs_two_steps():
     with pytest.raises(BadInput, match="needs two steps"):
         selection.magnitudes("9:2", 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "value", "rule", "line"),
+    [
+        ({"round": 0}, "round", 0, "must be at least 1", "round = 0 must be at least 1; 8 suits most hardware"),
+        ({"steps": -1}, "steps", -1, "must be at least 1", "steps = -1 must be at least 1"),
+        ({"lr_scale": 0.0}, "lr_scale", 0.0, "multiplies the recipe's lr",
+         "lr_scale = 0 multiplies the recipe's lr: give above 0, like 0.5"),
+        ({"unstructured": True}, "target_macs", "1M", "applies to channels, unstructured to weights",
+         "target_macs = 1M applies to channels, unstructured to weights; leave one of them out"),
+        ({"unstructured": True, "target_macs": None}, "target_sparsity", None,
+         "unstructured needs the share of weights that become zero",
+         "target_sparsity: unstructured needs the share of weights that become zero: give above 0, below 1, like 0.9"),
+        ({"unstructured": True, "target_macs": None, "target_sparsity": 1.5}, "target_sparsity", 1.5,
+         "unstructured needs the share of weights that become zero",
+         "target_sparsity = 1.5: unstructured needs the share of weights that become zero: "
+         "give above 0, below 1, like 0.9"),
+        ({"unstructured": True, "target_macs": None, "target_sparsity": 0.5, "round": 8}, "round", 8,
+         "applies to channels, unstructured to weights",
+         "round = 8 applies to channels, unstructured to weights; leave one of them out"),
+        ({"target_sparsity": 0.5}, "target_sparsity", 0.5, "needs unstructured",
+         "target_sparsity = 0.5 needs unstructured; give it too, or target_macs instead, which removes channels"),
+        ({"target_macs": None}, "target_macs", None, "is missing",
+         "prune needs target_macs, like 1M, or unstructured target_sparsity 0.9"),
+        ({}, "source", None, "is missing",
+         "prune needs source: the folder of a finished run of train or netaug-train, like runs/train-1"),
+    ],
+)  # fmt: skip
+def test_an_error_names_the_argument_its_value_and_the_rule(given, field, value, rule, line):
+    with pytest.raises(BadInput) as refused:
+        prune(**{"target_macs": "1M"} | given)
+    error = refused.value
+    assert (error.field, error.value, error.rule, str(error)) == (field, value, rule, line)
+
+
+def test_a_source_that_is_no_finished_training_is_refused_with_its_parts(tmp_path):
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / "recipe.toml").touch()
+    rules = {tmp_path / "none": "is no folder", tmp_path: "holds no run", begun: "is not finished"}
+    for path, rule in rules.items():
+        with pytest.raises(BadInput) as refused:
+            finished_run(path)
+        error = refused.value
+        assert (error.field, error.value, error.rule) == ("source", path, rule)
+        assert str(error) == f"source = {path} {rule}; {error.remedy}" and "give the folder of" in error.remedy

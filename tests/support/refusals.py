@@ -134,7 +134,7 @@ REFUSED = {
         "--jobs 0": "--jobs 0 must be at least 1", "--match epoch": "unknown --match 'epoch'; did you mean epochs",
         "--match compute --set epochs=3": "--set epochs=3: with --match compute trainings end by train_macs",
         "--match ''": "choices: compute, epochs, seconds", "--seed 3": "--seed 3: .*how many with --seeds",
-        "--profile": "--profile: a comparison has many trainings, each with a log.*; use nasaug train --profile",
+        "--profile": "--profile: a comparison has many trainings, each with a log.*; give it for a single training",
         "--run runs/search-1": "--run runs/search-1 exists", "--device gpu": "unknown --device",
         "--set seed=1": "--set seed=… sets what", "--set stop=macs": "--set stop=…",
         "--set epochs=0": "epochs = 0",

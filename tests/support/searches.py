@@ -45,7 +45,7 @@ def search_of(storage, *, sampler="tpe", trials=30, budget=MEDIUM, space=SPACE, 
     config = SearchConfig(trials=trials, sampler=sampler, finalists=4)
     url = f"sqlite:///{storage}" if storage.suffix else f"journal:{storage}"
     scorer = SimpleNamespace(task=Classify(10))
-    search = MadeUp(net, space, budget, config, scorer, range(IMAGES), url, seed, timeout)
+    search = MadeUp(space, budget, config, scorer, range(IMAGES), url, seed, timeout, net=net)
     search.judged = []
     return search
 
