@@ -64,7 +64,7 @@ def test_a_cell_that_was_begun_with_other_options_is_refused_and_they_are_named(
         return cells.run(Path("root"), [cells.Cell("c", "compare", options)])
 
     assert run("1", "2") == run("1", "1") == {"c": EMPTY} and len(cells.ran) == 1
-    with pytest.raises(SystemExit, match="root/c was begun with --seeds 1 where now is asked --seeds 3; remove"):
+    with pytest.raises(SystemExit, match="root/c was started with --seeds 1, and now --seeds 3 is asked for; remove"):
         run("3", "2")
     Path("root/c/result.json").unlink()  # interrupted
     with pytest.raises(SystemExit, match="--seeds 1"):

@@ -167,7 +167,7 @@ def test_a_difficulty_needs_a_teacher_and_one_that_drives_a_randaugment():
     for view in (View(), View(policy="randaugment", magnitude=Linear(18.0, 0.0))):
         with pytest.raises(BadInput, match="views.train.policy.*a number"):
             Recipe(difficulty=Difficulty("drive"), views={"train": view}, **taught)
-    with pytest.raises(BadInput, match="by confidence.*below 1"):
+    with pytest.raises(BadInput, match="by = confidence.*below 1"):
         Difficulty("drive", by="confidence")
     assert Difficulty("drive", by="confidence", target=0.5)
     for mixed in ("mixup", "cutmix"):
