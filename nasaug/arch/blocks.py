@@ -55,6 +55,7 @@ class Spec(NamedTuple):
     se: int = 0  # middle channels of the squeeze-excite, 0 = none
     shortcut: str = "none"
     order: str = "post"
+    spare: bool = False  # the net also owns the 1x1 convolution that stands in for the body in smaller plans
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +70,7 @@ class Block:
     project: Layer | None
     act: str
     in_size: tuple[int, int]
+    spare: Layer | None = None
 
     def __reduce__(self):
         """Copying or unpickling returns the interned object."""
@@ -187,6 +189,7 @@ BLOCKS: dict[str, Kind] = {
     "linear": Kind(_linear, ("width", "act")),
 }
 ON_OUTPUT = ("basic", "bottleneck")  # their inner width is a ratio of the output width, not of the input width
+STAND_IN = "shortcut"  # the 1x1 convolution beside or instead of a block's body, and its parameters' name
 _ADDS_ACT = ("basic", "bottleneck")  # their activation follows the addition
 
 
@@ -195,17 +198,18 @@ def lower(spec: Spec, cin: int, height: int, width: int) -> Block:
     """The block of `spec` on an input of `cin` x `height` x `width`; the same object for equal arguments."""
     chain = _Chain(spec, cin, height, width)
     BLOCKS[spec.block].build(chain, spec)
-    project = None
+    project = spare = None
+    beside = Layer(
+        f"{spec.name}.{STAND_IN}", "conv", cin, chain.channels, *chain.size, 1, spec.stride, norm=spec.order == "post"
+    )
     if spec.shortcut == "project":
-        h, w = chain.size
-        pre = spec.order == "pre"
-        project = Layer(
-            f"{spec.name}.shortcut", "conv", cin, chain.channels, h, w, 1, spec.stride, norm=not pre
-        )
+        project = beside
     elif spec.shortcut == "identity" and (chain.channels, chain.size) != (cin, (height, width)):
         raise BadInput(
             f"block {spec.name} has an identity shortcut but turns {cin}x{height}x{width} into "
             f"{chain.channels}x{chain.size[0]}x{chain.size[1]}; use shortcut = \"project\", or tie the widths"
         )
+    if spec.spare:
+        spare = beside
     act = spec.act if spec.block in _ADDS_ACT and spec.order == "post" else ""
-    return Block(spec, cin, tuple(chain.layers), project, act, (height, width))
+    return Block(spec, cin, tuple(chain.layers), project, act, (height, width), spare)

@@ -35,6 +35,8 @@ def channel_groups(plan: Plan) -> dict[str, Group]:
             current = target
         if block.project:
             _members(parts, block.project, stream, current)
+        if block.spare:
+            _members(parts, block.spare, stream, current)
         stream = current
     parts.pop(stream, None)  # the logits
     return {name: Group(size, tuple(own), tuple(reads)) for name, (size, own, reads) in parts.items()}

@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from typing import NamedTuple
 
 from ..core.errors import BadInput
-from .blocks import BLOCKS, ON_OUTPUT, Block, Layer, Spec, lower
+from .blocks import BLOCKS, ON_OUTPUT, STAND_IN, Block, Layer, Spec, lower
 from .space import ACTS, ORDERS, SHORTCUTS, Arch, Rule, Space, resolve
 
 
@@ -59,17 +59,24 @@ class Plan:
 
     @property
     def layers(self) -> Iterator[Layer]:
+        """The layers that run, in order."""
         for block in self.blocks:
             yield from block.all_layers
 
+    @property
+    def owned(self) -> Iterator[Layer]:
+        """The layers that the net has: those that run, and the spare ones, which only smaller plans run."""
+        yield from self.layers
+        yield from (block.spare for block in self.blocks if block.spare)
+
     @cached_property
     def by_name(self) -> dict[str, Layer]:
-        return {layer.name: layer for layer in self.layers}
+        return {layer.name: layer for layer in self.owned}
 
     @cached_property
     def widths(self) -> dict[str, tuple[int, int, int, int]]:
         """Layer name to (input channels, output channels, kernel, squeeze-excite middle)."""
-        return {x.name: (x.cin, x.out, x.kernel, x.mid) for x in self.layers}
+        return {x.name: (x.cin, x.out, x.kernel, x.mid) for x in self.owned}
 
     def holds(self, smaller: Plan) -> bool:
         """Whether `smaller` is a slice of this plan: each of its layers is here, at least as large."""
@@ -151,8 +158,8 @@ def _head_in(head, specs: list[Spec], outputs: int, where: str) -> Head:
 def _check_spec(spec: Spec, where: str) -> None:
     words = (spec.name, spec.block, spec.act, spec.shortcut, spec.order)
     known = (
-        all(isinstance(word, str) for word in words) and spec.block in BLOCKS and spec.act in ACTS
-        and spec.shortcut in SHORTCUTS and spec.order in ORDERS
+        all(isinstance(word, str) for word in words) and isinstance(spec.spare, bool) and spec.block in BLOCKS
+        and spec.act in ACTS and spec.shortcut in SHORTCUTS and spec.order in ORDERS
     )  # fmt: skip
     if not known:
         raise BadInput(f"{where}: block {spec.name!r} has an unknown kind, act, shortcut or order in {words}")
@@ -185,9 +192,12 @@ def plan(space: Space, arch: Arch, classes: Outputs) -> Plan:
         if rule.block == "pool" and not end.pooled:
             break
         key = (choices(values), channels, size)
-        block = lowered.get(key)
+        if key not in lowered:
+            spec = _spec(rule, values, channels, space.divisor)
+            lowered[key] = None if spec is None else lower(spec, channels, *size)
+        block = lowered[key]
         if block is None:
-            block = lowered[key] = lower(_spec(rule, values, channels, space.divisor), channels, *size)
+            continue
         blocks.append(block)
         channels, size = block.out, block.out_size
     if isinstance(classes, Head):
@@ -209,9 +219,26 @@ def _check_names(head: Head, blocks: list[Block]) -> None:
             raise ValueError(f"the task's head and the network both have a block named {spec.name}; rename the head's")
 
 
-def _spec(rule: Rule, values: tuple, channels: int, divisor: int) -> Spec:
-    """One block's rule with the architecture's choices filled in."""
+def whole(space: Space, classes: Outputs) -> Plan:
+    """The plan of a net that holds every architecture of the space: the largest one, which also owns as spare layers
+    the convolutions that stand in for the bodies of blocks."""
+    largest = plan(space, space.largest, classes)
+    standing_in = {rule.name for rule in space.rules if rule.shortcut == "none" and rule.optional(space)}
+    if not standing_in:
+        return largest
+    specs = [b.spec._replace(spare=True) if b.name in standing_in else b.spec for b in largest.blocks]
+    return from_specs(specs, largest.resolution, classes)
+
+
+def _spec(rule: Rule, values: tuple, channels: int, divisor: int) -> Spec | None:
+    """One block's rule with the architecture's choices filled in; None for an identity.
+
+    A block without a body (expand ratio 0) is an identity if its skeleton has an identity shortcut; else it may change
+    the shape, and a 1x1 convolution with a norm stands in (Su et al., CVPR 2021)."""
     width, expand = resolve(rule.width, values), resolve(rule.expand, values)
+    if expand == 0:
+        stride = resolve(rule.stride, values)
+        return None if rule.shortcut == "identity" else Spec(f"{rule.name}.{STAND_IN}", "conv", width, stride=stride)
     hidden = se = 0
     if "expand" in BLOCKS[rule.block].takes:
         hidden = _hidden(rule, expand, width if rule.block in ON_OUTPUT else channels, divisor)

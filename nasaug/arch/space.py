@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from itertools import zip_longest
 from operator import itemgetter
 from random import Random
 from typing import Any, NamedTuple
@@ -23,22 +24,34 @@ ACTS = ("", "relu", "relu6", "hswish")
 SHORTCUTS = ("none", "identity", "project")
 ORDERS = ("post", "pre")
 MOST = 1 << 16  # above any sensible width, size or depth
-Value = int | float
+TOGETHER = "+"  # joins the kinds of an axis that sets several properties of a block: expand+kernel
+Value = Any  # int or float, or a tuple of them on an axis of several kinds: each is ordered with its own kind only
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
     """One choice of the architecture: `choices` ascend in cost (so strides descend).
 
-    The name's prefix is its scope: `resolution` (net), `s3.width` (stage), `s3.b2.expand` (block).
+    The name's prefix is its scope: `resolution` (net), `s3.width` (stage), `s3.b2.expand` (block). An axis of several
+    kinds (`s3.b2.expand+kernel`) has tuples as choices, each at least as large in every part as the one before.
     """
 
     name: str
     kind: str
     choices: tuple[Value, ...]
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(self.kind.split(TOGETHER))
+
+    def free_in(self, kinds: Iterable[str]) -> bool:
+        """Whether all properties that the axis sets are of these kinds."""
+        return all(kind in kinds for kind in self.kinds)
+
     def key(self, value: Value) -> Value:
         """A sort key by cost; a larger stride is a cheaper net."""
+        if isinstance(value, tuple):
+            return tuple(-v if kind == "stride" else v for kind, v in zip(self.kinds, value, strict=True))
         return -value if self.kind == "stride" else value
 
     def between(self, low: Value, high: Value) -> tuple[Value, ...]:
@@ -56,8 +69,21 @@ def _nothing(values: tuple[Value, ...]) -> tuple:
     return ()
 
 
+def choice(where: str, name: str, kind: str, value) -> Any:
+    """Validate `value` as a choice of an axis of this kind, a tuple for several kinds; the message of BadInput starts
+    with `where`."""
+    kinds = kind.split(TOGETHER)
+    if len(kinds) == 1:
+        return number(where, name, kind, value)
+    if not isinstance(value, list | tuple) or len(value) != len(kinds):
+        raise BadInput(f"{where}: {name} = {value!r} must be {len(kinds)} numbers, {' and '.join(kinds)}")
+    return tuple(number(where, name, each, v) for each, v in zip(kinds, value, strict=True))
+
+
 def number(where: str, name: str, kind: str, value) -> Any:
-    """Validate `value` as a choice of an axis of this kind; the message of BadInput starts with `where`."""
+    """Validate `value` as one number of this kind. An expand ratio may be 0: the block then has no body."""
+    if kind == "expand" and value == 0 and not isinstance(value, bool):
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST:
         raise BadInput(f"{where}: {name} = {value!r} must be a number above 0 (up to {MOST:,})")
     if kind != "expand" and not isinstance(value, int):
@@ -70,10 +96,12 @@ def number(where: str, name: str, kind: str, value) -> Any:
 class Ref(NamedTuple):
     """A block property determined by an axis, given by the axis's index in the space.
 
-    With `of`, the axis's value is a factor applied to it (one axis for the widths of a whole net)."""
+    With `of`, the axis's value is a factor applied to it (one axis for the widths of a whole net). `part` is the
+    property's place in the tuples of an axis of several kinds."""
 
     axis: int
     of: int = 0
+    part: int = 0
 
 
 def resolve(item: Value | Ref, values: tuple[Value, ...]) -> Any:
@@ -81,7 +109,14 @@ def resolve(item: Value | Ref, values: tuple[Value, ...]) -> Any:
     if not isinstance(item, Ref):
         return item
     value = values[item.axis]
+    if isinstance(value, tuple):
+        return value[item.part]
     return max(1, int(item.of * value + 0.5)) if item.of else value
+
+
+def is_empty(expand: Value) -> bool:
+    """Whether a choice of an axis with the expand ratio (in a tuple the first part) leaves the block without a body."""
+    return (expand[0] if isinstance(expand, tuple | list) else expand) == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +139,10 @@ class Rule:
     inner: int = 0  # in a space around a plan: the plan's own inner channels, exempt from the divisor
     skip: Ref | None = None  # the block is skipped if 0; its shortcut stays
     thin: bool = False  # in a space below a plan: inner channels may be fewer than the plan's
+
+    def optional(self, space: Space) -> bool:
+        """Whether the smallest choice of the expand ratio leaves the block without a body."""
+        return isinstance(self.expand, Ref) and is_empty(space.axes[self.expand.axis].choices[0])
 
     def present(self, values: tuple[Value, ...]) -> bool:
         """Whether the architecture with these values has this block."""
@@ -162,6 +201,30 @@ class Space:
         return tuple(rows)
 
     @cached_property
+    def _runs(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """Runs of blocks that may have no body, by the axes of each block, the one of its expand ratio first.
+
+        The blocks of a run are interchangeable: consecutive, with identity shortcuts and the same choices. A block that
+        changes the shape is a run of its own."""
+        runs: list[list[tuple[int, ...]]] = []
+        before: Rule | None = None
+        for rule in self.rules:
+            if not rule.optional(self):
+                before = None
+                continue
+            axes = tuple(dict.fromkeys(ref.axis for ref in (rule.expand, rule.kernel) if isinstance(ref, Ref)))
+            alike = before is not None and before.stage == rule.stage and before.shortcut == rule.shortcut == "identity"
+            if alike and self._choices(runs[-1][0]) == self._choices(axes):
+                runs[-1].append(axes)
+            else:
+                runs.append([axes])
+            before = rule
+        return tuple(map(tuple, runs))
+
+    def _choices(self, axes: Iterable[int]) -> list[tuple[Value, ...]]:
+        return [self.axes[i].choices for i in axes]
+
+    @cached_property
     def _blocks(self) -> dict[int, int]:
         """Depth axis to the number of blocks of its stage."""
         return {rule.depth.axis: rule.index for rule in self.rules if rule.depth is not None}
@@ -173,6 +236,7 @@ class Space:
         rows: list[tuple[Rule, Callable, dict]] = []
         for rule in self.rules:
             refs = [p.axis for p in (rule.width, rule.expand, rule.kernel, rule.stride) if isinstance(p, Ref)]
+            refs = list(dict.fromkeys(refs))
             rows.append((rule, itemgetter(*refs) if refs else _nothing, {}))
         return tuple(rows)
 
@@ -192,13 +256,16 @@ class Space:
             raise BadInput(f"no choice for axis {missing[0]!r} of space {self.name}; {needed}")
         for name, value in choices.items():
             self.check(f"space {self.name}", name, value)
-        return self.canonical(Arch(self.name, tuple(choices[a.name] for a in self.axes)))
+        values = (choices[a.name] for a in self.axes)  # JSON has lists for tuples
+        return self.canonical(Arch(self.name, tuple(tuple(v) if isinstance(v, list) else v for v in values)))
 
     def check(self, where: str, axis: str, value: Value) -> None:
         """Raises BadInput if no architecture, on or off the ladder, can have this value of an axis."""
         place = self.index[axis]
-        number(where, axis, self.axes[place].kind, value)
-        if value > self._blocks.get(place, value):
+        choice(where, axis, self.axes[place].kind, value)
+        if "expand" in self.axes[place].kinds and is_empty(value) and not is_empty(self.axes[place].choices[0]):
+            raise BadInput(f"{where}: {axis} = {value}, but that block always has a body; give an expand ratio above 0")
+        if place in self._blocks and value > self._blocks[place]:
             raise BadInput(f"{where}: {axis} = {value}, but that stage has {self._blocks[place]} blocks")
 
     def rules_of(self, arch: Arch) -> list[Rule]:
@@ -211,13 +278,19 @@ class Space:
         return {axis.name: value for axis, value in zip(self.axes, arch.values, strict=True)}
 
     def canonical(self, arch: Arch) -> Arch:
-        """The same network, with the choices of skipped blocks set to the smallest.
+        """The same network, with the choices of skipped blocks set to the smallest, and blocks without a body behind
+        the interchangeable ones that have one.
 
         Choices that a divisor rounds to the same width remain distinct: only the plan reveals that."""
         values = list(arch.values)
         for axis, depth, place in self._owners:
             if place > values[depth]:
                 values[axis] = self.axes[axis].choices[0]
+        for run in self._runs:
+            bodies = [[values[i] for i in axes] for axes in run if not is_empty(values[axes[0]])]
+            for axes, body in zip_longest(run, bodies):
+                for place, i in enumerate(axes):
+                    values[i] = self.axes[i].choices[0] if body is None else body[place]
         return Arch(arch.space, tuple(values))
 
     def id(self, arch: Arch) -> str:
@@ -236,10 +309,15 @@ class Space:
         """A random architecture from low to high: uniform on axes of a `free` kind, `low`'s value on the others."""
         low, high = low or self.smallest, high or self.largest
         values = tuple(
-            rng.choice(axis.between(a, b)) if axis.kind in free else a
+            rng.choice(axis.between(a, b)) if axis.free_in(free) else a
             for axis, a, b in zip(self.axes, low.values, high.values, strict=True)
         )
-        return self.canonical(Arch(self.name, values))
+        drawn = self.canonical(Arch(self.name, values))
+        if not self._runs or self.leq(drawn, high):
+            return drawn
+        # a body that moved forward in its run may be larger than its new place allows
+        capped = (min(v, top, key=axis.key) for axis, v, top in zip(self.axes, drawn.values, high.values, strict=True))
+        return self.canonical(Arch(self.name, tuple(capped)))
 
     def leq(self, a: Arch, b: Arch) -> bool:
         """Whether a <= b on every axis."""
@@ -254,7 +332,7 @@ class Space:
     def above(self, base: Arch, free: Iterable[str]) -> Space:
         """The architectures above `base` on axes of a `free` kind; every other axis keeps base's value."""
         return self.trimmed({
-            axis.name: axis.between(v, axis.choices[-1]) if axis.kind in free else (v,)
+            axis.name: axis.between(v, axis.choices[-1]) if axis.free_in(free) else (v,)
             for axis, v in zip(self.axes, base.values, strict=True)
         })
 

@@ -6,6 +6,7 @@ architectures. Violations of the format raise BadInput with a one-line message. 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Any
 
 from ..core import files
 from ..core.errors import BadInput, unknown
-from .space import ACTS, ORDERS, SHORTCUTS, Arch, Axis, Named, Ref, Rule, Space, Value, number
+from .space import ACTS, ORDERS, SHORTCUTS, Arch, Axis, Named, Ref, Rule, Space, Value, choice, number
 
 FORMAT = "nasaug-space/1"
 SPACE_KEYS = {  # the keys of a file: type, and type in words
@@ -28,6 +29,7 @@ SPACE_KEYS = {  # the keys of a file: type, and type in words
     "ladders": (dict, "a table of lists by axis"),
 }
 WORDS = {"act": ACTS, "shortcut": SHORTCUTS, "first": SHORTCUTS, "order": ORDERS}
+JOINT = {"expand+kernel": ("expand", "kernel"), "width+stride": ("width", "stride")}  # axes of tuples, by their key
 _NAME = re.compile("[a-z][a-z0-9_]*")
 
 
@@ -38,6 +40,16 @@ class _Builder:
         self.where = where
         self.axes: list[Axis] = []
         self.holes: dict[str, Value | Ref] = {}
+
+    def joint(self, scope: str, stage: Mapping, kinds: Sequence[str]) -> dict[str, Ref]:
+        """The properties that a key of several kinds sets by one axis of the stage or block `scope`, by kind."""
+        for key in (key for key in stage if key in JOINT and JOINT[key][0] in kinds):
+            name = f"{scope}.{key}"
+            self.axes.append(Axis(name, key, _ladder(self.where, name, key, stage[key])))
+            refs = {kind: Ref(len(self.axes) - 1, part=i) for i, kind in enumerate(JOINT[key])}
+            self.holes |= {f"{scope}.{kind}": ref for kind, ref in refs.items()}
+            return refs
+        return {}
 
     def hole(self, name: str, kind: str, given) -> Any:
         """A list becomes an axis, a number a constant; the name of an earlier stage refers to that stage's value."""
@@ -61,8 +73,11 @@ class _Builder:
     def rules(self, stage: Mapping) -> list[Rule]:
         """The blocks of one stage, at the stage's greatest depth."""
         name = stage["name"]
-        width = self.hole(f"{name}.width", "width", stage["width"]) if "width" in stage else 0
-        stride = self.hole(f"{name}.stride", "stride", stage.get("stride", 1))
+        tied = self.joint(name, stage, ("width",))
+        width, stride = tied.get("width", 0), tied.get("stride", 1)
+        if not tied:
+            width = self.hole(f"{name}.width", "width", stage["width"]) if "width" in stage else 0
+            stride = self.hole(f"{name}.stride", "stride", stage.get("stride", 1))
         if "depth" not in stage:
             return [self.rule(stage, name, 1, width, stride, None)]
         depth = self.hole(f"{name}.depth", "depth", stage["depth"])
@@ -77,11 +92,13 @@ class _Builder:
         shortcut = stage.get("shortcut", default)
         if deep and index == 1:
             shortcut = stage.get("first", "none")
+        body: dict[str, Any] = dict(self.joint(name, stage, ("expand",)))
+        for kind in ("expand", "kernel"):
+            if kind not in body:
+                body[kind] = self.hole(f"{name}.{kind}", kind, stage.get(kind, 1))
         return Rule(
-            name, stage["name"], index, stage["block"], width,
-            self.hole(f"{name}.expand", "expand", stage.get("expand", 1)),
-            self.hole(f"{name}.kernel", "kernel", stage.get("kernel", 1)),
-            stride, depth, stage.get("act", ""), stage.get("se", 0), shortcut, stage.get("order", "post"),
+            name, stage["name"], index, stage["block"], width, body["expand"], body["kernel"], stride,
+            depth, stage.get("act", ""), stage.get("se", 0), shortcut, stage.get("order", "post"),
         )  # fmt: skip
 
 
@@ -100,12 +117,21 @@ TAKEN = frozenset(
 
 
 def _ladder(where: str, name: str, kind: str, given: list) -> tuple[Value, ...]:
-    values = tuple(number(where, name, kind, v) for v in given)
-    keys = [-v if kind == "stride" else v for v in values]
-    if not values or any(a >= b for a, b in zip(keys, keys[1:], strict=False)):
+    if not isinstance(given, list):
+        raise BadInput(f"{where}: {name} = {given!r} must be a list of choices")
+    values = tuple(choice(where, name, kind, v) for v in given)
+    axis = Axis(name, kind, values)
+    keys = [key if isinstance(key := axis.key(value), tuple) else (key,) for value in values]
+    if not values or any(not _above(b, a) for a, b in itertools.pairwise(keys)):
         order = "fall (a stride of 1 costs most)" if kind == "stride" else "rise"
+        order = "rise in some part and fall in none" if len(axis.kinds) > 1 else order
         raise BadInput(f"{where}: {name} = {given} must have at least one choice, and choices must {order}")
     return values
+
+
+def _above(b: tuple, a: tuple) -> bool:
+    """Whether b is larger than a in some part, and smaller in none."""
+    return a != b and all(x <= y for x, y in zip(a, b, strict=True))
 
 
 def _check_keys(where: str, data: Mapping) -> None:
@@ -132,19 +158,41 @@ def _check_stage(where: str, stage, blocks: Mapping) -> None:
     here = f"{where}, stage {name}"
     if not isinstance(block, str) or block not in blocks:
         raise unknown(f"block in {here}:", block, blocks)
-    keys = ("name", "block", *blocks[block].takes)
+    takes = blocks[block].takes
+    keys = ("name", "block", *takes, *(key for key, kinds in JOINT.items() if {*kinds} <= {*takes}))
     for key, value in stage.items():
         if key not in keys:
             raise unknown(f"key in {here} ({block}):", key, keys)
         if key in WORDS and value not in WORDS[key]:
             raise unknown(f"{key} in {here}:", value, WORDS[key])
-    if "width" in keys and "width" not in stage:
+    for key in (key for key in JOINT if key in stage):
+        twice = [kind for kind in JOINT[key] if kind in stage]
+        if twice:
+            raise BadInput(f"{here}: {key} sets {twice[0]} too; leave one of them out")
+    if "width" in keys and not {"width", "width+stride"} & stage.keys():
         raise BadInput(f"{here}: a {block} needs width = …, its output channels")
     if "first" in stage and "depth" not in stage:
         raise BadInput(f"{here}: first is for the first of several blocks; give depth, or use shortcut")
     se = stage.get("se", 0)
     if isinstance(se, bool) or not isinstance(se, int | float) or not 0 <= se <= 1:
         raise BadInput(f"{here}: se = {se!r} must be a share of the expanded channels, 0 to 1, like 0.25")
+
+
+def _check_bodies(where: str, space: Space) -> None:
+    """Only some blocks can do without a body, and a stage has one way to leave a block out."""
+    for rule in space.rules:
+        if not isinstance(rule.expand, Ref) and rule.expand == 0:
+            rule_of = f"{where}: {rule.name}.expand = 0 leaves block {rule.name} without a body in every architecture"
+            raise BadInput(f"{rule_of}; leave the stage out, or give a list of choices, like [0, 3, 6]")
+        if not rule.optional(space):
+            continue
+        here = f"{where}: {rule.name}.expand may be 0, which leaves the block without a body, but"
+        if rule.block != "inverted":
+            raise BadInput(f"{here} that is for inverted blocks, and this is {rule.block}; begin with a ratio above 0")
+        if rule.shortcut == "project":
+            raise BadInput(f"{here} its shortcut is a projection; give shortcut or first = \"none\"")
+        if rule.depth is not None:
+            raise BadInput(f"{here} the depth of stage {rule.stage} is a list too; give it one number")
 
 
 def _check_chain(where: str, rules: Sequence[Rule]) -> None:
@@ -188,8 +236,13 @@ def _check_table(here: str, space: Space, arch: Arch, table: Mapping) -> None:
             if stage not in stages:
                 raise unknown(f"stage with a choice of {kind} in {here}:", stage, stages)
             depth = sum(rule.stage == stage for rule in space.rules_of(arch))
-            if isinstance(value, list) and len(value) != depth:
+            if _by_block(value, kind) and len(value) != depth:
                 raise BadInput(f"{here}: {kind}.{stage} lists {len(value)} choices for {depth} blocks")
+
+
+def _by_block(given, kind: str) -> bool:
+    """Whether a table's entry lists choices by block; where a choice is a tuple, a list of numbers is one choice."""
+    return isinstance(given, list) and (kind not in JOINT or all(isinstance(item, list) for item in given))
 
 
 def _given(given, axis: Axis):
@@ -197,7 +250,7 @@ def _given(given, axis: Axis):
     stage, *block, _ = axis.name.split(".") if "." in axis.name else (axis.name, "")
     if isinstance(given, Mapping):
         given = given.get(stage)
-    if isinstance(given, list) and block:
+    if block and _by_block(given, axis.kind):
         place = int(block[0][1:]) - 1
         return given[place] if place < len(given) else axis.choices[0]
     return axis.choices[-1] if given is None else given
@@ -205,14 +258,16 @@ def _given(given, axis: Axis):
 
 def _ladders(where: str, space: Space, given: Mapping) -> Space:
     """Apply a file's [ladders], which replace the choices of axes: the stored form of a cropped space."""
+    ladders: dict[str, tuple[Value, ...]] = {}
     for name, choices in given.items():
         if name not in space.index:
             raise unknown(f"axis in [ladders] of {where}:", name, space.index)
         if not isinstance(choices, list):
             raise BadInput(f"{where}: [ladders] {name} = {choices!r} must be a list of choices")
-        _ladder(where, name, space.axes[space.index[name]].kind, choices)
+        ladders[name] = _ladder(where, name, space.axes[space.index[name]].kind, choices)
+        space.check(where, name, choices[0])
         space.check(where, name, choices[-1])
-    return space.trimmed(given) if given else space
+    return space.trimmed(ladders) if ladders else space
 
 
 def from_dict(data: Mapping, where: str, blocks: Mapping) -> Space:
@@ -232,6 +287,7 @@ def from_dict(data: Mapping, where: str, blocks: Mapping) -> Space:
     divisor = number(where, "divisor", "divisor", data.get("divisor", 8))
     name = data.get("name", Path(where).stem)
     space = Space(name, divisor, tuple(builder.axes), tuple(rules), resolution, source=dict(data))
+    _check_bodies(where, space)
     archs = {arch: _named(where, space, arch, table) for arch, table in data.get("arch", {}).items()}
     return _ladders(where, replace(space, archs=archs), data.get("ladders", {}))
 

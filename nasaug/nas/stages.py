@@ -11,7 +11,7 @@ from random import Random
 from .. import data as datasets
 from ..arch.blocks import BLOCKS
 from ..arch.cost import Budget, cost, crop, describe, reach, sample_near
-from ..arch.plan import Outputs, Plan, plan
+from ..arch.plan import Outputs, Plan, plan, whole
 from ..arch.space import Space
 from ..arch.spacefile import load
 from ..core.errors import BadInput
@@ -64,7 +64,7 @@ class Ready:
     @property
     def largest(self) -> Plan:
         """The supernet's plan."""
-        return plan(self.space, self.space.largest, self.outputs)
+        return whole(self.space, self.outputs)
 
 
 def open_space(recipe: Recipe, info: Info, budget: Budget, outputs: Outputs | None = None) -> Space:

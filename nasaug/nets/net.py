@@ -31,10 +31,11 @@ class Net(nn.Module):
         """Fresh weights from `seed`; None leaves them uninitialised, for a caller that writes all of them."""
         super().__init__()
         self.plan = plan
-        for layer in plan.layers:
+        for layer in plan.owned:
             self._put(layer.name, LAYERS[layer.op](layer))
-        self._layers = {layer.name: self.get_submodule(layer.name) for layer in plan.layers}
-        self._norms = [m for m in self.modules() if isinstance(m, Norm)]
+        self._layers = {layer.name: self.get_submodule(layer.name) for layer in plan.owned}
+        running = [m for layer in plan.layers for m in self._layers[layer.name].modules()]
+        self._norms = [m for m in running if isinstance(m, Norm)]
         if seed is not None:
             self.reset(seed)
         self.to(memory_format=torch.channels_last)
@@ -61,8 +62,7 @@ class Net(nn.Module):
                 p.copy_(nn.init.trunc_normal_(torch.empty(p.shape), std=0.02, generator=g))
             else:
                 p.copy_(nn.init.kaiming_uniform_(torch.empty(p.shape), a=5**0.5, generator=g))
-        for norm in self._norms:
-            norm.reset_running_stats()
+        self.forget_statistics()
 
     @torch.no_grad()
     def start_as_identities(self) -> None:
@@ -175,7 +175,7 @@ class Net(nn.Module):
 
     def forget_statistics(self) -> None:
         """Mark the norms' running statistics as unset, so that evaluating before calibrating raises."""
-        for norm in self._norms:
+        for norm in (m for m in self.modules() if isinstance(m, Norm)):
             norm.reset_running_stats()
 
     @torch.no_grad()

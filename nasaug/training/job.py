@@ -14,7 +14,7 @@ import torch
 from .. import data as datasets
 from ..arch.archfile import ArchFile
 from ..arch.cost import cost, describe
-from ..arch.plan import Plan, plan
+from ..arch.plan import Plan, whole
 from ..arch.space import Arch, Space
 from ..augment import at_magnitude
 from ..core import tensorfile
@@ -59,7 +59,7 @@ class Job:
     @property
     def plan(self) -> Plan:
         """The plan of the Net that is trained."""
-        return plan(self.space, self.space.largest, self.base.plan.classes)
+        return whole(self.space, self.base.plan.classes)
 
     def check_teacher(self, read: Callable[[], Data]) -> None:
         """Raises BadInput if the teacher does not fit the data, which are only read if the check needs them."""

@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasaug.arch.channels import channel_groups
+from nasaug.arch.cost import cost
 from nasaug.arch.plan import from_dict, hidden_width, make_divisible, plan
 from nasaug.core.errors import BadInput
-from support.spaces import SPACES, bounds_of, every_space, made, stage
+from support.spaces import SPACES, between, bounds_of, every_space, made, stage
 
 # --- lowering -----------------------------------------------------------------------------------------------
 
@@ -68,8 +69,10 @@ def test_layers_of_each_block_in_order():
 @given(data=st.data())
 @settings(max_examples=30)
 def test_a_larger_architecture_holds_a_smaller_one(space, data):
-    small, large = (plan(space, arch, 10) for arch in data.draw(bounds_of(space)))
-    assert large.holds(small)
+    low, high = data.draw(bounds_of(space))
+    small, large = plan(space, low, 10), plan(space, high, 10)
+    net = between(space, low, high)
+    assert net.holds(small) and net.holds(large) and cost(net) == cost(large)
     assert small.holds(large) == (small.at(large.resolution).widths == large.widths)
 
 

@@ -1,6 +1,7 @@
 """The shipped search spaces, the published networks that they name, and errors in a user's own file."""
 
 import copy
+import itertools
 import json
 import re
 import tomllib
@@ -18,9 +19,11 @@ import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
 from nasaug.arch import archfile, spacefile
+from nasaug.arch import plan as plans
 from nasaug.arch.blocks import BLOCKS
 from nasaug.arch.cost import cost
-from nasaug.arch.plan import plan
+from nasaug.arch.plan import plan, whole
+from nasaug.arch.space import Arch
 from nasaug.arch.spacefile import bundled_names, from_dict, load
 from nasaug.core import files
 from nasaug.core.errors import BadInput
@@ -99,8 +102,10 @@ def test_only_mobilenetv3s_expand_ratios_lie_off_the_ladder(name):
 def test_the_smallest_the_largest_and_random_architectures_plan_and_cost_in_order(name):
     space, classes = open_space(name), classes_of(name)
     plans = [plan(space, arch, classes) for arch in (space.smallest, *draws(space, 30), space.largest)]
+    net = whole(space, classes)
     assert all(space.contains(arch) for arch in (space.smallest, space.largest, *draws(space, 30)))
-    assert all(plans[-1].holds(p) for p in plans) and all(p.holds(plans[0]) for p in plans)
+    assert all(net.holds(p) for p in plans) and cost(net) == cost(plans[-1])
+    assert net != plans[-1] or all(p.holds(plans[0]) for p in plans)
     low, *between, high = (cost(p) for p in plans)
     assert all(a <= b <= c for x in between for a, b, c in zip(low, x, high, strict=True))
     assert len(set(between)) == 30
@@ -113,7 +118,8 @@ def test_the_smallest_net_for_small_images_is_far_below_a_million_macs(name):
 
 
 def test_there_is_a_space_for_small_images_and_one_for_imagenet_of_each_family():
-    families = {name.removesuffix("-small") for name in bundled_names()}
+    benchmarks = {"nas-bench-macro"}
+    families = {name.removesuffix("-small") for name in bundled_names()} - benchmarks
     assert families >= {"mobilenetv2", "mobilenetv3", "proxylessnas", "mcunet", "resnet"}
     for family in families:
         sizes = {name: open_space(name).source["resolution"] for name in (family, f"{family}-small")}
@@ -288,6 +294,7 @@ width = 8
 [[stage]]
 name = "pool"
 """
+TWO = "expand = [2, 4]\nkernel = [3, 5]"
 MALFORMED = {  # what is wrong: (what it replaces, by what, what the message must name)
     "an empty file": (MINE, "", "nasaug-space/1"),
     "no format": ('format = "nasaug-space/1"', "", "nasaug-space/1"),
@@ -327,6 +334,16 @@ MALFORMED = {  # what is wrong: (what it replaces, by what, what the message mus
     "an arch of no class": ("classes = 7", "classes = 0", "classes = 0"),
     "ladders that are no list": ("[arch.mine]", "[ladders]\n'body.width' = 8\n[arch.mine]", "must be a list"),
     "ladders deeper than the stage": ("[arch.mine]", "[ladders]\n'body.depth' = [9]\n[arch.mine]", "has 3"),
+    "a body that is never there": ("expand = [2, 4]", "expand = 0", "expand = 0 leaves block body.b1 without a body"),
+    "two ways to leave a block out": ("expand = [2, 4]", "expand = [0, 4]", "depth of stage body is a list too"),
+    "a tuple of three": (TWO, '"expand+kernel" = [[2, 3], [4, 3, 5]]', r"\[4, 3, 5\] must be 2 numbers"),
+    "a tuple that is a number": (TWO, '"expand+kernel" = [2, [4, 5]]', "2 must be 2 numbers, expand and kernel"),
+    "tuples that are no list": (TWO, '"expand+kernel" = 3', "must be a list of choices"),
+    "tuples that fall in one part": (TWO, '"expand+kernel" = [[2, 5], [4, 3]]', "rise in some part and fall in none"),
+    "two equal tuples": (TWO, '"expand+kernel" = [[2, 3], [2, 3]]', "rise in some part and fall in none"),
+    "a tuple with an even kernel": (TWO, '"expand+kernel" = [[2, 3], [4, 4]]', "must be odd"),
+    "a property that two keys set": (TWO, '"expand+kernel" = [[2, 3]]\nexpand = 2', "sets expand too"),
+    "tuples for a block without both": ("kernel = 3\nstride", '"expand+kernel" = [[2, 3]]\nstride', "key in .*stem"),
 }
 
 
@@ -360,3 +377,56 @@ def test_no_stage_is_called_as_the_network_calls_its_own():
         table["stage"][0]["name"] = name
         with pytest.raises(BadInput, match=f"here: a stage cannot be called '{name}'.*call it s1"):
             spacefile.from_dict(table, "here", BLOCKS)
+
+
+# --- blocks that may have no body ---------------------------------------------------------------------------
+
+MACRO = {  # rows of NAS-Bench-Macro (Su et al., CVPR 2021; Apache-2.0): code, parameters, MACs
+    "00000000": (387_882, 7_713_280), "00000001": (791_594, 14_115_328), "00000010": (791_594, 14_115_328),
+    "00000002": (1_219_370, 20_910_592), "00000011": (1_195_306, 20_517_376),
+}  # fmt: skip
+
+
+def of_code(space, code):
+    digits = iter(code)
+    return space.canonical(Arch(space.name, tuple(axis.choices[int(next(digits))] for axis in space.axes)))
+
+
+@pytest.mark.parametrize("code", MACRO)
+def test_nas_bench_macros_networks_have_exactly_the_tables_figures(code):
+    space = open_space("nas-bench-macro")
+    assert cost(plan(space, of_code(space, code), 10))[:2] == MACRO[code][::-1]
+
+
+def test_nas_bench_macros_codes_are_3969_networks():
+    space = open_space("nas-bench-macro")
+    codes = ["".join(digits) for digits in itertools.product("012", repeat=8)]
+    nets = {of_code(space, code) for code in codes}
+    assert len(nets) == 3969 == len({space.id(arch) for arch in nets})
+    assert of_code(space, "11000201") == of_code(space, "11000210") != of_code(space, "11000120")
+    assert of_code(space, "11102110") == of_code(space, "11120101") != of_code(space, "11210101")
+
+
+def test_a_block_without_a_body_is_nothing_or_a_convolution_that_the_supernet_owns_as_a_spare():
+    space = open_space("nas-bench-macro")
+    net, small = whole(space, 10), plan(space, space.smallest, 10)
+    assert [b.name for b in small.blocks] == [
+        "stem", "s1.b1.shortcut", "s2.b1.shortcut", "s3.b1.shortcut", "final", "pool", "classifier",
+    ]  # fmt: skip
+    assert {b.spare.name for b in net.blocks if b.spare} == {f"s{i}.b1.shortcut" for i in (1, 2, 3)}
+    assert {layer.name for layer in net.owned} - {layer.name for layer in net.layers} == {
+        b.spare.name for b in net.blocks if b.spare
+    }
+    assert plan(space, space.largest, 10) != net and cost(net) == cost(plan(space, space.largest, 10))
+    again = plans.from_dict(json.loads(json.dumps(net.to_dict())))
+    assert again == net and set(Net(net).state_dict()) >= set(Net(small).state_dict())
+
+
+def test_named_architectures_of_tuples_are_one_for_all_or_listed_by_block():
+    table = open_space("nas-bench-macro").to_dict() | {"arch": {
+        "all": {"expand+kernel": [3, 3]},
+        "some": {"expand+kernel": {"s1": [6, 5], "s2": [[6, 5], [0, 3], [3, 3]], "s3": [[0, 3], [0, 3], [0, 3]]}},
+    }}  # fmt: skip
+    space = from_dict(table, "here", BLOCKS)
+    assert set(space.named("all").values) == {(3, 3)}
+    assert space.named("some") == of_code(space, "22210000")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nasaug.arch.plan import plan
 from nasaug.kernels.fused import conv_norm_act
 from nasaug.nets.net import Net
-from support.nets import far, images, largest, place, shaken, with_buffers
+from support.nets import far, holder, images, largest, place, shaken, with_buffers
 from support.spaces import SPACES, archs_of, every_space
 
 
@@ -23,7 +23,7 @@ from support.spaces import SPACES, archs_of, every_space
 @settings(max_examples=5)
 def test_gradients_are_those_of_the_narrowed_net_and_zero_outside_the_slice(space, prepare, data):
     p = plan(space, data.draw(archs_of(space)), 10)
-    net, x = prepare(shaken(largest(space))), images(p)
+    net, x = prepare(shaken(holder(space))), images(p)
     small = net.narrow(p)
     labels = torch.arange(len(x)) % 10
     F.cross_entropy(net(x, p), labels).backward()
@@ -40,7 +40,7 @@ def test_gradients_are_those_of_the_narrowed_net_and_zero_outside_the_slice(spac
 
 @every_space
 def test_several_passes_add_up_in_the_buffers(space):
-    net = with_buffers(shaken(largest(space)))
+    net = with_buffers(shaken(holder(space)))
     plans = [plan(space, space.sample(Random(seed)), 10) for seed in range(3)]
     for p in plans:
         net(images(p), p).square().mean().backward()
@@ -73,7 +73,7 @@ def test_gradients_may_be_dropped_between_the_two_passes():
 @settings(max_examples=6)
 def test_a_step_with_gradient_buffers_equals_one_without(space, dtype, tolerance, data):
     """With them a convolution, its norm and its activation are one operation, without them three of torch's."""
-    net = shaken(largest(space), dtype)
+    net = shaken(holder(space), dtype)
     p = plan(space, data.draw(st.just(space.largest) | archs_of(space)), 10)
     x = images(p, dtype=dtype).requires_grad_()
     twin = copy.deepcopy(net)

@@ -2,7 +2,7 @@
 
 import torch
 
-from nasaug.arch.plan import plan
+from nasaug.arch.plan import plan, whole
 from nasaug.nets.net import Net
 
 
@@ -26,6 +26,11 @@ def images(p, count=12, dtype=torch.float64, seed=1):
 def largest(space):
     """The plan of the space's largest net, ten classes."""
     return plan(space, space.largest, 10)
+
+
+def holder(space):
+    """The plan of the net that holds the whole space, ten classes."""
+    return whole(space, 10)
 
 
 def calibrated(net):

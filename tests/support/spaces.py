@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from nasaug.arch.blocks import BLOCKS
 from nasaug.arch.cost import Budget, crop
+from nasaug.arch.plan import whole
 from nasaug.arch.space import Arch
 from nasaug.arch.spacefile import from_dict as space_from_dict
 from nasaug.arch.spacefile import load
@@ -67,6 +68,18 @@ SQUEEZE = {  # squeeze-excite, hard swish, a tied first block, a linear layer be
         stage("mix", "linear", width=[24, 40], act="hswish"),
     ],
 }  # fmt: skip
+BODIES = [[0, 3], [2, 3], [3, 5]]
+BODILESS = {  # axes of tuples, blocks that may have no body: interchangeable ones, and one that changes the shape
+    "name": "bodiless",
+    "divisor": 4,
+    "resolution": [8, 12],
+    "stage": [
+        stage("stem", "conv", **{"width+stride": [[4, 2], [8, 2], [8, 1]]}, kernel=3, act="relu"),
+        stage("s1", "inverted", width=[8, 12], depth=4, stride=2, act="relu", **{"expand+kernel": BODIES}),
+        stage("s2", "inverted", width=12, depth=1, expand=[0, 2, 3], kernel=[3, 5], act="relu"),
+        stage("pool", "pool"),
+    ],
+}  # fmt: skip
 
 
 def made(table):
@@ -84,6 +97,7 @@ SPACES = {
     "residual": made(RESIDUAL),
     "preactivation": made(PREACTIVATION),
     "squeeze": made(SQUEEZE),
+    "bodiless": made(BODILESS),
 }
 every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 
@@ -97,11 +111,18 @@ def archs_of(space):
     return values_of(space).map(lambda values: space.canonical(Arch(space.name, values)))
 
 
+def between(space, low, high):
+    """The plan of the net that holds every architecture from low to high, ten classes."""
+    axes = zip(space.axes, low.values, high.values, strict=True)
+    return whole(space.trimmed({axis.name: axis.between(a, b) for axis, a, b in axes}), 10)
+
+
 def bounds_of(space):
     """(low, high): two architectures, low <= high."""
 
-    def ordered(a, b):
-        pairs = [sorted(pair, key=axis.key) for axis, *pair in zip(space.axes, a, b, strict=True)]
-        return tuple(space.canonical(Arch(space.name, side)) for side in zip(*pairs, strict=True))
+    def ordered(low, other):
+        higher = zip(space.axes, low.values, other.values, strict=True)
+        values = tuple(max(pair, key=axis.key) for axis, *pair in higher)
+        return low, space.canonical(Arch(space.name, values))
 
-    return st.builds(ordered, values_of(space), values_of(space))
+    return st.builds(ordered, archs_of(space), archs_of(space))
