@@ -251,7 +251,7 @@ def test_a_module_that_cannot_be_imported_is_a_line_and_exit_code_2(modules, tol
     [("from nasaug.core.errors import BadInput, arg\nraise BadInput(f'give {arg.run}')", 2,
       "nasaug: NASAUG_IMPORT = mine: mine cannot be imported (BadInput: give --run); name modules that Python"),
      ("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nimport time\ntime.sleep(9)", 130,
-      "nasaug: stopped before anything was to be saved")],
+      "nasaug: stopped before there was anything to save")],
     ids=["an error of nasaug's", "stopped"],
 )  # fmt: skip
 def test_however_the_import_of_a_module_ends_it_is_a_line(says, code, told, tmp_path):

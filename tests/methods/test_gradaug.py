@@ -69,7 +69,7 @@ def test_the_full_net_is_never_drawn_as_a_thin_one():
 @pytest.mark.parametrize("settings", [{"width": 1.0}, {"width": 0.999}, {"width": 1.0, "depth": 0.5}])
 def test_where_nothing_is_thinner_it_is_refused(settings):
     base = Base(plan_of(inverted("a", 24, 96)))  # no block that could be skipped
-    with pytest.raises(BadInput, match="nothing thinner"):
+    with pytest.raises(BadInput, match="leave no thinner version"):
         GradAug(**settings, resolutions=(1.0,)).space(base)
 
 
