@@ -103,7 +103,8 @@ def _loaded() -> tuple[Library | None, str]:
         first = next((line for line in lines if "error" in line.lower()), (lines or ["it printed no message"])[0])
         reason = f"{_compiler()} failed: {first.strip()[:200]}"
     except OSError as error:
-        reason = f"{error.strerror or error}: {error.filename or _folder_named()}; set NASAUG_KERNELS=FOLDER to another folder"
+        where = error.filename or _folder_named()
+        reason = f"{error.strerror or error}: {where}; set NASAUG_KERNELS=FOLDER to another folder"
     except (_Unfit, BadInput, RunFault, AttributeError) as error:
         reason = str(error)
     # Unless the program has configured logging, Python's handler of last resort writes this to stderr.

@@ -66,7 +66,7 @@ def test_a_resumed_sweep_whose_images_have_moved_is_told_where_they_are(photos, 
     done("sweep", *QUICK, *photos, "--sizes", "0.02M", "--policies", "0,9", "--seeds", "1", "--run", "r")
     Path("photos").rename("moved")
     resume = ("sweep", "--resume", "--run", "r")
-    assert "the images of 'photos' that the run began with are not there; say with --data" in refused(*resume)
+    assert "'photos' that the run began with are missing; give their location with --data" in refused(*resume)
     done(*resume, "--data", "moved")
     begun, resumed = caught
     assert [cell.path for cell in resumed.cells] == [cell.path for cell in begun.cells]  # the keys are of the images

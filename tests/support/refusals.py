@@ -203,7 +203,7 @@ REFUSED = {
     },
     "search --resume": {
         "": "no unfinished run of search in ./runs; name one with --run",
-        "--run no": "no is not a run that can be resumed", "--run runs": "not a run to resume",
+        "--run no": "no is not a run that can be resumed", "--run runs": "not a run that can be resumed",
         "--run found.json": "not a run that can be resumed; choices: none",
         "--run runs/netaug-train-1": "is a run of netaug-train, not of search; resume it as",
         "--run runs/search-1 --mac-budget 99k": "was begun under MACs <= 100k, not MACs <= 99k; start",
