@@ -310,7 +310,7 @@ def test_a_cell_that_is_killed_is_told_with_the_signal_and_can_go_on(there, monk
     with monkeypatch.context() as patched:
         patched.setattr(processes, "start", start_and_kill)
         faulty(call(*COMPARE, *TWO))
-    assert [f["error"] for f in told()["failed"]] == ["killed by SIGKILL; before that: it told nothing"]
+    assert [f["error"] for f in told()["failed"]] == ["killed by SIGKILL; before that: it printed no message"]
     done("compare", "--resume")
     assert results() == whole
 
@@ -355,7 +355,7 @@ def test_a_cell_that_told_nothing_is_not_told_with_what_an_earlier_process_did(t
     Path(f"{one}.log").write_text("nasaug: no space\nepoch 3 of 9\n")
     monkeypatch.setattr(Forked, "__init__", _killed)
     faulty(call("compare", "--resume"))
-    assert [f["error"] for f in told()["failed"]] == ["killed by SIGKILL; before that: it told nothing"]
+    assert [f["error"] for f in told()["failed"]] == ["killed by SIGKILL; before that: it printed no message"]
 
 
 def _killed(self, *_, **__):
