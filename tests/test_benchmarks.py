@@ -151,3 +151,49 @@ def test_the_page_of_a_sweep_has_its_table_and_the_end_of_its_trainings(cells, t
     assert "| 100k | 70.00 ± 0.50 | **70.00 ± 0.50** | 9: 70.00 ± 0.50 % |" in text
     assert "| 1M | 71.0 (70.0) | 71.0 (70.0) |" in text  # make_run's last epoch
     assert magnitude.largest(run.path) == {0: str(run.path / "large-9")}
+
+
+# --- the published table of networks --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def macro(cells):
+    import nas_bench_macro
+
+    return nas_bench_macro
+
+
+ROW = [45.32, 45.33, 45.44, 387_882, 7_713_280]  # NAS-Bench-Macro's 00000000 (Su et al., CVPR 2021; Apache-2.0)
+SECOND = [64.34, 64.21, 64.12, 791_594, 14_115_328]
+
+
+def test_a_table_of_networks_is_read_in_both_forms(macro):
+    published = {"test_acc_1": 45.32, "test_acc_2": 45.33, "test_acc_3": 45.44, "params": 387_882, "flops": 7_713_280}
+    Path("a.json").write_text(json.dumps({"00000000": published}))
+    Path("b.json").write_text(json.dumps({"archs": {"00000000": ROW, "00000001": SECOND, "00000010": SECOND}}))
+    one, two = (macro.Table.read(Path(name)) for name in ("a.json", "b.json"))
+    arch = macro.arch_of(one.space, "00000000")
+    assert one.rows[arch] == two.rows[arch] and len(one.rows) == 1 and len(two.rows) == 2
+    assert two.best(10e6) == pytest.approx(45.363, abs=1e-3) and two.best(20e6) == pytest.approx(64.223, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [([1, 2], "is not NAS-Bench-Macro's table"), ({"archs": {"012": ROW}}, "codes of 8 digits 0 to 2"),
+     ({"00000003": ROW}, "codes of 8 digits"), ({"00000001": ROW}, "00000001 has 387882 parameters and 7713280 MACs"),
+     ({}, "is not NAS-Bench-Macro's table")],
+)  # fmt: skip
+def test_what_is_not_the_table_is_refused(macro, table, told):
+    Path("t.json").write_text(json.dumps(table))
+    with pytest.raises(SystemExit, match=told):
+        macro.Table.read(Path("t.json"))
+
+
+def test_correlations_are_over_all_and_just_below_each_budget(macro):
+    macs = [33e6, 34e6, 44e6, 45e6, 60e6, 64e6, 10e6, 20e6]
+    truth = [80.0, 81.0, 85.0, 86.0, 90.0, 91.0, 50.0, 60.0]
+    rows = {"scores": [-x for x in truth], "accuracy": truth, "macs": macs, "params": macs}
+    found = macro.correlations(rows)
+    assert [row["n"] for row in found] == [8, 2, 2, 2]
+    assert found[0]["scores"]["tau"][0] == pytest.approx(-1)
+    assert found[0]["macs"]["tau"][0] == pytest.approx(1) == found[0]["params"]["rho"]

@@ -289,6 +289,12 @@ def _moved(space: Space, arch: Arch, i: int, step: int) -> Arch | None:
     return None if moved == arch else moved
 
 
+def neighbours(space: Space, arch: Arch) -> list[Arch]:
+    """The architectures that differ by one rung on one axis."""
+    moved = (_moved(space, arch, i, step) for i in range(len(space.axes)) for step in (1, -1))
+    return [each for each in moved if each is not None]
+
+
 CLIMBS = 48  # random climbs to the largest architecture within the limits
 
 

@@ -14,7 +14,17 @@ from itertools import chain, zip_longest
 from random import Random
 from typing import Any
 
-from ..arch.cost import Budget, Cost, Reach, all_within, cost_of, describe, most_macs, sample_near
+from ..arch.cost import (
+    Budget,
+    Cost,
+    Reach,
+    all_within,
+    cost_of,
+    describe,
+    most_macs,
+    neighbours,
+    sample_near,
+)
 from ..arch.plan import Outputs, Plan, plan
 from ..arch.space import Arch, Axis, Space, resolve
 from ..core.errors import BadInput, arg
@@ -26,9 +36,11 @@ from ..pool.storage import STUDY, unchecked_storage
 from ..tasks import Metric, Task
 from ..training.recipe import SearchConfig
 from ..training.scoring import Scorer
+from .predictor import propose
 
 STARTUP = 20  # candidates drawn by size before a sampler other than `random` learns from scores
 EXPLORE = 4  # afterwards every EXPLORE-th candidate is still drawn by size, close below a MAC budget
+POOL, BEST = 100, 4  # architectures drawn, and best candidates varied, among which the predictor chooses
 SLACK = 1.2  # draws reach up to this factor above the budget, so that trained and tried subnets surround it
 ASKS = 50  # maximum number of asks per evaluated candidate
 STALE = 25  # consecutive asks without a new candidate after which an unjudged one is enqueued
@@ -138,6 +150,8 @@ class Search:
             self._study.enqueue_trial(self._params(self._draw(number, *self.range())))
         elif number % EXPLORE == 0:
             self._study.enqueue_trial(self._params(self._draw(number, *self._explored())))
+        elif Random(f"{self.seed}/predict/{number}").random() < self.config.predicted:
+            self._study.enqueue_trial(self._params(self._predicted(number)))
         elif len(self._resolutions) > 1:
             self._study.enqueue_trial(self._fixed(number))
         self._study.sampler = self._sampler(number)
@@ -176,6 +190,26 @@ class Search:
     def _draw(self, number: int, low: float, high: float) -> Arch:
         space, rng = self._spaces[self._resolution(number)], Random(f"{self.seed}/draw/{number}")
         return sample_near(space, rng, low, high, self.net.plan.classes, self.budget.beside_macs)
+
+    def _predicted(self, number: int) -> Arch:
+        """The architecture within the budget that the scores so far promise most, among draws by size and those that
+        differ from one of the best by one or two rungs."""
+        resolution, classes = self._resolution(number), self.net.plan.classes
+        space, rng, (low, high) = self._spaces[resolution], Random(f"{self.seed}/pool/{number}"), self._explored()
+        pool = {sample_near(space, rng, low, high, classes, self.budget.beside_macs) for _ in range(POOL)}
+        alike = [arch for arch in self.scores if not resolution or resolve(space.resolution, arch.values) == resolution]
+        best = sorted(alike, key=lambda arch: self.metric.rank(self.scores[arch]))[:BEST]
+        for arch in best:
+            for step in neighbours(space, arch):
+                pool |= {step, rng.choice(neighbours(space, step))}
+        known = {plan(self.space, arch, classes) for arch in self.scores}
+        costs = {arch: self._cost(arch) for arch in pool}
+        fresh = (
+            (arch, cost) for arch, cost in costs.items()
+            if self.budget.holds(cost) and plan(self.space, arch, classes) not in known
+        )  # fmt: skip
+        judged = {arch: (self._cost(arch), -self.metric.rank(score)) for arch, score in self.scores.items()}
+        return propose(self.space, judged, fresh) or self._unseen(number)
 
     def _unseen(self, number: int) -> Arch:
         """A candidate without a score if all are enumerated, otherwise one of any size within all budgets."""

@@ -7,7 +7,7 @@ from dataclasses import field, fields, make_dataclass
 from functools import lru_cache, partial
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Predicate
+from annotated_types import Ge, Le, Predicate
 
 from ..augment import View
 from ..augment.transform import Transform
@@ -32,6 +32,8 @@ class SearchConfig:
     trials: Count = 100
     """Candidates to evaluate, not counting those over budget and duplicates."""
     sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    predicted: Annotated[float, Ge(0), Le(1)] = 0.0
+    """The share of the sampler's candidates that a Gaussian process fitted to the scores so far proposes instead."""
     score_images: Count = 1000
     """Number of validation images on which a candidate is scored."""
     calibration_images: Annotated[int, Ge(2)] = 1024

@@ -26,7 +26,7 @@ SPACE = made({
 MEDIUM = Budget(macs=150_000)
 RESOLUTION = SPACE.index["resolution"]
 IMAGES = 10**6  # number of scoring images: so many that different scores never tie
-SAMPLERS = ("tpe", "nsga2", "random")
+SAMPLERS = ("tpe", "nsga2", "random", "tpe+predictor")
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
 
 
@@ -39,10 +39,13 @@ class MadeUp(Search):
         return 60.0 + sum(-2 * n if axis.kind == "resolution" else n for axis, n in rungs.items())
 
 
-def search_of(storage, *, sampler="tpe", trials=30, budget=MEDIUM, space=SPACE, seed=0, timeout=None):
-    """`storage`: a journal (fast) if it has no suffix, else an SQLite file (the default)."""
+def search_of(storage, *, sampler="tpe", predicted=0.0, trials=30, budget=MEDIUM, space=SPACE, seed=0, timeout=None):
+    """`storage`: a journal (fast) if it has no suffix, else an SQLite file (the default). The sampler "tpe+predictor"
+    leaves half of the candidates to the predictor."""
+    sampler, _, beside = sampler.partition("+")
+    predicted = 0.5 if beside else predicted
     net = SimpleNamespace(plan=plan(space, space.largest, 10))
-    config = SearchConfig(trials=trials, sampler=sampler, finalists=4)
+    config = SearchConfig(trials=trials, sampler=sampler, predicted=predicted, finalists=4)
     url = f"sqlite:///{storage}" if storage.suffix else f"journal:{storage}"
     scorer = SimpleNamespace(task=Classify(10))
     search = MadeUp(space, budget, config, scorer, range(IMAGES), url, seed, timeout, net=net)

@@ -1,0 +1,272 @@
+"""Samplers, supernets and whole searches against a published table: NAS-Bench-Macro (Su et al., CVPR 2021).
+
+    python benchmarks/nas_bench_macro.py TABLE --only samplers [--seeds 20]
+    python benchmarks/nas_bench_macro.py TABLE --only ranks --folder FOLDER --root ROOT
+    python benchmarks/nas_bench_macro.py TABLE --only search --folder FOLDER --root ROOT
+
+TABLE is the published JSON, or the same compactly: code -> [three test accuracies, parameters, MACs]. FOLDER is
+CIFAR-10 as JPEG files. The supernet is trained at 16 px, so budgets are scaled to the MACs that the nets have there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import multiprocessing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from statistics import mean
+from types import SimpleNamespace
+
+import numpy as np
+from cells import Cell, interval, run, write
+from ranking import tau
+from reopen import reopen
+from scipy.stats import spearmanr
+
+from nasaug.arch.blocks import BLOCKS
+from nasaug.arch.cost import Budget, cost_of
+from nasaug.arch.plan import plan
+from nasaug.arch.space import Arch, Space
+from nasaug.arch.spacefile import load
+from nasaug.core.signals import Pending
+from nasaug.core.units import format_quantity
+from nasaug.nas.study import Search
+from nasaug.tasks import Classify
+from nasaug.training.recipe import SearchConfig
+
+NAME, CLASSES = "nas-bench-macro", 10
+BUDGETS = (35_000_000, 45_000_000, 65_000_000)
+AT = (20, 50, 100)  # evaluations
+PX = 16
+NEAR = 0.9  # within 10 % below a budget
+JUDGED, TUNED = 1000, 300  # networks of the final figure, and other ones to tune on
+ARMS = {"random": ("random", 0.0), "tpe": ("tpe", 0.0), "nsga2": ("nsga2", 0.0), "tpe + predictor": ("tpe", 0.5),
+        "predictor": ("tpe", 1.0)}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """The published figures by canonical architecture: test accuracies of three trainings, parameters, MACs."""
+
+    space: Space
+    rows: dict[Arch, tuple[list[float], int, int]]
+
+    @classmethod
+    def read(cls, path: Path) -> Table:
+        """Raises SystemExit if the file is not the table of this space, or a figure differs from the cost model's."""
+        space = load(NAME, BLOCKS)
+        opened = gzip.open(path, "rt") if path.suffix == ".gz" else open(path, encoding="utf-8")
+        with opened as file:
+            table = json.load(file)
+        found: dict[Arch, tuple[list[float], int, int]] = {}
+        table = table.get("archs", table) if isinstance(table, dict) else None
+        if not table or not all(len(code) == len(space.axes) and set(code) <= set("012") for code in table):
+            raise SystemExit(f"{path} is not NAS-Bench-Macro's table: codes of {len(space.axes)} digits 0 to 2")
+        for code, row in table.items():
+            accuracies, params, macs = _figures(row)
+            arch = arch_of(space, code)
+            spent = cost_of(space, arch, CLASSES)
+            if (spent.params, spent.macs) != (params, macs):
+                told = f"has {params} parameters and {macs} MACs, the cost model {spent.params} and {spent.macs}"
+                raise SystemExit(f"{path}: {code} {told}")
+            found.setdefault(arch, (accuracies, params, macs))
+        return cls(space, found)
+
+    def accuracy(self, arch: Arch) -> float:
+        return mean(self.rows[arch][0])
+
+    def best(self, budget: float) -> float:
+        """The highest mean accuracy of a network within the budget."""
+        return max(self.accuracy(arch) for arch, (_, _, macs) in self.rows.items() if macs <= budget)
+
+    @cached_property
+    def sets(self) -> dict[str, list[Arch]]:
+        """JUDGED networks for the final figures, and TUNED other ones for choices."""
+        order = sorted(self.rows)
+        Random(0).shuffle(order)
+        return {"judged": order[:JUDGED], "tuned": order[JUDGED : JUDGED + TUNED]}
+
+
+def _figures(row) -> tuple[list[float], int, int]:
+    if isinstance(row, dict):  # the published form
+        return [float(row[f"test_acc_{i}"]) for i in (1, 2, 3)], int(row["params"]), int(row["flops"])
+    return [float(x) for x in row[:3]], int(row[3]), int(row[4])
+
+
+def arch_of(space: Space, code: str) -> Arch:
+    values = (axis.choices[int(digit)] for axis, digit in zip(space.axes, code, strict=True))
+    return space.canonical(Arch(space.name, tuple(values)))
+
+
+# --- samplers on the table ----------------------------------------------------------------------------------
+
+
+class OnTable(Search):
+    """A search whose scores are those of one of the table's three trainings, drawn for each network."""
+
+    table: Table
+
+    def _score(self, arch, split):
+        return Random(f"{self.seed}/{arch.values}").choice(self.table.rows[arch][0])
+
+
+def evaluations(table: Table, arm: str, budget: int, seed: int) -> list[float]:
+    """The regret, in points of mean accuracy, of the net that scored best among the first n evaluations, by AT."""
+    sampler, predicted = ARMS[arm]
+    config = SearchConfig(trials=max(AT), sampler=sampler, predicted=predicted)
+    net = SimpleNamespace(plan=plan(table.space, table.space.largest, CLASSES))
+    scorer = SimpleNamespace(task=Classify(CLASSES))
+    search = OnTable(table.space, Budget(macs=budget), config, scorer, range(10_000), "sqlite://", seed, net=net)
+    search.table = table
+    search.run(Pending(), lambda arch, score: None)
+    judged = list(search.scores.items())
+    chosen = (max(judged[:n], key=lambda pair: pair[1])[0] for n in AT)
+    return [table.best(budget) - table.accuracy(arch) for arch in chosen]
+
+
+def _evaluated(job: tuple[Path, str, int, int]) -> list[float]:
+    path, arm, budget, seed = job
+    return evaluations(Table.read(path), arm, budget, seed)
+
+
+def samplers(path: Path, seeds: int, jobs: int) -> None:
+    table = Table.read(path)
+    wanted = [(path, arm, budget, seed) for arm in ARMS for budget in BUDGETS for seed in range(seeds)]
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        regrets = dict(zip(wanted, pool.map(_evaluated, wanted, chunksize=1), strict=True))
+    lines = [
+        "`python benchmarks/nas_bench_macro.py TABLE --only samplers`", "",
+        "NAS-Bench-Macro's own table, no training: regret (points of test accuracy, mean of three trainings) of the "
+        f"best-scored network after n evaluations to the best under the budget. A score is one of the three trainings, "
+        f"drawn by seed; {seeds} seeds, mean and 95 % t interval.", "",
+    ]  # fmt: skip
+    figures: dict = {"seeds": seeds, "at": AT, "regret": {}}
+    for budget in BUDGETS:
+        shown = format_quantity(budget, "macs")
+        lines += [f"Under {shown} MACs (best {table.best(budget):.2f} %):", "",
+                  "| sampler | " + " | ".join(f"n = {n}" for n in AT) + " |",
+                  "| --- |" + " --- |" * len(AT)]  # fmt: skip
+        for arm in ARMS:
+            rows = [regrets[path, arm, budget, seed] for seed in range(seeds)]
+            figures["regret"].setdefault(arm, {})[shown] = rows
+            by_n = zip(*rows, strict=True)
+            lines.append(f"| {arm} | " + " | ".join(interval(list(column)) for column in by_n) + " |")
+        lines.append("")
+    lines.append("TPE + predictor: half of the sampler's candidates are proposed by a Gaussian process.")
+    write("nas_bench_samplers", "Samplers on NAS-Bench-Macro", lines, figures)
+
+
+# --- the supernet's ranking ---------------------------------------------------------------------------------
+
+
+def scaled(table: Table, budget: float) -> int:
+    """The budget in MACs at PX: that of the largest network within it at the table's 32 px."""
+    small = small_space(table.space)
+    within = (arch for arch, (_, _, macs) in table.rows.items() if macs <= budget)
+    return max(cost_of(small, arch, CLASSES).macs for arch in within)
+
+
+def small_space(space: Space) -> Space:
+    return Space(space.name, space.divisor, space.axes, space.rules, PX, source={**space.source, "resolution": PX})
+
+
+def supernet_cell(table: Table, folder: Path, root: Path, name: str, budget: int, *sets: str) -> Cell:
+    """A search at PX px, with its space's file in `root`."""
+    root.mkdir(parents=True, exist_ok=True)
+    path = root / f"{NAME}-{PX}.toml"
+    if not path.is_file():
+        text = Path(__file__).resolve().parent.parent / "search_spaces" / f"{NAME}.toml"
+        path.write_text(text.read_text().replace("resolution = 32", f"resolution = {PX}"))
+    given = [word for item in sets for word in ("--set", item)]
+    options = ("--data", str(folder.resolve()), "--space", str(path.resolve()), "--mac-budget", str(budget), *given)
+    return Cell(name, "search", options)
+
+
+def ranks(table: Table, finished, which: str) -> dict:
+    """Kendall's tau and Spearman's rho of the supernet's scores, and of size alone, with the table's accuracies."""
+    search = finished.search("sqlite://")
+    archs = table.sets[which]
+    scores = [search._score(arch, finished.data.val) for arch in archs]
+    rows = {
+        "scores": scores, "accuracy": [table.accuracy(arch) for arch in archs],
+        "macs": [table.rows[arch][2] for arch in archs], "params": [table.rows[arch][1] for arch in archs],
+    }  # fmt: skip
+    return rows
+
+
+def correlations(rows: dict) -> list[dict]:
+    """Over all networks, and within 10 % below each budget."""
+    macs, found = np.array(rows["macs"]), []
+    groups = {"all": np.ones(len(macs), bool)} | {
+        f"{NEAR:.0%} to 100 % of {format_quantity(b, 'macs')}": (macs > NEAR * b) & (macs <= b) for b in BUDGETS
+    }
+    for name, inside in groups.items():
+        truth = np.array(rows["accuracy"])[inside]
+        entry: dict = {"networks": name, "n": int(inside.sum())}
+        for key in ("scores", "macs", "params"):
+            values = np.array(rows[key])[inside]
+            entry[key] = {"tau": tau(values, truth), "rho": float(spearmanr(values, truth).statistic)}
+        found.append(entry)
+    return found
+
+
+def rank_page(table: Table, found: list[dict], sets: dict) -> None:
+    lines = [
+        "`python benchmarks/nas_bench_macro.py TABLE --only ranks --folder FOLDER --root ROOT`", "",
+        f"A supernet of the whole space, trained on CIFAR-10 (JPEG) at {PX} px; {found[0]['n']} networks drawn by "
+        "seed, scored on the whole validation split. Kendall's tau with the table's mean accuracy (95 % bootstrap "
+        "interval over networks) and Spearman's rho; beside them those of size alone.", "",
+        "| networks | n | supernet: tau | rho | MACs: tau | parameters: tau |", "| --- | --- | --- | --- | --- | --- |",
+    ]  # fmt: skip
+    for row in found:
+        middle, low, high = row["scores"]["tau"]
+        lines.append(
+            f"| {row['networks']} | {row['n']} | {middle:.3f} [{low:.3f}, {high:.3f}] | {row['scores']['rho']:.3f} | "
+            f"{row['macs']['tau'][0]:.3f} | {row['params']['tau'][0]:.3f} |"
+        )
+    write("nas_bench_ranks", "A supernet's ranking on NAS-Bench-Macro", lines, {"correlations": found, **sets})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--only", choices=("samplers", "ranks", "search"), required=True)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--root", type=Path)
+    parser.add_argument("--set", action="append", default=[], help="a recipe key of the supernet's training")
+    parser.add_argument("--name", default="supernet", help="the cell's name in ROOT, another for other settings")
+    parser.add_argument("--on", choices=("judged", "tuned"), default="judged", help="tuned: print only, write no page")
+    o = parser.parse_args()
+    if o.only == "samplers":
+        samplers(o.table, o.seeds, o.jobs)
+        return
+    if o.folder is None or o.root is None:
+        raise SystemExit("give --folder, CIFAR-10 as JPEG files, and --root, a folder for the runs")
+    table = Table.read(o.table)
+    whole = cost_of(small_space(table.space), table.space.largest, CLASSES).macs
+    budget = whole if o.only == "ranks" else scaled(table, BUDGETS[1])
+    run(o.root, [supernet_cell(table, o.folder, o.root, o.name, budget, *o.set)], 1)
+    finished = reopen(o.root / o.name)
+    if o.only == "ranks":
+        rows = ranks(table, finished, o.on)
+        found = correlations(rows)
+        if o.on == "judged":
+            rank_page(table, found, {"rows": rows, "set": o.set})
+        else:
+            print(json.dumps(found, indent=1))
+        return
+    arch, best = finished.found.arch, table.best(BUDGETS[1])
+    found = table.accuracy(arch)
+    within = [other for other, (_, _, macs) in table.rows.items() if macs <= BUDGETS[1]]
+    rank = 1 + sum(table.accuracy(other) > found for other in within)
+    print(f"found {arch.values}: {found:.2f} %, rank {rank} of {len(within)}, regret {best - found:.2f}")
+
+
+if __name__ == "__main__":
+    main()
