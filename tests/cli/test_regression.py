@@ -144,7 +144,8 @@ def test_other_numbers_than_a_run_began_with_are_refused(here):
 
 
 def test_pruning_and_a_teacher_and_mixed_numbers(here):
-    prune = ("prune", "--from", "runs/netaug-train-1", "--target-macs", "15k", "--steps", "1", "--set", "epochs=2")
+    target = str(round(0.7 * json_of("found.json")["cost"]["macs"]))  # which net is found depends on torch
+    prune = ("prune", "--from", "runs/netaug-train-1", "--target-macs", target, "--steps", "1", "--set", "epochs=2")
     said = done(*prune).out
     assert "validation mae" in said and json_of("runs/prune-1/result.json")["start"]["val_mae"] > 0
     taught = ("train", *QUICK, *PHOTOS, "--arch", "found.json", "--method", "distill+mixup")
