@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--root", type=Path)
     parser.add_argument("--set", action="append", default=[], help="a recipe key of the supernet's training")
-    parser.add_argument("--name", default="supernet", help="the cell's name in ROOT, another for other settings")
+    parser.add_argument("--name", help="the cell's name in ROOT; default: that of --only")
     parser.add_argument("--on", choices=("judged", "tuned"), default="judged", help="tuned: print only, write no page")
     o = parser.parse_args()
     if o.only == "samplers":
@@ -251,8 +251,9 @@ def main() -> None:
     table = Table.read(o.table)
     whole = cost_of(small_space(table.space), table.space.largest, CLASSES).macs
     budget = whole if o.only == "ranks" else scaled(table, BUDGETS[1])
-    run(o.root, [supernet_cell(table, o.folder, o.root, o.name, budget, *o.set)], 1)
-    finished = reopen(o.root / o.name)
+    name = o.name or o.only
+    run(o.root, [supernet_cell(table, o.folder, o.root, name, budget, *o.set)], 1)
+    finished = reopen(o.root / name)
     if o.only == "ranks":
         rows = ranks(table, finished, o.on)
         found = correlations(rows)

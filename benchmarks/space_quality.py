@@ -62,10 +62,10 @@ def main() -> None:
     o = parser.parse_args()
     o.root.mkdir(parents=True, exist_ok=True)
     rows, cells = [], []
+    nets = {name: drawn(load(name, BLOCKS), o.count) for name in SPACES}
     for i in range(o.count):  # one net of each space in turn, so that an interrupted run has as many of each
         for name in SPACES:
-            space = load(name, BLOCKS)
-            arch = drawn(space, o.count)[i]
+            space, arch = load(name, BLOCKS), nets[name][i]
             cell, total = f"{name}-{i}", cost_of(space, arch, CLASSES)
             path = o.root / f"{cell}.json"
             if not path.is_file():
