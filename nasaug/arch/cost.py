@@ -161,6 +161,39 @@ def crop(space: Space, budget: Budget, headroom: float, classes: Outputs) -> Spa
     return space
 
 
+def within_reach(space: Space, budget: Budget, headroom: float, classes: Outputs) -> Space:
+    """Drop the choices that no architecture within `headroom` x the MAC budget can have: those with which even the
+    otherwise smallest one costs more. Every axis keeps at least one.
+
+    So a choice that only narrow nets can afford, like a stride of 1, stays. Without a MAC budget or with headroom 0 the
+    space is unchanged."""
+    if budget.macs is None or headroom == 0:
+        return space
+    limit = headroom * budget.macs
+    least = [axis.choices[0] for axis in space.axes]
+    ladders = {}
+    for i, axis in enumerate(space.axes):
+        present = list(least)
+        for depth, place in space.depths_of(i):
+            present[depth] = max(present[depth], place)
+        costs = (
+            cost_of(space, space.canonical(Arch(space.name, (*present[:i], c, *present[i + 1 :]))), classes).macs
+            for c in axis.choices
+        )
+        fits = tuple(c for c, macs in zip(axis.choices, costs, strict=True) if macs <= limit)
+        ladders[axis.name] = fits or axis.choices[:1]
+    return space.trimmed(ladders)
+
+
+def largest_within(space: Space, macs: float, classes: Outputs, limits: Budget = UNLIMITED) -> Arch:
+    """The space's largest architecture if it costs at most `macs`; otherwise the one nearest to it of a few that are
+    drawn by seed."""
+    if cost_of(space, space.largest, classes).macs <= macs:
+        return space.largest
+    drawn = (sample_near(space, Random(f"largest/{i}"), macs, macs, classes, limits) for i in range(CLIMBS))
+    return min(drawn, key=lambda arch: abs(cost_of(space, arch, classes).macs - macs))
+
+
 _CYCLE = ("width", "head", "depth", "resolution")
 
 

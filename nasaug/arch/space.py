@@ -200,6 +200,10 @@ class Space:
             rows += [(i, rule.depth.axis, rule.index) for i in own]
         return tuple(rows)
 
+    def depths_of(self, axis: int) -> list[tuple[int, int]]:
+        """(depth axis, block index) of the block that the axis belongs to, if that may be skipped."""
+        return [(depth, place) for own, depth, place in self._owners if own == axis]
+
     @cached_property
     def _runs(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
         """Runs of blocks that may have no body, by the axes of each block, the one of its expand ratio first.

@@ -25,12 +25,14 @@ class Sandwich(Method):
     MACs costs more than all the others together, and train the smaller ones on the labels: at equal compute they
     are trained more than twice as often and become more accurate (docs/results/supernet.md).
     The samples' log MACs are about uniformly distributed from `low` to `high` (0: over the whole space), so that
-    training concentrates on the subnets that the search will evaluate."""
+    training concentrates on the subnets that the search will evaluate. If the space's largest net has more than `most`
+    MACs (0: no limit), one of about that many is drawn in its place in each step."""
 
     samples: Annotated[int, Ge(0), Told("must not be negative")] = 3
     every: Annotated[int, Ge(1), Told("must be at least 1 (the published rule)")] = 4
     low: NotNegative = 0.0
     high: NotNegative = 0.0
+    most: NotNegative = 0.0
 
     @property
     def cycle(self) -> int:
@@ -38,7 +40,7 @@ class Sandwich(Method):
 
     def space(self, base: Base) -> tuple[Space, Arch]:
         assert base.space is not None  # a supernet is always trained in a space
-        return base.space, base.space.largest
+        return base.space, base.space.largest if base.arch is None else base.arch
 
     def passes(self, draw: Draw) -> list[Pass]:
         space = draw.space
@@ -49,7 +51,14 @@ class Sandwich(Method):
         # if the smallest net always ran at the lowest resolution, the narrow weights would specialise in it
         smallest = draw.sample(low=space.smallest, free=("resolution",))
         drawn = [self.sample(draw, low, high) for _ in range(self.samples)]
-        return [Pass(arch) for arch in (*(() if draw.step % self.every else (space.largest,)), smallest, *drawn)]
+        largest = () if draw.step % self.every else (self._largest(draw),)
+        return [Pass(arch) for arch in (*largest, smallest, *drawn)]
+
+    def _largest(self, draw: Draw) -> Arch:
+        space = draw.space
+        if not self.most or cost_of(space, space.largest, draw.classes).macs <= self.most:
+            return space.largest
+        return self.sample(draw, self.most, self.most)
 
     def sample(self, draw: Draw, low: float, high: float) -> Arch:
         return draw.near(low, high)

@@ -10,7 +10,16 @@ from random import Random
 
 from .. import data as datasets
 from ..arch.blocks import BLOCKS
-from ..arch.cost import Budget, cost, crop, describe, reach, sample_near
+from ..arch.cost import (
+    Budget,
+    cost,
+    crop,
+    describe,
+    largest_within,
+    reach,
+    sample_near,
+    within_reach,
+)
 from ..arch.plan import Outputs, Plan, plan, whole
 from ..arch.space import Space
 from ..arch.spacefile import load
@@ -77,7 +86,8 @@ def open_space(recipe: Recipe, info: Info, budget: Budget, outputs: Outputs | No
         if axis.kind == "resolution":
             within = tuple(r for r in axis.choices if r <= info.size) or axis.choices[:1]
             space = space.trimmed({axis.name: within})
-    return crop(space, budget, recipe.search.headroom, info.classes if outputs is None else outputs)
+    cropped = within_reach if recipe.search.crop == "reach" else crop
+    return cropped(space, budget, recipe.search.headroom, info.classes if outputs is None else outputs)
 
 
 def prepare(
@@ -140,12 +150,14 @@ def supernet(ready: Ready, search: Search, run: RunDir) -> Net:
     path, data, largest = run.supernet_file, ready.data, ready.largest
     if not path.is_file():
         trainer = make_trainer(_job(ready), data, ready.runtime, search.scorer, keep_best=False)
-        per_step = announce(trainer, "supernet", f"largest net {describe(cost(largest))}")
+        per_step = announce(trainer, "supernet", f"largest net {describe(cost(trainer.plan))}")
         say(f"  then the search: {estimate(trainer, search)}")
         per_mac = per_step / (trainer.length.batch * trainer.length.macs_per_image)
         say(f"  {play_off(ready, search, run).estimate(per_mac)}")
         train_to_end(trainer, run, "supernet")
         facts = {"data": data.name, "classes": list(data.classes), **search.scorer.task.facts, "val_key": data.val_key}
+        if most := _most(ready):
+            facts["most"] = most  # MACs of the largest nets that were trained
         save_net(path, trainer.average or trainer.net, **facts)
     net = load_net(path)
     if net.plan != largest:
@@ -165,11 +177,20 @@ def _job(ready: Ready) -> Job:
     recipe, sandwich = ready.recipe, ready.recipe.sandwich
     if recipe.search.lr != "auto":
         recipe = replace(recipe, lr=recipe.search.lr)
+    limits, space = ready.request.budget.beside_macs, ready.space
+    most = _most(ready)
     method = SandwichWithin(
-        sandwich.samples, sandwich.every, sandwich.low or low, sandwich.high or high, ready.request.budget.beside_macs
+        sandwich.samples, sandwich.every, sandwich.low or low, sandwich.high or high, limits=limits, most=most
     )
-    base = Base(ready.largest, ready.space, ready.space.largest)
+    largest = largest_within(space, most, ready.outputs) if most else space.largest
+    base = Base(plan(space, largest, ready.outputs), space, largest)
     return make_job(recipe, method, base, images=len(ready.data.train), runtime=ready.runtime)
+
+
+def _most(ready: Ready) -> float:
+    """The MACs that the largest trained net may have, where the space was not cropped to that; otherwise 0."""
+    search, macs = ready.recipe.search, ready.request.budget.macs
+    return 0.0 if search.crop == "largest" or macs is None else search.headroom * macs
 
 
 def estimate(trainer: Trainer, search: Search) -> str:

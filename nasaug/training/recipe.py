@@ -47,6 +47,9 @@ class SearchConfig:
     """The supernet's learning rate; auto: the recipe's lr."""
     headroom: Annotated[float, Predicate(lambda times: times == 0 or times >= 1), UNCROPPED] = 6.0
     """The supernet's largest net costs at most this multiple of the MAC budget; 0: the space is not cropped."""
+    crop: Literal["largest", "reach"] = "largest"
+    """How `headroom` is kept. largest: by dropping top choices until the space's largest net is within it; reach: by
+    dropping only choices that no net within it can have, and drawing the largest nets that are trained within it."""
 
 
 # Keys that do not affect results: they may change when a run is resumed, and cells that differ in them are shared. They

@@ -187,7 +187,7 @@ def checked_subnet(found: ArchFile, config: TeacherConfig) -> Plan:
     if found.space is None:
         rule = f": {found.name} at {px} px is not part of the space that it was found in"
         raise refused(rule, f"leave {arg.resolution} out, or give the folder of a run at {px} px")
-    larger = larger_subnet(found, config.macs)
+    larger = larger_subnet(found, config.macs or tensorfile.facts(found.supernet).get("most", 0.0))
     if not load_plan(found.supernet).holds(larger):
         rule = f": {found.supernet} does not hold the nets of the space that {found.name} was found in"
         raise refused(rule, "restore the right one, or give a finished run's folder")

@@ -19,10 +19,12 @@ from nasaug.arch.cost import (
     cost_of,
     crop,
     describe,
+    largest_within,
     layer_costs,
     most_macs,
     reach,
     sample_near,
+    within_reach,
 )
 from nasaug.arch.plan import from_specs, plan
 from nasaug.arch.space import Arch
@@ -394,3 +396,42 @@ def test_one_in_two_is_a_named_architecture_with_other_widths(mobilenet):
 def test_a_size_out_of_reach_gives_the_nearest_and_ends(mobilenet):
     largest, smallest = (sample_near(mobilenet, Random(0), *ends, 10) for ends in ((1e12, 2e12), (1, 2)))
     assert largest == mobilenet.largest and smallest == mobilenet.smallest
+
+
+# --- what a budget can use ------------------------------------------------------------------------------------
+
+
+def test_only_choices_that_no_net_within_reach_can_have_are_dropped(mobilenet):
+    limit, space = 80_000, mobilenet
+    kept = within_reach(space, Budget(macs=limit), 1, 10)
+    assert cost_of(kept, kept.largest, 10).macs > limit  # together they cost more, each alone does not
+    dropped = 0
+    for i, (axis, whole) in enumerate(zip(kept.axes, space.axes, strict=True)):
+        assert axis.choices == whole.choices[: len(axis.choices)]
+        for choice in whole.choices:
+            values = list(space.smallest.values)
+            values[i] = choice
+            for depth, place in space.depths_of(i):
+                values[depth] = max(values[depth], place)
+            macs = cost_of(space, space.canonical(Arch(space.name, tuple(values))), 10).macs
+            assert (choice in axis.choices) == (macs <= limit), axis.name
+            dropped += macs > limit
+    assert dropped > 3
+    assert within_reach(space, Budget(macs=200_000), 0, 10) is space is within_reach(space, Budget(params=9), 6, 10)
+    assert all(len(axis.choices) == 1 for axis in within_reach(space, Budget(macs=1), 1, 10).axes)
+
+
+def test_a_stride_of_one_stays_where_narrow_nets_can_afford_it():
+    space = load("tiny-images", BLOCKS)
+    kept = within_reach(space, Budget(macs=1_000_000), 6, 10)
+    assert all(kept.axes[i].choices == (2, 1) for name, i in kept.index.items() if name.endswith(".stride"))
+    cropped = crop(space, Budget(macs=1_000_000), 6, 10)
+    assert not any(1 in axis.choices for axis in cropped.axes if axis.kind == "stride")
+
+
+def test_the_largest_net_within_some_macs_is_the_spaces_own_or_nearly_reaches_them():
+    space = load("tiny-images", BLOCKS)
+    whole = cost_of(space, space.largest, 10).macs
+    assert largest_within(space, whole, 10) == space.largest
+    found = largest_within(space, 6e6, 10)
+    assert 5e6 < cost_of(space, found, 10).macs < 7e6 and found == largest_within(space, 6e6, 10)

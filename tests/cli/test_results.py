@@ -80,6 +80,16 @@ def test_a_search_says_how_many_networks_there_are_where_these_are_fewer_than_it
     assert 1 < count < 100 and f"then the search: the {count} networks within the budget at about" in said
 
 
+def test_a_space_of_what_is_within_reach_is_searched_and_its_supernet_teaches(laid_out):
+    done("search", *QUICK, "--mac-budget", "30k", "--headroom", "2", "--set", "search.crop=reach")
+    found, facts = archfile.read("found.json"), read(SUPERNET)[1]
+    assert cost(found.plan).macs <= 30_000 and facts["most"] == 60_000
+    assert cost(plan(found.space, found.space.largest, 10)).macs > 60_000  # which was never run
+    assert found.space.axes[found.space.index["stem.stride"]].choices == (2, 1)
+    done("train", *QUICK, "--arch", "found.json", "--method", "baseline+distill", "--run", "taught")
+    assert json.loads(Path("taught/result.json").read_text())["test_top1"] > 0
+
+
 # --- who sees which images --------------------------------------------------------------------------------------
 
 

@@ -47,6 +47,15 @@ def test_the_largest_net_takes_part_in_every_kth_step_and_the_others_learn_the_l
     assert next(trainer.method.losses(step))[1].item() == pytest.approx(hard.item() / 2, rel=1e-4)
 
 
+def test_a_largest_net_above_the_limit_is_drawn_in_its_place():
+    whole = cost_of(SPACE, SPACE.largest, 4).macs
+    for most, own in ((whole, True), (0.0, True), (0.4 * whole, False)):
+        base = Base(base_of().plan, SPACE, SPACE.largest)
+        largest = {nets_of(Sandwich(1, 1, most=most), draw_of(Sandwich(), base, seed=seed))[0] for seed in range(12)}
+        assert (largest == {SPACE.largest}) == own
+        assert own or (len(largest) > 3 and all(cost_of(SPACE, a, 4).macs < 0.5 * whole for a in largest))
+
+
 def differing(a, b):
     """The indices of the axes on which two architectures differ."""
     return {i for i, (v, w) in enumerate(zip(a.values, b.values, strict=True)) if v != w}
