@@ -37,6 +37,7 @@ from nasaug.core.units import format_quantity
 from nasaug.nas.study import Search
 from nasaug.tasks import Classify
 from nasaug.training.recipe import SearchConfig
+from nasaug.training.scoring import Judged
 
 NAME, CLASSES = "nas-bench-macro", 10
 BUDGETS = (35_000_000, 45_000_000, 65_000_000)
@@ -110,8 +111,8 @@ class OnTable(Search):
 
     table: Table
 
-    def _score(self, arch, split):
-        return Random(f"{self.seed}/{arch.values}").choice(self.table.rows[arch][0])
+    def _judge(self, arch, split):
+        return Judged(Random(f"{self.seed}/{arch.values}").choice(self.table.rows[arch][0]), 0.0)
 
 
 def evaluations(table: Table, arm: str, budget: int, seed: int) -> list[float]:
@@ -123,7 +124,7 @@ def evaluations(table: Table, arm: str, budget: int, seed: int) -> list[float]:
     search = OnTable(table.space, Budget(macs=budget), config, scorer, range(10_000), "sqlite://", seed, net=net)
     search.table = table
     search.run(Pending(), lambda arch, score: None)
-    judged = list(search.scores.items())
+    judged = [(arch, each.score) for arch, each in search.scores.items()]
     chosen = (max(judged[:n], key=lambda pair: pair[1])[0] for n in AT)
     return [table.best(budget) - table.accuracy(arch) for arch in chosen]
 
@@ -187,12 +188,13 @@ def supernet_cell(table: Table, folder: Path, root: Path, name: str, budget: int
 
 
 def ranks(table: Table, finished, which: str) -> dict:
-    """Kendall's tau and Spearman's rho of the supernet's scores, and of size alone, with the table's accuracies."""
+    """What the supernet says of each network, its size, and the table's accuracy."""
     search = finished.search("sqlite://")
     archs = table.sets[which]
-    scores = [search._score(arch, finished.data.val) for arch in archs]
+    judged = [search._judge(arch, finished.data.val) for arch in archs]
     rows = {
-        "scores": scores, "accuracy": [table.accuracy(arch) for arch in archs],
+        "scores": [each.score for each in judged], "losses": [-each.loss for each in judged],
+        "accuracy": [table.accuracy(arch) for arch in archs],
         "macs": [table.rows[arch][2] for arch in archs], "params": [table.rows[arch][1] for arch in archs],
     }  # fmt: skip
     return rows
@@ -207,7 +209,7 @@ def correlations(rows: dict) -> list[dict]:
     for name, inside in groups.items():
         truth = np.array(rows["accuracy"])[inside]
         entry: dict = {"networks": name, "n": int(inside.sum())}
-        for key in ("scores", "macs", "params"):
+        for key in ("scores", "losses", "macs", "params"):
             values = np.array(rows[key])[inside]
             entry[key] = {"tau": tau(values, truth), "rho": float(spearmanr(values, truth).statistic)}
         found.append(entry)
@@ -218,15 +220,16 @@ def rank_page(table: Table, found: list[dict], sets: dict) -> None:
     lines = [
         "`python benchmarks/nas_bench_macro.py TABLE --only ranks --folder FOLDER --root ROOT`", "",
         f"A supernet of the whole space, trained on CIFAR-10 (JPEG) at {PX} px; {found[0]['n']} networks drawn by "
-        "seed, scored on the whole validation split. Kendall's tau with the table's mean accuracy (95 % bootstrap "
+        "seed, judged on the whole validation split. Kendall's tau with the table's mean accuracy (95 % bootstrap "
         "interval over networks) and Spearman's rho; beside them those of size alone.", "",
-        "| networks | n | supernet: tau | rho | MACs: tau | parameters: tau |", "| --- | --- | --- | --- | --- | --- |",
+        "| networks | n | loss: tau | rho | top-1: tau | MACs: tau | parameters: tau |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for row in found:
-        middle, low, high = row["scores"]["tau"]
+        middle, low, high = row["losses"]["tau"]
         lines.append(
-            f"| {row['networks']} | {row['n']} | {middle:.3f} [{low:.3f}, {high:.3f}] | {row['scores']['rho']:.3f} | "
-            f"{row['macs']['tau'][0]:.3f} | {row['params']['tau'][0]:.3f} |"
+            f"| {row['networks']} | {row['n']} | {middle:.3f} [{low:.3f}, {high:.3f}] | {row['losses']['rho']:.3f} | "
+            f"{row['scores']['tau'][0]:.3f} | {row['macs']['tau'][0]:.3f} | {row['params']['tau'][0]:.3f} |"
         )
     write("nas_bench_ranks", "A supernet's ranking on NAS-Bench-Macro", lines, {"correlations": found, **sets})
 

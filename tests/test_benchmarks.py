@@ -192,7 +192,7 @@ def test_what_is_not_the_table_is_refused(macro, table, told):
 def test_correlations_are_over_all_and_just_below_each_budget(macro):
     macs = [33e6, 34e6, 44e6, 45e6, 60e6, 64e6, 10e6, 20e6]
     truth = [80.0, 81.0, 85.0, 86.0, 90.0, 91.0, 50.0, 60.0]
-    rows = {"scores": [-x for x in truth], "accuracy": truth, "macs": macs, "params": macs}
+    rows = {"scores": [-x for x in truth], "losses": truth, "accuracy": truth, "macs": macs, "params": macs}
     found = macro.correlations(rows)
     assert [row["n"] for row in found] == [8, 2, 2, 2]
     assert found[0]["scores"]["tau"][0] == pytest.approx(-1)

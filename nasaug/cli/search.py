@@ -18,6 +18,7 @@ def search(
     sram_budget: Annotated[str | None, Parameter(group=BUDGETS)] = None,
     flash_budget: Annotated[str | None, Parameter(group=BUDGETS)] = None,
     space: str | None = None,
+    strategy: str | None = None,
     trials: Whole = None,
     sampler: str | None = None,
     headroom: float | None = None,
@@ -42,6 +43,7 @@ def search(
     :param sram_budget: Peak activation memory in int8, like 320KB.
     :param flash_budget: Weights in int8, like 1MB.
     :param space: A search space's name or the path of a TOML file; default mobilenetv2-small up to 64 px.
+    :param strategy: supernet (default), or halving: train networks on their own, without a supernet.
     :param trials: Candidates to evaluate; default 100. With --resume, a larger number extends a finished search.
     :param sampler: tpe (default), nsga2 or random.
     :param headroom: Crop the space until its largest net costs this many MAC budgets (0: never); default 6.
@@ -54,4 +56,4 @@ def search(
     from ..nas.search import SearchJob  # after parsing the budget, because this imports torch, which takes seconds
     from ..training.begin import create_or_resume
 
-    create_or_resume(SearchJob(budget, space, trials, sampler, headroom, timeout, storage, common))
+    create_or_resume(SearchJob(budget, space, trials, sampler, headroom, timeout, storage, common, strategy))

@@ -181,8 +181,9 @@ def _read_text(path: str | Path, errors: str = "strict") -> str:
         raise BadInput(f"{path} is not a text file (byte {error.start} is not UTF-8)") from error
 
 
-def read_json(path: str | Path, format: str) -> dict[str, Any]:
-    """The JSON object in a file. Raises BadInput unless its "format" is `format`, such as "nasaug-arch/1"."""
+def read_json(path: str | Path, format: str, *older: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises BadInput unless its "format" is `format`, such as "nasaug-arch/1", or one of
+    the `older` ones."""
     text = _read_text(path)
     try:
         content = json.loads(text)
@@ -193,7 +194,7 @@ def read_json(path: str | Path, format: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or excessive nesting
         raise BadInput(f"{path} cannot be read as JSON ({error}); create the file again") from error
     found = content.get("format") if isinstance(content, dict) else None
-    if found != format:
+    if found not in (format, *older):
         raise BadInput(f'{path} has "format" {found!r}, but {format!r} is needed; give a file of that kind')
     return content
 

@@ -1,4 +1,5 @@
-"""The final choice of a search: each finalist is fine-tuned briefly on its own, from the supernet's weights.
+"""The final choice of a search: finalists are trained on their own, from the supernet's weights, and the better half
+goes on (successive halving: Jamieson and Talwalkar, AISTATS 2016).
 
 A supernet's scores say which subnets are worth a closer look, not which of the best is best: scores at different
 resolutions are not comparable, and nets of similar size are hardly distinguished (docs/results/resolution.md,
@@ -7,124 +8,245 @@ docs/results/ranking.md).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
+from typing import Any
 
 from ..arch.plan import plan
-from ..core import files
+from ..core import files, tensorfile
 from ..core.errors import Diverged
+from ..core.metric import WORST
 from ..core.progress import say
 from ..core.units import format_duration, format_quantity
 from ..data import Data
 from ..methods import Base, Baseline
+from ..nets.net import Net
+from ..nets.store import load_net, save_net
 from ..rundirs.folder import RunDir
 from ..training.device import Runtime
 from ..training.job import make_job, make_trainer, train_to_end
 from ..training.length import Length
+from ..training.loop import Trainer
 from ..training.recipe import Recipe
+from ..training.scoring import Judged
+from ..training.timing import time_steps
 from .study import Candidate, Search, macs_range
 
-SHARE = 0.2  # share of the supernet's forward MACs that `finalist_macs = "auto"` gives all finalists together
-LEAST = 100  # steps each; an "auto" fine-tuning shorter than this is skipped, since it would be uninformative
-FORMAT = "nasaug-finalists/1"
+LEAST = 100  # steps each; an "auto" training shorter than this is skipped, since it would be uninformative
+FORMAT, ONE_ROUND = "nasaug-finalists/2", "nasaug-finalists/1"  # the second is that of version 1: no rounds, no losses
 
 
 @dataclass(frozen=True)
 class PlayOff:
-    """How to fine-tune the finalists; `supernet_macs` are the forward MACs of the supernet's own training."""
+    """How to train the finalists; `supernet_macs` are the forward MACs of the supernet's own training. Without a
+    `supernet` their weights are fresh."""
 
     recipe: Recipe
     data: Data
     runtime: Runtime
     search: Search
-    supernet: Path
+    supernet: Path | None
     supernet_macs: float
+    facts: Mapping[str, Any] = field(default_factory=dict)  # about the weights kept, where there is no supernet
 
-    def length(self, macs: Sequence[int]) -> Length | None:
-        """The training length for nets with these MACs, the same number of steps for all: whole epochs, or part of one.
+    @property
+    def macs(self) -> float:
+        """Forward MACs for all rounds together."""
+        config = self.recipe.search
+        if config.finalist_macs != "auto":
+            return config.finalist_macs
+        share = config.finalist_share + (self.supernet is None)  # without a supernet its MACs are the finalists' too
+        return share * self.supernet_macs
 
-        None means no fine-tuning: it is turned off, too short to be informative, or there is only one finalist."""
-        asked = self.recipe.search.finalist_macs
-        given, least = (SHARE * self.supernet_macs, LEAST) if asked == "auto" else (asked, 1)
+    def sizes(self, macs: Sequence[int]) -> list[int]:
+        """The number of nets in each round, for finalists with these MACs, the best first; empty: no training, because
+        it is turned off, too short to be informative, or there is only one finalist."""
+        counts = [len(macs)]
+        while len(counts) < self.recipe.search.rounds and counts[-1] > 2:
+            counts.append(math.ceil(counts[-1] / 2))
+        least = LEAST if self.recipe.search.finalist_macs == "auto" else 1
+        while counts and (counts[0] < 2 or min(self._steps(macs[: counts[0]], len(counts))) < least):
+            counts = counts[1:]
+        return counts
+
+    def _steps(self, macs: Sequence[int], rounds: int) -> list[int]:
+        """The steps of each net in one of so many rounds.
+
+        They are in proportion to the epochs that each net's own training will have: equal for all, except where that
+        training is limited by its MACs, so that a larger net is trained for fewer epochs."""
         batch = min(self.recipe.batch, len(self.data.train))
-        steps, whole = int(given / (sum(macs) * batch)), self.data.train.steps(batch)
-        if steps < least or len(macs) < 2:
-            return None
-        return Length(max(1, round(steps / whole)), min(steps, whole), sum(macs) / len(macs), batch)
+        epochs = [self._own_epochs(each) for each in macs]
+        whole = batch * sum(count * each for count, each in zip(epochs, macs, strict=True))
+        return [int(self.macs / rounds * count / whole) for count in epochs]
+
+    def _own_epochs(self, macs: int) -> float:
+        """The epochs of a plain training of a net with these MACs, not rounded."""
+        training, images = self.recipe, len(self.data.train)
+        if training.stop != "epochs" or training.epochs != "auto":
+            return 1.0
+        most, asked = float(training.most_epochs(images)), training.macs_for(not self.runtime.accelerated)
+        return min(most, asked / (macs * training.steps_of(images) * min(training.batch, images)))
+
+    def lengths(self, macs: Sequence[int], rounds: int) -> list[Length]:
+        """The training lengths of nets with these MACs in one of so many rounds: whole epochs, or part of one."""
+        batch = min(self.recipe.batch, len(self.data.train))
+        whole = self.data.train.steps(batch)
+        return [
+            Length(max(1, round(steps / whole)), min(steps, whole), each, batch)
+            for steps, each in zip(self._steps(macs, rounds), macs, strict=True)
+        ]
 
     def estimate(self, seconds_per_mac: float) -> str:
         """Say how long `decide` will take, for nets as large as the search may find, at this many seconds per MAC."""
         search = self.search
         largest = macs_range(search.space, search.budget, search.scorer.task.head)[1]
         macs = [round(min(largest, search.budget.macs or largest))] * search.config.finalists
-        length = self.length(macs)
-        if length is None:
-            return "then the finalists are not fine-tuned (search.finalist_macs is 0, or gives too few steps each)"
-        whole = format_duration(len(macs) * length.macs * seconds_per_mac)
-        return f"then {len(macs)} finalists, each trained for {length.steps} steps, about {whole} in all"
+        counts = self.sizes(macs)
+        if not counts:
+            return "then the finalists are not trained (search.finalist_macs is 0, or gives too few steps each)"
+        lengths = [self.lengths(macs[:count], len(counts)) for count in counts]
+        whole = format_duration(sum(each.macs for round_ in lengths for each in round_) * seconds_per_mac)
+        steps = " + ".join(str(round_[0].steps) for round_ in lengths)
+        return f"then {_counted(counts)}, trained for {steps} steps, about {whole} in all"
 
     def decide(self, finalists: list[Candidate], run: RunDir) -> list[Candidate]:
-        """The finalists ranked by their score after fine-tuning; unchanged if they are not fine-tuned.
+        """The finalists, the winner first: those of later rounds before those of earlier ones, each by its score or
+        loss after it; unchanged if they are not trained. The winner's weights are left in `run.start_file`.
 
-        A finalist whose training diverges comes last; if all diverge, the order is unchanged."""
-        length = self.length([c.cost.macs for c in finalists])
-        if length is None:
-            say("the finalists are not fine-tuned: only one, too few steps for each, or search.finalist_macs = 0")
+        A finalist whose training diverges comes last; if all of a round diverge, the order is unchanged."""
+        counts = self.sizes([c.cost.macs for c in finalists])
+        if not counts:
+            say("the finalists are not trained: only one, too few steps for each, or search.finalist_macs = 0")
             return finalists
-        say(
-            f"{len(finalists)} finalists, each trained for {length.steps} steps from the supernet's weights, "
-            f"{format_quantity(len(finalists) * length.macs, 'macs')} MACs in all"
-        )
-        metric = self.search.scorer.task.metric
-        begun = begun_with(run) or {"format": FORMAT, "candidates": len(self.search.scores), metric.name: {}}
-        files.write_json(run.finalists_file, begun)
-        known = begun[metric.name]
-        for i, c in enumerate(finalists, 1):
+        spent = format_quantity(self.macs, "macs")
+        start = "the supernet's" if self.supernet else "fresh"
+        say(f"{_counted(counts)}, trained from {start} weights, {spent} MACs in all")
+        begun = begun_with(run) or {"format": FORMAT, "candidates": len(self.search.scores), "rounds": []}
+        left, out = finalists[: counts[0]], finalists[counts[0] :]
+        for i, count in enumerate(counts):
+            if i == len(begun["rounds"]):
+                begun["rounds"].append({})
+            ranked = self._round(i, left[:count], len(counts), run, begun)
+            if ranked is None:
+                break
+            keep = counts[i + 1] if i + 1 < len(counts) else 1
+            left, out = ranked[:keep], ranked[keep:] + out
+        self._clean(run, left[0] if left[0].rounds else None)
+        return left + out
+
+    def _round(
+        self, number: int, nets: list[Candidate], rounds: int, run: RunDir, begun: dict[str, Any]
+    ) -> list[Candidate] | None:  # fmt: skip
+        """The nets of one round, the best first; None if all of them diverged."""
+        known, metric = begun["rounds"][number], self.search.scorer.task.metric
+        lengths = self.lengths([c.cost.macs for c in nets], rounds)
+        for i, (c, length) in enumerate(zip(nets, lengths, strict=True), 1):
             name = self.search.space.id(c.arch)
             if name not in known:
-                known[name] = self._train(c, length, run, _title(i, len(finalists)), name)
+                known[name] = self._train(c, length, run, _title(i, len(nets), number, rounds), name, number)
                 files.write_json(run.finalists_file, begun)
             (run.path / _checkpoint(name)).unlink(missing_ok=True)
-        if all(score == metric.worst for score in known.values()):
-            return finalists
-        judged = [replace(c, trained_score=known[self.search.space.id(c.arch)]) for c in finalists]
-        return sorted(judged, key=lambda c: (metric.rank(c.trained_score), -c.cost.macs))
+        judged = {c.arch: Judged(*known[self.search.space.id(c.arch)]) for c in nets}
+        if all(each.score == metric.worst for each in judged.values()):
+            return None
+        trained = [
+            replace(
+                c, trained_score=judged[c.arch].score, rounds=number + 1,
+                epochs=c.epochs + length.steps / self.data.train.steps(length.batch),
+            )
+            for c, length in zip(nets, lengths, strict=True)
+        ]  # fmt: skip
+        return sorted(trained, key=lambda c: (self.search.rank(judged[c.arch]), -c.cost.macs))
 
-    def _train(self, c: Candidate, length: Length, run: RunDir, title: str, name: str) -> float:
-        """The validation score of one finalist after fine-tuning; the metric's worst score if training diverged."""
-        space, classes, metric = self.search.space, self.search.scorer.task.head, self.search.scorer.task.metric
-        base = Base(plan(space, c.arch, classes), space, c.arch)
-        job = make_job(
-            self.recipe, Baseline(), base, images=len(self.data.train), runtime=self.runtime, inherit=self.supernet
-        )
-        job = replace(job, length=replace(length, macs_per_image=c.cost.macs))
-        trainer = make_trainer(job, self.data, self.runtime, self.search.scorer, keep_best=False)
+    def _train(self, c: Candidate, length: Length, run: RunDir, title: str, name: str, number: int) -> Judged:
+        """A finalist's score and loss after one round, whose weights are left in the run; the worst ones if it
+        diverged."""
+        metric, before = self.search.metric, run.path / _weights(name, number - 1)
+        trainer = self._trainer(c, length, number, before if before.is_file() else self.supernet)
         try:
             train_to_end(trainer, run, title, _checkpoint(name))
         except Diverged as fault:
             say(f"{title} is out: {fault}")
-            return metric.worst
-        return trainer.history[-1][metric.key("val")]
+            return Judged(metric.worst, WORST)
+        save_net(run.path / _weights(name, number), trainer.average or trainer.net)
+        return Judged(trainer.history[-1][metric.key("val")], trainer.history[-1]["val_loss"])
+
+    def _trainer(self, c: Candidate, length: Length, number: int, start: Path | None) -> Trainer:
+        space, classes = self.search.space, self.search.scorer.task.head
+        # each round has images in an order of its own: a part of an epoch would otherwise have the same ones again
+        seed = Random(f"{self.recipe.seed}/round/{number}").getrandbits(31) if number else self.recipe.seed
+        recipe, base = replace(self.recipe, seed=seed), Base(plan(space, c.arch, classes), space, c.arch)
+        job = make_job(recipe, Baseline(), base, images=len(self.data.train), runtime=self.runtime, inherit=start)
+        job = replace(job, length=length)
+        return make_trainer(job, self.data, self.runtime, self.search.scorer, keep_best=False)
+
+    def seconds_per_mac(self, c: Candidate) -> float:
+        """Measured on a few training steps of a candidate."""
+        length = self.lengths([c.cost.macs], 1)[0]
+        return time_steps(self._trainer(c, length, 0, None)) / (length.batch * c.cost.macs)
+
+    def _clean(self, run: RunDir, winner: Candidate | None) -> None:
+        """Keep the winner's weights, as a slice of the supernet if there is one, and delete the others'."""
+        if winner is not None:
+            path = run.path / _weights(self.search.space.id(winner.arch), winner.rounds - 1)
+            if path.is_file():
+                keep_start(run.start_file, load_net(path), self.supernet, self.facts)
+        for path in run.path.glob(_weights("*", "*")):
+            path.unlink(missing_ok=True)
+
+
+def keep_start(path: Path, winner: Net, supernet: Path | None, facts: Mapping[str, Any]) -> None:
+    """Write the weights that a training of the found net starts from: the supernet's, with the winner's own as its
+    slice, so that NetAug has wider nets around them; without a supernet the winner's alone."""
+    net = winner
+    if supernet is not None:
+        net, facts = load_net(supernet), {k: v for k, v in tensorfile.facts(supernet).items() if k != "plan"}
+        net.put(winner)
+    save_net(path, net, **facts)
 
 
 def begun_with(run: RunDir) -> dict | None:
-    """The finalists' scores so far and the number of candidates they were chosen from; None if not started."""
+    """The rounds so far, {arch: [score, loss]} each, and the number of candidates that the finalists were chosen from;
+    None if not started."""
     path = run.finalists_file
-    return files.read_json(path, FORMAT) if path.is_file() else None
+    if not path.is_file():
+        return None
+    kept = files.read_json(path, FORMAT, ONE_ROUND)
+    if kept["format"] == FORMAT:
+        return kept
+    scores = next(value for value in kept.values() if isinstance(value, dict))
+    rounds = [{name: [score, WORST] for name, score in scores.items()}]
+    return {"format": FORMAT, "candidates": kept["candidates"], "rounds": rounds}
 
 
-def forget(run: RunDir, count: int) -> None:
-    """Delete the files and log entries of a fine-tuning of `count` finalists, before another among more candidates."""
-    for i in range(1, count + 1):
-        run.rewind(_title(i, count), step=0)
-    for path in (run.finalists_file, *run.path.glob(_checkpoint("*"))):
+def forget(run: RunDir) -> None:
+    """Delete the files and log entries of the finalists' training, before another among more candidates."""
+    for title in {event["stage"] for event in run.read_log() if event.get("stage", "").startswith("finalist ")}:
+        run.rewind(title, step=0)
+    weights = (path for pattern in (_checkpoint("*"), _weights("*", "*")) for path in run.path.glob(pattern))
+    for path in (run.finalists_file, run.start_file, *weights):
         path.unlink(missing_ok=True)
 
 
-def _title(i: int, count: int) -> str:
-    return f"finalist {i} of {count}"
+def _counted(counts: Sequence[int]) -> str:
+    """24 finalists, then the best 12, 6 and 3."""
+    first, *later = counts
+    if not later:
+        return f"{first} finalists"
+    *most, last = map(str, later)
+    return f"{first} finalists, then the best {' and '.join(filter(None, [', '.join(most), last]))}"
+
+
+def _title(i: int, count: int, number: int, rounds: int) -> str:
+    return f"finalist {i} of {count}" + (f", round {number + 1} of {rounds}" if rounds > 1 else "")
 
 
 def _checkpoint(name: str) -> str:
     return f"finalist-{name}.safetensors"
+
+
+def _weights(name: str, number: int | str) -> str:
+    return f"round-{number}-{name}.safetensors"

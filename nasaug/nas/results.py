@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..arch.archfile import ArchFile
-from ..arch.cost import UNITS, Budget
+from ..arch.cost import LABELS, UNITS, Budget
 from ..arch.plan import plan
 from ..arch.space import Space, resolve
 from ..core import files
@@ -21,27 +21,34 @@ FOUND = "found.json"
 
 
 def write_results(
-    run: RunDir, recipe: Recipe, search: Search, ranked: list[Candidate], finalists: list[Candidate],
-    seconds: float,
+    run: RunDir, recipe: Recipe, search: Search, budget: Budget, ranked: list[Candidate],
+    finalists: list[Candidate], seconds: float,
 ) -> dict:  # fmt: skip
-    """Write found.json, candidates.json, the Pareto front (PNG and JSON) and print the table; return the result."""
-    best, space, classes, metric = finalists[0], search.space, search.net.plan.classes, search.metric
+    """Write found.json, candidates.json, the Pareto front (PNG and JSON) and print the table; return the result.
+
+    `budget` is the one asked for; the search's own may be lower."""
+    best, space, classes, metric = finalists[0], search.space, search.scorer.task.head, search.metric
     facts = {
-        "budget": search.budget.limits, metric.key("val"): best.full_score, metric.key("score"): best.score,
+        "budget": budget.limits, metric.key("val"): best.full_score, metric.key("score"): best.score,
         metric.key("trained"): best.trained_score, **metric.told,
         "data": recipe.data.name, "recipe_space": recipe.space,
     }  # fmt: skip
+    supernet, start = (
+        path.resolve() if path.is_file() else None for path in (run.supernet_file, run.start_file)
+    )
     found = ArchFile(
-        plan(space, best.arch, classes), f"{space.name}:{space.id(best.arch)}", space, best.arch,
-        run.supernet_file.resolve(), facts,
-    )  # fmt: skip
+        plan(space, best.arch, classes), f"{space.name}:{space.id(best.arch)}", space, best.arch, supernet, facts, start
+    )
     found.save(run.found_file)
     row = [_row(space, c, metric) for c in ranked]
     files.write_json(run.candidates_file, {"format": "nasaug-candidates/1", **metric.told, "candidates": row})
-    front = [_row(space, c, metric) for c in pareto(ranked, metric)]
+    scored = [c for c in ranked if c.score is not None]
+    front = [_row(space, c, metric) for c in pareto(scored, metric)]
     files.write_json(run.pareto_file, {"format": "nasaug-pareto/1", **metric.told, "front": front})
-    plot_pareto(run.pareto_picture, ranked, search.budget, best, metric)
+    plot_search(run.pareto_picture, scored, finalists, budget, metric)
     say(table(space, finalists, metric))
+    if why := little_used(finalists, search.budget, budget):
+        say(why)
     ranks = agreement(finalists, metric)
     if ranks:
         say(
@@ -50,32 +57,80 @@ def write_results(
         )
     return {
         "found": found.name, metric.key("val"): best.full_score, **metric.told, **best.cost._asdict(),
-        "candidates": len(ranked),
+        "candidates": len(ranked), "little_used": why,
         "finalists": [_row(space, c, metric) for c in finalists], "ranks": ranks, "search_seconds": round(seconds, 1),
-        "budget": search.budget.limits, "data": recipe.data.name, "seed": recipe.seed,
+        "budget": budget.limits, "data": recipe.data.name, "seed": recipe.seed,
     }  # fmt: skip
 
 
-def plot_pareto(
-    path: Path, candidates: list[Candidate], budget: Budget, found: Candidate, metric: Metric
-) -> None:  # fmt: skip
-    """Plot validation score against MACs as a PNG: all candidates, the front as a line, the net found as a star."""
+LITTLE = 0.6  # a net that uses less of the MAC budget than this is explained
 
-    def points(shown: list[Candidate]) -> list[tuple[float, float]]:
-        return [(c.cost.macs / 1e6, c.score) for c in shown]
+
+def little_used(finalists: list[Candidate], searched: Budget, asked: Budget) -> str:
+    """Why the net found uses a small part of the MAC budget; empty if it does not, or if there is no MAC budget.
+
+    `searched` is the budget that the search kept to, which may be below the one `asked` for."""
+    found = finalists[0]
+    if asked.macs is None or searched.macs is None or found.cost.macs >= LITTLE * asked.macs:
+        return ""
+    used, allowed = (format_quantity(macs, "macs") for macs in (found.cost.macs, asked.macs))
+    reasons = []
+    if searched.macs < asked.macs:
+        limit = format_quantity(searched.macs, "macs")
+        reasons.append(f"nets above {limit} would be trained for too few epochs (search.least_epochs)")
+    larger = [c for c in finalists if c.cost.macs > found.cost.macs]
+    if larger and found.trained_score is not None and found.cost.macs < LITTLE * searched.macs:
+        most = format_quantity(max(c.cost.macs for c in larger), "macs")
+        reasons.append(f"{len(larger)} larger finalists of up to {most} did worse in their own training")
+    if binding := [key for key in asked.beside_macs.limits if getattr(found.cost, key) > 0.9 * getattr(asked, key)]:
+        reasons.append(f"it is at the limit of {' and '.join(LABELS[key] for key in binding)}")
+    share = f"the net found uses {used} of the {allowed} MACs"
+    return f"{share}: {'; '.join(reasons) or 'no larger net within the budgets scored better'}"
+
+
+def plot_search(
+    path: Path, candidates: list[Candidate], finalists: list[Candidate], budget: Budget, metric: Metric
+) -> None:  # fmt: skip
+    """Plot validation score against MACs as a PNG: finalists after their own training by the round that they reached,
+    the net found as a star; beside them all candidates with the supernet's weights and their front."""
+
+    def points(shown: list[Candidate], field: str) -> list[tuple[float, float]]:
+        return [(c.cost.macs / 1e6, getattr(c, field)) for c in shown if getattr(c, field) not in (None, metric.worst)]
 
     limit = budget.macs / 1e6 if budget.macs else None
-    labels = "MACs (millions)", f"validation {metric.axis}, weights of the supernet"
-    pictures.pareto(path, points(candidates), points(pareto(candidates, metric)), *points([found]), limit, *labels)
+    found, trained = finalists[0], [c for c in finalists if c.rounds]
+    panels = []
+    if trained:
+        last = max(c.rounds for c in trained)
+        series = {}
+        for number in range(1, last + 1):
+            members = [c for c in trained if c.rounds == number]
+            epochs = sorted(c.epochs for c in members)
+            told = f"{epochs[0]:.2g}" if epochs[0] == epochs[-1] else f"{epochs[0]:.2g} to {epochs[-1]:.2g}"
+            name = f"trained {told} epochs" + ("" if last == 1 else f" (round {number})")
+            series[name] = points(members, "trained_score")
+        star = points([found], "trained_score")
+        panels.append(pictures.Scatter(f"validation {metric.axis}, after own training", series, (), star))
+    if candidates:
+        field, front = "score", points(pareto(candidates, metric), "score")
+        star = points([found], field)
+        shown = {"candidates": points(candidates, field)}
+        panels.append(pictures.Scatter(f"validation {metric.axis}, weights of the supernet", shown, front, star))
+    pictures.scatters(path, panels, limit, "MACs (millions)")
 
 
 def agreement(finalists: list[Candidate], metric: Metric) -> dict | None:
-    """Kendall's tau between the supernet's scores (whole validation split) and the scores after fine-tuning, with its
-    p value. None if fewer than three finalists were fine-tuned, or if either score is the same for all.
+    """Kendall's tau between the supernet's scores (whole validation split) and the finalists' order after their own
+    training, with its p value: those of a later round are better. None if fewer than three finalists were trained, or
+    if either is the same for all.
 
     With so few nets, all of them good, tau says little; docs/results/ranking.md has nets of all sizes."""
     judged = [c for c in finalists if c.trained_score not in (None, metric.worst)]  # the worst: training diverged
-    both = [(c.full_score, c.trained_score) for c in judged]
+    orders = sorted({(c.rounds, -metric.rank(c.trained_score)) for c in judged})
+    both = [
+        (-metric.rank(c.full_score), orders.index((c.rounds, -metric.rank(c.trained_score))))
+        for c in judged if c.full_score is not None
+    ]  # fmt: skip
     if len(both) < 3 or any(len(set(column)) == 1 for column in zip(*both, strict=True)):
         return None
     from scipy.stats import kendalltau
@@ -85,9 +140,11 @@ def agreement(finalists: list[Candidate], metric: Metric) -> dict | None:
 
 
 def _row(space: Space, c: Candidate, metric: Metric) -> dict:
+    trained = {"rounds": c.rounds, "epochs": round(c.epochs, 3)} if c.rounds else {}
+    by_loss = {} if c.loss is None else {"val_loss": c.loss}
     return {
-        "id": space.id(c.arch), metric.key("val"): c.score, metric.key("full_val"): c.full_score,
-        metric.key("trained_val"): c.trained_score, **c.cost._asdict(),
+        "id": space.id(c.arch), metric.key("val"): c.score, **by_loss, metric.key("full_val"): c.full_score,
+        metric.key("trained_val"): c.trained_score, **trained, **c.cost._asdict(),
         "choices": space.choices(c.arch),
     }  # fmt: skip
 

@@ -30,7 +30,8 @@ from .stages import Ready, Request, prepare, run_search
 def search(
     budget: Budget | None = None, *, mac_budget: str | int | None = None, param_budget: str | int | None = None,
     sram_budget: str | int | None = None, flash_budget: str | int | None = None, space: str | Path | None = None,
-    trials: int | None = None, sampler: str | None = None, headroom: float | None = None, timeout: str | None = None,
+    strategy: str | None = None, trials: int | None = None, sampler: str | None = None,
+    headroom: float | None = None, timeout: str | None = None,
     storage: str | None = None, data: str | Path | None = None, recipe: str | Path | None = None,
     set: Mapping[str, object] | Sequence[str] = (), seed: int | None = None, device: str = "auto",
     run: str | Path | None = None, resume: bool = False, on_event: Listener | None = None,
@@ -41,6 +42,7 @@ def search(
         budget: upper limits as numbers. Each can also be given with a suffix: mac_budget="25M", param_budget="500k",
             sram_budget="64KB" (peak activation memory in int8), flash_budget="1MB" (weights in int8).
         space: a search space's name or the path of a TOML file; defaults to the recipe's.
+        strategy: supernet (default), or halving: train networks on their own, without a supernet.
         trials, sampler, headroom: the recipe's search.trials, search.sampler (tpe, nsga2, random), search.headroom.
         timeout: time limit of the search stage, such as "10m".
         storage: any Optuna storage URL; defaults to a file in the run's folder.
@@ -54,7 +56,7 @@ def search(
     limits = (Budget() if budget is None else budget).limits | Budget.parse(**given).limits
     options = Options.of(data, recipe, set, seed, device, run, resume)
     said = None if space is None else str(space)
-    job = SearchJob(Budget(**limits), said, trials, sampler, headroom, timeout, storage, options)
+    job = SearchJob(Budget(**limits), said, trials, sampler, headroom, timeout, storage, options, strategy)
     with heard_by(on_event):
         return create_or_resume(job)
 
@@ -90,6 +92,7 @@ class SearchJob:
     timeout: str | None = None
     storage: str | None = None
     options: Options = Options()
+    strategy: str | None = None
     verb = "search"
 
     def __post_init__(self) -> None:
@@ -101,7 +104,7 @@ class SearchJob:
         """The recipe keys that the job sets."""
         return {
             "space": self.space, "search.trials": self.trials, "search.sampler": self.sampler,
-            "search.headroom": self.headroom,
+            "search.headroom": self.headroom, "search.strategy": self.strategy,
         }  # fmt: skip
 
     @property
@@ -189,6 +192,6 @@ def _extend(run: RunDir, ready: Ready, kept: dict[str, Any], judged: int) -> Non
     trials = ready.recipe.search.trials
     if judged < trials:
         run.result_file.unlink(missing_ok=True)
-        forget(run, min(judged, ready.recipe.search.finalists))
+        forget(run)
     files.write_json(run.job_file, kept | {"timeout": ready.request.timeout})
     say(f"{run.path} has judged {judged} candidates and goes on to {trials}")

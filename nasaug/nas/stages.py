@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from .. import data as datasets
 from ..arch.blocks import BLOCKS
@@ -23,10 +25,10 @@ from ..arch.cost import (
 from ..arch.plan import Outputs, Plan, plan, whole
 from ..arch.space import Space
 from ..arch.spacefile import load
-from ..core.errors import BadInput
+from ..core.errors import BadInput, arg
 from ..core.progress import say
 from ..core.signals import deferred_stop
-from ..core.units import format_duration
+from ..core.units import format_duration, format_quantity
 from ..data import Data, Info, Record
 from ..methods import Base, SandwichWithin
 from ..nets.net import Net
@@ -43,6 +45,7 @@ from .finalists import PlayOff, begun_with
 from .results import FOUND, write_results
 from .study import Search, candidates_of, macs_range, report_reach
 
+ROOM = 4  # the ceiling of search.least_epochs is at least this many times the smallest net
 SMALL = 64  # px; for images up to this size mobilenetv2-small is the default space
 
 
@@ -65,6 +68,12 @@ class Ready:
     space: Space
     data: Data
     outputs: Outputs
+    ceiling: int | None = None  # MACs above which nets are left out, if that is below the budget (search.least_epochs)
+
+    @property
+    def budget(self) -> Budget:
+        """What the nets searched keep to: the request's budget, and the ceiling."""
+        return self.request.budget if self.ceiling is None else replace(self.request.budget, macs=self.ceiling)
 
     @property
     def record(self) -> Record:
@@ -107,10 +116,32 @@ def prepare(
     say(f"space {space.name} at up to {largest.resolution} px, {info.told}:")
     say(report_reach(able, request.budget))
     ready = Ready(recipe, request, runtime, space, load_data(recipe, largest.resolution, begun), outputs)
+    ready = _under_ceiling(ready, info)
     warn_of_curves(curves_of(recipe), lambda: ready.data)
     if request.storage is not None:
         check_storage(request.storage, resumed)
     return ready
+
+
+def _under_ceiling(ready: Ready, info: Info) -> Ready:
+    """The same search without the nets that the training afterwards would train for too few epochs."""
+    recipe, images = ready.recipe, len(ready.data.train)
+    least, limit = recipe.search.least_epochs, ready.request.budget.macs
+    if not least or recipe.epochs != "auto" or recipe.stop != "epochs":
+        return ready
+    whole = open_space(recipe, info, Budget(), ready.outputs)
+    asked = recipe.macs_for(not ready.runtime.accelerated) * recipe.times
+    pays = asked / (least * recipe.steps_of(images) * min(recipe.batch, images))
+    pays = max(pays, ROOM * cost(plan(whole, whole.smallest, ready.outputs)).macs)
+    if pays >= (math.inf if limit is None else limit):
+        return ready
+    ready = replace(ready, ceiling=round(pays))
+    say(
+        f"nets above {format_quantity(pays, 'macs')} MACs are left out: with train_macs = {asked:.2g} they would be "
+        f"trained for fewer than {least:g} epochs afterwards; to have them, raise it by {arg.set} train_macs=…, or "
+        f"give {arg.set} search.least_epochs=0"
+    )
+    return replace(ready, space=open_space(recipe, info, ready.budget, ready.outputs))
 
 
 def _check_writable(found: Path) -> None:
@@ -129,20 +160,33 @@ def run_search(ready: Ready, run: RunDir) -> dict:
 def _run_search(ready: Ready, run: RunDir, storage: str) -> dict:
     recipe, request, data = ready.recipe, ready.request, ready.data
     search = Search(
-        ready.space, request.budget, recipe.search,
+        ready.space, ready.budget, recipe.search,
         make_scorer(recipe, data, ready.runtime, recipe.search.calibration_images),
         data.val.take(recipe.search.score_images, 0), storage, recipe.seed, request.timeout,
     )  # fmt: skip
+    if recipe.search.strategy == "halving":
+        return _halve(ready, search, run)
     search.net = supernet(ready, search, run).to(ready.runtime.device)
     finalists = begun_with(run)
     if finalists:  # the study is over, even if a resumed run has time left
         search.config = replace(search.config, trials=finalists["candidates"])
     key = search.metric.key("val")
     with deferred_stop() as pending, storage_faults(search.storage):
-        ranked = search.run(pending, lambda arch, score: run.log("candidate", arch=arch, **{key: score}))
+        ranked = search.run(pending, lambda arch, judged: run.log("candidate", arch=arch, **{key: judged.score}))
     begun = time.perf_counter()
     finalists = play_off(ready, search, run).decide(search.finalists(ranked, data.val), run)
-    return write_results(run, recipe, search, ranked, finalists, search.seconds + time.perf_counter() - begun)
+    seconds = search.seconds + time.perf_counter() - begun
+    return write_results(run, recipe, search, request.budget, ranked, finalists, seconds)
+
+
+def _halve(ready: Ready, search: Search, run: RunDir) -> dict:
+    """The search without a supernet."""
+    begun, drawn = time.perf_counter(), search.drawn(search.config.finalists)
+    play = play_off(ready, search, run)
+    say(f"no supernet; {play.estimate(play.seconds_per_mac(drawn[0]))}")
+    finalists = play.decide(drawn, run)
+    seconds = time.perf_counter() - begun
+    return write_results(run, ready.recipe, search, ready.request.budget, finalists, finalists, seconds)
 
 
 def supernet(ready: Ready, search: Search, run: RunDir) -> Net:
@@ -155,7 +199,7 @@ def supernet(ready: Ready, search: Search, run: RunDir) -> Net:
         per_mac = per_step / (trainer.length.batch * trainer.length.macs_per_image)
         say(f"  {play_off(ready, search, run).estimate(per_mac)}")
         train_to_end(trainer, run, "supernet")
-        facts = {"data": data.name, "classes": list(data.classes), **search.scorer.task.facts, "val_key": data.val_key}
+        facts = _facts(ready, search)
         if most := _most(ready):
             facts["most"] = most  # MACs of the largest nets that were trained
         save_net(path, trainer.average or trainer.net, **facts)
@@ -165,19 +209,26 @@ def supernet(ready: Ready, search: Search, run: RunDir) -> Net:
     return net
 
 
+def _facts(ready: Ready, search: Search) -> dict[str, Any]:
+    """What a file with weights says about the data that they were trained on."""
+    data = ready.data
+    return {"data": data.name, "classes": list(data.classes), **search.scorer.task.facts, "val_key": data.val_key}
+
+
 def play_off(ready: Ready, search: Search, run: RunDir) -> PlayOff:
-    """The fine-tuning that decides among the finalists."""
+    """The training that decides among the finalists."""
     macs = _job(ready).length.macs
-    return PlayOff(ready.recipe, ready.data, ready.runtime, search, run.supernet_file, macs)
+    supernet = run.supernet_file if ready.recipe.search.strategy == "supernet" else None
+    return PlayOff(ready.recipe, ready.data, ready.runtime, search, supernet, macs, _facts(ready, search))
 
 
 def _job(ready: Ready) -> Job:
     """The supernet's training; its subnets are of about the size that the budgets allow unless the recipe sets it."""
-    low, high = macs_range(ready.space, ready.request.budget, ready.largest.classes)
+    low, high = macs_range(ready.space, ready.budget, ready.largest.classes)
     recipe, sandwich = ready.recipe, ready.recipe.sandwich
     if recipe.search.lr != "auto":
         recipe = replace(recipe, lr=recipe.search.lr)
-    limits, space = ready.request.budget.beside_macs, ready.space
+    limits, space = ready.budget.beside_macs, ready.space
     most = _most(ready)
     method = SandwichWithin(
         sandwich.samples, sandwich.every, sandwich.low or low, sandwich.high or high, limits=limits, most=most
@@ -189,7 +240,7 @@ def _job(ready: Ready) -> Job:
 
 def _most(ready: Ready) -> float:
     """The MACs that the largest trained net may have, where the space was not cropped to that; otherwise 0."""
-    search, macs = ready.recipe.search, ready.request.budget.macs
+    search, macs = ready.recipe.search, ready.budget.macs
     return 0.0 if search.crop == "largest" or macs is None else search.headroom * macs
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, zip_longest
 from random import Random
@@ -28,6 +28,7 @@ from ..arch.cost import (
 from ..arch.plan import Outputs, Plan, plan
 from ..arch.space import Arch, Axis, Space, resolve
 from ..core.errors import BadInput, arg
+from ..core.metric import WORST
 from ..core.progress import Progress
 from ..core.signals import Pending
 from ..data import Split
@@ -35,7 +36,7 @@ from ..nets.net import Net
 from ..pool.storage import STUDY, unchecked_storage
 from ..tasks import Metric, Task
 from ..training.recipe import SearchConfig
-from ..training.scoring import Scorer
+from ..training.scoring import Judged, Scorer
 from .predictor import propose
 
 STARTUP = 20  # candidates drawn by size before a sampler other than `random` learns from scores
@@ -44,19 +45,24 @@ POOL, BEST = 100, 4  # architectures drawn, and best candidates varied, among wh
 SLACK = 1.2  # draws reach up to this factor above the budget, so that trained and tried subnets surround it
 ASKS = 50  # maximum number of asks per evaluated candidate
 STALE = 25  # consecutive asks without a new candidate after which an unjudged one is enqueued
+SPREAD = 4  # without a supernet, nets of this part of the MAC budget and more are drawn
 KNOWN = 1000  # the networks within the budget are enumerated if there are at most this many
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One judged architecture. `score` is on the scoring images and `full_score` on the whole validation split, both
-    with the supernet's weights; `trained_score` is on the whole split after the finalist's fine-tuning."""
+    """One judged architecture. `score` and `loss` are on the scoring images and `full_score` on the whole validation
+    split, all with the supernet's weights; `trained_score` is on the whole split after the finalist's own training of
+    `rounds` rounds and `epochs` epochs."""
 
     arch: Arch
     cost: Cost
-    score: float
+    score: float | None
     full_score: float | None = None
     trained_score: float | None = None
+    loss: float | None = None
+    rounds: int = 0
+    epochs: float = 0.0
 
 
 @dataclass
@@ -71,8 +77,8 @@ class Search:
     storage: str
     seed: int = 0
     timeout: float | None = None
-    net: Net | None = None  # the supernet, needed by `run`; its training needs this search first, to estimate the time
-    scores: dict[Arch, float] = field(default_factory=dict)
+    net: Net | None = None  # the supernet, by which `run` judges
+    scores: dict[Arch, Judged] = field(default_factory=dict)
     _archs: dict[Plan, Arch] = field(default_factory=dict)
     _study: Any = None
     _record: Any = None
@@ -82,13 +88,17 @@ class Search:
     def metric(self) -> Metric:
         return self.scorer.task.metric
 
+    def rank(self, judged: Judged) -> float:
+        """A sort key: better ones have lower ranks."""
+        return judged.loss if self.config.by == "loss" else self.metric.rank(judged.score)
+
     def range(self) -> tuple[float, float]:
         """The MACs range from which candidates are drawn by size."""
-        return macs_range(self.space, self.budget, self.net.plan.classes)
+        return macs_range(self.space, self.budget, self.scorer.task.head)
 
     @cached_property
     def goal(self) -> int:
-        return candidates_of(self.space, self.budget, self.net.plan.classes, self.config.trials)
+        return candidates_of(self.space, self.budget, self.scorer.task.head, self.config.trials)
 
     def run(self, pending: Pending, log) -> list[Candidate]:
         """Ask, cost, score and tell until `goal` candidates are judged; returns them best first."""
@@ -102,7 +112,7 @@ class Search:
                 arch, score = self._trial()
                 if score is not None:
                     log(self.space.id(arch), score)
-                    bar.update(len(self.scores), best=self.metric.best(self.scores.values()))
+                    bar.update(len(self.scores), best=self.metric.best(j.score for j in self.scores.values()))
         if not self.scores and self.timeout is not None and self._trials_told < limit:
             raise BadInput(
                 f"{arg.timeout} {self.timeout:g}s ended the search before a candidate was judged; "
@@ -111,8 +121,12 @@ class Search:
         if not self.scores:
             tried = f"no architecture within {self.budget} was found in {self._trials_told} tries"
             raise BadInput(f"{tried}; raise the budget or {arg.trials}")
-        ranked = sorted(self.scores, key=lambda arch: (self.metric.rank(self.scores[arch]), self._cost(arch).macs))
-        return [Candidate(arch, self._cost(arch), self.scores[arch]) for arch in ranked]
+        ranked = sorted(self.scores, key=lambda arch: (self.rank(self.scores[arch]), self._cost(arch).macs))
+        return [self._candidate(arch, self.scores[arch]) for arch in ranked]
+
+    def _candidate(self, arch: Arch, judged: Judged) -> Candidate:
+        loss = judged.loss if self.config.by == "loss" else None  # otherwise it is not recorded
+        return Candidate(arch, self._cost(arch), judged.score, loss=loss)
 
     def finalists(self, ranked: list[Candidate], val: Split) -> list[Candidate]:
         """The best few, scored on the whole validation split: the supernet's choice first, then by score.
@@ -128,21 +142,40 @@ class Search:
         task = self.scorer.task
         turns = zip_longest(*(_in_turn(group, self.images, task) for group in groups.values()))
         chosen = [c for c in chain.from_iterable(turns) if c is not None][: self.config.finalists]
-        judged = [Candidate(c.arch, c.cost, c.score, self._score(c.arch, val)) for c in chosen]
-        judged.sort(key=lambda c: self.metric.rank(c.full_score))
+        whole = {c.arch: self._judge(c.arch, val) for c in chosen}
+        chosen.sort(key=lambda c: self.rank(whole[c.arch]))
+        judged = [replace(c, full_score=whole[c.arch].score) for c in chosen]
         least = worst_tied(task, judged[0].full_score, val)
         found = max((c for c in judged if self.metric.rank(c.full_score) <= least), key=lambda c: c.cost.macs)
         return [found, *(c for c in judged if c is not found)]
 
+    def drawn(self, count: int) -> list[Candidate]:
+        """Candidates drawn by size within the budget, without a score: `count`, or all networks if they are fewer."""
+        limits, high = self.budget.beside_macs, self._explored()[1]
+        low = max(high / SPREAD, self._cost(self.space.smallest).macs)
+        known = all_within(self.space, self.budget, self.scorer.task.head, KNOWN)
+        nets: dict[Plan, Arch] = {}
+        for i in range(ASKS * count):
+            if len(nets) >= (count if known is None else min(count, len(known))):
+                break
+            rng, space = Random(f"{self.seed}/drawn/{i}"), self._spaces[self._resolution(i)]
+            arch = sample_near(space, rng, low, high, self.scorer.task.head, limits)
+            if self.budget.holds(self._cost(arch)):
+                nets.setdefault(plan(self.space, arch, self.scorer.task.head), arch)
+        if not nets:
+            raise BadInput(f"no architecture within {self.budget} was found; raise the budget")
+        return [Candidate(arch, self._cost(arch), None) for arch in nets.values()]
+
     @property
     def seconds(self) -> float:
         """Total duration of the trials, including those before the run was resumed."""
-        return sum(t.duration.total_seconds() for t in self._study.get_trials(deepcopy=False))
+        trials = self._study.get_trials(deepcopy=False) if self._study else ()
+        return sum(t.duration.total_seconds() for t in trials)
 
     # --- one trial -------------------------------------------------------------------------------------------
 
-    def _trial(self) -> tuple[Arch, float | None]:
-        """Judge one candidate; the score is None if it was rejected or already known."""
+    def _trial(self) -> tuple[Arch, Judged | None]:
+        """Judge one candidate; None if it was rejected or already known."""
         number = self._trials_told
         if self._stale >= STALE:
             self._study.enqueue_trial(self._params(self._unseen(number)))
@@ -162,9 +195,12 @@ class Search:
             trial.set_constraint(key, over)
         fresh = self._note(arch)
         if fresh:
-            self.scores[arch] = self._score(arch, self.images)
+            self.scores[arch] = self._judge(arch, self.images)
+        judged = self.scores.get(arch)
+        if judged is not None and self.config.by == "loss":
+            trial.set_user_attr("score", judged.score)
         # a rejected candidate has no score; telling the worst value as complete is what every sampler accepts
-        self._study.tell(trial, self.scores.get(arch, self.metric.worst))
+        self._study.tell(trial, self._worst if judged is None else self._value(judged))
         self._record.add_trial(self._study.get_trials(deepcopy=False)[-1])
         return arch, self.scores[arch] if fresh else None
 
@@ -189,16 +225,16 @@ class Search:
 
     def _draw(self, number: int, low: float, high: float) -> Arch:
         space, rng = self._spaces[self._resolution(number)], Random(f"{self.seed}/draw/{number}")
-        return sample_near(space, rng, low, high, self.net.plan.classes, self.budget.beside_macs)
+        return sample_near(space, rng, low, high, self.scorer.task.head, self.budget.beside_macs)
 
     def _predicted(self, number: int) -> Arch:
         """The architecture within the budget that the scores so far promise most, among draws by size and those that
         differ from one of the best by one or two rungs."""
-        resolution, classes = self._resolution(number), self.net.plan.classes
+        resolution, classes = self._resolution(number), self.scorer.task.head
         space, rng, (low, high) = self._spaces[resolution], Random(f"{self.seed}/pool/{number}"), self._explored()
         pool = {sample_near(space, rng, low, high, classes, self.budget.beside_macs) for _ in range(POOL)}
         alike = [arch for arch in self.scores if not resolution or resolve(space.resolution, arch.values) == resolution]
-        best = sorted(alike, key=lambda arch: self.metric.rank(self.scores[arch]))[:BEST]
+        best = sorted(alike, key=lambda arch: self.rank(self.scores[arch]))[:BEST]
         for arch in best:
             for step in neighbours(space, arch):
                 pool |= {step, rng.choice(neighbours(space, step))}
@@ -208,12 +244,12 @@ class Search:
             (arch, cost) for arch, cost in costs.items()
             if self.budget.holds(cost) and plan(self.space, arch, classes) not in known
         )  # fmt: skip
-        judged = {arch: (self._cost(arch), -self.metric.rank(score)) for arch, score in self.scores.items()}
+        judged = {arch: (self._cost(arch), -self.rank(score)) for arch, score in self.scores.items()}
         return propose(self.space, judged, fresh) or self._unseen(number)
 
     def _unseen(self, number: int) -> Arch:
         """A candidate without a score if all are enumerated, otherwise one of any size within all budgets."""
-        rng, classes = Random(f"{self.seed}/unseen/{number}"), self.net.plan.classes
+        rng, classes = Random(f"{self.seed}/unseen/{number}"), self.scorer.task.head
         known = all_within(self.space, self.budget, classes, KNOWN)
         if known is not None:
             return rng.choice([arch for p, arch in known.items() if self._archs.get(p) not in self.scores])
@@ -249,12 +285,29 @@ class Search:
         axis = self._resolution_axis
         return {axis.name: axis.choices.index(self._resolution(number))}
 
-    def _score(self, arch: Arch, split: Split) -> float:
-        p = plan(self.space, arch, self.net.plan.classes)
-        return self.scorer.score(self.scorer.calibrated(self.net, p), split)
+    def _judge(self, arch: Arch, split: Split) -> Judged:
+        p = plan(self.space, arch, self.scorer.task.head)
+        return self.scorer.measured(self.scorer.calibrated(self.net, p), split)
+
+    @property
+    def _direction(self) -> str:
+        return "minimize" if self.config.by == "loss" else self.metric.direction
+
+    @property
+    def _worst(self) -> float:
+        return WORST if self.config.by == "loss" else self.metric.worst
+
+    def _value(self, judged: Judged) -> float:
+        """What Optuna is told."""
+        return judged.loss if self.config.by == "loss" else judged.score
+
+    def _judged(self, trial: Any) -> Judged:
+        """What a recorded trial found. Where the score ranks, the loss is not recorded."""
+        by_loss = self.config.by == "loss"
+        return Judged(trial.user_attrs["score"], trial.value) if by_loss else Judged(trial.value, WORST)
 
     def _cost(self, arch: Arch) -> Cost:
-        return cost_of(self.space, arch, self.net.plan.classes)
+        return cost_of(self.space, arch, self.scorer.task.head)
 
     # --- optuna's view: one integer per ladder ----------------------------------------------------------------
 
@@ -269,7 +322,7 @@ class Search:
         """
         values = tuple(axis.choices[params.get(axis.name, 0)] for axis in self.space.axes)
         arch = self.space.canonical(Arch(self.space.name, values))
-        return self._archs.setdefault(plan(self.space, arch, self.net.plan.classes), arch)
+        return self._archs.setdefault(plan(self.space, arch, self.scorer.task.head), arch)
 
     def _params(self, arch: Arch) -> dict[str, int]:
         pairs = zip(self.space.axes, arch.values, strict=True)
@@ -303,14 +356,14 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         storage = unchecked_storage(self.storage)
         self._record = optuna.create_study(
-            storage=storage, study_name=STUDY, direction=self.metric.direction, load_if_exists=True
+            storage=storage, study_name=STUDY, direction=self._direction, load_if_exists=True
         )
-        self._study = optuna.create_study(direction=self.metric.direction)
+        self._study = optuna.create_study(direction=self._direction)
         for trial in self._record.get_trials(deepcopy=False):
             self._study.add_trial(trial)
             arch = self._arch(trial.params)
             if self._note(arch):
-                self.scores[arch] = trial.value
+                self.scores[arch] = self._judged(trial)
 
 
 def macs_range(space: Space, budget: Budget, classes: Outputs) -> tuple[float, float]:

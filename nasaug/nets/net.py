@@ -152,11 +152,18 @@ class Net(nn.Module):
         big = Net(plan, seed).to(**self._kind())
         if identities:
             big.start_as_identities()
-        for mine, theirs in _pairs(big, self):
-            window(mine, theirs.shape).copy_(theirs)
-        if plan != self.plan:
-            big.forget_statistics()
+        big.put(self)
         return big.train(self.training)
+
+    @torch.no_grad()
+    def put(self, small: Net) -> None:
+        """Overwrite the slice of these weights that `small`'s plan selects, so that `narrow` of it gives `small` back.
+
+        The running statistics are unset unless the plan is this net's own. Raises ValueError if it is not a slice."""
+        for mine, theirs in _pairs(self, small):
+            window(mine, theirs.shape).copy_(theirs)
+        if small.plan != self.plan:
+            self.forget_statistics()
 
     @torch.no_grad()
     def with_fresh_classifier(self, classes: Outputs, seed: int) -> Net:

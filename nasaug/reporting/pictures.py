@@ -40,22 +40,32 @@ class Panel(NamedTuple):
     fit: Fit | None
 
 
-def pareto(
-    path: Path, candidates: Points, front: Points, found: tuple[float, float], limit: float | None, xlabel: str,
-    ylabel: str,
-) -> None:  # fmt: skip
-    """Plot all candidates, the front as a line, the one found as a star, and the `limit` of x, which is logarithmic."""
-    figure = _figure(6.4, 4.2)
-    axes = figure.subplots()
-    axes.scatter(*_columns(candidates), s=14, alpha=0.5, label="candidates")
-    axes.plot(*_columns(front), "o-", ms=4, color="tab:red", label="Pareto front")
-    axes.plot(*found, "*", ms=13, color="tab:green", label="found")
-    if limit:
-        axes.axvline(limit, ls="--", lw=1, color="grey", label="budget")
-    axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log")
-    _few_labels(axes.xaxis, 5.7, "{:g}".format)  # 0.2, not 2 x 10^-1
-    axes.legend()
-    axes.grid(alpha=0.3)
+class Scatter(NamedTuple):
+    """Points by name, a front through some of them, and the one found."""
+
+    ylabel: str
+    points: Mapping[str, Points]
+    front: Points
+    found: Points
+
+
+def scatters(path: Path, panels: Sequence[Scatter], limit: float | None, xlabel: str) -> None:
+    """Panels side by side: points, the front as a line, the one found as a star, and the `limit` of x, which is
+    logarithmic."""
+    figure = _figure(6.4 * len(panels), 4.2)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        shades = [0.25 + 0.75 * (i + 1) / len(panel.points) for i in range(len(panel.points))]
+        for (name, points), shade in zip(panel.points.items(), shades, strict=True):
+            axes.scatter(*_columns(points), s=8 + 26 * shade, alpha=0.5 * shade + 0.2, color="tab:blue", label=name)
+        if panel.front:
+            axes.plot(*_columns(panel.front), "o-", ms=4, color="tab:red", label="Pareto front")
+        axes.plot(*_columns(panel.found), "*", ms=13, color="tab:green", label="found")
+        if limit:
+            axes.axvline(limit, ls="--", lw=1, color="grey", label="budget")
+        axes.set(xlabel=xlabel, ylabel=panel.ylabel, xscale="log")
+        _few_labels(axes.xaxis, 5.7, "{:g}".format)  # 0.2, not 2 x 10^-1
+        axes.legend()
+        axes.grid(alpha=0.3)
     _save(figure, path)
 
 

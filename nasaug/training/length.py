@@ -63,6 +63,10 @@ class Training:
         """The upper bound for epochs = auto with this number of training images."""
         return max(self.max_epochs, math.ceil(self.min_steps / self.steps_of(images)))
 
+    def macs_for(self, cpu: bool) -> float:
+        """The budget of forward MACs; infinite if there is none."""
+        return self.train_macs if self.train_macs != "auto" else CPU_MACS if cpu else math.inf
+
     def steps_of(self, images: int) -> int:
         """Steps per epoch; if there are fewer images than the batch size, they form one smaller batch."""
         return max(1, images // min(self.batch, images))
@@ -109,7 +113,7 @@ def length_of(
     mean = own / count + taught / count
     batch = min(training.batch, images)
     steps, most = training.steps_of(images), training.most_epochs(images)
-    asked = training.train_macs if training.train_macs != "auto" else CPU_MACS if cpu else math.inf
+    asked = training.macs_for(cpu)
     in_epochs = min(asked / (mean * steps * batch), 1e6)
     seconds = training.times * training.max_seconds if training.stop == "seconds" else 0.0
     if training.stop == "macs":

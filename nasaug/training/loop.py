@@ -147,13 +147,13 @@ class Trainer:
         self._losses = Losses()
         with self.stages("evaluate"):
             small = self.scorer.calibrated(self.average or self.net, self.plan)
-            val = self.scorer.score(small, self.data.val)
+            val, val_loss = self.scorer.measured(small, self.data.val)
             seen = {metric.key("train"): self.scorer.score(small, self.scorer.seen)} if self.keep_best else {}
         if self.keep_best:
             self._best.offer(small, val)
         row = {
             "epoch": math.ceil(self.step / self.length.steps_per_epoch), "step": self.step, metric.key("val"): val,
-            **seen, "train_macs": self.macs, "seconds": round(self.seconds, 3),
+            "val_loss": val_loss, **seen, "train_macs": self.macs, "seconds": round(self.seconds, 3),
             **{f"loss_{k}": v for k, v in losses.items()},
         }  # fmt: skip
         if self.drives:

@@ -29,6 +29,9 @@ UNCROPPED = Told("must be 0 (do not crop the space) or at least 1")
 class SearchConfig:
     """The search stage: the recipe's `[search]` table."""
 
+    strategy: Literal["supernet", "halving"] = "supernet"
+    """supernet: train one, search it, and train its best subnets as `finalists`; halving: finalists are drawn by size
+    instead and trained from fresh weights, with the MACs of the supernet as well."""
     trials: Count = 100
     """Candidates to evaluate, not counting those over budget and duplicates."""
     sampler: Literal["tpe", "nsga2", "random"] = "tpe"
@@ -36,13 +39,24 @@ class SearchConfig:
     """The share of the sampler's candidates that a Gaussian process fitted to the scores so far proposes instead."""
     score_images: Count = 1000
     """Number of validation images on which a candidate is scored."""
+    by: Literal["score", "loss"] = "score"
+    """What ranks candidates and finalists: the task's metric, or the mean loss on the same validation images, which
+    tells nets of similar accuracy apart with less noise."""
     calibration_images: Annotated[int, Ge(2)] = 1024
     finalists: Count = 8
     """Number of candidates scored again on the whole validation split: for each resolution in turn, the largest (in
     MACs) that ties with its best, and the best. Each is then trained briefly on its own, and the best one is found."""
+    rounds: Count = 1
+    """Rounds of that training, each with an equal part of the MACs: after each, the better half goes on from its
+    weights (successive halving, Jamieson and Talwalkar, AISTATS 2016). With too few MACs there are fewer rounds."""
     finalist_macs: NotNegative | Auto = "auto"
-    """Forward MACs of that training for all finalists together; auto: a fifth of the supernet's; 0: no training, and
-    the largest finalist that ties with the best is found."""
+    """Forward MACs of that training for all finalists together; auto: finalist_share of the supernet's; 0: no training,
+    and the largest finalist that ties with the best is found."""
+    finalist_share: Positive = 0.2
+    """The finalists' MACs as a multiple of the supernet's, with finalist_macs = auto."""
+    least_epochs: NotNegative = 0.0
+    """Leave out nets that the training afterwards (train_macs) would train for fewer epochs than this, whatever the
+    budget allows: they would end less accurate than smaller ones; 0: none."""
     lr: Positive | Auto = "auto"
     """The supernet's learning rate; auto: the recipe's lr."""
     headroom: Annotated[float, Predicate(lambda times: times == 0 or times >= 1), UNCROPPED] = 6.0

@@ -8,20 +8,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import augment
 from ..arch.plan import Plan
+from ..core.metric import WORST
 from ..data import Data, Split
 from ..nets.net import Net
-from ..tasks import Task
+from ..tasks import Target, Task
 from .device import Runtime
 
 BATCH, SMALL_BATCH, SMALL = 256, 512, 32  # batch size above and up to SMALL px
 CACHED = 700_000_000  # bytes: the largest cache of one split's prepared images at one resolution
 CACHED_IN_ALL = 3_000_000_000
+
+
+class Judged(NamedTuple):
+    """A net's score in the task's metric, and its mean loss, on one split.
+
+    The loss ranks nets more reliably: it depends on all outputs, not only on which is highest."""
+
+    score: float
+    loss: float
 
 
 class Scorer:
@@ -60,6 +71,17 @@ class Scorer:
     def score(self, net: Net, split: Split) -> float:
         """The task's metric for a calibrated net on `split`."""
         return self.task.score(self.judged(net, split))
+
+    @torch.inference_mode()
+    def measured(self, net: Net, split: Split) -> Judged:
+        """The task's metric and its mean loss, without a teacher's term, for a calibrated net on `split`."""
+        judged, loss = [], 0.0
+        for x, labels in self.batches(split, net.plan.resolution):
+            out = net(x)
+            judged.append(self.task.judge(out, labels))
+            loss += self.task.loss(out, Target(labels)).item() * len(labels)
+        loss /= len(split)
+        return Judged(self.task.score(judged), loss if math.isfinite(loss) else WORST)
 
     @torch.inference_mode()
     def judged(self, net: Net, split: Split) -> list[Tensor]:

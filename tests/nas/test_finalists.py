@@ -1,7 +1,7 @@
 """The play-off: the length of each finalist's training, who wins, and what remains after a stop."""
 
 from dataclasses import replace
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
 
@@ -10,12 +10,13 @@ from nasaug.arch.plan import plan
 from nasaug.core.errors import Diverged
 from nasaug.nas.finalists import LEAST, PlayOff
 from nasaug.nas.results import agreement
-from nasaug.nas.study import Candidate
+from nasaug.nas.study import Candidate, Search
 from nasaug.nets import store
 from nasaug.nets.net import Net
 from nasaug.rundirs.folder import RunDir
 from nasaug.tasks import Classify
 from nasaug.training.recipe import Recipe, SearchConfig
+from nasaug.training.scoring import Judged
 from support.spaces import SPACES
 from support.toys import CPU, scorer_of, toy_data
 
@@ -24,27 +25,35 @@ BATCH = 16
 MACS = (100, 300)
 
 
-def play_off(macs, *, images=96, supernet_macs=0.0, path=None):
+def play_off(macs, *, images=96, supernet_macs=0.0, path=Path("none")):
     recipe = Recipe(batch=BATCH, lr=0.02, search=SearchConfig(finalist_macs=macs))
     data = toy_data(train=images)
-    search = SimpleNamespace(space=SPACE, budget=Budget(), config=recipe.search, scorer=scorer_of(data), scores={})
+    scorer = scorer_of(data)
+    search = Search(SPACE, Budget(), recipe.search, scorer, data.val, "sqlite://")
     return PlayOff(recipe, data, CPU, search, path, supernet_macs)
+
+
+def lengths(last, macs=MACS):
+    """The first round's, or None where the finalists are not trained."""
+    counts = last.sizes(macs)
+    return last.lengths(macs[: counts[0]], len(counts)) if counts else None
 
 
 @pytest.mark.parametrize(
     ("steps", "epochs", "each"), [(1, 1, 1), (5, 1, 5), (6, 1, 6), (8, 1, 6), (9, 2, 6), (18, 3, 6)]
 )
 def test_all_are_trained_for_as_many_steps_whole_epochs_or_a_part_of_one(steps, epochs, each):
-    length = play_off(float(sum(MACS) * BATCH * steps)).length(MACS)
-    assert (length.epochs, length.steps_per_epoch, length.batch, length.macs_per_image) == (epochs, each, BATCH, 200)
+    for length, macs in zip(lengths(play_off(float(sum(MACS) * BATCH * steps))), MACS, strict=True):
+        assert (length.epochs, length.steps_per_epoch) == (epochs, each)
+        assert (length.batch, length.macs_per_image) == (BATCH, macs)
 
 
 def test_they_are_not_trained_where_it_is_not_asked_for_or_tells_nothing():
     step = float(sum(MACS) * BATCH)
-    assert play_off(0.0).length(MACS) is None and play_off(step - 1).length(MACS) is None
-    assert play_off(1e9).length(MACS[:1]) is None  # nothing to decide
-    auto = {n: play_off("auto", supernet_macs=n * step * 5).length(MACS) for n in (LEAST - 1, LEAST + 0.5)}
-    assert auto[LEAST - 1] is None and auto[LEAST + 0.5].epochs == round(LEAST / 6)
+    assert lengths(play_off(0.0)) is None and lengths(play_off(step - 1)) is None
+    assert lengths(play_off(1e9), MACS[:1]) is None  # nothing to decide
+    auto = {n: lengths(play_off("auto", supernet_macs=n * step * 5)) for n in (LEAST - 1, LEAST + 0.5)}
+    assert auto[LEAST - 1] is None and auto[LEAST + 0.5][0].epochs == round(LEAST / 6)
 
 
 def finalists(*archs):
@@ -54,13 +63,13 @@ def finalists(*archs):
 def test_the_best_trained_one_is_found_and_what_was_trained_is_not_trained_again(tmp_path, monkeypatch):
     trained = []
     top1 = {SPACE.smallest: 80.0, SPACE.largest: 90.0}
-    monkeypatch.setattr(PlayOff, "_train", lambda self, c, *_: trained.append(c.arch) or top1[c.arch])
+    monkeypatch.setattr(PlayOff, "_train", lambda self, c, *_: trained.append(c.arch) or Judged(top1[c.arch], 1.0))
     last, given = play_off(1e9), finalists(SPACE.smallest, SPACE.largest)
     with RunDir.create("search", last.recipe, tmp_path / "run") as run:
         decided = last.decide(given, run)
         assert [c.arch for c in decided] == [SPACE.largest, SPACE.smallest] and trained == list(top1)
         assert [c.trained_score for c in decided] == [90.0, 80.0]
-        assert [replace(c, trained_score=None) for c in decided] == given[::-1]
+        assert [replace(c, trained_score=None, rounds=0, epochs=0.0) for c in decided] == given[::-1]
         assert last.decide(given, run) == decided and len(trained) == 2
         top1[SPACE.smallest] = 90.0
         (run.path / "finalists.json").unlink()
@@ -74,7 +83,7 @@ def test_one_that_diverges_comes_last_and_where_all_do_they_stay_as_they_are(tmp
     def trained(trainer, *_):
         if trainer.plan == plan(SPACE, SPACE.smallest, 4) or not left:
             raise Diverged("the base loss is nan")
-        trainer.history.append({"val_top1": 70.0})
+        trainer.history.append({"val_top1": 70.0, "val_loss": 1.0})
 
     monkeypatch.setattr("nasaug.nas.finalists.train_to_end", trained)
     path = tmp_path / "supernet.safetensors"

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from nasaug.arch.cost import Budget, Cost, cost_of, reach
 from nasaug.arch.plan import plan
 from nasaug.arch.space import Arch
-from nasaug.nas.results import plot_pareto
+from nasaug.nas.results import plot_search
 from nasaug.nas.study import Candidate, Search, pareto, report_reach
 from nasaug.nets.net import Net
 from nasaug.tasks import Classify
 from nasaug.training.recipe import SearchConfig
+from nasaug.training.scoring import Judged
 from support.searches import MEDIUM, RESOLUTION, SAMPLERS, SPACE, recorded, run, search_of
 from support.spaces import SPACES
 from support.toys import scorer_of, toy_data
@@ -21,11 +22,11 @@ from support.toys import scorer_of, toy_data
 
 def test_ties_are_ranked_by_macs_and_finalists_by_the_whole_validation_split(tmp_path, monkeypatch):
     search, whole = search_of(tmp_path / "study", trials=12), range(10**15)
-    monkeypatch.setattr(search, "_score", lambda arch, split: 70.0)
+    monkeypatch.setattr(search, "_judge", lambda arch, split: Judged(70.0, 1.0))
     ranked = run(search)
     macs = [c.cost.macs for c in ranked]
     assert macs == sorted(macs) and {c.full_score for c in ranked} == {None}
-    monkeypatch.setattr(search, "_score", lambda arch, split: search._cost(arch).macs * (split is whole))
+    monkeypatch.setattr(search, "_judge", lambda arch, split: Judged(search._cost(arch).macs * (split is whole), 1.0))
     monkeypatch.setattr(Classify, "standard_error", lambda self, score, images: 0.0)
     best = search.finalists(ranked, whole)
     assert [c.full_score for c in best] == sorted((c.cost.macs for c in best), reverse=True)
@@ -46,7 +47,7 @@ def test_found_is_the_largest_of_the_finalists_that_tie_with_the_best(tmp_path, 
         (8, 40, 85.0), (8, 30, 84.9), (8, 10, 84.5), (8, 60, 84.0), (8, 50, 83.9), (8, 90, 83.8)
     )
     full = {0: 84.6, 1: 85.0, 3: 84.4, 4: 84.6, 2: 99.0, 5: 99.0}
-    monkeypatch.setattr(search, "_score", lambda arch, split: full[arch.values[0]])
+    monkeypatch.setattr(search, "_judge", lambda arch, split: Judged(full[arch.values[0]], 1.0))
     names = [c.arch.values[0] for c in search.finalists(ranked, whole)]
     assert names == [4, 1, 0, 3]  # 3 is larger, but too far from the best, as was 5; 2 is smaller
     search.config = replace(search.config, finalists=1)
@@ -59,7 +60,7 @@ def test_finalists_come_from_each_resolution_in_turn(tmp_path, monkeypatch):
     ranked = fake_candidates(
         (12, 40, 85.0), (12, 50, 84.5), (12, 10, 84.4), (8, 20, 80.0), (16, 30, 70.0), (16, 9, 69.9)
     )
-    monkeypatch.setattr(search, "_score", lambda arch, split: 100.0 - arch.values[0])
+    monkeypatch.setattr(search, "_judge", lambda arch, split: Judged(100.0 - arch.values[0], 1.0))
     for count, names in {3: [1, 3, 4], 4: [0, 1, 3, 4], 5: [0, 1, 3, 4, 5], 6: [0, 1, 2, 3, 4, 5]}.items():
         search.config = replace(search.config, finalists=count)
         assert sorted(c.arch.values[0] for c in search.finalists(ranked, range(10**15))) == names
@@ -108,7 +109,8 @@ def test_a_tie_is_on_the_front_once_at_the_fewest_macs():
 
 def test_the_front_as_a_picture(tmp_path):
     shown = candidates([(10**6, 60.0), (2 * 10**6, 70.0)])
-    plot_pareto(tmp_path / "pareto.png", shown, Budget(macs=10**6), shown[0], Classify.metric)
+    trained = [replace(c, trained_score=80.0 - i, rounds=2 - i, epochs=3.0) for i, c in enumerate(shown)]
+    plot_search(tmp_path / "pareto.png", shown, trained, Budget(macs=10**6), Classify.metric)
     assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["pareto.png"]
 

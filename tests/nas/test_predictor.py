@@ -65,7 +65,7 @@ def test_the_proposal_is_among_the_best_of_the_pool():
 def test_a_search_with_it_finds_better_nets_than_its_random_start(tmp_path):
     search = search_of(tmp_path / "study", sampler="tpe", predicted=1.0, trials=STARTUP + 30)
     run(search)
-    scores = list(search.scores.values())
+    scores = [judged.score for judged in search.scores.values()]
     assert max(scores[STARTUP:]) >= max(scores[:STARTUP])
     assert sum(scores[STARTUP:]) / 30 > sum(scores[:STARTUP]) / STARTUP + 1
     assert all(search.budget.holds(cost_of(SPACE, arch, 10)) for arch in search.scores)

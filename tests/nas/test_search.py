@@ -148,9 +148,9 @@ def test_where_nothing_is_within_the_budget_it_ends_and_says_so(tmp_path):
 
 def test_a_timeout_ends_it_with_what_was_found(tmp_path):
     class Slow(MadeUp):
-        def _score(self, arch, split):
+        def _judge(self, arch, split):
             time.sleep(0.05)
-            return super()._score(arch, split)
+            return super()._judge(arch, split)
 
     search = search_of(tmp_path / "study", trials=1000, timeout=0.4)
     search.__class__ = Slow
@@ -266,10 +266,10 @@ def test_a_finished_search_judges_nothing_more(tmp_path):
 
 def test_a_candidate_that_was_being_judged_when_the_process_died_is_judged_again(tmp_path):
     class Dies(MadeUp):
-        def _score(self, arch, split):
+        def _judge(self, arch, split):
             if len(self.judged) == 5:
                 raise KeyboardInterrupt
-            return super()._score(arch, split)
+            return super()._judge(arch, split)
 
     whole, killed = search_of(tmp_path / "whole"), search_of(tmp_path / "killed.db")
     run(whole)

@@ -9,7 +9,7 @@ from matplotlib.image import imread
 
 from nasaug.core.units import format_quantity
 from nasaug.reporting import pictures
-from nasaug.reporting.pictures import Fit, HeatMap, Panel
+from nasaug.reporting.pictures import Fit, HeatMap, Panel, Scatter
 
 HEAT = HeatMap(["100k", "1M"], ["0", "9", "14"], [[0, -3, math.nan], [-9, 0, math.nan]], {(0, 2): "pruned"})
 FIT = Fit("slope +9", [(1e5, 0), (1e6, 9)], [(1e5, 1), (1e6, 8)])
@@ -36,7 +36,8 @@ def heat_maps(path, panels, x_text="{:g}".format):
 
 def front(path, low, high, limit=None):
     points = [(low, 50), (math.sqrt(low * high), 60), (high, 70)]
-    pictures.pareto(path, points, points[1:], points[1], limit, "MACs (millions)", "accuracy")
+    panel = Scatter("accuracy", {"candidates": points}, points[1:], points[1:2])
+    pictures.scatters(path, [panel], limit, "MACs (millions)")
 
 
 def labels(axis):

@@ -12,6 +12,7 @@ from nasaug.nas.study import Search
 from nasaug.pool.storage import open_storage
 from nasaug.tasks import Classify
 from nasaug.training.recipe import SearchConfig
+from nasaug.training.scoring import Judged
 from support.spaces import made, stage
 
 SPACE = made({
@@ -33,10 +34,11 @@ every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
 class MadeUp(Search):
     """Scores follow from the choices: larger choices and smaller resolutions are better; many scores are equal."""
 
-    def _score(self, arch, split):
+    def _judge(self, arch, split):
         self.judged.append(arch)
         rungs = {a: a.choices.index(v) for a, v in zip(self.space.axes, arch.values, strict=True)}
-        return 60.0 + sum(-2 * n if axis.kind == "resolution" else n for axis, n in rungs.items())
+        score = 60.0 + sum(-2 * n if axis.kind == "resolution" else n for axis, n in rungs.items())
+        return Judged(score, (100 - score) / 20)
 
 
 def search_of(storage, *, sampler="tpe", predicted=0.0, trials=30, budget=MEDIUM, space=SPACE, seed=0, timeout=None):
