@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, Le, MinLen, Predicate
 
 from ..arch.channels import channel_groups
-from ..arch.cost import cost, cost_of
+from ..arch.cost import Budget, cost, cost_of, crop
 from ..arch.derived import Ladders, around
 from ..arch.plan import Outputs, Plan, plan
 from ..arch.space import Arch, Space
@@ -52,8 +52,9 @@ Share = Annotated[float, Gt(0), Le(1), Told("must be a part of a step's images",
 class NetAug(Method):
     """Cai et al., ICLR 2022, eq. 2: L(W_t) + weight x L([W_t, W_i]), with one augmented net per step.
 
-    ladder: where the wider nets come from. "supernet": the search space's choices at or above the base; "factors":
-    base x the factors below; "auto": supernet if the arch file names one with such choices, else factors.
+    ladder: where the wider nets come from. "supernet": the space's choices at or above the base, with widths cut so
+    that the widest net costs at most `widest` x the base's MACs; "factors": base x the factors below; "auto": supernet
+    if the arch file names one, and its widest net costs at least `needed` x the base's MACs, else factors.
     sort: sort inner channels by importance before each epoch of width augmentation ("auto": only for fresh weights;
     of inherited ones, the leading channels *are* the found subnet).
 
@@ -65,6 +66,8 @@ class NetAug(Method):
     weight: Schedule = Constant(1.0)
     width_until: Until = 0.5  # fraction of training with width augmentation; the other kinds last until the end
     ladder: Literal["auto", "supernet", "factors"] = "auto"
+    widest: NotNegative = 0.0  # 0: no limit
+    needed: NotNegative = 0.0
     width_factors: Factors = (1.0, 1.8, 2.6)
     expand_factors: Factors = (1.0, 1.6, 2.2, 2.8)
     kernel_more: MoreKernel = (0,)  # added to kernel sizes above 1, like 0, 2 (ladder "factors")
@@ -116,19 +119,27 @@ class NetAug(Method):
         """`ladder` with "auto" resolved to "supernet" or "factors"."""
         if self.ladder == "factors" or (self.ladder == "auto" and not base.supernet):
             return "factors"
-        placed = base.space is not None and base.arch is not None
-        wider = placed and base.space.above(base.arch, self.kinds).largest != base.arch  # type: ignore[union-attr,arg-type]
         if self.ladder == "supernet" and base.space is None:
             raise BadInput(
                 "netaug.ladder = supernet needs an arch file that a search wrote (it holds the space); this one "
                 f"has none: use {arg.set} netaug.ladder=factors"
             )
-        return "supernet" if wider else "factors"
+        if base.space is None or base.arch is None:
+            return "factors"
+        wider, needed = self._above(base), self.needed if self.ladder == "auto" else 0.0
+        widest = cost_of(wider, wider.largest, base.plan.classes).macs
+        return "supernet" if wider.largest != base.arch and widest >= needed * cost(base.plan).macs else "factors"
+
+    def _above(self, base: Base) -> Space:
+        """The space's choices at or above the base, as wide as `widest` allows."""
+        assert base.space is not None and base.arch is not None
+        above = base.space.above(base.arch, self.kinds)
+        return crop(above, Budget(macs=cost(base.plan).macs), self.widest, base.plan.classes)
 
     def space(self, base: Base) -> tuple[Space, Arch]:
         if self.chosen_ladder(base) == "supernet":
-            assert base.space is not None and base.arch is not None
-            return base.space.above(base.arch, self.kinds), base.arch
+            assert base.arch is not None
+            return self._above(base), base.arch
         widths, expands = self.width_factors, self.expand_factors
         if self.shrink_until:
             widths, expands = _fine(widths[-1]), _fine(expands[-1])

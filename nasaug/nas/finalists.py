@@ -125,6 +125,7 @@ class PlayOff:
         start = "the supernet's" if self.supernet else "fresh"
         say(f"{_counted(counts)}, trained from {start} weights, {spent} MACs in all")
         begun = begun_with(run) or {"format": FORMAT, "candidates": len(self.search.scores), "rounds": []}
+        files.write_json(run.finalists_file, begun)
         left, out = finalists[: counts[0]], finalists[counts[0] :]
         for i, count in enumerate(counts):
             if i == len(begun["rounds"]):

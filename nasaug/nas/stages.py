@@ -228,6 +228,9 @@ def _job(ready: Ready) -> Job:
     recipe, sandwich = ready.recipe, ready.recipe.sandwich
     if recipe.search.lr != "auto":
         recipe = replace(recipe, lr=recipe.search.lr)
+    asked = recipe.macs_for(not ready.runtime.accelerated)
+    if math.isfinite(asked):
+        recipe = replace(recipe, train_macs=recipe.search.supernet_share * asked)
     limits, space = ready.budget.beside_macs, ready.space
     most = _most(ready)
     method = SandwichWithin(

@@ -59,6 +59,8 @@ class SearchConfig:
     budget allows: they would end less accurate than smaller ones; 0: none."""
     lr: Positive | Auto = "auto"
     """The supernet's learning rate; auto: the recipe's lr."""
+    supernet_share: Positive = 1.0
+    """The supernet's forward MACs as a multiple of train_macs, where that limits its training."""
     headroom: Annotated[float, Predicate(lambda times: times == 0 or times >= 1), UNCROPPED] = 6.0
     """The supernet's largest net costs at most this multiple of the MAC budget; 0: the space is not cropped."""
     crop: Literal["largest", "reach"] = "largest"

@@ -90,6 +90,30 @@ def test_a_space_of_what_is_within_reach_is_searched_and_its_supernet_teaches(la
     assert json.loads(Path("taught/result.json").read_text())["test_top1"] > 0
 
 
+def test_a_search_without_a_supernet_finds_a_net_that_goes_on_from_its_own_weights(laid_out):
+    said = done("search", *QUICK, "--mac-budget", "60k", "--strategy", "halving", "--set", "search.finalists=3").out
+    assert "no supernet; then 3 finalists" in said and "3 finalists, trained from fresh weights" in said
+    data, result = json.loads(Path("found.json").read_text()), json.loads(Path("runs/search-1/result.json").read_text())
+    assert "supernet" not in data and data["weights"] == "runs/search-1/start.safetensors"
+    assert not SUPERNET.exists() and Path("runs/search-1/pareto.png").is_file()
+    assert [row["rounds"] for row in result["finalists"]] == [1, 1, 1] and result["macs"] <= 60_000
+    assert "is finished already" in done("search", "--resume", "--run", "runs/search-1").out
+    said = done("netaug-train", *QUICK, "--arch", "found.json", "--set", "epochs=1").out
+    assert "those of the net in" in said
+    assert json.loads(Path("runs/netaug-train-1/result.json").read_text())["ladder"] == "factors"
+    assert "search.strategy" in refused("search", *QUICK, "--mac-budget", "60k", "--strategy", "halve")
+
+
+def test_nets_that_would_be_trained_for_too_few_epochs_are_left_out_and_that_is_said(laid_out):
+    """48 images: an epoch of a net of 60k MACs costs 2.88M."""
+    length = ("--set", "epochs=auto", "--set", "train_macs=2.88e7", "--set", "search.least_epochs=10")
+    said = done("search", *QUICK, *length, "--mac-budget", "1M", "--set", "search.trials=2").out
+    assert "nets above 60k MACs are left out: with train_macs = 2.9e+07 they would be trained for fewer than 10" in said
+    assert cost(archfile.read("found.json").plan).macs <= 60_000
+    assert "of the 1M MACs: nets above 60k would be trained for too few epochs" in said
+    assert json.loads(Path("found.json").read_text())["budget"] == {"macs": 1_000_000}
+
+
 # --- who sees which images --------------------------------------------------------------------------------------
 
 
@@ -109,7 +133,7 @@ def test_a_training_reads_the_test_images_once_after_its_last_evaluation(here, m
 
 @pytest.mark.parametrize(
     ("arm", "what"),
-    [("baseline:init=inherit", "runs/search-1/supernet.safetensors had"),
+    [("baseline:init=inherit", "runs/search-1/start.safetensors had"),
      ("baseline+distill:source=runs/netaug-train-1", "the teacher runs/netaug-train-1 had"),
      ("baseline+scratch+distill", "the teacher runs/search-1/supernet.safetensors had")],
 )  # fmt: skip

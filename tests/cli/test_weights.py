@@ -16,7 +16,7 @@ from nasaug.nets.store import load_net
 from nasaug.training import job as train
 from support.commands import QUICK, SEARCH, TRAIN, done, refused
 
-SUPERNET = Path("runs/search-1/supernet.safetensors")
+START = Path("runs/search-1/start.safetensors")
 TRAINED = Path("runs/netaug-train-1")
 AGAIN = ("--run", "again")
 
@@ -98,7 +98,8 @@ def test_fresh_weights_are_those_of_the_seed_whatever_the_arch_file_names(here, 
 
 def test_an_arch_that_names_no_weights_says_so(here):
     arch = json.loads(Path("found.json").read_text())
-    Path("bare.json").write_text(json.dumps({key: value for key, value in arch.items() if key != "supernet"}))
+    bare = {key: value for key, value in arch.items() if key not in ("supernet", "weights")}
+    Path("bare.json").write_text(json.dumps(bare))
     assert "weights: fresh\n" in done(*TRAIN[:-1], "bare.json", *AGAIN).out and result()["init"] == "scratch"
     assert "names no weights; leave it out, or give init=scratch" in refused(
         *TRAIN[:-1], "bare.json", "--set", "init=inherit"
@@ -110,13 +111,13 @@ def test_an_arch_that_names_no_weights_says_so(here):
 
 
 @pytest.mark.parametrize("how", [(), ("--set", "netaug.ladder=factors"), ("--set", "init=inherit")], ids=" ".join)
-def test_on_other_classes_a_found_net_starts_from_the_supernets_trunk(photos, started, how):
+def test_on_other_classes_a_found_net_starts_from_the_searchs_trunk(photos, started, how):
     said = done(*TRAIN, *photos, *how, *AGAIN).out
-    fresh = "classifier: fresh weights, since the supernet has 10 classes and the data 3"
-    assert f"weights: those of the supernet in {SUPERNET}; {fresh}\n" in said
+    fresh = "classifier: fresh weights, since the net has 10 classes and the data 3"
+    assert f"weights: those of the net in {START}; {fresh}\n" in said
     assert (result()["init"], result()["classes"]) == ("inherit trunk", ["a", "b", "c"])
     base = load_net(Path("again/model.safetensors")).plan
-    trunk = load_net(SUPERNET).with_fresh_classifier(3, seed=0).narrow(base)
+    trunk = load_net(START).with_fresh_classifier(3, seed=0).narrow(base)
     assert same_in(started[-1], trunk)
     assert started[-1].get_parameter("classifier.weight").std() < 0.1  # fresh, from a narrow normal distribution
 

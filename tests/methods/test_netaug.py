@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nasaug.arch.cost import cost
+from nasaug.arch.cost import cost, cost_of
 from nasaug.arch.plan import plan
 from nasaug.augment import resize
 from nasaug.config.schedule import Constant, Linear, Steps
@@ -99,6 +99,26 @@ def test_the_ladder_is_the_supernets_where_a_choice_lies_above_the_arch(ladder, 
     space, arch = method.space(base)
     assert plan(space, space.largest, 4) != base.plan  # there is something to augment with
     assert plan(space, arch, 4) == base.plan and (space.name == "around") == (chosen == "factors")
+
+
+def test_widths_are_cut_until_the_widest_net_is_within_a_multiple_of_the_base():
+    base = base_of()
+    whole, (cut, arch) = NetAug().space(base)[0], NetAug(widest=3.0).space(base)
+    costs = [cost_of(space, space.largest, 4).macs / cost(base.plan).macs for space in (whole, cut)]
+    assert costs[1] < 3 < costs[0] and arch == base.arch == cut.smallest
+    for axis, all_of_it in zip(cut.axes, whole.axes, strict=True):
+        assert axis.choices == all_of_it.choices[: len(axis.choices)]
+        assert axis.kind == "width" or axis.choices == all_of_it.choices
+
+
+def test_the_supernets_wider_nets_are_not_taken_where_they_hardly_differ_from_the_base():
+    base = base_of(**TOP | {"s1.depth": 3, "s1.b2.expand": 2})
+    space = NetAug().space(base)[0]
+    over = cost_of(space, space.largest, 4).macs / cost(base.plan).macs
+    assert 1 < over < 1.5
+    assert NetAug(needed=over - 0.01).chosen_ladder(base) == "supernet"
+    assert NetAug(needed=over + 0.01).chosen_ladder(base) == "factors"
+    assert NetAug(needed=over + 0.01, ladder="supernet").chosen_ladder(base) == "supernet"
 
 
 def test_a_plan_without_a_space_takes_factors():

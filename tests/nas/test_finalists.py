@@ -2,13 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
+import torch
 
 from nasaug.arch.cost import Budget, cost_of
 from nasaug.arch.plan import plan
+from nasaug.core import files, tensorfile
 from nasaug.core.errors import Diverged
-from nasaug.nas.finalists import LEAST, PlayOff
+from nasaug.core.metric import WORST
+from nasaug.nas.finalists import FORMAT, LEAST, PlayOff, begun_with, forget
 from nasaug.nas.results import agreement
 from nasaug.nas.study import Candidate, Search
 from nasaug.nets import store
@@ -54,6 +58,80 @@ def test_they_are_not_trained_where_it_is_not_asked_for_or_tells_nothing():
     assert lengths(play_off(1e9), MACS[:1]) is None  # nothing to decide
     auto = {n: lengths(play_off("auto", supernet_macs=n * step * 5)) for n in (LEAST - 1, LEAST + 0.5)}
     assert auto[LEAST - 1] is None and auto[LEAST + 0.5][0].epochs == round(LEAST / 6)
+
+
+def in_rounds(rounds, macs="auto", **keys):
+    """A play-off of so many rounds whose supernet's MACs are given in steps of one net of 100 MACs."""
+    last = play_off(macs, supernet_macs=keys.pop("steps", 0) * 100 * BATCH / 0.2)
+    return replace(last, recipe=replace(last.recipe, search=replace(last.recipe.search, rounds=rounds), **keys))
+
+
+def test_each_round_has_half_the_nets_of_the_one_before_and_an_equal_part_of_the_macs():
+    last, macs = in_rounds(4, steps=4 * 24 * LEAST), [100] * 24
+    assert last.sizes(macs) == [24, 12, 6, 3] and in_rounds(1, steps=24 * LEAST).sizes(macs) == [24]
+    spent = [sum(each.macs for each in last.lengths(macs[:n], 4)) for n in (24, 12, 6, 3)]
+    assert spent == pytest.approx([last.macs / 4] * 4, rel=0.05)
+    assert in_rounds(9, 1e9).sizes(macs[:5]) == [5, 3, 2]
+    fewer = {steps: in_rounds(4, steps=steps * LEAST).sizes(macs) for steps in (95, 36, 35, 12, 11, 5)}
+    assert fewer == {95: [12, 6, 3], 36: [12, 6, 3], 35: [6, 3], 12: [6, 3], 11: [3], 5: [3]}
+    assert in_rounds(4, steps=2 * LEAST).sizes(macs) == []
+
+
+def test_a_net_whose_own_training_is_limited_by_its_macs_is_trained_for_fewer_steps():
+    epoch = 100 * 6 * BATCH
+    last = in_rounds(1, 40.0 * epoch, train_macs=10.0 * epoch, max_epochs=5, min_steps=0)
+    lengths = last.lengths([50, 100, 200, 400], 1)
+    steps = [each.epochs * each.steps_per_epoch for each in lengths]
+    assert steps[0] == steps[1] == steps[2]  # 5 epochs, not 20, 10 and 5
+    assert steps[3] == pytest.approx(steps[0] / 2, abs=3)  # 2.5, in whole epochs of 6 steps
+    equal = replace(last, recipe=replace(last.recipe, epochs=7)).lengths([50, 400], 1)
+    assert equal[0].steps == equal[1].steps
+
+
+def test_the_better_half_goes_on_from_its_own_weights_and_the_winners_are_kept(tmp_path):
+    path, net = tmp_path / "supernet.safetensors", Net(plan(SPACE, SPACE.largest, 4), seed=1)
+    store.save_net(path, net, classes=["a", "b", "c", "d"], data="toys")
+    archs = [SPACE.smallest, *(SPACE.sample(Random(i)) for i in range(5)), SPACE.largest]
+    given = finalists(*dict.fromkeys(archs))[:4]
+    last = play_off(4e7, path=path)
+    last = replace(last, recipe=replace(last.recipe, search=replace(last.recipe.search, rounds=2, by="loss")))
+    last.search.config = last.recipe.search
+    with RunDir.create("search", last.recipe, tmp_path / "run") as run:
+        decided = last.decide(given, run)
+        assert last.decide(given, run) == decided  # from what finalists.json says
+        stages = [event["stage"] for event in run.read_log() if event["event"] == "epoch"]
+        rounds = files.read_json(run.finalists_file, FORMAT)["rounds"]
+        left = {p.name for p in run.path.iterdir() if p.suffix == ".safetensors"}
+        start = store.load_net(run.start_file)
+        assert tensorfile.facts(run.start_file)["data"] == "toys"
+        forget(run)
+        assert not run.finalists_file.exists() and not run.start_file.exists()
+        assert not [event for event in run.read_log() if "stage" in event]
+    assert [c.rounds for c in decided] == [2, 2, 1, 1] and {len(each) for each in rounds} == {4, 2}
+    assert left == {"start.safetensors"}
+    assert set(stages) == {f"finalist {i} of {n}, round {r} of 2" for n, r in ((4, 1), (2, 2)) for i in range(1, n + 1)}
+    for number, count in enumerate((4, 2)):
+        losses = {name: loss for name, (_, loss) in rounds[number].items()}
+        members = [c for c in decided if SPACE.id(c.arch) in losses]
+        assert len(members) == count
+        ended = [losses[SPACE.id(c.arch)] for c in members if c.rounds == number + 1]
+        assert ended == sorted(ended)
+    winner = plan(SPACE, decided[0].arch, 4)
+    scorer = last.search.scorer
+    assert start.plan == net.plan and scorer.score(scorer.calibrated(start, winner), last.data.val) == pytest.approx(
+        decided[0].trained_score
+    )
+    assert not same_weights(start.narrow(winner), net.narrow(winner))
+
+
+def same_weights(one, other):
+    return all(torch.equal(t, other.state_dict()[name]) for name, t in one.named_parameters())
+
+
+def test_finalists_of_a_run_from_before_rounds_keep_their_scores(tmp_path):
+    with RunDir.create("search", Recipe(), tmp_path / "run") as run:
+        files.write_json(run.finalists_file, {"format": "nasaug-finalists/1", "candidates": 7, "top1": {"a": 50.0}})
+        assert begun_with(run) == {"format": FORMAT, "candidates": 7, "rounds": [{"a": [50.0, WORST]}]}
 
 
 def finalists(*archs):

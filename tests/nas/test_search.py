@@ -1,6 +1,7 @@
 """The search: budgets, caching, samplers and exact resumption, mostly with synthetic scores."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from nasaug.core.progress import heard_by
 from nasaug.core.signals import Pending, Stopped
 from nasaug.nas.study import ASKS, STALE, STARTUP, Search, macs_range
 from nasaug.training.recipe import SearchConfig
+from nasaug.training.scoring import Judged
 from support.searches import MEDIUM, SAMPLERS, SPACE, MadeUp, every_sampler, recorded, run, search_of
 from support.spaces import SPACES, made, stage
 
@@ -144,6 +146,29 @@ def test_where_nothing_is_within_the_budget_it_ends_and_says_so(tmp_path):
         with pytest.raises(BadInput, match="no architecture within"):
             run(search)
         assert search.judged == [] == recorded(search)
+
+
+@pytest.mark.parametrize(("by", "sampler"), [("score", "tpe"), ("loss", "tpe"), ("loss", "tpe+predictor")])
+def test_candidates_are_ranked_by_what_is_asked_for_and_a_resumed_search_knows_both(tmp_path, by, sampler):
+    class Opposed(MadeUp):
+        """A better score comes with a worse loss."""
+
+        def _judge(self, arch, split):
+            score = super()._judge(arch, split).score
+            return Judged(score, score / 10)
+
+    def ranked(trials, path):
+        search = search_of(path, sampler=sampler, trials=trials)
+        search.__class__, search.config = Opposed, replace(search.config, by=by)
+        return search, run(search)
+
+    _, whole = ranked(30, tmp_path / "whole.db")
+    ranked(24, tmp_path / "part.db")
+    again, parted = ranked(30, tmp_path / "part.db")
+    assert parted == whole and len(again.judged) == 6
+    scores = [c.score for c in whole]
+    assert scores == sorted(scores, reverse=by == "score")
+    assert all(c.loss == (c.score / 10 if by == "loss" else None) for c in whole)
 
 
 def test_a_timeout_ends_it_with_what_was_found(tmp_path):
