@@ -99,10 +99,19 @@ def _facts(summary: dict[str, Any]) -> Iterator[tuple[str, str | list[str]]]:
         yield str(name).replace("_", " ").capitalize(), texts if len(texts) > _MANY else ", ".join(texts)
 
 
-def _reading(arms: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
+def _reading(arms: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     """The conclusions, each with the arms that it applies to."""
-    said = {word: [wording.label(a) for a in arms if a["versus"] and a["versus"]["verdict"] == word] for word in _SAID}
-    return [(_SAID[word], names) for word, names in said.items() if names]
+    said = {word: [a for a in arms if a["versus"] and a["versus"]["verdict"] == word] for word in _SAID}
+    return [(_SAID[word], _at_lengths(those)) for word, those in said.items() if those]
+
+
+def _at_lengths(arms: Sequence[dict[str, Any]]) -> str:
+    """a, b, or with lengths: a at 10 and 30 epochs; b at 10 epochs."""
+    if any("length" not in arm for arm in arms):
+        return ", ".join(arm["arm"] for arm in arms)
+    names = dict.fromkeys(arm["arm"] for arm in arms)
+    of = {name: wording.lengths([arm["length"] for arm in arms if arm["arm"] == name]) for name in names}
+    return "; ".join(f"{name} at {lengths}" for name, lengths in of.items())
 
 
 def _more(arm: dict[str, Any], metric: Metric) -> list[str]:
@@ -137,13 +146,11 @@ def _at_compute(summary: dict[str, Any], metric: Metric) -> list[list[str]]:
     rows = []
     for told in summary.get("crossings", ()):
         for point in told["points"]:
-            scores = [
-                "-" if value is None else metric.show(value) for value in (point["score"], point["reference"])
-            ]
+            length, macs = wording.length(**point["length"]), wording.quantity(point["train_macs"], "macs")
+            scores = ["-" if point[key] is None else metric.show(point[key]) for key in ("score", "reference")]
             rows.append([
-                wording.label({"arm": told["arm"], "length": point["length"]}),
-                wording.quantity(point["train_macs"], "macs"), str(point["n"]), *scores,
-                wording.difference(point, metric), wording.p_value(point), point["verdict"] or point["why"],
+                told["arm"], length, macs, str(point["n"]), *scores, wording.difference(point, metric),
+                wording.p_value(point), point["verdict"] or point["why"],
             ])  # fmt: skip
     return rows
 
