@@ -336,7 +336,8 @@ def make_cells(found: ArchFile, setting: CompareSetting, options: Options, sets:
     cells: list[Cell] = []
     seen: dict[str, str] = {}
     start = digest(found.start)
-    lengths = [Length(STOPS[setting.match], value) for value in setting.lengths] or [None]
+    lengths: list[Length | None] = [Length(STOPS[setting.match], value) for value in setting.lengths]
+    lengths = lengths or [None]
     for length, seed, arm in product(lengths, range(setting.seeds), arms):
         own = {} if length is None else {LENGTHS[setting.match]: length.value}
         recipe = options.settings(given[arm] | own | {"seed": seed, "arm": arm}, arm=arm, data=of_arch)

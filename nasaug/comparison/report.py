@@ -252,10 +252,10 @@ def _compare(arms: Arms, reference: str) -> dict[tuple[str, Length | None], dict
     known = {length: {seed: run.judged() for seed, run in base.items()} for length, base in bases.items()}
     versus = {}
     for (name, length), shared in pairs.items():
-        theirs = [known[length][b.seed] for _, b in shared]
-        versus[name, length] = _versus(shared, found.get((name, length)), corrected.get((name, length)), theirs)
+        arm, judged = (name, length), [known[length][b.seed] for _, b in shared]
+        versus[arm] = _versus(shared, found.get(arm), corrected.get(arm), judged)
         if length not in bases:
-            versus[name, length]["verdict"] = NO_REFERENCE
+            versus[arm]["verdict"] = NO_REFERENCE
     return versus
 
 
