@@ -13,6 +13,7 @@ def compare(
     methods: str | None = None,
     seeds: Whole = None,
     match: str | None = None,
+    lengths: str | None = None,
     jobs: Whole = None,
     cells: Path | None = None,
     from_scratch: Flag = False,
@@ -31,6 +32,8 @@ def compare(
 
       nasaug compare --arch found.json --match compute --set train_macs=1e12
 
+      nasaug compare --arch found.json --methods baseline,netaug --lengths 10,30,90
+
       nasaug compare --resume
 
     Arms: baseline, netaug, gradaug, distill, dropout, spatial-dropout, dropblock, stochastic-depth, label-smoothing,
@@ -42,6 +45,8 @@ def compare(
     :param methods: The arms, separated by commas; default: baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling.
     :param seeds: Number of seeds per arm; default 5, the minimum for a verdict.
     :param match: epochs (default), compute (forward MACs, train_macs each) or seconds (max_seconds each).
+    :param lengths: Train each arm at each of these lengths and tell from which on it pays: epochs (10,30,90), or with
+        --match compute MACs (1T,2T), with seconds times (60s,5m). Default: one length, the recipe's.
     :param jobs: Number of concurrent trainings; default: one per core, each with one thread.
     :param cells: Folder for the trainings; finished ones with the same settings are reused. Default: in the run.
     :param from_scratch: Start from fresh weights instead of those named in the arch file.
@@ -50,4 +55,4 @@ def compare(
     from ..comparison.compare import CompareJob
     from ..training.begin import create_or_resume
 
-    create_or_resume(CompareJob(arch, methods, seeds, match, jobs, cells, resolution, from_scratch, common))
+    create_or_resume(CompareJob(arch, methods, seeds, match, lengths, jobs, cells, resolution, from_scratch, common))

@@ -26,10 +26,11 @@ from ..data import Data, Record
 from ..kernels import choice
 from ..nets.store import teacher_digest
 from ..pool.processes import Watch, Work, run_all, together
+from ..reporting import wording
 from ..rundirs.folder import RunDir, cores
 from ..rundirs.job import FORMAT as JOB_FORMAT
 from ..rundirs.job import refuse_changed
-from ..rundirs.result import read_result
+from ..rundirs.result import Length, read_result
 from ..tasks import chosen
 from ..training.begin import PARENT, at_path, begun_record, other_data
 from ..training.device import Runtime, open_runtime
@@ -63,11 +64,17 @@ class Cell:
     recipe: Recipe
     arch: Path  # the network's arch file
     path: Path
+    length: Length | None = None  # if its arm is trained at several
 
     @property
     def kind(self) -> str:
-        """The label shared by all cells that differ only in the seed."""
+        """The label shared by all cells that differ only in seed and length."""
         return self.arm if self.arch.stem == "base" else f"{self.arch.stem}, {self.arm}"
+
+    @property
+    def title(self) -> str:
+        length = "" if self.length is None else f", {wording.length(*self.length)}"
+        return f"{self.kind}{length}, seed {self.seed}"
 
     @property
     def finished(self) -> bool:
@@ -226,7 +233,12 @@ def jobs_for(runtime: Runtime, asked: int | None) -> int:
 
 
 def estimate(cells: list[Cell], runtime: Runtime, jobs: int, sets: Sets) -> dict[Path, float]:
-    """Seconds that each cell will take, from a few timed steps of each arm; single-threaded if several run at once."""
+    """Seconds that each cell will take, from a few timed steps of each arm; single-threaded if several run at once.
+
+    An arm is timed at one of its lengths; its time at the others is taken to be proportional."""
+    # A cell's process starts as this one did, so the CPU seconds that this one has used so far tell how long that
+    # takes: on the command line. A Python session may have worked for hours before, hence the limit.
+    starting = min(time.process_time(), LONGEST_START)
     threads = torch.get_num_threads()
     if jobs > 1:
         torch.set_num_threads(1)
@@ -234,20 +246,25 @@ def estimate(cells: list[Cell], runtime: Runtime, jobs: int, sets: Sets) -> dict
         timed = _kinds_seconds(cells, runtime, sets)
     finally:
         torch.set_num_threads(threads)
-    return {cell.path: timed[cell.kind] for cell in cells}
+    return {cell.path: starting + timed[cell.kind] * _times(cell, cells) for cell in cells}
+
+
+def _times(cell: Cell, cells: list[Cell]) -> float:
+    """The cell's length as a multiple of that of the first cell of its kind."""
+    first = next(other for other in cells if other.kind == cell.kind)
+    if cell.length is None or first.length is None or not cell.length.value or not first.length.value:
+        return 1.0
+    return cell.length.value / first.length.value
 
 
 def _kinds_seconds(cells: list[Cell], runtime: Runtime, sets: Sets) -> dict[str, float]:
-    """Seconds by the cells' kind."""
-    # A cell's process starts as this one did, so the CPU seconds that this one has used so far tell how long that
-    # takes: on the command line. A Python session may have worked for hours before, hence the limit.
-    starting = min(time.process_time(), LONGEST_START)
+    """Seconds of the first cell of each kind, without the start of its process."""
     timed: dict[str, float] = {}
     told: set[str] = set()
     for cell in cells:
         if cell.kind not in timed:
             found = archfile.read(str(cell.arch))
-            timed[cell.kind] = starting
+            timed[cell.kind] = 0.0
             try:
                 data = read_data(cell.recipe, found, sets)
                 job = job_for(found, cell.recipe, runtime, len(data.train))
@@ -298,13 +315,17 @@ def train_missing(
     environment = _choices(run, 1 if jobs > 1 else torch.get_num_threads()) | {PARENT: str(run.path.resolve())}
     works = [_work(cell, device, seconds[cell.path]) for cell in left]
     failed = [
-        {"arm": work.about.arm, "seed": work.about.seed, "error": error}
+        {"arm": work.about.arm, **_length_of(work.about), "seed": work.about.seed, "error": error}
         for work, error in run_all(works, jobs, environment, watch)
     ]
     if not any(cell.finished for cell in cells):
         said = f"no cell was finished; the first failed with: {failed[0]['error']}"
         raise RunFault(f"{said}; try again with {resume_command(run)}")
     return failed
+
+
+def _length_of(cell: Cell) -> dict[str, Any]:
+    return {} if cell.length is None else {"length": cell.length._asdict()}
 
 
 def _choices(run: RunDir, threads: int) -> dict[str, str]:
@@ -339,4 +360,4 @@ def _work(cell: Cell, device: str, seconds: float) -> Work:
         return f"validation {result.metric.show(result.val_score)}"
 
     where = ("--run", str(cell.path), "--device", device)
-    return Work(f"{cell.kind}, seed {cell.seed}", cell.path, begin, go_on, seconds, told, cell)
+    return Work(cell.title, cell.path, begin, go_on, seconds, told, cell)

@@ -6,8 +6,9 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from ..core import files
 from ..core.errors import BadInput, RunFault, arg, unknown
 from ..core.progress import Listener, heard_by, say
 from ..core.streams import command_line
+from ..core.units import parse_quantity
 from ..data import Record
 from ..nets.store import digest
 from ..reporting import wording
 from ..rundirs.folder import RunDir, without_passwords
 from ..rundirs.job import kept_as
+from ..rundirs.result import Length
 from ..training.begin import create_or_resume
 from ..training.device import open_runtime
 from ..training.job import job_for
@@ -51,15 +54,17 @@ from .cells import (
 DEFAULT = "baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling"
 SEEDS, MATCH = 5, "epochs"
 STOPS = {"epochs": "epochs", "compute": "macs", "seconds": "seconds"}
+LENGTHS = {"epochs": "epochs", "compute": "train_macs", "seconds": "max_seconds"}  # the key that says how long
 BASE = RunDir(Path()).base_file  # the network's arch file, relative to the run
 
 
 def compare(
     arch: str | os.PathLike[str] | None = None, *, methods: str | Sequence[str | Path] | None = None,
-    seeds: int | None = None, match: str | None = None, jobs: int | None = None, cells: str | Path | None = None,
-    from_scratch: bool = False, resolution: int | None = None, data: str | Path | None = None,
-    recipe: str | Path | None = None, set: Mapping[str, object] | Sequence[str] = (), device: str = "auto",
-    run: str | Path | None = None, resume: bool = False, on_event: Listener | None = None,
+    seeds: int | None = None, match: str | None = None, lengths: str | Sequence[float | str] | None = None,
+    jobs: int | None = None, cells: str | Path | None = None, from_scratch: bool = False,
+    resolution: int | None = None, data: str | Path | None = None, recipe: str | Path | None = None,
+    set: Mapping[str, object] | Sequence[str] = (), device: str = "auto", run: str | Path | None = None,
+    resume: bool = False, on_event: Listener | None = None,
 ) -> Comparison:  # fmt: skip
     """Train one network in several ways with the same seeds, and report which of them help.
 
@@ -69,6 +74,9 @@ def compare(
         seeds: the number of seeds per arm; defaults to 5, the minimum for a verdict.
         match: what all arms get equal amounts of: epochs (default), compute (train_macs each) or seconds (max_seconds
             each).
+        lengths: how long to train each arm, as a list or separated by commas: epochs, or with match = "compute" forward
+            MACs ("2T"), or with "seconds" times ("5m"). Each arm is trained at each length, and compared with the first
+            (or baseline) at the same length and at the same training compute. Defaults to one length, the recipe's.
         jobs: how many trainings run at a time; defaults to one per core.
         cells: the folder for the trainings, where finished ones with the same settings are reused; defaults to a folder
             in the run.
@@ -81,7 +89,8 @@ def compare(
     """
     options = Options.of(data, recipe, set, None, device, run, resume)
     path, folder = (None if arch is None else archfile.path_of(arch)), (None if cells is None else Path(cells))
-    job = CompareJob(path, joined(methods), seeds, match, jobs, folder, resolution, from_scratch, options)
+    told = joined(lengths)
+    job = CompareJob(path, joined(methods), seeds, match, told, jobs, folder, resolution, from_scratch, options)
     with heard_by(on_event):
         return create_or_resume(job)
 
@@ -104,13 +113,15 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class CompareSetting(Setting):
-    """What a comparison's job.json stores. `arch_data` is the data set that the arch file names."""
+    """What a comparison's job.json stores. `arch_data` is the data set that the arch file names; `lengths` ascend and
+    are empty if there is one, the recipe's."""
 
     arms: list[str]
     seeds: int = SEEDS
     match: str = MATCH
     from_scratch: bool = False
     arch_data: str | None = None
+    lengths: list[float] = field(default_factory=list)
 
     @property
     def methods(self) -> list[str]:
@@ -141,6 +152,7 @@ class CompareJob:
     methods: str | None = None
     seeds: int | None = None
     match: str | None = None
+    lengths: str | None = None
     jobs: int | None = None
     cells: Path | None = None
     resolution: int | None = None
@@ -152,16 +164,23 @@ class CompareJob:
         check_options(self, "a comparison")
         if self.match is not None and self.match not in STOPS:
             raise unknown(arg.match, self.match, STOPS)
-        said = [item for item in self.options.set if item.partition("=")[0].strip() == "epochs"]
-        if self.match not in (None, MATCH) and said:
-            ends = {"compute": "train_macs", "seconds": "max_seconds"}[self.match]
+        said = {item.partition("=")[0].strip(): item for item in self.options.set}
+        if self.lengths is not None:
+            for key in (*LENGTHS.values(), "times"):
+                if key in said:
+                    raise BadInput(
+                        f"{arg.set} {said[key]}: {arg.lengths} {self.lengths} says how long to train; "
+                        f"leave one of them out"
+                    )
+        if self.match not in (None, MATCH) and "epochs" in said:
             raise BadInput(
-                f"{arg.set} {said[0]}: with {arg.match} {self.match} trainings end by {ends}; "
+                f"{arg.set} {said['epochs']}: with {arg.match} {self.match} trainings end by {LENGTHS[self.match]}; "
                 f"give that instead"
             )
 
     def prepare(self) -> Ready:
         self._check()
+        lengths = self._lengths(self.match or MATCH) or []
         arms, options, sets = arms_of(DEFAULT if self.methods is None else self.methods), self.options, Sets()
         if self.arch is None:
             raise BadInput(f"compare needs {arg.arch}: an arch file like found.json, or a named architecture")
@@ -170,13 +189,16 @@ class CompareJob:
         found = fitted(self.arch, self.resolution, plain)
         setting = CompareSetting(
             arms=arms, seeds=SEEDS if self.seeds is None else self.seeds, match=self.match or MATCH,
-            from_scratch=self.from_scratch, arch_data=of_arch, **common(self),
+            from_scratch=self.from_scratch, arch_data=of_arch, lengths=lengths, **common(self),
         )  # fmt: skip
         cells = make_cells(found, setting, options, sets)  # also validates every arm, before anything is written
         if self.cells:
             check_begun(cells)
         check_registered(cells, sets)
         return Ready(found, cells, setting, plain, sets)
+
+    def _lengths(self, match: str) -> list[float] | None:
+        return None if self.lengths is None else lengths_of(self.lengths, match)
 
     def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:
         ready.found.save(run.base_file)
@@ -188,6 +210,7 @@ class CompareJob:
         said = {
             "methods": None if self.methods is None else arms_of(self.methods), "seeds": self.seeds,
             "match": self.match, "from_scratch": self.from_scratch or None,
+            "lengths": self._lengths(self.match or setting.match),
         }  # fmt: skip
         options, begun, sets = resumed(self, run, setting, setting.arch_data, said)
         found = archfile.read(str(run.base_file))
@@ -200,7 +223,8 @@ class CompareJob:
     def carry_out(self, run: RunDir, ready: Ready) -> None:
         """Train every unfinished cell, and write the table, the figures and the page."""
         cells, setting = placed(ready.cells, run), ready.setting
-        what = f"{len(setting.arms)} arms x {setting.seeds} seeds, matched by {setting.match}"
+        several = f" x {len(setting.lengths)} lengths" if setting.lengths else ""
+        what = f"{len(setting.arms)} arms{several} x {setting.seeds} seeds, matched by {setting.match}"
         failed = train_missing(cells, what, run, self.options.device, self.jobs, ready.sets)
         done = [cell.path for cell in cells if cell.finished]
         runs = report.read_runs(done)
@@ -212,10 +236,12 @@ class CompareJob:
         say(wording.table(summary))
         say(f"table, figures and page in {run.path}: {run.comparison_page.name}")
         if failed:
-            names = ", ".join(f"{f['arm']} (seed {f['seed']})" for f in failed)
+            names = ", ".join(f"{wording.label(f)} (seed {f['seed']})" for f in failed)
             some = f"{len(failed)} of {len(cells)} cells failed"
             raise RunFault(f"{some}: {names}; try them again with {resume_command(run)}")
-        run.finish({"arms": setting.arms, "seeds": setting.seeds, "match": setting.match, "cells": len(cells)})
+        lengths = {"lengths": setting.lengths} if setting.lengths else {}
+        told = {"arms": setting.arms, "seeds": setting.seeds, "match": setting.match, **lengths, "cells": len(cells)}
+        run.finish(told)
 
     def result(self, run: RunDir) -> Comparison:
         return Comparison(run.path, files.read_json(run.comparison_file, report.FORMAT))
@@ -237,8 +263,52 @@ def arms_of(methods: str) -> list[str]:
     return arms
 
 
+def lengths_of(lengths: str, match: str) -> list[float]:
+    """The lengths, ascending: epochs (int), forward MACs (int) or seconds. Raises BadInput for anything else, and for
+    equal ones."""
+    items = [item.strip() for item in lengths.split(",") if item.strip()]
+    if not items:
+        raise BadInput(f"{arg.lengths} {lengths!r} names no length; give some, like 10,30,90")
+    seen: dict[float, str] = {}
+    for item in items:
+        value = _epochs_of(item) if match == MATCH else parse_quantity(item, _KINDS[match], "lengths")
+        if value in seen:
+            same = f"{item} twice" if seen[value] == item else f"{seen[value]} and {item}, which are the same"
+            raise BadInput(f"{arg.lengths} names {same}; name each length once")
+        seen[value] = item
+    return sorted(seen)
+
+
+_KINDS = {"compute": "macs", "seconds": "seconds"}
+_MOST_EPOCHS = 10**9
+
+
+def _epochs_of(item: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,10}", item) or not 1 <= int(item) <= _MOST_EPOCHS:
+        rule = f"must be a whole number of epochs, 1 to {_MOST_EPOCHS}"
+        remedy = f"give some like 10,30,90, or {arg.match} compute for MACs, seconds for times"
+        raise BadInput.of(argument="lengths", value=item, rule=rule, remedy=remedy, apart=True)
+    return int(item)
+
+
+def _check_lengths(plain: Mapping[str, Recipe]) -> None:
+    """Raises BadInput for arms that set their length themselves, beside lengths for all."""
+    for arm, recipe in plain.items():
+        said, keys = arm_says(arm, Recipe), (*LENGTHS.values(), "times")
+        key = next((key for key in keys if key in said), None)
+        if key:
+            raise BadInput(
+                f"arm {arm!r} sets {key} = {said[key]:g}, but {arg.lengths} says how long to train every arm; "
+                f"leave the arm out, and give its length there"
+            )
+        if recipe.times != 1:
+            rule = f"multiplies the lengths, which {arg.lengths} gives as they are"
+            raise BadInput.of(field="times", value=recipe.times, rule=rule, remedy="set it to 1 in the recipe")
+
+
 def make_cells(found: ArchFile, setting: CompareSetting, options: Options, sets: Sets) -> list[Cell]:
-    """All cells, seed by seed, so that an interrupted comparison has complete seeds; paths are relative to the run.
+    """All cells, seed by seed, so that an interrupted comparison has complete seeds, and the short lengths first; paths
+    are relative to the run.
 
     Raises BadInput for anything that can be rejected before training."""
     runtime = open_runtime(options.device)
@@ -251,27 +321,32 @@ def make_cells(found: ArchFile, setting: CompareSetting, options: Options, sets:
                 f"arms {arms[0]!r} and {arm!r} use different data; "
                 f"change those for all, by {arg.data} or {arg.set}"
             )
+    if setting.lengths:
+        _check_lengths(plain)
     data = read_data(plain[arms[0]], found, sets)
     images = len(data.train)
     given = {arm: init | {"stop": STOPS[setting.match]} for arm in arms}
-    if setting.match == "epochs":
+    if setting.match == "epochs" and not setting.lengths:
         auto = {arm: replace(r, times=1.0) for arm, r in plain.items() if r.epochs == "auto"}
         fewest = min((job_for(found, r, runtime, images).length.epochs for r in auto.values()), default=0)
         given |= {arm: given[arm] | {"epochs": fewest} for arm in auto}
-    elif setting.match == "compute" and runtime.accelerated and plain[arms[0]].train_macs == "auto":
+    unknown_macs = setting.match == "compute" and plain[arms[0]].train_macs == "auto" and not setting.lengths
+    if unknown_macs and runtime.accelerated:
         raise BadInput(f"{arg.match} compute needs to know how much: give {arg.set} train_macs=1e15, say")
     cells: list[Cell] = []
     seen: dict[str, str] = {}
     start = digest(found.start)
-    for seed in range(setting.seeds):
-        for arm in arms:
-            recipe = options.settings(given[arm] | {"seed": seed, "arm": arm}, arm=arm, data=of_arch)
-            if seed == 0:
-                job_for(found, recipe, runtime, images).check_teacher(partial(read_data, recipe, found, sets))
-            key = key_of(found, start, recipe, data)
-            if seen.setdefault(key, arm) != arm:
-                raise BadInput(f"arms {seen[key]!r} and {arm!r} are the same training; leave one of them out")
-            cells.append(Cell(arm, seed, recipe, BASE, setting.cells_folder / folder_name(arm, seed, key)))
+    lengths: list[Length | None] = [Length(STOPS[setting.match], value) for value in setting.lengths]
+    lengths = lengths or [None]
+    for length, seed, arm in product(lengths, range(setting.seeds), arms):
+        own = {} if length is None else {LENGTHS[setting.match]: length.value}
+        recipe = options.settings(given[arm] | own | {"seed": seed, "arm": arm}, arm=arm, data=of_arch)
+        if seed == 0 and length == lengths[0]:
+            job_for(found, recipe, runtime, images).check_teacher(partial(read_data, recipe, found, sets))
+        key = key_of(found, start, recipe, data)
+        if seen.setdefault(key, arm) != arm:
+            raise BadInput(f"arms {seen[key]!r} and {arm!r} are the same training; leave one of them out")
+        cells.append(Cell(arm, seed, recipe, BASE, setting.cells_folder / folder_name(arm, seed, key), length))
     return cells
 
 

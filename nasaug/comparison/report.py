@@ -1,6 +1,6 @@
 """Compares finished training runs: a table, a page, JSON and CSV. Only reads result files; trains nothing.
 
-Runs are grouped by arm and paired by seed.
+Runs are grouped by arm, and by length if an arm was trained at several, and paired by seed.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ import numpy as np
 from ..core import files
 from ..core.errors import BadInput, arg, unknown
 from ..core.progress import say
+from ..reporting import wording
 from ..reporting.page import page
-from ..reporting.wording import NOT_ENOUGH, table
+from ..reporting.wording import NO_REFERENCE, NOT_ENOUGH, table
 from ..rundirs.folder import RESULT, RunDir
-from ..rundirs.result import TrainingResult, is_training, read_result
-from . import stats
+from ..rundirs.result import Length, TrainingResult, is_training, read_result
+from . import curves, stats
 
 FORMAT = "nasaug-comparison/1"
 LEVEL = 0.95
-EQUAL_COMPUTE = 0.005  # relative difference in training compute below which gain per compute is not reported
+EQUAL_COMPUTE = curves.SAME  # relative difference in training compute below which gain per compute is not reported
 ELSEWHERE = "trainings"  # the fact that lists a comparison's runs if they are outside its folder
 
 
@@ -74,13 +75,30 @@ def _elsewhere(path: Path) -> list[Path]:
     return [Path(run) for run in _comparison_in(path).get("facts", {}).get(ELSEWHERE, ())]
 
 
-def _check_seeds(runs: Sequence[TrainingResult]) -> None:
-    seen: dict[tuple[str, int], TrainingResult] = {}
-    for run in runs:
-        other = seen.setdefault((run.arm, run.seed), run)
-        if other is not run:
-            twice = f"{other.path} and {run.path} are both {run.arm} with seed {run.seed}"
-            raise BadInput(f"{twice}; give one of them, or runs of different seeds")
+Arms = dict[tuple[str, Length | None], list[TrainingResult]]  # runs by arm and length
+
+
+def _arms(runs: Sequence[TrainingResult]) -> Arms:
+    """The runs of each arm, by length if any arm has several: in the runs' order of arms, the short lengths first."""
+    lengths = {id(run): run.length() for run in runs}
+    names = dict.fromkeys(run.arm for run in runs)
+    seen = {name: {lengths[id(run)] for run in runs if run.arm == name} for name in names}
+    if all(len(each) == 1 for each in seen.values()):
+        return {(name, None): [run for run in runs if run.arm == name] for name in names}
+    return {
+        (name, length): [run for run in runs if (run.arm, lengths[id(run)]) == (name, length)]
+        for name in names for length in sorted(seen[name], key=lambda length: (length.unit, length.value or 0.0))
+    }  # fmt: skip
+
+
+def _check_seeds(arms: Arms) -> None:
+    for runs in arms.values():
+        seen: dict[int, TrainingResult] = {}
+        for run in runs:
+            other = seen.setdefault(run.seed, run)
+            if other is not run:
+                twice = f"{other.path} and {run.path} are both {run.arm} with seed {run.seed}"
+                raise BadInput(f"{twice}; give one of them, or runs of different seeds")
 
 
 def _check_comparable(runs: Sequence[TrainingResult]) -> None:
@@ -106,6 +124,13 @@ def summarise(
 ) -> dict[str, Any]:  # fmt: skip
     """The comparison as stored in JSON, "format": "nasaug-comparison/1".
 
+    If an arm was trained at several lengths, "arms" has an entry for each arm and length, with its "length", {"unit":
+    epochs, macs or seconds, "value": null if left to nasaug}; "versus" compares it with the reference at the same
+    length. "crossings" then compares each arm with the reference at the same training compute: for each of the arm's
+    lengths "points" has both scores, the reference's interpolated between its own lengths (`curves`), and their
+    difference, or "why" there is none; "from" is the length from which on the arm gives more, or null; "words" says
+    this in a sentence.
+
     Args:
         reference: the arm that the others are compared with; defaults to `baseline` if present, else the first.
         match: what the arms were given equal amounts of: epochs, compute, seconds, or a free text; None if unknown.
@@ -115,18 +140,19 @@ def summarise(
     Raises BadInput if the runs cannot be compared: different data, or the same arm and seed twice.
     """
     _check_comparable(runs)
-    _check_seeds(runs)
-    arms = {name: [run for run in runs if run.arm == name] for name in dict.fromkeys(run.arm for run in runs)}
+    arms = _arms(runs)
+    _check_seeds(arms)
+    names = list(dict.fromkeys(name for name, _ in arms))
     if reference is None:
-        reference = "baseline" if "baseline" in arms else next(iter(arms))
-    if reference not in arms:
-        raise unknown("reference arm", reference, arms)
+        reference = "baseline" if "baseline" in names else names[0]
+    if reference not in names:
+        raise unknown("reference arm", reference, names)
     facts = dict(facts or {})
     commands = facts.pop("commands", None) or dict.fromkeys(run.command for run in runs if run.command)
-    rows = [_arm(name, members) for name, members in arms.items()]
+    rows = [_arm(name, length, members) for (name, length), members in arms.items()]
     versus = _compare(arms, reference)
-    for row in rows:
-        row["versus"] = versus.get(row["arm"])
+    for row, arm in zip(rows, arms, strict=True):
+        row["versus"] = versus.get(arm)
         if row["versus"] and match == "compute":  # the remaining difference is a fraction of a step
             row["versus"]["per_percent"] = None
     first = runs[0]
@@ -136,11 +162,12 @@ def summarise(
         "data": first.data, "data_key": first.data_key, "test_images": first.test_images, **first.metric.told,
         "archs": list(dict.fromkeys(run.arch for run in runs)), "seeds": sorted({run.seed for run in runs}),
         "commands": list(commands),
-        "arms": rows, "cost": _cost(runs), "failed": list(facts.pop("failed", None) or []), "facts": facts,
+        "arms": rows, **_crossings(arms, rows, reference), "cost": _cost(runs),
+        "failed": list(facts.pop("failed", None) or []), "facts": facts,
     }  # fmt: skip
 
 
-def _arm(name: str, runs: Sequence[TrainingResult]) -> dict[str, Any]:
+def _arm(name: str, length: Length | None, runs: Sequence[TrainingResult]) -> dict[str, Any]:
     def values(field: str) -> list[Any]:
         return [getattr(run, field) for run in runs]
 
@@ -151,8 +178,10 @@ def _arm(name: str, runs: Sequence[TrainingResult]) -> dict[str, Any]:
         return {"mean": mean, "half": half}
 
     peaks, metric = values("peak_memory"), runs[0].metric
+    told = {} if length is None else {"length": length._asdict()}
     return {
-        "arm": name, "n": len(runs), "seeds": sorted(values("seed")), "method": runs[0].method, "arch": runs[0].arch,
+        "arm": name, **told, "n": len(runs), "seeds": sorted(values("seed")), "method": runs[0].method,
+        "arch": runs[0].arch,
         **{metric.key(split): spread(f"{split}_score") for split in ("test", "val", "train")},
         "macs": fmean(values("macs")), "params": fmean(values("params")), "epochs": fmean(values("epochs")),
         "train_macs": fmean(values("train_macs")), "seconds": fmean(values("seconds")),
@@ -169,25 +198,65 @@ def _cost(runs: Sequence[TrainingResult]) -> dict[str, float]:
     return {"runs": len(runs), "cpu_hours": cpu, "gpu_hours": total - cpu, "hours": total, "train_macs": macs}
 
 
-def _compare(arms: dict[str, list[TrainingResult]], reference: str) -> dict[str, dict[str, Any]]:
-    """Each arm other than the reference compared with it over the seeds that both have, by arm."""
-    base = {run.seed: run for run in arms[reference]}
+def _crossings(arms: Arms, rows: Sequence[dict[str, Any]], reference: str) -> dict[str, list[dict[str, Any]]]:
+    """The entry "crossings" of `summarise`; empty without lengths."""
+    if any(length is None for _, length in arms):
+        return {}
+    points: dict[str, list[curves.Point]] = {}
+    lengths: dict[str, list[dict[str, Any]]] = {}
+    for (name, _), row, runs in zip(arms, rows, arms.values(), strict=True):
+        points.setdefault(name, []).append(curves.Point({run.seed: (run.train_macs, run.test_score) for run in runs}))
+        lengths.setdefault(name, []).append(row["length"])
+    metric = next(iter(arms.values()))[0].metric
+    higher = metric.higher_is_better
+    base = points.pop(reference)
+    measured = [each(point.compute for point in base) for each in (min, max)]
+    told = []
+    for name, compared in curves.compare(points, base, LEVEL, higher).items():
+        first = curves.gains_from(compared, higher)
+        crossing = {
+            "arm": name, "reference": reference, "reference_macs": measured,
+            "from": None if first is None else lengths[name][first],
+            "points": [_at_compute(*each, higher) for each in zip(compared, lengths[name], strict=True)],
+        }  # fmt: skip
+        told.append(crossing | {"words": wording.crossing(crossing, metric)})
+    return {"crossings": told}
+
+
+def _at_compute(compared: curves.Compared, length: dict[str, Any], higher_is_better: bool) -> dict[str, Any]:
+    found = compared.found
+    return {
+        "length": length, "train_macs": compared.compute, "why": compared.why, "n": len(compared.seeds),
+        "seeds": list(compared.seeds), "score": compared.score, "reference": compared.reference,
+        **{key: getattr(found, key, None) for key in ("difference", "low", "high", "p")}, "p_holm": compared.p_holm,
+        "verdict": compared.verdict, "gains": curves.gains(compared, higher_is_better),
+    }  # fmt: skip
+
+
+def _compare(arms: Arms, reference: str) -> dict[tuple[str, Length | None], dict[str, Any]]:
+    """Each arm other than the reference compared with it, at the same length, over the seeds that both have."""
+    bases = {length: {run.seed: run for run in runs} for (name, length), runs in arms.items() if name == reference}
     pairs = {}
-    for name, runs in arms.items():
+    for (name, length), runs in arms.items():
         if name != reference:
-            pairs[name] = [(run, base[run.seed]) for run in sorted(runs, key=lambda r: r.seed) if run.seed in base]
-    tested = [name for name, shared in pairs.items() if len(shared) > 1]
-    found: dict[str, stats.Paired] = {}
-    for name, shared in pairs.items():
+            base = bases.get(length, {})
+            shared = [(run, base[run.seed]) for run in sorted(runs, key=lambda r: r.seed) if run.seed in base]
+            pairs[name, length] = shared
+    tested = [arm for arm, shared in pairs.items() if len(shared) > 1]
+    found: dict[tuple[str, Length | None], stats.Paired] = {}
+    for arm, shared in pairs.items():
         if shared:
             ours, theirs = zip(*((a.test_score, b.test_score) for a, b in shared), strict=True)
-            found[name] = stats.paired(ours, theirs, max(1, len(tested)), LEVEL)
-    corrected = dict(zip(tested, stats.holm([found[name].p for name in tested]), strict=True))
-    known = {seed: run.judged() for seed, run in base.items()}
-    return {
-        name: _versus(shared, found.get(name), corrected.get(name), [known[b.seed] for _, b in shared])
-        for name, shared in pairs.items()
-    }
+            found[arm] = stats.paired(ours, theirs, max(1, len(tested)), LEVEL)
+    corrected = dict(zip(tested, stats.holm([found[arm].p for arm in tested]), strict=True))
+    known = {length: {seed: run.judged() for seed, run in base.items()} for length, base in bases.items()}
+    versus = {}
+    for (name, length), shared in pairs.items():
+        arm, judged = (name, length), [known[length][b.seed] for _, b in shared]
+        versus[arm] = _versus(shared, found.get(arm), corrected.get(arm), judged)
+        if length not in bases:
+            versus[arm]["verdict"] = NO_REFERENCE
+    return versus
 
 
 _UNKNOWN = "difference low high p p_holm compute per_percent".split()  # values are None if no seed is shared

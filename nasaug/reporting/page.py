@@ -26,6 +26,7 @@ _SAID = {
     wording.BETTER: "Better than the reference",
     wording.WORSE: "Worse than the reference",
     wording.NOT_SHOWN: "No difference to the reference shown, which does not show that there is none",
+    wording.NO_REFERENCE: "The reference was not trained at this length",
     wording.NOT_ENOUGH: f"Not enough seeds for a verdict ({wording.ENOUGH} in common with the reference are needed)",
 }
 _MANY = 4  # a fact with more entries is collapsed
@@ -34,14 +35,16 @@ _MANY = 4  # a fact with more entries is collapsed
 def page(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> str:
     """The page for a summary of `runs` (comparison.report). The same input gives the same page, byte for byte."""
     arms, metric = summary["arms"], wording.metric_of(summary)
+    names = list(dict.fromkeys(arm["arm"] for arm in arms))
     return _template().render(
-        title=f"{_listed(summary['archs'])} on {summary['data']}: {_listed([arm['arm'] for arm in arms])}",
+        title=f"{_listed(summary['archs'])} on {summary['data']}: {_listed(names)}",
         style=(_HERE / "page.css").read_text(encoding="utf-8"), colours=plots.COLOURS,
         metric=metric, points=wording.points(metric), enough=wording.ENOUGH, not_enough=wording.NOT_ENOUGH,
-        summary=summary, facts=list(_facts(summary)), result=wording.cells(summary), reading=_reading(arms),
+        summary=summary, names=names, crossings=wording.crossings(summary), at_compute=_at_compute(summary, metric),
+        facts=list(_facts(summary)), result=wording.cells(summary), reading=_reading(arms),
         more=[_more(arm, metric) for arm in arms], resampled=_resampled(arms, metric),
         effects=list(_effects(arms, metric)),
-        ledger=[_ledger(arm["arm"], arm["cost"]) for arm in arms] + [_ledger("total", summary["cost"])],
+        ledger=[_ledger(wording.label(arm), arm["cost"]) for arm in arms] + [_ledger("total", summary["cost"])],
         devices=sorted({device for arm in arms for device in arm["devices"]}),
         failed=[_failed(cell) for cell in summary["failed"]], figures=list(_figures(summary, runs)),
     )  # fmt: skip
@@ -84,6 +87,10 @@ def _facts(summary: dict[str, Any]) -> Iterator[tuple[str, str | list[str]]]:
     matched = _MATCHED.get(summary["match"], summary["match"])
     yield "Network", ", ".join(summary["archs"])
     yield "Data", f"{summary['data']} ({summary['data_key']}), {summary['test_images']:,} test images"
+    lengths = {tuple(arm["length"].values()): arm["length"] for arm in summary["arms"] if "length" in arm}
+    if lengths:
+        ascending = sorted(lengths.values(), key=lambda each: (each["unit"], each["value"] or 0))
+        yield "Lengths", wording.lengths(ascending)
     yield "Matched by", matched or "not said: the arms may differ in epochs and compute"
     yield "Reference", summary["reference"]
     yield "Seeds", f"{seeds} ({count} run{'s' if count > 1 else ''})"
@@ -92,23 +99,32 @@ def _facts(summary: dict[str, Any]) -> Iterator[tuple[str, str | list[str]]]:
         yield str(name).replace("_", " ").capitalize(), texts if len(texts) > _MANY else ", ".join(texts)
 
 
-def _reading(arms: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
+def _reading(arms: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     """The conclusions, each with the arms that it applies to."""
-    said = {word: [a["arm"] for a in arms if a["versus"] and a["versus"]["verdict"] == word] for word in _SAID}
-    return [(_SAID[word], names) for word, names in said.items() if names]
+    said = {word: [a for a in arms if a["versus"] and a["versus"]["verdict"] == word] for word in _SAID}
+    return [(_SAID[word], _at_lengths(those)) for word, those in said.items() if those]
+
+
+def _at_lengths(arms: Sequence[dict[str, Any]]) -> str:
+    """a, b, or with lengths: a at 10 and 30 epochs; b at 10 epochs."""
+    if any("length" not in arm for arm in arms):
+        return ", ".join(arm["arm"] for arm in arms)
+    names = dict.fromkeys(arm["arm"] for arm in arms)
+    of = {name: wording.lengths([arm["length"] for arm in arms if arm["arm"] == name]) for name in names}
+    return "; ".join(f"{name} at {lengths}" for name, lengths in of.items())
 
 
 def _more(arm: dict[str, Any], metric: Metric) -> list[str]:
     return [
-        arm["arm"], *(wording.score(arm[metric.key(s)], metric) for s in ("val", "train")), f"{arm['epochs']:g}",
-        wording.quantity(arm["params"], "params"), ", ".join(map(str, arm["seeds"])),
+        wording.label(arm), *(wording.score(arm[metric.key(s)], metric) for s in ("val", "train")),
+        f"{arm['epochs']:g}", wording.quantity(arm["params"], "params"), ", ".join(map(str, arm["seeds"])),
     ]  # fmt: skip
 
 
 def _resampled(arms: Sequence[dict[str, Any]], metric: Metric) -> list[list[str]]:
     """The bootstrap of each seed, below a header row; empty if no arm has one."""
     found = {
-        arm["arm"]: {seed["seed"]: wording.difference(seed, metric) for seed in arm["versus"]["bootstrap"]}
+        wording.label(arm): {seed["seed"]: wording.difference(seed, metric) for seed in arm["versus"]["bootstrap"]}
         for arm in arms if arm["versus"] and arm["versus"]["bootstrap"]
     }  # fmt: skip
     seeds = sorted({seed for by_seed in found.values() for seed in by_seed})
@@ -122,7 +138,21 @@ def _effects(arms: Sequence[dict[str, Any]], metric: Metric) -> Iterator[list[st
         if versus and versus["compute"] is not None:
             effect = "equal compute" if versus["per_percent"] is None else wording.signed(versus["per_percent"], 4)
             compute = f"{wording.signed(100 * (versus['compute'] - 1), 1)} %"
-            yield [arm["arm"], compute, metric.signed(versus["difference"]), effect]
+            yield [wording.label(arm), compute, metric.signed(versus["difference"]), effect]
+
+
+def _at_compute(summary: dict[str, Any], metric: Metric) -> list[list[str]]:
+    """A row for each arm and length that says how it compares with the reference of the same training compute."""
+    rows = []
+    for told in summary.get("crossings", ()):
+        for point in told["points"]:
+            length, macs = wording.length(**point["length"]), wording.quantity(point["train_macs"], "macs")
+            scores = ["-" if point[key] is None else metric.show(point[key]) for key in ("score", "reference")]
+            rows.append([
+                told["arm"], length, macs, str(point["n"]), *scores, wording.difference(point, metric),
+                wording.p_value(point), point["verdict"] or point["why"],
+            ])  # fmt: skip
+    return rows
 
 
 def _ledger(name: str, cost: dict[str, Any]) -> list[str]:
@@ -131,7 +161,7 @@ def _ledger(name: str, cost: dict[str, Any]) -> list[str]:
 
 
 def _failed(cell: dict[str, Any]) -> list[str]:
-    return [str(cell.get("arm", "?")), str(cell.get("seed", "?")), str(cell.get("error", "no reason given"))]
+    return [wording.label({"arm": "?"} | cell), str(cell.get("seed", "?")), str(cell.get("error", "no reason given"))]
 
 
 # --- the contents of its plots ---
@@ -139,18 +169,32 @@ def _failed(cell: dict[str, Any]) -> list[str]:
 
 def _figures(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> Iterable[tuple[str, str]]:
     """(caption, SVG) for each plot."""
-    arms = [(arm, [run for run in runs if run.arm == arm["arm"]]) for arm in summary["arms"]]
+    names = list(dict.fromkeys(arm["arm"] for arm in summary["arms"]))
+    several = any("length" in arm for arm in summary["arms"])
+    of_runs = [(run.arm, run.length()._asdict() if several else None) for run in runs]
+    arms = [
+        (arm, [run for run, of in zip(runs, of_runs, strict=True) if of == (arm["arm"], arm.get("length"))])
+        for arm in summary["arms"]
+    ]
     metric = wording.metric_of(summary)
     label, (test, val, train) = metric.label, (metric.key(split) for split in ("test", "val", "train"))
     level, seen = f"{100 * summary['level']:g} %", {key for run in runs for row in run.history for key in row}
     means = [
-        plots.Interval(**arm[test], name=arm["arm"], values=[r.test_score for r in of_arm], x=arm["train_macs"])
+        plots.Interval(
+            **arm[test], name=wording.label(arm), values=[r.test_score for r in of_arm], x=arm["train_macs"],
+            series=names.index(arm["arm"]),
+        )
         for arm, of_arm in arms
-    ]
+    ]  # fmt: skip
 
     def drawn(caption: str, draw: Any, *shown: Any, **options: float) -> tuple[str, str]:
         return caption, plots.svg(caption, lambda axes: draw(axes, *shown), **options)
 
+    of_compute = f"Test {label} against training compute (forward MACs of a run): mean and {level} interval over seeds"
+    labels = "training MACs of a run", f"test {metric.axis}", lambda macs: wording.quantity(macs, "macs")
+    if several:
+        caption = f"{of_compute}, a point for each length"
+        yield drawn(caption, plots.against, means, *labels, True)
     caption = f"Test {label} of each arm: mean, {level} interval over seeds, and each seed as a dot"
     yield drawn(caption, plots.rows, means, f"test {metric.axis}", height=1.0 + 0.42 * len(arms))
     if val in seen:
@@ -163,19 +207,19 @@ def _figures(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> Iterabl
     if "loss_base" in seen:
         caption = "Training loss of the network itself (augmented passes left out), mean over seeds"
         yield drawn(caption, plots.curves, _lines(arms, ["loss_base"]), "training loss")
-    caption = f"Test {label} against training compute (forward MACs of a run): mean and {level} interval over seeds"
-    labels = "training MACs of a run", f"test {metric.axis}"
-    yield drawn(caption, plots.against, means, *labels, lambda macs: wording.quantity(macs, "macs"))
+    if not several:
+        yield drawn(of_compute, plots.against, means, *labels)
 
 
 def _lines(arms: Sequence[tuple[dict[str, Any], list[TrainingResult]]], fields: Sequence[str]) -> list[plots.Line]:
-    """Each arm's mean over its runs by epoch; the second field is dashed."""
+    """The mean over the runs of each arm and length by epoch; the second field is dashed."""
     lines = []
-    for i, (_, runs) in enumerate(arms):
+    names = list(dict.fromkeys(arm["arm"] for arm, _ in arms))
+    for arm, runs in arms:
         for field in fields:
             epochs = sorted({row["epoch"] for run in runs for row in run.history if field in row and "epoch" in row})
             means = [_mean_at(runs, field, epoch) for epoch in epochs]
-            lines.append(plots.Line(i, epochs, means, dashed=field != fields[0]))
+            lines.append(plots.Line(names.index(arm["arm"]), epochs, means, dashed=field != fields[0]))
     return lines
 
 

@@ -38,6 +38,7 @@ class Interval(NamedTuple):
     name: str = ""
     values: Sequence[float] = ()  # whose mean it is
     x: float = 0.0
+    series: int = 0  # those of one series share a colour and a marker
 
 
 class Line(NamedTuple):
@@ -96,7 +97,7 @@ def _short(name: str) -> str:
 def rows(axes: Axes, intervals: Sequence[Interval], xlabel: str) -> None:
     """Intervals one below the other, by name: mean, interval, and each value as a dot."""
     for i, row in enumerate(intervals):
-        look = _look(i)
+        look = _look(row.series)
         axes.plot(row.values, [i + 0.25] * len(row.values), "o", color=look["color"], ms=5, alpha=0.6, mew=0)
         axes.errorbar(row.mean, i, xerr=row.half, fmt=look["marker"], color=look["color"], ms=7, capsize=4)
     axes.set_yticks(range(len(intervals)), [_short(row.name) for row in intervals])
@@ -115,21 +116,27 @@ def curves(axes: Axes, lines: Sequence[Line], ylabel: str) -> None:
 
 
 def against(
-    axes: Axes, intervals: Sequence[Interval], xlabel: str, ylabel: str, x_text: Callable[[float], str]
-) -> None:
+    axes: Axes, intervals: Sequence[Interval], xlabel: str, ylabel: str, x_text: Callable[[float], str],
+    joined: bool = False,
+) -> None:  # fmt: skip
     """Means and intervals over their x, with ticks formatted by `x_text`; from 0, or logarithmic if x spans a wide
     range.
+
+    If `joined`, a line joins those of each series, and the axis is logarithmic.
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    for i, point in enumerate(intervals):
-        look = _look(i)
+    for series in dict.fromkeys(point.series for point in intervals) if joined else ():
+        line = sorted((point.x, point.mean) for point in intervals if point.series == series)
+        axes.plot(*zip(*line, strict=True), "-", color=_look(series)["color"], lw=1.3)
+    for point in intervals:
+        look = _look(point.series)
         axes.errorbar(
             point.x, point.mean, yerr=point.half, fmt=look["marker"], color=look["color"], ms=7, capsize=4
         )
     xs = [point.x for point in intervals]
     span = max(xs) / min(xs) if min(xs) > 0 else 1
-    if span > 4:
+    if span > 4 or (joined and span > 1):
         axes.set_xscale("log")
         axes.set_xlim(min(xs) / span**0.1, max(xs) * span**0.1)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if span < 50 else (1,)))

@@ -82,7 +82,7 @@ def refuse_changed(path: Path, begun: Mapping[str, Any], asked: Mapping[str, Any
 def _shown(value: object) -> str:
     if value is None or value == []:
         return "none"
-    return ",".join(value) if isinstance(value, list) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,14 @@ from ..core.metric import Metric, of_keys
 from .folder import RESULT, RunDir
 
 CORRECT, ERROR = "correct", "error"  # tensors in test.safetensors: bool per image, or values with the score as mean
+
+
+class Length(NamedTuple):
+    """The length that a training was given. `unit` is the recipe's `stop`: epochs, macs (of all forward passes) or
+    seconds. `value` is None if it is not recorded, or was left to nasaug and is no whole number of epochs."""
+
+    unit: str
+    value: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,17 @@ class TrainingResult:
         command = RunDir(folder).environment().get("command")
         command = command if isinstance(command, str) else None
         return cls(metric=metric, history=history, more=more, path=folder, command=command, **fields)
+
+    def length(self) -> Length:
+        """The length from the run's recipe; without one, the epochs trained if they are whole."""
+        path = RunDir(self.path).recipe_file
+        recipe = files.read_toml(path) if path.is_file() else {}
+        unit = recipe.get("stop", "epochs")
+        if unit == "epochs":
+            return Length(unit, self.epochs if recipe or self.epochs == int(self.epochs) else None)
+        value = recipe.get("train_macs" if unit == "macs" else "max_seconds")
+        given = isinstance(value, (int, float))
+        return Length(unit, float(value * recipe.get("times", 1.0)) if given else None)
 
     def judged(self) -> np.ndarray | None:
         """[test_images]: whether each test image was right (bool), or values whose mean is the score; None if not

@@ -178,6 +178,63 @@ def test_of_epochs_by_compute_all_arms_take_what_the_dearest_affords(here, monke
     assert epochs == {"baseline": dear, "netaug": dear, "longer": 4 * dear, "few.toml": 1} and 1 < dear < cheap
 
 
+LENGTHS = (*COMPARE, "--methods", "baseline,netaug", "--lengths", "2,1", "--cells", "cells", "--seeds")
+
+
+def test_lengths_share_their_cells_with_comparisons_of_one_length(here, monkeypatch):
+    few, second = (*COMPARE, "--methods", "baseline", "--seeds", "1", "--cells", "cells", "--set"), "runs/compare-2"
+    done(*few, "epochs=2")
+    said = done(*LENGTHS, "1").out
+    assert "2 arms x 2 lengths x 1 seeds, matched by epochs: 4 cells, 1 there already" in said
+    assert "netaug, 1 epoch, seed 0: validation" in said
+    summary = told(Path(second))
+    assert [(arm["arm"], arm["length"]["value"], arm["epochs"]) for arm in summary["arms"]] == [
+        ("baseline", 1, 1), ("baseline", 2, 2), ("netaug", 1, 1), ("netaug", 2, 2),
+    ]  # fmt: skip
+    (words,) = (each["words"] for each in summary["crossings"])
+    assert "plain training of the same compute" in words and words in said.splitlines()
+
+    (short,) = cells_of(monkeypatch, *few, "epochs=1")
+    again = cells_of(monkeypatch, "compare", "--resume", "--run", second, "--lengths", "1,2")
+    assert short.finished and len(again) == 4 and all(cell.finished for cell in again)
+    assert words in done("report", "cells").out
+    assert json.loads(Path("report.json").read_text())["crossings"] == summary["crossings"]
+    assert "was begun with --lengths 1,2, not 1;" in refused("compare", "--resume", "--run", second, "--lengths", "1")
+
+    next(Path("cells").glob("netaug-s0-*/result.json")).unlink()
+    monkeypatch.setattr(cells, "run_all", lambda works, *_: [(work, "no memory") for work in works])
+    called = call("compare", "--resume", "--run", second)
+    (failed,) = told(Path(second))["failed"]
+    epochs = {1: "1 epoch", 2: "2 epochs"}[failed["length"]["value"]]
+    assert f"1 of 4 cells failed: netaug, {epochs} (seed 0); try" in faulty(called)
+    assert f"failed: netaug, {epochs}, seed 0: no memory" in called.out.splitlines()
+
+
+def test_who_says_how_long_beside_lengths_is_refused(here):
+    Path("few.toml").write_text("epochs = 1")
+    said = refused(*COMPARE, "--lengths", "1,2", "--methods", "few.toml")
+    assert "arm 'few.toml' sets epochs = 1, but --lengths says how long to train every arm; leave" in said
+    Path("twice.toml").write_text('base = "quick.toml"\ntimes = 2.0\n')
+    said = refused("compare", "--recipe", "twice.toml", "--arch", "found.json", "--lengths", "1,2")
+    assert "times = 2 multiplies the lengths, which --lengths gives as they are; set it to 1" in said
+
+
+def test_cells_of_the_short_lengths_come_first_and_have_the_keys_of_recipes_that_say_so(here, monkeypatch):
+    made = cells_of(monkeypatch, *LENGTHS, "2")
+    assert [(cell.recipe.epochs, cell.seed, cell.arm) for cell in made] == [
+        (epochs, seed, arm) for epochs in (1, 2) for seed in (0, 1) for arm in ("baseline", "netaug")
+    ]  # fmt: skip
+    for match, lengths, key, values in (
+        ("compute", "0.02G,1e7", "train_macs", (1e7, 2e7)), ("seconds", "60,0.5s", "max_seconds", (0.5, 60.0)),
+    ):  # fmt: skip
+        args = (*COMPARE, "--methods", "netaug", "--seeds", "1", "--match", match)
+        made = cells_of(monkeypatch, *args, "--lengths", lengths)
+        assert [getattr(cell.recipe, key) for cell in made] == list(values)
+        for cell, value in zip(made, values, strict=True):
+            (same,) = cells_of(monkeypatch, *args, "--set", f"{key}={value}")
+            assert (same.path.name, same.recipe) == (cell.path.name, cell.recipe)
+
+
 # --- going on ---------------------------------------------------------------------------------------------
 
 
@@ -210,6 +267,7 @@ OTHERS = {
     "--methods baseline": f"--methods baseline,{NETAUG},longer, not baseline;",
     "--match compute": "with --match epochs, not compute", "--set lr=0.2": "with --set none, not lr=0.2",
     "--recipe small": "with --recipe quick.toml, not small", "--data fashion-mnist": "--data none, not fashion-mnist",
+    "--lengths 1,2": "with --lengths none, not 1,2",
     "--cells elsewhere": "with --cells none", "--from-scratch": "with --from-scratch False, not True",
     "--arch mobilenetv2-tiny": "trains tiny:.* px, not what was asked for", "--resolution 16": "not what was asked for",
 }  # fmt: skip

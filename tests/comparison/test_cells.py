@@ -16,6 +16,7 @@ from nasaug.core.signals import Stopped
 from nasaug.data import Record
 from nasaug.methods import METHODS, Baseline
 from nasaug.rundirs.job import kept_as
+from nasaug.rundirs.result import Length
 from nasaug.training.recipe import Recipe
 
 
@@ -64,7 +65,8 @@ def test_several_values_from_python_are_what_the_command_line_takes(empty_folder
     assert [(job.sizes, job.policies, job.methods) for job in asked[:2]] == [
         ("1000000,a.json", "0,4.5,0:9", "netaug"), (None, "0,4", None),
     ]  # fmt: skip
-    assert asked[2].methods == "mine.toml,mixup"
+    nasaug.compare("found.json", lengths=[10, "30"])
+    assert asked[2].methods == "mine.toml,mixup" and asked[2].lengths is None and asked[3].lengths == "10,30"
 
 
 def test_a_setting_is_read_from_the_job_files_of_older_versions():
@@ -80,7 +82,9 @@ def test_a_setting_is_read_from_the_job_files_of_older_versions():
 
 def test_the_keys_of_job_json_are_those_of_earlier_versions():
     common = {"seeds", "cells", "set", "recipe", "data"}
-    assert asdict(compare.CompareSetting(arms=[])).keys() == common | {"arms", "match", "from_scratch", "arch_data"}
+    assert asdict(compare.CompareSetting(arms=[])).keys() == common | {
+        "arms", "match", "from_scratch", "arch_data", "lengths",
+    }  # fmt: skip
     assert asdict(sweep.SweepSetting()).keys() == common | {
         "arch", "sizes", "policies", "methods", "resolution", "pruner", "nets_data", "curves", "nets",
     }  # fmt: skip
@@ -98,7 +102,10 @@ def timed(monkeypatch):
 
     def estimate(during, jobs=2):
         monkeypatch.setattr(cells, "_arm_seconds", lambda *_: during() or 5.0)
-        return cells.estimate([cell], None, jobs, cells.Sets())[cell.path]
+        longer = replace(cell, length=Length("epochs", 20), path=Path("cells/b"))
+        told = cells.estimate([replace(cell, length=Length("epochs", 10)), longer], None, jobs, cells.Sets())
+        assert told[longer.path] - told[cell.path] == 5.0  # twice as long, without a second start
+        return told[cell.path]
 
     return estimate
 
