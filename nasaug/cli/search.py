@@ -42,7 +42,7 @@ def search(
     :param param_budget: Parameters, like 500k.
     :param sram_budget: Peak activation memory in int8, like 320KB.
     :param flash_budget: Weights in int8, like 1MB.
-    :param space: A search space's name or the path of a TOML file; default mobilenetv2-small up to 64 px.
+    :param space: A search space's name or the path of a TOML file; default: tiny-images up to 64 px, else mobilenetv2.
     :param strategy: supernet (default), or halving: train networks on their own, without a supernet.
     :param trials: Candidates to evaluate; default 100. With --resume, a larger number extends a finished search.
     :param sampler: tpe (default), nsga2 or random.

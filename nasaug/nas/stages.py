@@ -46,7 +46,9 @@ from .results import FOUND, write_results
 from .study import Search, candidates_of, macs_range, report_reach
 
 ROOM = 4  # the ceiling of search.least_epochs is at least this many times the smallest net
-SMALL = 64  # px; for images up to this size mobilenetv2-small is the default space
+SMALL = 64  # px; images up to this size are searched in a space of their own by default
+DEFAULT, DEFAULT_SMALL = "mobilenetv2", "tiny-images"
+BEFORE = "mobilenetv2-small"  # that of small images when runs did not yet record the space that "auto" stood for
 
 
 @dataclass(frozen=True)
@@ -87,16 +89,18 @@ class Ready:
 
 def open_space(recipe: Recipe, info: Info, budget: Budget, outputs: Outputs | None = None) -> Space:
     """The recipe's space, limited to the data's resolution and cropped to the budget."""
-    name = recipe.space
-    if name == "auto":
-        name = "mobilenetv2-small" if info.size <= SMALL else "mobilenetv2"
-    space = load(name, BLOCKS)
+    space = load(_space_of(recipe, info, BEFORE), BLOCKS)
     for axis in space.axes:
         if axis.kind == "resolution":
             within = tuple(r for r in axis.choices if r <= info.size) or axis.choices[:1]
             space = space.trimmed({axis.name: within})
     cropped = within_reach if recipe.search.crop == "reach" else crop
     return cropped(space, budget, recipe.search.headroom, info.classes if outputs is None else outputs)
+
+
+def _space_of(recipe: Recipe, info: Info, small: str) -> str:
+    """The space's name or path; `small` is the one that "auto" stands for on small images."""
+    return recipe.space if recipe.space != "auto" else small if info.size <= SMALL else DEFAULT
 
 
 def prepare(
@@ -109,6 +113,8 @@ def prepare(
     _check_writable(Path(FOUND))
     runtime = open_runtime(options.device, recipe.bf16, options.profile)
     info = datasets.describe(recipe.data)
+    if begun is None and not resumed:
+        recipe = replace(recipe, space=_space_of(recipe, info, DEFAULT_SMALL))
     outputs = task_of(recipe, info).outputs(info)
     space = open_space(recipe, info, request.budget, outputs)
     able = reach(space, request.budget, outputs)

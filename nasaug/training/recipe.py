@@ -91,7 +91,7 @@ class Recipe(Training):
     """Start from the weights that the arch file names (of a supernet, a trained or a pruned net), or from fresh ones;
     auto: inherit if it names any."""
     space: str = "auto"
-    """A search space's name or path; auto: mobilenetv2-small up to 64 px, else mobilenetv2."""
+    """A search space's name or path; auto: tiny-images up to 64 px, else mobilenetv2."""
     bf16: bool = False
     """bfloat16 autocast on an accelerator."""
     data: DataConfig = field(default_factory=DataConfig)
