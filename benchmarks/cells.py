@@ -34,21 +34,25 @@ class Cell:
     options: tuple[str, ...]
 
 
+class Failed(SystemExit):
+    """Cells failed; all others have finished."""
+
+
 def train(name: str, arch: str | Path, *options: str, method: str = "baseline", seed: int = 0) -> Cell:
     return Cell(name, "train", ("--arch", str(arch), "--method", method, "--seed", str(seed), *options))
 
 
 def run(root: Path, cells: list[Cell], jobs: int = 2) -> dict[str, dict]:
-    """result.json of every cell by name. Raises for a failed cell after the others have finished."""
+    """result.json of every cell by name. Raises Failed for failed cells after the others have finished."""
     root.mkdir(parents=True, exist_ok=True)
     for cell in cells:
         _keep_options(root, cell)
     works = [work for work in (_work(root, cell) for cell in cells) if not work.finished]
-    os.nice(10)  # the runs inherit it
+    os.nice(max(0, 10 - os.nice(0)))  # the runs inherit it; a script may call this several times
     with heard_by(lambda event: print(time.strftime("%H:%M"), event, file=sys.stderr, flush=True)):
         failed = run_all(works, jobs, {"OMP_NUM_THREADS": "1"})
     if failed:
-        raise SystemExit("\n".join(f"{work.title}: {error}; see {work.log}" for work, error in failed))
+        raise Failed("\n".join(f"{work.title}: {error}; see {work.log}" for work, error in failed))
     return {cell.name: RunDir(root / cell.name).result() for cell in cells}
 
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from nasaug.arch.blocks import BLOCKS
 from nasaug.comparison import report
 from nasaug.pool import processes
 from nasaug.rundirs.folder import RESULT_FORMAT, RunDir
@@ -197,3 +198,156 @@ def test_correlations_are_over_all_and_just_below_each_budget(macro):
     assert [row["n"] for row in found] == [8, 2, 2, 2]
     assert found[0]["scores"]["tau"][0] == pytest.approx(-1)
     assert found[0]["macs"]["tau"][0] == pytest.approx(1) == found[0]["params"]["rho"]
+
+
+# --- search against rivals ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wins(cells, monkeypatch, tmp_path):
+    """benchmarks/search_wins.py; pages are written to the working directory. `wins.setting` is that of two seeds."""
+    import search_wins
+
+    monkeypatch.setattr(cells, "RESULTS", Path())
+    monkeypatch.setattr(search_wins, "RESOLUTIONS", (20,))
+    monkeypatch.setattr(search_wins, "STRIDES", search_wins.STRIDES[:2])
+    setting = search_wins.Setting(tmp_path / "photos", tmp_path / "root", 1_000_000, "tiny-images", seeds=2)
+    setting.root.mkdir()
+    monkeypatch.setattr(search_wins, "setting", setting, raising=False)
+    return search_wins
+
+
+def test_the_multiplier_is_the_largest_within_the_budget(wins):
+    space = wins.strided((2, 1, 2, 1, 2))
+    assert [rule.stride for rule in space.rules if rule.name in ("s1.b1", "s2.b1", "s3.b1")] == [2, 1, 2]
+    choices = space.choices(space.named(wins.PUBLISHED)) | {"resolution": 20, "stem.stride": 1}
+    multiplier, net = wins.widest(lambda m: wins.scaled(space, choices, m), 1_000_000)
+    wider = wins.scaled(space, choices, multiplier + 0.001)
+    assert 900_000 <= wins.cost(net).macs <= 1_000_000 < wins.cost(wider).macs
+    assert all(block.spec.width % wins.DIVISOR == 0 for block in net.body)
+
+
+@pytest.mark.parametrize("macs", [1000, 100_000_000_000])
+def test_no_multiplier_fits_a_budget_below_the_thinnest_or_far_above_the_widest_net(wins, macs):
+    space = wins.strided(wins.STRIDES[0])
+    choices = space.choices(space.named(wins.PUBLISHED))
+    assert wins.widest(lambda m: wins.scaled(space, choices, m), macs) is None
+
+
+def test_widths_in_tuples_are_multiplied_and_their_strides_are_not(wins):
+    stem = {"name": "stem", "block": "conv", "kernel": 3, "width+stride": [[8, 2], [16, 1]]}
+    stages = [stem, {"name": "p", "block": "pool"}]
+    space = wins.from_dict({"divisor": 4, "resolution": 16, "stage": stages}, "s", BLOCKS)
+    spec = wins.scaled(space, {"stem.width+stride": (16, 1)}, 1.5).body[0].spec
+    assert (spec.width, spec.stride) == (24, 1)
+
+
+def test_the_default_design_is_that_named_like_its_space_at_the_budget(wins):
+    space = wins.load(wins.PUBLISHED, BLOCKS)
+    net = wins.default_net(space, 2_000_000)
+    assert 1_800_000 <= wins.cost(net.plan).macs <= 2_000_000 and net.name.startswith("mobilenetv2-small x 0.")
+    with pytest.raises(SystemExit, match=r"names no default design; add \[arch.mobilenetv2-small\]"):
+        wins.default_net(replace(space, archs={}), 2_000_000)
+    with pytest.raises(SystemExit, match=r"no width multiplier gives \[arch.mobilenetv2-small\]"):
+        wins.default_net(space, 1000)
+
+
+def finish(wins, cell, **result):
+    """A finished cell, with the file of options that it was started with."""
+    path = wins.setting.root / cell.name
+    path.mkdir()
+    RunDir(path).finish(result)
+    (wins.setting.root / f"{cell.name}.options").write_text("--space tiny-images\n--set lr=0.2\n--seed 0\n")
+    return RunDir(path)
+
+
+def trained(val, **more):
+    return {"val_top1": val, "test_top1": val - 1, "macs": 950_000, "params": 23_000, "epochs": 40, "train_macs": 1e12,
+            "seconds": 600.0, **more}  # fmt: skip
+
+
+def test_the_uniform_net_is_chosen_by_validation_among_the_best_of_a_shorter_training(wins, monkeypatch):
+    asked, s = [], wins.setting
+    names = list(wins.uniform_nets(s.macs))
+    first = dict(zip(names, (50.0, 40.0, 60.0, 55.0), strict=True))
+
+    def run(root, cells, jobs):
+        asked.append([cell.name for cell in cells])
+        short = len(asked) == 1
+        vals = [first[name] if short else -first[name] for name in names if s.screen(name, 3 if short else 12) in cells]
+        return {cell.name: trained(val) for cell, val in zip(cells, vals if short else (70.0, 75.0), strict=True)}
+
+    monkeypatch.setattr(wins, "run", run)
+    monkeypatch.setattr(wins, "SCREENS", ((3, None), (12, 2)))
+    wins.choose_uniform(s)
+    assert asked == [[f"1M-{name}-3" for name in names], [f"1M-{names[2]}-12", f"1M-{names[3]}-12"]]
+    chosen = wins.archfile.read(str(s.net("uniform", 0)))
+    assert chosen.plan == wins.archfile.read(str(s.root / f"1M-{names[3]}.json")).plan
+
+
+def test_a_page_says_what_is_missing_and_compares_pairs_of_one_seed(wins):
+    s = wins.setting
+    wins.page(s)
+    text = Path("search_wins_1M.md").read_text()
+    assert "No search has been run" in text
+    assert "- `search`: no final training of seeds 0, 1; no net of seeds 0, 1\n" in text
+    assert text.count("| not run |") == len(wins.FINALS) + len(wins.RIVALS)
+
+    net = next(iter(wins.uniform_nets(s.macs).values()))
+    for part in ("uniform", "default"):
+        net.save(s.net(part, 0))
+    space = wins.load("tiny-images", BLOCKS)
+    for seed, val in ((0, 72.0), (1, 74.0)):
+        run = finish(wins, s.search("search", seed), search_seconds=50.0)
+        stages = (("supernet", 4e11, 90.0), ("supernet", 1e12, 200.0), ("finalist 1 of 1", 2e11, 40.0))
+        for stage, macs, seconds in stages:
+            run.log("epoch", stage=stage, train_macs=macs, seconds=seconds)
+        wins.ArchFile(wins.plan(space, space.smallest, 10), "found", space, space.smallest).save(run.found_file)
+        finish(wins, s.final("search", seed), **trained(val))
+    finish(wins, s.final("uniform", 0), **trained(70.5))
+    finish(wins, s.final("uniform", 1), **trained(71.5))
+    finish(wins, s.final("default", 1), **trained(73.0))
+    wins.page(s)
+    text, kept = Path("search_wins_1M.md").read_text(), json.loads(Path("search_wins_1M.json").read_text())
+    assert "| (a) best uniform net | 2 | +2.00 [" in text and "| not enough seeds |" in text
+    assert "| (d) default design | 1 | +1.00 | not enough seeds |" in text
+    assert "- (d) default design: no final training of seed 0\n" in text
+    assert "- (b) best of random nets: no final training of seeds 0, 1; no net of seeds 0, 1\n" in text
+    assert "- the choice of the uniform net: 4 of 4 nets not yet trained" in text
+    (row,) = (line for line in text.splitlines() if line.startswith("| `search` |"))
+    assert row.startswith("| `search` | 73.00 ± 12.71 (n = 2) | 72.00 ± ")
+    assert row.endswith("| 1.2T | 4 m 10 s | 1T | 10 m |")
+    assert "run with `--space tiny-images --set lr=0.2`" in text
+    assert kept["differences"]["uniform"]["difference"] == 2 and "halving" not in kept["differences"]
+
+
+def test_a_page_refuses_final_trainings_of_another_length(wins):
+    s = wins.setting
+    next(iter(wins.uniform_nets(s.macs).values())).save(s.net("default", 0))
+    finish(wins, s.final("default", 0), **trained(70.0, epochs=10))
+    with pytest.raises(SystemExit, match="1M-final-default-s0 was trained for 10 epochs, not 40; give --epochs 10"):
+        wins.page(s)
+
+
+def test_all_parts_run_in_turn_and_a_failed_cell_does_not_hold_up_the_others(wins, cells, monkeypatch):
+    s, ran = replace(wins.setting, macs=2_000_000, space=wins.PUBLISHED), []
+
+    def run(root, made, jobs):
+        ran.append([cell.name.removeprefix("2M-") for cell in made])
+        for cell in made:
+            if cell.verb == "search" and not cell.name.endswith("halving-s0"):
+                net = next(iter(wins.uniform_nets(s.macs).values()))
+                net.save(finish(wins, cell).found_file)
+        if "halving-s0" in ran[-1]:
+            raise cells.Failed("halving-s0: out of memory")
+        return {cell.name: trained(70.0) for cell in made}
+
+    monkeypatch.setattr(wins, "run", run)
+    assert wins.carry_out(s, None) == ["halving-s0: out of memory"]
+    assert [len(names) for names in ran[:2]] == [4, 4]
+    assert ran[2] == ["search-s0", "halving-s0", "random-s0", "final-uniform-s0", "final-default-s0"]
+    assert ran[3] == ["final-search-s0", "final-search-weights-s0", "final-search-netaug-s0", "final-random-s0"]
+    assert len(ran) == 6 and "final-halving-s1" in ran[5]
+    before = len(ran)
+    wins.carry_out(s, "finals")
+    assert [len(names) for names in ran[before:]] == [6, 7]
