@@ -229,15 +229,14 @@ def carry_out(s: Setting, only: str | None) -> list[str]:
         make_default(s)
     if only in (None, "uniform"):
         choose_uniform(s)
-    for seed in range(s.seeds):
-        if only in SEARCHES:
-            attempt([s.search(only, seed)])
-        elif only == "finals":
-            attempt(finals(s, seed, PARTS))
-        elif only is None:
-            # those that need no search of this seed fill the core that three searches leave idle
-            attempt([*(s.search(part, seed) for part in SEARCHES), *finals(s, seed, ("uniform", "default"))])
-            attempt(finals(s, seed, tuple(SEARCHES)))
+    if only in SEARCHES:
+        attempt([s.search(only, seed) for seed in range(s.seeds)])
+    if only == "finals":
+        attempt([cell for seed in range(s.seeds) for cell in finals(s, seed, PARTS)])
+    for seed in range(s.seeds if only is None else 0):
+        # those that need no search of this seed fill the core that three searches leave idle
+        attempt([*(s.search(part, seed) for part in SEARCHES), *finals(s, seed, ("uniform", "default"))])
+        attempt(finals(s, seed, tuple(SEARCHES)))
     return faults
 
 
@@ -350,6 +349,15 @@ def settings(s: Setting) -> list[str]:
     return sorted(told)
 
 
+def same(s: Setting) -> list[str]:
+    """A line if (b) and (c) were one and the same search, because the settings give halving a single round."""
+    for seed in range(s.seeds):
+        recipes = [RunDir(s.root / s.search(part, seed).name).recipe_file for part in ("random", "halving")]
+        if all(path.is_file() for path in recipes) and recipes[0].read_text() == recipes[1].read_text():
+            return ["(b) and (c) are the same here: with these settings successive halving has one round.", ""]
+    return []
+
+
 def page(s: Setting) -> None:
     ways, screens, told = gathered(s), screened(s), settings(s)
     versus, left = differences(ways), missing(s, ways, screens)
@@ -378,7 +386,7 @@ def page(s: Setting) -> None:
         else:
             shown = "0 | - | not run"
         lines.append(f"| {FINALS[rival][0]} | {shown} |")
-    lines += ["", *_found(s), *_choice(screens)]
+    lines += ["", *same(s), *_found(s), *_choice(screens)]
     figures = {"budget": s.macs, "epochs": s.epochs, "seeds": s.seeds, "settings": told, "ways": ways,
                "differences": versus, "uniform": screens, "missing": left}  # fmt: skip
     write(f"search_wins_{s.label}", f"Does the search win at {s.label} MACs?", lines, figures)

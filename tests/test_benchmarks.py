@@ -321,6 +321,16 @@ def test_a_page_says_what_is_missing_and_compares_pairs_of_one_seed(wins):
     assert kept["differences"]["uniform"]["difference"] == 2 and "halving" not in kept["differences"]
 
 
+def test_a_page_says_that_halving_in_one_round_is_no_other_rival(wins):
+    for part in ("random", "halving"):
+        finish(wins, wins.setting.search(part, 1), search_seconds=1.0).recipe_file.write_text("[search]\nrounds = 1\n")
+    wins.page(wins.setting)
+    assert "(b) and (c) are the same here" in Path("search_wins_1M.md").read_text()
+    RunDir(wins.setting.root / "1M-halving-s1").recipe_file.write_text("[search]\nrounds = 4\n")
+    wins.page(wins.setting)
+    assert "(b) and (c) are the same here" not in Path("search_wins_1M.md").read_text()
+
+
 def test_a_page_refuses_final_trainings_of_another_length(wins):
     s = wins.setting
     next(iter(wins.uniform_nets(s.macs).values())).save(s.net("default", 0))
@@ -335,7 +345,7 @@ def test_all_parts_run_in_turn_and_a_failed_cell_does_not_hold_up_the_others(win
     def run(root, made, jobs):
         ran.append([cell.name.removeprefix("2M-") for cell in made])
         for cell in made:
-            if cell.verb == "search" and not cell.name.endswith("halving-s0"):
+            if cell.verb == "search" and not s.result(cell) and not cell.name.endswith("halving-s0"):
                 net = next(iter(wins.uniform_nets(s.macs).values()))
                 net.save(finish(wins, cell).found_file)
         if "halving-s0" in ran[-1]:
@@ -348,6 +358,6 @@ def test_all_parts_run_in_turn_and_a_failed_cell_does_not_hold_up_the_others(win
     assert ran[2] == ["search-s0", "halving-s0", "random-s0", "final-uniform-s0", "final-default-s0"]
     assert ran[3] == ["final-search-s0", "final-search-weights-s0", "final-search-netaug-s0", "final-random-s0"]
     assert len(ran) == 6 and "final-halving-s1" in ran[5]
-    before = len(ran)
     wins.carry_out(s, "finals")
-    assert [len(names) for names in ran[before:]] == [6, 7]
+    wins.carry_out(s, "random")
+    assert [len(names) for names in ran[6:]] == [6 + 7, 2]
