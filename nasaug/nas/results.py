@@ -18,6 +18,7 @@ from ..training.recipe import Recipe
 from .study import Candidate, Search, pareto
 
 FOUND = "found.json"
+SHOWN = 12  # finalists in the table
 
 
 def write_results(
@@ -150,11 +151,13 @@ def _row(space: Space, c: Candidate, metric: Metric) -> dict:
 
 
 def table(space: Space, finalists: list[Candidate], metric: Metric) -> str:
-    """The finalists as a table: validation score after fine-tuning, on the whole split, and as scored in the search."""
+    """The best finalists as a table: validation score after their own training, by the whole split with the supernet's
+    weights, and as scored in the search."""
     head, rows = ("arch", "trained", f"val {metric.label}", "scored", "MACs", "params", "SRAM", "flash", "px"), []
-    for c in finalists:
+    for c in finalists[:SHOWN]:
         scores = ("-" if x is None else metric.show(x) for x in (c.trained_score, c.full_score, c.score))
         figures = (format_quantity(getattr(c.cost, key), UNITS[key]) for key in c.cost._fields)
         px = resolve(space.resolution, c.arch.values)
         rows.append((space.id(c.arch), *scores, *figures, str(px)))
-    return tables.text(head, rows)
+    left = len(finalists) - len(rows)
+    return tables.text(head, rows) + (f"\nand {left} more finalists, in result.json" if left > 0 else "")
