@@ -35,7 +35,8 @@ from ..training.scoring import Judged
 from ..training.timing import time_steps
 from .study import Candidate, Search, macs_range
 
-LEAST = 100  # steps each; an "auto" training shorter than this is skipped, since it would be uninformative
+FINALIST, SHAPE = "finalist", "shape"
+LEAST = 75  # steps each; an "auto" training shorter than this is skipped, since it would be uninformative
 FORMAT, ONE_ROUND = "nasaug-finalists/2", "nasaug-finalists/1"  # the second is that of version 1: no rounds, no losses
 
 
@@ -51,11 +52,15 @@ class PlayOff:
     supernet: Path | None
     supernet_macs: float
     facts: Mapping[str, Any] = field(default_factory=dict)  # about the weights kept, where there is no supernet
+    given: float | None = None  # forward MACs for all rounds; None: what the recipe gives the finalists
+    word: str = FINALIST  # what the nets are called
 
     @property
     def macs(self) -> float:
         """Forward MACs for all rounds together."""
         config = self.recipe.search
+        if self.given is not None:
+            return self.given
         if config.finalist_macs != "auto":
             return config.finalist_macs
         share = config.finalist_share + (self.supernet is None)  # without a supernet its MACs are the finalists' too
@@ -67,7 +72,7 @@ class PlayOff:
         counts = [len(macs)]
         while len(counts) < self.recipe.search.rounds and counts[-1] > 2:
             counts.append(math.ceil(counts[-1] / 2))
-        least = LEAST if self.recipe.search.finalist_macs == "auto" else 1
+        least = LEAST if self.recipe.search.finalist_macs == "auto" or self.given is not None else 1
         while counts and (counts[0] < 2 or min(self._steps(macs[: counts[0]], len(counts))) < least):
             counts = counts[1:]
         return counts
@@ -99,18 +104,20 @@ class PlayOff:
             for steps, each in zip(self._steps(macs, rounds), macs, strict=True)
         ]
 
-    def estimate(self, seconds_per_mac: float) -> str:
-        """Say how long `decide` will take, for nets as large as the search may find, at this many seconds per MAC."""
+    def estimate(self, seconds_per_mac: float, macs: Sequence[int] = ()) -> str:
+        """Say how long `decide` will take at this many seconds per MAC, for nets with these MACs (by default finalists
+        as large as the search may find)."""
         search = self.search
-        largest = macs_range(search.space, search.budget, search.scorer.task.head)[1]
-        macs = [round(min(largest, search.budget.macs or largest))] * search.config.finalists
+        if not macs:
+            largest = macs_range(search.space, search.budget, search.scorer.task.head)[1]
+            macs = [round(min(largest, search.budget.macs or largest))] * search.config.finalists
         counts = self.sizes(macs)
         if not counts:
-            return "then the finalists are not trained (search.finalist_macs is 0, or gives too few steps each)"
+            return f"the {self.word}s are not trained (no MACs for them, or too few steps each)"
         lengths = [self.lengths(macs[:count], len(counts)) for count in counts]
         whole = format_duration(sum(each.macs for round_ in lengths for each in round_) * seconds_per_mac)
         steps = " + ".join(str(round_[0].steps) for round_ in lengths)
-        return f"then {_counted(counts)}, trained for {steps} steps, about {whole} in all"
+        return f"{self._counted(counts)}, trained for {steps} steps, about {whole} in all"
 
     def decide(self, finalists: list[Candidate], run: RunDir) -> list[Candidate]:
         """The finalists, the winner first: those of later rounds before those of earlier ones, each by its score or
@@ -119,13 +126,14 @@ class PlayOff:
         A finalist whose training diverges comes last; if all of a round diverge, the order is unchanged."""
         counts = self.sizes([c.cost.macs for c in finalists])
         if not counts:
-            say("the finalists are not trained: only one, too few steps for each, or search.finalist_macs = 0")
+            why = f"only one, or too few steps for each{', or search.finalist_macs = 0' if self.given is None else ''}"
+            say(f"the {self.word}s are not trained: {why}")
             return finalists
         spent = format_quantity(self.macs, "macs")
         start = "the supernet's" if self.supernet else "fresh"
-        say(f"{_counted(counts)}, trained from {start} weights, {spent} MACs in all")
-        begun = begun_with(run) or {"format": FORMAT, "candidates": len(self.search.scores), "rounds": []}
-        files.write_json(run.finalists_file, begun)
+        say(f"{self._counted(counts)}, trained from {start} weights, {spent} MACs in all")
+        begun = begun_with(self.path(run)) or {"format": FORMAT, "candidates": len(self.search.scores), "rounds": []}
+        files.write_json(self.path(run), begun)
         left, out = finalists[: counts[0]], finalists[counts[0] :]
         for i, count in enumerate(counts):
             if i == len(begun["rounds"]):
@@ -147,9 +155,9 @@ class PlayOff:
         for i, (c, length) in enumerate(zip(nets, lengths, strict=True), 1):
             name = self.search.space.id(c.arch)
             if name not in known:
-                known[name] = self._train(c, length, run, _title(i, len(nets), number, rounds), name, number)
-                files.write_json(run.finalists_file, begun)
-            (run.path / _checkpoint(name)).unlink(missing_ok=True)
+                known[name] = self._train(c, length, run, self._title(i, len(nets), number, rounds), name, number)
+                files.write_json(self.path(run), begun)
+            (run.path / self._checkpoint(name)).unlink(missing_ok=True)
         judged = {c.arch: Judged(*known[self.search.space.id(c.arch)]) for c in nets}
         if all(each.score == metric.worst for each in judged.values()):
             return None
@@ -165,14 +173,14 @@ class PlayOff:
     def _train(self, c: Candidate, length: Length, run: RunDir, title: str, name: str, number: int) -> Judged:
         """A finalist's score and loss after one round, whose weights are left in the run; the worst ones if it
         diverged."""
-        metric, before = self.search.metric, run.path / _weights(name, number - 1)
+        metric, before = self.search.metric, run.path / self._weights(name, number - 1)
         trainer = self._trainer(c, length, number, before if before.is_file() else self.supernet)
         try:
-            train_to_end(trainer, run, title, _checkpoint(name))
+            train_to_end(trainer, run, title, self._checkpoint(name))
         except Diverged as fault:
             say(f"{title} is out: {fault}")
             return Judged(metric.worst, WORST)
-        save_net(run.path / _weights(name, number), trainer.average or trainer.net)
+        save_net(run.path / self._weights(name, number), trainer.average or trainer.net)
         return Judged(trainer.history[-1][metric.key("val")], trainer.history[-1]["val_loss"])
 
     def _trainer(self, c: Candidate, length: Length, number: int, start: Path | None) -> Trainer:
@@ -191,12 +199,33 @@ class PlayOff:
 
     def _clean(self, run: RunDir, winner: Candidate | None) -> None:
         """Keep the winner's weights, as a slice of the supernet if there is one, and delete the others'."""
-        if winner is not None:
-            path = run.path / _weights(self.search.space.id(winner.arch), winner.rounds - 1)
+        if winner is not None and self.word == FINALIST:
+            path = run.path / self._weights(self.search.space.id(winner.arch), winner.rounds - 1)
             if path.is_file():
                 keep_start(run.start_file, load_net(path), self.supernet, self.facts)
-        for path in run.path.glob(_weights("*", "*")):
+        for path in run.path.glob(self._weights("*", "*")):
             path.unlink(missing_ok=True)
+
+    def path(self, run: RunDir) -> Path:
+        return run.finalists_file if self.word == FINALIST else run.shapes_file
+
+    def _counted(self, counts: Sequence[int]) -> str:
+        """24 finalists, then the best 12, 6 and 3."""
+        first, *later = counts
+        if not later:
+            return f"{first} {self.word}s"
+        *most, last = map(str, later)
+        return f"{first} {self.word}s, then the best {' and '.join(filter(None, [', '.join(most), last]))}"
+
+    def _title(self, i: int, count: int, number: int, rounds: int) -> str:
+        return f"{self.word} {i} of {count}" + (f", round {number + 1} of {rounds}" if rounds > 1 else "")
+
+    def _checkpoint(self, name: str) -> str:
+        return f"{self.word}-{name}.safetensors"
+
+    def _weights(self, name: str, number: int | str) -> str:
+        """The file of a net's weights after a round."""
+        return f"{self.word}-{name}-after-{number}.safetensors"
 
 
 def keep_start(path: Path, winner: Net, supernet: Path | None, facts: Mapping[str, Any]) -> None:
@@ -209,10 +238,9 @@ def keep_start(path: Path, winner: Net, supernet: Path | None, facts: Mapping[st
     save_net(path, net, **facts)
 
 
-def begun_with(run: RunDir) -> dict | None:
+def begun_with(path: Path) -> dict | None:
     """The rounds so far, {arch: [score, loss]} each, and the number of candidates that the finalists were chosen from;
     None if not started."""
-    path = run.finalists_file
     if not path.is_file():
         return None
     kept = files.read_json(path, FORMAT, ONE_ROUND)
@@ -225,29 +253,8 @@ def begun_with(run: RunDir) -> dict | None:
 
 def forget(run: RunDir) -> None:
     """Delete the files and log entries of the finalists' training, before another among more candidates."""
-    for title in {event["stage"] for event in run.read_log() if event.get("stage", "").startswith("finalist ")}:
+    for title in {event["stage"] for event in run.read_log() if event.get("stage", "").startswith(f"{FINALIST} ")}:
         run.rewind(title, step=0)
-    weights = (path for pattern in (_checkpoint("*"), _weights("*", "*")) for path in run.path.glob(pattern))
+    weights = run.path.glob(f"{FINALIST}-*.safetensors")
     for path in (run.finalists_file, run.start_file, *weights):
         path.unlink(missing_ok=True)
-
-
-def _counted(counts: Sequence[int]) -> str:
-    """24 finalists, then the best 12, 6 and 3."""
-    first, *later = counts
-    if not later:
-        return f"{first} finalists"
-    *most, last = map(str, later)
-    return f"{first} finalists, then the best {' and '.join(filter(None, [', '.join(most), last]))}"
-
-
-def _title(i: int, count: int, number: int, rounds: int) -> str:
-    return f"finalist {i} of {count}" + (f", round {number + 1} of {rounds}" if rounds > 1 else "")
-
-
-def _checkpoint(name: str) -> str:
-    return f"finalist-{name}.safetensors"
-
-
-def _weights(name: str, number: int | str) -> str:
-    return f"round-{number}-{name}.safetensors"

@@ -181,7 +181,7 @@ class SearchJob:
 
 def _judged(run: RunDir) -> int:
     """The number of candidates that the run has judged so far."""
-    counted = run.result() if run.finished else begun_with(run)
+    counted = run.result() if run.finished else begun_with(run.finalists_file)
     return counted["candidates"] if counted else sum(e["event"] == "candidate" for e in run.read_log())
 
 

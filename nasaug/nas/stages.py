@@ -23,7 +23,7 @@ from ..arch.cost import (
     within_reach,
 )
 from ..arch.plan import Outputs, Plan, plan, whole
-from ..arch.space import Space
+from ..arch.space import Arch, Space
 from ..arch.spacefile import load
 from ..core.errors import BadInput, arg
 from ..core.progress import say
@@ -41,8 +41,9 @@ from ..training.loop import Trainer
 from ..training.options import Options
 from ..training.provenance import curves_of, warn_of_curves
 from ..training.recipe import Recipe
-from .finalists import PlayOff, begun_with
+from .finalists import SHAPE, PlayOff, begun_with
 from .results import FOUND, write_results
+from .shapes import KINDS, designs, fixed
 from .study import Search, candidates_of, macs_range, report_reach
 
 ROOM = 4  # the ceiling of search.least_epochs is at least this many times the smallest net
@@ -170,10 +171,13 @@ def _run_search(ready: Ready, run: RunDir, storage: str) -> dict:
         make_scorer(recipe, data, ready.runtime, recipe.search.calibration_images),
         data.val.take(recipe.search.score_images, 0), storage, recipe.seed, request.timeout,
     )  # fmt: skip
+    if design := _best_design(ready, search, run):
+        ready = replace(ready, space=fixed(ready.space, design))
+        search.space, search.always = ready.space, (design,)
     if recipe.search.strategy == "halving":
         return _halve(ready, search, run)
     search.net = supernet(ready, search, run).to(ready.runtime.device)
-    finalists = begun_with(run)
+    finalists = begun_with(run.finalists_file)
     if finalists:  # the study is over, even if a resumed run has time left
         search.config = replace(search.config, trials=finalists["candidates"])
     key = search.metric.key("val")
@@ -183,6 +187,29 @@ def _run_search(ready: Ready, run: RunDir, storage: str) -> dict:
     finalists = play_off(ready, search, run).decide(search.finalists(ranked, data.val), run)
     seconds = search.seconds + time.perf_counter() - begun
     return write_results(run, recipe, search, request.budget, ranked, finalists, seconds)
+
+
+def _best_design(ready: Ready, search: Search, run: RunDir) -> Arch | None:
+    """The space's own design in the shape that suits it best by a short training; None if shapes are not chosen first,
+    or if there is but one, or no time to try them."""
+    config, space = ready.recipe.search, ready.space
+    archs = designs(space, ready.budget, ready.outputs, config.shapes) if config.shapes > 1 else []
+    if len(archs) < 2:
+        return None
+    asked = ready.recipe.macs_for(not ready.runtime.accelerated)
+    whole = asked if math.isfinite(asked) else _job(ready).length.macs
+    play = play_off(ready, search, run, supernet=False)
+    play = replace(play, given=config.shape_share * whole, word=SHAPE)
+    tried = [search.undecided(arch) for arch in archs]
+    if not play.sizes([c.cost.macs for c in tried]):
+        return None
+    if not run.shapes_file.is_file():
+        say(play.estimate(play.seconds_per_mac(tried[0]), [c.cost.macs for c in tried]))
+    best = play.decide(tried, run)[0]
+    shape = ", ".join(f"{axis.name} {value}" for axis, value in zip(space.axes, best.arch.values, strict=True)
+                      if axis.kind in KINDS and len(axis.choices) > 1)  # fmt: skip
+    say(f"shape: {shape} ({search.metric.show(best.trained_score)} after {best.epochs:.2g} epochs)")
+    return best.arch if best.rounds else None
 
 
 def _halve(ready: Ready, search: Search, run: RunDir) -> dict:
@@ -203,7 +230,7 @@ def supernet(ready: Ready, search: Search, run: RunDir) -> Net:
         per_step = announce(trainer, "supernet", f"largest net {describe(cost(trainer.plan))}")
         say(f"  then the search: {estimate(trainer, search)}")
         per_mac = per_step / (trainer.length.batch * trainer.length.macs_per_image)
-        say(f"  {play_off(ready, search, run).estimate(per_mac)}")
+        say(f"  then {play_off(ready, search, run).estimate(per_mac)}")
         train_to_end(trainer, run, "supernet")
         facts = _facts(ready, search)
         if most := _most(ready):
@@ -221,11 +248,11 @@ def _facts(ready: Ready, search: Search) -> dict[str, Any]:
     return {"data": data.name, "classes": list(data.classes), **search.scorer.task.facts, "val_key": data.val_key}
 
 
-def play_off(ready: Ready, search: Search, run: RunDir) -> PlayOff:
-    """The training that decides among the finalists."""
+def play_off(ready: Ready, search: Search, run: RunDir, supernet: bool = True) -> PlayOff:
+    """The training that decides among the finalists, from the supernet's weights if there is one."""
+    start = run.supernet_file if supernet and ready.recipe.search.strategy == "supernet" else None
     macs = _job(ready).length.macs
-    supernet = run.supernet_file if ready.recipe.search.strategy == "supernet" else None
-    return PlayOff(ready.recipe, ready.data, ready.runtime, search, supernet, macs, _facts(ready, search))
+    return PlayOff(ready.recipe, ready.data, ready.runtime, search, start, macs, _facts(ready, search))
 
 
 def _job(ready: Ready) -> Job:

@@ -78,6 +78,7 @@ class Search:
     seed: int = 0
     timeout: float | None = None
     net: Net | None = None  # the supernet, by which `run` judges
+    always: tuple[Arch, ...] = ()  # judged first, and finalists whatever their scores
     scores: dict[Arch, Judged] = field(default_factory=dict)
     _archs: dict[Plan, Arch] = field(default_factory=dict)
     _study: Any = None
@@ -129,7 +130,8 @@ class Search:
         return Candidate(arch, self._cost(arch), judged.score, loss=loss)
 
     def finalists(self, ranked: list[Candidate], val: Split) -> list[Candidate]:
-        """The best few, scored on the whole validation split: the supernet's choice first, then by score.
+        """The best few, scored on the whole validation split: the supernet's choice first, then those that are always
+        finalists, then by score.
 
         They are taken from each resolution in turn, since scores at different resolutions are not comparable in a
         supernet (docs/results/resolution.md). Within a resolution they alternate between the largest of those that tie
@@ -141,20 +143,23 @@ class Search:
             groups.setdefault(int(resolve(self.space.resolution, c.arch.values)), []).append(c)
         task = self.scorer.task
         turns = zip_longest(*(_in_turn(group, self.images, task) for group in groups.values()))
-        chosen = [c for c in chain.from_iterable(turns) if c is not None][: self.config.finalists]
+        sure = [c for c in ranked if c.arch in self.always][: self.config.finalists]
+        others = [c for c in chain.from_iterable(turns) if c is not None and c not in sure]
+        chosen = [*others[: self.config.finalists - len(sure)], *sure]
         whole = {c.arch: self._judge(c.arch, val) for c in chosen}
         chosen.sort(key=lambda c: self.rank(whole[c.arch]))
         judged = [replace(c, full_score=whole[c.arch].score) for c in chosen]
         least = worst_tied(task, judged[0].full_score, val)
         found = max((c for c in judged if self.metric.rank(c.full_score) <= least), key=lambda c: c.cost.macs)
-        return [found, *(c for c in judged if c is not found)]
+        sure = [c for c in judged if c.arch in self.always and c is not found]
+        return [found, *sure, *(c for c in judged if c is not found and c not in sure)]
 
     def drawn(self, count: int) -> list[Candidate]:
         """Candidates drawn by size within the budget, without a score: `count`, or all networks if they are fewer."""
         limits, high = self.budget.beside_macs, self._explored()[1]
         low = max(high / SPREAD, self._cost(self.space.smallest).macs)
         known = all_within(self.space, self.budget, self.scorer.task.head, KNOWN)
-        nets: dict[Plan, Arch] = {}
+        nets = {plan(self.space, arch, self.scorer.task.head): arch for arch in self.always}
         for i in range(ASKS * count):
             if len(nets) >= (count if known is None else min(count, len(known))):
                 break
@@ -164,7 +169,11 @@ class Search:
                 nets.setdefault(plan(self.space, arch, self.scorer.task.head), arch)
         if not nets:
             raise BadInput(f"no architecture within {self.budget} was found; raise the budget")
-        return [Candidate(arch, self._cost(arch), None) for arch in nets.values()]
+        return [self.undecided(arch) for arch in nets.values()]
+
+    def undecided(self, arch: Arch) -> Candidate:
+        """A candidate without a score."""
+        return Candidate(arch, self._cost(arch), None)
 
     @property
     def seconds(self) -> float:
@@ -177,7 +186,9 @@ class Search:
     def _trial(self) -> tuple[Arch, Judged | None]:
         """Judge one candidate; None if it was rejected or already known."""
         number = self._trials_told
-        if self._stale >= STALE:
+        if number < len(self.always):
+            self._study.enqueue_trial(self._params(self.always[number]))
+        elif self._stale >= STALE:
             self._study.enqueue_trial(self._params(self._unseen(number)))
         elif self.config.sampler == "random" or len(self.scores) < STARTUP:
             self._study.enqueue_trial(self._params(self._draw(number, *self.range())))
