@@ -131,7 +131,7 @@ def same_weights(one, other):
 def test_finalists_of_a_run_from_before_rounds_keep_their_scores(tmp_path):
     with RunDir.create("search", Recipe(), tmp_path / "run") as run:
         files.write_json(run.finalists_file, {"format": "nasaug-finalists/1", "candidates": 7, "top1": {"a": 50.0}})
-        assert begun_with(run) == {"format": FORMAT, "candidates": 7, "rounds": [{"a": [50.0, WORST]}]}
+        assert begun_with(run.finalists_file) == {"format": FORMAT, "candidates": 7, "rounds": [{"a": [50.0, WORST]}]}
 
 
 def finalists(*archs):
