@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from functools import partial
 from itertools import product
 from random import Random
 
@@ -31,11 +32,12 @@ def designs(space: Space, budget: Budget, outputs: Outputs, count: int) -> list[
     wanted = NEAR * min(most_macs(space, budget, outputs), budget.macs or math.inf)
     found: dict[Arch, float] = {}
     for shape in _shapes(space):
-        archs = [_scaled(space, base, factor, shape) for factor in FACTORS]
+        sized = partial(_scaled, space, base, shape)
         # costs rise with the factor
-        fits = bisect_left(archs, True, key=lambda arch: not budget.holds(cost_of(space, arch, outputs)))
-        if fits and cost_of(space, archs[fits - 1], outputs).macs >= wanted:
-            found[archs[fits - 1]] = abs(math.log(FACTORS[fits - 1]))
+        fits = bisect_left(FACTORS, True, key=lambda factor: not budget.holds(cost_of(space, sized(factor), outputs)))
+        arch = sized(FACTORS[max(fits - 1, 0)])
+        if fits and cost_of(space, arch, outputs).macs >= wanted:
+            found[arch] = abs(math.log(FACTORS[fits - 1]))
     return sorted(found, key=lambda arch: (found[arch], arch))[:count]
 
 
@@ -64,7 +66,7 @@ def _design(space: Space) -> tuple[Value, ...]:
     return tuple(axis.choices[len(axis.choices) // 2] for axis in space.axes)
 
 
-def _scaled(space: Space, base: tuple[Value, ...], factor: float, shape: dict[int, Value]) -> Arch:
+def _scaled(space: Space, base: tuple[Value, ...], shape: dict[int, Value], factor: float) -> Arch:
     """The base with the widths nearest to `factor` times its own, in this shape."""
 
     def value(i: int, axis: Axis) -> Value:
