@@ -70,9 +70,8 @@ def profile(
             _check_file(argument, path, ending)
     for argument, given in (("svg", svg), ("memory", memory), ("check", check)):
         if given and len(names) > 1:
-            value = f"{len(names)} networks"
-            rule, remedy = f"are too many for {getattr(arg, argument)}, which takes one", "give one"
-            raise BadInput.of(argument="arch", value=value, rule=rule, remedy=remedy, apart=True)
+            rule = f"names {len(names)} networks, but {getattr(arg, argument)} is for one"
+            raise BadInput.of(argument="arch", value=arch, rule=rule, remedy="give one", apart=True)
     found = [archfile.read(name, resolution=resolution, classes=classes) for name in names]
     if svg is not None:
         from ..reporting.drawing import network
@@ -87,7 +86,7 @@ def _names(arch: str) -> list[str]:
     """The networks in --arch: parts between commas, unless the whole is the path of a file."""
     names = [arch] if os.path.exists(arch) else [name.strip() for name in arch.split(",")]
     if not all(names):
-        rule, remedy = "names a network that is empty", "give names or files separated by single commas"
+        rule, remedy = "leaves a name empty", "give names or files separated by single commas"
         raise BadInput.of(argument="arch", value=repr(arch), rule=rule, remedy=remedy, apart=True)
     return names
 
@@ -95,7 +94,7 @@ def _names(arch: str) -> list[str]:
 def _check_file(argument: str, path: Path, ending: str) -> None:
     """Raises BadInput unless the picture can probably be written there."""
     if path.suffix.lower() != ending:
-        raise BadInput.of(argument=argument, value=path, rule=f"must end in {ending}", remedy=f"like net{ending}")
+        raise BadInput.of(argument=argument, value=path, rule=f"must end in {ending}, like net{ending}")
     if path.is_dir():
         raise BadInput.of(argument=argument, value=path, rule="is a folder", remedy="give a file's name")
     if not path.parent.is_dir():

@@ -17,8 +17,8 @@ _AXIS, _WIDEST, _NARROWEST = 128, 190, 8  # where the blocks' middle is, and the
 _ARC = 16  # how far a shortcut passes beside the box
 _BAR, _BAR_WIDTH = 798, 62
 _COLUMNS = (
-    ("block", 244, "start"), ("kind", 326, "start"), ("kernel", 440, "end"), ("stride", 488, "end"),
-    ("inner", 582, "end"), ("activation", 598, "start"), ("output", 784, "end"),
+    ("block", 244, "start"), ("kind", 326, "start"), ("kernel", 456, "end"), ("stride", 502, "end"),
+    ("inner", 592, "end"), ("activation", 606, "start"), ("output", 784, "end"),
 )  # fmt: skip
 _COLOURS = {"pool": "grey", "maxpool": "grey", "norm": "grey", "conv": "green", "linear": "pink"}  # others are blue
 _NOTE = "Width of a box: square root of the channels; pale: inner channels; dashed: shortcut with a 1×1 convolution."
@@ -113,10 +113,10 @@ def _words(block: Block) -> tuple[str, ...]:
     inner = ""
     if spec.hidden:
         ratio = spec.hidden / (spec.width if spec.block in ON_OUTPUT else block.cin)
-        inner = f"{spec.hidden} (×{ratio:.2g})"
+        inner = f"{spec.hidden} (×{ratio:.3g})"
     height, width = block.out_size
     return (
-        _end(in_one_line(spec.name), 11), spec.block if spec.order == "post" else f"{spec.block} (pre)",
+        _end(in_one_line(spec.name), 11), spec.block + (", pre" if spec.order == "pre" and spec.hidden else ""),
         f"{spec.kernel}×{spec.kernel}" if "kernel" in takes else "", str(spec.stride) if "stride" in takes else "",
         inner, ", ".join(filter(None, [spec.act, f"SE {spec.se}" if spec.se else ""])),
         f"{block.out} × {height}×{width}",

@@ -95,10 +95,10 @@ def memory(path: Path, bars: Sequence[Bar], title: str, limit: int | None) -> No
     top, peak = max(max(below), limit or 0), below.index(max(below))
     if limit:
         axes.axhline(limit, ls="--", lw=1.2, color="tab:red", label=f"budget {format_quantity(limit, 'bytes')}")
-    side = ("left", 1) if peak < len(bars) / 2 else ("right", -1)
+    side, aside = ("left", 0.02) if peak < len(bars) / 2 else ("right", -0.02)
     axes.annotate(
         f"peak: {_end(bars[peak].name, 24)}, {format_quantity(below[peak], 'bytes')}", (peak, below[peak]),
-        (peak + side[1], below[peak] + 0.09 * top), ha=side[0], va="center", fontweight="bold", parse_math=False,
+        (peak + aside * len(bars), below[peak] + 0.09 * top), ha=side, va="center", fontweight="bold", parse_math=False,
         arrowprops={"arrowstyle": "->"}, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
     )  # fmt: skip
     step = math.ceil(len(bars) / 240)  # beyond the widest picture, not every name has room
