@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from ..arch import archfile
 from ..arch.archfile import ArchFile
@@ -92,16 +93,16 @@ def _names(arch: str) -> list[str]:
 
 
 def _check_file(argument: str, path: Path, ending: str) -> None:
-    """Raises BadInput unless the picture can probably be written there."""
+    """Raises an error unless a picture can be written there, so that of two pictures none is written alone."""
     if path.suffix.lower() != ending:
         raise BadInput.of(argument=argument, value=path, rule=f"must end in {ending}, like net{ending}")
     if path.is_dir():
         raise BadInput.of(argument=argument, value=path, rule="is a folder", remedy="give a file's name")
-    if not path.parent.is_dir():
-        raise BadInput.of(argument=argument, value=path, rule="is in no folder that exists", remedy="create it first")
-    if not os.access(path.parent, os.W_OK):
-        remedy = "give a folder of your own"
-        raise BadInput.of(argument=argument, value=path, rule="is where you may not write", remedy=remedy)
+    try:
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise files.write_error(path, error) from error
 
 
 def _draw_memory(path: Path, found: ArchFile, limit: int | None) -> None:
