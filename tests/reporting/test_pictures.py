@@ -107,7 +107,7 @@ def bars(count, peak, name="s1.b{}.expand"):
     return [Bar(name.format(i), 2000, 9000 if i == peak else 1000, 500 * (i % 2)) for i in range(count)]
 
 
-@pytest.mark.parametrize("count, peak", [(1, 0), (12, 0), (54, 26), (54, 53), (110, 60), (400, 399)])
+@pytest.mark.parametrize("count, peak", [(1, 0), (54, 26), (54, 53), (250, 240)])
 def test_the_layer_at_the_peak_is_named_inside_the_picture(drawn, count, peak):
     figure = drawn(pictures.memory, bars(count, peak, "a" * 30 + "{}"), "$a_net$", 9999)
     (axes,) = figure.axes
@@ -118,7 +118,9 @@ def test_the_layer_at_the_peak_is_named_inside_the_picture(drawn, count, peak):
     (legend,) = figure.legends
     box, whole = named.get_window_extent(), figure.bbox
     assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and box.y1 <= axes.bbox.y1
-    assert not box.overlaps(legend.get_window_extent()) and not axes.bbox.overlaps(legend.get_window_extent())
+    assert axes.bbox.width > 0.8 * whole.width  # the name takes no room from the bars
+    below = min(label.get_window_extent().y0 for label in axes.get_xticklabels())
+    assert legend.get_window_extent().y1 <= below
 
 
 def test_bars_of_memory_stack_to_what_a_layer_needs(drawn):
