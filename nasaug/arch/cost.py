@@ -55,18 +55,38 @@ def _counts(layer: Layer) -> tuple[int, int, int]:
     return weights * pixels, weights + biases + 2 * normed, weights + 4 * (biases + normed) + scales
 
 
-def layer_costs(block: Block) -> tuple[Cost, ...]:
-    """The costs of `block.all_layers`, in that order.
+class Memory(NamedTuple):
+    """The feature maps in memory while a layer runs, in bytes of int8.
+
+    `held` is what the block keeps for its addition: its input, or, while that is projected, the output of the main
+    path."""
+
+    input: int
+    output: int
+    held: int
+
+
+def layer_memory(block: Block) -> tuple[Memory, ...]:
+    """The memory of `block.all_layers`, in that order.
 
     The block's input is held until the addition, or until its projection is computed, after the main path."""
     source = inputs = block.cin * block.in_size[0] * block.in_size[1]
-    costs = []
-    for i, layer in enumerate(block.all_layers):
-        macs, params, flash = _counts(layer)
+    found = []
+    for i, layer in enumerate(block.layers):
         output = layer.out * layer.height * layer.width
-        held = source if block.shortcut != "none" and i else 0
-        costs.append(Cost(macs, params, inputs + output + held, flash))
+        found.append(Memory(inputs, output, source if block.shortcut != "none" and i else 0))
         inputs = output
+    if block.project is not None:
+        found.append(Memory(source, inputs, inputs))
+    return tuple(found)
+
+
+def layer_costs(block: Block) -> tuple[Cost, ...]:
+    """The costs of `block.all_layers`, in that order."""
+    costs = []
+    for layer, memory in zip(block.all_layers, layer_memory(block), strict=True):
+        macs, params, flash = _counts(layer)
+        costs.append(Cost(macs, params, sum(memory), flash))
     return tuple(costs)
 
 

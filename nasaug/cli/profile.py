@@ -1,17 +1,24 @@
-"""`profile`: what a network costs, layer by layer."""
+"""`profile`: what a network costs, layer by layer, or several side by side; its drawing and its memory as pictures."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from json import dumps
+from pathlib import Path
+from tempfile import TemporaryFile
 
 from ..arch import archfile
 from ..arch.archfile import ArchFile
-from ..arch.blocks import Layer
-from ..arch.cost import Cost, cost, costs_by_layer, describe
+from ..arch.cost import Budget, cost, describe
+from ..arch.figures import Figures, figures, intensity, peaks
+from ..core import files
+from ..core.errors import BadInput, arg
+from ..core.units import format_quantity
 from ..reporting import tables
 from .options import Flag, Whole
 
-HEAD = ("layer", "op", "channels", "k/s", "output", "MACs", "params", "SRAM, B", "flash, B")
+HEAD = ("layer", "op", "channels", "k/s", "output", "MACs", "params", "SRAM, B", "flash, B", "MACs/B")
 EXACTLY = ("MACs", "parameters", "B peak SRAM", "B flash (int8)")
 
 
@@ -20,57 +27,191 @@ def profile(
     arch: str,
     resolution: Whole = None,
     classes: Whole = None,
+    sram_budget: str | None = None,
+    svg: Path | None = None,
+    memory: Path | None = None,
     check: Flag = False,
     json: Flag = False,
 ):
-    """Show MACs, parameters, peak SRAM and flash of a network, per layer and in total.
+    """Show MACs, parameters, peak SRAM, flash and arithmetic intensity of a network, per layer and in total, or compare
+    several networks.
 
     Examples:
 
       nasaug profile --arch mobilenetv2-tiny
 
+      nasaug profile --arch found.json,mobilenetv2-tiny,mcunet
+
+      nasaug profile --arch found.json --svg net.svg
+
+      nasaug profile --arch found.json --memory memory.png --sram-budget 64KB
+
       nasaug profile --arch found.json --json
 
       nasaug profile --arch found.json --check
 
-    :param arch: An arch file or a named architecture.
+    Arithmetic intensity is MACs per byte moved: every layer reads its int8 input and weights once and writes its output
+    once.
+
+    :param arch: An arch file or a named architecture; or several, separated by commas: a table with a column for each.
     :param resolution: Image size in px; default: the architecture's own.
     :param classes: Outputs; default: the architecture's own.
+    :param sram_budget: Name the layers that need more SRAM than this, like 320KB; a line in the picture of --memory.
+    :param svg: Draw the network into this .svg file: its blocks with their widths, kernels, shortcuts and MACs.
+    :param memory: Draw the SRAM of each layer into this .png file; the peak is marked.
     :param check: Also build the network and count its MACs with thop and torch; explains differences from the cost
       model, and exits with 1 if the counts of a convolution or linear layer disagree.
-    :param json: Print JSON, with the integer keys `macs` and `params`; with --check also `thop`, `torch` and `agrees`.
+    :param json: Print JSON, with the integer keys `macs` and `params`; with --check also `thop`, `torch` and `agrees`;
+      of several networks a list.
     """
-    show(arch, resolution, classes, json, check)
+    names = _names(arch)
+    limit = Budget.parse(peak=sram_budget).peak
+    for argument, path, ending in (("svg", svg, ".svg"), ("memory", memory, ".png")):
+        if path is not None:
+            _check_file(argument, path, ending)
+    for argument, given in (("svg", svg), ("memory", memory), ("check", check)):
+        if given and len(names) > 1:
+            rule = f"names {len(names)} networks, but {getattr(arg, argument)} is for one"
+            raise BadInput.of(argument="arch", value=arch, rule=rule, remedy="give one", apart=True)
+    found = [archfile.read(name, resolution=resolution, classes=classes) for name in names]
+    if svg is not None:
+        from ..reporting.drawing import network
+
+        files.write_whole(svg, network(found[0].plan, found[0].name))
+    if memory is not None:
+        _draw_memory(memory, found[0], limit)
+    show(found, names, limit, json, check)
 
 
-def show(arch: str, resolution: int | None, classes: int | None, as_json: bool, check: bool) -> None:
-    """Print a network's costs as a table or as JSON, with `check` next to the counts of thop and torch."""
-    found = archfile.read(arch, resolution=resolution, classes=classes)
+def _names(arch: str) -> list[str]:
+    """The networks in --arch: parts between commas, unless the whole is the path of a file."""
+    names = [arch] if os.path.exists(arch) else [name.strip() for name in arch.split(",")]
+    if not all(names):
+        rule, remedy = "leaves a name empty", "give names or files separated by single commas"
+        raise BadInput.of(argument="arch", value=repr(arch), rule=rule, remedy=remedy, apart=True)
+    return names
+
+
+def _check_file(argument: str, path: Path, ending: str) -> None:
+    """Raises an error unless a picture can be written there, so that of two pictures none is written alone."""
+    if path.suffix.lower() != ending:
+        raise BadInput.of(argument=argument, value=path, rule=f"must end in {ending}, like net{ending}")
+    if path.is_dir():
+        raise BadInput.of(argument=argument, value=path, rule="is a folder", remedy="give a file's name")
+    try:
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise files.write_error(path, error) from error
+
+
+def _draw_memory(path: Path, found: ArchFile, limit: int | None) -> None:
+    from ..reporting.pictures import Bar, memory
+
+    bars = [Bar(row.layer.name, *row.memory) for row in figures(found.plan)]
+    memory(path, bars, f"{found.name} at {found.plan.resolution} px: feature maps in memory, layer by layer", limit)
+
+
+def show(found: Sequence[ArchFile], names: Sequence[str], limit: int | None, as_json: bool, check: bool) -> None:
+    """Print the costs of networks as a table or as JSON, those of one with `check` next to the counts of thop and
+    torch. `limit` is the SRAM budget in bytes; `names` are what the networks were asked for by."""
     if check:
         from .check import command as checked  # imports torch and thop, which are slow to load
 
-        checked(found, as_dict(found) if as_json else None)
+        checked(found[0], as_dict(found[0], limit) if as_json else None)
     elif as_json:
-        print(dumps(as_dict(found)))
+        shown = [as_dict(each, limit) for each in found]
+        print(dumps(shown if len(shown) > 1 else shown[0]))
+    elif len(found) > 1:
+        print(_side_by_side(found, names, limit))
     else:
-        _show(found)
+        _show(found[0], limit)
 
 
-def as_dict(found: ArchFile) -> dict:
+def as_dict(found: ArchFile, limit: int | None = None) -> dict:
     """The content of --json."""
-    layers = [{"name": layer.name, "op": layer.op, **c._asdict()} for layer, c in costs_by_layer(found.plan)]
+    rows = figures(found.plan)
+    layers = [
+        {
+            "name": row.layer.name, "op": row.layer.op, **row.cost._asdict(), **row.memory._asdict(),
+            "moved": row.moved, "intensity": row.intensity,
+        }
+        for row in rows
+    ]  # fmt: skip
     head = {"arch": found.name, "resolution": found.plan.resolution, "classes": found.plan.classes}
-    return {**head, **cost(found.plan)._asdict(), "layers": layers}
+    totals = {
+        **cost(found.plan)._asdict(), "moved": sum(row.moved for row in rows), "intensity": intensity(rows),
+        "peak_layers": [row.layer.name for row in peaks(rows)],
+    }  # fmt: skip
+    if limit is not None:
+        totals |= {"sram_budget": limit, "over_budget": _over(rows, limit)}
+    return {**head, **totals, "layers": layers}
 
 
-def _show(found: ArchFile) -> None:
-    total = cost(found.plan)
-    print(tables.text(HEAD, (_row(layer, c) for layer, c in costs_by_layer(found.plan)), left=(0, 1)))
+def _over(rows: Sequence[Figures], limit: int) -> list[str]:
+    """The layers that need more SRAM than `limit` bytes."""
+    return [row.layer.name for row in rows if row.cost.peak > limit]
+
+
+def _side_by_side(found: Sequence[ArchFile], names: Sequence[str], limit: int | None) -> str:
+    """A table with a row for each figure and a column for each network, named as asked where names are equal."""
+    own = [each.name for each in found]
+    heads = [name if own.count(name) == 1 else asked for name, asked in zip(own, names, strict=True)]
+    columns = [_column(each, limit) for each in found]
+    rows = [[figure, *(column[figure] for column in columns)] for figure in columns[0]]
+    return tables.text(("", *heads), rows)
+
+
+def _column(found: ArchFile, limit: int | None) -> dict[str, str]:
+    """A network's figures as texts, by what they are."""
+    rows, total = figures(found.plan), cost(found.plan)
+    first, *others = peaks(rows)
+    column = {
+        "resolution": f"{found.plan.resolution} px", "classes": str(found.plan.classes), "layers": str(len(rows)),
+        "MACs": format_quantity(total.macs, "macs"), "parameters": format_quantity(total.params, "params"),
+        "peak SRAM": format_quantity(total.peak, "bytes"),
+        "  in layer": first.layer.name + (f" and {len(others)} more" if others else ""),
+        "flash": format_quantity(total.flash, "bytes"),
+        "MACs per byte moved": f"{intensity(rows):.1f}",
+    }  # fmt: skip
+    if limit is not None:
+        column[f"layers over {format_quantity(limit, 'bytes')} of SRAM"] = str(len(_over(rows, limit)))
+    return column
+
+
+def _show(found: ArchFile, limit: int | None) -> None:
+    total, rows = cost(found.plan), figures(found.plan)
+    print(tables.text(HEAD, map(_row, rows), left=(0, 1)))
     print(f"{found.name} at {found.plan.resolution} px, {found.plan.classes} classes: {describe(total)}")
     exact = (f"{figure:,} {what}" for figure, what in zip(total, EXACTLY, strict=True))
     print(f"exactly {', '.join(exact)}")
+    print(f"peak SRAM: {_why(rows)}")
+    if limit is not None:
+        print(_against(rows, limit))
+    moved = format_quantity(sum(row.moved for row in rows), "bytes")
+    print(f"arithmetic intensity: {intensity(rows):.1f} MACs per byte of weights and feature maps moved ({moved})")
 
 
-def _row(layer: Layer, c: Cost) -> list[str]:
+def _why(rows: Sequence[Figures]) -> str:
+    """Which layer sets the peak, and what it has in memory."""
+    first, *others = peaks(rows)
+    image = " (the image)" if first is rows[0] else ""
+    held = f" + {first.memory.held:,} B held for the shortcut" if first.memory.held else ""
+    also = f"; as much in {len(others)} more, from {others[0].layer.name} on" if others else ""
+    maps = f"{first.memory.input:,} B input{image} + {first.memory.output:,} B output{held}"
+    return f"{first.layer.name} sets it, {maps} = {first.cost.peak:,} B{also}"
+
+
+def _against(rows: Sequence[Figures], limit: int) -> str:
+    budget, over = format_quantity(limit, "bytes"), _over(rows, limit)
+    if not over:
+        return f"SRAM budget {budget}: every layer is within it"
+    more = f" and {len(over) - 4} more" if len(over) > 4 else ""
+    return f"SRAM budget {budget}: exceeded by {len(over)} of {len(rows)} layers: {', '.join(over[:4])}{more}"
+
+
+def _row(row: Figures) -> list[str]:
+    layer = row.layer
     channels, shape = f"{layer.cin}->{layer.out}", f"{layer.kernel}/{layer.stride}"
-    return [layer.name, layer.op, channels, shape, f"{layer.height}x{layer.width}", *(f"{figure:,}" for figure in c)]
+    costs = (f"{figure:,}" for figure in row.cost)
+    return [layer.name, layer.op, channels, shape, f"{layer.height}x{layer.width}", *costs, f"{row.intensity:.1f}"]

@@ -1,1 +1,1 @@
-"""Pages, tables and plots of results computed elsewhere."""
+"""Pages, tables and plots of results computed elsewhere, and drawings of networks."""

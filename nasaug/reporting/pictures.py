@@ -1,4 +1,4 @@
-"""PNG pictures of results computed elsewhere: a Pareto front, and heat maps with fitted curves."""
+"""PNG pictures of results computed elsewhere: a Pareto front, heat maps with fitted curves, memory by layer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..core import files
+from ..core.units import format_quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,6 +50,15 @@ class Scatter(NamedTuple):
     found: Points
 
 
+class Bar(NamedTuple):
+    """The bytes of feature maps that a layer needs."""
+
+    name: str
+    input: int
+    output: int
+    held: int
+
+
 def scatters(path: Path, panels: Sequence[Scatter], limit: float | None, xlabel: str) -> None:
     """Panels side by side: points, the front as a line, the one found as a star, and the `limit` of x, which is
     logarithmic."""
@@ -66,6 +76,40 @@ def scatters(path: Path, panels: Sequence[Scatter], limit: float | None, xlabel:
         _few_labels(axes.xaxis, 5.7, "{:g}".format)  # 0.2, not 2 x 10^-1
         axes.legend()
         axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def memory(path: Path, bars: Sequence[Bar], title: str, limit: int | None) -> None:
+    """A stacked bar for each layer, in execution order; the highest is named, and `limit` (bytes) drawn as a line."""
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+    figure = _figure(min(40, max(8, 1.5 + 0.16 * len(bars))), 5.2)
+    axes, places = figure.subplots(), range(len(bars))
+    below = [0] * len(bars)
+    for label, colour, sizes in (
+        ("input", "tab:blue", [bar.input for bar in bars]), ("output", "tab:orange", [bar.output for bar in bars]),
+        ("held for a shortcut", "tab:grey", [bar.held for bar in bars]),
+    ):  # fmt: skip
+        axes.bar(places, sizes, 0.85, below, color=colour, label=label)
+        below = [a + b for a, b in zip(below, sizes, strict=True)]
+    top, peak = max(max(below), limit or 0), below.index(max(below))
+    if limit:
+        axes.axhline(limit, ls="--", lw=1.2, color="tab:red", label=f"budget {format_quantity(limit, 'bytes')}")
+    side, aside = ("left", 0.02) if peak < len(bars) / 2 else ("right", -0.02)
+    axes.annotate(
+        f"peak: {_end(bars[peak].name, 24)}, {format_quantity(below[peak], 'bytes')}", (peak, below[peak]),
+        (peak + aside * len(bars), below[peak] + 0.09 * top), ha=side, va="center", fontweight="bold", parse_math=False,
+        arrowprops={"arrowstyle": "->"}, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+    )  # fmt: skip
+    step = math.ceil(len(bars) / 240)  # beyond the widest picture, not every name has room
+    names = [_end(bar.name, 24) for bar in bars[::step]]
+    axes.set_xticks(places[::step], names, rotation=90, fontsize=7, parse_math=False)
+    axes.xaxis.get_ticklabels()[peak // step].set_fontweight("bold")
+    axes.yaxis.set_major_locator(MultipleLocator(2 ** math.ceil(math.log2(top / 6))))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: format_quantity(y, "bytes")))
+    axes.set(ylabel="SRAM (int8)", xlim=(-0.7, len(bars) - 0.3), ylim=(0, 1.2 * top))
+    axes.set_title(_end(title, 100), parse_math=False)
+    figure.legend(loc="outside lower center", ncols=4)
     _save(figure, path)
 
 

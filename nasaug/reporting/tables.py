@@ -42,7 +42,7 @@ def _drawn(head: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[
         words = i in left or i - len(head) in left
         table.add_column(Text(title), justify="left" if words else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(_in_one_line(cell)) for cell in row))  # as Text, so that rich parses no markup
+        table.add_row(*(Text(in_one_line(cell)) for cell in row))  # as Text, so that rich parses no markup
     # the terminal only determines whether it can show the rule: no colours, no settings from the environment
     console = Console(width=_WIDE, color_system=None, force_terminal=False, force_jupyter=False, legacy_windows=False)
     with console.capture() as drawn:
@@ -50,7 +50,7 @@ def _drawn(head: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[
     return [line.rstrip() for line in drawn.get().splitlines()]
 
 
-def _in_one_line(cell: str) -> str:
+def in_one_line(cell: str) -> str:
     """Escapes unprintable characters as Python source does: \\n, \\udce9."""
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in cell)
 

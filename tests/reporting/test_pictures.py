@@ -9,7 +9,7 @@ from matplotlib.image import imread
 
 from nasaug.core.units import format_quantity
 from nasaug.reporting import pictures
-from nasaug.reporting.pictures import Fit, HeatMap, Panel, Scatter
+from nasaug.reporting.pictures import Bar, Fit, HeatMap, Panel, Scatter
 
 HEAT = HeatMap(["100k", "1M"], ["0", "9", "14"], [[0, -3, math.nan], [-9, 0, math.nan]], {(0, 2): "pruned"})
 FIT = Fit("slope +9", [(1e5, 0), (1e6, 9)], [(1e5, 1), (1e6, 8)])
@@ -101,3 +101,45 @@ def test_names_of_files_are_no_mathematics_and_shortened_at_their_beginning(draw
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [r"$\frac$.json", "…es/by-size.json"]
     title = figure.subfigs[0].get_suptitle()
     assert len(title) == 80 and title.startswith("…") and title.endswith("b/end.toml")
+
+
+def bars(count, peak, name="s1.b{}.expand"):
+    return [Bar(name.format(i), 2000, 9000 if i == peak else 1000, 500 * (i % 2)) for i in range(count)]
+
+
+@pytest.mark.parametrize("count, peak", [(1, 0), (54, 26), (54, 53), (250, 240)])
+def test_the_layer_at_the_peak_is_named_inside_the_picture(drawn, count, peak):
+    figure = drawn(pictures.memory, bars(count, peak, "a" * 30 + "{}"), "$a_net$", 9999)
+    (axes,) = figure.axes
+    (named,) = axes.texts
+    size = "11.2 KB" if peak % 2 else "10.7 KB"
+    assert named.get_text() == f"peak: …{f'{chr(97) * 30}{peak}'[-23:]}, {size}"
+    assert named.xy == (peak, 11000 + 500 * (peak % 2))
+    (legend,) = figure.legends
+    box, whole = named.get_window_extent(), figure.bbox
+    assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and box.y1 <= axes.bbox.y1
+    assert axes.bbox.width > 0.8 * whole.width  # the name takes no room from the bars
+    below = min(label.get_window_extent().y0 for label in axes.get_xticklabels())
+    assert legend.get_window_extent().y1 <= below
+
+
+def test_bars_of_memory_stack_to_what_a_layer_needs(drawn):
+    figure = drawn(pictures.memory, bars(6, 3), "net", None)
+    (axes,) = figure.axes
+    tops = [bar.get_y() + bar.get_height() for bar in axes.containers[2]]
+    assert tops == [3000, 3500, 3000, 11500, 3000, 3500]
+    labels = axes.get_xticklabels()
+    assert [label.get_text() for label in labels] == [f"s1.b{i}.expand" for i in range(6)]
+    assert [i for i, label in enumerate(labels) if label.get_fontweight() == "bold"] == [3]
+    assert_apart(axes.xaxis)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["input", "output", "held for a shortcut"]
+
+
+@pytest.mark.parametrize("limit", [4096, 40_000])
+def test_a_limit_of_memory_is_a_line_within_the_picture(drawn, limit):
+    (axes,) = drawn(pictures.memory, bars(6, 3), "net", limit).axes
+    (line,) = axes.lines
+    assert line.get_ydata() == [limit, limit] and axes.get_ylim()[1] > limit
+    assert line.get_label() == f"budget {format_quantity(limit, 'bytes')}"
+    ticks = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert {"4 KB", "8 KB"} <= set(ticks) or {"8 KB", "16 KB"} <= set(ticks)
