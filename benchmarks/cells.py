@@ -42,15 +42,16 @@ def train(name: str, arch: str | Path, *options: str, method: str = "baseline", 
     return Cell(name, "train", ("--arch", str(arch), "--method", method, "--seed", str(seed), *options))
 
 
-def run(root: Path, cells: list[Cell], jobs: int = 2) -> dict[str, dict]:
-    """result.json of every cell by name. Raises Failed for failed cells after the others have finished."""
+def run(root: Path, cells: list[Cell], jobs: int = 2, threads: int | None = 1) -> dict[str, dict]:
+    """result.json of every cell by name; `threads` for each, None: as many as it takes by itself. Raises Failed for
+    failed cells after the others have finished."""
     root.mkdir(parents=True, exist_ok=True)
     for cell in cells:
         _keep_options(root, cell)
     works = [work for work in (_work(root, cell) for cell in cells) if not work.finished]
     os.nice(max(0, 10 - os.nice(0)))  # the runs inherit it; a script may call this several times
     with heard_by(lambda event: print(time.strftime("%H:%M"), event, file=sys.stderr, flush=True)):
-        failed = run_all(works, jobs, {"OMP_NUM_THREADS": "1"})
+        failed = run_all(works, jobs, {} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     if failed:
         raise Failed("\n".join(f"{work.title}: {error}; see {work.log}" for work, error in failed))
     return {cell.name: RunDir(root / cell.name).result() for cell in cells}
