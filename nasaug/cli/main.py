@@ -17,6 +17,7 @@ from ..core.progress import heard_by
 from ..core.signals import Stopped, raised_stop
 from ..core.streams import command_line, flush, mute_unheard, open_streams, tell
 from .compare import compare
+from .export import export
 from .options import option
 from .profile import profile
 from .prune import prune
@@ -40,7 +41,7 @@ app = App(
     help_format="markdown",
     suppress_keyboard_interrupt=False,
 )
-for verb in (search, netaug_train, train, compare, sweep, report, profile, prune):
+for verb in (search, netaug_train, train, compare, sweep, report, profile, prune, export):
     app.command(verb)  # the function's name, with - for _
 
 

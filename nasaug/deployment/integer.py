@@ -98,10 +98,9 @@ class IntegerNet:
         """The offset of each tensor between input and output in one buffer, by its id. Tensors that are needed at the
         same time do not overlap, except that an operation on single values may overwrite its input."""
         shared, spans = self._spans()
-        orders: tuple[Callable[[int], Any], ...] = (
-            lambda x: -spans[x][2], lambda x: spans[x][0], lambda x: (-(spans[x][1] - spans[x][0]), -spans[x][2]),
-        )  # fmt: skip
-        plans = (_placed(sorted(spans, key=order), spans) for order in orders)
+        by_size = sorted(spans, key=lambda x: -spans[x][2])
+        by_length = sorted(by_size, key=lambda x: spans[x][0] - spans[x][1])
+        plans = (_placed(order, spans) for order in (by_size, by_length, list(spans)))
         best = min(plans, key=lambda plan: max((plan[x] + spans[x][2] for x in plan), default=0))
         return {x: best[first] for x, first in shared.items()}
 
@@ -215,8 +214,9 @@ def _depthwise(op: Op, x: np.ndarray) -> np.ndarray:
 
 
 def _add(op: Op, *inputs: np.ndarray) -> np.ndarray:
-    terms = zip(inputs, op.inputs, op.multipliers, strict=True)
-    return _bounded(rounded(sum((x.astype(np.int64) - t.zero) * int(m) for x, t, m in terms), op.shifts[0]), op.output)
+    terms = zip(inputs, op.inputs, op.multipliers.tolist(), strict=True)
+    sums: Any = sum((x.astype(np.int64) - t.zero) * multiplier for x, t, multiplier in terms)
+    return _bounded(rounded(sums, op.shifts[0]), op.output)
 
 
 def _mul(op: Op, x: np.ndarray, gate: np.ndarray) -> np.ndarray:
@@ -327,7 +327,7 @@ def _scales(op: Op, ratios: list[float]) -> Op:
     return op
 
 
-def _window_of(x: Tensor, node: Any) -> tuple[dict[str, int], tuple[int, int]]:
+def _window_of(x: Tensor, node: Any) -> tuple[dict[str, Any], tuple[int, int]]:
     """(kernel, stride, padding; height and width of the output)."""
     a = _attributes(node)
     kernel, stride, padding = a["kernel_shape"][0], a.get("strides", [1])[0], a.get("pads", [0])[0]
@@ -402,11 +402,11 @@ def _mapped(name: str, x: Tensor, out: Tensor, function: Callable[[np.ndarray], 
 
 
 def _read_map(reading: _Reading, node: Any, inputs: list, scale: float, zero: int) -> Op:
-    x, limits = inputs[0], [reading.tensors.get(name, reading.arrays.get(name)) for name in node.input[1:]]
-    a = _attributes(node)
+    x, a = inputs[0], _attributes(node)
+    limits = [float(_plain(reading.tensors.get(name, reading.arrays.get(name)))) for name in node.input[1:]]
     functions: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "Relu": lambda v: np.maximum(v, 0),
-        "Clip": lambda v: np.clip(v, *(float(_plain(limit)) for limit in limits)),
+        "Clip": lambda v: np.clip(v, limits[0], limits[1]),
         "HardSigmoid": lambda v: np.clip(np.float32(a.get("alpha", 0.2)) * v + np.float32(a.get("beta", 0.5)), 0, 1),
         "HardSwish": lambda v: v * np.clip(v / np.float32(6) + np.float32(0.5), 0, 1),
     }

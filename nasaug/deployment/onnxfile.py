@@ -151,9 +151,8 @@ def _given(module: nn.Module, *names: str) -> Iterator[tuple[str, torch.Tensor]]
 
 def _window(module: Any) -> Attributes:
     """Kernel, strides and padding of a convolution or pooling layer, which are the same in both directions."""
-    kernel, stride, padding = (
-        size if isinstance(size, tuple) else (size, size) for size in (module.kernel_size, module.stride, module.padding)
-    )
+    sizes = (module.kernel_size, module.stride, module.padding)
+    kernel, stride, padding = (size if isinstance(size, tuple) else (size, size) for size in sizes)
     return {"kernel_shape": kernel, "strides": stride, "pads": padding * 2}
 
 

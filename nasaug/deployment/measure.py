@@ -1,0 +1,68 @@
+"""Running a model in ONNX Runtime, and how long an image takes there."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.errors import BadInput
+from .onnxfile import INPUT, need_onnx
+
+WARM_UP, LEAST_RUNS, MOST_RUNS = 20, 50, 1000
+SECONDS = 1.0  # of timed runs, as far as the two numbers above allow
+
+
+class Latency(NamedTuple):
+    """Milliseconds for one image: the median and the 95th percentile of `runs` runs on `threads` threads."""
+
+    median_ms: float
+    p95_ms: float
+    runs: int
+    threads: int
+
+
+class Session:
+    """A model in ONNX Runtime on the CPU, called as a net: float32 images [n, 3, h, w] to outputs."""
+
+    def __init__(self, model: bytes, threads: int = 1, name: str = "the model"):
+        """`model`: the file's content. Raises BadInput if it is no model that ONNX Runtime can run."""
+        need_onnx("running an ONNX file", "onnxruntime")
+        import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3  # errors only
+        kinds = "Fail", "InvalidProtobuf", "InvalidGraph", "InvalidArgument", "NotImplemented"
+        refused = tuple(getattr(errors, kind) for kind in kinds)
+        try:
+            self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except refused as error:
+            reason = str(error).splitlines()[0]
+            raise BadInput(f"{name} cannot be run by ONNX Runtime ({reason}); export it again") from None
+        self.threads = threads
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return torch.from_numpy(self.run(images.numpy()))
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """The only output for float32 images [n, 3, h, w]."""
+        return self._session.run(None, {INPUT: np.ascontiguousarray(images)})[0]
+
+    def latency(self, resolution: int, seconds: float = SECONDS) -> Latency:
+        """How long one image takes, after a warm-up, on images of noise."""
+        image = np.random.default_rng(0).standard_normal((1, 3, resolution, resolution), dtype=np.float32)
+        for _ in range(WARM_UP):
+            self.run(image)
+        times: list[float] = []
+        end = time.perf_counter() + seconds
+        while len(times) < LEAST_RUNS or (time.perf_counter() < end and len(times) < MOST_RUNS):
+            begun = time.perf_counter()
+            self.run(image)
+            times.append(1000 * (time.perf_counter() - begun))
+        median, p95 = np.percentile(times, [50, 95]).tolist()
+        return Latency(round(median, 4), round(p95, 4), len(times), self.threads)
