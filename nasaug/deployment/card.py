@@ -59,7 +59,7 @@ def card(artefacts: Sequence[Artefact], facts: Mapping[str, Any], result: Traini
         f"- `{facts['output']}`: {_meaning(facts)}", "",
         "The files' metadata say the same, with the class names and the whole plan.", "",
         "## Files", "",
-        f"| format | files | size | test {metric.label} | beside the trained net (c: beside int8-onnx) | latency, one thread |",
+        f"| format | files | size | test {metric.label} | as the trained net (c: as int8-onnx) | latency, one thread |",
         "| --- " * 6 + "|",
         f"| trained net | | | {metric.show(result.test_score)} | | |",
     ]  # fmt: skip

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..core.errors import RunFault
 
 LOW, HIGH = -128, 127
 BITS = 31  # of a multiplier
+ORDERS = 200  # in which tensors are placed at most, before the best is taken
 
 
 @dataclass(eq=False)
@@ -96,12 +98,30 @@ class IntegerNet:
     @cached_property
     def places(self) -> dict[int, int]:
         """The offset of each tensor between input and output in one buffer, by its id. Tensors that are needed at the
-        same time do not overlap, except that an operation on single values may overwrite its input."""
+        same time do not overlap, except that an operation on single values may overwrite its input.
+
+        Tensors are placed greedily in several orders, some drawn by seed, until one needs no more than what is held at
+        the same time, or for the best of them."""
         shared, spans = self._spans()
-        by_size = sorted(spans, key=lambda x: -spans[x][2])
-        by_length = sorted(by_size, key=lambda x: spans[x][0] - spans[x][1])
-        plans = (_placed(order, spans) for order in (by_size, by_length, list(spans)))
-        best = min(plans, key=lambda plan: max((plan[x] + spans[x][2] for x in plan), default=0))
+        held = [sum(size for a, b, size in spans.values() if a <= i <= b) for i in range(len(self.ops))]
+        rng = Random(0)
+
+        def orders() -> Iterator[list[int]]:
+            by_size = sorted(spans, key=lambda x: -spans[x][2])
+            yield by_size
+            yield sorted(by_size, key=lambda x: spans[x][0] - spans[x][1])
+            yield sorted(by_size, key=lambda x: -max(held[spans[x][0] : spans[x][1] + 1]))
+            for _ in range(ORDERS):
+                yield sorted(spans, key=lambda x: -spans[x][2] * rng.uniform(0.3, 1))
+
+        best, least = _placed([], spans), math.inf
+        for order in orders():
+            plan = _placed(order, spans)
+            needed = max((plan[x] + spans[x][2] for x in plan), default=0)
+            if needed < least:
+                best, least = plan, needed
+            if needed == max(held, default=0):
+                break
         return {x: best[first] for x, first in shared.items()}
 
     def _spans(self) -> tuple[dict[int, int], dict[int, tuple[int, int, int]]]:
@@ -114,9 +134,9 @@ class IntegerNet:
             if op.output is self.output:
                 continue
             end = last[out]
-            over = next((x for x in op.inputs if self._replaces(op, x, i)), None)
-            if over is not None:
-                first = shared[out] = shared[id(over)]
+            over = [shared[id(x)] for x in op.inputs if self._replaces(op, x, i)]
+            if over:
+                first = shared[out] = min(over, key=lambda x: spans[x][0])  # the residual's: a stage has one place for it
                 spans[first] = (spans[first][0], end, spans[first][2])
             else:
                 shared[out] = out
@@ -235,7 +255,7 @@ def _maxpool(op: Op, x: np.ndarray) -> np.ndarray:
     return np.max(np.stack([seen for _, _, seen in _taps(op, x, LOW)]), axis=0)
 
 
-_RUN = {
+_RUN: dict[str, Callable[..., np.ndarray]] = {
     "conv": _conv, "depthwise": _depthwise, "add": _add, "mul": _mul, "map": _map, "average": _average,
     "maxpool": _maxpool,
 }  # fmt: skip
