@@ -136,7 +136,8 @@ class IntegerNet:
             end = last[out]
             over = [shared[id(x)] for x in op.inputs if self._replaces(op, x, i)]
             if over:
-                first = shared[out] = min(over, key=lambda x: spans[x][0])  # the residual's: a stage has one place for it
+                # the residual's own place, which it then keeps for a whole stage
+                first = shared[out] = min(over, key=lambda x: spans[x][0])
                 spans[first] = (spans[first][0], end, spans[first][2])
             else:
                 shared[out] = out

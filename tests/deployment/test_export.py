@@ -1,0 +1,274 @@
+"""`export`: a run's net in every format, compared with the net, with a card; what is refused, and what is kept."""
+
+import ctypes
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+import nasaug
+from nasaug.arch.archfile import ArchFile
+from nasaug.arch.blocks import Spec
+from nasaug.arch.plan import from_specs
+from nasaug.core.errors import BadInput, RunFault
+from nasaug.data import DataConfig, load
+from nasaug.deployment import built, formats, onnxfile, quantize
+from nasaug.deployment.source import Source
+from nasaug.rundirs.folder import RunDir
+from support.commands import call, done, lay_out, refused
+from support.kernels import needs_compiler
+from support.pictures import pictures
+
+ALL = "onnx,int8-onnx,torch-export,c"
+BLOCKS = (
+    Spec("stem", "conv", 12, kernel=3, act="relu6"), Spec("b", "inverted", 12, 24, 3, 2, "relu6"),
+    Spec("c", "inverted", 12, 24, 3, 1, "hswish", 8, "identity"), Spec("pool", "pool"),
+)  # fmt: skip
+
+
+def trained(data, classes, *sets):
+    """A run of a tiny net on these data."""
+    plan = from_specs((*BLOCKS, Spec("classifier", "linear", classes)), 12, classes)
+    ArchFile(plan, "tiny").save(Path(f"{data}.json"))
+    keys = {"epochs": 8, "batch": 32} | dict(sets)
+    return nasaug.train(f"{data}.json", method="baseline", recipe="quick.toml", data=data, set=keys).path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a run on digits, runs/train-1, exported in all formats to `all`, and runs/train-2 on numbers."""
+    folder = tmp_path_factory.mktemp("export")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        patched.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        lay_out(folder)
+        trained("digits", 10, ("data.train_images", 600))
+        write_numbers()
+        trained("photos", 1, ("data.train_images", 0))
+        said = done("export", "--run", "runs/train-1", "--format", ALL, "--out", "all").out
+        (folder / "said.txt").write_text(said)
+    return folder
+
+
+def write_numbers(count=160):
+    """Images of noise, and labels.csv with their brightness."""
+    from PIL import Image
+
+    os.mkdir("photos")
+    rows, rng = ["file,value"], np.random.default_rng(0)
+    for i in range(count):
+        level = rng.uniform(20, 235)
+        pixels = rng.normal(level, 20, (12, 12)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(f"photos/{i}.png")
+        rows.append(f"{i}.png,{level / 10:.3f}")
+    Path("photos/labels.csv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.fixture
+def here(folder, tmp_path, monkeypatch):
+    """A copy of it as the working directory."""
+    copy = shutil.copytree(folder, tmp_path / "here")
+    monkeypatch.chdir(copy)
+    return copy
+
+
+def seen(model):
+    """Normalised images at the net's resolution, by the preprocessing that the facts state."""
+    images = pictures(20, 3, 12, 12).float() / 255
+    mean, std = (torch.tensor(model.facts[key])[:, None, None] for key in ("mean", "std"))
+    return (images - mean) / std
+
+
+def record(path):
+    return json.loads(Path(path, "export.json").read_text())
+
+
+def test_float_files_give_the_nets_outputs(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    model = nasaug.load("runs/train-1")
+    x = seen(model)
+    with torch.no_grad():
+        wanted = model(x)
+    onnx = onnxruntime.InferenceSession("all/model.onnx").run(None, {"image": x.numpy()})[0]
+    program = torch.export.load("all/model.pt2", extra_files=(facts := {"nasaug.json": ""})).module()
+    for got in (torch.from_numpy(onnx), program(x), program(x[:1])):
+        assert (got - wanted[: len(got)]).abs().max() < 1e-4 * wanted.abs().max()
+    assert json.loads(facts["nasaug.json"]) == record("all")["facts"]
+
+
+def test_int8_keeps_the_accuracy_and_is_measured_on_the_test_images(folder):
+    result = json.loads((folder / "runs/train-1/result.json").read_text())
+    rows = {row["format"]: row for row in record(folder / "all")["artefacts"]}
+    assert result["test_top1"] > 50 and rows["onnx"]["score"] == pytest.approx(result["test_top1"])
+    assert 0 < abs(rows["int8-onnx"]["score"] - result["test_top1"]) < 3 or rows["int8-onnx"]["agreement"] > 0.97
+    assert rows["onnx"]["agreement"] == rows["torch-export"]["agreement"] == 1.0
+    for name in ("onnx", "int8-onnx"):
+        median, p95, runs, threads = rows[name]["latency"]
+        assert 0 < median <= p95 and runs >= 50 and threads == 1
+        assert rows[name]["bytes"] == (folder / "all" / rows[name]["files"][0]).stat().st_size
+
+
+@needs_compiler
+def test_the_c_files_run_from_pixels_to_the_class_of_the_net(folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(folder)
+    model = nasaug.load("runs/train-1")
+    images, _ = next(load(DataConfig("digits")).val.ordered(80, 12))
+    images = images.expand(-1, 3, -1, -1)
+    built._compile("cc", *built.FLAGS, "-O1", "-shared", "-fPIC", "all/model.c", "-o", tmp_path / "net.so")
+    library, logits = ctypes.CDLL(str(tmp_path / "net.so")), np.zeros(10, np.int8)
+    found = []
+    for image in images.permute(0, 2, 3, 1).contiguous().numpy():
+        values = np.zeros(image.shape, np.int8)
+        library.model_image(image.ctypes.data_as(ctypes.c_void_p), values.ctypes.data_as(ctypes.c_void_p))
+        library.model_run(values.ctypes.data_as(ctypes.c_void_p), logits.ctypes.data_as(ctypes.c_void_p))
+        found.append(int(logits.argmax()))
+    wanted = [int(p.label) for p in model.predict(images)]
+    assert len(set(wanted)) == 10 and np.mean(np.array(found) == wanted) >= 0.9
+    header = Path("all/model.h").read_text()
+    assert "#define MODEL_OUTPUTS 10\n" in header and '#define MODEL_CLASSES {"0", "1", ' in header
+
+
+def test_the_metadata_hold_what_a_user_must_know(folder):
+    facts = onnxfile.facts_of(onnxfile.read(folder / "all/model.onnx"))
+    model = nasaug.load(folder / "runs/train-1")
+    assert facts == record(folder / "all")["facts"]
+    assert (facts["input"], facts["output"], facts["task"], facts["resolution"]) == ("image", "logits", "classify", 12)
+    assert facts["classes"] == model.classes and facts["mean"] == model.facts["mean"] and facts["central"] == 1.0
+    assert facts["plan"] == model.plan.to_dict() and facts["cost"] == nasaug.cost(model.plan)._asdict()
+    int8 = onnxfile.facts_of(onnxfile.read(folder / "all/model-int8.onnx"))
+    assert int8 == facts | {"calibration": "512 training images"}
+
+
+def test_the_card_and_the_output_state_every_file(folder):
+    card, said = (folder / "all/model-card.md").read_text(), (folder / "said.txt").read_text()
+    for row in record(folder / "all")["artefacts"]:
+        assert all(f"`{file}`" in card and (folder / "all" / file).is_file() for file in row["files"])
+        assert f"\n{row['format']}: " in said and f"| {row['format']} |" in card
+    assert "0.0001 allowed" in said and "40 validation images" in said and "the same class" in said
+    assert re.search(r"c: [\d,]+ bytes of constants, a buffer of [\d,]+ beside the image; .*by the plan", card)
+
+
+def test_the_cards_python_runs(folder, monkeypatch):
+    monkeypatch.chdir(folder / "all")
+    x = seen(nasaug.load("../runs/train-1")).numpy()
+    for code in re.findall(r"```python\n(.*?)```", Path("model-card.md").read_text(), re.DOTALL):
+        given = {"images": torch.from_numpy(x) if "torch" in code else x}
+        exec(code, given)
+        assert given["logits"].shape == (20, 10)
+
+
+def test_a_net_for_numbers_is_exported_too(here):
+    exported = nasaug.export("runs/train-2", format=["onnx", "int8-onnx", "c"], name="gauge")
+    assert exported.path == Path("runs/train-2/export") and exported["onnx"].agreement is None
+    result, facts = json.loads(Path("runs/train-2/result.json").read_text()), exported.facts
+    assert exported["onnx"].score == pytest.approx(result["test_mae"], rel=1e-3)
+    assert exported["int8-onnx"].score == pytest.approx(result["test_mae"], rel=0.3)
+    assert facts["output"] == "number" and facts["numbers"] == nasaug.load("runs/train-2").facts["numbers"]
+    assert "number is" in (exported.path / "model-card.md").read_text()
+    assert "#define GAUGE_NUMBER_MEAN " in (exported.path / "gauge.h").read_text()
+
+
+def test_the_same_run_may_be_exported_again_and_other_formats_stay(here):
+    before = Path("all/model-int8.onnx").read_bytes()
+    done("export", "--run", "runs/train-1", "--format", "onnx", "--out", "all")
+    assert [row["format"] for row in record("all")["artefacts"]] == ALL.split(",")
+    assert Path("all/model-int8.onnx").read_bytes() == before and "| c |" in Path("all/model-card.md").read_text()
+    Path("all/model.pt2").unlink()
+    done("export", "--run", "runs/train-1", "--format", "int8-onnx", "--out", "all")
+    assert [row["format"] for row in record("all")["artefacts"]] == ["onnx", "int8-onnx", "c"]
+    assert Path("all/model-int8.onnx").read_bytes() == before  # calibration is drawn by seed
+
+
+def test_nothing_of_others_is_overwritten(here):
+    said = refused("export", "--run", "runs/train-2", "--out", "all")
+    assert "--out all holds the export of another net, that of runs/train-1; give another folder" in said
+    Path("mine").mkdir()
+    Path("mine/model.onnx").write_text("mine")
+    assert "has a file model.onnx already, which is not" in refused("export", "--run", "runs/train-1", "--out", "mine")
+    assert "is not a folder" in refused("export", "--run", "runs/train-1", "--out", "quick.toml")
+    assert Path("mine/model.onnx").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ("", "export needs --run: the folder of a finished run of train, netaug-train or prune"),
+        ("--run none", "--run none is no folder; give the folder of a finished run"),
+        ("--run photos", "--run photos holds no run; give"),
+        ("--run runs/train-1 --format onyx", "unknown format 'onyx'; did you mean onnx.* choices: c, executorch, int8"),
+        ("--run runs/train-1 --format ,", "names no format; choices: onnx, int8-onnx, torch-export, c, executorch"),
+        ("--run runs/train-1 --name 9x", "--name '9x' must be lower-case letters, digits and _, .*; give one like"),
+        ("--run runs/train-1 --data cifar10", "cifar10|classes"),
+        ("--run unfinished", "--run unfinished is not finished; go on with it by its own command and --resume"),
+        ("--run search", "--run search has no model.safetensors, so it is not the run of a training"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(here, args, said):
+    shutil.copytree("runs/train-1", "unfinished")
+    Path("unfinished/result.json").unlink()
+    shutil.copytree("runs/train-1", "search")
+    Path("search/model.safetensors").unlink()
+    assert re.search(said, refused("export", *args.split()))
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_a_missing_extra_is_named_with_pips_command(here, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    assert f"needs {package}, which is not installed; run: pip install 'nasaug[export]'" in refused(
+        "export", "--run", "runs/train-1"
+    )
+
+
+@pytest.mark.skipif(built.installed("executorch"), reason="executorch is installed")
+def test_executorch_that_is_missing_is_named_with_pips_command(here):
+    said = refused("export", "--run", "runs/train-1", "--format", "executorch")
+    assert "--format executorch needs executorch, which is not installed; run: pip install 'nasaug[executorch]'" in said
+
+
+def test_images_that_are_gone_are_asked_for_where_they_are_needed(here):
+    os.rename("photos", "moved")
+    said = refused("export", "--run", "runs/train-2")
+    assert re.search("the images of .*photos.* are missing; give their location with --data", said)
+    out = done("export", "--run", "runs/train-2", "--format", "onnx", "--out", "gone").out
+    assert "warning: the images of" in out and "on 64 images of noise" in out
+    done("export", "--run", "runs/train-2", "--data", "moved", "--out", "there")
+    assert record("there")["artefacts"][1]["score"] is not None
+
+
+@pytest.mark.parametrize("format", ["onnx", "int8-onnx", "c"])
+def test_a_file_that_computes_something_else_is_not_written(here, monkeypatch, format):
+    run = RunDir("runs/train-1")
+    source = Source.of(run, None, True)
+    other = Source.of(run, None, True)
+    with torch.no_grad():
+        other.folded.get_submodule("classifier").weight.mul_(-1)
+    monkeypatch.setattr(source, "folded", other.folded)
+    if format == "c":
+        batches = [x.numpy() for x in source.images]
+        monkeypatch.setitem(source.__dict__, "int8", quantize.to_int8(source.onnx(), batches))
+        monkeypatch.setattr(built, "outputs_here", lambda *given: np.zeros((16, 10), np.int8))
+    with pytest.raises(RunFault, match=f"{format}: .*it was not written; leave the format out"):
+        formats.MAKE[format](source, "model")
+
+
+def test_a_stopped_export_can_be_repeated(here, monkeypatch):
+    monkeypatch.setitem(formats.MAKE, "int8-onnx", lambda source, name: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        nasaug.export("runs/train-1", out="twice")
+    monkeypatch.undo()
+    assert call("export", "--run", str(here / "runs/train-1"), "--out", str(here / "twice")).code == 0
+
+
+def test_events_tell_what_is_written(here):
+    told = []
+    nasaug.export("runs/train-1", format="torch-export", on_event=lambda event: told.append(str(event)))
+    assert told[-1] == "torch-export in runs/train-1/export, with model-card.md"
+    with pytest.raises(BadInput):
+        nasaug.export("runs/train-1", format="tflite")
