@@ -6,14 +6,14 @@ READY := $(VENV)/.ready
 FASHION := /usr/share/datasets/fashion-mnist
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nasaug
 
-.PHONY: test test-full test-oldest arm demo bench bench-quick lint data browser setup
+.PHONY: test test-full test-oldest arm cortex demo bench bench-quick lint data browser setup
 
 test: lint data browser
 	OMP_NUM_THREADS=1 $(RUN) tests/held_to_avx2.py
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --ignore tests/full tests
 
 # What takes longer, or needs an emulator.
-test-full: test arm
+test-full: test arm cortex
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q tests/full
 
 # The oldest Python and torch that GPU machines have; needs python3.12.
@@ -67,3 +67,12 @@ arm:
 	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 	        gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user; } \
 	|| echo "A cross compiler for ARM or qemu is not on this machine: the tests of the NEON kernels are skipped"
+
+# A compiler and an emulator for Cortex-M, with which exported C is tested; without them those tests are skipped.
+cortex:
+	@{ command -v arm-none-eabi-gcc && command -v qemu-system-arm; } >/dev/null \
+	|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	     && apt-get update -qq \
+	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	        gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm; } \
+	|| echo "A compiler for Cortex-M or qemu is not on this machine: the tests of exported C on it are skipped"
