@@ -1,1 +1,1 @@
-"""Inference with trained nets, loaded from their runs."""
+"""A trained net in use: predictions from a run, and files that other programs run, each compared with the net."""

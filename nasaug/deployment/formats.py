@@ -14,7 +14,8 @@ from torch import Tensor
 from .. import __version__
 from ..core import files
 from ..core.errors import RunFault
-from . import built, csource, integer
+from . import built, csource, qdq
+from .integer import IntegerNet
 from .measure import Latency, Session
 from .source import Source
 
@@ -140,7 +141,7 @@ def _executorch(source: Source, name: str) -> Made:
 
 
 def _c(source: Source, name: str) -> Made:
-    net = integer.of_onnx(source.int8)
+    net = qdq.of_onnx(source.int8)
     images = torch.cat(source.images)[: int(max(C_MACS // source.cost.macs, BUILT))].contiguous().numpy()
     given = net.input.of(images.transpose(0, 2, 3, 1))
     got, theirs = net.run(given), net.output.of(Session(source.int8.SerializeToString()).run(images))
@@ -166,7 +167,7 @@ def _c(source: Source, name: str) -> Made:
     )  # fmt: skip
 
 
-def _c_text(source: Source, net: integer.IntegerNet, name: str) -> tuple[str, str]:
+def _c_text(source: Source, net: IntegerNet, name: str) -> tuple[str, str]:
     facts = source.facts
     about = (
         f"{facts['arch']}: {source.cost.macs:,} MACs, int8, trained on {source.result.data}",

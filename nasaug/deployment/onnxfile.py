@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.fx import GraphModule, Node
 
+from .. import __version__
 from ..core.errors import BadInput, MissingExtra, RunFault
 from ..core.files import read_bytes, to_json
 
@@ -47,8 +48,6 @@ def to_onnx(
     """
     from onnx import TensorProto, checker, helper
 
-    import nasaug
-
     writing = _Writing(folded, norms_as_convs)
     for node in folded.graph.nodes:
         writing.node(node, output)
@@ -57,7 +56,7 @@ def to_onnx(
     graph = helper.make_graph(writing.nodes, "nasaug", [image], [out], writing.tensors)
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(
-        graph, opset_imports=[opset], ir_version=IR, producer_name="nasaug", producer_version=nasaug.__version__
+        graph, opset_imports=[opset], ir_version=IR, producer_name="nasaug", producer_version=__version__
     )
     set_facts(model, facts or {})
     checker.check_model(model, full_check=True)

@@ -11,7 +11,7 @@ from nasaug.arch import archfile
 from nasaug.arch.blocks import BLOCKS, Spec
 from nasaug.arch.cost import cost
 from nasaug.core.errors import RunFault
-from nasaug.deployment import built, csource, integer
+from nasaug.deployment import built, csource, integer, qdq
 from support.exported import between, int8_model, outputs, ready
 from support.kernels import needs_compiler
 from support.nets import images
@@ -33,7 +33,7 @@ def made(plan, count=64):
     """(its int8 model, its integer net, int8 images for it, the same images in float32)."""
     net = ready(plan)
     model = int8_model(net)
-    ints, x = integer.of_onnx(model), images(net.plan, count, torch.float32, seed=3)
+    ints, x = qdq.of_onnx(model), images(net.plan, count, torch.float32, seed=3)
     return model, ints, ints.input.of(x.permute(0, 2, 3, 1).numpy()), x
 
 
@@ -71,7 +71,7 @@ def test_the_c_source_computes_the_same_bits(kind, tmp_path):
 def test_memory_is_what_the_plan_costs(name):
     """The buffer leaves out the image, and an addition overwrites its input; weights and biases are the plan's."""
     plan = named(name)
-    net, c = integer.of_onnx(int8_model(ready(plan))), cost(plan)
+    net, c = qdq.of_onnx(int8_model(ready(plan))), cost(plan)
     largest = max(sum(x.size for x in {id(x): x for x in (*op.inputs, op.output)}.values()) for op in net.ops[1:])
     assert largest <= net.arena <= c.peak
     stored = sum(op.weight.size + 4 * op.bias.size for op in net.ops)
@@ -80,7 +80,7 @@ def test_memory_is_what_the_plan_costs(name):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_tensors_that_are_needed_together_do_not_overlap(kind):
-    net = integer.of_onnx(int8_model(ready(between(*KINDS[kind]))))
+    net = qdq.of_onnx(int8_model(ready(between(*KINDS[kind]))))
     sizes = {id(op.output): op.output.size for op in net.ops}
     arena, where = np.zeros(net.arena, int), net.places
     last = {id(x): i for i, op in enumerate(net.ops) for x in op.inputs}
@@ -142,4 +142,4 @@ def test_what_integers_cannot_do_is_named():
     model = int8_model(ready(between(*KINDS["plain"])))
     next(node for node in model.graph.node if node.op_type == "Conv").op_type = "Softmax"
     with pytest.raises(RunFault, match=r"stem \(Softmax\) of the int8 model cannot be written in integers"):
-        integer.of_onnx(model)
+        qdq.of_onnx(model)

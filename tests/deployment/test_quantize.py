@@ -7,7 +7,7 @@ from onnx import numpy_helper
 
 from nasaug.arch.blocks import Spec
 from nasaug.arch.plan import from_specs
-from nasaug.deployment import integer, quantize
+from nasaug.deployment import qdq, quantize
 from support.exported import LEVELS, between, float_model, int8_model, outputs, ready
 from support.nets import images
 
@@ -26,7 +26,7 @@ def extreme(spec, size=8):
 
 
 def in_integers(model, x):
-    net = integer.of_onnx(model)
+    net = qdq.of_onnx(model)
     return net.run(net.input.of(x.permute(0, 2, 3, 1).numpy())), net.output
 
 

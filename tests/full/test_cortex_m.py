@@ -9,7 +9,7 @@ import torch
 
 from nasaug.arch import archfile
 from nasaug.arch.cost import cost
-from nasaug.deployment import built, csource, integer
+from nasaug.deployment import built, csource, qdq
 from support.exported import int8_model, ready
 from support.nets import images
 
@@ -74,7 +74,7 @@ def made():
     if missing:
         pytest.skip(f"not on this machine: {', '.join(missing)} (Debian's gcc-arm-none-eabi and qemu-system-arm)")
     plan = archfile.read("mobilenetv3-w0.35", resolution=24, classes=10).plan
-    net = integer.of_onnx(int8_model(ready(plan)))
+    net = qdq.of_onnx(int8_model(ready(plan)))
     x = images(plan, IMAGES, torch.float32, seed=3)
     header, source = csource.to_c(net, "net", [0.5] * 3, [0.25] * 3, version="0", title="a test")
     return plan, net, net.input.of(x.permute(0, 2, 3, 1).numpy()), header, source
