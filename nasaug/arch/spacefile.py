@@ -107,7 +107,7 @@ TAKEN = frozenset(
     "add_module apply bfloat16 buffers calibrate call_super_init children classifier compile cpu cuda double "
     "dump_patches eval extra_repr float forget_statistics forward get_buffer get_extra_state get_parameter "
     "get_submodule grow half has_statistics importance ipu load_state_dict modules mtia named_buffers named_children "
-    "named_modules named_parameters narrow parameters permute plan register_backward_hook register_buffer "
+    "named_modules named_parameters narrow parameters permute plan put register_backward_hook register_buffer "
     "register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook "
     "register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter "
     "register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ reset set_extra_state set_submodule "
