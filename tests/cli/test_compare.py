@@ -295,7 +295,7 @@ def test_resuming_may_change_how_images_are_read(there):
 def test_resuming_needs_the_weights_that_all_trainings_start_from(there):
     shutil.move("runs/search-1", "away")
     said = refused("compare", "--resume", "--run", str(RUN))
-    assert "supernet.safetensors is missing, from which the trainings of runs/compare-1 start; restore it, or" in said
+    assert "start.safetensors is missing, from which the trainings of runs/compare-1 start; restore it, or" in said
     shutil.move("away", "runs/search-1")
     done("compare", "--resume", "--run", str(RUN))
 

@@ -86,7 +86,7 @@ def test_it_says_that_it_leaves_the_weights_of_its_nets_aside(laid_out, monkeypa
     monkeypatch.setattr(sweep.SweepJob, "carry_out", lambda job, run, ready: caught.extend(ready.nets))
     monkeypatch.setattr(sweep.SweepJob, "result", lambda *_: None)
     said = done("sweep", *QUICK, "--sizes", "found.json", "--policies", "0", "--seeds", "1").out
-    assert re.search(r"fresh weights, as all nets of a sweep have; those in \S*supernet.safetensors are left", said)
+    assert re.search(r"fresh weights, as all nets of a sweep have; those in \S*start.safetensors are left", said)
     assert [net.start for net in caught] == [None]
 
 
