@@ -107,11 +107,12 @@ def plot_search(
     path: Path, candidates: list[Candidate], finalists: list[Candidate], budget: Budget, metric: Metric
 ) -> None:  # fmt: skip
     """Plot validation score against MACs as a PNG: finalists after their own training by the round that they reached,
-    the net found as a star; beside them all candidates with the supernet's weights and their front."""
-
+    the net found as a star; beside them all candidates with the supernet's weights and their front. No picture if there
+    is neither."""
     limit = budget.macs / 1e6 if budget.macs else None
     panels = [_trained_panel(finalists, metric), _scored_panel(candidates, finalists[0], metric)]
-    pictures.scatters(path, [panel for panel in panels if panel], limit, "MACs (millions)")
+    if drawn := [panel for panel in panels if panel]:
+        pictures.scatters(path, drawn, limit, "MACs (millions)")
 
 
 def _trained_panel(finalists: list[Candidate], metric: Metric) -> pictures.Scatter | None:
@@ -193,10 +194,12 @@ def _asked(run: RunDir, recipe: Recipe, search: Search, budget: Budget) -> dict[
     """What was asked, and of what space."""
     environment, scorer = run.environment(), search.scorer
     versions = {name: environment.get("versions", {}).get(name) for name in ("nasaug", "torch", "optuna")}
+    name, told = scorer.data.name, scorer.data.told()
     scored = len(search.images) if recipe.search.strategy == "supernet" else None
     return {
         "command": environment.get("command"), "budget": str(budget),
-        "searched": "" if search.budget == budget else str(search.budget), "data": scorer.data.told(),
+        "searched": "" if search.budget == budget else str(search.budget), "data": name,
+        "images": told.removeprefix(f"data {name}: ").splitlines()[0],
         "strategy": recipe.search.strategy, "seed": recipe.seed, "recipe": layers.dump(recipe),
         "device": scorer.runtime.describe(), "versions": versions, "commit": environment.get("commit"),
         "space": search.space.name, "axes": [(axis.name, axis.kind, axis.choices) for axis in search.space.axes],

@@ -25,7 +25,7 @@ def search_page(summary: Mapping[str, Any]) -> str:
     """The page for a search. The same summary gives the same page, byte for byte.
 
     Keys of `summary`; a score is None where there is none:
-        name, data (as told before training), space: texts. drawing: the found net's SVG, which is not escaped.
+        name, data, images (what the data are), space: texts. drawing: the found net's SVG, which is not escaped.
         command, budget, searched (the budget that the search kept to, if another), strategy, seed, recipe (TOML),
             device, versions (by package), commit: what was asked, and where it ran; command and commit may be None.
         metric (its fields), by ("score" or "loss"), score_images (None without a supernet), val_images.
@@ -38,30 +38,25 @@ def search_page(summary: Mapping[str, Any]) -> str:
     """
     metric = Metric(**summary["metric"])
     return template("search_page.html.j2").render(
-        title=f"Search on {_data(summary)[0]}: {summary['name']}", style=style(), summary=summary, metric=metric,
+        title=f"Search on {summary['data']}: {summary['name']}", style=style(), summary=summary, metric=metric,
         better="higher" if metric.higher_is_better else "lower", facts=list(_facts(summary, metric)),
         costs=list(_costs(summary["costs"])), space=_space(summary["axes"]), shapes=_shapes(summary["shapes"], metric),
-        chosen=_chosen(summary["shapes"], metric), front=[_cells(row, ("scored",), metric) for row in summary["front"]],
+        chosen=_chosen(summary["shapes"], metric), untrained=sum(not row["rounds"] for row in summary["shapes"]),
+        front=[_cells(row, ("scored",), metric) for row in summary["front"]],
         finalists=[_finalist(row, metric) for row in summary["finalists"]],
         columns=_COSTS, stages=list(_stages(summary["stages"])),
         figures={name: _figure(name, panel, summary) for name, panel in summary["panels"].items() if _drawable(panel)},
     )  # fmt: skip
 
 
-def _data(summary: Mapping[str, Any]) -> tuple[str, str]:
-    """The data's name and what they are, of "data NAME: WHAT" and further lines."""
-    name, _, what = summary["data"].splitlines()[0].removeprefix("data ").partition(": ")
-    return name, what
-
-
 def _facts(summary: Mapping[str, Any], metric: Metric) -> Iterator[tuple[str, str]]:
     """What was asked: terms and texts."""
-    found, (name, what) = summary["finalists"][0], _data(summary)
+    found = summary["finalists"][0]
     if summary["command"]:
         yield "Command", summary["command"]
     limit = f"; nets within {summary['searched']} were searched" if summary["searched"] else ""
     yield "Budget", summary["budget"] + limit
-    yield "Data", f"{name}: {what}"
+    yield "Data", f"{summary['data']}: {summary['images']}"
     yield "Space", summary["space"]
     yield "Strategy", _STRATEGY[summary["strategy"]]
     yield "Seed", str(summary["seed"])
@@ -109,16 +104,14 @@ def _chosen(shapes: Sequence[Mapping[str, Any]], metric: Metric) -> str:
 
 
 def _shapes(shapes: Sequence[Mapping[str, Any]], metric: Metric) -> list[list[str]]:
-    """A header and a row for each shape tried."""
-    if not shapes:
-        return []
-    axes = list(shapes[0]["shape"])
+    """A header and a row for each shape that was trained."""
+    axes, trained = list(shapes[0]["shape"]) if shapes else [], [row for row in shapes if row["rounds"]]
     rows = [
-        [row["id"], *(_value(row["shape"][axis]) for axis in axes), wording.quantity(row["macs"], "macs"),
-         *_training(row), _trained(row, metric)]
-        for row in shapes
+        [row["id"], _trained(row, metric), *_training(row), wording.quantity(row["macs"], "macs"),
+         *(_value(row["shape"][axis]) for axis in axes)]
+        for row in trained
     ]  # fmt: skip
-    return [["design", *axes, "MACs", "rounds", "epochs", f"val {metric.label}"], *rows]
+    return [["design", "trained", "rounds", "epochs", "MACs", *axes], *rows] if rows else []
 
 
 def _finalist(row: Mapping[str, Any], metric: Metric) -> list[str]:
@@ -164,9 +157,10 @@ def _drawable(panel: Mapping[str, Any] | None) -> bool:
 def _figure(name: str, panel: Mapping[str, Any], summary: Mapping[str, Any]) -> tuple[str, str]:
     """(caption, SVG) of a panel, whose x are millions of MACs."""
     limit = next((each["budget"] for each in summary["costs"] if each["unit"] == "macs"), None)
+    several = len(panel["points"]) > 1
     caption = {
         "scored": "Candidates with the weights of the supernet, and their Pareto front",
-        "trained": "Finalists after their own training, by the round that they reached",
+        "trained": "Finalists after their own training" + (several * ", by the round that they reached"),
     }[name]
     drawn = plots.svg(caption, lambda axes: plots.scatter(
         axes, **{key: panel[key] for key in ("points", "front", "found")}, limit=limit and limit / 1e6, xlabel="MACs",
