@@ -96,7 +96,7 @@ def test_a_space_of_what_is_within_reach_is_searched_and_its_supernet_teaches(la
 
 def test_a_search_without_a_supernet_finds_a_net_that_goes_on_from_its_own_weights(laid_out):
     said = done("search", *QUICK, "--mac-budget", "60k", "--strategy", "halving", "--set", "search.finalists=3").out
-    assert "no supernet; then 3 finalists" in said and "3 finalists, trained from fresh weights" in said
+    assert "no supernet; 3 finalists" in said and "3 finalists, trained from fresh weights" in said
     data, result = json.loads(Path("found.json").read_text()), json.loads(Path("runs/search-1/result.json").read_text())
     assert "supernet" not in data and data["weights"] == "runs/search-1/start.safetensors"
     assert not SUPERNET.exists() and Path("runs/search-1/pareto.png").is_file()
