@@ -157,7 +157,7 @@ def scatter(
     legend below. Like `pictures.scatters`, in the page's colours."""
     for i, (name, those) in enumerate(points.items()):
         part = (i + 1) / len(points)
-        look = {"color": _SERIES[0], "ms": 4 + 3 * part, "mew": 0, "alpha": 0.25 + 0.6 * part}
+        look = {"color": _SERIES[0], "ms": 4 + 3 * part, "mew": 0, "alpha": 0.4 + 0.45 * part}
         axes.plot(*_columns(those), "o", **look, label=name)
     if front:
         axes.plot(*_columns(front), "o-", ms=4, lw=1.3, color=_SERIES[1], label="Pareto front")

@@ -43,7 +43,7 @@ def search_page(summary: Mapping[str, Any]) -> str:
         costs=list(_costs(summary["costs"])), space=_space(summary["axes"]), shapes=_shapes(summary["shapes"], metric),
         chosen=_chosen(summary["shapes"], metric), untrained=sum(not row["rounds"] for row in summary["shapes"]),
         front=[_cells(row, ("scored",), metric) for row in summary["front"]],
-        finalists=[_finalist(row, metric) for row in summary["finalists"]],
+        finalists=_finalists(summary["finalists"], metric),
         columns=_COSTS, stages=list(_stages(summary["stages"])),
         figures={name: _figure(name, panel, summary) for name, panel in summary["panels"].items() if _drawable(panel)},
     )  # fmt: skip
@@ -52,8 +52,6 @@ def search_page(summary: Mapping[str, Any]) -> str:
 def _facts(summary: Mapping[str, Any], metric: Metric) -> Iterator[tuple[str, str]]:
     """What was asked: terms and texts."""
     found = summary["finalists"][0]
-    if summary["command"]:
-        yield "Command", summary["command"]
     limit = f"; nets within {summary['searched']} were searched" if summary["searched"] else ""
     yield "Budget", summary["budget"] + limit
     yield "Data", f"{summary['data']}: {summary['images']}"
@@ -114,9 +112,14 @@ def _shapes(shapes: Sequence[Mapping[str, Any]], metric: Metric) -> list[list[st
     return [["design", "trained", "rounds", "epochs", "MACs", *axes], *rows] if rows else []
 
 
-def _finalist(row: Mapping[str, Any], metric: Metric) -> list[str]:
-    name, full, scored, *costs = _cells(row, ("full", "scored"), metric)
-    return [name, *_training(row), _trained(row, metric), full, scored, *costs]
+def _finalists(rows: Sequence[Mapping[str, Any]], metric: Metric) -> list[list[str]]:
+    """A header and a row for each finalist; without a supernet there are no scores by it."""
+    scores = {"supernet": "full", "scored": "scored"} if any(row["full"] is not None for row in rows) else {}
+    table = [["arch", "rounds", "epochs", "trained", *scores, *_COSTS]]
+    for row in rows:
+        name, *cells = _cells(row, tuple(scores.values()), metric)
+        table.append([name, *_training(row), _trained(row, metric), *cells])
+    return table
 
 
 def _cells(row: Mapping[str, Any], scores: Sequence[str], metric: Metric) -> list[str]:

@@ -128,6 +128,7 @@ def test_what_the_tables_say(whole):
     assert [line[0] for line in shapes] == ["design", "wide", "deep"] and shapes[2][-2:] == ["24", "2"]
     assert "resolution 28, s1.stride 1 (70.00 % after 2 epochs)" in read.text and "too few steps each: 1 more" in whole
     finalists = read.table("All finalists")
+    assert finalists[0][3:6] == ["trained", "supernet", "scored"] and finalists[1][4:6] == ["81.00 %", "80.00 %"]
     assert [line[:4] for line in finalists[1:]] == [
         ["best", "2", "2", "93.00 %"], ["second", "1", "2", "90.00 %"], ["lost", "1", "2", "diverged"],
         ["idle", "-", "-", "-"],
@@ -139,6 +140,7 @@ def test_what_the_tables_say(whole):
     ]  # fmt: skip
     assert "Finalists without rounds were not trained" in read.text
     assert "The net found uses little: why not." in read.text and "tau is −0.50" in read.text
+    assert "nasaug search --mac-budget 1M" in read.text
     assert "python -m nasaug train --arch 'a b/found.json'" in read.text and DRAWING in whole
 
 
@@ -164,8 +166,10 @@ def test_what_a_search_without_a_supernet_has_not():
         score_images=None,
     ))  # fmt: skip
     read = Reader(page)
-    assert "Candidates" not in read.text and "Kendall" not in page and "shape" not in read.table("All finalists")[0]
-    assert read.tags.count("svg") == 2 and read.table("All finalists")[1][3:6] == ["90.00 %", "-", "-"]
+    assert "Candidates" not in read.text and "Kendall" not in page and "supernet)" not in page
+    assert read.tags.count("svg") == 2 and [line[3:5] for line in read.table("All finalists")] == [
+        ["trained", "MACs"], ["90.00 %", "900k"],
+    ]  # fmt: skip
     assert "without a supernet" in read.text and "validation top-1 90.00 % after its own training" in read.text
 
 
@@ -176,7 +180,7 @@ def test_what_a_search_whose_finalists_were_not_trained_has_not():
         little_used="", command=None, commit=None, versions={},
     )))  # fmt: skip
     assert "They were not trained on their own." in read.text and "better half" not in read.text
-    assert "total" not in read.text and "Command" not in read.text and read.tags.count("svg") == 2
+    assert "total" not in read.text and "mac-budget" not in read.text and read.tags.count("svg") == 2
     none = {"points": {"trained 2 epochs": []}, "front": (), "found": [], "ylabel": "x"}  # all diverged
     panels = {"scored": None, "trained": none}
     assert Reader(search_page(summary(panels=panels, stages=[]))).tags.count("svg") == 1
