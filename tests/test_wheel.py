@@ -50,7 +50,8 @@ def test_a_wheel_has_the_source_of_the_compiled_kernels(built):
 
 def test_a_wheel_has_the_page_of_a_report(built):
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
-        assert {"nasaug/reporting/page.html.j2", "nasaug/reporting/page.css"} <= set(wheel.namelist())
+        pages = "page.html.j2", "search_page.html.j2", "macros.html.j2", "page.css"
+        assert {f"nasaug/reporting/{name}" for name in pages} <= set(wheel.namelist())
 
 
 def test_a_wheel_has_the_licence_and_names_it(built):

@@ -1,21 +1,27 @@
-"""The output of a finished search: found.json, the candidates, the Pareto front, and a table for the terminal."""
+"""The output of a finished search: found.json, candidates, Pareto front, a table for the terminal, and a page."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..arch.archfile import ArchFile
 from ..arch.cost import LABELS, UNITS, Budget
 from ..arch.plan import plan
 from ..arch.space import Space, resolve
+from ..config import layers
 from ..core import files
 from ..core.progress import say
+from ..core.streams import command_line
 from ..core.units import format_quantity
-from ..reporting import pictures, tables
+from ..reporting import drawing, pictures, tables
+from ..reporting.search_page import search_page
 from ..rundirs.folder import RunDir
 from ..tasks import Metric
 from ..training.recipe import Recipe
-from .study import Candidate, Search, pareto
+from .shapes import KINDS
+from .study import Candidate, Search, candidates_of, pareto
 
 FOUND = "found.json"
 SHOWN = 12  # finalists in the table
@@ -23,11 +29,12 @@ SHOWN = 12  # finalists in the table
 
 def write_results(
     run: RunDir, recipe: Recipe, search: Search, budget: Budget, ranked: list[Candidate],
-    finalists: list[Candidate], seconds: float,
+    finalists: list[Candidate], seconds: float, shapes: Sequence[Candidate] = (),
 ) -> dict:  # fmt: skip
-    """Write found.json, candidates.json, the Pareto front (PNG and JSON) and print the table; return the result.
+    """Write found.json, candidates.json, the Pareto front (PNG and JSON) and the page, and print the table; return the
+    result.
 
-    `budget` is the one asked for; the search's own may be lower."""
+    `budget` is the one asked for; the search's own may be lower. `shapes` are those tried first, the best first."""
     best, space, classes, metric = finalists[0], search.space, search.scorer.task.head, search.metric
     facts = {
         "budget": budget.limits, metric.key("val"): best.full_score, metric.key("score"): best.score,
@@ -51,11 +58,18 @@ def write_results(
     if why := little_used(finalists, search.budget, budget):
         say(why)
     ranks = agreement(finalists, metric)
-    if ranks:
-        say(
-            f"Kendall's tau between the supernet's ranking of these {ranks['n']} and that after their own training: "
-            f"{ranks['tau']:+.2f} (p = {ranks['p']:.2g})"
-        )
+    agreed = "" if ranks is None else (
+        f"Kendall's tau between the supernet's ranking of these {ranks['n']} and that after their own training: "
+        f"{ranks['tau']:+.2f} (p = {ranks['p']:.2g})"
+    )  # fmt: skip
+    if agreed:
+        say(agreed)
+    page = _asked(run, recipe, search, budget) | _tried(run, search, ranked, finalists, shapes)
+    page |= {
+        "name": found.name, "costs": _costs(best, budget), "little_used": why, "agreed": agreed,
+        "drawing": drawing.network(found.plan, found.name), "commands": _next(run, recipe, search, len(ranked)),
+    }  # fmt: skip
+    files.write_whole(run.search_page, search_page(page))
     return {
         "found": found.name, metric.key("val"): best.full_score, **metric.told, **best.cost._asdict(),
         "candidates": len(ranked), "little_used": why,
@@ -93,31 +107,41 @@ def plot_search(
     path: Path, candidates: list[Candidate], finalists: list[Candidate], budget: Budget, metric: Metric
 ) -> None:  # fmt: skip
     """Plot validation score against MACs as a PNG: finalists after their own training by the round that they reached,
-    the net found as a star; beside them all candidates with the supernet's weights and their front."""
-
-    def points(shown: list[Candidate], field: str) -> list[tuple[float, float]]:
-        return [(c.cost.macs / 1e6, getattr(c, field)) for c in shown if getattr(c, field) not in (None, metric.worst)]
-
+    the net found as a star; beside them all candidates with the supernet's weights and their front. No picture if there
+    is neither."""
     limit = budget.macs / 1e6 if budget.macs else None
-    found, trained = finalists[0], [c for c in finalists if c.rounds]
-    panels = []
-    if trained:
-        last = max(c.rounds for c in trained)
-        series = {}
-        for number in range(1, last + 1):
-            members = [c for c in trained if c.rounds == number]
-            epochs = sorted(c.epochs for c in members)
-            told = f"{epochs[0]:.2g}" if epochs[0] == epochs[-1] else f"{epochs[0]:.2g} to {epochs[-1]:.2g}"
-            name = f"trained {told} epochs" + ("" if last == 1 else f" (round {number})")
-            series[name] = points(members, "trained_score")
-        star = points([found], "trained_score")
-        panels.append(pictures.Scatter(f"validation {metric.axis}, after own training", series, (), star))
-    if candidates:
-        field, front = "score", points(pareto(candidates, metric), "score")
-        star = points([found], field)
-        shown = {"candidates": points(candidates, field)}
-        panels.append(pictures.Scatter(f"validation {metric.axis}, weights of the supernet", shown, front, star))
-    pictures.scatters(path, panels, limit, "MACs (millions)")
+    panels = [_trained_panel(finalists, metric), _scored_panel(candidates, finalists[0], metric)]
+    if drawn := [panel for panel in panels if panel]:
+        pictures.scatters(path, drawn, limit, "MACs (millions)")
+
+
+def _trained_panel(finalists: list[Candidate], metric: Metric) -> pictures.Scatter | None:
+    """The finalists after their own training by the round that they reached; None if they were not trained."""
+    trained = [c for c in finalists if c.rounds]
+    if not trained:
+        return None
+    last, series = max(c.rounds for c in trained), {}
+    for number in range(1, last + 1):
+        members = [c for c in trained if c.rounds == number]
+        epochs = sorted(c.epochs for c in members)
+        told = f"{epochs[0]:.2g}" if epochs[0] == epochs[-1] else f"{epochs[0]:.2g} to {epochs[-1]:.2g}"
+        name = f"trained {told} epochs" + ("" if last == 1 else f" (round {number})")
+        series[name] = _points(members, "trained_score", metric)
+    star = _points(finalists[:1], "trained_score", metric)
+    return pictures.Scatter(f"validation {metric.axis}, after own training", series, (), star)
+
+
+def _scored_panel(candidates: list[Candidate], found: Candidate, metric: Metric) -> pictures.Scatter | None:
+    """The candidates with the supernet's weights and their front; None if there is no supernet."""
+    if not candidates:
+        return None
+    shown = {"candidates": _points(candidates, "score", metric)}
+    front, star = (_points(those, "score", metric) for those in (pareto(candidates, metric), [found]))
+    return pictures.Scatter(f"validation {metric.axis}, weights of the supernet", shown, front, star)
+
+
+def _points(shown: list[Candidate], field: str, metric: Metric) -> list[tuple[float, float]]:
+    return [(c.cost.macs / 1e6, getattr(c, field)) for c in shown if getattr(c, field) not in (None, metric.worst)]
 
 
 def agreement(finalists: list[Candidate], metric: Metric) -> dict | None:
@@ -161,3 +185,88 @@ def table(space: Space, finalists: list[Candidate], metric: Metric) -> str:
         rows.append((space.id(c.arch), *scores, *figures, str(px)))
     left = len(finalists) - len(rows)
     return tables.text(head, rows) + (f"\nand {left} more finalists, in result.json" if left > 0 else "")
+
+
+# --- the summary that the page is made of (nasaug.reporting.search_page has its keys) ---
+
+
+def _asked(run: RunDir, recipe: Recipe, search: Search, budget: Budget) -> dict[str, Any]:
+    """What was asked, and of what space."""
+    environment, scorer = run.environment(), search.scorer
+    versions = {name: environment.get("versions", {}).get(name) for name in ("nasaug", "torch", "optuna")}
+    name, told = scorer.data.name, scorer.data.told()
+    scored = len(search.images) if recipe.search.strategy == "supernet" else None
+    return {
+        "command": environment.get("command"), "budget": str(budget),
+        "searched": "" if search.budget == budget else str(search.budget), "data": name,
+        "images": told.removeprefix(f"data {name}: ").splitlines()[0],
+        "strategy": recipe.search.strategy, "seed": recipe.seed, "recipe": layers.dump(recipe),
+        "device": scorer.runtime.describe(), "versions": versions, "commit": environment.get("commit"),
+        "space": search.space.name, "axes": [(axis.name, axis.kind, axis.choices) for axis in search.space.axes],
+        "metric": search.metric.to_plain(), "by": recipe.search.by, "score_images": scored,
+        "val_images": len(scorer.data.val),
+    }  # fmt: skip
+
+
+def _tried(
+    run: RunDir, search: Search, ranked: list[Candidate], finalists: list[Candidate], shapes: Sequence[Candidate]
+) -> dict[str, Any]:  # fmt: skip
+    """Shapes, candidates and finalists with their scores, and what each stage took."""
+    space, metric = search.space, search.metric
+
+    def rows(shown: Sequence[Candidate]) -> list[dict[str, Any]]:
+        """With scores under names that do not depend on the metric; None where a training diverged."""
+        return [
+            {"id": space.id(c.arch), "scored": c.score, "full": c.full_score, "rounds": c.rounds, "epochs": c.epochs,
+             "trained": None if c.trained_score == metric.worst else c.trained_score, **c.cost._asdict(),
+             "resolution": resolve(space.resolution, c.arch.values)}
+            for c in shown
+        ]  # fmt: skip
+
+    scored = [c for c in ranked if c.score is not None]
+    panels = {"trained": _trained_panel(finalists, metric), "scored": _scored_panel(scored, finalists[0], metric)}
+    differing = [
+        i for i, axis in enumerate(space.axes) if axis.kind in KINDS and len({c.arch.values[i] for c in shapes}) > 1
+    ]
+    shape = [{space.axes[i].name: c.arch.values[i] for i in differing} for c in shapes]
+    return {
+        "shapes": [row | {"shape": values} for row, values in zip(rows(shapes), shape, strict=True)],
+        "candidates": len(scored), "front": rows(pareto(scored, metric)), "finalists": rows(finalists),
+        "panels": {name: panel and panel._asdict() for name, panel in panels.items()},
+        "stages": list(_stages(run, search, len(scored))),
+    }  # fmt: skip
+
+
+def _stages(run: RunDir, search: Search, scored: int) -> Iterator[dict[str, Any]]:
+    """What each stage took: trainings with their forward MACs and seconds by the log, and the candidates."""
+    last = {event["stage"]: event for event in run.read_log() if event["event"] == "epoch"}
+    for stage in ("shape", "supernet", "candidate", "finalist"):
+        ends = [event for title, event in last.items() if title.split()[0] == stage]
+        if stage == "candidate" and scored:
+            yield {"stage": stage, "nets": scored, "train_macs": None, "seconds": search.seconds}
+        elif ends:
+            macs, seconds = (sum(event[key] for event in ends) for key in ("train_macs", "seconds"))
+            yield {"stage": stage, "nets": len(ends), "train_macs": macs, "seconds": seconds}
+
+
+def _costs(found: Candidate, budget: Budget) -> list[dict[str, Any]]:
+    return [
+        {"what": label, "unit": UNITS[key], "used": getattr(found.cost, key), "budget": getattr(budget, key)}
+        for key, label in LABELS.items()
+    ]
+
+
+def _next(run: RunDir, recipe: Recipe, search: Search, judged: int) -> list[tuple[str, str]]:
+    """Commands that go on from here, each after what it does."""
+    found, nasaug, more = str(run.found_file), ("python", "-m", "nasaug"), 2 * recipe.search.trials
+    commands = [
+        ("Train the net found inside wider ones", ("netaug-train", "--arch", found)),
+        ("Train it plainly", ("train", "--method", "baseline", "--arch", found)),
+        ("Compare ways to train it", ("compare", "--arch", found)),
+        ("Show its layers and draw it", ("profile", "--arch", found, "--svg", "net.svg")),
+    ]
+    if recipe.search.strategy == "supernet":
+        if candidates_of(search.space, search.budget, search.scorer.task.head, more) > judged:
+            resume = ("search", "--resume", "--run", str(run.path), "--trials", str(more))
+            commands.append((f"Go on to {more} candidates", resume))
+    return [(does, command_line(*nasaug, *words)) for does, words in commands]

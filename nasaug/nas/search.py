@@ -66,7 +66,7 @@ class Found:
     """The result of a search. Accepted wherever the path of an arch file is: `nasaug.train(found)`."""
 
     run: Path
-    """The run's folder: supernet, candidates.json, pareto.json and pareto.png."""
+    """The run's folder: supernet, candidates.json, pareto.json, pareto.png and search.html."""
     arch: ArchFile
     """The network, its position in the space, and what is known about it (arch.facts)."""
     result: dict[str, Any]
@@ -172,7 +172,7 @@ class SearchJob:
         result = run_search(ready, run)
         archfile.read(str(run.found_file)).save(FOUND)  # rewrites the supernet's path relative to the working directory
         run.finish(result)
-        say(f"{FOUND} written; supernet, candidates and Pareto front (pareto.png) in {run.path}")
+        say(f"{FOUND} written; supernet, candidates, Pareto front (pareto.png) and page (search.html) in {run.path}")
         say(f"next: python -m nasaug netaug-train --arch {FOUND}")
 
     def result(self, run: RunDir) -> Found:

@@ -23,7 +23,7 @@ from ..arch.cost import (
     within_reach,
 )
 from ..arch.plan import Outputs, Plan, plan, whole
-from ..arch.space import Arch, Space
+from ..arch.space import Space
 from ..arch.spacefile import load
 from ..core.errors import BadInput, arg
 from ..core.progress import say
@@ -44,7 +44,7 @@ from ..training.recipe import Recipe
 from .finalists import SHAPE, PlayOff, begun_with
 from .results import FOUND, write_results
 from .shapes import KINDS, designs, fixed
-from .study import Search, candidates_of, macs_range, report_reach
+from .study import Candidate, Search, candidates_of, macs_range, report_reach
 
 ROOM = 4  # the ceiling of search.least_epochs is at least this many times the smallest net
 SMALL = 64  # px; images up to this size are searched in a space of their own by default
@@ -171,11 +171,13 @@ def _run_search(ready: Ready, run: RunDir, storage: str) -> dict:
         make_scorer(recipe, data, ready.runtime, recipe.search.calibration_images),
         data.val.take(recipe.search.score_images, 0), storage, recipe.seed, request.timeout,
     )  # fmt: skip
-    if design := _best_design(ready, search, run):
+    shapes = _shapes(ready, search, run)
+    if shapes and shapes[0].rounds:
+        design = shapes[0].arch
         ready = replace(ready, space=fixed(ready.space, design))
         search.space, search.always = ready.space, (design,)
     if recipe.search.strategy == "halving":
-        return _halve(ready, search, run)
+        return _halve(ready, search, run, shapes)
     search.net = supernet(ready, search, run).to(ready.runtime.device)
     finalists = begun_with(run.finalists_file)
     if finalists:  # the study is over, even if a resumed run has time left
@@ -186,40 +188,44 @@ def _run_search(ready: Ready, run: RunDir, storage: str) -> dict:
     begun = time.perf_counter()
     finalists = play_off(ready, search, run).decide(search.finalists(ranked, data.val), run)
     seconds = search.seconds + time.perf_counter() - begun
-    return write_results(run, recipe, search, request.budget, ranked, finalists, seconds)
+    return write_results(run, recipe, search, request.budget, ranked, finalists, seconds, shapes)
 
 
-def _best_design(ready: Ready, search: Search, run: RunDir) -> Arch | None:
-    """The space's own design in the shape that suits it best by a short training; None if shapes are not chosen first,
-    or if there is but one, or no time to try them."""
+def _shapes(ready: Ready, search: Search, run: RunDir) -> list[Candidate]:
+    """The space's own design in all shapes tried, after a short training, the best first; empty if shapes are not
+    chosen first, or if there is but one, or no time to try them."""
     config, space = ready.recipe.search, ready.space
     archs = designs(space, ready.budget, ready.outputs, config.shapes) if config.shapes > 1 else []
     if len(archs) < 2:
-        return None
+        return []
     asked = ready.recipe.macs_for(not ready.runtime.accelerated)
     whole = asked if math.isfinite(asked) else _job(ready).length.macs
     play = play_off(ready, search, run, supernet=False)
     play = replace(play, given=config.shape_share * whole, word=SHAPE)
     tried = [search.undecided(arch) for arch in archs]
     if not play.sizes([c.cost.macs for c in tried]):
-        return None
+        return []
     if not run.shapes_file.is_file():
         say(play.estimate(play.seconds_per_mac(tried[0]), [c.cost.macs for c in tried]))
-    best = play.decide(tried, run)[0]
+    tried = play.decide(tried, run)
+    best = tried[0]
+    if not best.rounds:  # all of them diverged
+        return tried
     shape = ", ".join(f"{axis.name} {value}" for axis, value in zip(space.axes, best.arch.values, strict=True)
                       if axis.kind in KINDS and len(axis.choices) > 1)  # fmt: skip
     say(f"shape: {shape} ({search.metric.show(best.trained_score)} after {best.epochs:.2g} epochs)")
-    return best.arch if best.rounds else None
+    return tried
 
 
-def _halve(ready: Ready, search: Search, run: RunDir) -> dict:
+def _halve(ready: Ready, search: Search, run: RunDir, shapes: list[Candidate]) -> dict:
     """The search without a supernet."""
     begun, drawn = time.perf_counter(), search.drawn(search.config.finalists)
     play = play_off(ready, search, run)
     say(f"no supernet; {play.estimate(play.seconds_per_mac(drawn[0]))}")
     finalists = play.decide(drawn, run)
     seconds = time.perf_counter() - begun
-    return write_results(run, ready.recipe, search, ready.request.budget, finalists, finalists, seconds)
+    budget = ready.request.budget
+    return write_results(run, ready.recipe, search, budget, finalists, finalists, seconds, shapes)
 
 
 def supernet(ready: Ready, search: Search, run: RunDir) -> Net:

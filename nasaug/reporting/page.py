@@ -1,22 +1,17 @@
-"""A comparison as a self-contained HTML page: page.html.j2, its style page.css, and plots."""
+"""A comparison as a self-contained HTML page: page.html.j2, filled in, and plots."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import plots, wording
+from .templates import style, template
 
 if TYPE_CHECKING:
-    from jinja2 import Template
-    from markupsafe import Markup
-
     from ..core.metric import Metric
     from ..rundirs.result import TrainingResult
 
-_HERE = Path(__file__).parent
 _MATCHED = {
     "epochs": "epochs: each arm passes over the training images as often",
     "compute": "compute: each arm takes as many forward MACs in training",
@@ -36,9 +31,9 @@ def page(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> str:
     """The page for a summary of `runs` (comparison.report). The same input gives the same page, byte for byte."""
     arms, metric = summary["arms"], wording.metric_of(summary)
     names = list(dict.fromkeys(arm["arm"] for arm in arms))
-    return _template().render(
+    return template("page.html.j2").render(
         title=f"{_listed(summary['archs'])} on {summary['data']}: {_listed(names)}",
-        style=(_HERE / "page.css").read_text(encoding="utf-8"), colours=plots.COLOURS,
+        style=style(), colours=plots.COLOURS,
         metric=metric, points=wording.points(metric), enough=wording.ENOUGH, not_enough=wording.NOT_ENOUGH,
         summary=summary, names=names, crossings=wording.crossings(summary), at_compute=_at_compute(summary, metric),
         facts=list(_facts(summary)), result=wording.cells(summary), reading=_reading(arms),
@@ -50,32 +45,8 @@ def page(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> str:
     )  # fmt: skip
 
 
-def _template() -> Template:
-    """The template; it escapes everything it is given and raises for undefined variables."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-    environment.filters |= {"breakable": _breakable, "minus": _minus}
-    return environment.get_template("page.html.j2")
-
-
 def _listed(names: Sequence[str], most: int = 4) -> str:
     return ", ".join(names) if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"
-
-
-def _breakable(name: str) -> Markup:
-    """A name, escaped, with line breaks allowed after the characters that join its parts."""
-    from markupsafe import Markup, escape
-
-    return Markup(re.sub(r"(?<=[+_,/=])(?=\w)", "<wbr>", str(escape(name))))
-
-
-def _minus(text: str) -> str:
-    """The text with true minus signs, which are as wide as a plus."""
-    return re.sub(r"(?<![\w-])-(?=\d)", "−", text)
 
 
 # --- the contents of its tables ---

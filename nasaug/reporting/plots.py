@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
@@ -22,6 +22,7 @@ _MARKERS = "osD^vPX*"
 _INK, _FAINT = "#010203", "#040506"  # placeholders for the page's colours of text and grid lines
 _SERIES = [f"#0a0b{i:02x}" for i in range(COLOURS)]
 _SHORT = 26  # maximum characters of a name in a plot
+Points = Sequence[tuple[float, float]]  # (x, y)
 _SETTINGS = {
     "svg.fonttype": "none", "svg.hashsalt": "nasaug", "text.parse_math": False, "font.family": "DejaVu Sans",
     "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
@@ -146,3 +147,43 @@ def against(
         axes.locator_params(axis="x", nbins=6)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: x_text(x)))
     axes.set(xlabel=xlabel, ylabel=ylabel)
+
+
+def scatter(
+    axes: Axes, points: Mapping[str, Points], front: Points, found: Points, limit: float | None, xlabel: str,
+    ylabel: str, x_text: Callable[[float], str],
+) -> None:  # fmt: skip
+    """Points by name, the front as a line, the one found as a star, and the `limit` of x as a dashed line, with the
+    legend below. Like `pictures.scatters`, in the page's colours."""
+    for i, (name, those) in enumerate(points.items()):
+        part = (i + 1) / len(points)
+        look = {"color": _SERIES[0], "ms": 4 + 3 * part, "mew": 0, "alpha": 0.4 + 0.45 * part}
+        axes.plot(*_columns(those), "o", **look, label=name)
+    if front:
+        axes.plot(*_columns(front), "o-", ms=4, lw=1.3, color=_SERIES[1], label="Pareto front")
+    if found:
+        axes.plot(*_columns(found), "*", ms=13, mew=0, color=_SERIES[2], label="found")
+    if limit:
+        axes.axvline(limit, ls="--", lw=1, color=_SERIES[7], label="MAC budget")
+    xs = [x for line in (*points.values(), front, found) for x, _ in line]
+    _scale_x(axes, [*xs, limit] if limit else xs, x_text)
+    axes.set(xlabel=xlabel, ylabel=escaped(ylabel))
+    axes.figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+
+
+def _columns(points: Points) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _scale_x(axes: Axes, xs: Sequence[float], x_text: Callable[[float], str]) -> None:
+    """Logarithmic if x spans a wide range, with ticks formatted by `x_text`."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    span = max(xs) / min(xs)
+    if span > 4:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if span < 50 else (1,)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.locator_params(axis="x", nbins=6)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: x_text(x)))

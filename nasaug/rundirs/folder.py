@@ -50,7 +50,7 @@ class RunDir:
     supernet_file, found_file = _file("supernet.safetensors"), _file("found.json")
     candidates_file, pareto_file = _file("candidates.json"), _file("pareto.json")
     finalists_file, pareto_picture = _file("finalists.json"), _file("pareto.png")
-    shapes_file = _file("shapes.json")
+    shapes_file, search_page = _file("shapes.json"), _file("search.html")
     start_file = _file("start.safetensors")  # the weights that a training of the found net starts from
     # comparison and sweep: figures, page or picture; a sweep's trainings with their paths, and its pruned policies
     comparison_file, comparison_page = _file("comparison.json"), _file("comparison.html")

@@ -161,7 +161,8 @@ def test_a_run_means_its_paths_from_where_it_was_begun(here, photos, monkeypatch
     os.mkdir("deep")
     monkeypatch.chdir("deep")
     said = done("search", "--resume", "--run", "../s", "--storage", "sqlite:///../mine.db").out
-    assert f"found.json written; supernet, candidates and Pareto front (pareto.png) in {here / 's'}" in said
+    written = "supernet, candidates, Pareto front (pareto.png) and page (search.html)"
+    assert f"found.json written; {written} in {here / 's'}" in said
     assert os.listdir(".") == [] and (here / "found.json").exists()
     (here / "elsewhere").mkdir()
     said = done("train", "--arch", "../found.json", "--set", "epochs=1", "--run", "t").out  # the data named in the file

@@ -77,6 +77,7 @@ def test_the_net_found_and_trained_beats_the_mean_by_far(here):
     spread = np.array(list(numbers().values()))
     of_mean = np.abs(spread - spread.mean()).mean()
     assert result["metric"] == {"name": "mae", "unit": "", "higher_is_better": False}
+    assert "scores are mae on the" in (page := Path("runs/search-1/search.html").read_text()) and "where lower" in page
     assert result["test_mae"] < 0.3 * of_mean and result["val_mae"] == min(row["val_mae"] for row in result["val"])
     assert result["task"] == "regress" and not any("top1" in key for key in result)
     assert f"test mae {result['test_mae']:.4g} on {result['test_images']} images" in here["train"]

@@ -47,6 +47,10 @@ def test_a_run_holds_recipe_environment_log_and_figures(finished, monkeypatch):
         assert {"recipe.toml", "env.json", "log.jsonl", "result.json"} <= {p.name for p in run.iterdir()}
         assert not list(run.glob(".*.tmp")) and "seed = 0" in (run / "recipe.toml").read_text()
     assert {"pareto.png", "pareto.json", "candidates.json"} <= set(os.listdir("runs/search-1"))
+    page, found = Path("runs/search-1/search.html").read_text(), archfile.read("found.json")
+    assert "<code>python -m nasaug netaug-train --arch runs/search-1/found.json</code>" in page
+    assert "<code>python -m nasaug search --resume --run runs/search-1 --trials" in page and found.name in page
+    assert page.count("<svg") == 3 and "MACs &lt;= 100k" in page
     result = json.loads(Path("runs/netaug-train-1/result.json").read_text())
     assert result["init"] == "inherit" and [row["epoch"] for row in result["val"]] == [1, 2]
     assert {"ladder", "augmented_over_base", "train_macs", "seconds", "test_top1"} <= result.keys()
@@ -92,11 +96,13 @@ def test_a_space_of_what_is_within_reach_is_searched_and_its_supernet_teaches(la
 
 def test_a_search_without_a_supernet_finds_a_net_that_goes_on_from_its_own_weights(laid_out):
     said = done("search", *QUICK, "--mac-budget", "60k", "--strategy", "halving", "--set", "search.finalists=3").out
-    assert "no supernet; then 3 finalists" in said and "3 finalists, trained from fresh weights" in said
+    assert "no supernet; 3 finalists" in said and "3 finalists, trained from fresh weights" in said
     data, result = json.loads(Path("found.json").read_text()), json.loads(Path("runs/search-1/result.json").read_text())
     assert "supernet" not in data and data["weights"] == "runs/search-1/start.safetensors"
     assert not SUPERNET.exists() and Path("runs/search-1/pareto.png").is_file()
     assert [row["rounds"] for row in result["finalists"]] == [1, 1, 1] and result["macs"] <= 60_000
+    page = Path("runs/search-1/search.html").read_text()
+    assert "without a supernet" in page and "<h2>Candidates" not in page and "--resume" not in page
     assert "is finished already" in done("search", "--resume", "--run", "runs/search-1").out
     said = done("netaug-train", *QUICK, "--arch", "found.json", "--set", "epochs=1").out
     assert "those of the net in" in said

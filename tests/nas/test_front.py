@@ -113,6 +113,8 @@ def test_the_front_as_a_picture(tmp_path):
     plot_search(tmp_path / "pareto.png", shown, trained, Budget(macs=10**6), Classify.metric)
     assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["pareto.png"]
+    plot_search(tmp_path / "nothing.png", [], shown, Budget(), Classify.metric)  # neither scored nor trained
+    assert not (tmp_path / "nothing.png").exists()
 
 
 def test_what_the_space_can_do_in_words():

@@ -5,12 +5,12 @@ import re
 import pytest
 from jinja2 import UndefinedError
 
-from nasaug.reporting import page, plots
+from nasaug.reporting import page, plots, templates
 from nasaug.reporting.plots import Interval, Line
 
 
 def test_the_style_has_each_colour_for_light_and_dark():
-    style = (page._HERE / "page.css").read_text()
+    style = templates.style()
     assert re.findall(r"--c(\d): #[0-9a-f]{6};", style) == [str(i) for i in range(plots.COLOURS)] * 2
 
 
@@ -45,7 +45,7 @@ def test_an_axis_from_0_or_by_logarithm(spent, scale):
 
 def test_a_figure_that_a_summary_lacks_is_not_left_out_silently():
     with pytest.raises(UndefinedError, match="has no attribute 'level'"):
-        page._template().render(summary={"reference": "baseline"})
+        templates.template("page.html.j2").render(summary={"reference": "baseline"})
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def test_a_long_list_of_facts_is_kept_a_list_and_folded(value, shown):
 
 
 def test_minus_signs_of_figures_alone():
-    assert page._minus("-0.10 [-1.20, +2.00]") == "−0.10 [−1.20, +2.00]"
-    assert page._minus("1e-05") == "1e-05" and page._minus("seed-1") == "seed-1" and page._minus("-") == "-"
+    assert templates._minus("-0.10 [-1.20, +2.00]") == "−0.10 [−1.20, +2.00]"
+    assert [templates._minus(text) for text in ("1e-05", "seed-1", "-")] == ["1e-05", "seed-1", "-"]
 
 
 def test_a_name_may_be_broken_after_what_joins_its_parts():
-    assert page._breakable("net_aug+<b>/x,y") == "net_<wbr>aug+&lt;b&gt;/<wbr>x,<wbr>y"
+    assert templates._breakable("net_aug+<b>/x,y") == "net_<wbr>aug+&lt;b&gt;/<wbr>x,<wbr>y"

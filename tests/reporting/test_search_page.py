@@ -1,0 +1,205 @@
+"""The page of a search, from made-up summaries: what it says, what it escapes, and parts that may be missing."""
+
+import html
+import re
+from html.parser import HTMLParser
+
+import markupsafe
+import pytest
+
+from nasaug.core.metric import Metric
+from nasaug.reporting.search_page import search_page
+
+EVIL = "<b>&\"'$x$</b>"
+DRAWING = '<svg class="net" viewBox="0 0 9 9"><title>net</title></svg>'
+
+
+def row(name, macs, *, scored=80.0, full=81.0, trained=90.0, rounds=1, epochs=2.0, **more):
+    costs = {"macs": macs, "params": 2000, "peak": 3072, "flash": 4096, "resolution": 28}
+    scores = {"scored": scored, "full": full, "trained": trained, "rounds": rounds, "epochs": epochs}
+    return {"id": name, **scores, **costs, **more}
+
+
+def summary(**other):
+    """A search with every part that it can have."""
+    finalists = [row("best", 900_000, trained=93.0, rounds=2), row("second", 800_000),
+                 row("lost", 700_000, trained=None), row("idle", 600_000, trained=None, rounds=0)]  # fmt: skip
+    shapes = [row("wide", 1e6, trained=70.0, shape={"resolution": 28, "s1.stride": 1}),
+              row("deep", 1e6, trained=60.0, shape={"resolution": 24, "s1.stride": 2}),
+              row("none", 1e6, trained=None, rounds=0, shape={"resolution": 20, "s1.stride": 1})]  # fmt: skip
+    scored = {"points": {"candidates": [(0.2, 70.0), (0.9, 80.0)]}, "front": [(0.2, 70.0), (0.9, 80.0)],
+              "found": [(0.9, 80.0)], "ylabel": "validation top-1 (%), weights of the supernet"}  # fmt: skip
+    trained = {"points": {"trained 2 epochs (round 1)": [(0.8, 90.0)], "trained 4 epochs (round 2)": [(0.9, 93.0)]},
+               "front": (), "found": [(0.9, 93.0)], "ylabel": "validation top-1 (%), after own training"}  # fmt: skip
+    return {
+        "name": "space:best", "data": "photos", "images": "3 classes; 9 training images", "space": "space",
+        "drawing": DRAWING, "command": "nasaug search --mac-budget 1M", "budget": "MACs <= 1M", "searched": "",
+        "strategy": "supernet", "seed": 3, "recipe": 'lr = 0.1\nspace = "space"\n', "device": "CPU", "commit": "abc",
+        "versions": {"nasaug": "1", "torch": None}, "metric": Metric("top1", "%").to_plain(), "by": "loss",
+        "score_images": 1000, "val_images": 5000,
+        "axes": [("resolution", "resolution", (28,)), ("s1.width", "width", (8, 16)),
+                 ("s1.b1.expand+kernel", "expand+kernel", ((0, 3), (2.5, 5))),
+                 ("s1.b2.expand+kernel", "expand+kernel", ((0, 3), (2.5, 5)))],
+        "shapes": shapes, "candidates": 30, "front": [row("small", 200_000)], "finalists": finalists,
+        "panels": {"scored": scored, "trained": trained},
+        "stages": [{"stage": "shape", "nets": 3, "train_macs": 2e9, "seconds": 60.0},
+                   {"stage": "supernet", "nets": 1, "train_macs": 3e9, "seconds": 90.0},
+                   {"stage": "candidate", "nets": 30, "train_macs": None, "seconds": 12.0},
+                   {"stage": "finalist", "nets": 5, "train_macs": 1e9, "seconds": 30.0}],
+        "costs": [{"what": "MACs", "unit": "macs", "used": 900_000, "budget": 1_000_000},
+                  {"what": "peak SRAM", "unit": "bytes", "used": 3072, "budget": 4096},
+                  {"what": "flash", "unit": "bytes", "used": 4096, "budget": None}],
+        "little_used": "the net found uses little: why not", "agreed": "Kendall's tau is -0.50 (p = 0.4)",
+        "commands": [("Train it", "python -m nasaug train --arch 'a b/found.json'")],
+    } | other  # fmt: skip
+
+
+class Reader(HTMLParser):
+    """Tables by caption, as rows of cells; tags, and what is asked for."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tables, self.tags, self.asked, self.text, self.open, self.cell = {}, [], [], "", [], None
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.asked += [v for n, v in attributes if n in ("src", "href", "srcset", "data", "action", "poster")]
+        if tag == "table":
+            self.rows = []
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th", "caption"):
+            self.cell = ""
+        if tag not in ("meta", "link", "wbr"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        if tag in ("td", "th"):
+            self.rows[-1].append(self.cell)
+        if tag == "caption":
+            self.caption = self.cell
+        if tag == "table":
+            self.tables[self.caption] = self.rows
+
+    def handle_data(self, data):
+        self.text += data
+        if self.cell is not None:
+            self.cell += data
+
+    def table(self, start):
+        """The rows of the one table whose caption begins so."""
+        (found,) = [rows for caption, rows in self.tables.items() if caption.startswith(start)]
+        return found
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return search_page(summary())
+
+
+def test_the_page_asks_for_nothing(whole):
+    read = Reader(whole)
+    assert not {"script", "img", "iframe", "object", "embed", "base"} & set(read.tags) and read.tags.count("svg") == 3
+    assert all(asked == "data:," or asked.startswith("#") for asked in read.asked)
+    assert not re.search(r"https?:|//|@import|url\((?!#)", whole) and "default-src 'none'" in whole
+
+
+def test_the_same_summary_gives_the_same_page(whole):
+    assert search_page(summary()) == whole
+
+
+def test_what_the_tables_say(whole):
+    read = Reader(whole)
+    assert read.table("Its costs")[1:] == [
+        ["MACs", "900k", "1M", "90 %"], ["peak SRAM", "3 KB", "4 KB", "75 %"], ["flash", "4 KB", "-", "-"],
+    ]  # fmt: skip
+    assert read.table("Choices of each stage") == [
+        ["stage", "resolution", "width", "expand+kernel"],
+        ["network", "28", "-", "-"], ["s1", "-", "8, 16", "0/3, 2.5/5"],
+    ]  # fmt: skip
+    shapes = read.table("The space's own design")
+    assert [line[0] for line in shapes] == ["design", "wide", "deep"] and shapes[2][-2:] == ["24", "2"]
+    assert "resolution 28, s1.stride 1 (70.00 % after 2 epochs)" in read.text and "too few steps each: 1 more" in whole
+    finalists = read.table("All finalists")
+    assert finalists[0][3:6] == ["trained", "supernet", "scored"] and finalists[1][4:6] == ["81.00 %", "80.00 %"]
+    assert [line[:4] for line in finalists[1:]] == [
+        ["best", "2", "2", "93.00 %"], ["second", "1", "2", "90.00 %"], ["lost", "1", "2", "diverged"],
+        ["idle", "-", "-", "-"],
+    ]  # fmt: skip
+    assert read.table("Time of training")[1:] == [
+        ["shapes, trained briefly", "3 trainings", "2G", "1 m"], ["supernet", "1 training", "3G", "1 m 30 s"],
+        ["candidates, scored", "30 nets", "-", "12 s"],
+        ["finalists, trained on their own", "5 trainings", "1G", "30 s"], ["total", "", "6G", "3 m 12 s"],
+    ]  # fmt: skip
+    assert "Finalists without rounds were not trained" in read.text
+    assert "The net found uses little: why not." in read.text and "tau is −0.50" in read.text
+    assert "nasaug search --mac-budget 1M" in read.text
+    assert "python -m nasaug train --arch 'a b/found.json'" in read.text and DRAWING in whole
+
+
+def test_everything_but_the_drawing_is_escaped():
+    rows = [row(EVIL, 1000, shape={EVIL: 1}), row("b", 1000, shape={EVIL: 2})]
+    panel = summary()["panels"]["scored"] | {"points": {EVIL: [(0.1, 2.0)]}, "ylabel": EVIL}
+    texts = "name", "data", "images", "space", "command", "budget", "searched", "recipe", "device", "commit"
+    page = search_page(summary(
+        **dict.fromkeys(texts, EVIL), versions={EVIL: EVIL}, metric=Metric(EVIL, EVIL, False).to_plain(),
+        axes=[(EVIL, EVIL, (EVIL,))], shapes=rows, front=rows, finalists=rows, little_used=EVIL, agreed=EVIL,
+        commands=[(EVIL, EVIL)], panels={"scored": panel, "trained": panel},
+        costs=[{"what": EVIL, "unit": "macs", "used": 1, "budget": 2}],
+    ))  # fmt: skip
+    Reader(page)
+    assert not re.search(r"</?b>", page) and page.replace("<wbr>", "").count(markupsafe.escape(EVIL)) > 30
+
+
+def test_what_a_search_without_a_supernet_has_not():
+    finalists = [row("best", 900_000, scored=None, full=None)]
+    panels = summary()["panels"] | {"scored": None}
+    page = search_page(summary(
+        strategy="halving", candidates=0, front=[], finalists=finalists, panels=panels, agreed="", shapes=[],
+        score_images=None,
+    ))  # fmt: skip
+    read = Reader(page)
+    assert "Candidates" not in read.text and "Kendall" not in page and "supernet)" not in page
+    assert read.tags.count("svg") == 2 and [line[3:5] for line in read.table("All finalists")] == [
+        ["trained", "MACs"], ["90.00 %", "900k"],
+    ]  # fmt: skip
+    assert "without a supernet" in read.text and "validation top-1 90.00 % after its own training" in read.text
+
+
+def test_what_a_search_whose_finalists_were_not_trained_has_not():
+    finalists = [row(name, 900_000, trained=None, rounds=0) for name in "ab"]
+    read = Reader(search_page(summary(
+        finalists=finalists, panels=summary()["panels"] | {"trained": None}, stages=summary()["stages"][:1],
+        little_used="", command=None, commit=None, versions={},
+    )))  # fmt: skip
+    assert "They were not trained on their own." in read.text and "better half" not in read.text
+    assert "total" not in read.text and "mac-budget" not in read.text and read.tags.count("svg") == 2
+    none = {"points": {"trained 2 epochs": []}, "front": (), "found": [], "ylabel": "x"}  # all diverged
+    panels = {"scored": None, "trained": none}
+    assert Reader(search_page(summary(panels=panels, stages=[]))).tags.count("svg") == 1
+
+
+def test_where_lower_is_better_and_macs_have_no_budget():
+    costs = [{"what": "MACs", "unit": "macs", "used": 900_000, "budget": None}]
+    page = search_page(summary(metric=Metric("mae", "kg", False).to_plain(), costs=costs, by="score"))
+    assert "where lower is better" in page and "93 kg" in page and "MAC budget" not in page.split("</style>")[1]
+    assert "ranked by their loss" not in page
+
+
+def test_shapes_that_all_diverged():
+    shapes = [row("a", 1e6, trained=None, rounds=0, shape={"resolution": 28})]
+    read = Reader(search_page(summary(shapes=shapes)))
+    assert "(1), but all trainings diverged" in read.text and not [c for c in read.tables if "own design" in c]
+
+
+def test_tables_scroll_by_themselves_and_have_scopes(whole):
+    assert whole.count("<table>") == len(re.findall(r'class="scroll" role="region"[^>]*>\n<table>', whole)) == 6
+    assert whole.count("<th") - whole.count("<thead") == whole.count('<th scope="') > 30
+    assert html.unescape(re.search("<title>(.*?)</title>", whole)[1]) == "Search on photos: space:best"
