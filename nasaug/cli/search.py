@@ -46,7 +46,7 @@ def search(
     :param strategy: supernet (default), or halving: train networks on their own, without a supernet.
     :param trials: Candidates to evaluate; default 100. With --resume, a larger number extends a finished search.
     :param sampler: tpe (default), nsga2 or random.
-    :param headroom: Crop the space until its largest net costs this many MAC budgets (0: never); default 6.
+    :param headroom: The largest nets trained cost at most this many MAC budgets (0: no limit); default 6.
     :param timeout: Stop the search stage after this long, like 10m; with --resume, continue for this long.
     :param storage: Any Optuna storage URL; default: a file in the run's folder.
     """

@@ -19,6 +19,7 @@ from support.commands import QUICK, SEARCH, SPACE, TRAIN, done, refused
 from support.refusals import LINES
 
 SUPERNET = Path("runs/search-1/supernet.safetensors")
+START = SUPERNET.with_name("start.safetensors")
 
 
 def words(line):
@@ -105,26 +106,26 @@ def test_a_folder_for_runs_that_cannot_be_made_is_refused(here):
     assert "cannot write runs/" in refused(*TRAIN, "--from-scratch")
 
 
-def test_a_missing_or_damaged_supernet_is_refused(here):
-    whole = SUPERNET.read_bytes()
-    os.remove(SUPERNET)
+def test_missing_or_damaged_weights_to_start_from_are_refused(here):
+    whole = START.read_bytes()
+    os.remove(START)
     said = refused(*TRAIN)
-    assert f"the supernet {SUPERNET} that the arch file names is missing; restore it, or use --from" in said
-    SUPERNET.write_bytes(whole[: len(whole) // 2])
-    assert f"{SUPERNET} is truncated" in refused(*TRAIN)
-    SUPERNET.write_bytes(Path("runs/netaug-train-1/checkpoint.safetensors").read_bytes())
-    assert f"{SUPERNET} holds no plan" in refused(*TRAIN)
-    SUPERNET.write_bytes(Path("runs/netaug-train-1/model.safetensors").read_bytes())
+    assert f"the model {START} that the arch file names is missing; restore it, or use --from" in said
+    START.write_bytes(whole[: len(whole) // 2])
+    assert f"{START} is truncated" in refused(*TRAIN)
+    START.write_bytes(Path("runs/netaug-train-1/checkpoint.safetensors").read_bytes())
+    assert f"{START} holds no plan" in refused(*TRAIN)
+    START.write_bytes(Path("runs/netaug-train-1/model.safetensors").read_bytes())
     done(*TRAIN)  # a trained subnet contains itself
     done(*TRAIN, "--from-scratch")
 
 
-def test_a_supernet_too_small_is_refused(here):
+def test_weights_of_too_small_a_net_are_refused(here):
     small = archfile.ArchFile(with_a_narrow_stem(), "small")
     small.save("small.json")
     done("train", *QUICK, "--method", "baseline", "--arch", "small.json", "--run", "small")
-    SUPERNET.write_bytes(Path("small/model.safetensors").read_bytes())
-    assert f"{SUPERNET} does not hold tiny:" in refused(*TRAIN)
+    START.write_bytes(Path("small/model.safetensors").read_bytes())
+    assert f"{START} does not hold tiny:" in refused(*TRAIN)
 
 
 def test_a_supernet_that_cannot_teach_is_refused(here):

@@ -9,6 +9,7 @@ from nasaug.core.signals import Pending
 from nasaug.methods import Baseline, NetAug
 from nasaug.training.length import Training, evaluate_every
 from nasaug.training.loop import Trainer, fit
+from nasaug.training.scoring import Judged
 from nasaug.training.timing import time_steps
 from support.nets import same
 from support.toys import toy_data
@@ -67,9 +68,8 @@ def test_a_training_learns_and_counts_what_it_said_it_would_cost(method):
 
 def test_the_product_is_the_narrowed_base_of_the_epoch_that_was_best_on_validation(monkeypatch):
     trainer = trainer_of(NetAug(), training=Training(epochs=3, batch=16, lr=0.05))
-    scores, kept, judge = iter([10.0, 30.0, 30.0]), [], trainer.scorer.score
-    val = trainer.data.val
-    monkeypatch.setattr(trainer.scorer, "score", lambda net, split: next(scores) if split is val else judge(net, split))
+    scores, kept = iter([10.0, 30.0, 30.0]), []
+    monkeypatch.setattr(trainer.scorer, "measured", lambda net, split: Judged(next(scores), 1.0))
 
     def on_epoch(row):
         kept.append(trainer.scorer.calibrated(trainer.net, trainer.plan).state_dict())
