@@ -1,8 +1,8 @@
-"""The shape of a net, its resolution and where it halves its images, is chosen before a supernet is trained.
+"""The shape of a net, its resolution and where it halves its images, can be chosen before a supernet is trained.
 
-Scores in a supernet say little about it: weights that serve several resolutions or strides suit none of them well, and
-the nets of one shape are all a little better or worse for it. So the space's own design is scaled to the budget in many
-shapes, each is trained briefly on its own, and the search goes on in the best shape alone.
+Scores at different resolutions are not comparable in a supernet (docs/results/resolution.md). So the space's own design
+is scaled to the budget in many shapes, each is trained briefly on its own, and the search goes on in the best shape
+alone.
 """
 
 from __future__ import annotations
