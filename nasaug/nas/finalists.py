@@ -36,7 +36,7 @@ from ..training.timing import time_steps
 from .study import Candidate, Search, macs_range
 
 FINALIST, SHAPE = "finalist", "shape"
-LEAST = 75  # steps each; an "auto" training shorter than this is skipped, since it would be uninformative
+LEAST = 100  # steps each; an "auto" training shorter than this is skipped, since it would be uninformative
 FORMAT, ONE_ROUND = "nasaug-finalists/2", "nasaug-finalists/1"  # the second is that of version 1: no rounds, no losses
 
 

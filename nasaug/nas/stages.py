@@ -283,6 +283,8 @@ def _job(ready: Ready) -> Job:
 def _most(ready: Ready) -> float:
     """The MACs that the largest trained net may have, where the space was not cropped to that; otherwise 0."""
     search, macs = ready.recipe.search, ready.budget.macs
+    if ready.recipe.sandwich.most:
+        return ready.recipe.sandwich.most
     return 0.0 if search.crop == "largest" or macs is None else search.headroom * macs
 
 

@@ -56,11 +56,11 @@ class SearchConfig:
     """The finalists' MACs as a multiple of the supernet's, with finalist_macs = auto."""
     least_epochs: NotNegative = 0.0
     """Leave out nets that the training afterwards (train_macs) would train for fewer epochs than this, whatever the
-    budget allows: they would end less accurate than smaller ones; 0: none."""
+    budget allows; 0: none."""
     shapes: Annotated[int, Ge(0)] = 0
     """Choose the shape (resolution and strides) first: the space's own design, scaled to the budget, is trained in so
     many shapes, in `rounds` rounds, and the search goes on in the best one alone; 0: search all shapes together."""
-    shape_share: Positive = 0.3
+    shape_share: Positive = 0.4
     """The forward MACs of that, as a multiple of train_macs where that limits training; otherwise of the supernet's."""
     lr: Positive | Auto = "auto"
     """The supernet's learning rate; auto: the recipe's lr."""
