@@ -122,10 +122,19 @@ class SearchJob:
 
     def prepare(self) -> Ready:
         request, recipe, said = self.request, self.options.settings(self.sets), self.options.said
+        self._check_used(recipe)
         if recipe.search.lr != "auto" and said("lr") and not said("search.lr"):
             rule = "the recipe gives the supernet a learning rate of its own"
             raise BadInput(f"{arg.set} lr=…: {rule}; use {arg.set} search.lr=…")
         return prepare(recipe, request, self.options)
+
+    def _check_used(self, recipe: Recipe) -> None:
+        """Raises BadInput for an argument that a search without a supernet would ignore."""
+        given = {"trials": self.trials, "sampler": self.sampler, "timeout": self.timeout, "storage": self.storage}
+        unused = [name for name, value in given.items() if value is not None]
+        if recipe.search.strategy == "halving" and unused:
+            rule = "has no use in a search without a supernet (search.strategy = halving), which proposes no candidates"
+            raise BadInput.of(argument=unused[0], value=given[unused[0]], rule=rule, remedy="leave it out")
 
     def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:
         request = ready.request
@@ -135,6 +144,7 @@ class SearchJob:
     def restore(self, run: RunDir, kept: dict[str, Any]) -> Ready | None:
         """Also accepts a larger number of trials or another timeout than the run was started with."""
         path, recipe = run.path, load(run.recipe_file, Recipe)
+        self._check_used(recipe)
         asked = self.options.settings(self.sets, data=recipe.data.name, begun=run.recipe_file)
         run.check_settings(asked, (*CHANGE_NOTHING, "search.trials"))
         request = self._resumed(kept, path)
