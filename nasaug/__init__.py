@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .core.signals import Stopped as Stopped
     from .deployment.export import Exported as Exported
     from .deployment.export import export as export
+    from .deployment.latency import latency_table as latency_table
     from .deployment.predict import load as load
     from .methods import Method as Method
     from .methods import register as register_method  # noqa: F401
@@ -51,6 +52,7 @@ _FROM = {
     "search": "nas.search", "train": "training.train", "compare": "comparison.compare", "sweep": "comparison.sweep",
     "prune": "pruning.prune", "cost": "arch.measure", "load": "deployment.predict", "fold": "nets.fold",
     "export": "deployment.export", "Exported": "deployment.export",
+    "latency_table": "deployment.latency",
     "Space": "arch.space", "Arch": "arch.space", "Plan": "arch.plan", "Budget": "arch.cost", "Cost": "arch.cost",
     "ArchFile": "arch.archfile", "Recipe": "training.recipe", "BadInput": "core.errors", "RunFault": "core.errors",
     "Stopped": "core.signals", "Found": "nas.search", "TrainingResult": "rundirs.result",

@@ -57,7 +57,7 @@ class ArchFile:
         """Write the file atomically. Paths in it, including that of an image folder as data, are stored relative to the
         file's folder, with links resolved."""
         path = Path(path)
-        plan, total = self.plan.to_dict(), cost(self.plan)._asdict()
+        plan, total = self.plan.to_dict(), cost(self.plan).known
         data = {"format": FORMAT, "name": self.name, "plan": plan, "cost": total}
         if self.space is not None and self.arch is not None:
             data |= {"choices": self.space.choices(self.arch), "space": self.space.to_dict()}

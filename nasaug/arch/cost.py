@@ -8,13 +8,14 @@ norm leaves one bias per channel; a norm that cannot be folded also keeps 1 byte
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import chain, cycle
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ..core.errors import BadInput, arg, with_value
 from ..core.units import format_quantity, parse_quantity
@@ -23,19 +24,35 @@ from .plan import Outputs, Plan, plan
 from .space import KINDS, Arch, Axis, Space, Value
 
 
+class Device(Protocol):
+    """What predicts a network's latency: a table of nasaug.arch.latency."""
+
+    def predict(self, p: Plan) -> float:
+        """Milliseconds for one image."""
+        ...
+
+
 class Cost(NamedTuple):
-    """macs and params are counts; peak (SRAM) and flash are bytes."""
+    """macs and params are counts; peak (SRAM) and flash are bytes; latency is in milliseconds, as a device's table
+    predicts it, or None without a table."""
 
     macs: int
     params: int
     peak: int
     flash: int
+    latency: float | None = None
+
+    @property
+    def known(self) -> dict[str, int | float]:
+        """The figures that there are, by name."""
+        return {key: value for key, value in self._asdict().items() if value is not None}
 
 
-LABELS = {"macs": "MACs", "params": "parameters", "peak": "peak SRAM", "flash": "flash"}
-UNITS = {"macs": "macs", "params": "params", "peak": "bytes", "flash": "bytes"}
+LABELS = {"macs": "MACs", "params": "parameters", "peak": "peak SRAM", "flash": "flash", "latency": "latency"}
+UNITS = {"macs": "macs", "params": "params", "peak": "bytes", "flash": "bytes", "latency": "milliseconds"}
 ARGUMENTS = {
     "macs": "mac_budget", "params": "param_budget", "peak": "sram_budget", "flash": "flash_budget",
+    "latency": "latency_budget",
 }  # fmt: skip
 
 
@@ -97,12 +114,12 @@ def costs_by_layer(p: Plan) -> list[tuple[Layer, Cost]]:
 
 @cache
 def block_cost(block: Block) -> Cost:
-    macs, params, peaks, flash = zip(*layer_costs(block), strict=True)
+    macs, params, peaks, flash = zip(*(c[:4] for c in layer_costs(block)), strict=True)
     return Cost(sum(macs), sum(params), max(peaks), sum(flash))
 
 
-def cost(p: Plan) -> Cost:
-    """The whole network's cost."""
+def cost(p: Plan, device: Device | None = None) -> Cost:
+    """The whole network's cost, with its latency on `device` if that is given."""
     macs = params = peak = flash = 0
     for block in p.blocks:
         c = block_cost(block)
@@ -110,26 +127,27 @@ def cost(p: Plan) -> Cost:
         params += c.params
         flash += c.flash
         peak = max(peak, c.peak)
-    return Cost(macs, params, peak, flash)
+    return Cost(macs, params, peak, flash, None if device is None else device.predict(p))
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Upper limits; None means no limit. `parse` reads them with suffixes: 25M, 320KB."""
+    """Upper limits; None means no limit. `parse` reads them with suffixes: 25M, 320KB, 3ms."""
 
     macs: int | None = None
     params: int | None = None
     peak: int | None = None
     flash: int | None = None
+    latency: float | None = None  # milliseconds; only for costs of a space with a device
 
     @classmethod
     def parse(cls, **texts: str | None) -> Budget:
         """Budget.parse(macs="25M", peak="320KB"). Raises BadInput about `mac_budget` and so on for anything else."""
         given = {key: text for key, text in texts.items() if text is not None}
-        return cls(**{key: round(parse_quantity(text, UNITS[key], ARGUMENTS[key])) for key, text in given.items()})
+        return cls(**{key: parse_quantity(text, UNITS[key], ARGUMENTS[key]) for key, text in given.items()})
 
     @property
-    def limits(self) -> dict[str, int]:
+    def limits(self) -> dict[str, int | float]:
         return {key: getattr(self, key) for key in Cost._fields if getattr(self, key) is not None}
 
     @property
@@ -154,14 +172,15 @@ UNLIMITED = Budget()
 
 def describe(c: Cost) -> str:
     """One line for the user: 23.5M MACs, 750k parameters, 61 KB peak SRAM, 792 KB flash."""
-    return ", ".join(f"{format_quantity(getattr(c, k), UNITS[k])} {LABELS[k]}" for k in Cost._fields)
+    return ", ".join(f"{format_quantity(getattr(c, k), UNITS[k])} {LABELS[k]}" for k in c.known)
 
 
 # --- spaces under a budget ----------------------------------------------------------------------------------
 
 
 def cost_of(space: Space, arch: Arch, classes: Outputs) -> Cost:
-    return cost(plan(space, arch, classes))
+    """The architecture's cost, with its latency if the space has a device."""
+    return cost(plan(space, arch, classes), space.device)
 
 
 def crop(space: Space, budget: Budget, headroom: float, classes: Outputs) -> Space:
@@ -378,7 +397,7 @@ def all_within(space: Space, budget: Budget, classes: Outputs, most: int) -> dic
     while left:
         arch = left.pop()
         p = plan(space, arch, classes)
-        if not budget.holds(cost(p)):
+        if not budget.holds(cost(p, space.device)):
             continue
         nets.setdefault(p, arch)
         if len(nets) > most or len(seen) > 20 * most:  # many choices may yield the same network
@@ -400,8 +419,13 @@ class Reach(NamedTuple):
     samples: int
 
     def to_dict(self) -> Mapping:
-        named = {k: getattr(self, k)._asdict() for k in ("smallest", "middle", "largest")}
+        named = {k: getattr(self, k).known for k in ("smallest", "middle", "largest")}
         return {**named, "feasible": self.feasible, "samples": self.samples}
+
+
+def _at_least(value: float, key: str) -> str:
+    """An argument's text that `value` is within."""
+    return f"{math.ceil(1000 * value) / 1000:g}ms" if UNITS[key] == "milliseconds" else str(value)
 
 
 def reach(space: Space, budget: Budget, classes: Outputs, samples: int = 2000) -> Reach:
@@ -413,7 +437,7 @@ def reach(space: Space, budget: Budget, classes: Outputs, samples: int = 2000) -
     if over:
         asked = [f"{with_value(ARGUMENTS[k])} {format_quantity(getattr(budget, k), UNITS[k])}" for k in over]
         has = ", ".join(f"{format_quantity(getattr(smallest, key), UNITS[key])} {LABELS[key]}" for key in over)
-        least = ", ".join(str(getattr(smallest, key)) for key in over)
+        least = ", ".join(_at_least(getattr(smallest, key), key) for key in over)
         rule = f"is impossible in space {space.name}: its smallest architecture has {has}"
         remedy = f"ask for at least {least}, or take another {arg.space}"
         line = f"{', '.join(asked)} {rule}; {remedy}"

@@ -176,6 +176,7 @@ class Space:
     resolution: int | Ref
     archs: Mapping[str, Named] = field(default_factory=dict, compare=False)
     source: Mapping = field(default_factory=dict, compare=False)
+    device: Any = None  # predicts latencies (nasaug.arch.cost.Device); not part of the space's file
 
     @cached_property
     def index(self) -> dict[str, int]:

@@ -18,6 +18,7 @@ from ..core.signals import Stopped, raised_stop
 from ..core.streams import command_line, flush, mute_unheard, open_streams, tell
 from .compare import compare
 from .export import export
+from .latency_table import latency_table
 from .options import option
 from .profile import profile
 from .prune import prune
@@ -41,7 +42,7 @@ app = App(
     help_format="markdown",
     suppress_keyboard_interrupt=False,
 )
-for verb in (search, netaug_train, train, compare, sweep, report, profile, prune, export):
+for verb in (search, netaug_train, train, compare, sweep, report, profile, prune, export, latency_table):
     app.command(verb)  # the function's name, with - for _
 
 
@@ -65,7 +66,8 @@ def main() -> None:
     except MemoryError:
         _fail("out of memory; lower the batch: --set batch=64", FAULT)
     except (KeyboardInterrupt, Stopped) as stop:
-        _stop(getattr(stop, "signum", signal.SIGINT), getattr(stop, "verb", None), getattr(stop, "run", None))
+        told = (getattr(stop, name, None) for name in ("verb", "run", "resume"))
+        _stop(getattr(stop, "signum", signal.SIGINT), *told)
     except BrokenPipeError:
         sys.exit(141)
     except OSError as error:
@@ -79,11 +81,11 @@ def _fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def _stop(signum: int, verb: str | None, run: Path | None) -> None:
-    """Exit with 128 + the signal's number, after a line with the command to resume if there is a run to resume."""
+def _stop(signum: int, verb: str | None, run: Path | None, resume: str | None) -> None:
+    """Exit with 128 + the signal's number, after a line with the command to resume if there is something to resume."""
     mute_unheard()
-    if verb is None:
+    if verb is None and resume is None:
         _fail("stopped before there was anything to save", 128 + signum)
-    resume = command_line(*f"python -m nasaug {verb} --resume --run".split(), run)
+    resume = resume or command_line(*f"python -m nasaug {verb} --resume --run".split(), run)
     tell(f"stopped; go on with: {resume}", sys.stderr)
     sys.exit(128 + signum)

@@ -8,7 +8,7 @@ from json import dumps
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from ..arch import archfile
+from ..arch import archfile, latency
 from ..arch.archfile import ArchFile
 from ..arch.cost import Budget, cost, describe
 from ..arch.figures import Figures, figures, intensity, peaks
@@ -19,6 +19,7 @@ from ..reporting import tables
 from .options import Flag, Whole
 
 HEAD = ("layer", "op", "channels", "k/s", "output", "MACs", "params", "SRAM, B", "flash, B", "MACs/B")
+TIMES = {"latency": "predicted", "median_ms": "measured median", "p95_ms": "95th percentile"}
 EXACTLY = ("MACs", "parameters", "B peak SRAM", "B flash (int8)")
 
 
@@ -30,6 +31,8 @@ def profile(
     sram_budget: str | None = None,
     svg: Path | None = None,
     memory: Path | None = None,
+    device_table: Path | None = None,
+    measure: Flag = False,
     check: Flag = False,
     json: Flag = False,
 ):
@@ -46,6 +49,8 @@ def profile(
 
       nasaug profile --arch found.json --memory memory.png --sram-budget 64KB
 
+      nasaug profile --arch found.json --device-table table.json --measure
+
       nasaug profile --arch found.json --json
 
       nasaug profile --arch found.json --check
@@ -59,6 +64,9 @@ def profile(
     :param sram_budget: Name the layers that need more SRAM than this, like 320KB; a line in the picture of --memory.
     :param svg: Draw the network into this .svg file: its blocks with their widths, kernels, shortcuts and MACs.
     :param memory: Draw the SRAM of each layer into this .png file; the peak is marked.
+    :param device_table: Predict the time of one image by this table, written by nasaug latency-table.
+    :param measure: Time the network on this machine: in the back end and with the threads of --device-table, else in
+      ONNX Runtime with one thread.
     :param check: Also build the network and count its MACs with thop and torch; explains differences from the cost
       model, and exits with 1 if the counts of a convolution or linear layer disagree.
     :param json: Print JSON, with the integer keys `macs` and `params`; with --check also `thop`, `torch` and `agrees`;
@@ -69,18 +77,30 @@ def profile(
     for argument, path, ending in (("svg", svg, ".svg"), ("memory", memory, ".png")):
         if path is not None:
             _check_file(argument, path, ending)
+    table = None if device_table is None else latency.read(device_table)
     for argument, given in (("svg", svg), ("memory", memory), ("check", check)):
         if given and len(names) > 1:
             rule = f"names {len(names)} networks, but {getattr(arg, argument)} is for one"
             raise BadInput.of(argument="arch", value=arch, rule=rule, remedy="give one", apart=True)
     found = [archfile.read(name, resolution=resolution, classes=classes) for name in names]
+    times = [_times(each, table, measure) for each in found]
     if svg is not None:
         from ..reporting.drawing import network
 
         files.write_whole(svg, network(found[0].plan, found[0].name))
     if memory is not None:
         _draw_memory(memory, found[0], limit)
-    show(found, names, limit, json, check)
+    show(found, names, limit, json, check, times)
+
+
+def _times(found: ArchFile, table: latency.Table | None, measure: bool) -> dict[str, float]:
+    """Milliseconds of one image by what they are: predicted, and measured with the median and the 95th percentile."""
+    times = {} if table is None else {"latency": table.predict(found.plan)}
+    if measure:
+        from ..deployment.timing import measured  # imports torch, which takes seconds
+
+        times |= measured(found.plan, table)
+    return times
 
 
 def _names(arch: str) -> list[str]:
@@ -112,20 +132,30 @@ def _draw_memory(path: Path, found: ArchFile, limit: int | None) -> None:
     memory(path, bars, f"{found.name} at {found.plan.resolution} px: feature maps in memory, layer by layer", limit)
 
 
-def show(found: Sequence[ArchFile], names: Sequence[str], limit: int | None, as_json: bool, check: bool) -> None:
+def show(
+    found: Sequence[ArchFile], names: Sequence[str], limit: int | None, as_json: bool, check: bool,
+    times: Sequence[dict[str, float]] = ({},),
+) -> None:  # fmt: skip
     """Print the costs of networks as a table or as JSON, those of one with `check` next to the counts of thop and
-    torch. `limit` is the SRAM budget in bytes; `names` are what the networks were asked for by."""
+    torch. `limit` is the SRAM budget in bytes; `names` are what the networks were asked for by; `times` are
+    milliseconds of each."""
     if check:
         from .check import command as checked  # imports torch and thop, which are slow to load
 
-        checked(found[0], as_dict(found[0], limit) if as_json else None)
+        checked(found[0], as_dict(found[0], limit) | times[0] if as_json else None)
     elif as_json:
-        shown = [as_dict(each, limit) for each in found]
+        shown = [as_dict(each, limit) | own for each, own in zip(found, times, strict=True)]
         print(dumps(shown if len(shown) > 1 else shown[0]))
     elif len(found) > 1:
-        print(_side_by_side(found, names, limit))
+        print(_side_by_side(found, names, limit, times))
     else:
         _show(found[0], limit)
+    if not as_json and len(found) == 1 and times[0]:
+        print(f"one image: {', '.join(f'{TIMES[key]} {_ms(ms)}' for key, ms in times[0].items())}")
+
+
+def _ms(milliseconds: float) -> str:
+    return format_quantity(milliseconds, "milliseconds")
 
 
 def as_dict(found: ArchFile, limit: int | None = None) -> dict:
@@ -133,14 +163,14 @@ def as_dict(found: ArchFile, limit: int | None = None) -> dict:
     rows = figures(found.plan)
     layers = [
         {
-            "name": row.layer.name, "op": row.layer.op, **row.cost._asdict(), **row.memory._asdict(),
+            "name": row.layer.name, "op": row.layer.op, **row.cost.known, **row.memory._asdict(),
             "moved": row.moved, "intensity": row.intensity,
         }
         for row in rows
     ]  # fmt: skip
     head = {"arch": found.name, "resolution": found.plan.resolution, "classes": found.plan.classes}
     totals = {
-        **cost(found.plan)._asdict(), "moved": sum(row.moved for row in rows), "intensity": intensity(rows),
+        **cost(found.plan).known, "moved": sum(row.moved for row in rows), "intensity": intensity(rows),
         "peak_layers": [row.layer.name for row in peaks(rows)],
     }  # fmt: skip
     if limit is not None:
@@ -153,11 +183,16 @@ def _over(rows: Sequence[Figures], limit: int) -> list[str]:
     return [row.layer.name for row in rows if row.cost.peak > limit]
 
 
-def _side_by_side(found: Sequence[ArchFile], names: Sequence[str], limit: int | None) -> str:
+def _side_by_side(
+    found: Sequence[ArchFile], names: Sequence[str], limit: int | None, times: Sequence[dict[str, float]]
+) -> str:  # fmt: skip
     """A table with a row for each figure and a column for each network, named as asked where names are equal."""
     own = [each.name for each in found]
     heads = [name if own.count(name) == 1 else asked for name, asked in zip(own, names, strict=True)]
-    columns = [_column(each, limit) for each in found]
+    columns = [
+        _column(each, limit) | {f"latency, {TIMES[key]}": _ms(ms) for key, ms in own.items()}
+        for each, own in zip(found, times, strict=True)
+    ]
     rows = [[figure, *(column[figure] for column in columns)] for figure in columns[0]]
     return tables.text(("", *heads), rows)
 
@@ -183,7 +218,7 @@ def _show(found: ArchFile, limit: int | None) -> None:
     total, rows = cost(found.plan), figures(found.plan)
     print(tables.text(HEAD, map(_row, rows), left=(0, 1)))
     print(f"{found.name} at {found.plan.resolution} px, {found.plan.classes} classes: {describe(total)}")
-    exact = (f"{figure:,} {what}" for figure, what in zip(total, EXACTLY, strict=True))
+    exact = (f"{figure:,} {what}" for figure, what in zip(total.known.values(), EXACTLY, strict=True))
     print(f"exactly {', '.join(exact)}")
     print(f"peak SRAM: {_why(rows)}")
     if limit is not None:
@@ -213,5 +248,5 @@ def _against(rows: Sequence[Figures], limit: int) -> str:
 def _row(row: Figures) -> list[str]:
     layer = row.layer
     channels, shape = f"{layer.cin}->{layer.out}", f"{layer.kernel}/{layer.stride}"
-    costs = (f"{figure:,}" for figure in row.cost)
+    costs = (f"{figure:,}" for figure in row.cost.known.values())
     return [layer.name, layer.op, channels, shape, f"{layer.height}x{layer.width}", *costs, f"{row.intensity:.1f}"]

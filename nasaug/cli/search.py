@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Group, Parameter
@@ -17,6 +18,9 @@ def search(
     param_budget: Annotated[str | None, Parameter(group=BUDGETS)] = None,
     sram_budget: Annotated[str | None, Parameter(group=BUDGETS)] = None,
     flash_budget: Annotated[str | None, Parameter(group=BUDGETS)] = None,
+    latency_budget: Annotated[str | None, Parameter(group=BUDGETS)] = None,
+    device_table: Annotated[Path | None, Parameter(group=BUDGETS)] = None,
+    trust_table: Annotated[bool, Parameter(group=BUDGETS, negative="", show_default=False)] = False,
     space: str | None = None,
     strategy: str | None = None,
     trials: Whole = None,
@@ -34,6 +38,8 @@ def search(
 
       nasaug search --mac-budget 1M --sram-budget 64KB --data photos/ --trials 200
 
+      nasaug search --latency-budget 3ms --device-table table.json
+
       nasaug search --resume
 
       nasaug search --resume --trials 200
@@ -42,6 +48,9 @@ def search(
     :param param_budget: Parameters, like 500k.
     :param sram_budget: Peak activation memory in int8, like 320KB.
     :param flash_budget: Weights in int8, like 1MB.
+    :param latency_budget: Time of one image on a device, like 3ms or 800us, as --device-table predicts it.
+    :param device_table: The device's latency table, written by nasaug latency-table.
+    :param trust_table: Use the table although it predicts badly, or was made for another space.
     :param space: A search space's name or the path of a TOML file; default: tiny-images up to 64 px, else mobilenetv2.
     :param strategy: supernet (default), or halving: train networks on their own, without a supernet.
     :param trials: Candidates to evaluate; default 100. With --resume, a larger number extends a finished search.
@@ -52,8 +61,12 @@ def search(
     """
     from ..arch.cost import Budget
 
-    budget = Budget.parse(macs=mac_budget, params=param_budget, peak=sram_budget, flash=flash_budget)
+    budget = Budget.parse(
+        macs=mac_budget, params=param_budget, peak=sram_budget, flash=flash_budget, latency=latency_budget
+    )
     from ..nas.search import SearchJob  # after parsing the budget, because this imports torch, which takes seconds
     from ..training.begin import create_or_resume
 
-    create_or_resume(SearchJob(budget, space, trials, sampler, headroom, timeout, storage, common, strategy))
+    create_or_resume(SearchJob(
+        budget, space, trials, sampler, headroom, timeout, storage, common, strategy, device_table, trust_table
+    ))  # fmt: skip

@@ -20,13 +20,15 @@ SAME_WITHIN_S = 3.0
 class Stopped(BaseException):
     """A signal stopped the run after its checkpoint was written. The exit code is 128 + `signum`.
 
-    `verb` and `run` name the command and run directory to resume; None if there is nothing to resume."""
+    `verb` and `run` name the command and run directory to resume, `resume` is the whole command where there is no run;
+    None if there is nothing to resume."""
 
     def __init__(self, signum: int):
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
         self.verb: str | None = None
         self.run: Path | None = None
+        self.resume: str | None = None
 
 
 class Pending:

@@ -69,7 +69,7 @@ class Source:
             "output": OUTPUTS.get(task.name, "output"), "resolution": model.plan.resolution,
             "central": 1.0, "background": "white",
             **{key: value for key, value in model.facts.items() if key != "val_key"},
-            "arch": result.arch, "plan": model.plan.to_dict(), "cost": cost(model.plan)._asdict(),
+            "arch": result.arch, "plan": model.plan.to_dict(), "cost": cost(model.plan).known,
         }  # fmt: skip
         source = cls(run, result, model, fold(model), task, facts, [], "")
         try:

@@ -25,6 +25,7 @@ from .study import Candidate, Search, candidates_of, pareto
 
 FOUND = "found.json"
 SHOWN = 12  # finalists in the table
+HEADS = {"macs": "MACs", "params": "params", "peak": "SRAM", "flash": "flash", "latency": "latency"}
 
 
 def write_results(
@@ -39,7 +40,7 @@ def write_results(
     facts = {
         "budget": budget.limits, metric.key("val"): best.full_score, metric.key("score"): best.score,
         metric.key("trained"): best.trained_score, **metric.told,
-        "data": recipe.data.name, "recipe_space": recipe.space,
+        "data": recipe.data.name, "recipe_space": recipe.space, **predicted(space, best),
     }  # fmt: skip
     supernet, start = (
         path.resolve() if path.is_file() else None for path in (run.supernet_file, run.start_file)
@@ -71,11 +72,16 @@ def write_results(
     }  # fmt: skip
     files.write_whole(run.search_page, search_page(page))
     return {
-        "found": found.name, metric.key("val"): best.full_score, **metric.told, **best.cost._asdict(),
+        "found": found.name, metric.key("val"): best.full_score, **metric.told, **best.cost.known,
         "candidates": len(ranked), "little_used": why,
         "finalists": [_row(space, c, metric) for c in finalists], "ranks": ranks, "search_seconds": round(seconds, 1),
         "budget": budget.limits, "data": recipe.data.name, "seed": recipe.seed,
     }  # fmt: skip
+
+
+def predicted(space: Space, found: Candidate) -> dict[str, Any]:
+    """The latency of the net found, and whose it is; empty without a device's table."""
+    return {} if space.device is None else {"latency": found.cost.latency, "latency_of": str(space.device)}
 
 
 LITTLE = 0.6  # a net that uses less of the MAC budget than this is explained
@@ -169,7 +175,7 @@ def _row(space: Space, c: Candidate, metric: Metric) -> dict:
     by_loss = {} if c.loss is None else {"val_loss": c.loss}
     return {
         "id": space.id(c.arch), metric.key("val"): c.score, **by_loss, metric.key("full_val"): c.full_score,
-        metric.key("trained_val"): c.trained_score, **trained, **c.cost._asdict(),
+        metric.key("trained_val"): c.trained_score, **trained, **c.cost.known,
         "choices": space.choices(c.arch),
     }  # fmt: skip
 
@@ -177,12 +183,14 @@ def _row(space: Space, c: Candidate, metric: Metric) -> dict:
 def table(space: Space, finalists: list[Candidate], metric: Metric) -> str:
     """The best finalists as a table: validation score after their own training, by the whole split with the supernet's
     weights, and as scored in the search."""
-    head, rows = ("arch", "trained", f"val {metric.label}", "scored", "MACs", "params", "SRAM", "flash", "px"), []
+    figures = [key for key in HEADS if finalists and key in finalists[0].cost.known]
+    head = ("arch", "trained", f"val {metric.label}", "scored", *(HEADS[key] for key in figures), "px")
+    rows = []
     for c in finalists[:SHOWN]:
         scores = ("-" if x is None else metric.show(x) for x in (c.trained_score, c.full_score, c.score))
-        figures = (format_quantity(getattr(c.cost, key), UNITS[key]) for key in c.cost._fields)
+        costs = (format_quantity(getattr(c.cost, key), UNITS[key]) for key in figures)
         px = resolve(space.resolution, c.arch.values)
-        rows.append((space.id(c.arch), *scores, *figures, str(px)))
+        rows.append((space.id(c.arch), *scores, *costs, str(px)))
     left = len(finalists) - len(rows)
     return tables.text(head, rows) + (f"\nand {left} more finalists, in result.json" if left > 0 else "")
 
@@ -218,7 +226,7 @@ def _tried(
         """With scores under names that do not depend on the metric; None where a training diverged."""
         return [
             {"id": space.id(c.arch), "scored": c.score, "full": c.full_score, "rounds": c.rounds, "epochs": c.epochs,
-             "trained": None if c.trained_score == metric.worst else c.trained_score, **c.cost._asdict(),
+             "trained": None if c.trained_score == metric.worst else c.trained_score, **c.cost.known,
              "resolution": resolve(space.resolution, c.arch.values)}
             for c in shown
         ]  # fmt: skip
@@ -252,7 +260,7 @@ def _stages(run: RunDir, search: Search, scored: int) -> Iterator[dict[str, Any]
 def _costs(found: Candidate, budget: Budget) -> list[dict[str, Any]]:
     return [
         {"what": label, "unit": UNITS[key], "used": getattr(found.cost, key), "budget": getattr(budget, key)}
-        for key, label in LABELS.items()
+        for key, label in LABELS.items() if key in found.cost.known
     ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..arch import archfile
+from ..arch import archfile, latency
 from ..arch.archfile import ArchFile
 from ..arch.cost import Budget
 from ..arch.plan import Plan
@@ -32,6 +32,7 @@ def search(
     sram_budget: str | int | None = None, flash_budget: str | int | None = None, space: str | Path | None = None,
     strategy: str | None = None, trials: int | None = None, sampler: str | None = None,
     headroom: float | None = None, timeout: str | None = None,
+    latency_budget: str | float | None = None, device_table: str | Path | None = None, trust_table: bool = False,
     storage: str | None = None, data: str | Path | None = None, recipe: str | Path | None = None,
     set: Mapping[str, object] | Sequence[str] = (), seed: int | None = None, device: str = "auto",
     run: str | Path | None = None, resume: bool = False, on_event: Listener | None = None,
@@ -40,23 +41,32 @@ def search(
 
     Args:
         budget: upper limits as numbers. Each can also be given with a suffix: mac_budget="25M", param_budget="500k",
-            sram_budget="64KB" (peak activation memory in int8), flash_budget="1MB" (weights in int8).
+            sram_budget="64KB" (peak activation memory in int8), flash_budget="1MB" (weights in int8),
+            latency_budget="3ms" (as `device_table` predicts).
         space: a search space's name or the path of a TOML file; defaults to the recipe's.
         strategy: supernet (default), or halving: train networks on their own, without a supernet.
         trials, sampler, headroom: the recipe's search.trials, search.sampler (tpe, nsga2, random), search.headroom.
         timeout: time limit of the search stage, such as "10m".
+        device_table: the latency table of the device, written by `nasaug.latency_table`.
+        trust_table: use it although it predicts badly or was made for another space.
         storage: any Optuna storage URL; defaults to a file in the run's folder.
         data, recipe, set, seed, device, run, resume: see `nasaug.training.options.Options`; `set` may be a mapping.
         on_event: called with each line and each step of progress (nasaug.core.progress).
 
     Raises BadInput, RunFault, or Stopped if a signal interrupts it.
     """
-    texts = {"macs": mac_budget, "params": param_budget, "peak": sram_budget, "flash": flash_budget}
+    texts = {
+        "macs": mac_budget, "params": param_budget, "peak": sram_budget, "flash": flash_budget,
+        "latency": latency_budget,
+    }  # fmt: skip
     given = {key: None if value is None else str(value) for key, value in texts.items()}
     limits = (Budget() if budget is None else budget).limits | Budget.parse(**given).limits
     options = Options.of(data, recipe, set, seed, device, run, resume)
     said = None if space is None else str(space)
-    job = SearchJob(Budget(**limits), said, trials, sampler, headroom, timeout, storage, options, strategy)
+    table = None if device_table is None else Path(device_table)
+    job = SearchJob(
+        Budget(**limits), said, trials, sampler, headroom, timeout, storage, options, strategy, table, trust_table
+    )  # fmt: skip
     with heard_by(on_event):
         return create_or_resume(job)
 
@@ -93,6 +103,8 @@ class SearchJob:
     storage: str | None = None
     options: Options = Options()
     strategy: str | None = None
+    device_table: Path | None = None
+    trust_table: bool = False
     verb = "search"
 
     def __post_init__(self) -> None:
@@ -109,7 +121,8 @@ class SearchJob:
 
     @property
     def request(self) -> Request:
-        return Request(self.budget, self.storage, self._seconds)
+        table = None if self.device_table is None else latency.read(self.device_table)
+        return Request(self.budget, self.storage, self._seconds, table, self.trust_table)
 
     @property
     def _seconds(self) -> float | None:
@@ -121,6 +134,10 @@ class SearchJob:
         return self.trials is not None or self.options.said("search.trials") or self.timeout is not None
 
     def prepare(self) -> Ready:
+        if self.budget.latency is not None and self.device_table is None:
+            value, rule = f"{self.budget.latency:g}ms", f"needs {arg.device_table}"
+            remedy = "make one with nasaug latency-table"
+            raise BadInput.of(argument="latency_budget", value=value, rule=rule, remedy=remedy)
         request, recipe, said = self.request, self.options.settings(self.sets), self.options.said
         self._check_used(recipe)
         if recipe.search.lr != "auto" and said("lr") and not said("search.lr"):
@@ -139,7 +156,11 @@ class SearchJob:
     def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:
         request = ready.request
         shown = request.storage and without_passwords(request.storage)
-        return {"budget": request.budget.limits, "storage": shown, "timeout": request.timeout}
+        kept = {"budget": request.budget.limits, "storage": shown, "timeout": request.timeout}
+        if request.device is None:
+            return kept
+        files.write_json(run.latency_file, request.device.content)
+        return kept | {"trust_table": request.trusted}
 
     def restore(self, run: RunDir, kept: dict[str, Any]) -> Ready | None:
         """Also accepts a larger number of trials or another timeout than the run was started with."""
@@ -147,7 +168,7 @@ class SearchJob:
         self._check_used(recipe)
         asked = self.options.settings(self.sets, data=recipe.data.name, begun=run.recipe_file)
         run.check_settings(asked, (*CHANGE_NOTHING, "search.trials"))
-        request = self._resumed(kept, path)
+        request = self._resumed(kept, run)
         trials, judged = asked.search.trials, _judged(run)
         if trials < judged:
             rule = f"{path} has judged {judged} candidates already, more than search.trials = {trials}"
@@ -164,9 +185,17 @@ class SearchJob:
             _extend(run, ready, kept, judged)
         return ready
 
-    def _resumed(self, kept: dict[str, Any], path: Path) -> Request:
+    def _resumed(self, kept: dict[str, Any], run: RunDir) -> Request:
         """The original request, with the new timeout if one is given. Raises BadInput for any other difference."""
-        asked, begun = self.request, Request(Budget(**kept["budget"]), kept["storage"], kept["timeout"])
+        path, table = run.path, latency.read(run.latency_file) if run.latency_file.is_file() else None
+        asked, begun = self.request, Request(
+            Budget(**kept["budget"]), kept["storage"], kept["timeout"], table, kept.get("trust_table", False)
+        )
+        if "trust_table" in kept and table is None:
+            raise BadInput(f"{run.latency_file} is missing, by which the run was begun; restore it, or start a new run")
+        if asked.device is not None and (table is None or asked.device.content != table.content):
+            rule = f"is not the table that {path} was begun with"
+            raise BadInput.of(argument="device_table", value=asked.device.name, rule=rule, remedy="leave it out")
         if asked.budget.limits and asked.budget != begun.budget:
             raise BadInput(f"{path} was begun under {begun.budget}, not {asked.budget}; start a new run")
         if asked.storage is None and begun.storage and HIDDEN in begun.storage:

@@ -11,13 +11,16 @@ from random import Random
 from typing import Any
 
 from .. import data as datasets
+from ..arch import latency
 from ..arch.blocks import BLOCKS
 from ..arch.cost import (
     Budget,
     cost,
+    cost_of,
     crop,
     describe,
     largest_within,
+    most_macs,
     reach,
     sample_near,
     within_reach,
@@ -54,11 +57,14 @@ BEFORE = "mobilenetv2-small"  # that of small images when runs did not yet recor
 
 @dataclass(frozen=True)
 class Request:
-    """What to search for, in addition to the recipe. `timeout` is in seconds."""
+    """What to search for, in addition to the recipe. `timeout` is in seconds. `device` predicts latencies; one that
+    predicts badly, or is of another space, must be trusted explicitly."""
 
     budget: Budget
     storage: str | None = None
     timeout: float | None = None
+    device: latency.Table | None = None
+    trusted: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class Ready:
     space: Space
     data: Data
     outputs: Outputs
-    ceiling: int | None = None  # MACs above which nets are left out, if that is below the budget (search.least_epochs)
+    ceiling: int | None = None  # MACs above which nets are left out, if that is below the budget
 
     @property
     def budget(self) -> Budget:
@@ -88,9 +94,12 @@ class Ready:
         return whole(self.space, self.outputs)
 
 
-def open_space(recipe: Recipe, info: Info, budget: Budget, outputs: Outputs | None = None) -> Space:
-    """The recipe's space, limited to the data's resolution and cropped to the budget."""
-    space = load(_space_of(recipe, info, BEFORE), BLOCKS)
+def open_space(
+    recipe: Recipe, info: Info, budget: Budget, outputs: Outputs | None = None, device: latency.Table | None = None
+) -> Space:  # fmt: skip
+    """The recipe's space, limited to the data's resolution and cropped to the budget; with the latencies of `device`
+    if that is given."""
+    space = replace(load(_space_of(recipe, info, BEFORE), BLOCKS), device=device)
     for axis in space.axes:
         if axis.kind == "resolution":
             within = tuple(r for r in axis.choices if r <= info.size) or axis.choices[:1]
@@ -117,23 +126,61 @@ def prepare(
     if begun is None and not resumed:
         recipe = replace(recipe, space=_space_of(recipe, info, DEFAULT_SMALL))
     outputs = task_of(recipe, info).outputs(info)
-    space = open_space(recipe, info, request.budget, outputs)
+    if request.device is not None:
+        _check_device(request, open_space(recipe, info, Budget(), outputs), outputs)
+    space = open_space(recipe, info, request.budget, outputs, request.device)
     able = reach(space, request.budget, outputs)
     largest = plan(space, space.largest, outputs)
     say(f"space {space.name} at up to {largest.resolution} px, {info.told}:")
     say(report_reach(able, request.budget))
     ready = Ready(recipe, request, runtime, space, load_data(recipe, largest.resolution, begun), outputs)
-    ready = _under_ceiling(ready, info)
+    ready = _under_ceiling(_under_latency(ready, info), info)
     warn_of_curves(curves_of(recipe), lambda: ready.data)
     if request.storage is not None:
         check_storage(request.storage, resumed)
     return ready
 
 
+def _check_device(request: Request, space: Space, outputs: Outputs) -> None:
+    """Raises BadInput if the latency table should not decide in this space."""
+    table = request.device
+    assert table is not None
+    say(f"latency: {table.name}, {table}; {table.checked}")
+    if request.trusted:
+        table.check(latency.all_parts(space, outputs))
+        return
+    table.check_space(space, outputs)
+    if table.checked.doubt:
+        rule = f"predicts badly: {table.checked.doubt}"
+        remedy = f"measure again on a quiet machine, or give {arg.trust_table}"
+        raise BadInput.of(argument="device_table", value=table.name, rule=rule, remedy=remedy)
+
+
+def _under_latency(ready: Ready, info: Info) -> Ready:
+    """The same search without the nets that have more MACs than the latency budget allows any, so that the space is
+    cropped, and candidates are drawn, as under a MAC budget of that many."""
+    budget = ready.request.budget
+    if budget.latency is None:
+        return ready
+    allowed = math.ceil(most_macs(ready.space, budget, ready.outputs))
+    limit = min(budget.macs or math.inf, cost_of(ready.space, ready.space.largest, ready.outputs).macs)
+    if allowed >= limit:
+        return ready
+    latency_budget = format_quantity(budget.latency, "milliseconds")
+    say(f"within {latency_budget}: nets of up to about {format_quantity(allowed, 'macs')} MACs")
+    return _lowered(ready, info, allowed)
+
+
+def _lowered(ready: Ready, info: Info, ceiling: int) -> Ready:
+    """The same search under a ceiling of MACs."""
+    ready = replace(ready, ceiling=ceiling)
+    return replace(ready, space=open_space(ready.recipe, info, ready.budget, ready.outputs, ready.request.device))
+
+
 def _under_ceiling(ready: Ready, info: Info) -> Ready:
     """The same search without the nets that the training afterwards would train for too few epochs."""
     recipe, images = ready.recipe, len(ready.data.train)
-    least, limit = recipe.search.least_epochs, ready.request.budget.macs
+    least, limit = recipe.search.least_epochs, ready.budget.macs
     if not least or recipe.epochs != "auto" or recipe.stop != "epochs":
         return ready
     whole = open_space(recipe, info, Budget(), ready.outputs)
@@ -142,13 +189,12 @@ def _under_ceiling(ready: Ready, info: Info) -> Ready:
     pays = max(pays, ROOM * cost(plan(whole, whole.smallest, ready.outputs)).macs)
     if pays >= (math.inf if limit is None else limit):
         return ready
-    ready = replace(ready, ceiling=round(pays))
     say(
         f"nets above {format_quantity(pays, 'macs')} MACs are left out: with train_macs = {asked:.2g} they would be "
         f"trained for fewer than {least:g} epochs afterwards; to have them, raise it by {arg.set} train_macs=…, or "
         f"give {arg.set} search.least_epochs=0"
     )
-    return replace(ready, space=open_space(recipe, info, ready.budget, ready.outputs))
+    return _lowered(ready, info, round(pays))
 
 
 def _check_writable(found: Path) -> None:

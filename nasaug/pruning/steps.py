@@ -171,7 +171,7 @@ class Pruning:
 
     def _start(self) -> dict:
         """The cost and scores of the net that pruning starts from, as recorded in its own run."""
-        return {**cost(self.found.plan)._asdict(), **self.found.facts["source"]}
+        return {**cost(self.found.plan).known, **self.found.facts["source"]}
 
     def _finish(self, rows: list[dict]) -> None:
         """Evaluate on the test images, once, and write the result."""
@@ -197,7 +197,7 @@ class Pruning:
         }  # fmt: skip
         result = TrainingResult(
             arm=self.recipe.arm, method=self.recipe.method, arch=name, data=data.name, data_key=data.key,
-            seed=self.recipe.seed, init="inherit", **total._asdict(), metric=metric,
+            seed=self.recipe.seed, init="inherit", **total.known, metric=metric,
             val_score=rows[-1][metric.key("val")], train_score=rows[-1][metric.key("train")],
             history=tuple(_history(rows)), test_score=test_score, test_images=len(test), **summed,
             peak_memory=self.runtime.peak_memory(), device=self.runtime.describe(), more=more, path=run.path,

@@ -51,6 +51,7 @@ class RunDir:
     candidates_file, pareto_file = _file("candidates.json"), _file("pareto.json")
     finalists_file, pareto_picture = _file("finalists.json"), _file("pareto.png")
     shapes_file, search_page = _file("shapes.json"), _file("search.html")
+    latency_file = _file("latency.json")  # a copy of the device's latency table
     start_file = _file("start.safetensors")  # the weights that a training of the found net starts from
     # comparison and sweep: figures, page or picture; a sweep's trainings with their paths, and its pruned policies
     comparison_file, comparison_page = _file("comparison.json"), _file("comparison.html")

@@ -14,7 +14,8 @@ from ..core.errors import BadInput, arg, with_value
 from .folder import JOB, RunDir, check_new
 
 FORMAT = "nasaug-job/1"
-PATHS = ("arch", "cells", "data", "recipe", "run", "source")  # fields of jobs and options that may hold a path
+# fields of jobs and options that may hold a path
+PATHS = ("arch", "cells", "data", "device_table", "recipe", "run", "source")
 Asked = TypeVar("Asked")
 Kept = TypeVar("Kept")
 

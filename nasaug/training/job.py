@@ -321,7 +321,7 @@ def _result_of(
     metric, test_score = scorer.task.metric, test_of(product, test, scorer, run)
     return TrainingResult(
         arm=recipe.arm or recipe.method, method=recipe.method, arch=found.name, data=data.name, data_key=data.key,
-        seed=recipe.seed, init=start["init"], **cost(found.plan)._asdict(), metric=metric,
+        seed=recipe.seed, init=start["init"], **cost(found.plan).known, metric=metric,
         val_score=trainer.best_score, train_score=trainer.best_row()[metric.key("train")],
         history=tuple(trainer.history), test_score=test_score, test_images=len(test),
         epochs=trainer.step / job.length.steps_per_epoch if job.length.open_ended else job.length.epochs,

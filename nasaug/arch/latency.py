@@ -1,0 +1,249 @@
+"""The latency of a network on a device, predicted from a table of measurements.
+
+A network is the parts that a device runs one after another: its layers, each with its activation, and the additions of
+its shortcuts. The time of a part is a sum of terms that do not fall with its size: something for running it at all, for
+each value read and written, each product and each weight, and more for values beyond what caches hold. The terms of
+every kind of part are fitted to measurements (nasaug.deployment.latency) as non-negative numbers, so that a wider layer
+or a larger kernel never counts as faster.
+
+Independent of torch, numpy and scipy: a search predicts thousands of networks per second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..core import files
+from ..core.errors import BadInput, arg
+from .blocks import Block
+from .plan import Outputs, Plan, plan
+from .space import Arch, Space
+
+FORMAT = "nasaug-latency/1"
+TERMS = ("each", "reads", "writes", "products", "weights", "beyond_32k", "beyond_128k")
+HELD = (1 << 15, 1 << 17)  # values; what a part reads and writes beyond these counts again
+OPS = ("conv", "depthwise", "linear", "se", "pool", "maxpool", "norm", "add")
+
+# A table is trusted if it was checked on this many networks (or layers) or more, and predicts them this well.
+LEAST_CHECKED, MOST_ERROR, TIMES_NOISE, LEAST_RANK = 30, 0.10, 1.5, 0.95
+
+
+class Part(NamedTuple):
+    """What a device runs at once: a layer with its activation, or the addition of a shortcut (`add`).
+
+    `height` and `width` are those of the output, but for `pool` those of the input. `middle`: of a squeeze-excite."""
+
+    op: str
+    kernel: int
+    stride: int
+    act: str
+    inputs: int
+    outputs: int
+    height: int
+    width: int
+    middle: int = 0
+
+    @property
+    def kind(self) -> Kind:
+        return Kind(self.op, self.stride, self.act)
+
+    def __str__(self) -> str:
+        act = f" {self.act}" if self.act else ""
+        window = f" {self.kernel}x{self.kernel}/{self.stride}" if self.op in ("conv", "depthwise", "maxpool") else ""
+        return f"{self.op}{window}{act} {self.inputs}->{self.outputs} at {self.height}x{self.width}"
+
+
+class Kind(NamedTuple):
+    """Parts of one kind differ in their kernels and sizes alone."""
+
+    op: str
+    stride: int
+    act: str
+
+
+@cache
+def parts(block: Block) -> tuple[Part, ...]:
+    """The parts of a block, in execution order."""
+    found, (height, width) = [], block.in_size
+    for layer in block.all_layers:
+        if layer is block.project:
+            height, width = block.in_size
+        act = layer.act
+        if layer.pre:
+            found.append(Part("norm", 1, 1, act, layer.cin, layer.cin, height, width))
+            act = ""
+        op = "depthwise" if layer.depthwise else layer.op
+        size = (height, width) if op == "pool" else (layer.height, layer.width)
+        found.append(Part(op, layer.kernel, layer.stride, act, layer.cin, layer.out, *size, layer.mid))
+        height, width = layer.height, layer.width
+    if block.shortcut != "none":
+        found.append(Part("add", 1, 1, block.act, block.out, block.out, *block.out_size))
+    return tuple(found)
+
+
+def terms(part: Part, multiple: int) -> tuple[float, ...]:
+    """How much of each of TERMS a part has, on a device that works on `multiple` channels at a time."""
+    inputs, outputs = (-(-n // multiple) * multiple for n in (part.inputs, part.outputs))
+    pixels = part.height * part.width
+    pairs = outputs * part.middle if part.op == "se" else inputs * outputs if part.op in ("conv", "linear") else 0
+    reads = inputs * pixels * part.stride**2
+    writes = outputs * (1 if part.op == "pool" else pixels)
+    beyond = (max(0, reads + writes - held) for held in HELD)
+    return 1.0, reads, writes, pairs * pixels if part.op == "conv" else 0, pairs, *beyond
+
+
+def rows(part: Part, kernels: Iterable[int]) -> list[tuple[Kind, int]]:
+    """The rows of a model whose terms count for a part: those of its kind with kernels up to its own, so that a larger
+    kernel adds to the time of a smaller one."""
+    return [(part.kind, kernel) for kernel in kernels if kernel <= part.kernel]
+
+
+class Checked(NamedTuple):
+    """What a table predicts against what was measured, of networks or layers that its terms were not fitted to."""
+
+    of: str  # networks or layers
+    count: int
+    mean_error: float  # relative
+    r2: float
+    spearman: float
+    kendall: float
+    noise: float | None = None  # the mean relative difference between two measurements of the same network
+    by_macs: Mapping[str, float] | None = None  # the same figures where MACs alone predict
+
+    @property
+    def doubt(self) -> str:
+        """Why the table should not be trusted; empty if it may be."""
+        most = max(MOST_ERROR, TIMES_NOISE * (self.noise or 0))
+        if self.count < LEAST_CHECKED:
+            return f"it was checked on {self.count} {self.of}, of {LEAST_CHECKED} needed"
+        if not self.mean_error <= most:
+            return f"its mean error is {100 * self.mean_error:.1f} %, of {100 * most:.0f} % allowed"
+        if not self.spearman >= LEAST_RANK:
+            return f"its rank correlation is {self.spearman:.2f}, of {LEAST_RANK} needed"
+        return ""
+
+    def __str__(self) -> str:
+        noise = "" if self.noise is None else f", where measuring again differs by {100 * self.noise:.1f} %"
+        macs = ""
+        if self.by_macs:
+            macs = f"; MACs alone: {100 * self.by_macs['mean_error']:.0f} %, {self.by_macs['spearman']:.3f}"
+        return (
+            f"{self.count} {self.of} not used in the fit: mean error {100 * self.mean_error:.1f} %{noise}; "
+            f"R² {self.r2:.3f}, Spearman {self.spearman:.3f}, Kendall {self.kendall:.3f}{macs}"
+        )
+
+
+class Table:
+    """A latency table as read from its file. Equal only to itself, since it is a key of caches."""
+
+    def __init__(self, content: Mapping[str, Any], name: str = "the table"):
+        """`content`: of the file. Raises BadInput if an entry is missing or impossible."""
+        self.content, self.name = content, name
+        try:
+            self.space, self.space_hash = content["space"]["name"], content["space"]["hash"]
+            self.device, self.backend = content["device"], content["backend"]
+            self.threads, self.checked = int(content["threads"]), Checked(**content["checked"])
+            self.constant, self.multiple = float(content["model"]["constant"]), int(content["model"]["multiple"])
+            self._terms = {
+                (Kind(row["layer"], row["stride"], row["activation"]), row["kernel"]): tuple(
+                    float(row[term]) for term in TERMS
+                )
+                for row in content["model"]["rows"]
+            }
+            self._numbers = [self.constant, *(x for row in self._terms.values() for x in row)]
+            assert self.multiple > 0 and all(0 <= x < 1e6 for x in self._numbers)
+            assert all(isinstance(x, str) for x in (self.space, self.space_hash, self.device, *self.backend.values()))
+            str(self.checked), self.checked.doubt  # which need numbers
+        except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+            reason = f"{type(error).__name__}: {error}".rstrip(": ")
+            raise BadInput(
+                f"{name} is no complete latency table ({reason}); make it again with nasaug latency-table"
+            ) from None
+        self._kernels: dict[Kind, list[int]] = {}
+        for kind, kernel in sorted(self._terms):
+            self._kernels.setdefault(kind, []).append(kernel)
+        self._blocks: dict[Block, float] = {}
+
+    def predict(self, p: Plan) -> float:
+        """Milliseconds for one image. Raises BadInput if the table has no layers of a kind that the network has."""
+        known, total = self._blocks, self.constant
+        for block in p.blocks:
+            found = known.get(block)
+            if found is None:
+                found = known[block] = sum(map(self.of_part, parts(block)))
+            total += found
+        return total
+
+    def of_part(self, part: Part) -> float:
+        """Milliseconds that a part adds to a network."""
+        kernels = self._kernels.get(part.kind, ())
+        if part.kernel not in kernels:
+            raise self._lacks([part])
+        amounts = terms(part, self.multiple)
+        return sum(
+            cost * amount
+            for row in rows(part, kernels)
+            for cost, amount in zip(self._terms[row], amounts, strict=True)
+        )
+
+    def check(self, lot: Iterable[Part]) -> None:
+        """Raises BadInput, naming them, if the table has no layers of the kinds of some parts."""
+        kinds = {(part.kind, part.kernel): part for part in lot}
+        missing = [part for (kind, kernel), part in kinds.items() if kernel not in self._kernels.get(kind, ())]
+        if missing:
+            raise self._lacks(missing)
+
+    def _lacks(self, missing: list[Part]) -> BadInput:
+        more = f" and {len(missing) - 3} kinds more" if len(missing) > 3 else ""
+        return BadInput(
+            f"{self.name} has no layers like {', '.join(map(str, missing[:3]))}{more}; measure them, or make a table "
+            "of a space that has them with nasaug latency-table"
+        )
+
+    def check_space(self, space: Space, outputs: Outputs) -> None:
+        """Raises BadInput if the table is of another space or version, or lacks layers that a network can have."""
+        if (self.space, self.space_hash) != (space.name, space_hash(space)):
+            what = f"another version of space {space.name}" if self.space == space.name else f"space {self.space}"
+            raise BadInput(
+                f"{self.name} is of {what}, not of the one searched; make one with nasaug latency-table --space "
+                f"{space.name}, or give {arg.trust_table} if its layers are alike"
+            )
+        self.check(all_parts(space, outputs))
+
+    def __str__(self) -> str:
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{self.device}, {self.backend['name']} {self.backend['version']}, {threads}"
+
+
+def read(path: str | Path) -> Table:
+    """The table in a file. Raises BadInput if it cannot be read or is none."""
+    return Table(files.read_json(path, FORMAT), str(path))
+
+
+def space_hash(space: Space) -> str:
+    """Ten hexadecimal digits that change with the blocks and choices of the space's file, however it was trimmed
+    afterwards."""
+    kept = {key: value for key, value in space.to_dict().items() if key not in ("ladders", "arch", "summary")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def all_parts(space: Space, outputs: Outputs) -> list[Part]:
+    """A part of each kind and kernel that a network of the space can have, and more."""
+    return [part for arch in corners(space) for block in plan(space, arch, outputs).blocks for part in parts(block)]
+
+
+def corners(space: Space) -> list[Arch]:
+    """The smallest and the largest architecture, and each of them with every other choice of each axis."""
+    found = [space.smallest, space.largest]
+    for base in (space.smallest, space.largest):
+        for i, axis in enumerate(space.axes):
+            found += [
+                space.canonical(Arch(space.name, (*base.values[:i], choice, *base.values[i + 1 :])))
+                for choice in axis.choices
+            ]
+    return list(dict.fromkeys(found))

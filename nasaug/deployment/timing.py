@@ -1,0 +1,167 @@
+"""How long networks take on this machine, measured in rounds, beside a reference network that shows its speed.
+
+A machine's speed drifts: its clock changes, and others use its caches. So each network is timed several times, with
+others between, each time between two timings of the reference, and what the machine lost is divided out. On a quiet
+machine that changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..arch.latency import Table
+from ..arch.plan import Plan
+from ..core.errors import BadInput, arg, unknown
+from ..nets.fold import fold
+from ..nets.net import Net
+from .measure import Session
+from .onnxfile import need_onnx, to_onnx
+
+BACKENDS = {"onnxruntime": "ONNX Runtime", "torch": "torch"}
+WARM_UP, LEAST_RUNS, MOST_RUNS, SECONDS = 3, 9, 500, 0.06  # of one timing
+REFERENCE_SECONDS = 0.02
+VISITS, MORE_VISITS = 3, 4  # timings of a network; more of it where they differ by more than SPREAD
+SPREAD = 0.15
+TOGETHER = 10  # networks that are in memory at once
+
+Runner = Callable[[], Any]
+
+
+def device() -> str:
+    """This machine's processor, with the number of its cores."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        lines = info.read_text(errors="replace").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    cores = os.cpu_count() or 1
+    return f"{name}, {cores} core{'s' if cores > 1 else ''}"
+
+
+def version(backend: str) -> str:
+    """The library's version. Raises MissingExtra if it is not installed, BadInput if the name is unknown."""
+    if backend not in BACKENDS:
+        raise unknown("backend", backend, BACKENDS, field="backend")
+    if backend == "torch":
+        return torch.__version__
+    need_onnx("timing networks in ONNX Runtime", "onnxruntime")
+    import onnxruntime
+
+    return onnxruntime.__version__
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """torch uses this many threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def runner(plan: Plan, backend: str, threads: int) -> Runner:
+    """Runs the network, its batch norms folded, on one image of noise; its weights are random."""
+    image = np.random.default_rng(0).standard_normal((1, 3, plan.resolution, plan.resolution), dtype=np.float32)
+    net = Net(plan).calibrate([torch.from_numpy(image).expand(2, -1, -1, -1)]).eval()
+    folded = fold(net)
+    if backend == "torch":
+        x = torch.from_numpy(image)
+
+        def run() -> Any:
+            with torch.inference_mode():
+                return folded(x)
+
+        return run
+    session = Session(to_onnx(folded, plan.resolution, net.plan.blocks[-1].out).SerializeToString(), threads)
+    return lambda: session.run(image)
+
+
+def runs(run: Runner, seconds: float) -> list[float]:
+    """The milliseconds of each of some runs, after a warm-up."""
+    for _ in range(WARM_UP):
+        run()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < LEAST_RUNS or (time.perf_counter() < end and len(times) < MOST_RUNS):
+        begun = time.perf_counter()
+        run()
+        times.append(1000 * (time.perf_counter() - begun))
+    return times
+
+
+def timed(run: Runner, seconds: float) -> float:
+    """The median time of a run in milliseconds."""
+    return median(runs(run, seconds))
+
+
+class Clock:
+    """Times networks against a reference network."""
+
+    def __init__(self, reference: Plan, backend: str, threads: int):
+        self.backend, self.threads = backend, threads
+        self._reference = runner(reference, backend, threads)
+        timed(self._reference, SECONDS)
+
+    def together(
+        self, plans: Sequence[Plan], visits: Sequence[int], check: Callable[[], None]
+    ) -> list[list[tuple[float, float]]]:  # fmt: skip
+        """For each network its timings, at least so many: milliseconds, and those of the reference around it. `check`
+        is called between two of them, and may raise."""
+        runners = [runner(p, self.backend, self.threads) for p in plans]
+        found: list[list[tuple[float, float]]] = [[] for _ in plans]
+        for visit in range(max(visits) + MORE_VISITS):
+            for run, seen, least in zip(runners, found, visits, strict=True):
+                check()
+                if visit < least or (visit < least + MORE_VISITS and _spread(seen) > SPREAD):
+                    seen.append(self._visit(run))
+        return found
+
+    def _visit(self, run: Runner) -> tuple[float, float]:
+        before = timed(self._reference, REFERENCE_SECONDS)
+        own = timed(run, SECONDS)
+        return own, (before + timed(self._reference, REFERENCE_SECONDS)) / 2
+
+
+def _spread(seen: Sequence[tuple[float, float]]) -> float:
+    """The relative distance of the quartiles of the corrected timings."""
+    low, middle, high = np.percentile([own / reference for own, reference in seen], [25, 50, 75])
+    return float((high - low) / middle)
+
+
+def figure(seen: Sequence[tuple[float, float]], usual: float) -> float:
+    """Milliseconds of a network: the median of its timings, each on a machine on which the reference takes `usual`."""
+    return median(own * usual / reference for own, reference in seen)
+
+
+MEASURED_SECONDS = 1.0
+
+
+def measured(plan: Plan, table: Table | None = None) -> dict[str, float]:
+    """Median and 95th percentile of the milliseconds that one image takes on this machine, in the table's back end with
+    its threads, by default in ONNX Runtime with one. Raises BadInput if the table is of another device or version."""
+    backend, threads = "onnxruntime", 1
+    if table is not None:
+        backend, threads = table.backend["name"], table.threads
+        here = device() if backend not in BACKENDS else f"{device()}, {backend} {version(backend)}"
+        there = f"{table.device}, {backend} {table.backend['version']}"
+        if here != there:
+            rule, remedy = f"is of {there}, but this is {here}", f"leave out {arg.measure}, or make a table here"
+            raise BadInput.of(argument="device_table", value=table.name, rule=rule, remedy=remedy, apart=True)
+    version(backend)
+    with torch_threads(threads):
+        run = runner(plan, backend, threads)
+        times = runs(run, MEASURED_SECONDS)
+    median_ms, p95_ms = np.percentile(times, [50, 95]).tolist()
+    return {"median_ms": round(median_ms, 4), "p95_ms": round(p95_ms, 4)}
