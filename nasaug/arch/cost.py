@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import chain, cycle
 from random import Random
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..core.errors import BadInput, arg, with_value
 from ..core.units import format_quantity, parse_quantity
@@ -143,11 +143,13 @@ class Budget:
     @classmethod
     def parse(cls, **texts: str | None) -> Budget:
         """Budget.parse(macs="25M", peak="320KB"). Raises BadInput about `mac_budget` and so on for anything else."""
-        given = {key: text for key, text in texts.items() if text is not None}
-        return cls(**{key: parse_quantity(text, UNITS[key], ARGUMENTS[key]) for key, text in given.items()})
+        given: dict[str, Any] = {key: text for key, text in texts.items() if text is not None}
+        for key, text in given.items():
+            given[key] = parse_quantity(text, UNITS[key], ARGUMENTS[key])
+        return cls(**given)
 
     @property
-    def limits(self) -> dict[str, int | float]:
+    def limits(self) -> dict[str, Any]:
         return {key: getattr(self, key) for key in Cost._fields if getattr(self, key) is not None}
 
     @property

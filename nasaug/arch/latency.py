@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from functools import cache
+from operator import mul
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +26,8 @@ from .plan import Outputs, Plan, plan
 from .space import Arch, Space
 
 FORMAT = "nasaug-latency/1"
-TERMS = ("each", "reads", "writes", "products", "weights", "beyond_32k", "beyond_128k")
-HELD = (1 << 15, 1 << 17)  # values; what a part reads and writes beyond these counts again
+TERMS = ("each", "reads", "writes", "products", "weights", "beyond_32k", "beyond_128k", "beyond_512k")
+HELD = (1 << 15, 1 << 17, 1 << 19)  # values; what a part reads and writes beyond these counts again
 OPS = ("conv", "depthwise", "linear", "se", "pool", "maxpool", "norm", "add")
 
 # A table is trusted if it was checked on this many networks (or layers) or more, and predicts them this well.
@@ -93,7 +94,7 @@ def terms(part: Part, multiple: int) -> tuple[float, ...]:
     pairs = outputs * part.middle if part.op == "se" else inputs * outputs if part.op in ("conv", "linear") else 0
     reads = inputs * pixels * part.stride**2
     writes = outputs * (1 if part.op == "pool" else pixels)
-    beyond = (max(0, reads + writes - held) for held in HELD)
+    beyond = [max(0, reads + writes - held) for held in HELD]
     return 1.0, reads, writes, pairs * pixels if part.op == "conv" else 0, pairs, *beyond
 
 
@@ -107,7 +108,7 @@ class Checked(NamedTuple):
     """What a table predicts against what was measured, of networks or layers that its terms were not fitted to."""
 
     of: str  # networks or layers
-    count: int
+    number: int
     mean_error: float  # relative
     r2: float
     spearman: float
@@ -119,8 +120,8 @@ class Checked(NamedTuple):
     def doubt(self) -> str:
         """Why the table should not be trusted; empty if it may be."""
         most = max(MOST_ERROR, TIMES_NOISE * (self.noise or 0))
-        if self.count < LEAST_CHECKED:
-            return f"it was checked on {self.count} {self.of}, of {LEAST_CHECKED} needed"
+        if self.number < LEAST_CHECKED:
+            return f"it was checked on {self.number} {self.of}, of {LEAST_CHECKED} needed"
         if not self.mean_error <= most:
             return f"its mean error is {100 * self.mean_error:.1f} %, of {100 * most:.0f} % allowed"
         if not self.spearman >= LEAST_RANK:
@@ -133,7 +134,7 @@ class Checked(NamedTuple):
         if self.by_macs:
             macs = f"; MACs alone: {100 * self.by_macs['mean_error']:.0f} %, {self.by_macs['spearman']:.3f}"
         return (
-            f"{self.count} {self.of} not used in the fit: mean error {100 * self.mean_error:.1f} %{noise}; "
+            f"{self.number} {self.of} not used in the fit: mean error {100 * self.mean_error:.1f} %{noise}; "
             f"R² {self.r2:.3f}, Spearman {self.spearman:.3f}, Kendall {self.kendall:.3f}{macs}"
         )
 
@@ -144,6 +145,9 @@ class Table:
     def __init__(self, content: Mapping[str, Any], name: str = "the table"):
         """`content`: of the file. Raises BadInput if an entry is missing or impossible."""
         self.content, self.name = content, name
+        self._sums: dict[tuple, list[float]] = {}  # of TERMS, by op, stride, act and kernel
+        self._parts: dict[Part, float] = {}
+        self._blocks: dict[Block, float] = {}
         try:
             self.space, self.space_hash = content["space"]["name"], content["space"]["hash"]
             self.device, self.backend = content["device"], content["backend"]
@@ -164,10 +168,9 @@ class Table:
             raise BadInput(
                 f"{name} is no complete latency table ({reason}); make it again with nasaug latency-table"
             ) from None
-        self._kernels: dict[Kind, list[int]] = {}
-        for kind, kernel in sorted(self._terms):
-            self._kernels.setdefault(kind, []).append(kernel)
-        self._blocks: dict[Block, float] = {}
+        for kind, kernel in sorted(self._terms):  # a larger kernel adds to what a smaller one takes
+            smaller = [row for (other, size), row in self._terms.items() if other == kind and size <= kernel]
+            self._sums[*kind, kernel] = [sum(column) for column in zip(*smaller, strict=True)]
 
     def predict(self, p: Plan) -> float:
         """Milliseconds for one image. Raises BadInput if the table has no layers of a kind that the network has."""
@@ -175,26 +178,24 @@ class Table:
         for block in p.blocks:
             found = known.get(block)
             if found is None:
-                found = known[block] = sum(map(self.of_part, parts(block)))
+                found = known[block] = sum(map(self._of_part, parts(block)))
             total += found
         return total
 
-    def of_part(self, part: Part) -> float:
+    def _of_part(self, part: Part) -> float:
         """Milliseconds that a part adds to a network."""
-        kernels = self._kernels.get(part.kind, ())
-        if part.kernel not in kernels:
-            raise self._lacks([part])
-        amounts = terms(part, self.multiple)
-        return sum(
-            cost * amount
-            for row in rows(part, kernels)
-            for cost, amount in zip(self._terms[row], amounts, strict=True)
-        )
+        found = self._parts.get(part)
+        if found is None:
+            costs = self._sums.get((part.op, part.stride, part.act, part.kernel))
+            if costs is None:
+                raise self._lacks([part])
+            found = self._parts[part] = sum(map(mul, costs, terms(part, self.multiple)))
+        return found
 
     def check(self, lot: Iterable[Part]) -> None:
         """Raises BadInput, naming them, if the table has no layers of the kinds of some parts."""
-        kinds = {(part.kind, part.kernel): part for part in lot}
-        missing = [part for (kind, kernel), part in kinds.items() if kernel not in self._kernels.get(kind, ())]
+        kinds = {(*part.kind, part.kernel): part for part in lot}
+        missing = [part for kind, part in kinds.items() if kind not in self._sums]
         if missing:
             raise self._lacks(missing)
 

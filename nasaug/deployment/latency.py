@@ -51,7 +51,7 @@ FITTED, LEAST_FITTED, CHECKED = 240, 40, 40  # networks that the terms are fitte
 EACH = 4  # networks at least that have a layer of each kind
 MULTIPLES = (1, 4, 8, 16)  # of channels, among which cross-validation decides
 FOLDS = 6
-OUTLIER = 4  # times the median error: measurements further off than that from a first fit are left out
+OUTLIER, MOST_OUT = 4, 5  # left out of a fit: errors over so many times the median, of at most so many percent
 
 
 def latency_table(
@@ -292,7 +292,7 @@ class Measurement:
                 "image": "one, float32", "weights": "random", "norms": "folded", "visits": VISITS,
                 "drift": round(float(np.percentile(speeds, 90) / np.percentile(speeds, 10)), 3),
             },
-            "checked": {"of": "networks", "count": len(left), **checked, "noise": noise, "by_macs": by_macs},
+            "checked": {"of": "networks", "number": len(left), **checked, "noise": noise, "by_macs": by_macs},
             "model": model.to_dict(),
             "measured": [
                 {"milliseconds": round(times[i], 5), "checks": arch in check, "choices": self.space.choices(arch)}
@@ -372,7 +372,7 @@ def _nnls(scaled: np.ndarray) -> np.ndarray:
         return nnls(lines / size, np.ones(len(lines)), maxiter=100 * lines.shape[1])[0] / size
 
     off = np.abs(scaled @ found(scaled) - 1)
-    return found(scaled[off <= max(OUTLIER * np.median(off), 1e-9)])
+    return found(scaled[off <= max(OUTLIER * np.median(off), np.percentile(off, 100 - MOST_OUT))])
 
 
 def _kernels(lots: Iterable[Iterable[Part]]) -> dict[Any, list[int]]:
@@ -430,6 +430,6 @@ def _imported(space: Space, path: Path, name: str, threads: int) -> dict[str, An
     return {
         "format": FORMAT, "space": {"name": space.name, "hash": space_hash(space)}, "device": name,
         "backend": {"name": "figures from", "version": path.name}, "threads": threads,
-        "checked": {"of": "layers", "count": len(lots), **checked}, "model": model.to_dict(),
+        "checked": {"of": "layers", "number": len(lots), **checked}, "model": model.to_dict(),
         "measured": [part._asdict() | {"milliseconds": ms} for part, ms in measured],
     }  # fmt: skip

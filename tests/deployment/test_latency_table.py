@@ -1,0 +1,167 @@
+"""Latency tables: the fit, the measurement, and figures from elsewhere."""
+
+import json
+from random import Random
+
+import numpy as np
+import pytest
+
+from nasaug.arch.blocks import BLOCKS
+from nasaug.arch.latency import Table, all_parts, parts, read
+from nasaug.arch.plan import plan
+from nasaug.arch.spacefile import load
+from nasaug.core.errors import BadInput
+from nasaug.core.signals import Stopped
+from nasaug.deployment import latency, layer_rows, timing
+from support.searches import SPACE
+from support.spaces import made, stage
+from support.tables import table_of
+
+SMALL = made({
+    "name": "small", "resolution": [8, 12],
+    "stage": [
+        stage("stem", "conv", width=[8, 16], kernel=3, stride=2, act="relu6"),
+        stage("s1", "inverted", width=[8, 16, 24], depth=[1, 2], expand=[2, 3], kernel=[3, 5], act="relu6"),
+        stage("pool", "pool"),
+    ],
+})  # fmt: skip
+
+
+def lots_of(space, count):
+    archs = latency.drawn(space, count)
+    return [[part for block in plan(space, arch, 10).blocks for part in parts(block)] for arch in archs]
+
+
+def test_a_fit_finds_what_made_the_times_even_if_a_few_are_wrong():
+    truth, lots = table_of(SPACE), lots_of(SPACE, 120)
+    times = [truth.constant + sum(map(truth._of_part, lot)) for lot in lots]
+    noisy = [ms * Random(i).uniform(0.99, 1.01) for i, ms in enumerate(times)]
+    noisy[7], noisy[70] = 5 * noisy[7], 3 * noisy[70]
+    model = latency.fit(lots, noisy, constant=True)
+    errors = np.abs(np.array([model.of(lot) for lot in lots]) / times - 1)
+    assert model.multiple == 8 and errors.mean() < 0.01
+    assert min(min(row) for row in model.columns.values()) >= 0
+
+
+def test_the_networks_differ_and_have_every_kind_of_layer():
+    archs = latency.drawn(SPACE, 40)
+    plans = {plan(SPACE, arch, 10) for arch in archs}
+    assert len(plans) == len(archs) >= 40 and {SPACE.smallest, SPACE.largest} <= set(archs)
+    kinds = latency._kinds(plans)
+    wanted = {(part.kind, part.kernel) for part in all_parts(SPACE, 10)}
+    assert set(kinds) == wanted and min(kinds.values()) >= latency.EACH
+
+
+@pytest.fixture
+def brief(monkeypatch):
+    """A measurement that takes seconds."""
+    for name, value in (("SECONDS", 0), ("LEAST_RUNS", 2), ("WARM_UP", 1), ("MORE_VISITS", 0), ("VISITS", 1)):
+        monkeypatch.setattr(timing, name, value)
+    monkeypatch.setattr(timing, "REFERENCE_SECONDS", 0)
+    monkeypatch.setattr(latency, "VISITS", 1)
+    monkeypatch.setattr(latency, "CHECKED", 30)
+    monkeypatch.setattr(latency, "load", lambda name, blocks: SMALL)
+
+
+def test_a_stopped_measurement_goes_on_and_ends_with_a_table(brief, tmp_path, monkeypatch):
+    out, real, left = tmp_path / "t.json", timing.Clock._visit, [55]
+
+    def visit(clock, run):
+        left[0] -= 1
+        if not left[0]:
+            raise Stopped(15)
+        return real(clock, run)
+
+    monkeypatch.setattr(timing.Clock, "_visit", visit)
+    with pytest.raises(Stopped) as stop:
+        latency.latency_table("small", out, networks=40)
+    assert stop.value.resume.startswith("python -m nasaug latency-table --resume --space small --out")
+    kept = json.loads((tmp_path / "t.json.part").read_text())
+    assert 20 <= len(kept["timings"]) < 55 and not out.exists()
+    for given, said in (({}, "unfinished measurement; go on"), ({"resume": True, "threads": 2}, "another threads")):
+        with pytest.raises(BadInput, match=said):
+            latency.latency_table("small", out, networks=40, **given)
+    monkeypatch.setattr(timing.Clock, "_visit", real)
+    table = latency.latency_table("small", out, networks=40, resume=True)
+    assert not (tmp_path / "t.json.part").exists() and table.content == read(out).content
+    measured = table.content["measured"]
+    assert sum(row["checks"] for row in measured) == table.checked.number >= 30 and len(measured) >= 70
+    p = plan(SMALL, SMALL.largest, 10)
+    assert table.predict(p) > 0 and table.space == "small" and table.device == timing.device()
+    found = timing.measured(p, table)
+    assert 0 < found["median_ms"] <= found["p95_ms"]
+    other = Table({**table.content, "device": "a phone"}, "t.json")
+    with pytest.raises(BadInput, match="device_table = t.json is of a phone, onnxruntime .* leave out measure"):
+        timing.measured(p, other)
+
+
+def test_eager_torch_can_be_timed_too():
+    clock = timing.Clock(plan(SMALL, SMALL.smallest, 10), "torch", 1)
+    ((own, reference),) = clock.together([plan(SMALL, SMALL.largest, 10)], [1], lambda: None)[0][:1]
+    assert own > 0 and reference > 0
+    with pytest.raises(BadInput, match="unknown backend 'tflite'; .*onnxruntime, torch"):
+        timing.version("tflite")
+
+
+def test_the_speed_of_the_machine_is_divided_out():
+    assert timing.figure([(2.0, 1.0), (4.0, 2.0), (3.0, 1.5)], usual=1.0) == 2.0
+
+
+# --- figures from elsewhere ---------------------------------------------------------------------------------
+
+
+def filled(path, ms=lambda part: 1.0):
+    """The template of SMALL with milliseconds."""
+    layer_rows.write_template(path, SMALL)
+    head, *lines = path.read_text().splitlines()
+    chosen = layer_rows.wanted(SMALL)
+    path.write_text("\n".join([head, *(f"{line}{ms(p)}" for line, p in zip(lines, chosen, strict=True))]) + "\n")
+    return chosen
+
+
+def test_a_filled_template_makes_a_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(latency, "load", lambda name, blocks: SMALL)
+    truth, path = table_of(SMALL), tmp_path / "layers.csv"
+    chosen = filled(path, truth._of_part)
+    assert [part for part, _ in layer_rows.read(path)] == chosen
+    table = latency.latency_table("small", tmp_path / "t.json", from_csv=path, device_name="Pixel 9")
+    assert str(table) == "Pixel 9, figures from layers.csv, 1 thread" and not table.checked.doubt
+    p = plan(SMALL, SMALL.largest, 10)
+    assert table.predict(p) == pytest.approx(truth.predict(p) - truth.constant, rel=0.05)
+    assert table.checked.of == "layers" and table.checked.mean_error < 0.1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("conv,3,1,relu6,4,8,8,8,0,", "line 2: no milliseconds; fill"),
+        ("cnv,3,1,relu6,4,8,8,8,0,1", "layer = 'cnv' is unknown; choices: conv, depthwise"),
+        ("conv,3,1,gelu,4,8,8,8,0,1", "activation = 'gelu' is unknown; choices: relu"),
+        ("conv,3,1,relu6,4,0,8,8,0,1", "outputs = '0' must be a whole number of at least 1"),
+        ("conv,3,1,relu6,4,8,8,8,x,1", "middle = 'x' must be"),
+        ("conv,3,1,relu6,4,8,8,8,0,fast", "milliseconds = 'fast' must be a number above 0"),
+        ("conv,3,1,relu6,4,8,8,8,0,-1", "above 0"), ("conv,3,1", "no milliseconds"),
+        ("conv,3,1,relu6,4,8,8,8,0,1", "has 1 layers; give at least 12"),
+    ],
+)  # fmt: skip
+def test_bad_figures_are_refused_by_line(tmp_path, line, said):
+    path = tmp_path / "layers.csv"
+    path.write_text(",".join(layer_rows.COLUMNS) + "\n" + line + "\n")
+    with pytest.raises(BadInput, match=said):
+        latency._imported(SMALL, path, "a phone", 1)
+
+
+def test_figures_that_lack_a_kind_of_layer_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(latency, "load", lambda name, blocks: SMALL)
+    path = tmp_path / "layers.csv"
+    filled(path)
+    kept = [line for line in path.read_text().splitlines() if not line.startswith("pool")]
+    path.write_text("\n".join(kept))
+    with pytest.raises(BadInput, match="has no layers like pool"):
+        latency.latency_table("small", tmp_path / "t.json", from_csv=path, device_name="Pixel 9")
+    assert not (tmp_path / "t.json").exists()
+
+
+def test_the_shipped_space_has_a_template(tmp_path):
+    count = layer_rows.write_template(tmp_path / "layers.csv", load("tiny-images", BLOCKS))
+    assert 100 < count < 200
