@@ -404,12 +404,15 @@ def _matrix(
 
 
 def compared(predicted: Sequence[float], measured: Sequence[float]) -> dict[str, float]:
-    """How well the predictions fit: mean relative error, R², and both rank correlations."""
+    """How well the predictions fit: mean relative error, R², and both rank correlations, 0 where all are equal."""
     from scipy.stats import kendalltau, spearmanr
 
     p, m = np.array(predicted), np.array(measured)
+    error = float(np.mean(np.abs(p / m - 1)))
+    if np.ptp(p) == 0 or np.ptp(m) == 0:
+        return {"mean_error": error, "r2": 0.0, "spearman": 0.0, "kendall": 0.0}
     return {
-        "mean_error": float(np.mean(np.abs(p / m - 1))),
+        "mean_error": error,
         "r2": float(1 - ((p - m) ** 2).sum() / ((m - m.mean()) ** 2).sum()),
         "spearman": float(spearmanr(p, m).statistic), "kendall": float(kendalltau(p, m).statistic),
     }  # fmt: skip

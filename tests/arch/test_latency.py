@@ -40,17 +40,13 @@ def test_parts_are_the_layers_and_additions_that_a_device_runs():
 
 
 def test_a_larger_kernel_adds_to_a_smaller_one():
-    content = content_of(SPACE)
-    table, small, large = latency.Table(content), latency.Part("conv", 3, 2, "relu", 3, 8, 4, 4), None
-    large = small._replace(kernel=5)
-    assert table._of_part(large) == pytest.approx(2 * table._of_part(small)) > 0
+    table, small = table_of(SPACE), latency.Part("conv", 3, 2, "relu", 3, 8, 4, 4)
+    assert table._of_part(small._replace(kernel=5)) == pytest.approx(2 * table._of_part(small))
 
 
-@pytest.mark.parametrize("name", ["bottleneck", "squeeze", "macro"])
+@pytest.mark.parametrize("name", SPACES)
 def test_every_network_of_a_space_is_predicted_and_a_larger_one_takes_longer(name):
-    space = SPACES.get(name)
-    if space is None:
-        pytest.skip(f"there is no space {name}")
+    space = SPACES[name]
     table, rng = table_of(space), Random(0)
     for _ in range(30):
         small = space.sample(rng)
@@ -79,7 +75,7 @@ def test_a_latency_budget_limits_what_is_drawn():
     assert cost_of(TIMED, TIMED.smallest, 10).macs < allowed < most.macs
     drawn = [sample_near(TIMED, Random(i), allowed / 2, allowed, 10, budget) for i in range(20)]
     times = [cost_of(TIMED, arch, 10).latency for arch in drawn]
-    assert max(times) <= budget.latency and sorted(times)[10] > 0.7 * budget.latency
+    assert max(times) <= budget.latency and sorted(times)[10] > 0.6 * budget.latency
 
 
 def test_an_impossible_latency_budget_is_refused_with_the_fastest_which_is_possible():
@@ -107,7 +103,7 @@ def test_a_table_survives_its_file(tmp_path):
 )  # fmt: skip
 def test_an_incomplete_table_is_refused(changes, said):
     with pytest.raises(BadInput, match=f"the table is no complete latency table .{said}.*make it again"):
-        table_of(SPACE, **changes)
+        latency.Table(content_of(SPACE) | changes)
 
 
 def test_missing_layers_are_named():

@@ -26,6 +26,15 @@ SMALL = made({
     ],
 })  # fmt: skip
 
+UNEVEN = made({
+    "name": "uneven", "resolution": [8, 12, 16], "divisor": 4,
+    "stage": [
+        stage("stem", "conv", width=[4, 8, 12, 16], kernel=3, stride=2, act="relu6"),
+        stage("s1", "inverted", width=[4, 8, 12, 20], depth=[1, 2], expand=[2, 3], kernel=[3, 5], act="relu6"),
+        stage("pool", "pool"),
+    ],
+})  # fmt: skip
+
 
 def lots_of(space, count):
     archs = latency.drawn(space, count)
@@ -33,13 +42,13 @@ def lots_of(space, count):
 
 
 def test_a_fit_finds_what_made_the_times_even_if_a_few_are_wrong():
-    truth, lots = table_of(SPACE), lots_of(SPACE, 120)
+    truth, lots = table_of(UNEVEN), lots_of(UNEVEN, 120)
     times = [truth.constant + sum(map(truth._of_part, lot)) for lot in lots]
     noisy = [ms * Random(i).uniform(0.99, 1.01) for i, ms in enumerate(times)]
     noisy[7], noisy[70] = 5 * noisy[7], 3 * noisy[70]
     model = latency.fit(lots, noisy, constant=True)
     errors = np.abs(np.array([model.of(lot) for lot in lots]) / times - 1)
-    assert model.multiple == 8 and errors.mean() < 0.01
+    assert model.multiple == 8 and errors.mean() < 0.02
     assert min(min(row) for row in model.columns.values()) >= 0
 
 
