@@ -196,17 +196,18 @@ class Measurement:
 
     def run(self) -> dict[str, Any]:
         """The table's content, once everything is measured."""
+        versioned = f"{BACKENDS.get(self.backend)} {self.identity['backend']['version']}"  # checks the back end
         seen, seconds = self._begun()
         count = CHECKED + self.networks
         archs = drawn(self.space, count)
         order = [*archs[:2], *Random("latency").sample(archs[2:], len(archs[2:]))]
         # networks to check are between others in time, and never the ends, which would be extrapolated
         step = max(1, len(order) // CHECKED)
-        check = {arch for i, arch in enumerate(order) if i >= 2 and i % step == 1}
+        check = set(order[2::step][:CHECKED])
         plans = [plan(self.space, arch, OUTPUTS) for arch in order]
         say(
-            f"timing {len(order)} networks of space {self.space.name} in {BACKENDS[self.backend]} "
-            f"{self.identity['backend']['version']} on {self.threads} thread{'s' if self.threads > 1 else ''}, "
+            f"timing {len(order)} networks of space {self.space.name} in {versioned} "
+            f"on {self.threads} thread{'s' if self.threads > 1 else ''}, "
             f"{len(check)} of them to check the prediction; nothing else should run meanwhile"
         )
         visits = [2 * VISITS if arch in check else VISITS for arch in order]

@@ -154,8 +154,9 @@ def measured(plan: Plan, table: Table | None = None) -> dict[str, float]:
     backend, threads = "onnxruntime", 1
     if table is not None:
         backend, threads = table.backend["name"], table.threads
-        here = device() if backend not in BACKENDS else f"{device()}, {backend} {version(backend)}"
-        there = f"{table.device}, {backend} {table.backend['version']}"
+        here, there = device(), table.device
+        if here == there and backend in BACKENDS:
+            here, there = f"{backend} {version(backend)}", f"{backend} {table.backend['version']}"
         if here != there:
             rule, remedy = f"is of {there}, but this is {here}", f"leave out {arg.measure}, or make a table here"
             raise BadInput.of(argument="device_table", value=table.name, rule=rule, remedy=remedy, apart=True)

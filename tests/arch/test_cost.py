@@ -69,7 +69,7 @@ def test_the_whole_costs_what_its_layers_do(space):
     p = plan(space, space.largest, 10)
     rows = [row for block in p.blocks for row in layer_costs(block)]
     assert len(rows) == len(list(p.layers))
-    macs, params, peaks, flash = zip(*rows, strict=True)
+    macs, params, peaks, flash = zip(*(row[:4] for row in rows), strict=True)
     assert cost(p) == Cost(sum(macs), sum(params), max(peaks), sum(flash))
 
 
@@ -281,7 +281,7 @@ def test_reach_tells_smallest_middle_largest_and_the_share_within(mobilenet):
     able = reach(mobilenet, Budget(macs=macs[250]), 10, samples=500)
     assert able.smallest == cost_of(mobilenet, mobilenet.smallest, 10)
     assert able.largest == cost_of(mobilenet, mobilenet.largest, 10)
-    assert all(a <= b <= c for a, b, c in zip(able.smallest, able.middle, able.largest, strict=True))
+    assert all(a <= b <= c for a, b, c in zip(able.smallest[:4], able.middle[:4], able.largest[:4], strict=True))
     assert 0.4 < able.feasible < 0.6
     assert reach(mobilenet, Budget(), 10, samples=20).feasible == 1
     assert reach(mobilenet, Budget(macs=able.smallest.macs), 10, samples=20).feasible < 0.1

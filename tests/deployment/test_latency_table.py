@@ -100,8 +100,11 @@ def test_a_stopped_measurement_goes_on_and_ends_with_a_table(brief, tmp_path, mo
     found = timing.measured(p, table)
     assert 0 < found["median_ms"] <= found["p95_ms"]
     other = Table({**table.content, "device": "a phone"}, "t.json")
-    with pytest.raises(BadInput, match="device_table = t.json is of a phone, onnxruntime .* leave out measure"):
+    with pytest.raises(BadInput, match="device_table = t.json is of a phone, but this is .*; leave out measure"):
         timing.measured(p, other)
+    older = Table({**table.content, "backend": {"name": "onnxruntime", "version": "1.0"}}, "t.json")
+    with pytest.raises(BadInput, match="is of onnxruntime 1.0, but this is onnxruntime 1"):
+        timing.measured(p, older)
 
 
 def test_eager_torch_can_be_timed_too():
