@@ -12,10 +12,11 @@ from ..core import files
 from ..core.errors import BadInput, MissingExtra, arg, unknown
 from ..core.progress import Listener, heard_by, say
 from ..core.units import format_quantity
+from ..int8 import onnxfile
 from ..nets.store import digest
 from ..rundirs.folder import RunDir
 from ..rundirs.result import read_result
-from . import built, onnxfile
+from . import built
 from .card import card
 from .formats import MAKE, Artefact, names
 from .source import Source

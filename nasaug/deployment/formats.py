@@ -14,9 +14,9 @@ from torch import Tensor
 from .. import __version__
 from ..core import files
 from ..core.errors import RunFault
+from ..int8.measure import Latency, Session
 from . import built, csource, qdq
 from .integer import IntegerNet
-from .measure import Latency, Session
 from .source import Source
 
 FILES = {
@@ -33,6 +33,7 @@ INT8_TOLERANCE = 0.5
 C_TOLERANCE = 0.98
 C_MACS = 2e9  # of the images that the integers are compared on: numpy takes some seconds for them
 BUILT = 16  # images that the built C source is run on
+IN_FLOAT = "the net was trained in int8 (qat); this is its float form, and the run's own score is that of int8"
 LOST = 0.5  # points of test accuracy that int8 may lose without a warning
 
 
@@ -94,9 +95,10 @@ def _float(format: str, source: Source, name: str, run: Callable[[Tensor], Tenso
     if not difference <= TOLERANCE:
         rule = f"differ from the net's by {difference:.2g} of the largest, and {TOLERANCE:g} is allowed"
         raise _wrong(format, f"its outputs on {source.compared} {rule}")
+    notes = () if source.scales is None else (IN_FLOAT,)
     return Artefact(
         format, names(format, name), size, difference, "largest output", f"{TOLERANCE:g}", source.compared,
-        source.agreement(got, wanted), **more,
+        source.agreement(got, wanted), notes=notes, **more,
     )  # fmt: skip
 
 

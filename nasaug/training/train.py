@@ -14,6 +14,7 @@ from ..arch.archfile import ArchFile
 from ..config.layers import load
 from ..core.errors import BadInput, arg
 from ..core.progress import Listener, heard_by, say
+from ..int8.onnxfile import need_onnx
 from ..nets.store import inherited_from, load_plan, teacher_digest
 from ..rundirs.folder import RunDir
 from ..rundirs.job import verb_of
@@ -92,6 +93,7 @@ class TrainJob:
         job = check(found, recipe, runtime)
         data = load_data(recipe, found.plan.resolution, of_parent(), sources_of(found, recipe).values())
         job.check_teacher(lambda: data)
+        job.check_classes(data)
         others = of_other_splits(found, recipe, data)  # raises for weights that were trained on test images
         return Ready(found, recipe, runtime, data, job.teacher, others)
 
@@ -145,6 +147,8 @@ def check(found: ArchFile, recipe: Recipe, runtime: Runtime) -> Job:
     """Validate, before the data are read, the method's space, the initial weights and the teacher.
 
     The job returned assumes one batch of training images, because their number is not known yet."""
+    if recipe.ends_in_int8:
+        need_onnx(f"{arg.method} qat", "onnxruntime")
     start = inherited_from(found, recipe.init)
     if start is not None and not load_plan(start).of_classes(found.plan.classes).holds(found.plan):
         raise BadInput(f"{start} does not hold {found.name}; restore the right one, or use {arg.from_scratch}")

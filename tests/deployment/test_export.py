@@ -19,8 +19,9 @@ from nasaug.arch.blocks import Spec
 from nasaug.arch.plan import from_specs
 from nasaug.core.errors import BadInput, RunFault
 from nasaug.data import DataConfig, load
-from nasaug.deployment import built, formats, onnxfile, quantize
+from nasaug.deployment import built, formats
 from nasaug.deployment.source import Source
+from nasaug.int8 import onnxfile, quantize
 from nasaug.rundirs.folder import RunDir
 from support.commands import call, done, lay_out, refused
 from support.kernels import needs_compiler
