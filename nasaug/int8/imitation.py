@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx import GraphModule, Node
 
+from ..arch.blocks import Layer
 from ..arch.plan import Plan, end_of
-from ..nets.fold import fold, folded_weights
+from ..kernels.fused import convolve
+from ..nets.fold import fold, folded_weights, place_in
 from ..nets.net import Net
 from . import onnxfile
 from .quantize import LARGEST, Scale, limits, scales_of, stored_as, to_int8
@@ -48,7 +50,7 @@ class Imitation(Net):
         self.int8_scales = nn.Parameter(torch.tensor([each.scale for each in scales.values()]))
         self.register_buffer("int8_zeros", torch.tensor([each.zero for each in scales.values()], dtype=torch.int32))
         # in a list, so that its tensors are not the net's: they are only places for those of `_rounded`
-        self._folded = [_imitating(fold(net), stored_as(model), self.names)]
+        self._folded = [_imitating(fold(net), net.plan, stored_as(model), self.names)]
         self.to(next(net.parameters()).device)
 
     def forward(self, x: Tensor, plan: Plan | None = None, noise: Any = None) -> Tensor:
@@ -111,6 +113,31 @@ def any_batch(resolution: int) -> list[np.ndarray]:
     return [np.zeros((1, 3, resolution, resolution), np.float32)]
 
 
+class Affine(nn.Module):
+    """A norm as a 1x1 depthwise convolution: weight [channels, 1, 1, 1] and bias [channels] come from `_rounded`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(()))
+        self.register_buffer("bias", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
+
+
+class Convolution(nn.Module):
+    """A convolution by nasaug's own function, because torch's corrupts memory in some cases (see there)."""
+
+    def __init__(self, layer: Layer, bias: bool):
+        super().__init__()
+        self.layer = layer
+        self.register_buffer("weight", torch.ones(()))
+        self.register_buffer("bias", torch.zeros(()) if bias else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return convolve(x, self.weight, self.bias, self.layer)
+
+
 class Stored(nn.Module):
     """Where the folded net stores an activation, with the scale of that number among the net's."""
 
@@ -149,10 +176,12 @@ def _to_steps(x: Tensor, step: Tensor) -> Tensor:
     return x + ((x / step).round() * step - x).detach()
 
 
-def _imitating(folded: GraphModule, stored: dict[str, str], names: tuple[str, ...]) -> GraphModule:
+def _imitating(
+    folded: GraphModule, plan: Plan, stored: dict[str, str], names: tuple[str, ...]
+) -> GraphModule:
     """The folded net with a `Stored` after each tensor that the int8 model stores, without the activations that it
     merges, and with norms as convolutions. `stored` has the scale's name for each tensor."""
-    graph = folded.graph
+    graph, layers = folded.graph, {place_in(folded, layer.name): layer for layer in plan.layers}
     for node in list(graph.nodes):
         if node.op == "output":
             continue
@@ -163,9 +192,11 @@ def _imitating(folded: GraphModule, stored: dict[str, str], names: tuple[str, ..
             graph.erase_node(node)
             _store(folded, source, str(node.target), number)
             continue
+        if isinstance(module, nn.Conv2d) and node.target in layers:  # not one of squeeze-excite's
+            convolution = Convolution(layers[str(node.target)], module.bias is not None)
+            folded.add_submodule(str(node.target), convolution)
         if isinstance(module, nn.BatchNorm2d):
-            channels = module.num_features
-            folded.add_submodule(str(node.target), nn.Conv2d(channels, channels, 1, groups=channels, device="meta"))
+            folded.add_submodule(str(node.target), Affine())
         if _name(node) in stored:
             _store(folded, node, _name(node), names.index(stored[_name(node)]))
     folded.recompile()

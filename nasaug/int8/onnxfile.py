@@ -165,7 +165,8 @@ def _norm(norm: nn.BatchNorm2d, as_conv: bool) -> Written:
         return "BatchNormalization", list(_given(norm, "weight", "bias", "running_mean", "running_var")), {
             "epsilon": norm.eps
         }
-    return "Conv", list(zip(("weight", "bias"), norm_as_conv(norm), strict=True)), {"kernel_shape": (1, 1), "group": norm.num_features}
+    tensors = list(zip(("weight", "bias"), norm_as_conv(norm), strict=True))
+    return "Conv", tensors, {"kernel_shape": (1, 1), "group": norm.num_features}
 
 
 _MODULES: dict[type[nn.Module], Callable[[Any, bool], Written]] = {

@@ -58,7 +58,7 @@ class _Folding:
 
     def call(self, name: str, module: nn.Module, x: Node) -> Node:
         """Add `module` under this name and return its output on x."""
-        place = _place(self.whole, name)
+        place = place_in(self.whole, name)
         self.whole.add_submodule(place, module)
         return self.graph.call_module(place, (x,))
 
@@ -124,7 +124,7 @@ def folded_weights(net: Net, folded: GraphModule) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
 
     def add(name: str, weight: Tensor, bias: Tensor | None) -> None:
-        place = _place(folded, name)
+        place = place_in(folded, name)
         found[f"{place}.weight"] = weight
         if bias is not None:
             found[f"{place}.bias"] = bias
@@ -152,7 +152,7 @@ def norm_as_conv(norm: Any) -> tuple[Tensor, Tensor]:
     return factor[:, None, None, None], norm.bias - norm.running_mean * factor
 
 
-def _place(whole: GraphModule, name: str) -> str:
+def place_in(whole: GraphModule, name: str) -> str:
     """Where a layer lies in a folded net: its name, unless that clashes with a keyword of Python or an attribute of
     torch, such as `global` or `graph`."""
     top, *rest = name.split(".")

@@ -318,7 +318,7 @@ def run_training(ready: Ready, run: RunDir, title: str) -> TrainingResult:
         if not twice:
             return _finished(ready, trainer, run, start, told)
         epochs = _epochs(trainer)
-        before = Before(epochs, trainer.step, trainer.macs, trainer.seconds, trainer.history, told)
+        before = Before(epochs, trainer.step, trainer.macs, trainer.seconds, trainer.history, dict(told))
         write_float(run.path, trainer.product(), before, list(data.classes))
         val = trainer.task.metric.show(trainer.best_score)
         say(f"{title}: {epochs:.4g} epochs, validation {trainer.task.metric.label} {val}; now in int8")

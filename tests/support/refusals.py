@@ -68,7 +68,7 @@ REFUSED = {
         "netaug=1": "netaug = 1: must be a table", "lr=nan": "lr = NaN: must be a finite",
         "lr=-1": "lr = -1 must be above 0", "momentum=-1": "momentum", "momentum=1": "momentum",
         "weight_decay=-1": "weight_decay", "warmup=1": "warmup", "batch=1": "batch = 1 must be at least 2",
-        "method=gradog": "'baseline', 'netaug' or 'gradaug'", "seed=-1": "seed = -1",
+        "method=gradog": "'baseline', 'netaug', 'gradaug' or 'qat'", "seed=-1": "seed = -1",
         "data.train_images=5": "data.train_images = 5, but.*10 to 1397",
         "sandwich.samples=-1": "not be negative",
         "sandwich.every=0": "every = 0 must be at least 1", "data.train_images=99999": "but 'digits' has 1397",
@@ -105,7 +105,12 @@ REFUSED = {
         "init=inherit": "init = inherit: the arch mobilenetv2-small names no weights; leave it out",
         "netaug.ladder=supernet": "needs an arch file that a search wrote.*netaug.ladder=factors",
     },
+    "train --arch mobilenetv2-small --method qat": {
+        "": "--method qat: fine-tunes a trained net, and mobilenetv2-small would start from.*--method netaug[+]qat",
+        "--set qat.epochs=0": "qat.epochs = 0", "--set qat.lr=0": "qat.lr = 0",
+    },
     "train --arch found.json --method": {
+        "qat --from-scratch": "would start from fresh weights; give --arch the arch.json of",
         "gradog": "unknown arm 'gradog'; did you mean gradaug", "''": "unknown arm ''",
         "aug-rising+aug-falling": "disagree", "mixup+cutmix": "exclude each other",
         "netaug:shar=1": "netaug.shar", "netaug:share": "key=value",
