@@ -40,7 +40,8 @@ def train(
 
     Args:
         arch: an arch file's path (found.json), a named architecture, or what `nasaug.search` found.
-        method: baseline, netaug, gradaug or any arm of `compare`, several joined by +; None means the recipe's.
+        method: baseline, netaug, gradaug, qat or any arm of `compare`, several joined by +; None means the recipe's.
+            qat fine-tunes a trained net in int8, netaug+qat does so after NetAug.
         from_scratch: start from fresh weights, not from the weights named in the arch file.
         resolution: image size in px; None means the arch file's, or the data's for a named architecture.
         aug_compute: cap on the cost of NetAug's augmented passes, in multiples of the base's MACs; 0: no cap.

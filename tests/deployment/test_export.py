@@ -23,7 +23,7 @@ from nasaug.deployment import built, formats
 from nasaug.deployment.source import Source
 from nasaug.int8 import onnxfile, quantize
 from nasaug.rundirs.folder import RunDir
-from support.commands import call, done, lay_out, refused
+from support.commands import call, done, lay_out, refused, stop
 from support.kernels import needs_compiler
 from support.pictures import pictures
 
@@ -273,3 +273,41 @@ def test_events_tell_what_is_written(here):
     assert told[-1] == "torch-export in runs/train-1/export, with model-card.md"
     with pytest.raises(BadInput):
         nasaug.export("runs/train-1", format="tflite")
+
+
+# --- trained in int8 ------------------------------------------------------------------------------------------
+
+
+FINE = {"qat.epochs": 2, "batch": 32, "data.train_images": 600}
+
+
+def test_a_net_trained_in_int8_is_exported_with_its_scales(folder, monkeypatch):
+    """The run's figures are those of the files: float, by post-training quantisation, and after training in int8."""
+    monkeypatch.chdir(folder)
+    result = nasaug.train("runs/train-1/arch.json", method="qat", recipe="quick.toml", data="digits", set=FINE)
+    before, plain = result.more["before_qat"], json.loads(Path("all/export.json").read_text())
+    scores = {made["format"]: made["score"] for made in plain["artefacts"]}
+    assert before == {"float": scores["onnx"], "post_training": scores["int8-onnx"]}
+    exported = nasaug.export(result.path, format=["onnx", "int8-onnx", "c"])
+    assert exported["int8-onnx"].score == result.test_score and exported["c"].difference <= 1
+    assert any("float form" in note for note in exported["onnx"].notes)
+    model = onnxfile.read(result.path / "export/model-int8.onnx")
+    assert onnxfile.facts_of(model)["calibration"] == "none: trained with its scales"
+    first = quantize.scales_of(onnxfile.read("all/model-int8.onnx"))
+    trained = quantize.scales_of(model)
+    assert {name: scale.zero for name, scale in trained.items()} == {name: scale.zero for name, scale in first.items()}
+    assert sum(trained[name].scale != first[name].scale for name in first) > len(first) / 2
+
+
+def test_a_training_in_two_phases_goes_on_where_it_was(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    asked = {"method": "baseline+qat", "recipe": "quick.toml", "data": "digits", "set": FINE | {"epochs": 2}}
+    whole = nasaug.train("digits.json", **asked)
+    assert [row["epoch"] for row in whole.history] == [1, 2, 3, 4] and whole.epochs == 4
+    assert whole.history[1]["train_macs"] < whole.history[2]["train_macs"] <= whole.train_macs
+    with monkeypatch.context() as patched, pytest.raises(nasaug.Stopped):
+        patched.setattr("nasaug.training.job._trained_in_int8", lambda *_: stop())
+        nasaug.train("digits.json", run="halted", **asked)
+    result = nasaug.train(run="halted", resume=True)
+    assert (result.test_score, result.more) == (whole.test_score, whole.more)
+    assert Path("halted/model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()

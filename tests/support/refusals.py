@@ -185,6 +185,7 @@ REFUSED = {
         "--criterion l3": "unknown --criterion 'l3'; did you mean l1", "--lr-scale 0": "--lr-scale 0 multiplies",
         "--lr-scale=-1": "above 0", "--lr-scale nan": "above 0", "--lr-scale x": "--lr-scale.*x",
         "--method gradog": "unknown arm 'gradog'; did you mean gradaug",
+        "--method qat": "--method qat trains in int8, and pruning in float; prune first",
         "--set method=netaug": "--set method=… is given by", "--set epoch=2": "unknown key 'epoch'",
         "--set netaug.ladder=supernet --method netaug": "netaug.ladder=factors",
         "--round 0": "--round 0 must be at least 1", "--round x": "--round.*x",
