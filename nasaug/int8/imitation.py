@@ -172,8 +172,10 @@ class _Store(torch.autograd.Function):
 
 
 def _to_steps(x: Tensor, step: Tensor) -> Tensor:
-    """x in whole steps; the gradient passes unchanged."""
-    return x + ((x / step).round() * step - x).detach()
+    """x in whole steps; the gradient passes unchanged. Beyond 2^24 steps, as of the bias of a channel whose weights are
+    zero, float32 has no finer values than these."""
+    steps = x / step
+    return x + (torch.where(steps.abs() < 2**24, steps.round() * step, x) - x).detach()
 
 
 def _imitating(

@@ -101,3 +101,14 @@ def test_it_has_no_slices_and_statistics_stay():
     made.train().calibrate([])(images(net.plan, 8, torch.float32))
     plain = made.plain().state_dict()
     assert all(torch.equal(t, plain[name]) for name, t in net.state_dict().items())
+
+
+def test_a_channel_of_zeros_does_no_harm():
+    """As in a fresh residual block, whose last norm starts at 0: its biases are beyond any whole number of steps."""
+    net = ready(between(*KINDS["inverted"]))
+    with torch.no_grad():
+        net.get_submodule("c.project").norm.weight.zero_()
+    made = Imitation(net, [x := images(net.plan, 32, torch.float32, seed=1)])
+    made(x).square().mean().backward()
+    assert all(torch.isfinite(p.grad).all() for p in made.parameters())
+    assert (made(x) - net(x)).abs().max() < 0.2 * net(x).abs().max()
