@@ -48,6 +48,7 @@ class Imitation(Net):
         scales = scales_of(model)
         self.names = tuple(scales)
         self.int8_scales = nn.Parameter(torch.tensor([each.scale for each in scales.values()]))
+        self.register_buffer("int8_least", self.int8_scales.detach() / 8)
         self.register_buffer("int8_zeros", torch.tensor([each.zero for each in scales.values()], dtype=torch.int32))
         # in a list, so that its tensors are not the net's: they are only places for those of `_rounded`
         self._folded = [_imitating(fold(net), net.plan, stored_as(model), self.names)]
@@ -64,7 +65,7 @@ class Imitation(Net):
         """The tensors of the folded net in the values that int8 has, the biases in those of the sums."""
         folded = self._folded[0]
         given = folded_weights(self, folded)
-        scales = self.int8_scales.clamp_min(torch.finfo(torch.float32).tiny).unbind()
+        scales = self._scales().unbind()
         for node in folded.graph.nodes:
             if node.op != "call_module":
                 continue
@@ -78,6 +79,10 @@ class Imitation(Net):
                 yield f"{node.target}.weight", _to_steps(weight, step.view(-1, *[1] * (weight.dim() - 1)))
                 if (bias := given.get(f"{node.target}.bias")) is not None:
                     yield f"{node.target}.bias", _to_steps(bias, step * scales[_number(folded, node)].detach())
+
+    def _scales(self) -> Tensor:
+        """[activations]; a large step of the optimiser takes none below an eighth of what it began with."""
+        return torch.maximum(self.int8_scales, self.int8_least)
 
     def narrow(self, plan: Plan) -> Imitation:
         """A copy; there are no slices."""
@@ -97,7 +102,7 @@ class Imitation(Net):
 
     def table(self) -> dict[str, Scale]:
         """The scale of each activation by name, for `int8_model`."""
-        pairs = zip(self.int8_scales.tolist(), self.int8_zeros.tolist(), strict=True)
+        pairs = zip(self._scales().tolist(), self.int8_zeros.tolist(), strict=True)
         return {name: Scale(*pair) for name, pair in zip(self.names, pairs, strict=True)}
 
 
