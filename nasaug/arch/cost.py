@@ -37,6 +37,7 @@ UNITS = {"macs": "macs", "params": "params", "peak": "bytes", "flash": "bytes"}
 ARGUMENTS = {
     "macs": "mac_budget", "params": "param_budget", "peak": "sram_budget", "flash": "flash_budget",
 }  # fmt: skip
+NAMES = {("sram" if key == "peak" else key): key for key in Cost._fields}  # what users call them
 
 
 def _counts(layer: Layer) -> tuple[int, int, int]:
