@@ -414,8 +414,10 @@ def reach(space: Space, budget: Budget, classes: Outputs, samples: int = 2000) -
     if over:
         asked = [f"{with_value(ARGUMENTS[k])} {format_quantity(getattr(budget, k), UNITS[k])}" for k in over]
         has = ", ".join(f"{format_quantity(getattr(smallest, key), UNITS[key])} {LABELS[key]}" for key in over)
-        least = ", ".join(str(getattr(smallest, key)) for key in over)
-        rule = f"is impossible in space {space.name}: its smallest architecture has {has}"
+        named = (f"{with_value(ARGUMENTS[key])} " if len(over) > 1 else "" for key in over)
+        least = " and ".join(name + str(getattr(smallest, key)) for name, key in zip(named, over, strict=True))
+        verb = "are" if len(over) > 1 else "is"
+        rule = f"{verb} impossible in space {space.name}: its smallest architecture has {has}"
         remedy = f"ask for at least {least}, or take another {arg.space}"
         line = f"{', '.join(asked)} {rule}; {remedy}"
         raise BadInput(line, value=budget.limits[over[0]], rule=rule, remedy=remedy)

@@ -53,7 +53,7 @@ def write_results(
     write_front(run, {
         name: _arch_file(run, recipe, search, budget, c, front_weights(run, name)) for name, c in nets.items()
     })  # fmt: skip
-    plot_search(run.pareto_picture, _panels(search, scored, finalists, budget))
+    plot_search(run.pareto_picture, panels_of(search, scored, finalists, budget))
     say(table(space, finalists, metric))
     if search.several:
         say(front_table(search, finalists))
@@ -172,7 +172,7 @@ Panels = dict[str, list[pictures.Scatter]]
 
 
 def plot_search(path: Path, panels: Panels) -> None:
-    """Plot what there is of `_panels` as a PNG: side by side, or with several objectives in rows."""
+    """Plot what there is of `panels_of` as a PNG: side by side, or with several objectives in rows."""
     drawn = [row for row in panels.values() if row]
     if not drawn:
         return
@@ -180,7 +180,7 @@ def plot_search(path: Path, panels: Panels) -> None:
     pictures.scatters(path, [[row[0] for row in drawn]] if single else drawn)
 
 
-def _panels(search: Search, candidates: list[Candidate], finalists: list[Candidate], budget: Budget) -> Panels:
+def panels_of(search: Search, candidates: list[Candidate], finalists: list[Candidate], budget: Budget) -> Panels:
     """For each pair of objectives the finalists after their own training, by the round that they reached, and the
     candidates with the weights of the supernet; each with the front and the net found. By name; empty where there are
     none.
@@ -308,7 +308,7 @@ def _tried(
         ]  # fmt: skip
 
     scored = [c for c in ranked if c.score is not None]
-    panels, ended = _panels(search, scored, finalists, budget), search.front(finalists)
+    panels, ended = panels_of(search, scored, finalists, budget), search.front(finalists)
     rules = [_rules(search, finalists, c) for c in ended]
     differing = [
         i for i, axis in enumerate(space.axes) if axis.kind in KINDS and len({c.arch.values[i] for c in shapes}) > 1

@@ -483,24 +483,21 @@ def pareto(candidates: list[Candidate], metric: Metric) -> list[Candidate]:
     return unbeaten(candidates, lambda c: (c.cost.macs, metric.rank(c.score)))
 
 
-FULL = 0.9  # a budget binds if the largest nets within all budgets use this part of it or more
-
-
 def report_reach(reach: Reach, budget: Budget, bounds: Sequence[Bound] = ()) -> str:
     """What the space offers under the budget, in four lines; with several budgets, which of them leaves out what, and
     which one binds."""
     rows = [f"  {name:8s} {describe(getattr(reach, name))}" for name in ("smallest", "middle", "largest")]
     share = f"  {100 * reach.feasible:.0f} % of {reach.samples} uniform samples are within: {budget}"
-    return "\n".join([*rows, share, *_binding(bounds)])
+    return "\n".join([*rows, share, *_binding(bounds, budget.holds(reach.largest))])
 
 
-def _binding(bounds: Sequence[Bound]) -> Iterator[str]:
+def _binding(bounds: Sequence[Bound], free: bool) -> Iterator[str]:
+    """Two lines about several budgets; `free`: even the largest net of the space is within all."""
     if not bounds:
         return
     over = (f"{100 * b.over:.0f} % by {LABELS[b.key]} ({100 * b.alone:.0f} % by that alone)" for b in bounds)
     yield f"  left out: {', '.join(over)}"
     first, *others = sorted(bounds, key=lambda b: -b.used)
     used = ", ".join(f"{100 * b.used:.0f} % of {LABELS[b.key]}" for b in (first, *others))
-    which = f"{LABELS[first.key]} binds" if first.used >= FULL else "no budget binds"
-    yield f"  {which}: the largest nets within all budgets use {used}"
+    yield f"  binding: {'none' if free else LABELS[first.key]}; the largest nets within all budgets use {used}"
 

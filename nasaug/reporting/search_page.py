@@ -56,7 +56,7 @@ def search_page(summary: Mapping[str, Any]) -> str:
             name: [_figure(name, panel, several=len(panels) > 1) for panel in panels]
             for name, panels in summary["panels"].items() if any(map(_drawable, panels))
         },
-        several=len(summary["objectives"]) > 1, objectives=" and ".join(_objectives(summary, metric)),
+        several=len(summary["objectives"]) > 1, objectives=wording.listed(_objectives(summary, metric)),
         ended=[[*_cells(row | {"scored": row["trained"]}, ("scored",), metric), ", ".join(row["rules"]) or "-"]
                for row in summary["ended"]],
     )  # fmt: skip

@@ -40,6 +40,7 @@ REFUSED = {
         "--flash-budget 1MACs": "--flash-budget.*1MB",
         "--mac-budget 2k": "--mac-budget 2k is impossible in space tiny.*MACs; ask for at least",
         "--param-budget 1": "--param-budget 1 is impossible.*parameters; ask",
+        "--mac-budget 2k --sram-budget 9": "--mac-budget 2k, --sram-budget 9 B .*--mac-budget [0-9]+ and --sram-budget",
         "--sram-budget 9": "9 B is imposs", "--flash-budget 9": "--flash-budget 9 B is impossible",
         "--trials 0": "--trials 0 must be at least 1",
         "--trials=-1": "--trials -1 must be at least 1",
@@ -60,6 +61,15 @@ REFUSED = {
         "--run runs/search-1": "--run runs/search-1 exists", "--run found.json": "--run found.json exists",
         "--run found.json/x": "Not a directory", "--run /proc/no/such": "cannot write /proc/no/such",
         "--run " + "x" * 300: "File name too long",
+    },
+    "search --objectives": {
+        "accuracy,mac": "--objectives accuracy,mac names no objective 'mac'; choices: accuracy, macs, .*sram, flash",
+        "''": "names no objective ''; choices", "accuracy,peak": "no objective 'peak'",
+        "macs": r'--objectives .*"macs".* must have accuracy, and each objective once',
+        "accuracy,macs,macs": "must have accuracy, and each objective once",
+    },
+    "search --pick": {
+        "kne": "--pick .*kne.*'best', 'knee', 'min-macs'.*'min-flash'", "min-accuracy": "'min-macs'", "''": "'knee'",
     },
     "search --set": {
         "=": "--set '=': must be key=value, like epochs=2", "epochs": "must be key=value", "=5": "key=value",
