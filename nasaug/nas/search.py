@@ -74,7 +74,7 @@ class Found:
     """The result of a search. Accepted wherever the path of an arch file is: `nasaug.train(found)`."""
 
     run: Path
-    """The run's folder: supernet, candidates.json, pareto.json, pareto.png and search.html."""
+    """The run's folder: supernet, candidates.json, pareto.json, pareto.png, front/ and search.html."""
     arch: ArchFile
     """The network, its position in the space, and what is known about it (arch.facts)."""
     result: dict[str, Any]
@@ -88,7 +88,7 @@ class Found:
     def front(self) -> list[ArchFile]:
         """The nets of the Pareto fronts, of finalists and of candidates, in the order of their MACs."""
         nets = map(archfile.read, map(str, RunDir(self.run).front_folder.glob("*.json")))
-        return sorted(nets, key=lambda net: (cost(net.plan), net.name))
+        return sorted(nets, key=lambda net: (cost(net.plan).macs, net.name))
 
     def __fspath__(self) -> str:
         return str(RunDir(self.run).found_file)

@@ -29,7 +29,7 @@ from ..arch.cost import (
 from ..arch.plan import Outputs, Plan, plan, whole
 from ..arch.space import Space
 from ..arch.spacefile import load
-from ..core.errors import BadInput, arg, with_value
+from ..core.errors import BadInput, arg
 from ..core.progress import say
 from ..core.signals import deferred_stop
 from ..core.units import format_duration, format_quantity
@@ -141,7 +141,7 @@ def _check_known(recipe: Recipe, of_any: Cost) -> None:
     asked[recipe.search.pick.removeprefix("min-")] = ("pick", recipe.search.pick)
     for name, (argument, value) in asked.items():
         if name in NAMES and getattr(of_any, NAMES[name]) is None:
-            rule, remedy = f"needs the {LABELS[NAMES[name]]} of networks", f"give {with_value('device_table')} a table"
+            rule, remedy = f"needs the {LABELS[NAMES[name]]} of networks", f"give {arg.device_table}"
             raise BadInput.of(argument=argument, value=value, rule=rule, remedy=remedy)
 
 

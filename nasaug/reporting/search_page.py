@@ -57,8 +57,10 @@ def search_page(summary: Mapping[str, Any]) -> str:
             for name, panels in summary["panels"].items() if any(map(_drawable, panels))
         },
         several=len(summary["objectives"]) > 1, objectives=wording.listed(_objectives(summary, metric)),
-        ended=[[*_cells(row | {"scored": row["trained"]}, ("scored",), metric), ", ".join(row["rules"]) or "-"]
-               for row in summary["ended"]],
+        ended=[
+            [*_cells(row, ("trained" if row["rounds"] else "full",), metric), ", ".join(row["rules"]) or "-"]
+            for row in summary["ended"]
+        ],
     )  # fmt: skip
 
 
@@ -72,7 +74,8 @@ def _facts(summary: Mapping[str, Any], metric: Metric) -> Iterator[tuple[str, st
     if len(summary["objectives"]) > 1:
         yield "Objectives", ", ".join(_objectives(summary, metric))
     if len(summary["objectives"]) > 1 or summary["pick"] != "best":
-        yield "Picked", _PICKED.get(summary["pick"], f"the net of the front with the lowest {summary['pick'][4:]}")
+        lowest = f"the net of the front with the lowest {_name(summary['pick'].removeprefix('min-'))}"
+        yield "Picked", _PICKED.get(summary["pick"], lowest)
     yield "Strategy", _STRATEGY[summary["strategy"]]
     yield "Seed", str(summary["seed"])
     scores = [("after its own training", found["trained"]), ("with the supernet's weights", found["full"])]
@@ -173,7 +176,11 @@ def _took(macs: float | None, seconds: float) -> list[str]:
 def _objectives(summary: Mapping[str, Any], metric: Metric) -> list[str]:
     """The objectives in words; what ranks nets stands for accuracy."""
     ranks = "loss" if summary["by"] == "loss" else metric.label
-    return [f"validation {ranks}" if name == "accuracy" else _NAMES.get(name, name) for name in summary["objectives"]]
+    return [f"validation {ranks}" if name == "accuracy" else _name(name) for name in summary["objectives"]]
+
+
+def _name(objective: str) -> str:
+    return _NAMES.get(objective, objective)
 
 
 def _drawable(panel: Mapping[str, Any]) -> bool:
