@@ -153,7 +153,8 @@ class PlayOff:
                 break
             last = i + 1 == len(counts)
             if self.several and not last:
-                ranked = spread(ranked, self.search.point)
+                lost = [c for c in ranked if c.trained_score == self.search.metric.worst]  # diverged
+                ranked = [*spread([c for c in ranked if c not in lost], self.search.point), *lost]
             keep = 1 if last else counts[i + 1]
             left, out = ranked[:keep], ranked[keep:] + out
         decided = self._picked(left + out)

@@ -11,12 +11,14 @@ from nasaug.arch.binding import bounds
 from nasaug.arch.cost import Budget, Cost, Reach, cost_of, reach
 from nasaug.arch.space import Arch
 from nasaug.core.errors import BadInput
+from nasaug.core.metric import WORST
 from nasaug.nas.finalists import FRONT, PlayOff
 from nasaug.nas.front import knee, spread, unbeaten
 from nasaug.nas.results import panels_of, plot_search
 from nasaug.nas.stages import _check_known
 from nasaug.nas.study import Candidate, report_reach
 from nasaug.pool.storage import open_storage
+from nasaug.rundirs.folder import RunDir
 from nasaug.training.recipe import Recipe, SearchConfig
 from nasaug.training.scoring import Judged
 from support.searches import MEDIUM, RESOLUTION, SPACE, run, search_of
@@ -133,6 +135,25 @@ def test_enough_nets_have_all_rounds_for_a_front_with_trained_figures(tmp_path):
     assert last.sizes([100] * 24) == [24, 12, FRONT] and last.sizes([100] * 5) == [5]
     assert last._counted([24, 12, 6]) == "24 finalists, then 12 and 6 along the front"
     assert replace(last, word="shape").sizes([100] * 24) == [24, 12, 6, 3]
+
+
+def test_the_smallest_net_does_not_go_on_where_its_training_diverged(tmp_path, monkeypatch):
+    config = SearchConfig(rounds=2, finalist_macs=1e12, objectives=THREE, by="loss", pick="min-macs")
+    search = several(search_of(tmp_path / "study", trials=9), by="loss", pick="min-macs")
+    given = sorted(run(search), key=lambda c: c.cost.macs)
+    last = PlayOff(Recipe(search=config, batch=16), toy_data(train=96), CPU, search, None, 1e12)
+    rounds = []
+
+    def train(self, c, *_):
+        rounds.append(c.arch)
+        return Judged(0.0, WORST) if c.arch == given[0].arch else Judged(70.0, 3.0 - c.cost.macs / 1e6)
+
+    monkeypatch.setattr(PlayOff, "_train", train)
+    with RunDir.create("search", last.recipe, tmp_path / "run") as folder:
+        decided = last.decide(given, folder)
+    assert {c.arch: rounds.count(c.arch) for c in decided} == {c.arch: c.rounds for c in decided}
+    assert sum(c.rounds == 2 for c in decided) == FRONT and decided[-1].arch == given[0].arch
+    assert decided[0].cost.macs == min(c.cost.macs for c in decided if c.rounds == 2)
 
 
 def test_pairs_of_three_objectives_are_drawn(tmp_path):
