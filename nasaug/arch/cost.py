@@ -4,6 +4,7 @@ Conventions. MACs count convolutions and linear layers (the papers' convention).
 Memory is int8 after batch-norm folding: peak SRAM is the largest sum, over layers, of input, output and a held residual
 in bytes, including the image and with depthwise layers not in place; flash is 1 byte per weight and 4 per bias (each
 norm leaves one bias per channel; a norm that cannot be folded also keeps 1 byte per channel for its scale).
+docs/memory.md has all assumptions and what other devices do.
 """
 
 from __future__ import annotations
@@ -67,15 +68,20 @@ class Memory(NamedTuple):
     held: int
 
 
-def layer_memory(block: Block) -> tuple[Memory, ...]:
+def layer_memory(block: Block, in_place: bool = False) -> tuple[Memory, ...]:
     """The memory of `block.all_layers`, in that order.
 
-    The block's input is held until the addition, or until its projection is computed, after the main path."""
+    The block's input is held until the addition, or until its projection is computed, after the main path.
+
+    in_place: a depthwise layer writes over its input, a channel at a time, so that beside it only one channel of its
+    output is in memory (Lin et al., NeurIPS 2020, section 3.2); not where the block's own input is still needed."""
     source = inputs = block.cin * block.in_size[0] * block.in_size[1]
+    held = block.shortcut != "none"
     found = []
     for i, layer in enumerate(block.layers):
         output = layer.out * layer.height * layer.width
-        found.append(Memory(inputs, output, source if block.shortcut != "none" and i else 0))
+        over = in_place and layer.depthwise and layer.groups == layer.out and (i or not held)
+        found.append(Memory(inputs, layer.height * layer.width if over else output, source if held and i else 0))
         inputs = output
     if block.project is not None:
         found.append(Memory(source, inputs, inputs))

@@ -29,7 +29,7 @@ from ..training.job import load_data, make_scorer
 from ..training.recipe import Recipe
 from ..training.scoring import Scorer
 from . import onnxfile, quantize
-from .predict import Model, load
+from .predict import Model, load_run
 
 OUTPUTS = {"classify": "logits", "regress": "number"}  # the name of the output by task
 CALIBRATION, COMPARED = 512, 1000  # images: of the training split, of the validation split
@@ -58,7 +58,7 @@ class Source:
         """The source of a run's exports; `data` is where its images are now, if they moved.
 
         Images that cannot be read are replaced by noise, unless they are needed or `data` was given."""
-        model, result = load(run.path), read_result(run.path)
+        model, result = load_run(run.path, "export"), read_result(run.path)
         task = tasks.of_facts(model.facts)
         for key in ("mean", "std", "classes"):
             if key not in model.facts:

@@ -236,6 +236,18 @@ REFUSED = {
         "found.json --memory /proc/a.png --svg a.svg": "cannot write /proc/a.png",
         "found.json --sram-budget 64Q": "--sram-budget 64Q: .*size in bytes",
     },
+    "predict": {
+        "": "predict needs --model: a run's folder, or a file that nasaug wrote",
+        "--model runs/netaug-train-1": "predict needs images: paths of image files",
+        "--model runs/search-1 found.json": "runs/search-1/model.safetensors does not exist; give the folder",
+        "--model runs/search-1/supernet.safetensors runs/search-1/pareto.png": "supernet's file has none",
+        "--model found.json runs/search-1/pareto.png": "found.json is truncated or not a safetensors file",
+        "--model runs/netaug-train-1 none.png": "there is no image none.png; give the path of an existing",
+        "--model runs/netaug-train-1 found.json": "cannot read found.json .*no image.*; leave it out",
+        "--model runs/netaug-train-1 runs": "the folder runs has no images in it|cannot read",
+        "--model runs/netaug-train-1 runs/search-1/pareto.png --top=-1": "--top -1 must be at least 1",
+        "--model runs/netaug-train-1 runs/search-1/pareto.png --out found.json": "--out found.json is not a folder",
+    },
     "search --resume": {
         "": "no unfinished run of search in ./runs; name one with --run",
         "--run no": "no is not a run that can be resumed", "--run runs": "not a run that can be resumed",
