@@ -31,7 +31,7 @@ from ..training.job import load_data, make_scorer
 from ..training.quantised import TABLE, scales_in
 from ..training.recipe import Recipe
 from ..training.scoring import Scorer
-from .predict import Model, load
+from .predict import Model, load_run
 
 OUTPUTS = {"classify": "logits", "regress": "number"}  # the name of the output by task
 COMPARED = 1000  # images of the validation split
@@ -60,7 +60,7 @@ class Source:
         """The source of a run's exports; `data` is where its images are now, if they moved.
 
         Images that cannot be read are replaced by noise, unless they are needed or `data` was given."""
-        model, result = load(run.path), read_result(run.path)
+        model, result = load_run(run.path, "export"), read_result(run.path)
         task = tasks.of_facts(model.facts)
         for key in ("mean", "std", "classes"):
             if key not in model.facts:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import field, fields, make_dataclass, replace
 from functools import lru_cache, partial
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from annotated_types import Ge, Le, Predicate
 
+from ..arch.cost import NAMES
 from ..augment import View
 from ..augment.transform import Transform
 from ..config.schedule import Constant
@@ -21,6 +22,16 @@ from ..nets.regularisers import Noise
 from .difficulty import Difficulty
 from .length import Training
 from .teacher import TeacherConfig
+
+ACCURACY = "accuracy"
+OBJECTIVES = (ACCURACY, *NAMES)
+PICKS = ("best", "knee", *(f"min-{name}" for name in NAMES))
+if TYPE_CHECKING:
+    Objective: TypeAlias = str
+    Pick: TypeAlias = str
+else:
+    Objective, Pick = Literal[OBJECTIVES], Literal[PICKS]
+EACH_ONCE = Told("must have accuracy, and each objective once")
 
 UNCROPPED = Told("must be 0 (do not crop the space) or at least 1")
 
@@ -35,6 +46,14 @@ class SearchConfig:
     trials: Count = 100
     """Candidates to evaluate, not counting those over budget and duplicates."""
     sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    objectives: Annotated[
+        tuple[Objective, ...], Predicate(lambda named: ACCURACY in named and len(set(named)) == len(named)), EACH_ONCE
+    ] = (ACCURACY,)
+    """accuracy (what `by` ranks) alone, or with costs that are to be low too: macs, params, sram, flash. With several,
+    the search looks for their Pareto front, and finalists are chosen, and go on, along it."""
+    pick: Pick = "best"
+    """Which of the finalists is found: the best; the knee of their front, which lies farthest from the line between its
+    ends; or the net of the front with the lowest cost (min-macs and so on)."""
     predicted: Annotated[float, Ge(0), Le(1)] = 0.0
     """The share of the sampler's candidates that a Gaussian process fitted to the scores so far proposes instead."""
     score_images: Count = 1000

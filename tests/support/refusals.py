@@ -40,6 +40,7 @@ REFUSED = {
         "--flash-budget 1MACs": "--flash-budget.*1MB",
         "--mac-budget 2k": "--mac-budget 2k is impossible in space tiny.*MACs; ask for at least",
         "--param-budget 1": "--param-budget 1 is impossible.*parameters; ask",
+        "--mac-budget 2k --sram-budget 9": "--mac-budget 2k, --sram-budget 9 B .*--mac-budget [0-9]+ and --sram-budget",
         "--sram-budget 9": "9 B is imposs", "--flash-budget 9": "--flash-budget 9 B is impossible",
         "--trials 0": "--trials 0 must be at least 1",
         "--trials=-1": "--trials -1 must be at least 1",
@@ -60,6 +61,15 @@ REFUSED = {
         "--run runs/search-1": "--run runs/search-1 exists", "--run found.json": "--run found.json exists",
         "--run found.json/x": "Not a directory", "--run /proc/no/such": "cannot write /proc/no/such",
         "--run " + "x" * 300: "File name too long",
+    },
+    "search --objectives": {
+        "accuracy,mac": "--objectives accuracy,mac names no objective 'mac'; choices: accuracy, macs, .*sram, flash",
+        "''": "names no objective ''; choices", "accuracy,peak": "no objective 'peak'",
+        "macs": r'--objectives .*"macs".* must have accuracy, and each objective once',
+        "accuracy,macs,macs": "must have accuracy, and each objective once",
+    },
+    "search --pick": {
+        "kne": "--pick .*kne.*'best', 'knee', 'min-macs'.*'min-flash'", "min-accuracy": "'min-macs'", "''": "'knee'",
     },
     "search --set": {
         "=": "--set '=': must be key=value, like epochs=2", "epochs": "must be key=value", "=5": "key=value",
@@ -231,6 +241,18 @@ REFUSED = {
         "found.json --memory found.json/a.png": "cannot write found.json/a.png: Not a directory",
         "found.json --memory /proc/a.png --svg a.svg": "cannot write /proc/a.png",
         "found.json --sram-budget 64Q": "--sram-budget 64Q: .*size in bytes",
+    },
+    "predict": {
+        "": "predict needs --model: a run's folder, or a file that nasaug wrote",
+        "--model runs/netaug-train-1": "predict needs images: paths of image files",
+        "--model runs/search-1 found.json": "runs/search-1/model.safetensors does not exist; give the folder",
+        "--model runs/search-1/supernet.safetensors runs/search-1/pareto.png": "supernet's file has none",
+        "--model found.json runs/search-1/pareto.png": "found.json is truncated or not a safetensors file",
+        "--model runs/netaug-train-1 none.png": "there is no image none.png; give the path of an existing",
+        "--model runs/netaug-train-1 found.json": "cannot read found.json .*no image.*; leave it out",
+        "--model runs/netaug-train-1 runs": "the folder runs has no images in it|cannot read",
+        "--model runs/netaug-train-1 runs/search-1/pareto.png --top=-1": "--top -1 must be at least 1",
+        "--model runs/netaug-train-1 runs/search-1/pareto.png --out found.json": "--out found.json is not a folder",
     },
     "search --resume": {
         "": "no unfinished run of search in ./runs; name one with --run",
