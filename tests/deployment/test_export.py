@@ -370,7 +370,7 @@ def test_the_page_of_all_formats(here, monkeypatch):
 # --- trained in int8 ------------------------------------------------------------------------------------------
 
 
-FINE = {"qat.epochs": 2, "batch": 32, "data.train_images": 600}
+FINE = {"qat.epochs": 2, "qat.lr": 0.001, "batch": 32, "data.train_images": 600}
 
 
 def test_a_net_trained_in_int8_is_exported_with_its_scales(folder, monkeypatch):
