@@ -28,9 +28,9 @@ import nasaug  # noqa: E402
 from nasaug.core.progress import Event, Line, heard_by  # noqa: E402
 from nasaug.core.units import format_quantity  # noqa: E402
 from nasaug.deployment import built, qdq  # noqa: E402
-from nasaug.int8 import onnxfile  # noqa: E402
 from nasaug.deployment.formats import C_TOLERANCE  # noqa: E402
 from nasaug.deployment.source import Source  # noqa: E402
+from nasaug.int8 import onnxfile  # noqa: E402
 from nasaug.int8.measure import Latency, Session, latency  # noqa: E402
 from nasaug.rundirs.folder import RunDir  # noqa: E402
 
