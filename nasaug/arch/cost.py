@@ -411,6 +411,7 @@ class Reach(NamedTuple):
         return {**named, "feasible": self.feasible, "samples": self.samples}
 
 
+@lru_cache(maxsize=64)
 def reach(space: Space, budget: Budget, classes: Outputs, samples: int = 2000) -> Reach:
     """The smallest, middle (every axis at its central rung) and largest cost, and the share of feasible samples.
 

@@ -34,10 +34,10 @@ def candidates(run: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def whole(finished, tmp_path_factory):
     """The run of an uninterrupted search of 9 candidates."""
-    folder = tmp_path_factory.mktemp("whole")
+    folder = shutil.copytree(finished, tmp_path_factory.mktemp("whole") / "here")
     with pytest.MonkeyPatch.context() as patched:
-        patched.chdir(finished)
-        done(*SEARCH, "--trials", "9", "--run", str(folder / "run"))
+        patched.chdir(folder)
+        done(*SEARCH, "--trials", "9", "--run", "run")
     return folder / "run"
 
 

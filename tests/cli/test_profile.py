@@ -20,6 +20,11 @@ from nasaug.core.units import format_quantity
 from support.commands import call, done, refused
 
 
+@pytest.fixture
+def blank_pictures():
+    """Pictures are rendered here."""
+
+
 def test_it_says_which_layer_sets_the_peak_and_why(empty_folder):
     said = done("profile", "--arch", "mobilenetv2-tiny").out
     assert "\npeak SRAM: s1.b1.dw sets it, 248,832 B input + 62,208 B output = 311,040 B\n" in said
