@@ -116,11 +116,11 @@ REFUSED = {
         "netaug.ladder=supernet": "needs an arch file that a search wrote.*netaug.ladder=factors",
     },
     "train --arch mobilenetv2-small --method qat": {
-        "": "--method qat: fine-tunes a trained net, and mobilenetv2-small would start from.*--method netaug[+]qat",
+        "": "method = qat fine-tunes a trained net, and mobilenetv2-small would start from.*--method netaug[+]qat",
         "--set qat.epochs=0": "qat.epochs = 0", "--set qat.lr=0": "qat.lr = 0",
     },
     "train --arch found.json --method": {
-        "qat --from-scratch": "would start from fresh weights; give --arch the arch.json of",
+        "qat --from-scratch": "would start from fresh weights: give --arch the arch.json of",
         "gradog": "unknown arm 'gradog'; did you mean gradaug", "''": "unknown arm ''",
         "aug-rising+aug-falling": "disagree", "mixup+cutmix": "exclude each other",
         "netaug:shar=1": "netaug.shar", "netaug:share": "key=value",
