@@ -56,6 +56,7 @@ class Spec(NamedTuple):
     shortcut: str = "none"
     order: str = "post"
     spare: bool = False  # the net also owns the 1x1 convolution that stands in for the body in smaller plans
+    source: str = ""  # the block whose output it reads; empty: the one before. In a head also "@0" and so on: see plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +166,10 @@ def _norm(c: _Chain, s: Spec) -> None:
     c.other("", "norm", c.channels, c.size, act=s.act, norm=True)
 
 
+def _pointwise(c: _Chain, s: Spec) -> None:
+    c.conv("", s.width, act=s.act, norm=False, bias=True)
+
+
 def _linear(c: _Chain, s: Spec) -> None:
     c.other("", "linear", s.width, (1, 1), act=s.act, bias=True)
 
@@ -187,6 +192,7 @@ BLOCKS: dict[str, Kind] = {
     "maxpool": Kind(_maxpool, ("kernel", "stride")),
     "norm": Kind(_norm, ("act",)),
     "linear": Kind(_linear, ("width", "act")),
+    "pointwise": Kind(_pointwise, ("width", "act")),  # a linear layer at every pixel
 }
 ON_OUTPUT = ("basic", "bottleneck")  # their inner width is a ratio of the output width, not of the input width
 STAND_IN = "shortcut"  # the 1x1 convolution beside or instead of a block's body, and its parameters' name

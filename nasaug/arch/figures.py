@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .blocks import Layer
-from .cost import Cost, Memory, layer_costs, layer_memory
+from .cost import Cost, Memory, layer_costs, layer_memory, memory_of
 from .plan import Plan
 
 
@@ -32,10 +32,10 @@ class Figures(NamedTuple):
 def figures(plan: Plan) -> list[Figures]:
     """Every layer of a plan, in execution order."""
     rows = []
-    for block in plan.blocks:
-        last = block.all_layers[-1]
-        for layer, c, memory in zip(block.all_layers, layer_costs(block), layer_memory(block), strict=True):
-            added = memory.held if layer is last else 0
+    for block, memories, alone in zip(plan.blocks, memory_of(plan), map(layer_memory, plan.blocks), strict=True):
+        last, costs = block.all_layers[-1], layer_costs(block, memories)
+        for layer, c, memory, own in zip(block.all_layers, costs, memories, alone, strict=True):
+            added = own.held if layer is last else 0
             rows.append(Figures(layer, c, memory, memory.input + memory.output + added + c.flash))
     return rows
 
