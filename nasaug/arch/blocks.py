@@ -166,6 +166,10 @@ def _norm(c: _Chain, s: Spec) -> None:
     c.other("", "norm", c.channels, c.size, act=s.act, norm=True)
 
 
+def _depthwise(c: _Chain, s: Spec) -> None:
+    c.conv("", c.channels, s.kernel, s.stride, s.act, depthwise=True)
+
+
 def _pointwise(c: _Chain, s: Spec) -> None:
     c.conv("", s.width, act=s.act, norm=False, bias=True)
 
@@ -192,6 +196,7 @@ BLOCKS: dict[str, Kind] = {
     "maxpool": Kind(_maxpool, ("kernel", "stride")),
     "norm": Kind(_norm, ("act",)),
     "linear": Kind(_linear, ("width", "act")),
+    "depthwise": Kind(_depthwise, ("kernel", "stride", "act")),
     "pointwise": Kind(_pointwise, ("width", "act")),  # a linear layer at every pixel
 }
 ON_OUTPUT = ("basic", "bottleneck")  # their inner width is a ratio of the output width, not of the input width

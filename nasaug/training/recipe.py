@@ -91,7 +91,7 @@ class Recipe(Training):
     """The name of this training in a comparison; empty: the method's name."""
     method: Literal["baseline", "netaug", "gradaug"] = "netaug"
     task: str = "auto"
-    """The task: classify, or regress (one number per image); auto: determined by the data."""
+    """The task: classify, regress (one number per image) or detect (boxes); auto: determined by the data."""
     init: Literal["auto", "inherit", "scratch"] = "auto"
     """Start from the weights that the arch file names (of a supernet, a trained or a pruned net), or from fresh ones;
     auto: inherit if it names any."""
