@@ -20,8 +20,8 @@ class Head(NamedTuple):
     """The end of a network for a task: its blocks follow those of the space and give `outputs` values per image.
 
     If `pooled`, they read the output of the space's own end (its global pool and what follows it), else the feature map
-    before that pool. A block may read another map by its `source`: "@0", "@1" and "@2" are the network's last maps, each
-    half the size of the one before (`levels`). Hashable, because caches are keyed by it."""
+    before that pool. A block may read another map by its `source`: "@0", "@1" and "@2" are the network's last maps,
+    each half the size of the one before (`levels`). Hashable, because caches are keyed by it."""
 
     outputs: int
     specs: tuple[Spec, ...]

@@ -32,7 +32,7 @@ def transform(how: Transform, x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def transform_both(how: Transform, x: Tensor, boxes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """`transform` of images and of their boxes, as in `nasaug.data.boxes`."""
+    """`transform` of images and of their boxes, as in `nasaug.core.boxes`."""
     if not how.rotate and not how.crop:
         return x, boxes
     theta = _maps(how, len(x), generator)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
 
-import torch
 from annotated_types import Ge
 
+from ..core.boxes import CLASS
 from ..core.checked import Count, checked
 from ..core.errors import BadInput, unknown
 from . import boxes
@@ -155,7 +155,7 @@ class Data:
         if self.targets == "numbers":
             what = f"numbers from {self.train.labels.min().item():.4g} to {self.train.labels.max().item():.4g}"
         if self.targets == "boxes":
-            what += f" and {int((self.train.labels[:, :, boxes.CLASS] >= 0).sum()):,} training boxes"
+            what += f" and {int((self.train.labels[:, :, CLASS] >= 0).sum()):,} training boxes"
         line = f"data {self.name}: {what}; {images} images"
         return "\n  ".join((line, *self.notes))
 

@@ -1,7 +1,6 @@
 """Detection targets: boxes from a folder in Pascal VOC's layout (XML) or in COCO's (JSON), read and validated.
 
-A split's labels are float32 [images, most boxes, 6]: x1, y1, x2, y2 as shares of the image as viewers show it (so that
-resizing leaves them alone), the class, and a flag. Rows without a box have class -1.
+A split's labels are as `nasaug.core.boxes` says.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..core.boxes import CLASS, COLUMNS, CROWD, DIFFICULT, PLAIN
 from ..core.errors import BadInput, arg
 from ..core.progress import Progress
-from .layout import JUNK, OWN, ROLES, SUFFIXES, Listing, some
+from .layout import JUNK, OWN, ROLES, SUFFIXES, Listing
 from .picture import ORIENTATION
 
-CLASS, FLAG, COLUMNS = 4, 5, 6  # columns of the labels
-PLAIN, DIFFICULT, CROWD = 0, 1, 2  # flags; a net need not find difficult objects and crowds, and may
 SHOWN = 20  # bad annotations that an error lists
 DEEP = 3  # levels of folders that are searched for annotations
 SLACK = 1.0  # px by which a box may leave the image without being counted as clipped
 ALIKE = 0.01  # by which the aspect ratio of a scaled image may differ
 SPLITS = ("train", "val", "test")
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 Box = tuple[float, float, float, float, str, int]
 
@@ -145,7 +144,8 @@ def _read_voc(found: _Found, place: str) -> None:
     annotations = {Path(path).stem: path for path in sorted(_with_suffix(os.path.join(place, "Annotations"), ".xml"))}
     roles = _image_sets(found, place, annotations)
     listed = annotations if roles is None else [name for name in annotations if name in roles]
-    images = {name: path for below in ("", "images", "JPEGImages") for name, path in _images(os.path.join(place, below))}
+    folders = (os.path.join(place, below) for below in ("", "images", "JPEGImages"))
+    images = {name: path for folder in folders for name, path in _images(folder)}
     with Progress("annotations read", len(listed), unit="files", quiet=len(listed) < 2000) as bar:
         for done, name in enumerate(listed, 1):
             _voc_picture(found, annotations[name], images, roles[name] if roles else None)
@@ -169,7 +169,8 @@ def _image_sets(found: _Found, place: str, annotations: dict[str, str]) -> dict[
     """The split of each listed image; None without image sets. Where there is a test list, all others are for training
     (VOC's trainval); else the val list is the test split, as with image folders."""
     sets = os.path.join(place, "ImageSets")
-    sets = next((p for p in (os.path.join(sets, "Main"), sets) if os.path.isdir(p) and any(_with_suffix(p, ".txt"))), "")
+    places = (p for p in (os.path.join(sets, "Main"), sets) if os.path.isdir(p))
+    sets = next((p for p in places if any(_with_suffix(p, ".txt"))), "")
     lists: dict[str, list[str]] = {}
     for path in sorted(_with_suffix(sets, ".txt")) if sets else ():
         role = "train" if Path(path).stem.lower() == "trainval" else ROLES.get(Path(path).stem.lower())
@@ -224,7 +225,7 @@ def _voc_picture(found: _Found, path: str, images: dict[str, str], role: str | N
     for each in said.get("object", []):
         name, place = (each.get("name"), each.get("bndbox")) if isinstance(each, dict) else (None, None)
         name = name.strip() if isinstance(name, str) else ""
-        corners = [_number(place.get(key)) for key in ("xmin", "ymin", "xmax", "ymax")] if isinstance(place, dict) else []
+        corners = [_number(place.get(key)) for key in CORNERS] if isinstance(place, dict) else []
         if not name:
             found.bad.append(f"{where}: an object has no name")
         elif len(corners) < 4 or None in corners:
@@ -266,7 +267,8 @@ def _read_coco(found: _Found, path: str) -> None:
         """The rows by id; what is wrong with them is noted."""
         by_id: dict[Any, dict[str, Any]] = {}
         for i, row in enumerate(of):
-            if not isinstance(row, dict) or any(key not in row for key in needed) or isinstance(row["id"], (list, dict)):
+            whole = isinstance(row, dict) and all(key in row for key in needed)
+            if not whole or any(isinstance(row[key], (list, dict)) for key in needed if key.endswith("id")):
                 bad.append(f"{where}: {what} number {i + 1} lacks {' or '.join(needed)}")
             elif row["id"] in by_id:
                 bad.append(f"{where}: two {what}s have the id {row['id']}")

@@ -42,7 +42,7 @@ class Listing:
         given: indices into `files` of the splits defined by folders, ascending; without "test" nasaug splits itself.
         left_out: descriptions of what was skipped.
         values: float64 [n], each image's number for regression, or its boxes, float32 [n, most, 6]
-            (`nasaug.data.boxes`); there is a single label then.
+            (`nasaug.core.boxes`); there is a single label then.
         notes: what else a user should know, one line each.
     """
 

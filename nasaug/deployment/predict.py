@@ -18,7 +18,7 @@ from ..core import tensorfile
 from ..core.errors import BadInput
 from ..core.files import read_bytes
 from ..data.picture import Unreadable, pixels
-from ..data.stream import central
+from ..data.stream import central, squared
 from ..nets.net import Net
 from ..nets.store import load_net
 from ..rundirs.folder import RunDir
@@ -41,6 +41,15 @@ class Number(NamedTuple):
     value: float
 
 
+class Found(NamedTuple):
+    """An object that a detection net found: its class, the score, and the box x1, y1, x2, y2 in pixels of the image as
+    viewers show it."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
 class Model(Net):
     """A trained net in evaluation mode: normalised images [N, 3, H, W] to logits [N, classes].
 
@@ -56,8 +65,9 @@ class Model(Net):
         return list(self.facts["classes"])
 
     @torch.inference_mode()
-    def predict(self, images: Tensor | Iterable[Picture]) -> list[Prediction | Number]:
-        """One prediction per image, in order (a `Number` for a regression net), with the preprocessing of evaluation.
+    def predict(self, images: Tensor | Iterable[Picture]) -> list[Prediction | Number | list[Found]]:
+        """One prediction per image, in order (a `Number` for a regression net, for a detection net the list of what it
+        found, best first), with the preprocessing of evaluation.
 
         Args:
             images: paths or Pillow images of any size; or a tensor, uint8 [N, 1 or 3, H, W].
@@ -78,7 +88,25 @@ class Model(Net):
         else:
             batches = self._batches(list(images))
         device = next(self.parameters()).device
-        return [found for batch in batches for found in self._of(batch.to(device))]
+        whole = self.facts.get("fit") == "whole"
+        found: list[Prediction | Number | list[Found]] = []
+        for batch in batches:
+            size = batch.shape[-2:]
+            seen = squared(batch, self.plan.resolution) if whole else batch
+            found += self._found(seen.to(device), *size) if whole else self._of(seen.to(device))
+        return found
+
+    def _found(self, images: Tensor, height: int, width: int) -> Iterable[list[Found]]:
+        """What is found in images [N, C, resolution, resolution] that were `height` x `width` px."""
+        x = augment.evaluation(images, self.facts["mean"], self.facts["std"])
+        sides = torch.tensor([width, height, width, height])
+        for rows in tasks.of_facts(self.facts).answer(self(x)).cpu():
+            rows = rows[rows[:, 4] >= 0]
+            boxes = (rows[:, :4] * sides).tolist()
+            yield [
+                Found(self.classes[int(label)], score, tuple(box))
+                for box, (label, score) in zip(boxes, rows[:, 4:].tolist(), strict=True)
+            ]
 
     def _batches(self, images: Sequence[Picture]) -> Iterable[Tensor]:
         """Batches of the images in order; consecutive images of the same size share a batch."""
@@ -103,6 +131,8 @@ class Model(Net):
     def _central(self, images: Tensor) -> Tensor:
         """The central square of images [..., C, H, W]: at the net's resolution if it was trained on streamed images,
         else at the images' own, because images in memory are only resized after normalisation."""
+        if self.facts.get("fit") == "whole":
+            return images
         share = self.facts.get("central", 1.0)
         return central(images, self.plan.resolution if share < 1 else min(images.shape[-2:]), share)
 

@@ -31,7 +31,7 @@ from ..training.scoring import Scorer
 from . import onnxfile, quantize
 from .predict import Model, load
 
-OUTPUTS = {"classify": "logits", "regress": "number"}  # the name of the output by task
+OUTPUTS = {"classify": "logits", "regress": "number", "detect": "points"}  # the name of the output by task
 CALIBRATION, COMPARED = 512, 1000  # images: of the training split, of the validation split
 NOISE = 64  # images of noise, where the run's own cannot be read
 

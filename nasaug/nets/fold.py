@@ -24,8 +24,8 @@ ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hswish": nn.Hardswish}
 
 @torch.no_grad()
 def fold(net: Net) -> GraphModule:
-    """The evaluated net in torch's own layers, in evaluation mode: images [N, 3, H, W] to logits [N, classes], or to what the
-    net gives (`Net`).
+    """The evaluated net in torch's own layers, in evaluation mode: images [N, 3, H, W] to logits [N, classes], or to
+    what else the net gives (`Net`).
 
     A norm after a convolution is folded into its weights and bias (Jacob et al., CVPR 2018, section 3.2). A norm before
     one (pre-activation) stays a BatchNorm2d, as nasaug.arch.cost counts it. Each folded norm's two parameters per

@@ -19,9 +19,9 @@ __all__ = ["TASKS", "Metric", "Settings", "Target", "Task", "chosen", "of_facts"
 class Target(NamedTuple):
     """The targets of a view's images.
 
-    `labels` are those of the split [N, …], or the mixed ones of a mixing view. `soft` is the teacher's soft output on that
-    view at the task's temperature, if the recipe has a teacher. `weight` [N] weighs the images; None means equal
-    weights."""
+    `labels` are those of the split [N, …], or the mixed or moved ones of the view. `soft` is the teacher's soft output
+    on that view at the task's temperature, if the recipe has a teacher. `weight` [N] weighs the images; None means
+    equal weights."""
 
     labels: Tensor
     soft: Tensor | None = None

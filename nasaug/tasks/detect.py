@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ..arch.blocks import Spec
 from ..arch.plan import LEVEL, LEVELS, Head
+from ..core.boxes import CLASS, FLAG, PLAIN
 from ..core.metric import Metric
 from ..data import Data, Info
-from ..data.boxes import CLASS, FLAG, PLAIN
 from . import precision
 from .base import Settings, Target, register
 
@@ -49,10 +49,10 @@ class Detect:
 
     A net's output is [N, P, classes + 5]: for each pixel of the three maps a logit per class, the logarithms of the
     distances to the left, top, right and bottom side of the box in pixels of that map, and the centerness. Labels are
-    [N, most boxes, 6], as in `nasaug.data.boxes`.
+    [N, most boxes, 6], as in `nasaug.core.boxes`.
 
-    The loss is focal loss + GIoU loss + cross-entropy of the centerness, each summed and divided by the number of points
-    with an object. Points in difficult objects and crowds count in none of them."""
+    The loss is focal loss + GIoU loss + cross-entropy of the centerness, each summed and divided by the number of
+    points with an object. Points in difficult objects and crowds count in none of them."""
 
     name: ClassVar[str] = "detect"
     targets: ClassVar[str] = "boxes"
@@ -143,8 +143,8 @@ class Detect:
         return torch.cat([points.centre - distances[..., :2], points.centre + distances[..., 2:]], 2)
 
     def answer(self, out: Tensor) -> Tensor:
-        """[N, MOST, 6]: the detections x1, y1, x2, y2 (shares of the image), class and score, best first; those that are
-        missing have class -1.
+        """[N, MOST, 6]: the detections x1, y1, x2, y2 (shares of the image), class and score, best first; missing ones
+        have class -1.
 
         A score is the root of the class's probability times the centerness. The CANDIDATES best of at least LEAST_SCORE
         are kept, less those that overlap a better one of their class by more than OVERLAP."""
@@ -248,6 +248,11 @@ def _points(count: int, device: torch.device) -> Points:
     return Points(torch.cat(centres), torch.cat(lengths), torch.cat(levels))
 
 
+def fits(inside: Tensor, away: Tensor, side: Tensor) -> Tensor:
+    """Whether points may find a box: in it, and not too far `away` from its centre in either direction."""
+    return inside & (away < RADIUS * side)
+
+
 def assigned(points: Points, labels: Tensor) -> tuple[Tensor, Tensor]:
     """(the box that each point is to find, int64 [N, P], -1: none; whether it is ignored, bool [N, P]).
 
@@ -263,7 +268,7 @@ def assigned(points: Points, labels: Tensor) -> tuple[Tensor, Tensor]:
     level = (longest > REACH * side_of[:-1]).sum(2, keepdim=True)  # [N, M, 1]
     away = (points.centre - centre).abs().amax(3)
     on_level = points.level == level
-    mine = on_level & inside & (away < RADIUS * points.side)
+    mine = on_level & fits(inside, away, points.side)
     nearest = torch.where(on_level, away, math.inf).argmin(2, keepdim=True)
     mine = mine | (~mine.any(2, keepdim=True) & torch.zeros_like(mine).scatter_(2, nearest, True))
     mine &= (there & (labels[..., FLAG] == PLAIN))[..., None]

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ..core.boxes import CROWD
 from ..core.errors import MissingExtra
-from ..data.boxes import CROWD
 
 CLASS, SCORE, KIND = 4, 5, 6  # columns after x1, y1, x2, y2
 NOTHING, FOUND, THERE = -1, 0, 1  # kinds of rows: none, a detection, an object (plus the object's flag)

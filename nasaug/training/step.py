@@ -146,8 +146,8 @@ class Step(Draw):
             return transform(t.transforms[name], x, torch.Generator().manual_seed(seed))
 
     def retold(self, name: str, x: Tensor, target: Target, soft: Tensor) -> tuple[Tensor, Tensor | Target]:
-        """`transform` of x, and what an output on that is matched to: `soft`, or the target moved with the images if the
-        task's outputs on two views do not align."""
+        """`transform` of x, and what an output on that is matched to: `soft`, or the target moved with the images if
+        the task's outputs on two views do not align."""
         t = self._trainer
         if getattr(t.task, "aligned", True):
             return self.transform(name, x), soft
