@@ -29,7 +29,7 @@ def channel_groups(plan: Plan) -> dict[str, Group]:
             last = i == len(block.layers) - 1
             mixes = layer.op in ("conv", "linear") and not layer.depthwise
             target = layer.name if mixes else current
-            if last and layer.op in ("conv", "linear"):
+            if last and mixes:
                 target = stream if block.shortcut == "identity" else block.name
             _members(parts, layer, current, target)
             current = target
