@@ -56,6 +56,7 @@ class Spec(NamedTuple):
     shortcut: str = "none"
     order: str = "post"
     spare: bool = False  # the net also owns the 1x1 convolution that stands in for the body in smaller plans
+    room: int = 0  # the net's own first layer reads up to so many channels, as smaller plans may; 0: as many as this one
     source: str = ""  # the block whose output it reads; empty: the one before. In a head also "@0" and so on: see plan
 
 
@@ -222,5 +223,7 @@ def lower(spec: Spec, cin: int, height: int, width: int) -> Block:
         )
     if spec.spare:
         spare = beside
+    if spec.room > cin:
+        spare = chain.layers[0]._replace(cin=spec.room)
     act = spec.act if spec.block in _ADDS_ACT and spec.order == "post" else ""
     return Block(spec, cin, tuple(chain.layers), project, act, (height, width), spare)

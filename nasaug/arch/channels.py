@@ -35,7 +35,7 @@ def channel_groups(plan: Plan) -> dict[str, Group]:
             current = target
         if block.project:
             _members(parts, block.project, stream, current)
-        if block.spare:
+        if block.spare and block.spare.name != block.layers[0].name:
             _members(parts, block.spare, stream, current)
         streams[n] = current
     for end in plan.ends:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import NamedTuple
 
-from ..core.errors import BadInput, arg
+from ..core.errors import BadInput
 from .blocks import BLOCKS, ON_OUTPUT, STAND_IN, Block, Layer, Spec, lower
 from .space import ACTS, ORDERS, SHORTCUTS, Arch, Rule, Space, resolve
 
@@ -69,7 +69,8 @@ class Plan:
 
     @property
     def owned(self) -> Iterator[Layer]:
-        """The layers that the net has: those that run, and the spare ones, which only smaller plans run."""
+        """The layers that the net has: those that run, and the spare ones, which only smaller plans run. One of them may
+        take the place of a layer of the same name, with room for more channels."""
         yield from self.layers
         yield from (block.spare for block in self.blocks if block.spare)
 
@@ -94,7 +95,9 @@ class Plan:
     def specs(self) -> tuple[Spec, ...]:
         """The specs from which the plan can be lowered again, at any resolution: a head's as its task gives them."""
         if isinstance(self.classes, Head):
-            return (*(block.spec for block in self.body), *self.classes.specs)
+            pairs = zip(self.classes.specs, self.head, strict=True)
+            head = (given._replace(room=block.spec.room) for given, block in pairs)
+            return (*(block.spec for block in self.body), *head)
         return tuple(block.spec for block in self.blocks)
 
     @cached_property
@@ -222,7 +225,8 @@ def _head_in(head, specs: list[Spec], outputs: int, where: str) -> Head:
     if not right or head["blocks"] > len(specs):
         rule = f"how many of the {len(specs)} last blocks are the task's, and whether they follow the pool"
         raise BadInput(f"{where}: head = {head!r:.80} must say {rule}; write the file again with nasaug search")
-    return Head(outputs, tuple(specs[-head["blocks"] :]), head["pooled"])
+    given = tuple(spec._replace(room=0) for spec in specs[-head["blocks"] :])  # room is the plan's, not the task's
+    return Head(outputs, given, head["pooled"])
 
 
 def _check_spec(spec: Spec, where: str) -> None:
@@ -233,9 +237,9 @@ def _check_spec(spec: Spec, where: str) -> None:
     )  # fmt: skip
     if not known:
         raise BadInput(f"{where}: block {spec.name!r} has an unknown kind, act, shortcut or order in {words}")
-    sizes = (spec.width, spec.hidden, spec.kernel, spec.stride, spec.se)
+    sizes = (spec.width, spec.hidden, spec.kernel, spec.stride, spec.se, spec.room)
     takes = BLOCKS[spec.block].takes
-    least = ("width" in takes, "expand" in takes, 1, 1, 0)
+    least = ("width" in takes, "expand" in takes, 1, 1, 0, 0)
     if not all(_whole(n, low) for n, low in zip(sizes, least, strict=True)) or spec.kernel % 2 == 0:
         raise BadInput(f"{where}: block {spec.name!r} has impossible sizes {sizes}")
 
@@ -289,13 +293,14 @@ def whole(space: Space, classes: Outputs) -> Plan:
     """The plan of a net that holds every architecture of the space: the largest one, which also owns as spare layers
     the convolutions that stand in for the bodies of blocks."""
     largest = plan(space, space.largest, classes)
-    if largest.tapped and any(axis.kind == "stride" and len(axis.choices) > 1 for axis in space.axes):
-        rule = f"space {space.name} also searches strides, so which map a head reads would depend on the net"
-        raise BadInput(f"{rule}; give a {arg.space} of fixed strides, like mobilenetv2-small or mcunet-small")
     standing_in = {rule.name for rule in space.rules if rule.shortcut == "none" and rule.optional(space)}
-    if not standing_in:
+    # which map a head reads depends on the strides, so it has room for the widest of them
+    strides = any(axis.kind == "stride" and len(axis.choices) > 1 for axis in space.axes)
+    room = max(block.out for block in largest.body) if strides and largest.tapped else 0
+    if not standing_in and not room:
         return largest
     specs = [spec._replace(spare=True) if spec.name in standing_in else spec for spec in largest.specs]
+    specs = [spec._replace(room=room) if spec.source else spec for spec in specs]
     return from_specs(specs, largest.resolution, classes)
 
 

@@ -28,7 +28,7 @@ from .layout import JUNK, OWN, ROLES, SUFFIXES, Listing
 from .picture import ORIENTATION
 
 SHOWN = 20  # bad annotations that an error lists
-DEEP = 3  # levels of folders that are searched for annotations
+DEEP, FEW = 2, 30  # levels of folders that are searched for annotations, if a folder has no more than FEW below it
 SLACK = 1.0  # px by which a box may leave the image without being counted as clipped
 ALIKE = 0.01  # by which the aspect ratio of a scaled image may differ
 SPLITS = ("train", "val", "test")
@@ -88,6 +88,12 @@ def find(folder: str, targets: str = "") -> Listing | None:
     return _listing(found)
 
 
+def there(folder: str) -> bool:
+    """Whether a folder seems to have annotations of boxes; reads little."""
+    root = os.path.abspath(os.path.expanduser(folder))
+    return os.path.isdir(root) and any(_sources(root, ""))
+
+
 def _sources(root: str, targets: str) -> tuple[list[str], list[str]]:
     """(folders in VOC's layout, JSON files in COCO's)."""
     if targets:
@@ -109,7 +115,7 @@ def _folders(root: str, deep: int) -> Iterator[str]:
     yield root
     with os.scandir(root) as entries:
         below = sorted(e.path for e in entries if e.is_dir() and not e.name.startswith(".") and e.name not in JUNK)
-    for path in below if deep else ():
+    for path in below if deep and len(below) <= FEW else ():  # more are classes
         if not all(os.path.exists(os.path.join(path, name)) for name in OWN):
             yield from _folders(path, deep - 1)
 

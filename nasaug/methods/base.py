@@ -90,6 +90,11 @@ class Step(Protocol):
         """Apply the recipe's `[transforms.NAME]`, with new draws for every pass; returns x itself if there is none."""
         ...
 
+    @property
+    def aligned(self) -> bool:
+        """Whether the outputs of nets of several resolutions can be matched with each other; boxes' cannot."""
+        ...
+
     def retold(self, name: str, x: Tensor, target: Target, soft: Tensor) -> tuple[Tensor, Tensor | Target]:
         """`transform` of x, and what to `match` an output on it with: `soft`, another net's output on x; or, if the
         task's outputs on two views do not align (boxes), the target moved with the images."""

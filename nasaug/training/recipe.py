@@ -15,7 +15,7 @@ from ..config.schedule import Constant
 from ..core import files
 from ..core.checked import Auto, Count, NotNegative, Positive, Told, checked
 from ..core.errors import BadInput
-from ..data import DataConfig, names
+from ..data import DataConfig, boxes, names
 from ..methods import METHODS, GradAug, Method, NetAug, Sandwich
 from ..nets.regularisers import Noise
 from .difficulty import Difficulty
@@ -182,8 +182,11 @@ def _with_methods(methods: tuple[tuple[str, type[Method]], ...]) -> type[Recipe]
 
 
 def default_recipe(data: str) -> str:
-    """The default recipe of a data set: the one of the same name if it exists, else `small`.
+    """The default recipe of a data set: the one of the same name if it exists, else `small`; `detect` for a folder with
+    boxes.
 
-    Folders always get `small`: an image folder that happens to be called "cifar" must not get the WideResNet recipe."""
+    Other folders always get `small`: an image folder that happens to be called "cifar" must not get the WideResNet recipe."""
+    if data not in names() and boxes.there(data):
+        return "detect"
     named = files.bundled("recipes") / f"{data}.toml"
     return data if data in names() and named.is_file() else "small"

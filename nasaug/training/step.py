@@ -145,11 +145,15 @@ class Step(Draw):
         with t.stages("augment"):
             return transform(t.transforms[name], x, torch.Generator().manual_seed(seed))
 
+    @property
+    def aligned(self) -> bool:
+        return getattr(self._trainer.task, "aligned", True)
+
     def retold(self, name: str, x: Tensor, target: Target, soft: Tensor) -> tuple[Tensor, Tensor | Target]:
         """`transform` of x, and what an output on that is matched to: `soft`, or the target moved with the images if
         the task's outputs on two views do not align."""
         t = self._trainer
-        if getattr(t.task, "aligned", True):
+        if self.aligned:
             return self.transform(name, x), soft
         if name not in t.transforms:
             return x, target

@@ -1,15 +1,18 @@
 """Plans whose blocks read earlier maps: lowering, costs with what is held, files, slices and channel groups."""
 
+from random import Random
+
 import pytest
 import torch
 
 from nasaug.arch import archfile
-from nasaug.arch.blocks import Spec
+from nasaug.arch.blocks import BLOCKS, Spec
 from nasaug.arch.channels import channel_groups
 from nasaug.arch.cost import cost, costs_by_layer, memory_of
 from nasaug.arch.derived import Ladders, around, below
 from nasaug.arch.figures import figures
 from nasaug.arch.plan import Head, from_dict, from_specs, plan, whole
+from nasaug.arch.spacefile import load
 from nasaug.core.errors import BadInput
 from nasaug.nets.counted import count
 from nasaug.nets.fold import fold
@@ -111,10 +114,14 @@ def test_a_folded_net_gives_the_same_outputs_in_the_same_order():
         assert out.shape == (4, 16**2 + 8**2 + 4**2, 8) and torch.allclose(fold(net)(x), out, atol=1e-4)
 
 
-def test_a_space_that_searches_strides_is_refused_for_a_head_that_reads_maps():
-    from nasaug.arch.blocks import BLOCKS
-    from nasaug.arch.spacefile import load
-
-    with pytest.raises(BadInput, match="space tiny-images also searches strides.*give a space of fixed strides"):
-        whole(load("tiny-images", BLOCKS), HEAD)
-    assert whole(SPACES["squeeze"], HEAD).tapped
+def test_the_head_of_a_space_that_searches_strides_has_room_for_every_map(rng=Random(0)):
+    """Its largest net halves the image nowhere, so that each level reads its last map."""
+    space = load("tiny-images", BLOCKS)
+    big = whole(space, HEAD)
+    assert len({spec[0] for spec in taps(big)}) == 1 and from_dict(big.to_dict()) == big
+    net, x = Net(big, 0), torch.randn(2, 3, 24, 24)
+    for arch in [space.smallest, *(space.sample(rng) for _ in range(8))]:
+        p = plan(space, arch, HEAD).at(24)
+        assert big.holds(p) and torch.allclose(net(x, p), net.narrow(p)(x), atol=1e-4)
+    assert cost(big) == cost(plan(space, space.largest, HEAD))
+    assert not any(b.spec.room for b in whole(SPACES["squeeze"], HEAD).blocks)
