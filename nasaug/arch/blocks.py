@@ -56,7 +56,7 @@ class Spec(NamedTuple):
     shortcut: str = "none"
     order: str = "post"
     spare: bool = False  # the net also owns the 1x1 convolution that stands in for the body in smaller plans
-    room: int = 0  # the net's own first layer reads up to so many channels, as smaller plans may; 0: as many as this one
+    room: int = 0  # the net's first layer has room for so many input channels, which smaller plans may use; 0: no more
     source: str = ""  # the block whose output it reads; empty: the one before. In a head also "@0" and so on: see plan
 
 

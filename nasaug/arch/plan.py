@@ -69,8 +69,8 @@ class Plan:
 
     @property
     def owned(self) -> Iterator[Layer]:
-        """The layers that the net has: those that run, and the spare ones, which only smaller plans run. One of them may
-        take the place of a layer of the same name, with room for more channels."""
+        """The layers that the net has: those that run, and the spare ones, which only smaller plans run. A spare one
+        may take the place of a layer of the same name, with room for more channels."""
         yield from self.layers
         yield from (block.spare for block in self.blocks if block.spare)
 

@@ -52,6 +52,8 @@ def train(
 
       nasaug train --arch mcunet --data photos/ --recipe imagenet-mcunet
 
+      nasaug train --arch mobilenetv2-tiny --data VOCdevkit/ --resolution 160
+
     :param arch: An arch file (found.json) or a named architecture.
     :param method: baseline, netaug, gradaug or any arm (nasaug compare), several joined by +; default: the recipe's.
     :param from_scratch: Start from fresh weights instead of those named in the arch file.

@@ -91,7 +91,7 @@ def find(folder: str, targets: str = "") -> Listing | None:
 def there(folder: str) -> bool:
     """Whether a folder seems to have annotations of boxes; reads little."""
     root = os.path.abspath(os.path.expanduser(folder))
-    return os.path.isdir(root) and any(_sources(root, ""))
+    return bool(folder) and os.path.isdir(root) and any(_sources(root, ""))
 
 
 def _sources(root: str, targets: str) -> tuple[list[str], list[str]]:
@@ -112,9 +112,12 @@ def _sources(root: str, targets: str) -> tuple[list[str], list[str]]:
 
 
 def _folders(root: str, deep: int) -> Iterator[str]:
+    try:
+        with os.scandir(root) as entries:
+            below = sorted(e.path for e in entries if e.is_dir() and not e.name.startswith(".") and e.name not in JUNK)
+    except OSError:  # if the folder is used at all, `layout.find` says what is wrong with it
+        return
     yield root
-    with os.scandir(root) as entries:
-        below = sorted(e.path for e in entries if e.is_dir() and not e.name.startswith(".") and e.name not in JUNK)
     for path in below if deep and len(below) <= FEW else ():  # more are classes
         if not all(os.path.exists(os.path.join(path, name)) for name in OWN):
             yield from _folders(path, deep - 1)

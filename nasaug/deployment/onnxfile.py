@@ -53,7 +53,7 @@ def to_onnx(
         writing.node(node, output)
     image = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", 3, resolution, resolution])
     several = [node for node in folded.graph.nodes if node.target is torch.cat]
-    shape = ["batch", "pixels", outputs] if several else ["batch", outputs]
+    shape: list[str | int | None] = ["batch", "pixels", outputs] if several else ["batch", outputs]
     out = helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)
     graph = helper.make_graph(writing.nodes, "nasaug", [image], [out], writing.tensors)
     opset = helper.make_opsetid("", OPSET)

@@ -113,8 +113,8 @@ class Detect:
         centre = points.centre.expand(len(out), -1, 2)[positive]
         sides = torch.cat([centre - boxes[:, :2], boxes[:, 2:] - centre], 1).clamp_min(0)  # left, top, right, bottom
         across, down = sides[:, ::2], sides[:, 1::2]
-        shares = (each.amin(1) / each.amax(1).clamp_min(1e-9) for each in (across, down))
-        centred = torch.sqrt(math.prod(shares))
+        one, two = (each.amin(1) / each.amax(1).clamp_min(1e-9) for each in (across, down))
+        centred = torch.sqrt(one * two)
         total = total + F.binary_cross_entropy_with_logits(out[..., -1][positive], centred, reduction="sum")
         return total / positive.sum().clamp_min(1)
 

@@ -182,10 +182,10 @@ def _with_methods(methods: tuple[tuple[str, type[Method]], ...]) -> type[Recipe]
 
 
 def default_recipe(data: str) -> str:
-    """The default recipe of a data set: the one of the same name if it exists, else `small`; `detect` for a folder with
-    boxes.
+    """The default recipe of a data set: the one of the same name if it exists, else `small`.
 
-    Other folders always get `small`: an image folder that happens to be called "cifar" must not get the WideResNet recipe."""
+    Folders with boxes get `detect`, and others always `small`: an image folder that happens to be called "cifar" must
+    not get the WideResNet recipe."""
     if data not in names() and boxes.there(data):
         return "detect"
     named = files.bundled("recipes") / f"{data}.toml"

@@ -79,7 +79,8 @@ def test_tapped_maps_and_finished_outputs_are_held():
 
 def test_costs_are_those_of_the_built_network():
     counts = count(small())
-    assert not counts.wrong and counts.total.cost == cost(small()).macs == sum(c.macs for _, c in costs_by_layer(small()))
+    by_layer = sum(c.macs for _, c in costs_by_layer(small()))
+    assert not counts.wrong and counts.total.cost == cost(small()).macs == by_layer
 
 
 @pytest.mark.parametrize("make", [
@@ -114,9 +115,9 @@ def test_a_folded_net_gives_the_same_outputs_in_the_same_order():
         assert out.shape == (4, 16**2 + 8**2 + 4**2, 8) and torch.allclose(fold(net)(x), out, atol=1e-4)
 
 
-def test_the_head_of_a_space_that_searches_strides_has_room_for_every_map(rng=Random(0)):
+def test_the_head_of_a_space_that_searches_strides_has_room_for_every_map():
     """Its largest net halves the image nowhere, so that each level reads its last map."""
-    space = load("tiny-images", BLOCKS)
+    space, rng = load("tiny-images", BLOCKS), Random(0)
     big = whole(space, HEAD)
     assert len({spec[0] for spec in taps(big)}) == 1 and from_dict(big.to_dict()) == big
     net, x = Net(big, 0), torch.randn(2, 3, 24, 24)

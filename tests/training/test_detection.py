@@ -82,7 +82,8 @@ def test_exported_files_give_the_points_of_the_net(trained):
     assert exported["onnx"].difference < 1e-4 and exported["onnx"].agreement is None
     assert exported["onnx"].score == pytest.approx(trained.test_score, abs=1e-6)
     card = (exported.path / "model-card.md").read_text()
-    assert "`points`: [n, points, 8]: the pixels of three maps" in card and "The whole image, resized to that square" in card
+    assert "`points`: [n, points, 8]: the pixels of three maps" in card
+    assert "The whole image, resized to that square" in card
 
 
 def test_images_and_boxes_of_a_view_move_together():
