@@ -49,9 +49,9 @@ def test_annotations_are_refused_all_at_once_before_training(laid_out):
     box = "<bndbox><xmin>9</xmin><ymin>1</ymin><xmax>3</xmax><ymax>4</ymax></bndbox>"
     Path("voc/Annotations/a.xml").write_text(f"<annotation><object><name>cat</name>{box}</object></annotation>")
     Path("voc/Annotations/b.xml").write_text("<annotation>")
-    Path("voc/Annotations/c.xml").write_text("<annotation/>")
+    Path("voc/Annotations/c.xml").write_text("<annotation><filename>c.png</filename></annotation>")
     Image.new("RGB", (20, 20)).save("voc/JPEGImages/a.png")
-    said = "3 things wrong with the annotations: .*b.xml: not an annotation.*image 'c' is missing.*ends before it begins"
+    said = "3 things wrong with .*b.xml: not an annotation.*image 'c.png' is missing.*ends before it begins"
     assert re.search(said, refused("train", "--arch", "mobilenetv2-tiny", "--data", "voc"))
 
 
