@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 SIDES = (112, 160)  # px of the canvases, each side drawn on its own
-OBJECTS, SIZES = (0, 4), (20, 64)  # per canvas, and their side in px
+OBJECTS, SIZES = (0, 6), (20, 64)  # per canvas, and their side in px
 OVERLAP = 0.2  # of two objects, as a share of the smaller one
 
 
