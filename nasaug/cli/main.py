@@ -19,6 +19,7 @@ from ..core.streams import command_line, flush, mute_unheard, open_streams, tell
 from .compare import compare
 from .export import export
 from .options import option
+from .predict import predict
 from .profile import profile
 from .prune import prune
 from .report import report
@@ -41,7 +42,7 @@ app = App(
     help_format="markdown",
     suppress_keyboard_interrupt=False,
 )
-for verb in (search, netaug_train, train, compare, sweep, report, profile, prune, export):
+for verb in (search, netaug_train, train, compare, sweep, report, profile, prune, export, predict):
     app.command(verb)  # the function's name, with - for _
 
 

@@ -10,8 +10,9 @@ from tempfile import TemporaryFile
 
 from ..arch import archfile
 from ..arch.archfile import ArchFile
-from ..arch.cost import Budget, cost, describe
-from ..arch.figures import Figures, figures, intensity, peaks
+from ..arch.cost import Budget, Cost, cost, describe
+from ..arch.figures import BUDGETS, Assumptions, Figures, figures, intensity, peaks
+from ..arch.plan import Plan
 from ..core import files
 from ..core.errors import BadInput, arg
 from ..core.units import format_quantity
@@ -30,6 +31,8 @@ def profile(
     sram_budget: str | None = None,
     svg: Path | None = None,
     memory: Path | None = None,
+    in_place: Flag = False,
+    without_image: Flag = False,
     check: Flag = False,
     json: Flag = False,
 ):
@@ -46,6 +49,8 @@ def profile(
 
       nasaug profile --arch found.json --memory memory.png --sram-budget 64KB
 
+      nasaug profile --arch mcunet --in-place --without-image
+
       nasaug profile --arch found.json --json
 
       nasaug profile --arch found.json --check
@@ -59,13 +64,16 @@ def profile(
     :param sram_budget: Name the layers that need more SRAM than this, like 320KB; a line in the picture of --memory.
     :param svg: Draw the network into this .svg file: its blocks with their widths, kernels, shortcuts and MACs.
     :param memory: Draw the SRAM of each layer into this .png file; the peak is marked.
+    :param in_place: Peak SRAM of a device whose depthwise layers write over their input. Budgets assume that they do
+      not.
+    :param without_image: Peak SRAM without the image, for a device that keeps it elsewhere. Budgets include it.
     :param check: Also build the network and count its MACs with thop and torch; explains differences from the cost
       model, and exits with 1 if the counts of a convolution or linear layer disagree.
     :param json: Print JSON, with the integer keys `macs` and `params`; with --check also `thop`, `torch` and `agrees`;
       of several networks a list.
     """
     names = _names(arch)
-    limit = Budget.parse(peak=sram_budget).peak
+    limit, assumed = Budget.parse(peak=sram_budget).peak, Assumptions(in_place, without_image)
     for argument, path, ending in (("svg", svg, ".svg"), ("memory", memory, ".png")):
         if path is not None:
             _check_file(argument, path, ending)
@@ -79,8 +87,8 @@ def profile(
 
         files.write_whole(svg, network(found[0].plan, found[0].name))
     if memory is not None:
-        _draw_memory(memory, found[0], limit)
-    show(found, names, limit, json, check)
+        _draw_memory(memory, found[0], limit, assumed)
+    show(found, names, limit, json, check, assumed)
 
 
 def _names(arch: str) -> list[str]:
@@ -105,32 +113,35 @@ def _check_file(argument: str, path: Path, ending: str) -> None:
         raise files.write_error(path, error) from error
 
 
-def _draw_memory(path: Path, found: ArchFile, limit: int | None) -> None:
+def _draw_memory(path: Path, found: ArchFile, limit: int | None, assumed: Assumptions) -> None:
     from ..reporting.pictures import Bar, memory
 
-    bars = [Bar(row.layer.name, *row.memory) for row in figures(found.plan)]
+    bars = [Bar(row.layer.name, *row.memory) for row in figures(found.plan, assumed)]
     memory(path, bars, f"{found.name} at {found.plan.resolution} px: feature maps in memory, layer by layer", limit)
 
 
-def show(found: Sequence[ArchFile], names: Sequence[str], limit: int | None, as_json: bool, check: bool) -> None:
+def show(
+    found: Sequence[ArchFile], names: Sequence[str], limit: int | None, as_json: bool, check: bool,
+    assumed: Assumptions = BUDGETS,
+) -> None:  # fmt: skip
     """Print the costs of networks as a table or as JSON, those of one with `check` next to the counts of thop and
     torch. `limit` is the SRAM budget in bytes; `names` are what the networks were asked for by."""
     if check:
         from .check import command as checked  # imports torch and thop, which are slow to load
 
-        checked(found[0], as_dict(found[0], limit) if as_json else None)
+        checked(found[0], as_dict(found[0], limit, assumed) if as_json else None)
     elif as_json:
-        shown = [as_dict(each, limit) for each in found]
+        shown = [as_dict(each, limit, assumed) for each in found]
         print(dumps(shown if len(shown) > 1 else shown[0]))
     elif len(found) > 1:
-        print(_side_by_side(found, names, limit))
+        print(_side_by_side(found, names, limit, assumed))
     else:
-        _show(found[0], limit)
+        _show(found[0], limit, assumed)
 
 
-def as_dict(found: ArchFile, limit: int | None = None) -> dict:
+def as_dict(found: ArchFile, limit: int | None = None, assumed: Assumptions = BUDGETS) -> dict:
     """The content of --json."""
-    rows = figures(found.plan)
+    rows = figures(found.plan, assumed)
     layers = [
         {
             "name": row.layer.name, "op": row.layer.op, **row.cost._asdict(), **row.memory._asdict(),
@@ -140,9 +151,10 @@ def as_dict(found: ArchFile, limit: int | None = None) -> dict:
     ]  # fmt: skip
     head = {"arch": found.name, "resolution": found.plan.resolution, "classes": found.plan.classes}
     totals = {
-        **cost(found.plan)._asdict(), "moved": sum(row.moved for row in rows), "intensity": intensity(rows),
+        **_total(found.plan, rows)._asdict(), "moved": sum(row.moved for row in rows), "intensity": intensity(rows),
         "peak_layers": [row.layer.name for row in peaks(rows)],
     }  # fmt: skip
+    totals |= {name: True for name, holds in assumed._asdict().items() if holds}
     if limit is not None:
         totals |= {"sram_budget": limit, "over_budget": _over(rows, limit)}
     return {**head, **totals, "layers": layers}
@@ -153,18 +165,21 @@ def _over(rows: Sequence[Figures], limit: int) -> list[str]:
     return [row.layer.name for row in rows if row.cost.peak > limit]
 
 
-def _side_by_side(found: Sequence[ArchFile], names: Sequence[str], limit: int | None) -> str:
+def _side_by_side(
+    found: Sequence[ArchFile], names: Sequence[str], limit: int | None, assumed: Assumptions
+) -> str:
     """A table with a row for each figure and a column for each network, named as asked where names are equal."""
     own = [each.name for each in found]
     heads = [name if own.count(name) == 1 else asked for name, asked in zip(own, names, strict=True)]
-    columns = [_column(each, limit) for each in found]
+    columns = [_column(each, limit, assumed) for each in found]
     rows = [[figure, *(column[figure] for column in columns)] for figure in columns[0]]
     return tables.text(("", *heads), rows)
 
 
-def _column(found: ArchFile, limit: int | None) -> dict[str, str]:
+def _column(found: ArchFile, limit: int | None, assumed: Assumptions) -> dict[str, str]:
     """A network's figures as texts, by what they are."""
-    rows, total = figures(found.plan), cost(found.plan)
+    rows = figures(found.plan, assumed)
+    total = _total(found.plan, rows)
     first, *others = peaks(rows)
     column = {
         "resolution": f"{found.plan.resolution} px", "classes": str(found.plan.classes), "layers": str(len(rows)),
@@ -179,23 +194,35 @@ def _column(found: ArchFile, limit: int | None) -> dict[str, str]:
     return column
 
 
-def _show(found: ArchFile, limit: int | None) -> None:
-    total, rows = cost(found.plan), figures(found.plan)
+def _total(plan: Plan, rows: Sequence[Figures]) -> Cost:
+    """The network's cost, with the peak SRAM of the rows."""
+    return cost(plan)._replace(peak=peaks(rows)[0].cost.peak)
+
+
+def _show(found: ArchFile, limit: int | None, assumed: Assumptions) -> None:
+    rows = figures(found.plan, assumed)
+    total = _total(found.plan, rows)
     print(tables.text(HEAD, map(_row, rows), left=(0, 1)))
     print(f"{found.name} at {found.plan.resolution} px, {found.plan.classes} classes: {describe(total)}")
     exact = (f"{figure:,} {what}" for figure, what in zip(total, EXACTLY, strict=True))
     print(f"exactly {', '.join(exact)}")
-    print(f"peak SRAM: {_why(rows)}")
+    print(f"peak SRAM{_told(assumed)}: {_why(rows, assumed)}")
     if limit is not None:
         print(_against(rows, limit))
     moved = format_quantity(sum(row.moved for row in rows), "bytes")
     print(f"arithmetic intensity: {intensity(rows):.1f} MACs per byte of weights and feature maps moved ({moved})")
 
 
-def _why(rows: Sequence[Figures]) -> str:
+def _told(assumed: Assumptions) -> str:
+    """The assumptions that differ from those of budgets."""
+    parts = ("depthwise in place" if assumed.in_place else "", "without the image" if assumed.without_image else "")
+    return f" ({', '.join(filter(None, parts))})" if any(parts) else ""
+
+
+def _why(rows: Sequence[Figures], assumed: Assumptions) -> str:
     """Which layer sets the peak, and what it has in memory."""
     first, *others = peaks(rows)
-    image = " (the image)" if first is rows[0] else ""
+    image = " (the image)" if first is rows[0] and not assumed.without_image else ""
     held = f" + {first.memory.held:,} B held for the shortcut" if first.memory.held else ""
     also = f"; as much in {len(others)} more, from {others[0].layer.name} on" if others else ""
     maps = f"{first.memory.input:,} B input{image} + {first.memory.output:,} B output{held}"

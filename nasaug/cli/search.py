@@ -22,6 +22,8 @@ def search(
     trials: Whole = None,
     sampler: str | None = None,
     headroom: float | None = None,
+    objectives: str | None = None,
+    pick: str | None = None,
     timeout: str | None = None,
     storage: str | None = None,
     common: Common = USUAL,
@@ -34,7 +36,11 @@ def search(
 
       nasaug search --mac-budget 1M --sram-budget 64KB --data photos/ --trials 200
 
+      nasaug search --mac-budget 1M --objectives accuracy,macs,sram --pick knee
+
       nasaug search --resume
+
+      nasaug search --resume --run runs/search-1 --pick min-macs
 
       nasaug search --resume --trials 200
 
@@ -47,6 +53,8 @@ def search(
     :param trials: Candidates to evaluate; default 100. With --resume, a larger number extends a finished search.
     :param sampler: tpe (default), nsga2 or random.
     :param headroom: The largest nets trained cost at most this many MAC budgets (0: no limit); default 6.
+    :param objectives: accuracy (default), or with costs to keep low, like accuracy,macs: their Pareto front is sought.
+    :param pick: Net of the front that is found: best (default), knee, min-macs, min-params, min-sram or min-flash.
     :param timeout: Stop the search stage after this long, like 10m; with --resume, continue for this long.
     :param storage: Any Optuna storage URL; default: a file in the run's folder.
     """
@@ -56,4 +64,8 @@ def search(
     from ..nas.search import SearchJob  # after parsing the budget, because this imports torch, which takes seconds
     from ..training.begin import create_or_resume
 
-    create_or_resume(SearchJob(budget, space, trials, sampler, headroom, timeout, storage, common, strategy))
+    create_or_resume(
+        SearchJob(
+            budget, space, trials, sampler, headroom, timeout, storage, common, strategy, objectives, pick
+        )
+    )

@@ -147,6 +147,13 @@ def _walk(root: str, path: str, above: tuple[tuple[int, int], ...]) -> _Node:
     return node
 
 
+def images_below(folder: str) -> list[str]:
+    """The paths of all images in a folder and the folders in it, by name; what `find` leaves out is left out here too.
+
+    Raises BadInput if a folder cannot be listed."""
+    return [os.path.join(folder, node.path, name) for node in _walk(folder, "", ()).nodes() for name in node.images]
+
+
 def _readable(entry: os.DirEntry) -> bool:
     """False for pipes and devices, which would block; dangling links count as images, reported as unreadable."""
     return entry.is_file() or not os.path.exists(entry.path)

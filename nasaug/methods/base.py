@@ -179,6 +179,11 @@ class Method(Protocol):
         """Whether `on_epoch` permutes channels, which is incompatible with a mask over single weights."""
         return False
 
+    @property
+    def in_int8(self) -> bool:
+        """Whether the net that is trained imitates its int8 model."""
+        return False
+
     @abstractmethod
     def space(self, base: Base) -> tuple[Space, Arch]:
         """The space whose largest net holds the trained weights, and the base architecture in it. Raises BadInput if

@@ -11,9 +11,13 @@ from random import Random
 from typing import Any
 
 from .. import data as datasets
+from ..arch.binding import bounds
 from ..arch.blocks import BLOCKS
 from ..arch.cost import (
+    LABELS,
+    NAMES,
     Budget,
+    Cost,
     cost,
     crop,
     describe,
@@ -121,13 +125,24 @@ def prepare(
     able = reach(space, request.budget, outputs)
     largest = plan(space, space.largest, outputs)
     say(f"space {space.name} at up to {largest.resolution} px, {info.told}:")
-    say(report_reach(able, request.budget))
+    _check_known(recipe, able.smallest)
+    say(report_reach(able, request.budget, bounds(space, request.budget, outputs)))
     ready = Ready(recipe, request, runtime, space, load_data(recipe, largest.resolution, begun), outputs)
     ready = _under_ceiling(ready, info)
     warn_of_curves(curves_of(recipe), lambda: ready.data)
     if request.storage is not None:
         check_storage(request.storage, resumed)
     return ready
+
+
+def _check_known(recipe: Recipe, of_any: Cost) -> None:
+    """Raises BadInput for an objective, or a cost to pick by, that is not known for the space's nets."""
+    asked = {name: ("objectives", name) for name in recipe.search.objectives}
+    asked[recipe.search.pick.removeprefix("min-")] = ("pick", recipe.search.pick)
+    for name, (argument, value) in asked.items():
+        if name in NAMES and getattr(of_any, NAMES[name]) is None:
+            rule, remedy = f"needs the {LABELS[NAMES[name]]} of networks", f"give {arg.device_table}"
+            raise BadInput.of(argument=argument, value=value, rule=rule, remedy=remedy)
 
 
 def _under_ceiling(ready: Ready, info: Info) -> Ready:

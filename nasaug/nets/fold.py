@@ -59,10 +59,7 @@ class _Folding:
 
     def call(self, name: str, module: nn.Module, x: Node) -> Node:
         """Add `module` under this name and return its output on x."""
-        top, *rest = name.split(".")
-        if iskeyword(top) or (hasattr(self.whole, top) and top not in self.whole._modules):
-            top += "_"  # clashes with a keyword of Python or an attribute of torch, such as `global` or `graph`
-        place = ".".join((top, *rest))
+        place = place_in(self.whole, name)
         self.whole.add_submodule(place, module)
         return self.graph.call_module(place, (x,))
 
@@ -129,14 +126,61 @@ class _Folding:
         return self.graph.call_function(operator.mul, (x, y))
 
 
+def folded_weights(net: Net, folded: GraphModule) -> dict[str, Tensor]:
+    """The weights and biases of `folded = fold(net)` by name, as functions of the net's parameters: gradients reach
+    these, while running statistics are constants. A norm that `fold` keeps is given as the weight [channels, 1, 1, 1]
+    and bias of a depthwise convolution."""
+    found: dict[str, Tensor] = {}
+
+    def add(name: str, weight: Tensor, bias: Tensor | None) -> None:
+        place = place_in(folded, name)
+        found[f"{place}.weight"] = weight
+        if bias is not None:
+            found[f"{place}.bias"] = bias
+
+    for layer in net.plan.layers:
+        name = layer.name
+        module: Any = net.get_submodule(name)
+        if layer.op == "se":
+            add(f"{name}.reduce", module.reduce.weight[:, :, None, None], module.reduce.bias)
+            add(f"{name}.expand", module.expand.weight[:, :, None, None], module.expand.bias)
+        elif layer.op == "linear":
+            add(name, module.weight, module.bias)
+        elif layer.op == "conv":
+            if layer.pre:
+                add(f"{name}_norm", *norm_as_conv(module.norm))
+            add(name, *_folded(module, layer))
+        elif layer.op == "norm":
+            add(name, *norm_as_conv(module.norm))
+    return found
+
+
+def norm_as_conv(norm: Any) -> tuple[Tensor, Tensor]:
+    """The weight [channels, 1, 1, 1] and bias of the depthwise convolution that an evaluated norm is."""
+    factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return factor[:, None, None, None], norm.bias - norm.running_mean * factor
+
+
+def place_in(whole: GraphModule, name: str) -> str:
+    """Where a layer lies in a folded net: its name, unless that clashes with a keyword of Python or an attribute of
+    torch, such as `global` or `graph`."""
+    top, *rest = name.split(".")
+    if iskeyword(top) or (hasattr(whole, top) and top not in whole._modules):
+        top += "_"
+    return ".".join((top, *rest))
+
+
+def _folded(conv: Conv, layer: Layer) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of a convolution with the norm after it, if any, folded in."""
+    if conv.norm is None or layer.pre:
+        return conv.weight, conv.bias
+    factor, bias = norm_as_conv(conv.norm)  # in the net's dtype, as its evaluation does: identical bitwise
+    return conv.weight * factor, bias
+
+
 def _plain_conv(conv: Conv, layer: Layer) -> nn.Conv2d:
     """The convolution with the norm after it, if any, folded in."""
-    weight: Tensor = conv.weight
-    bias: Tensor | None = conv.bias
-    if conv.norm is not None and not layer.pre:
-        norm: Any = conv.norm  # in the net's dtype, as its evaluation does, so that the weights are identical bitwise
-        factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        weight, bias = weight * factor.view(-1, 1, 1, 1), norm.bias - norm.running_mean * factor
+    weight, bias = _folded(conv, layer)
     plain = nn.Conv2d(
         layer.cin, layer.out, layer.kernel, layer.stride, layer.kernel // 2, groups=layer.groups,
         bias=bias is not None, device="meta",

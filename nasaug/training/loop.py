@@ -169,7 +169,9 @@ class Trainer:
 
     def product(self) -> Net:
         """The base network with the weights and running statistics of its best epoch, in evaluation mode."""
-        return self._best.net(self.plan, self.runtime.device)
+        net = self.net.narrow(self.plan)
+        net.load_state_dict(self.best)
+        return net.eval()
 
     def twin(self) -> Trainer:
         """A trainer in the same state with its own copy of the weights, for trial steps; read-only parts are shared."""

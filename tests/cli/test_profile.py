@@ -53,6 +53,19 @@ def test_json_has_the_figures_of_each_layer(empty_folder):
         assert (layer["moved"], layer["intensity"]) == (row.moved, row.intensity)
 
 
+def test_sram_under_other_assumptions(empty_folder):
+    arch = ("profile", "--arch", "mcunet")
+    said = done(*arch, "--in-place", "--without-image", "--sram-budget", "240KB").out
+    told = "s1.b1.expand sets it, 61,952 B input + 185,856 B output = 247,808 B"
+    assert f"peak SRAM (depthwise in place, without the image): {told}\n" in said and "247,808 B peak SRAM" in said
+    assert "SRAM budget 240 KB: exceeded by 1 of 56 layers: s1.b1.expand\n" in said
+    shown, plain = (json.loads(done(*arch, *flags, "--json").out) for flags in (["--in-place"], []))
+    assert (shown["peak"], shown["in_place"], plain["peak"]) == (247_808, True, 340_736) and "in_place" not in plain
+    assert (shown["moved"], shown["macs"]) == (plain["moved"], plain["macs"])  # only memory differs
+    beside = done("profile", "--arch", "mcunet,resnet20-cifar", "--in-place").out
+    assert re.search(r"^peak SRAM +242 KB +48 KB$", beside, re.M)
+
+
 def test_networks_side_by_side(empty_folder):
     archfile.read("resnet20-cifar").save("a,b.json")
     Path("x").mkdir()

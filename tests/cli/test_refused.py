@@ -26,7 +26,7 @@ START = SUPERNET.with_name("start.safetensors")
 def words(line):
     """The arguments in a line, with the quick recipe added if it names none."""
     args = shlex.split(line)
-    quick = () if "--recipe" in args or args[0] == "profile" or "--resume" in args else QUICK
+    quick = () if "--recipe" in args or args[0] in ("profile", "predict") or "--resume" in args else QUICK
     return (*args, *quick)
 
 

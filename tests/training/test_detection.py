@@ -52,6 +52,21 @@ def test_predict_finds_boxes_in_the_pixels_of_each_image(trained, voc):
             assert label in NAMES and 0 < score < 1 and 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
 
 
+def test_predict_draws_what_it_is_sure_of(trained, voc, tmp_path, monkeypatch):
+    from nasaug.deployment import predictions
+    from nasaug.deployment.predict import Found
+
+    paths = sorted((voc / "JPEGImages").glob("test*"))[:2]
+    sure, vague = Found("ring", 0.9, (4.0, 5.0, 30.0, 31.0)), Found("cross", 0.1, (1.0, 1.0, 9.0, 9.0))
+    net = nasaug.load(trained.path)
+    monkeypatch.setattr(type(net), "predict", lambda self, images: [[sure, vague], []])
+    first, second = nasaug.predict(net, paths, out=tmp_path / "sheet.png")
+    assert first.objects == (sure,) and first.lines == ("1 ring",) and second.lines == ("nothing found",)
+    assert first.to_json()["objects"] == [{"label": "ring", "score": 0.9, "box": sure.box}]
+    boxed = predictions._boxed(torch.zeros(40, 40, 3, dtype=torch.uint8).numpy(), [sure])
+    assert (boxed[5:31, 4] == [255, 0, 0]).all() and (tmp_path / "sheet.png").stat().st_size > 0
+
+
 def test_gradaug_says_what_its_thin_nets_are_matched_to(voc, tmp_path):
     short = SHORT | {"gradaug.num_subnet": 1, "transforms.thin.crop": 0.2}
     result = nasaug.train(ARCH, method="gradaug", data=voc, resolution=32, set=short, run=tmp_path / "run")

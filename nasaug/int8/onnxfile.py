@@ -20,6 +20,7 @@ from torch.fx import GraphModule, Node
 from .. import __version__
 from ..core.errors import BadInput, MissingExtra, RunFault
 from ..core.files import read_bytes, to_json
+from ..nets.fold import norm_as_conv
 
 INPUT = "image"
 OPSET, IR = 17, 8  # of 2022: a runtime needs neither to be new nor to know more than these layers
@@ -171,9 +172,7 @@ def _norm(norm: nn.BatchNorm2d, as_conv: bool) -> Written:
         return "BatchNormalization", list(_given(norm, "weight", "bias", "running_mean", "running_var")), {
             "epsilon": norm.eps
         }
-    assert norm.running_var is not None and norm.running_mean is not None
-    factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    tensors = [("weight", factor[:, None, None, None]), ("bias", norm.bias - norm.running_mean * factor)]
+    tensors = list(zip(("weight", "bias"), norm_as_conv(norm), strict=True))
     return "Conv", tensors, {"kernel_shape": (1, 1), "group": norm.num_features}
 
 

@@ -14,8 +14,8 @@ from nasaug.arch.blocks import BLOCKS, Spec
 from nasaug.arch.plan import plan
 from nasaug.arch.spacefile import bundled_names, load
 from nasaug.core.errors import BadInput, MissingExtra, RunFault
-from nasaug.deployment import onnxfile
-from nasaug.deployment.measure import Session
+from nasaug.int8 import onnxfile
+from nasaug.int8.measure import Session
 from nasaug.nets.fold import fold
 from support.exported import between, float_model, outputs, ready
 from support.nets import far, images
