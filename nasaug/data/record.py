@@ -230,7 +230,8 @@ def _matched(one: Record, two: Record) -> tuple[Tensor, Tensor]:
     equal = (one.sizes[there] == two.sizes[places]) & (one.labels[there] == two.labels[places])
     if one.values is not None and two.values is not None:
         alike = one.values.shape[1:] == two.values.shape[1:]  # boxes have room for the most that an image has
-        equal &= (one.values[there] == two.values[places]).flatten(1).all(1) if alike else torch.zeros_like(equal)
+        same_values = one.values[there] == two.values[places] if alike else torch.zeros_like(equal)
+        equal &= same_values.flatten(1).all(1) if same_values.dim() > 1 else same_values
     same[there] = equal & ~(both & (one.digests[there] != two.digests[places]).any(1))
     return found, same
 

@@ -21,7 +21,7 @@ BODY = (
     Spec("b", "inverted", 16, 48, 3, 2, "relu6"), Spec("b2", "inverted", 16, 48, 3, 1, "relu6", shortcut="identity"),
     Spec("c", "inverted", 24, 48, 3, 2, "relu6"), Spec("d", "inverted", 24, 48, 3, 2, "relu6"),
 )  # fmt: skip
-STEPS, IMAGES = 45, 16
+STEPS, IMAGES = 60, 16
 
 
 def boxed(*rows, most=4):
