@@ -15,7 +15,7 @@ from ..core.progress import Listener, Progress, heard_by, say
 from ..data.layout import SUFFIXES, images_below
 from .predict import BATCH, Found, Number, Predictor, opened
 
-SURE = 0.3  # score from which an object that a detection net finds is reported
+SURE = 0.5  # score from which an object that a detection net finds is reported
 
 
 @dataclass(frozen=True)
