@@ -9,8 +9,9 @@ docs/memory.md has all assumptions and what other devices do.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import chain, cycle
@@ -68,30 +69,49 @@ class Memory(NamedTuple):
     held: int
 
 
-def layer_memory(block: Block, in_place: bool = False) -> tuple[Memory, ...]:
+def layer_memory(
+    block: Block, in_place: bool = False, kept: bool = False, beside: int = 0
+) -> tuple[Memory, ...]:  # fmt: skip
     """The memory of `block.all_layers`, in that order.
 
-    The block's input is held until the addition, or until its projection is computed, after the main path.
+    The block's input is held until the addition, or until its projection is computed, after the main path; and longer
+    if it is `kept` for a later block. `beside` are the bytes of other maps that are held while the block runs.
 
     in_place: a depthwise layer writes over its input, a channel at a time, so that beside it only one channel of its
     output is in memory (Lin et al., NeurIPS 2020, section 3.2); not where the block's own input is still needed."""
     source = inputs = block.cin * block.in_size[0] * block.in_size[1]
-    held = block.shortcut != "none"
+    held = kept or block.shortcut != "none"
     found = []
     for i, layer in enumerate(block.layers):
         output = layer.out * layer.height * layer.width
         over = in_place and layer.depthwise and layer.groups == layer.out and (i or not held)
-        found.append(Memory(inputs, layer.height * layer.width if over else output, source if held and i else 0))
+        one = layer.height * layer.width
+        found.append(Memory(inputs, one if over else output, beside + (source if held and i else 0)))
         inputs = output
     if block.project is not None:
-        found.append(Memory(source, inputs, inputs))
+        found.append(Memory(source, inputs, inputs + beside))
     return tuple(found)
 
 
-def layer_costs(block: Block) -> tuple[Cost, ...]:
-    """The costs of `block.all_layers`, in that order."""
+def memory_of(p: Plan, in_place: bool = False) -> list[tuple[Memory, ...]]:
+    """The memory of every block's layers (`layer_memory`), in execution order.
+
+    A map that a later block reads by name is held until then, and an output of the network until the end."""
+    if not p.tapped:
+        return [layer_memory(block, in_place) for block in p.blocks]
+    last = {source: i for i, source in enumerate(p.sources)} | dict.fromkeys(p.ends, len(p.blocks))
+    found = []
+    for i, (block, source) in enumerate(zip(p.blocks, p.sources, strict=True)):
+        others = (j for j in range(i) if j != source and last[j] > i)
+        beside = sum(p.blocks[j].out * math.prod(p.blocks[j].out_size) for j in others)
+        found.append(layer_memory(block, in_place, last[source] > i, beside))
+    return found
+
+
+def layer_costs(block: Block, memories: Sequence[Memory] | None = None) -> tuple[Cost, ...]:
+    """The costs of `block.all_layers`, in that order; `memories` default to those of the block alone."""
     costs = []
-    for layer, memory in zip(block.all_layers, layer_memory(block), strict=True):
+    for layer, memory in zip(block.all_layers, memories or layer_memory(block), strict=True):
         macs, params, flash = _counts(layer)
         costs.append(Cost(macs, params, sum(memory), flash))
     return tuple(costs)
@@ -99,7 +119,8 @@ def layer_costs(block: Block) -> tuple[Cost, ...]:
 
 def costs_by_layer(p: Plan) -> list[tuple[Layer, Cost]]:
     """Every layer of a plan with its cost, in execution order."""
-    return [pair for block in p.blocks for pair in zip(block.all_layers, layer_costs(block), strict=True)]
+    blocks = zip(p.blocks, memory_of(p), strict=True)
+    return [pair for block, memory in blocks for pair in zip(block.all_layers, layer_costs(block, memory), strict=True)]
 
 
 @cache
@@ -117,6 +138,8 @@ def cost(p: Plan) -> Cost:
         params += c.params
         flash += c.flash
         peak = max(peak, c.peak)
+    if p.tapped:
+        peak = max(sum(memory) for memories in memory_of(p) for memory in memories)
     return Cost(macs, params, peak, flash)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .blocks import Block, Layer
-from .cost import Cost, Memory, layer_costs, layer_memory
+from .cost import Cost, Memory, layer_costs, layer_memory, memory_of
 from .plan import Plan
 
 
@@ -46,9 +46,8 @@ BUDGETS = Assumptions()  # those of `arch.cost`
 def figures(plan: Plan, assumed: Assumptions = BUDGETS) -> list[Figures]:
     """Every layer of a plan, in execution order, with its memory as `assumed`."""
     rows = []
-    for block in plan.blocks:
+    for block, own in zip(plan.blocks, memory_of(plan, assumed.in_place), strict=True):
         last, first = block.all_layers[-1], block is plan.blocks[0]
-        own = layer_memory(block, assumed.in_place)
         for layer, c, maps, memory in zip(block.all_layers, layer_costs(block), layer_memory(block), own, strict=True):
             if assumed.without_image and first:
                 memory = _without_image(block, layer, maps if layer is block.layers[0] else memory)

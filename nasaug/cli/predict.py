@@ -17,7 +17,7 @@ def predict(
     out: Path | None = None,
     json: Flag = False,
 ):
-    """Say what a trained network, or an exported file of it, sees in images: its most probable classes, or its number.
+    """Say what a trained network, or an exported file of it, sees in images: probable classes, a number, or objects.
 
     Examples:
 

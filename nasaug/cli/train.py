@@ -52,6 +52,8 @@ def train(
 
       nasaug train --arch mcunet --data photos/ --recipe imagenet-mcunet
 
+      nasaug train --arch mobilenetv2-tiny --data VOCdevkit/ --resolution 160
+
       nasaug train --method qat --arch runs/netaug-train-1/arch.json
 
       nasaug train --method netaug+qat --arch found.json

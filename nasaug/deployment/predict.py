@@ -18,7 +18,7 @@ from ..core import tensorfile
 from ..core.errors import BadInput
 from ..core.files import read_bytes
 from ..data.picture import Unreadable, pixels
-from ..data.stream import central
+from ..data.stream import central, squared
 from ..int8 import onnxfile
 from ..int8.measure import Session
 from ..nets.net import Net
@@ -43,6 +43,15 @@ class Number(NamedTuple):
     value: float
 
 
+class Found(NamedTuple):
+    """An object that a detection net found: its class, the score, and the box x1, y1, x2, y2 in pixels of the image as
+    viewers show it."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
 class Predictor:
     """What every form of a trained net does with images. A derived class has `resolution` (px) and `_outputs`.
 
@@ -65,8 +74,9 @@ class Predictor:
         return list(self.facts["classes"])
 
     @torch.inference_mode()
-    def predict(self, images: Tensor | Iterable[Picture]) -> list[Prediction | Number]:
-        """One prediction per image, in order (a `Number` for a regression net), with the preprocessing of evaluation.
+    def predict(self, images: Tensor | Iterable[Picture]) -> list[Prediction | Number | list[Found]]:
+        """One prediction per image, in order (a `Number` for a regression net, for a detection net the list of what it
+        found, best first), with the preprocessing of evaluation.
 
         Args:
             images: paths or Pillow images of any size; or a tensor, uint8 [N, 1 or 3, H, W].
@@ -84,7 +94,21 @@ class Predictor:
             raise BadInput("predict: give a list of images, like [path], not a single one")
         else:
             batches = self._batches(list(images))
-        return [found for batch in batches for found in self._of(batch)]
+        whole = self.facts.get("fit") == "whole"
+        return [found for batch in batches for found in (self._found(batch) if whole else self._of(batch))]
+
+    def _found(self, images: Tensor) -> Iterable[list[Found]]:
+        """What is found in images [N, C, H, W]."""
+        height, width = images.shape[-2:]
+        x = augment.evaluation(squared(images, self.resolution), self.facts["mean"], self.facts["std"])
+        sides = torch.tensor([width, height, width, height])
+        for rows in tasks.of_facts(self.facts).answer(self._outputs(x)):
+            rows = rows[rows[:, 4] >= 0]
+            boxes = (rows[:, :4] * sides).tolist()
+            yield [
+                Found(self.classes[int(label)], score, tuple(box))
+                for box, (label, score) in zip(boxes, rows[:, 4:].tolist(), strict=True)
+            ]
 
     def _batches(self, images: Sequence[Picture]) -> Iterable[Tensor]:
         """Batches of the images in order; consecutive images of the same size share a batch."""
@@ -109,6 +133,8 @@ class Predictor:
     def _central(self, images: Tensor) -> Tensor:
         """The central square of images [..., C, H, W]: at the net's resolution if it was trained on streamed images,
         else at the images' own, because images in memory are only resized after normalisation."""
+        if self.facts.get("fit") == "whole":
+            return images
         share = self.facts.get("central", 1.0)
         return central(images, self.resolution if share < 1 else min(images.shape[-2:]), share)
 
@@ -134,7 +160,7 @@ class Model(Net, Predictor):
     def resolution(self) -> int:
         return self.plan.resolution
 
-    def predict(self, images: Tensor | Iterable[Picture]) -> list[Prediction | Number]:
+    def predict(self, images: Tensor | Iterable[Picture]) -> list[Prediction | Number | list[Found]]:
         if self.training:
             raise BadInput("predict: the net is in training mode, so its norms use the batch; call eval() first")
         return super().predict(images)
@@ -224,13 +250,13 @@ def _onnx(path: Path) -> OnnxModel:
         raise BadInput(f"{path} {rule}; give a file that nasaug export wrote")
     ends = [_shape(path, ends) for ends in (model.graph.input, model.graph.output)]
     px = facts["resolution"]
-    if ends[0][1:] != [3, px, px] or len(ends[1]) != 2 or model.graph.input[0].name != onnxfile.INPUT:
+    if ends[0][1:] != [3, px, px] or len(ends[1]) not in (2, 3) or model.graph.input[0].name != onnxfile.INPUT:
         rule = f"takes images {ends[0][1:]}, but its metadata say 3 x {px} x {px}, named {onnxfile.INPUT}"
         raise BadInput(f"{path} {rule}; {again}")
     numbers = [*facts["mean"], *facts["std"]]
     if len(facts["mean"]) != 3 or len(numbers) != 6 or not all(isinstance(v, (int, float)) for v in numbers):
         raise BadInput(f"{path} has a mean or std in its metadata that is not three numbers; {again}")
-    _check_classes(path, facts, ends[1][1], again)
+    _check_classes(path, facts, ends[1][-1], again)
     return OnnxModel(Session(model.SerializeToString(), name=str(path)), facts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from ..core import files
 from ..core.errors import BadInput, arg, with_value
 from ..core.progress import Listener, Progress, heard_by, say
 from ..data.layout import SUFFIXES, images_below
-from .predict import BATCH, Number, Predictor, opened
+from .predict import BATCH, Found, Number, Predictor, opened
+
+SURE = 0.5  # score from which an object that a detection net finds is reported
 
 
 @dataclass(frozen=True)
@@ -20,22 +23,30 @@ class Predicted:
     """What a net says about the image at the path `image`.
 
     top: the most probable classes with their probabilities, the first one the answer; empty for a regression net.
-    value: a regression net's number, in the unit of its training data; else None."""
+    value: a regression net's number, in the unit of its training data; else None. objects: what a detection net found
+    with a score of at least SURE, best first; None for other nets."""
 
     image: str
     top: tuple[tuple[str, float], ...] = ()
     value: float | None = None
+    objects: tuple[Found, ...] | None = None
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The answer as text: a class and its probability, or the number."""
+        """The answer as text: a class and its probability, the number, or how many objects of each class there are."""
+        if self.objects is not None:
+            counts = Counter(found.label for found in self.objects)
+            return (", ".join(f"{count} {label}" for label, count in counts.items()) or "nothing found",)
         if self.value is not None:
             return (f"{self.value:.4g}",)
         label, probability = self.top[0]
         return label, percent(probability)
 
     def to_json(self) -> dict[str, Any]:
-        """`label` and `confidence` of the answer and `top`, or `value`."""
+        """`label` and `confidence` of the answer and `top`; or `value`; or `objects`, with `label`, `score`, `box`.
+        """
+        if self.objects is not None:
+            return {"image": self.image, "objects": [found._asdict() for found in self.objects]}
         if self.value is not None:
             return {"image": self.image, "value": self.value}
         (label, confidence), *_ = self.top
@@ -78,6 +89,9 @@ def predict(
             for start in range(0, len(paths), BATCH):
                 part = paths[start : start + BATCH]
                 for path, seen in zip(part, net.predict(part), strict=True):
+                    if isinstance(seen, list):
+                        found.append(Predicted(path, objects=tuple(each for each in seen if each.score >= SURE)))
+                        continue
                     if isinstance(seen, Number):
                         found.append(Predicted(path, value=seen.value))
                         continue
@@ -88,6 +102,17 @@ def predict(
         if target is not None:
             _draw(target, found, net)
         return found
+
+
+def _boxed(image: Any, objects: Sequence[Found]) -> Any:
+    """The image, uint8 [h, w, 3], with the boxes of what was found and their classes."""
+    import torch
+    from torchvision.utils import draw_bounding_boxes
+
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)
+    boxes, labels = torch.tensor([found.box for found in objects]), [found.label for found in objects]
+    width = max(1, round(min(image.shape[:2]) / 150))
+    return draw_bounding_boxes(pixels, boxes, labels, colors="red", width=width).permute(1, 2, 0).numpy()
 
 
 def _files(given: Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -141,7 +166,7 @@ def _draw(out: Path, found: Sequence[Predicted], net: Predictor) -> None:
 
     def photo(seen: Predicted) -> Photo:
         read = pixels(files.read_bytes(seen.image), "RGB", net.facts.get("background", "white"))
-        return Photo(Image.fromarray(read), seen.lines)
+        return Photo(Image.fromarray(read if not seen.objects else _boxed(read, seen.objects)), seen.lines)
 
     if out.suffix.lower() == ".png":
         files.write_whole(out, sheet([photo(seen) for seen in found]))

@@ -33,7 +33,7 @@ from ..training.recipe import Recipe
 from ..training.scoring import Scorer
 from .predict import Model, load_run
 
-OUTPUTS = {"classify": "logits", "regress": "number"}  # the name of the output by task
+OUTPUTS = {"classify": "logits", "regress": "number", "detect": "points"}  # the name of the output by task
 COMPARED = 1000  # images of the validation split
 NOISE = 64  # images of noise, where the run's own cannot be read
 

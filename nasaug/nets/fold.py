@@ -24,7 +24,8 @@ ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hswish": nn.Hardswish}
 
 @torch.no_grad()
 def fold(net: Net) -> GraphModule:
-    """The evaluated net in torch's own layers, in evaluation mode: images [N, 3, H, W] to logits [N, classes].
+    """The evaluated net in torch's own layers, in evaluation mode: images [N, 3, H, W] to logits [N, classes], or to
+    what else the net gives (`Net`).
 
     A norm after a convolution is folded into its weights and bias (Jacob et al., CVPR 2018, section 3.2). A norm before
     one (pre-activation) stays a BatchNorm2d, as nasaug.arch.cost counts it. Each folded norm's two parameters per
@@ -41,10 +42,10 @@ def fold(net: Net) -> GraphModule:
             "net.calibrate(batches) first, or load a net that was trained"
         )
     folding = _Folding(net)
-    x = folding.graph.placeholder("x")
-    for block in net.plan.blocks:
-        x = folding.block(block, x)
-    folding.graph.output(x)
+    outputs = [folding.graph.placeholder("x")]  # of the image, then of each block
+    for block, source in zip(net.plan.blocks, net.plan.sources, strict=True):
+        outputs.append(folding.block(block, outputs[source + 1]))
+    folding.graph.output(folding.joined([outputs[i + 1] for i in net.plan.ends]))
     folding.whole.recompile()
     return folding.whole.eval()
 
@@ -67,6 +68,14 @@ class _Folding:
         while name in self.net.plan.by_name:  # a stage may have that name
             name += "_"
         return self.call(name, ACTIVATIONS[act](), x) if act else x
+
+    def joined(self, outputs: list[Node]) -> Node:
+        """`nasaug.nets.net.joined`."""
+        if len(outputs) == 1:
+            return outputs[0]
+        turned = (self.graph.call_function(torch.permute, (x, (0, 2, 3, 1))) for x in outputs)
+        rows = [self.graph.call_function(torch.flatten, (x, 1, 2)) for x in turned]
+        return self.graph.call_function(torch.cat, (rows, 1))
 
     def block(self, block: Block, x: Node) -> Node:
         source = x

@@ -30,7 +30,7 @@ from ..methods import Base, Method, Outlook
 from ..nets.net import Net
 from ..nets.store import inherited_from, load_net, other_classes, save_net
 from ..rundirs.folder import RunDir
-from ..rundirs.result import CORRECT, ERROR, TrainingResult
+from ..rundirs.result import CORRECT, ERROR, ROWS, TrainingResult
 from ..tasks import Settings, Task, chosen
 from .device import Runtime
 from .length import Length, length_of
@@ -162,9 +162,19 @@ def task_of(recipe: Recipe, info: Info) -> type[Task]:
     """The task that a recipe names, or that follows from the data. Raises BadInput if the two do not fit, or if the
     recipe uses classification features for a regression."""
     task = chosen(recipe.task, info)
+    for name, view in recipe.views.items() if info.targets != "boxes" else ():
+        for key, plain in (("iou_crop", 0.0), ("zoom_out", 1.0)):
+            if (value := getattr(view, key)) != plain:
+                rule, remedy = f"is for boxes, but {info.name} has {info.targets}", "leave it out"
+                raise BadInput.of(field=f"views.{name}.{key}", value=value, rule=rule, remedy=remedy)
     if info.targets == "classes":
         return task
     has, remedy = f"{info.name} has {info.targets}, not classes", "leave it out"
+    for name, view in recipe.views.items() if info.targets == "boxes" else ():
+        for key, plain in (("policy", "none"), ("mixup", 0.0), ("cutmix", 0.0)):
+            if (value := getattr(view, key)) != plain:
+                rule = f"moves or mixes pixels without their boxes, and {info.name} has boxes"
+                raise BadInput.of(field=f"views.{name}.{key}", value=value, rule=rule, remedy=remedy)
     if recipe.difficulty:
         asked = f"difficulty.policy = {recipe.difficulty.policy}"
         raise BadInput(f"{asked} uses the probability of an image's class, but {has}; {remedy}")
@@ -276,16 +286,18 @@ def announce(trainer: Trainer, title: str, inputs: str) -> float:
     return seconds
 
 
-def outlook_of(job: Job, seconds_per_mac: float, images: int, runtime: Runtime) -> Outlook:
+def outlook_of(
+    job: Job, seconds_per_mac: float, images: int, runtime: Runtime, aligned: bool = True
+) -> Outlook:  # fmt: skip
     """What is known about a training before it starts, for `Method.describe`; `images` is the number trained on."""
     length = job.length
 
     def instead(method: Method) -> Outlook:
         other = make_job(job.recipe, method, job.base, images=images, runtime=runtime, teacher=job.teacher)
-        return outlook_of(other, seconds_per_mac, images, runtime)
+        return outlook_of(other, seconds_per_mac, images, runtime, aligned)
 
     own, seconds = length.macs_per_image - length.teacher_macs, length.seconds or seconds_per_mac * length.macs
-    return Outlook(job.base, job.space, job.arch, job.asked, job.method, own, seconds, instead)
+    return Outlook(job.base, job.space, job.arch, job.asked, job.method, own, seconds, instead, aligned)
 
 
 @dataclass(frozen=True)
@@ -351,7 +363,8 @@ def _trained(
     assert start is not None
     warn_of_other_splits(start["other_splits"])
     per_mac = per_step / (job.length.batch * job.length.macs_per_image)
-    told = job.method.describe(outlook_of(job, per_mac, len(data.train), runtime))
+    aligned = getattr(scorer.task, "aligned", True)
+    told = job.method.describe(outlook_of(job, per_mac, len(data.train), runtime, aligned))
     for line in told.lines:
         say(line)
     train_to_end(trainer, run, title)
@@ -396,7 +409,7 @@ def _finished(
         more |= {**before.told, "before_qat": scores}
         shown = [metric.show(scores[key]) for key in ("float", "post_training")]
         say(f"qat: before it test {metric.label} {shown[0]} in float, {shown[1]} in int8 (post-training quantisation)")
-    test_score = test_of(Deployed.trained(product) if in_int8 else product, test, scorer, run)
+    test_score, figures = test_of(Deployed.trained(product) if in_int8 else product, test, scorer, run)
     result = TrainingResult(
         arm=recipe.arm or recipe.method, method=recipe.method, arch=found.name, data=data.name, data_key=data.key,
         seed=recipe.seed, init=start["init"], **cost(found.plan)._asdict(), metric=metric,
@@ -404,18 +417,20 @@ def _finished(
         history=before.followed_by(trainer.history), test_score=test_score, test_images=len(test),
         epochs=before.epochs + _epochs(trainer), train_macs=before.train_macs + trainer.macs,
         seconds=round(before.seconds + trainer.seconds, 2), peak_memory=runtime.peak_memory(),
-        device=runtime.describe(), path=run.path, more=more,
+        device=runtime.describe(), path=run.path, more={**more, **figures},
     )  # fmt: skip
     run.finish(result.to_json())
     return result
 
 
-def test_of(net: Net | Deployed, test: Split, scorer: Scorer, run: RunDir) -> float:
-    """The score of a finished net on the test images; stores the figures of the single images as well."""
+def test_of(net: Net | Deployed, test: Split, scorer: Scorer, run: RunDir) -> tuple[float, dict[str, Any]]:
+    """The score of a finished net on the test images, and the task's further figures, if it has any; stores those of
+    the single images as well."""
     judged = torch.cat(scorer.judged(net, test)).cpu()
-    each = {CORRECT: judged.to(torch.uint8)} if judged.dtype == torch.bool else {ERROR: judged}
-    tensorfile.write(run.test_file, each, {})
-    return scorer.task.score([judged])
+    name = CORRECT if judged.dtype == torch.bool else ERROR if judged.dim() == 1 else ROWS
+    tensorfile.write(run.test_file, {name: judged.to(torch.uint8) if name == CORRECT else judged}, {})
+    more = scorer.task.figures([judged]) if hasattr(scorer.task, "figures") else {}
+    return scorer.task.score([judged]), more
 
 
 def job_for(

@@ -50,8 +50,9 @@ class Trainer:
         self.weights = Weights(net, training, runtime.device)
         self.method, self.space, self.base = method, space, base
         self.task, self.data, self.training, self.length = task, data, training, length
-        # streamed images are already randomly cropped during decoding
-        self.views = {n: replace(v, crop=0.0) if data.streamed else v for n, v in views.items()}
+        # streamed images are already randomly cropped during decoding, unless they have boxes
+        cropped = data.streamed and data.targets != "boxes"
+        self.views = {n: replace(v, crop=0.0) if cropped else v for n, v in views.items()}
         self.runtime, self.scorer, self.seed, self.inherited = runtime, scorer, seed, inherited
         self.noise, self.teacher, self.transforms = noise, teacher, transforms or {}
         self.difficulty = difficulty or Difficulty()

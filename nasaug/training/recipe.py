@@ -16,7 +16,7 @@ from ..config.schedule import Constant
 from ..core import files
 from ..core.checked import Auto, Count, NotNegative, Positive, Told, checked
 from ..core.errors import BadInput
-from ..data import DataConfig, names
+from ..data import DataConfig, boxes, names
 from ..methods import METHODS, QAT, GradAug, Method, NetAug, Sandwich
 from ..nets.regularisers import Noise
 from .difficulty import Difficulty
@@ -113,7 +113,7 @@ class Recipe(Training):
     """The name of this training in a comparison; empty: the method's name."""
     method: Literal["baseline", "netaug", "gradaug", "qat"] = "netaug"
     task: str = "auto"
-    """The task: classify, or regress (one number per image); auto: determined by the data."""
+    """The task: classify, regress (one number per image) or detect (boxes); auto: determined by the data."""
     init: Literal["auto", "inherit", "scratch"] = "auto"
     """Start from the weights that the arch file names (of a supernet, a trained or a pruned net), or from fresh ones;
     auto: inherit if it names any."""
@@ -219,6 +219,9 @@ def _with_methods(methods: tuple[tuple[str, type[Method]], ...]) -> type[Recipe]
 def default_recipe(data: str) -> str:
     """The default recipe of a data set: the one of the same name if it exists, else `small`.
 
-    Folders always get `small`: an image folder that happens to be called "cifar" must not get the WideResNet recipe."""
+    Folders with boxes get `detect`, and others always `small`: an image folder that happens to be called "cifar" must
+    not get the WideResNet recipe."""
+    if data not in names() and boxes.there(data):
+        return "detect"
     named = files.bundled("recipes") / f"{data}.toml"
     return data if data in names() and named.is_file() else "small"

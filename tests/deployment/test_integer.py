@@ -25,6 +25,7 @@ KINDS = {
     "basic": [Spec("m", "maxpool", kernel=3, stride=2), Spec("b", "basic", 4, 6, 3, 1, "relu", 0, "identity")],
     "pre": [Spec("b", "basic", 5, 6, 3, 2, "relu", 0, "project", "pre"), Spec("n", "norm", act="relu")],
     "bottleneck": [Spec("b", "bottleneck", 5, 6, 3, 2, "relu6", 0, "project")],
+    "head": [Spec("d", "depthwise", kernel=3, stride=2, act="relu6"), Spec("p", "pointwise", 5, act="relu")],
     "plain": [Spec("b", "conv", 5, kernel=3, act=""), Spec("p", "pool"), Spec("l", "linear", 7, act="hswish")],
 }  # fmt: skip
 NAMES = ["mobilenetv2-tiny", "mcunet", "resnet20-cifar"]

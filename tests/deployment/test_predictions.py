@@ -159,7 +159,7 @@ def without(key):
         (with_facts(classes=["a", "b"]), "names 2 classes, but its net has 3 outputs; export it again"),
         (with_facts(resolution=99), "its metadata say 3 x 99 x 99.*; export it again"),
         (with_facts(std=[1.0, "x", 1.0]), "mean or std in its metadata that is not three numbers; export"),
-        (with_facts(task="guess"), "unknown task 'guess'; .*choices: classify, regress"),
+        (with_facts(task="guess"), "unknown task 'guess'; .*choices: classify, detect, regress"),
         (lambda model: model.graph.output.append(model.graph.input[0]), "has 2 inputs or outputs"),
     ],
 )  # fmt: skip

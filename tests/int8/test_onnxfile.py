@@ -27,6 +27,7 @@ KINDS = (
     Spec("b", "basic", 5, 6, 3, 2, "relu", 0, "project", "pre"), Spec("b", "maxpool", kernel=3, stride=2),
     Spec("b", "bottleneck", 5, 6, 3, 2, "relu6", 0, "project"), Spec("b", "norm", act="relu"),
     Spec("b", "conv", 5, kernel=3, act="", order="pre"), Spec("b", "linear", 7, act="hswish"),
+    Spec("b", "depthwise", kernel=3, stride=2, act="relu6"), Spec("b", "pointwise", 5, act="relu"),
 )  # fmt: skip
 
 
