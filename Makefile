@@ -10,7 +10,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nasaug
 
 test: lint data browser
 	OMP_NUM_THREADS=1 $(RUN) tests/held_to_avx2.py
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --ignore tests/full tests
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist worksteal --ignore tests/full tests
 
 # What takes longer, or needs an emulator.
 test-full: test arm cortex

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .deployment.export import export as export
     from .deployment.latency import latency_table as latency_table
     from .deployment.predict import load as load
+    from .deployment.predictions import Predicted as Predicted
+    from .deployment.predictions import predict as predict
     from .methods import Method as Method
     from .methods import register as register_method  # noqa: F401
     from .nas.search import Found as Found
@@ -53,6 +55,7 @@ _FROM = {
     "prune": "pruning.prune", "cost": "arch.measure", "load": "deployment.predict", "fold": "nets.fold",
     "export": "deployment.export", "Exported": "deployment.export",
     "latency_table": "deployment.latency",
+    "predict": "deployment.predictions", "Predicted": "deployment.predictions",
     "Space": "arch.space", "Arch": "arch.space", "Plan": "arch.plan", "Budget": "arch.cost", "Cost": "arch.cost",
     "ArchFile": "arch.archfile", "Recipe": "training.recipe", "BadInput": "core.errors", "RunFault": "core.errors",
     "Stopped": "core.signals", "Found": "nas.search", "TrainingResult": "rundirs.result",

@@ -12,7 +12,7 @@ import pytest
 TESTS = Path(__file__).resolve().parent
 PACKAGE = TESTS.parent / "nasaug"
 PURE = "core config rundirs arch".split()
-NETWORKS = "kernels nets".split()
+NETWORKS = "kernels nets int8".split()
 LEARNING = "augment data tasks methods training".split()
 SHARED = "pool reporting".split()
 APPS = "nas pruning comparison deployment".split()  # none imports another
@@ -21,6 +21,7 @@ MUST_NOT_KNOW = {
     "arch": {"rundirs"},
     "kernels": {"rundirs", "config"},
     "nets": {"rundirs", "config"},
+    "int8": {"rundirs", "config"},
     "augment": {"rundirs", "arch", "nets"},
     "data": {"rundirs", "arch", "nets", "kernels", "config"},
     "tasks": {"rundirs", "nets", "kernels"},

@@ -1,6 +1,7 @@
 """Law 8: every shipped recipe and space takes a training step; the published settings are as published."""
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -27,14 +28,14 @@ torch.set_num_threads(1)
 RECIPES = sorted(path.stem for path in bundled("recipes").glob("*.toml"))
 ARCHS = {  # recipes whose name does not end in their network's
     "small": "mobilenetv2-small", "digits": "mobilenetv2-small", "fashion-mnist": "mobilenetv2-small",
-    "imagenet": "mobilenetv2-tiny",
+    "imagenet": "mobilenetv2-tiny", "detect": "mobilenetv2-small",
     "cifar": "wideresnet-16-2", "cifar-resnet": "resnet20-cifar",
 }  # fmt: skip
 every_recipe = pytest.mark.parametrize("name", RECIPES)
 
 
 def arch_of(recipe):
-    return ARCHS.get(recipe) or recipe.removeprefix("imagenet-")
+    return ARCHS.get(recipe) or re.sub("^(imagenet|voc|coco)-", "", recipe)
 
 
 def made_up_data():

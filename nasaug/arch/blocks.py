@@ -56,6 +56,8 @@ class Spec(NamedTuple):
     shortcut: str = "none"
     order: str = "post"
     spare: bool = False  # the net also owns the 1x1 convolution that stands in for the body in smaller plans
+    room: int = 0  # the net's first layer has room for so many input channels, which smaller plans may use; 0: no more
+    source: str = ""  # the block whose output it reads; empty: the one before. In a head also "@0" and so on: see plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +167,14 @@ def _norm(c: _Chain, s: Spec) -> None:
     c.other("", "norm", c.channels, c.size, act=s.act, norm=True)
 
 
+def _depthwise(c: _Chain, s: Spec) -> None:
+    c.conv("", c.channels, s.kernel, s.stride, s.act, depthwise=True)
+
+
+def _pointwise(c: _Chain, s: Spec) -> None:
+    c.conv("", s.width, act=s.act, norm=False, bias=True)
+
+
 def _linear(c: _Chain, s: Spec) -> None:
     c.other("", "linear", s.width, (1, 1), act=s.act, bias=True)
 
@@ -187,6 +197,8 @@ BLOCKS: dict[str, Kind] = {
     "maxpool": Kind(_maxpool, ("kernel", "stride")),
     "norm": Kind(_norm, ("act",)),
     "linear": Kind(_linear, ("width", "act")),
+    "depthwise": Kind(_depthwise, ("kernel", "stride", "act")),
+    "pointwise": Kind(_pointwise, ("width", "act")),  # a linear layer at every pixel
 }
 ON_OUTPUT = ("basic", "bottleneck")  # their inner width is a ratio of the output width, not of the input width
 STAND_IN = "shortcut"  # the 1x1 convolution beside or instead of a block's body, and its parameters' name
@@ -211,5 +223,7 @@ def lower(spec: Spec, cin: int, height: int, width: int) -> Block:
         )
     if spec.spare:
         spare = beside
+    if spec.room > cin:
+        spare = chain.layers[0]._replace(cin=spec.room)
     act = spec.act if spec.block in _ADDS_ACT and spec.order == "post" else ""
     return Block(spec, cin, tuple(chain.layers), project, act, (height, width), spare)

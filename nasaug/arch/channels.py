@@ -22,23 +22,24 @@ def channel_groups(plan: Plan) -> dict[str, Group]:
     A block's inner channels are named after the layer that writes them (`s3.b2.expand`), a squeeze-excite's
     middle `s3.b2.se`, a residual stream after the block that opens it (`s3.b1`)."""
     parts: dict[str, tuple[int, list, list]] = {}
-    stream = ""  # the image's own channels have no group
-    for block in plan.blocks:
-        current = stream
+    streams = {-1: ""}  # by the block that writes it; the image's own channels have no group
+    for n, (block, source) in enumerate(zip(plan.blocks, plan.sources, strict=True)):
+        stream = current = streams[source]
         for i, layer in enumerate(block.layers):
             last = i == len(block.layers) - 1
             mixes = layer.op in ("conv", "linear") and not layer.depthwise
             target = layer.name if mixes else current
-            if last and layer.op in ("conv", "linear"):
+            if last and mixes:
                 target = stream if block.shortcut == "identity" else block.name
             _members(parts, layer, current, target)
             current = target
         if block.project:
             _members(parts, block.project, stream, current)
-        if block.spare:
+        if block.spare and block.spare.name != block.layers[0].name:
             _members(parts, block.spare, stream, current)
-        stream = current
-    parts.pop(stream, None)  # the logits
+        streams[n] = current
+    for end in plan.ends:
+        parts.pop(streams[end], None)  # the logits
     return {name: Group(size, tuple(own), tuple(reads)) for name, (size, own, reads) in parts.items()}
 
 

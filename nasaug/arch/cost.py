@@ -4,13 +4,14 @@ Conventions. MACs count convolutions and linear layers (the papers' convention).
 Memory is int8 after batch-norm folding: peak SRAM is the largest sum, over layers, of input, output and a held residual
 in bytes, including the image and with depthwise layers not in place; flash is 1 byte per weight and 4 per bias (each
 norm leaves one bias per channel; a norm that cannot be folded also keeps 1 byte per channel for its scale).
+docs/memory.md has all assumptions and what other devices do.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import chain, cycle
@@ -54,6 +55,7 @@ ARGUMENTS = {
     "macs": "mac_budget", "params": "param_budget", "peak": "sram_budget", "flash": "flash_budget",
     "latency": "latency_budget",
 }  # fmt: skip
+NAMES = {("sram" if key == "peak" else key): key for key in Cost._fields}  # what users call them
 
 
 def _counts(layer: Layer) -> tuple[int, int, int]:
@@ -83,25 +85,49 @@ class Memory(NamedTuple):
     held: int
 
 
-def layer_memory(block: Block) -> tuple[Memory, ...]:
+def layer_memory(
+    block: Block, in_place: bool = False, kept: bool = False, beside: int = 0
+) -> tuple[Memory, ...]:  # fmt: skip
     """The memory of `block.all_layers`, in that order.
 
-    The block's input is held until the addition, or until its projection is computed, after the main path."""
+    The block's input is held until the addition, or until its projection is computed, after the main path; and longer
+    if it is `kept` for a later block. `beside` are the bytes of other maps that are held while the block runs.
+
+    in_place: a depthwise layer writes over its input, a channel at a time, so that beside it only one channel of its
+    output is in memory (Lin et al., NeurIPS 2020, section 3.2); not where the block's own input is still needed."""
     source = inputs = block.cin * block.in_size[0] * block.in_size[1]
+    held = kept or block.shortcut != "none"
     found = []
     for i, layer in enumerate(block.layers):
         output = layer.out * layer.height * layer.width
-        found.append(Memory(inputs, output, source if block.shortcut != "none" and i else 0))
+        over = in_place and layer.depthwise and layer.groups == layer.out and (i or not held)
+        one = layer.height * layer.width
+        found.append(Memory(inputs, one if over else output, beside + (source if held and i else 0)))
         inputs = output
     if block.project is not None:
-        found.append(Memory(source, inputs, inputs))
+        found.append(Memory(source, inputs, inputs + beside))
     return tuple(found)
 
 
-def layer_costs(block: Block) -> tuple[Cost, ...]:
-    """The costs of `block.all_layers`, in that order."""
+def memory_of(p: Plan, in_place: bool = False) -> list[tuple[Memory, ...]]:
+    """The memory of every block's layers (`layer_memory`), in execution order.
+
+    A map that a later block reads by name is held until then, and an output of the network until the end."""
+    if not p.tapped:
+        return [layer_memory(block, in_place) for block in p.blocks]
+    last = {source: i for i, source in enumerate(p.sources)} | dict.fromkeys(p.ends, len(p.blocks))
+    found = []
+    for i, (block, source) in enumerate(zip(p.blocks, p.sources, strict=True)):
+        others = (j for j in range(i) if j != source and last[j] > i)
+        beside = sum(p.blocks[j].out * math.prod(p.blocks[j].out_size) for j in others)
+        found.append(layer_memory(block, in_place, last[source] > i, beside))
+    return found
+
+
+def layer_costs(block: Block, memories: Sequence[Memory] | None = None) -> tuple[Cost, ...]:
+    """The costs of `block.all_layers`, in that order; `memories` default to those of the block alone."""
     costs = []
-    for layer, memory in zip(block.all_layers, layer_memory(block), strict=True):
+    for layer, memory in zip(block.all_layers, memories or layer_memory(block), strict=True):
         macs, params, flash = _counts(layer)
         costs.append(Cost(macs, params, sum(memory), flash))
     return tuple(costs)
@@ -109,7 +135,8 @@ def layer_costs(block: Block) -> tuple[Cost, ...]:
 
 def costs_by_layer(p: Plan) -> list[tuple[Layer, Cost]]:
     """Every layer of a plan with its cost, in execution order."""
-    return [pair for block in p.blocks for pair in zip(block.all_layers, layer_costs(block), strict=True)]
+    blocks = zip(p.blocks, memory_of(p), strict=True)
+    return [pair for block, memory in blocks for pair in zip(block.all_layers, layer_costs(block, memory), strict=True)]
 
 
 @cache
@@ -127,6 +154,8 @@ def cost(p: Plan, device: Device | None = None) -> Cost:
         params += c.params
         flash += c.flash
         peak = max(peak, c.peak)
+    if p.tapped:
+        peak = max(sum(memory) for memories in memory_of(p) for memory in memories)
     return Cost(macs, params, peak, flash, None if device is None else device.predict(p))
 
 
@@ -430,6 +459,7 @@ def _at_least(value: float, key: str) -> str:
     return f"{math.ceil(1000 * value) / 1000:g}ms" if UNITS[key] == "milliseconds" else str(value)
 
 
+@lru_cache(maxsize=64)
 def reach(space: Space, budget: Budget, classes: Outputs, samples: int = 2000) -> Reach:
     """The smallest, middle (every axis at its central rung) and largest cost, and the share of feasible samples.
 
@@ -439,8 +469,11 @@ def reach(space: Space, budget: Budget, classes: Outputs, samples: int = 2000) -
     if over:
         asked = [f"{with_value(ARGUMENTS[k])} {format_quantity(getattr(budget, k), UNITS[k])}" for k in over]
         has = ", ".join(f"{format_quantity(getattr(smallest, key), UNITS[key])} {LABELS[key]}" for key in over)
-        least = ", ".join(_at_least(getattr(smallest, key), key) for key in over)
-        rule = f"is impossible in space {space.name}: its smallest architecture has {has}"
+        named = (f"{with_value(ARGUMENTS[key])} " if len(over) > 1 else "" for key in over)
+        texts = (_at_least(getattr(smallest, key), key) for key in over)
+        least = " and ".join(name + text for name, text in zip(named, texts, strict=True))
+        verb = "are" if len(over) > 1 else "is"
+        rule = f"{verb} impossible in space {space.name}: its smallest architecture has {has}"
         remedy = f"ask for at least {least}, or take another {arg.space}"
         line = f"{', '.join(asked)} {rule}; {remedy}"
         raise BadInput(line, value=budget.limits[over[0]], rule=rule, remedy=remedy)

@@ -6,7 +6,7 @@ Independent of weights and training.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import NamedTuple
@@ -20,7 +20,8 @@ class Head(NamedTuple):
     """The end of a network for a task: its blocks follow those of the space and give `outputs` values per image.
 
     If `pooled`, they read the output of the space's own end (its global pool and what follows it), else the feature map
-    before that pool. Hashable, because caches are keyed by it."""
+    before that pool. A block may read another map by its `source`: "@0", "@1" and "@2" are the network's last maps,
+    each half the size of the one before (`levels`). Hashable, because caches are keyed by it."""
 
     outputs: int
     specs: tuple[Spec, ...]
@@ -41,7 +42,10 @@ def end_of(outputs: Outputs) -> Head:
 
 @dataclass(frozen=True)
 class Plan:
-    """A network as pure data: lowered blocks on a `resolution` x `resolution` image of three channels."""
+    """A network as pure data: lowered blocks on a `resolution` x `resolution` image of three channels.
+
+    Each block reads the output of the block before it, or of the one that its spec names as `source`. The outputs of
+    the network are those of the blocks that no other reads."""
 
     blocks: tuple[Block, ...]
     resolution: int
@@ -65,9 +69,36 @@ class Plan:
 
     @property
     def owned(self) -> Iterator[Layer]:
-        """The layers that the net has: those that run, and the spare ones, which only smaller plans run."""
+        """The layers that the net has: those that run, and the spare ones, which only smaller plans run. A spare one
+        may take the place of a layer of the same name, with room for more channels."""
         yield from self.layers
         yield from (block.spare for block in self.blocks if block.spare)
+
+    @cached_property
+    def sources(self) -> tuple[int, ...]:
+        """For each block the index of the one whose output it reads; -1 is the image."""
+        index = {block.name: i for i, block in enumerate(self.blocks)}
+        return tuple(index[b.spec.source] if b.spec.source else i - 1 for i, b in enumerate(self.blocks))
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """The indices of the blocks whose outputs are the network's: those that no other block reads."""
+        read = set(self.sources)
+        return tuple(i for i in range(len(self.blocks)) if i not in read)
+
+    @cached_property
+    def tapped(self) -> frozenset[str]:
+        """The names of the blocks that another reads by name."""
+        return frozenset(block.spec.source for block in self.blocks) - {""}
+
+    @property
+    def specs(self) -> tuple[Spec, ...]:
+        """The specs from which the plan can be lowered again, at any resolution: a head's as its task gives them."""
+        if isinstance(self.classes, Head):
+            pairs = zip(self.classes.specs, self.head, strict=True)
+            head = (given._replace(room=block.spec.room) for given, block in pairs)
+            return (*(block.spec for block in self.body), *head)
+        return tuple(block.spec for block in self.blocks)
 
     @cached_property
     def by_name(self) -> dict[str, Layer]:
@@ -88,7 +119,7 @@ class Plan:
 
     def at(self, resolution: int) -> Plan:
         """The same network on images of another size."""
-        return from_specs((b.spec for b in self.blocks), resolution, self.classes)
+        return from_specs(self.specs, resolution, self.classes)
 
     def of_classes(self, classes: Outputs) -> Plan:
         """The same network with another number of outputs, or another head."""
@@ -105,7 +136,7 @@ class Plan:
     def to_dict(self) -> dict:
         """JSON form; `from_dict` is its inverse."""
         default = Spec._field_defaults
-        rows = [{k: v for k, v in b.spec._asdict().items() if v != default.get(k)} for b in self.blocks]
+        rows = [{k: v for k, v in spec._asdict().items() if v != default.get(k)} for spec in self.specs]
         form = {"resolution": self.resolution, "classes": end_of(self.classes).outputs, "blocks": rows}
         if isinstance(self.classes, Head):
             form["head"] = {"blocks": len(self.classes.specs), "pooled": self.classes.pooled}
@@ -119,12 +150,50 @@ def _pool_of(specs: list[Spec]) -> int:
 
 def from_specs(specs, resolution: int, classes: Outputs) -> Plan:
     """A Plan from resolved blocks in sequence, on an image of 3 x resolution x resolution."""
-    blocks, channels, size = [], 3, (resolution, resolution)
+    return Plan(tuple(_with([], specs, resolution)), resolution, classes)
+
+
+def _with(blocks: list[Block], specs: Iterable[Spec], resolution: int) -> list[Block]:
+    """`blocks` on an image of 3 x resolution x resolution, followed by those of `specs`."""
+    taps: list[Tap] = []
     for spec in specs:
-        block = lower(spec, channels, *size)
-        blocks.append(block)
-        channels, size = block.out, block.out_size
-    return Plan(tuple(blocks), resolution, classes)
+        before = blocks[-1] if blocks else None
+        if spec.source.startswith(LEVEL):
+            taps = taps or levels(blocks)
+            tap = taps[int(spec.source.removeprefix(LEVEL))]
+            spec = spec._replace(source=tap.block, stride=tap.stride)
+        if spec.source:
+            before = next(block for block in blocks if block.name == spec.source)
+        channels, size = (before.out, before.out_size) if before else (3, (resolution, resolution))
+        blocks.append(lower(spec, channels, *size))
+    return blocks
+
+
+LEVEL, LEVELS = "@", 3
+
+
+class Tap(NamedTuple):
+    """Where a head reads a map: the block, and the stride with which it reads it."""
+
+    block: str
+    stride: int
+
+
+def levels(body: Sequence[Block]) -> list[Tap]:
+    """The LEVELS last maps, the largest first, each half the size (rounded up) of the one before: of each size the last
+    block's output. A body with too few sizes has its last map read with a stride, so that there are always as many, and
+    the number of their pixels tells the size of each."""
+    last = body[-1]
+    found, size = [Tap(last.name, 1)], last.out_size
+    for block in reversed(body):
+        if block.out_size != size:
+            if len(found) == LEVELS or tuple(-(-side // 2) for side in block.out_size) != size:
+                break
+            found.insert(0, Tap(block.name, 1))
+            size = block.out_size
+    while len(found) < LEVELS:
+        found.append(Tap(last.name, 2 * found[-1].stride))
+    return found
 
 
 def from_dict(data: Mapping, where: str = "plan") -> Plan:
@@ -138,6 +207,10 @@ def from_dict(data: Mapping, where: str = "plan") -> Plan:
         _check_spec(spec, where)
     if len({spec.name for spec in specs}) < len(specs):
         raise BadInput(f"{where}: two blocks have the same name; every block needs its own")
+    for i, spec in enumerate(specs):
+        there = {"", *(other.name for other in specs[:i]), *(f"{LEVEL}{n}" for n in range(LEVELS) if i)}
+        if spec.source not in there:
+            raise BadInput(f"{where}: block {spec.name!r} reads {spec.source!r}, which is not a block before it")
     head = data.get("head")
     if head is None and (not specs or (specs[-1].block, specs[-1].width) != ("linear", classes)):
         raise BadInput(f"{where}: the last block must be the classifier, linear and of width {classes!r}")
@@ -152,20 +225,21 @@ def _head_in(head, specs: list[Spec], outputs: int, where: str) -> Head:
     if not right or head["blocks"] > len(specs):
         rule = f"how many of the {len(specs)} last blocks are the task's, and whether they follow the pool"
         raise BadInput(f"{where}: head = {head!r:.80} must say {rule}; write the file again with nasaug search")
-    return Head(outputs, tuple(specs[-head["blocks"] :]), head["pooled"])
+    given = tuple(spec._replace(room=0) for spec in specs[-head["blocks"] :])  # room is the plan's, not the task's
+    return Head(outputs, given, head["pooled"])
 
 
 def _check_spec(spec: Spec, where: str) -> None:
-    words = (spec.name, spec.block, spec.act, spec.shortcut, spec.order)
+    words = (spec.name, spec.block, spec.act, spec.shortcut, spec.order, spec.source)
     known = (
         all(isinstance(word, str) for word in words) and isinstance(spec.spare, bool) and spec.block in BLOCKS
         and spec.act in ACTS and spec.shortcut in SHORTCUTS and spec.order in ORDERS
     )  # fmt: skip
     if not known:
         raise BadInput(f"{where}: block {spec.name!r} has an unknown kind, act, shortcut or order in {words}")
-    sizes = (spec.width, spec.hidden, spec.kernel, spec.stride, spec.se)
+    sizes = (spec.width, spec.hidden, spec.kernel, spec.stride, spec.se, spec.room)
     takes = BLOCKS[spec.block].takes
-    least = ("width" in takes, "expand" in takes, 1, 1, 0)
+    least = ("width" in takes, "expand" in takes, 1, 1, 0, 0)
     if not all(_whole(n, low) for n, low in zip(sizes, least, strict=True)) or spec.kernel % 2 == 0:
         raise BadInput(f"{where}: block {spec.name!r} has impossible sizes {sizes}")
 
@@ -202,11 +276,7 @@ def plan(space: Space, arch: Arch, classes: Outputs) -> Plan:
         channels, size = block.out, block.out_size
     if isinstance(classes, Head):
         _check_names(end, blocks)
-    for spec in end.specs:
-        block = lower(spec, channels, *size)
-        blocks.append(block)
-        channels, size = block.out, block.out_size
-    return Plan(tuple(blocks), resolution, classes)
+    return Plan(tuple(_with(blocks, end.specs, resolution)), resolution, classes)
 
 
 def _check_names(head: Head, blocks: list[Block]) -> None:
@@ -224,9 +294,13 @@ def whole(space: Space, classes: Outputs) -> Plan:
     the convolutions that stand in for the bodies of blocks."""
     largest = plan(space, space.largest, classes)
     standing_in = {rule.name for rule in space.rules if rule.shortcut == "none" and rule.optional(space)}
-    if not standing_in:
+    # which map a head reads depends on the strides, so it has room for the widest of them
+    strides = any(axis.kind == "stride" and len(axis.choices) > 1 for axis in space.axes)
+    room = max(block.out for block in largest.body) if strides and largest.tapped else 0
+    if not standing_in and not room:
         return largest
-    specs = [b.spec._replace(spare=True) if b.name in standing_in else b.spec for b in largest.blocks]
+    specs = [spec._replace(spare=True) if spec.name in standing_in else spec for spec in largest.specs]
+    specs = [spec._replace(room=room) if spec.source else spec for spec in specs]
     return from_specs(specs, largest.resolution, classes)
 
 

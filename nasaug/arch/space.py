@@ -46,6 +46,8 @@ class Axis:
 
     def free_in(self, kinds: Iterable[str]) -> bool:
         """Whether all properties that the axis sets are of these kinds."""
+        if TOGETHER not in self.kind:  # asked for every axis of every sample
+            return self.kind in kinds
         return all(kind in kinds for kind in self.kinds)
 
     def key(self, value: Value) -> Value:
@@ -56,6 +58,8 @@ class Axis:
 
     def between(self, low: Value, high: Value) -> tuple[Value, ...]:
         """The choices from `low` to `high`, and `low` itself if it is off the ladder."""
+        if low == self.choices[0] and high == self.choices[-1]:
+            return self.choices
         return _between(self, low, high)
 
 

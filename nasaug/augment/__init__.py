@@ -7,7 +7,7 @@ makes anew for each view, so that a CPU and a GPU see the same ones and a resume
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Annotated, Literal
 
 import torch
@@ -32,6 +32,8 @@ Alpha = Annotated[float, Ge(0), Told("is not a valid alpha", "give 0 (none) or m
 Crop = Annotated[float, Ge(0), Le(0.5), Told("is not a share of the image's size", "give 0 (none) to 0.5")]
 Spread = Annotated[float, Ge(0), Le(STRONGEST), Told("is out of range", "give 0 (all alike) to 30")]
 Operators = Annotated[int, Ge(1), Told("is not a valid number of operators", "give 1 or more (none: policy = 'none')")]
+Zoom = Annotated[float, Ge(1), Le(8), Told("is out of range", "give 1 (none) to 8")]
+ASIDE = {"left_out_if_usual": True}  # recipes of before, and of other tasks, do not have these keys
 Severity = Annotated[float, Ge(1), Le(10), Told("is out of range", "give 1 to 10")]
 
 
@@ -66,6 +68,10 @@ class View:
     """MixUp's alpha, images and targets mixed with those of another by a share of Beta(alpha, alpha); 0 for none."""
     cutmix: Alpha = 0.0
     """Likewise CutMix's, a rectangle taken from another image; not together with MixUp."""
+    iou_crop: Strength = field(default_factory=lambda: 0.0, metadata=ASIDE)
+    """Of images with boxes: the probability of SSD's random crop, torchvision's RandomIoUCrop."""
+    zoom_out: Zoom = field(default_factory=lambda: 1.0, metadata=ASIDE)
+    """Of images with boxes: half are put on a canvas up to this many times as wide (RandomZoomOut); 1 for none."""
 
     def __post_init__(self) -> None:
         # at its ends, where it follows from the net

@@ -11,6 +11,7 @@ from annotated_types import Ge, Le, Lt
 from torch import Tensor
 
 from ..core.checked import Told, checked
+from .boxes import transformed
 
 
 @checked()
@@ -27,12 +28,27 @@ def transform(how: Transform, x: Tensor, generator: torch.Generator) -> Tensor:
     """Transform x [n, c, h, w]; returns the same shape in channels-last. `generator` is on the CPU."""
     if not how.rotate and not how.crop:
         return x
-    n = len(x)
+    return _moved(x, _maps(how, len(x), generator))
+
+
+def transform_both(how: Transform, x: Tensor, boxes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """`transform` of images and of their boxes, as in `nasaug.core.boxes`."""
+    if not how.rotate and not how.crop:
+        return x, boxes
+    theta = _maps(how, len(x), generator)
+    return _moved(x, theta), transformed(boxes, theta)
+
+
+def _maps(how: Transform, n: int, generator: torch.Generator) -> Tensor:
+    """[n, 2, 3]: affine maps from the coordinates of the result, -1 to 1, to those of the image."""
     angle, side, *centre = torch.rand(4, n, generator=generator)
     angle = (2 * angle - 1) * math.radians(how.rotate)
     side = 1 - how.crop * side
     right, down = ((2 * c - 1) * (1 - side) for c in centre)
     cos, sin = side * angle.cos(), side * angle.sin()
-    theta = torch.stack([torch.stack([cos, -sin, right], 1), torch.stack([sin, cos, down], 1)], 1)
+    return torch.stack([torch.stack([cos, -sin, right], 1), torch.stack([sin, cos, down], 1)], 1)
+
+
+def _moved(x: Tensor, theta: Tensor) -> Tensor:
     grid = F.affine_grid(theta.to(x.device), list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, align_corners=False).contiguous(memory_format=torch.channels_last)

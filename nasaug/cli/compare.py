@@ -38,8 +38,8 @@ def compare(
 
     Arms: baseline, netaug, gradaug, distill, dropout, spatial-dropout, dropblock, stochastic-depth, label-smoothing,
     mixup, cutmix, random-erasing, autoaugment, randaugment, trivialaugment, augmix, ema, longer, scratch, aug-constant,
-    aug-rising, aug-falling, strong-wide, shrink, difficulty-keep, difficulty-weight, difficulty-drive, or a TOML file
-    of recipe keys; with values (netaug:sort=false), joined by +.
+    aug-rising, aug-falling, strong-wide, shrink, difficulty-keep, difficulty-weight, difficulty-drive, qat (int8,
+    after training: netaug+qat), or a TOML file of recipe keys; with values (netaug:sort=false), joined by +.
 
     :param arch: An arch file (found.json) or a named architecture.
     :param methods: The arms, separated by commas; default: baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling.

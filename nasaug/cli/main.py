@@ -20,6 +20,7 @@ from .compare import compare
 from .export import export
 from .latency_table import latency_table
 from .options import option
+from .predict import predict
 from .profile import profile
 from .prune import prune
 from .report import report
@@ -42,7 +43,7 @@ app = App(
     help_format="markdown",
     suppress_keyboard_interrupt=False,
 )
-for verb in (search, netaug_train, train, compare, sweep, report, profile, prune, export, latency_table):
+for verb in (search, netaug_train, train, compare, sweep, report, profile, prune, export, predict, latency_table):
     app.command(verb)  # the function's name, with - for _
 
 

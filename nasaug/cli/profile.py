@@ -10,8 +10,9 @@ from tempfile import TemporaryFile
 
 from ..arch import archfile, latency
 from ..arch.archfile import ArchFile
-from ..arch.cost import Budget, cost, describe
-from ..arch.figures import Figures, figures, intensity, peaks
+from ..arch.cost import Budget, Cost, cost, describe
+from ..arch.figures import BUDGETS, Assumptions, Figures, figures, intensity, peaks
+from ..arch.plan import Plan
 from ..core import files
 from ..core.errors import BadInput, arg
 from ..core.units import format_quantity
@@ -31,6 +32,8 @@ def profile(
     sram_budget: str | None = None,
     svg: Path | None = None,
     memory: Path | None = None,
+    in_place: Flag = False,
+    without_image: Flag = False,
     device_table: Path | None = None,
     measure: Flag = False,
     check: Flag = False,
@@ -49,6 +52,8 @@ def profile(
 
       nasaug profile --arch found.json --memory memory.png --sram-budget 64KB
 
+      nasaug profile --arch mcunet --in-place --without-image
+
       nasaug profile --arch found.json --device-table table.json --measure
 
       nasaug profile --arch found.json --json
@@ -64,6 +69,9 @@ def profile(
     :param sram_budget: Name the layers that need more SRAM than this, like 320KB; a line in the picture of --memory.
     :param svg: Draw the network into this .svg file: its blocks with their widths, kernels, shortcuts and MACs.
     :param memory: Draw the SRAM of each layer into this .png file; the peak is marked.
+    :param in_place: Peak SRAM of a device whose depthwise layers write over their input. Budgets assume that they do
+      not.
+    :param without_image: Peak SRAM without the image, for a device that keeps it elsewhere. Budgets include it.
     :param device_table: Predict the time of one image by this table, written by nasaug latency-table.
     :param measure: Time the network on this machine: in the back end and with the threads of --device-table, else in
       ONNX Runtime with one thread.
@@ -73,7 +81,7 @@ def profile(
       of several networks a list.
     """
     names = _names(arch)
-    limit = Budget.parse(peak=sram_budget).peak
+    limit, assumed = Budget.parse(peak=sram_budget).peak, Assumptions(in_place, without_image)
     for argument, path, ending in (("svg", svg, ".svg"), ("memory", memory, ".png")):
         if path is not None:
             _check_file(argument, path, ending)
@@ -89,8 +97,8 @@ def profile(
 
         files.write_whole(svg, network(found[0].plan, found[0].name))
     if memory is not None:
-        _draw_memory(memory, found[0], limit)
-    show(found, names, limit, json, check, times)
+        _draw_memory(memory, found[0], limit, assumed)
+    show(found, names, limit, json, check, assumed, times)
 
 
 def _times(found: ArchFile, table: latency.Table | None, measure: bool) -> dict[str, float]:
@@ -125,15 +133,16 @@ def _check_file(argument: str, path: Path, ending: str) -> None:
         raise files.write_error(path, error) from error
 
 
-def _draw_memory(path: Path, found: ArchFile, limit: int | None) -> None:
+def _draw_memory(path: Path, found: ArchFile, limit: int | None, assumed: Assumptions) -> None:
     from ..reporting.pictures import Bar, memory
 
-    bars = [Bar(row.layer.name, *row.memory) for row in figures(found.plan)]
+    bars = [Bar(row.layer.name, *row.memory) for row in figures(found.plan, assumed)]
     memory(path, bars, f"{found.name} at {found.plan.resolution} px: feature maps in memory, layer by layer", limit)
 
 
 def show(
     found: Sequence[ArchFile], names: Sequence[str], limit: int | None, as_json: bool, check: bool,
+    assumed: Assumptions = BUDGETS,
     times: Sequence[dict[str, float]] = ({},),
 ) -> None:  # fmt: skip
     """Print the costs of networks as a table or as JSON, those of one with `check` next to the counts of thop and
@@ -142,14 +151,14 @@ def show(
     if check:
         from .check import command as checked  # imports torch and thop, which are slow to load
 
-        checked(found[0], as_dict(found[0], limit) | times[0] if as_json else None)
+        checked(found[0], as_dict(found[0], limit, assumed) | times[0] if as_json else None)
     elif as_json:
-        shown = [as_dict(each, limit) | own for each, own in zip(found, times, strict=True)]
+        shown = [as_dict(each, limit, assumed) | own for each, own in zip(found, times, strict=True)]
         print(dumps(shown if len(shown) > 1 else shown[0]))
     elif len(found) > 1:
-        print(_side_by_side(found, names, limit, times))
+        print(_side_by_side(found, names, limit, assumed, times))
     else:
-        _show(found[0], limit)
+        _show(found[0], limit, assumed)
     if not as_json and len(found) == 1 and times[0]:
         print(f"one image: {', '.join(f'{TIMES[key]} {_ms(ms)}' for key, ms in times[0].items())}")
 
@@ -158,9 +167,9 @@ def _ms(milliseconds: float) -> str:
     return format_quantity(milliseconds, "milliseconds")
 
 
-def as_dict(found: ArchFile, limit: int | None = None) -> dict:
+def as_dict(found: ArchFile, limit: int | None = None, assumed: Assumptions = BUDGETS) -> dict:
     """The content of --json."""
-    rows = figures(found.plan)
+    rows = figures(found.plan, assumed)
     layers = [
         {
             "name": row.layer.name, "op": row.layer.op, **row.cost.known, **row.memory._asdict(),
@@ -170,9 +179,10 @@ def as_dict(found: ArchFile, limit: int | None = None) -> dict:
     ]  # fmt: skip
     head = {"arch": found.name, "resolution": found.plan.resolution, "classes": found.plan.classes}
     totals = {
-        **cost(found.plan).known, "moved": sum(row.moved for row in rows), "intensity": intensity(rows),
+        **_total(found.plan, rows).known, "moved": sum(row.moved for row in rows), "intensity": intensity(rows),
         "peak_layers": [row.layer.name for row in peaks(rows)],
     }  # fmt: skip
+    totals |= {name: True for name, holds in assumed._asdict().items() if holds}
     if limit is not None:
         totals |= {"sram_budget": limit, "over_budget": _over(rows, limit)}
     return {**head, **totals, "layers": layers}
@@ -184,22 +194,24 @@ def _over(rows: Sequence[Figures], limit: int) -> list[str]:
 
 
 def _side_by_side(
-    found: Sequence[ArchFile], names: Sequence[str], limit: int | None, times: Sequence[dict[str, float]]
+    found: Sequence[ArchFile], names: Sequence[str], limit: int | None, assumed: Assumptions,
+    times: Sequence[dict[str, float]],
 ) -> str:  # fmt: skip
     """A table with a row for each figure and a column for each network, named as asked where names are equal."""
     own = [each.name for each in found]
     heads = [name if own.count(name) == 1 else asked for name, asked in zip(own, names, strict=True)]
     columns = [
-        _column(each, limit) | {f"latency, {TIMES[key]}": _ms(ms) for key, ms in own.items()}
-        for each, own in zip(found, times, strict=True)
+        _column(each, limit, assumed) | {f"latency, {TIMES[key]}": _ms(ms) for key, ms in took.items()}
+        for each, took in zip(found, times, strict=True)
     ]
     rows = [[figure, *(column[figure] for column in columns)] for figure in columns[0]]
     return tables.text(("", *heads), rows)
 
 
-def _column(found: ArchFile, limit: int | None) -> dict[str, str]:
+def _column(found: ArchFile, limit: int | None, assumed: Assumptions) -> dict[str, str]:
     """A network's figures as texts, by what they are."""
-    rows, total = figures(found.plan), cost(found.plan)
+    rows = figures(found.plan, assumed)
+    total = _total(found.plan, rows)
     first, *others = peaks(rows)
     column = {
         "resolution": f"{found.plan.resolution} px", "classes": str(found.plan.classes), "layers": str(len(rows)),
@@ -214,23 +226,35 @@ def _column(found: ArchFile, limit: int | None) -> dict[str, str]:
     return column
 
 
-def _show(found: ArchFile, limit: int | None) -> None:
-    total, rows = cost(found.plan), figures(found.plan)
+def _total(plan: Plan, rows: Sequence[Figures]) -> Cost:
+    """The network's cost, with the peak SRAM of the rows."""
+    return cost(plan)._replace(peak=peaks(rows)[0].cost.peak)
+
+
+def _show(found: ArchFile, limit: int | None, assumed: Assumptions) -> None:
+    rows = figures(found.plan, assumed)
+    total = _total(found.plan, rows)
     print(tables.text(HEAD, map(_row, rows), left=(0, 1)))
     print(f"{found.name} at {found.plan.resolution} px, {found.plan.classes} classes: {describe(total)}")
     exact = (f"{figure:,} {what}" for figure, what in zip(total.known.values(), EXACTLY, strict=True))
     print(f"exactly {', '.join(exact)}")
-    print(f"peak SRAM: {_why(rows)}")
+    print(f"peak SRAM{_told(assumed)}: {_why(rows, assumed)}")
     if limit is not None:
         print(_against(rows, limit))
     moved = format_quantity(sum(row.moved for row in rows), "bytes")
     print(f"arithmetic intensity: {intensity(rows):.1f} MACs per byte of weights and feature maps moved ({moved})")
 
 
-def _why(rows: Sequence[Figures]) -> str:
+def _told(assumed: Assumptions) -> str:
+    """The assumptions that differ from those of budgets."""
+    parts = ("depthwise in place" if assumed.in_place else "", "without the image" if assumed.without_image else "")
+    return f" ({', '.join(filter(None, parts))})" if any(parts) else ""
+
+
+def _why(rows: Sequence[Figures], assumed: Assumptions) -> str:
     """Which layer sets the peak, and what it has in memory."""
     first, *others = peaks(rows)
-    image = " (the image)" if first is rows[0] else ""
+    image = " (the image)" if first is rows[0] and not assumed.without_image else ""
     held = f" + {first.memory.held:,} B held for the shortcut" if first.memory.held else ""
     also = f"; as much in {len(others)} more, from {others[0].layer.name} on" if others else ""
     maps = f"{first.memory.input:,} B input{image} + {first.memory.output:,} B output{held}"

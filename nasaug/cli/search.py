@@ -26,6 +26,8 @@ def search(
     trials: Whole = None,
     sampler: str | None = None,
     headroom: float | None = None,
+    objectives: str | None = None,
+    pick: str | None = None,
     timeout: str | None = None,
     storage: str | None = None,
     common: Common = USUAL,
@@ -40,7 +42,11 @@ def search(
 
       nasaug search --latency-budget 3ms --device-table table.json
 
+      nasaug search --mac-budget 1M --objectives accuracy,macs,sram --pick knee
+
       nasaug search --resume
+
+      nasaug search --resume --run runs/search-1 --pick min-macs
 
       nasaug search --resume --trials 200
 
@@ -56,6 +62,8 @@ def search(
     :param trials: Candidates to evaluate; default 100. With --resume, a larger number extends a finished search.
     :param sampler: tpe (default), nsga2 or random.
     :param headroom: The largest nets trained cost at most this many MAC budgets (0: no limit); default 6.
+    :param objectives: accuracy (default), or with costs to keep low, like accuracy,macs: their Pareto front is sought.
+    :param pick: Net of the front that is found: best (default), knee, min-macs, min-params, min-sram or min-flash.
     :param timeout: Stop the search stage after this long, like 10m; with --resume, continue for this long.
     :param storage: Any Optuna storage URL; default: a file in the run's folder.
     """
@@ -67,6 +75,9 @@ def search(
     from ..nas.search import SearchJob  # after parsing the budget, because this imports torch, which takes seconds
     from ..training.begin import create_or_resume
 
-    create_or_resume(SearchJob(
-        budget, space, trials, sampler, headroom, timeout, storage, common, strategy, device_table, trust_table
-    ))  # fmt: skip
+    create_or_resume(
+        SearchJob(
+            budget, space, trials, sampler, headroom, timeout, storage, common, strategy, objectives, pick,
+            device_table, trust_table,
+        )
+    )  # fmt: skip

@@ -52,8 +52,16 @@ def train(
 
       nasaug train --arch mcunet --data photos/ --recipe imagenet-mcunet
 
+      nasaug train --arch mobilenetv2-tiny --data VOCdevkit/ --resolution 160
+
+      nasaug train --method qat --arch runs/netaug-train-1/arch.json
+
+      nasaug train --method netaug+qat --arch found.json
+
+    qat fine-tunes a trained net in int8; netaug+qat does so after NetAug, in the same run.
+
     :param arch: An arch file (found.json) or a named architecture.
-    :param method: baseline, netaug, gradaug or any arm (nasaug compare), several joined by +; default: the recipe's.
+    :param method: baseline, netaug, gradaug, qat or any arm (nasaug compare), joined by +; default: the recipe's.
     :param from_scratch: Start from fresh weights instead of those named in the arch file.
     :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
     :param aug_compute: Cap on NetAug's augmented passes: at most this many times the base's own MACs; 0: none.

@@ -327,7 +327,7 @@ def make_cells(found: ArchFile, setting: CompareSetting, options: Options, sets:
     images = len(data.train)
     given = {arm: init | {"stop": STOPS[setting.match]} for arm in arms}
     if setting.match == "epochs" and not setting.lengths:
-        auto = {arm: replace(r, times=1.0) for arm, r in plain.items() if r.epochs == "auto"}
+        auto = {arm: replace(r, times=1.0) for arm, r in plain.items() if r.epochs == "auto" and r.method != "qat"}
         fewest = min((job_for(found, r, runtime, images).length.epochs for r in auto.values()), default=0)
         given |= {arm: given[arm] | {"epochs": fewest} for arm in auto}
     unknown_macs = setting.match == "compute" and plain[arms[0]].train_macs == "auto" and not setting.lengths

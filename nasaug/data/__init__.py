@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
 
-import torch
 from annotated_types import Ge
 
+from ..core.boxes import CLASS
 from ..core.checked import Count, checked
 from ..core.errors import BadInput, unknown
+from . import boxes
 from .builtin import NAMED, Named
 from .folder import Folder, probe
-from .layout import Listing, some
+from .layout import Listing, kind_of, some
 from .numbers import listing
 from .picture import check_background
 from .record import SPLITS, WORDS, Like, Record, check_train_images, draw, resume
@@ -41,8 +42,10 @@ class DataConfig:
     name: str = "fashion-mnist"
     """fashion-mnist, cifar10, cifar100, imagenet, digits, or the path of an image folder."""
     targets: str = ""
-    """A CSV in or beside the image folder with a number (column `value`) for each image (column `file`). Empty:
-    labels.csv if the folder has it and no class folders, else the folders are classes."""
+    """A CSV in or beside the image folder with a number (column `value`) for each image (column `file`); or, of several
+    annotations of boxes, the JSON file or the folder with Annotations/ to use. Empty: boxes if the folder has
+    annotations in Pascal VOC's or COCO's layout; labels.csv if it has that and no class folders; else the folders are
+    classes."""
     val_images: Count = 5000
     """Validation images, held out of the training split; at most a tenth of it."""
     train_images: Whole = 0
@@ -75,11 +78,11 @@ class Info:
     size: int
     streamed: bool
     targets: str = "classes"
-    """"classes", or "numbers": one number per image."""
+    """"classes", "numbers" (one per image) or "boxes"."""
 
     @property
     def told(self) -> str:
-        return f"{self.classes} classes" if self.targets == "classes" else "one number per image"
+        return "one number per image" if self.targets == "numbers" else f"{self.classes} classes"
 
 
 class Data:
@@ -88,7 +91,7 @@ class Data:
     Attributes:
         name: as in the recipe.
         classes: their names, by label; for numbers, the name of their column.
-        targets: the kind of a split's labels, "classes" or "numbers".
+        targets: the kind of a split's labels, "classes", "numbers" or "boxes".
         size: px, square; the largest resolution served.
         flip: whether a mirrored image keeps its class.
         streamed: whether training batches are random crops already.
@@ -106,7 +109,7 @@ class Data:
         self.notes = notes
         self.record = record or _whole_record(name, classes, {"train": train, "val": val, "test": test})
         self.train, self.val, self._test = train, val, test
-        self.targets = "classes" if train.labels.dtype == torch.int64 else "numbers"
+        self.targets = kind_of(train.labels)
         self._finished = False
         self.streamed = not isinstance(train, MemorySplit)
         self.size = train.size
@@ -151,6 +154,8 @@ class Data:
         what = f"{len(self.classes)} classes ({some(self.classes)})"
         if self.targets == "numbers":
             what = f"numbers from {self.train.labels.min().item():.4g} to {self.train.labels.max().item():.4g}"
+        if self.targets == "boxes":
+            what += f" and {int((self.train.labels[:, :, CLASS] >= 0).sum()):,} training boxes"
         line = f"data {self.name}: {what}; {images} images"
         return "\n  ".join((line, *self.notes))
 
@@ -180,8 +185,7 @@ def describe(config: DataConfig) -> Info:
     if known:
         return Info(config.name, known.classes, known.size, known.streamed)
     folder = _folder(config)
-    targets = "classes" if folder.listing.values is None else "numbers"
-    return Info(config.name, len(folder.listing.classes), folder.size, folder.mode is None, targets)
+    return Info(config.name, len(folder.listing.classes), folder.size, folder.mode is None, folder.listing.targets)
 
 
 def load(config: DataConfig, *, size: int | None = None, begun: Record | None = None, like: Like | None = None) -> Data:
@@ -234,7 +238,7 @@ def _folder(config: DataConfig, size: int | None = None) -> Folder:
     path = known.folder() if known else os.path.expanduser(config.name)
     size = size or (known.size if known else None)
     if os.path.isdir(path):
-        found = listing(path, config.targets)
+        found = boxes.find(path, config.targets) or listing(path, config.targets)
         return probe(found, 0 if known else config.memory_mb * 10**6, size, config.keep_decoded, config.background)
     if os.path.lexists(path):
         raise BadInput(f"{path!r} is not a folder: give the path of an image folder, or one of {', '.join(NAMED)}")
@@ -246,6 +250,7 @@ def _folder(config: DataConfig, size: int | None = None) -> Folder:
 def _of_listing(listing: Listing) -> Iterator[str]:
     if listing.left_out:
         yield f"left out: {'; '.join(listing.left_out)}"
+    yield from listing.notes
 
 
 def _of_record(record: Record) -> Iterator[str]:

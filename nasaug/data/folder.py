@@ -23,7 +23,7 @@ from .layout import Listing
 from .picture import Unreadable
 from .record import DIGEST, Record
 from .split import MemorySplit, Split
-from .stream import StreamSplit
+from .stream import StreamSplit, squared
 
 LARGEST = 224  # px; larger images are streamed, in crops of this size
 PROBED = 100_000  # headers read; of more images an evenly spaced sample
@@ -61,11 +61,13 @@ class Folder:
         Raises BadInput listing the images that cannot be read."""
         found, kept = self.listing, self.kept
         targets = found.labels if found.values is None else found.values.float()
+        whole = found.targets == "boxes"
         if self.mode is None:
             digests = kept.digests if kept else self._checked()
             split: Split = StreamSplit(
-                found.root, found.files, targets, size=self.size, workers=workers, background=self.background
-            )
+                found.root, found.files, targets, size=self.size, workers=workers, background=self.background,
+                whole=whole,
+            )  # fmt: skip
         else:
             pixels, digests = (kept.pixels, kept.digests) if kept else self._decoded()
             split = MemorySplit(pixels, targets)
@@ -83,12 +85,16 @@ class Folder:
 
         def work(i: int, content: bytes) -> None:
             digests[i] = _digest(content)
-            pixels[i] = picture.pixels(content, self.mode, self.background).reshape(self.size, self.size, channels)
+            image = picture.pixels(content, self.mode, self.background)
+            if whole:
+                image = squared(torch.from_numpy(image.copy()).permute(2, 0, 1), self.size).permute(1, 2, 0).numpy()
+            pixels[i] = image.reshape(self.size, self.size, channels)
 
+        whole = self.listing.targets == "boxes"
         # single-threaded: with small images most of the time is spent in Python, and threads doubled it
         _each(self.listing, range(count), work, threads=1)
         tensors = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(digests)
-        if self.place and pixel_cache.worth(count):
+        if self.place and pixel_cache.worth(count) and not whole:
             pixel_cache.write(self.place, pixel_cache.Kept(tensors[1], *tensors[:1]))
         return tensors
 
@@ -135,6 +141,8 @@ def probe(
     smaller). `keep` uses the cache and adds to it.
 
     Raises BadInput for images that are damaged or have more than 8 bits per channel."""
+    if listing.targets == "boxes":
+        return _of_boxes(listing, memory, size, background)
     stats = _stats(listing)
     place = pixel_cache.place(listing.root, background, listing.files, stats) if keep else None
     kept = pixel_cache.read(place, len(listing.files)) if place else None
@@ -149,6 +157,15 @@ def probe(
         return Folder(listing, headers[0][0], _mode(headers), background, stats, place, None)
     usual = int(statistics.median(min(width, height) for width, height, _ in headers))
     return Folder(listing, size or min(LARGEST, usual), None, background, stats, place, kept)
+
+
+def _of_boxes(listing: Listing, memory: int, size: int | None, background: str) -> Folder:
+    """Images with boxes, of any size: whole and squared, at `size` px as in `probe`, in memory if they all fit."""
+    many = len(listing.files)
+    headers = _headers(listing, range(0, many, -(-many // PROBED)))
+    size = size or min(LARGEST, int(statistics.median(min(width, height) for width, height, _ in headers)))
+    mode = "RGB" if many * 3 * size**2 <= memory else None
+    return Folder(listing, size, mode, background, _stats(listing), None, None)
 
 
 def _stats(listing: Listing) -> np.ndarray:

@@ -41,7 +41,9 @@ class Listing:
         labels: int64 [n].
         given: indices into `files` of the splits defined by folders, ascending; without "test" nasaug splits itself.
         left_out: descriptions of what was skipped.
-        values: float64 [n], each image's number for regression; there is a single label then.
+        values: float64 [n], each image's number for regression, or its boxes, float32 [n, most, 6]
+            (`nasaug.core.boxes`); there is a single label then.
+        notes: what else a user should know, one line each.
     """
 
     root: str
@@ -51,6 +53,17 @@ class Listing:
     given: Mapping[str, Tensor]
     left_out: tuple[str, ...] = ()
     values: Tensor | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def targets(self) -> str:
+        """What the images have: "classes", "numbers" or "boxes"."""
+        return kind_of(self.labels if self.values is None else self.values)
+
+
+def kind_of(labels: Tensor) -> str:
+    """The kind of a split's labels: "classes" (int64 [n]), "numbers" (float [n]) or "boxes" (float32 [n, most, 6])."""
+    return "boxes" if labels.dim() == 3 else "numbers" if labels.is_floating_point() else "classes"
 
 
 @dataclass
@@ -132,6 +145,13 @@ def _walk(root: str, path: str, above: tuple[tuple[int, int], ...]) -> _Node:
         else:
             node.others[_suffix(entry.name)] += 1
     return node
+
+
+def images_below(folder: str) -> list[str]:
+    """The paths of all images in a folder and the folders in it, by name; what `find` leaves out is left out here too.
+
+    Raises BadInput if a folder cannot be listed."""
+    return [os.path.join(folder, node.path, name) for node in _walk(folder, "", ()).nodes() for name in node.images]
 
 
 def _readable(entry: os.DirEntry) -> bool:

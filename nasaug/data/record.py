@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..core import tensorfile
 from ..core.errors import BadInput, arg
-from .layout import some
+from .layout import kind_of, some
 from .split import held_in_order
 
 FILE = "data.safetensors"
@@ -39,7 +39,7 @@ class Record:
         labels: int64 [n]; splits: uint8 [n], indices into SPLITS.
         sizes: int64 [n], bytes.
         digests: uint8 [n, 16], of the files' content; zeros for files that were not read (see `nasaug.data.folder`).
-        values: float64 [n] for regression, where all images have one label; else None.
+        values: float64 [n] for regression or the boxes of detection, where all images have one label; else None.
     """
 
     name: str
@@ -66,12 +66,13 @@ class Record:
             labels = self.labels[places].numpy().astype(">i8")
             said = [labels.view(np.uint8).reshape(-1, 8), self.digests[places].numpy()]
             if self.values is not None:
-                said.append(self.values[places].numpy().astype(">f8").view(np.uint8).reshape(-1, 8))
+                numbers = self.values[places].flatten(1) if self.values.dim() > 1 else self.values[places][:, None]
+                said.append(numbers.numpy().astype(">f8").view(np.uint8))
             content = np.concatenate(said, axis=1)
             for row in sorted(row.tobytes() for row in content[read.numpy()]):
                 digest.update(row)
             for i in places[~read].tolist():  # sorted by name
-                value = "" if self.values is None else f" {self.values[i].item()!r}"
+                value = "" if self.values is None else f" {self.values[i].tolist()!r}"
                 digest.update(self.files[i] + f" {self.sizes[i]} {self.labels[i]}{value}".encode())
         return digest.hexdigest()[:16]
 
@@ -228,7 +229,9 @@ def _matched(one: Record, two: Record) -> tuple[Tensor, Tensor]:
     both = one.known[there] & two.known[places]
     equal = (one.sizes[there] == two.sizes[places]) & (one.labels[there] == two.labels[places])
     if one.values is not None and two.values is not None:
-        equal &= one.values[there] == two.values[places]
+        alike = one.values.shape[1:] == two.values.shape[1:]  # boxes have room for the most that an image has
+        same_values = one.values[there] == two.values[places] if alike else torch.zeros_like(equal)
+        equal &= same_values.flatten(1).all(1) if same_values.dim() > 1 else same_values
     same[there] = equal & ~(both & (one.digests[there] != two.digests[places]).any(1))
     return found, same
 
@@ -261,8 +264,8 @@ def resume(begun: Record, now: Record) -> Resumed:
 
     Raises BadInput if there are other images, or if all images of a class or split are missing."""
     other = f"give {arg.data} with the images that it began with, or start a new run"
-    if (begun.values is None) != (now.values is None):
-        had, has = ("classes" if record.values is None else "numbers" for record in (begun, now))
+    had, has = (kind_of(record.labels if record.values is None else record.values) for record in (begun, now))
+    if had != has:
         raise BadInput(f"{now.name!r} has {has}, but the run began with {had}; {other}")
     if begun.classes != now.classes:
         had, has = (some(record.classes) for record in (begun, now))

@@ -32,30 +32,33 @@ LONGEST = 3  # maximum aspect ratio; longer images are cut before resizing, sinc
 class StreamSplit(Split):
     """Images decoded on demand, with three channels.
 
-    Training batches hold random resized crops, ordered ones the centre of each image.
+    Training batches hold random resized crops, ordered ones the centre of each image; or both hold `whole` images,
+    squared, as boxes need them.
     """
 
     def __init__(
-        self, root: str, files: np.ndarray, labels: Tensor, *, size: int, workers: int, background: str = "white"
-    ):
+        self, root: str, files: np.ndarray, labels: Tensor, *, size: int, workers: int, background: str = "white",
+        whole: bool = False,
+    ):  # fmt: skip
         """`files`: paths relative to `root`, bytes [n], in one array (reference counting would make workers copy a list
         of strings page by page). `workers`: decoding processes, 0 for none. `background`: the colour behind
         transparent images."""
         super().__init__(labels, size)
         self._root, self._files, self._workers, self._background = root, files, workers, background
+        self._whole = whole
         self.decoded, self.decoding = 0, 0.0  # images decoded so far, and the seconds this took, summed over workers
 
     def subset(self, index: Tensor) -> StreamSplit:
         files = self._files[index.numpy()]
-        size, workers, background = self.size, self._workers, self._background
-        return StreamSplit(self._root, files, self.labels[index], size=size, workers=workers, background=background)
+        same = {"size": self.size, "workers": self._workers, "background": self._background, "whole": self._whole}
+        return StreamSplit(self._root, files, self.labels[index], **same)
 
     def content(self) -> Iterator[bytes]:
         yield self._files.tobytes()
 
     def _images(self, chosen, *, size=None, crop=None):
         loader = DataLoader(
-            _Decoder(self._root, self._files, size or self.size, crop, self._background),
+            _Decoder(self._root, self._files, size or self.size, crop, self._background, self._whole),
             batch_size=None,
             sampler=chosen,
             num_workers=self._workers,
@@ -96,8 +99,12 @@ class _Decoder(Dataset):
     """Maps indices, int64 [n], to images, uint8 [n, 3, size, size], and the seconds taken; or to the BadInput that
     names a bad file."""
 
-    def __init__(self, root: str, files: np.ndarray, size: int, crop: tuple[int, int] | None, background: str):
+    def __init__(
+        self, root: str, files: np.ndarray, size: int, crop: tuple[int, int] | None, background: str,
+        whole: bool = False,
+    ):  # fmt: skip
         self.root, self.files, self.size, self.crop, self.background = root, files, size, crop, background
+        self.whole = whole
         # import before workers are forked, since each would otherwise spend seconds on it; images in memory do not need
         # it
         import torchvision.transforms.v2.functional  # noqa: F401
@@ -116,12 +123,21 @@ class _Decoder(Dataset):
         return images, time.perf_counter() - begun
 
     def _cut(self, image: Tensor, place: int) -> Tensor:
+        if self.whole:
+            return squared(image, self.size)
         if self.crop is not None:
             from torchvision.transforms.v2 import functional as TF
 
             box = crop_box(*image.shape[1:], random(CROP, *self.crop, place))
             return TF.resized_crop(image, *box, [self.size, self.size], antialias=True)
         return central(image, self.size, CENTRE)
+
+
+def squared(images: Tensor, size: int) -> Tensor:
+    """Whole images, uint8 [..., 3, h, w], resized to a square whatever their aspect ratio, as SSD's input is."""
+    from torchvision.transforms.v2 import functional as TF
+
+    return TF.resize(images, [size, size], antialias=True)
 
 
 def central(image: Tensor, size: int, share: float) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -42,17 +44,31 @@ def _compile(*command: str | Path) -> None:
 def outputs_here(header: str, source: str, name: str, images: np.ndarray, outputs: int) -> np.ndarray | None:
     """int8 [n, outputs] that the C source computes for int8 images [n, h, w, 3], built by this machine's compiler; None
     if there is none."""
+    with runner_here(header, source, name, outputs) as run:
+        return None if run is None else run(images)
+
+
+@contextlib.contextmanager
+def runner_here(
+    header: str, source: str, name: str, outputs: int
+) -> Iterator[Callable[[np.ndarray], np.ndarray] | None]:
+    """`outputs_here` as a function of the images, for several calls."""
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None or os.name == "nt":
-        return None
+        yield None
+        return
     with tempfile.TemporaryDirectory() as folder:
         code, library = _sources(Path(folder), header, source, name), Path(folder) / "library.so"
         _compile(compiler, *FLAGS, "-O2", "-shared", "-fPIC", code, "-o", library)
-        run: Any = getattr(ctypes.CDLL(str(library)), f"{name}_run")
-        results = np.zeros((len(images), outputs), np.int8)
-        for image, result in zip(np.ascontiguousarray(images), results, strict=True):
-            run(image.ctypes.data_as(ctypes.c_void_p), result.ctypes.data_as(ctypes.c_void_p))
-    return results
+        called: Any = getattr(ctypes.CDLL(str(library)), f"{name}_run")
+
+        def run(images: np.ndarray) -> np.ndarray:
+            results = np.zeros((len(images), outputs), np.int8)
+            for image, result in zip(np.ascontiguousarray(images), results, strict=True):
+                called(image.ctypes.data_as(ctypes.c_void_p), result.ctypes.data_as(ctypes.c_void_p))
+            return results
+
+        yield run
 
 
 def cortex_m(header: str, source: str, name: str, processor: str = "cortex-m4") -> dict[str, int] | None:

@@ -8,6 +8,7 @@ from typing import Any
 from ..core.metric import Metric
 from ..core.units import format_quantity
 from ..rundirs.result import TrainingResult
+from ..tasks.detect import OVERLAP, PRIOR
 from .formats import Artefact
 
 SHOWN = 20  # class names listed
@@ -45,7 +46,7 @@ def card(artefacts: Sequence[Artefact], facts: Mapping[str, Any], result: Traini
     metric, c = result.metric, facts["cost"]
     classes = list(map(str, facts["classes"]))
     named = ", ".join(classes[:SHOWN]) + (f" and {len(classes) - SHOWN} more" if len(classes) > SHOWN else "")
-    learned = f"{len(classes)} classes: {named}" if facts["task"] == "classify" else f"one number per image: {named}"
+    learned = f"one number per image: {named}" if "numbers" in facts else f"{len(classes)} classes: {named}"
     lines = [
         f"# {facts['arch']}", "",
         f"A network of nasaug {facts['nasaug']}, trained with {result.arm} on {result.data} ({learned}).", "",
@@ -82,9 +83,12 @@ def card(artefacts: Sequence[Artefact], facts: Mapping[str, Any], result: Traini
 def _prepared(facts: Mapping[str, Any]) -> str:
     """The preprocessing in words."""
     cut = "" if facts["central"] == 1 else f"covering {facts['central']:g} of its shorter side, "
+    square = f"The central square of the image, {cut}resized"
+    if facts.get("fit") == "whole":
+        square = "The whole image, resized to that square whatever its aspect ratio,"
     mean, std = ([round(value, 6) for value in facts[key]] for key in ("mean", "std"))
     return (
-        f"The central square of the image, {cut}resized with antialiasing; (pixel / 255 - mean) / std with mean {mean} "
+        f"{square} with antialiasing; (pixel / 255 - mean) / std with mean {mean} "
         f"and std {std}. Transparent parts lie on {facts['background']}."
     )
 
@@ -95,7 +99,20 @@ def _meaning(facts: Mapping[str, Any]) -> str:
     if "numbers" in facts:
         numbers = facts["numbers"]
         return f"[n, 1]; the number is {numbers['std']:.9g} * output + {numbers['mean']:.9g}."
+    if facts["task"] == "detect":
+        return _points(len(facts["classes"]))
     return f"the output of the task {facts['task']}."
+
+
+def _points(classes: int) -> str:
+    """The outputs of a detection net in words, as `nasaug.tasks.detect` reads them."""
+    return (
+        f"[n, points, {classes + 5}]: the pixels of three maps, row by row, each map half as large as the one before. "
+        f"Of a pixel: {classes} logits (add {PRIOR:.6g}, then the sigmoid), the logarithms of the distances from its "
+        "centre to the left, top, right and bottom of the box in pixels of its map, and the centerness (a logit). A "
+        "detection's score is the root of class probability times centerness; apply non-maximum suppression "
+        f"(IoU {OVERLAP:g}) to each class."
+    )
 
 
 def _row(made: Artefact, metric: Metric) -> str:

@@ -12,10 +12,11 @@ from ..core import files
 from ..core.errors import BadInput, MissingExtra, arg, unknown
 from ..core.progress import Listener, heard_by, say
 from ..core.units import format_quantity
+from ..int8 import onnxfile
 from ..nets.store import digest
 from ..rundirs.folder import RunDir
 from ..rundirs.result import read_result
-from . import built, onnxfile
+from . import built
 from .card import card
 from .formats import MAKE, Artefact, names
 from .source import Source
@@ -65,7 +66,7 @@ def export(
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
             rule = "must be lower-case letters, digits and _, starting with a letter"
             raise BadInput.of(argument="name", value=repr(name), rule=rule, remedy="give one like doorbell", apart=True)
-        found = _finished(run)
+        found = finished(run)
         folder = found.path / "export" if out is None else Path(out)
         made = {artefact.format: artefact for artefact in _before(folder, found, formats, name)}
         source = Source.of(found, None if data is None else str(data), any(each in INT8 for each in formats))
@@ -95,7 +96,7 @@ def _formats(given: str | Sequence[str]) -> list[str]:
     return [name for name in MAKE if name in asked]
 
 
-def _finished(run: str | Path | None) -> RunDir:
+def finished(run: str | Path | None) -> RunDir:
     """The finished training. Raises BadInput if the folder is not one."""
     if run is None:
         raise BadInput(f"export needs {arg.run}: {RUN}", field="run", rule="is missing", remedy=f"give {RUN}")

@@ -14,9 +14,9 @@ from torch import Tensor
 from .. import __version__
 from ..core import files
 from ..core.errors import RunFault
+from ..int8.measure import Latency, Session
 from . import built, csource, qdq
 from .integer import IntegerNet
-from .measure import Latency, Session
 from .source import Source
 
 FILES = {
@@ -29,10 +29,15 @@ TOLERANCE = 1e-4
 # int8: the differences' root mean square, as a part of that of the outputs around their mean. Above it the int8 net is
 # broken; below it the test score says what it lost.
 INT8_TOLERANCE = 0.5
-# C: the share of images for which each output is within one step of the int8 ONNX file's.
-C_TOLERANCE = 0.98
-C_MACS = 2e9  # of the images that the integers are compared on: numpy takes some seconds for them
-BUILT = 16  # images that the built C source is run on
+# C: the share of images with the same class as by the int8 ONNX file, and that with all outputs within one step.
+# ONNX Runtime has two ways to run the file, integer kernels and float arithmetic between the roundings, and where a
+# value lies on the edge between two steps they differ too, by more than one step for some images
+# (benchmarks/formats.py counts them). So to agree with either will do.
+C_TOLERANCE = 0.995
+C_MACS = 4e9  # of the images that the integers are compared on: numpy and the C source take some seconds for them
+LEAST = 16  # images compared however large the net
+CHUNK = 128  # images at a time: numpy computes in 64 bits
+IN_FLOAT = "the net was trained in int8 (qat); this is its float form, and the run's own score is that of int8"
 LOST = 0.5  # points of test accuracy that int8 may lose without a warning
 
 
@@ -94,9 +99,10 @@ def _float(format: str, source: Source, name: str, run: Callable[[Tensor], Tenso
     if not difference <= TOLERANCE:
         rule = f"differ from the net's by {difference:.2g} of the largest, and {TOLERANCE:g} is allowed"
         raise _wrong(format, f"its outputs on {source.compared} {rule}")
+    notes = () if source.scales is None else (IN_FLOAT,)
     return Artefact(
         format, names(format, name), size, difference, "largest output", f"{TOLERANCE:g}", source.compared,
-        source.agreement(got, wanted), **more,
+        source.agreement(got, wanted), notes=notes, **more,
     )  # fmt: skip
 
 
@@ -106,7 +112,7 @@ def _int8(source: Source, name: str) -> Made:
     wanted, got = source.eager.double(), source.outputs(session).double()
     spread = (wanted - wanted.mean()).square().mean().clamp_min(1e-30)
     noise = ((got - wanted).square().mean() / spread).sqrt().item()
-    if not noise <= INT8_TOLERANCE:
+    if source.scales is None and not noise <= INT8_TOLERANCE:  # trained in int8, it need not be like its float form
         rule = f"differ from the net's by {noise:.2g} of their spread, and {INT8_TOLERANCE:g} is allowed"
         raise _wrong("int8-onnx", f"its outputs on {source.compared} {rule}")
     score, metric = source.test_score(session, "int8-onnx"), source.task.metric
@@ -142,29 +148,43 @@ def _executorch(source: Source, name: str) -> Made:
 
 def _c(source: Source, name: str) -> Made:
     net = qdq.of_onnx(source.int8)
-    images = torch.cat(source.images)[: int(max(C_MACS // source.cost.macs, BUILT))].contiguous().numpy()
+    images = torch.cat(source.images)[: int(max(C_MACS // source.cost.macs, LEAST))].contiguous().numpy()
     given = net.input.of(images.transpose(0, 2, 3, 1))
-    got, theirs = net.run(given), net.output.of(Session(source.int8.SerializeToString()).run(images))
-    steps = np.abs(got.astype(int) - theirs).max(1)
-    within = float((steps <= 1).mean())
-    if within < C_TOLERANCE:
-        rule = f"within one step of int8-onnx's for {within:.1%} of {len(given)} images, not {C_TOLERANCE:.0%}"
-        raise _wrong("c", f"its outputs are {rule}")
+    got = np.concatenate([net.run(given[i : i + CHUNK]) for i in range(0, len(given), CHUNK)])
+    content = source.int8.SerializeToString()
+    theirs, plain = (net.output.of(Session(content, fused=fused).run(images)) for fused in (True, False))
+    steps, plain_steps = (np.abs(got.astype(int) - other).max(1) for other in (theirs, plain))
+    _accept(np.minimum(steps, plain_steps) <= 1, "within one step of int8-onnx's")
+    agreement = None
+    if source.task.targets == "classes":
+        same, plain_same = (got.argmax(1) == other.argmax(1) for other in (theirs, plain))
+        _accept(same | plain_same, "of the same class as int8-onnx's")
+        agreement = float(same.mean())
     header, code = _c_text(source, net, name)
-    notes = [f"{100 * within:.2f} % of {len(given):,} images within one step of int8-onnx"]
-    here = built.outputs_here(header, code, name, given[:BUILT], net.output.size)
+    notes = [
+        f"{100 * (steps <= 1).mean():.2f} % of {len(given):,} images within one step of int8-onnx by ONNX Runtime's "
+        f"integer kernels, {100 * (plain_steps <= 1).mean():.2f} % by its float arithmetic"
+    ]
+    here = built.outputs_here(header, code, name, given, net.output.size)
     if here is None:
         notes.append("there is no C compiler here: the arithmetic was compared, but the source not built")
-    elif not np.array_equal(here, got[:BUILT]):
+    elif not np.array_equal(here, got):
         raise _wrong("c", "the source, built here, does not compute what it should")
     else:
-        notes.append(f"built here, the source gives the same bits for {len(here)} images")
-    agreement = float((got.argmax(1) == theirs.argmax(1)).mean()) if source.task.targets == "classes" else None
+        notes.append(f"built here, the source gives exactly these outputs for all {len(here):,} images")
     memory = {"arena": net.arena, "flash": source.cost.flash, "sram": source.cost.peak}
     return [header.encode(), code.encode()], Artefact(
         "c", names("c", name), net.constants, float(steps.max()), "steps", "", f"{len(given):,} images, int8-onnx",
         agreement, memory=memory | (built.cortex_m(header, code, name) or {}), notes=tuple(notes),
     )  # fmt: skip
+
+
+def _accept(right: np.ndarray, what: str) -> None:
+    """Raises RunFault unless the C's outputs are right for `C_TOLERANCE` of the images, or for all but one of few."""
+    wrong = int((~right).sum())
+    if wrong > max(1, round((1 - C_TOLERANCE) * len(right))):
+        rule = f"{what} for {right.mean():.1%} of {len(right)} images, not {C_TOLERANCE:.1%}"
+        raise _wrong("c", f"its outputs are {rule}")
 
 
 def _c_text(source: Source, net: IntegerNet, name: str) -> tuple[str, str]:

@@ -19,6 +19,8 @@ from ..config.layers import load as load_recipe
 from ..core.errors import BadInput, arg
 from ..core.progress import Progress, say
 from ..data import Data
+from ..int8 import onnxfile, quantize
+from ..int8.imitation import OUTPUT, any_batch
 from ..nets.fold import fold
 from ..rundirs.folder import RunDir
 from ..rundirs.result import TrainingResult, read_result
@@ -26,13 +28,13 @@ from ..tasks import Task
 from ..training.begin import at_path, begun_record
 from ..training.device import open_runtime
 from ..training.job import load_data, make_scorer
+from ..training.quantised import TABLE, scales_in
 from ..training.recipe import Recipe
 from ..training.scoring import Scorer
-from . import onnxfile, quantize
-from .predict import Model, load
+from .predict import Model, load_run
 
-OUTPUTS = {"classify": "logits", "regress": "number"}  # the name of the output by task
-CALIBRATION, COMPARED = 512, 1000  # images: of the training split, of the validation split
+OUTPUTS = {"classify": "logits", "regress": "number", "detect": "points"}  # the name of the output by task
+COMPARED = 1000  # images of the validation split
 NOISE = 64  # images of noise, where the run's own cannot be read
 
 
@@ -58,7 +60,7 @@ class Source:
         """The source of a run's exports; `data` is where its images are now, if they moved.
 
         Images that cannot be read are replaced by noise, unless they are needed or `data` was given."""
-        model, result = load(run.path), read_result(run.path)
+        model, result = load_run(run.path, "export"), read_result(run.path)
         task = tasks.of_facts(model.facts)
         for key in ("mean", "std", "classes"):
             if key not in model.facts:
@@ -68,7 +70,7 @@ class Source:
             "nasaug": __version__, "task": task.name, "input": onnxfile.INPUT,
             "output": OUTPUTS.get(task.name, "output"), "resolution": model.plan.resolution,
             "central": 1.0, "background": "white",
-            **{key: value for key, value in model.facts.items() if key != "val_key"},
+            **{key: value for key, value in model.facts.items() if key not in ("val_key", TABLE)},
             "arch": result.arch, "plan": model.plan.to_dict(), "cost": cost(model.plan).known,
         }  # fmt: skip
         source = cls(run, result, model, fold(model), task, facts, [], "")
@@ -100,6 +102,11 @@ class Source:
         return self.model.plan.resolution
 
     @property
+    def scales(self) -> dict[str, quantize.Scale] | None:
+        """Those of the int8 model that it was trained with; None if it was trained in float."""
+        return scales_in(self.model.facts)
+
+    @property
     def cost(self) -> Cost:
         return cost(self.model.plan)
 
@@ -110,9 +117,15 @@ class Source:
 
     @cached_property
     def int8(self) -> Any:
-        """Its int8 ONNX model, calibrated on training images drawn by seed, as they are evaluated."""
+        """Its int8 ONNX model, with the scales that it was trained with, or calibrated on training images drawn by
+        seed, as they are evaluated."""
+        if self.scales is not None:
+            scales = {self.facts["output"] if name == OUTPUT else name: each for name, each in self.scales.items()}
+            model = quantize.to_int8(self.onnx(norms_as_convs=True), any_batch(self.px), scales)
+            onnxfile.set_facts(model, self.facts | {"calibration": "none: trained with its scales"})
+            return model
         assert self.data is not None and self.scorer is not None
-        drawn = self.data.train.take(CALIBRATION, seed=0)
+        drawn = self.data.train.take(quantize.CALIBRATION, seed=0)
         batches: Iterator[np.ndarray] = (x.numpy() for x, _ in self.scorer.batches(drawn, self.px))
         model = quantize.to_int8(self.onnx(norms_as_convs=True), batches)
         onnxfile.set_facts(model, self.facts | {"calibration": f"{len(drawn)} training images"})

@@ -22,10 +22,10 @@ import torch
 from ..arch.latency import Table
 from ..arch.plan import Plan
 from ..core.errors import BadInput, arg, unknown
+from ..int8.measure import Session
+from ..int8.onnxfile import need_onnx, to_onnx
 from ..nets.fold import fold
 from ..nets.net import Net
-from .measure import Session
-from .onnxfile import need_onnx, to_onnx
 
 BACKENDS = {"onnxruntime": "ONNX Runtime", "torch": "torch"}
 WARM_UP, LEAST_RUNS, MOST_RUNS, SECONDS = 3, 9, 500, 0.06  # of one timing

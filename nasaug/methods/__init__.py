@@ -4,13 +4,14 @@ from .base import Base, Course, Description, Draw, Method, Outlook, Pass, Step, 
 from .baseline import Baseline
 from .gradaug import GradAug
 from .netaug import NetAug
+from .qat import QAT
 from .registry import METHODS, register
 from .sandwich import Sandwich, SandwichWithin
 
-for _name, _method in {"baseline": Baseline, "netaug": NetAug, "gradaug": GradAug}.items():
+for _name, _method in {"baseline": Baseline, "netaug": NetAug, "gradaug": GradAug, "qat": QAT}.items():
     register(_name, _method)  # type: ignore[arg-type]
 
 __all__ = [
-    "METHODS", "Base", "Baseline", "Course", "Description", "Draw", "GradAug", "Method", "NetAug", "Outlook", "Pass",
-    "Sandwich", "SandwichWithin", "Step", "drawn", "register",
+    "METHODS", "QAT", "Base", "Baseline", "Course", "Description", "Draw", "GradAug", "Method", "NetAug", "Outlook",
+    "Pass", "Sandwich", "SandwichWithin", "Step", "drawn", "register",
 ]  # fmt: skip

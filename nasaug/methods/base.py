@@ -90,6 +90,16 @@ class Step(Protocol):
         """Apply the recipe's `[transforms.NAME]`, with new draws for every pass; returns x itself if there is none."""
         ...
 
+    @property
+    def aligned(self) -> bool:
+        """Whether the outputs of nets of several resolutions can be matched with each other; boxes' cannot."""
+        ...
+
+    def retold(self, name: str, x: Tensor, target: Target, soft: Tensor) -> tuple[Tensor, Tensor | Target]:
+        """`transform` of x, and what to `match` an output on it with: `soft`, another net's output on x; or, if the
+        task's outputs on two views do not align (boxes), the target moved with the images."""
+        ...
+
     def run(self, x: Tensor, arch: Arch) -> Tensor:
         """The architecture's output on x, which is resized to its resolution. Counts the MACs."""
         ...
@@ -102,8 +112,8 @@ class Step(Protocol):
         """An output converted to a soft target for another net; detached."""
         ...
 
-    def match(self, out: Tensor, soft: Tensor) -> Tensor:
-        """The loss of an output against a soft target, averaged over the images."""
+    def match(self, out: Tensor, soft: Tensor | Target) -> Tensor:
+        """The loss of an output against a soft target, averaged over the images; the task's loss against a target."""
         ...
 
 
@@ -141,6 +151,7 @@ class Outlook:
     macs: float  # forward MACs per image over all passes of a step, averaged over training, without a teacher's
     seconds: float  # estimated duration of the training
     instead: Callable[[Method], Outlook]  # the outlook of the same training by another method, which it prepares
+    aligned: bool = True  # whether the task's outputs on two views of an image can be matched with each other
 
 
 class Description(NamedTuple):
@@ -166,6 +177,11 @@ class Method(Protocol):
     @property
     def reorders(self) -> bool:
         """Whether `on_epoch` permutes channels, which is incompatible with a mask over single weights."""
+        return False
+
+    @property
+    def in_int8(self) -> bool:
+        """Whether the net that is trained imitates its int8 model."""
         return False
 
     @abstractmethod

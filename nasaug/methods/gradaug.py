@@ -13,7 +13,7 @@ from ..arch.space import Arch, Space
 from ..config.schedule import Constant, Schedule, weight
 from ..core.checked import Count, Told, checked, rises
 from ..core.errors import BadInput
-from .base import Base, Draw, Method, Pass, Step
+from .base import Base, Description, Draw, Method, Outlook, Pass, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,6 +70,13 @@ class GradAug(Method):
                 return thin
         return draw.space.smallest
 
+    def describe(self, outlook: Outlook) -> Description:
+        """What the thin nets are matched to, if it is not the full net's output."""
+        if outlook.aligned:
+            return Description()
+        line = "  thin nets learn the boxes, moved with their images: outputs at two resolutions do not align"
+        return Description([line], {"match": "the task's loss against the boxes moved with the view"})
+
     def losses(self, step: Step) -> Iterator[tuple[str, Tensor]]:
         x, y = step.view("train")
         full, *thin = step.passes
@@ -78,7 +85,8 @@ class GradAug(Method):
         yield "base", step.loss(out, y)
         del out
         for one in thin:
-            loss = step.match(step.run(step.transform("thin", x), one.arch), soft)
+            seen, wanted = step.retold("thin", x, y, soft)
+            loss = step.match(step.run(seen, one.arch), wanted)
             yield "thin", self.weight(step.progress) * loss
 
 

@@ -72,7 +72,7 @@ class Sandwich(Method):
         if len(nets) > 1 + self.samples:
             out = step.run(x, nets.pop(0))
             yield "largest", share * step.loss(out, y)
-            soft = step.soft(out)
+            soft = step.soft(out) if step.aligned else None  # of boxes, nets of other sizes have other outputs
         for name, arch in zip(("smallest", *("sample",) * self.samples), nets, strict=True):
             out = step.run(x, arch)
             if soft is None:

@@ -33,9 +33,11 @@ from ..training.loop import Trainer
 from ..training.recipe import Recipe
 from ..training.scoring import Judged
 from ..training.timing import time_steps
+from .front import spread
 from .study import Candidate, Search, macs_range
 
 FINALIST, SHAPE = "finalist", "shape"
+FRONT = 6  # with several objectives, at least so many nets have all rounds, so that their front has trained figures
 LEAST = 100  # steps each; an "auto" training shorter than this is skipped, since it would be uninformative
 FORMAT, ONE_ROUND = "nasaug-finalists/2", "nasaug-finalists/1"  # the second is that of version 1: no rounds, no losses
 
@@ -56,6 +58,11 @@ class PlayOff:
     word: str = FINALIST  # what the nets are called
 
     @property
+    def several(self) -> bool:
+        """Whether the nets go on by several objectives."""
+        return self.word == FINALIST and self.search.several
+
+    @property
     def macs(self) -> float:
         """Forward MACs for all rounds together."""
         config = self.recipe.search
@@ -69,9 +76,9 @@ class PlayOff:
     def sizes(self, macs: Sequence[int]) -> list[int]:
         """The number of nets in each round, for finalists with these MACs, the best first; empty: no training, because
         it is turned off, too short to be informative, or there is only one finalist."""
-        counts = [len(macs)]
-        while len(counts) < self.recipe.search.rounds and counts[-1] > 2:
-            counts.append(math.ceil(counts[-1] / 2))
+        counts, fewest = [len(macs)], FRONT if self.several else 2
+        while len(counts) < self.recipe.search.rounds and counts[-1] > fewest:
+            counts.append(max(math.ceil(counts[-1] / 2), fewest))
         least = LEAST if self.recipe.search.finalist_macs == "auto" or self.given is not None else 1
         while counts and (counts[0] < 2 or min(self._steps(macs[: counts[0]], len(counts))) < least):
             counts = counts[1:]
@@ -121,14 +128,17 @@ class PlayOff:
 
     def decide(self, finalists: list[Candidate], run: RunDir) -> list[Candidate]:
         """The finalists, the winner first: those of later rounds before those of earlier ones, each by its score or
-        loss after it; unchanged if they are not trained. The winner's weights are left in `run.start_file`.
+        loss after it; unchanged if they are not trained. The winner's weights are left in `run.start_file`, and those
+        of each net of their front in `run.front_folder`.
 
-        A finalist whose training diverges comes last; if all of a round diverge, the order is unchanged."""
+        With several objectives those near the front and spread along it go on. search.pick may choose another winner
+        than the best. A finalist whose training diverges comes last; if all of a round diverge, the order is unchanged.
+        """
         counts = self.sizes([c.cost.macs for c in finalists])
         if not counts:
             why = f"only one, or too few steps for each{', or search.finalist_macs = 0' if self.given is None else ''}"
             say(f"the {self.word}s are not trained: {why}")
-            return finalists
+            return self._picked(finalists)
         spent = format_quantity(self.macs, "macs")
         start = "the supernet's" if self.supernet else "fresh"
         say(f"{self._counted(counts)}, trained from {start} weights, {spent} MACs in all")
@@ -141,10 +151,18 @@ class PlayOff:
             ranked = self._round(i, left[:count], len(counts), run, begun)
             if ranked is None:
                 break
-            keep = counts[i + 1] if i + 1 < len(counts) else 1
+            last = i + 1 == len(counts)
+            if self.several and not last:
+                lost = [c for c in ranked if c.trained_score == self.search.metric.worst]  # diverged
+                ranked = [*spread([c for c in ranked if c not in lost], self.search.point), *lost]
+            keep = 1 if last else counts[i + 1]
             left, out = ranked[:keep], ranked[keep:] + out
-        self._clean(run, left[0] if left[0].rounds else None)
-        return left + out
+        decided = self._picked(left + out)
+        self._clean(run, decided)
+        return decided
+
+    def _picked(self, finalists: list[Candidate]) -> list[Candidate]:
+        return self.search.picked(finalists) if self.word == FINALIST else finalists
 
     def _round(
         self, number: int, nets: list[Candidate], rounds: int, run: RunDir, begun: dict[str, Any]
@@ -163,12 +181,12 @@ class PlayOff:
             return None
         trained = [
             replace(
-                c, trained_score=judged[c.arch].score, rounds=number + 1,
+                c, trained_score=judged[c.arch].score, rank=self.search.rank(judged[c.arch]), rounds=number + 1,
                 epochs=c.epochs + length.steps / self.data.train.steps(length.batch),
             )
             for c, length in zip(nets, lengths, strict=True)
         ]  # fmt: skip
-        return sorted(trained, key=lambda c: (self.search.rank(judged[c.arch]), -c.cost.macs))
+        return sorted(trained, key=lambda c: (c.rank, -c.cost.macs))
 
     def _train(self, c: Candidate, length: Length, run: RunDir, title: str, name: str, number: int) -> Judged:
         """A finalist's score and loss after one round, whose weights are left in the run; the worst ones if it
@@ -197,12 +215,19 @@ class PlayOff:
         length = self.lengths([c.cost.macs], 1)[0]
         return time_steps(self._trainer(c, length, 0, None)) / (length.batch * c.cost.macs)
 
-    def _clean(self, run: RunDir, winner: Candidate | None) -> None:
-        """Keep the winner's weights, as a slice of the supernet if there is one, and delete the others'."""
-        if winner is not None and self.word == FINALIST:
-            path = run.path / self._weights(self.search.space.id(winner.arch), winner.rounds - 1)
-            if path.is_file():
-                keep_start(run.start_file, load_net(path), self.supernet, self.facts)
+    def _clean(self, run: RunDir, decided: list[Candidate]) -> None:
+        """Keep the weights of the front, and the winner's also as a slice of the supernet if there is one; delete the
+        others."""
+        winner = decided[0]
+        if self.word == FINALIST and winner.rounds:
+            for c in {c.arch: c for c in (winner, *self.search.front(decided))}.values():
+                name = self.search.space.id(c.arch)
+                path, kept = run.path / self._weights(name, c.rounds - 1), front_weights(run, name)
+                if path.is_file():
+                    kept.parent.mkdir(exist_ok=True)
+                    save_net(kept, load_net(path), **self.facts)
+                if c is winner and kept.is_file() and not run.start_file.is_file():
+                    keep_start(run.start_file, load_net(kept), self.supernet, self.facts)
         for path in run.path.glob(self._weights("*", "*")):
             path.unlink(missing_ok=True)
 
@@ -210,12 +235,14 @@ class PlayOff:
         return run.finalists_file if self.word == FINALIST else run.shapes_file
 
     def _counted(self, counts: Sequence[int]) -> str:
-        """24 finalists, then the best 12, 6 and 3."""
+        """24 finalists, then the best 12, 6 and 3; with several objectives 24 finalists, then 12 and 6 along the front.
+        """
         first, *later = counts
         if not later:
             return f"{first} {self.word}s"
         *most, last = map(str, later)
-        return f"{first} {self.word}s, then the best {' and '.join(filter(None, [', '.join(most), last]))}"
+        fewer = " and ".join(filter(None, [", ".join(most), last]))
+        return f"{first} {self.word}s, then {f'{fewer} along the front' if self.several else f'the best {fewer}'}"
 
     def _title(self, i: int, count: int, number: int, rounds: int) -> str:
         return f"{self.word} {i} of {count}" + (f", round {number + 1} of {rounds}" if rounds > 1 else "")
@@ -238,6 +265,11 @@ def keep_start(path: Path, winner: Net, supernet: Path | None, facts: Mapping[st
     save_net(path, net, **facts)
 
 
+def front_weights(run: RunDir, name: str) -> Path:
+    """The file with the own weights of a net of the front, by its id."""
+    return run.front_folder / f"{name}.safetensors"
+
+
 def begun_with(path: Path) -> dict | None:
     """The rounds so far, {arch: [score, loss]} each, and the number of candidates that the finalists were chosen from;
     None if not started."""
@@ -256,5 +288,5 @@ def forget(run: RunDir) -> None:
     for title in {event["stage"] for event in run.read_log() if event.get("stage", "").startswith(f"{FINALIST} ")}:
         run.rewind(title, step=0)
     weights = run.path.glob(f"{FINALIST}-*.safetensors")
-    for path in (run.finalists_file, run.start_file, *weights):
+    for path in (run.finalists_file, run.start_file, *weights, *run.front_folder.glob("*.safetensors")):
         path.unlink(missing_ok=True)

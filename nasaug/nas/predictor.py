@@ -7,7 +7,7 @@ proposals by the upper confidence bound, Srinivas et al., ICML 2010).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,13 +79,16 @@ def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def propose(
-    space: Space, judged: Mapping[Arch, tuple[Cost, float]], pool: Iterable[tuple[Arch, Cost]]
+    space: Space, judged: Mapping[Arch, tuple[Cost, float]], pool: Iterable[tuple[Arch, Cost]],
+    worth: Callable[[float, Cost], float] = lambda score, _: score,
 ) -> Arch | None:  # fmt: skip
-    """The most promising architecture of the pool by what is `judged`, whose scores are the higher the better; None if
-    the pool is empty."""
-    left = [(arch, features(space, arch, cost)) for arch, cost in sorted(dict(pool).items())]
+    """The most promising architecture of the pool by what is `judged`, whose scores are the higher the better: the one
+    whose hopeful score is worth the most at its cost, which is known. None if the pool is empty."""
+    costs = dict(sorted(dict(pool).items()))
+    left = [(arch, features(space, arch, cost)) for arch, cost in costs.items()]
     if not left:
         return None
     known = [features(space, arch, cost) for arch, (cost, _) in judged.items()]
     mean, deviation = Predictor.fit(known, [score for _, score in judged.values()]).predict([x for _, x in left])
-    return left[int(np.argmax(mean + HOPE * deviation))][0]
+    hopeful = [worth(float(score), costs[arch]) for score, (arch, _) in zip(mean + HOPE * deviation, left, strict=True)]
+    return left[int(np.argmax(hopeful))][0]

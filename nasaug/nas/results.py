@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from ..arch.archfile import ArchFile
-from ..arch.cost import LABELS, UNITS, Budget
+from ..arch.cost import LABELS, NAMES, UNITS, Budget
 from ..arch.plan import plan
 from ..arch.space import Space, resolve
 from ..config import layers
@@ -19,7 +20,9 @@ from ..reporting import drawing, pictures, tables
 from ..reporting.search_page import search_page
 from ..rundirs.folder import RunDir
 from ..tasks import Metric
-from ..training.recipe import Recipe
+from ..training.recipe import ACCURACY, PICKS, Recipe
+from .finalists import front_weights
+from .front import unbeaten
 from .shapes import KINDS
 from .study import Candidate, Search, candidates_of, pareto
 
@@ -32,40 +35,41 @@ def write_results(
     run: RunDir, recipe: Recipe, search: Search, budget: Budget, ranked: list[Candidate],
     finalists: list[Candidate], seconds: float, shapes: Sequence[Candidate] = (),
 ) -> dict:  # fmt: skip
-    """Write found.json, candidates.json, the Pareto front (PNG and JSON) and the page, and print the table; return the
-    result.
+    """Write found.json, candidates.json, the Pareto fronts (PNG, JSON, and each of their nets as an arch file) and the
+    page, and print the table; return the result.
 
     `budget` is the one asked for; the search's own may be lower. `shapes` are those tried first, the best first."""
-    best, space, classes, metric = finalists[0], search.space, search.scorer.task.head, search.metric
-    facts = {
-        "budget": budget.limits, metric.key("val"): best.full_score, metric.key("score"): best.score,
-        metric.key("trained"): best.trained_score, **metric.told,
-        "data": recipe.data.name, "recipe_space": recipe.space, **predicted(space, best),
-    }  # fmt: skip
-    supernet, start = (
-        path.resolve() if path.is_file() else None for path in (run.supernet_file, run.start_file)
-    )
-    found = ArchFile(
-        plan(space, best.arch, classes), f"{space.name}:{space.id(best.arch)}", space, best.arch, supernet, facts, start
-    )
+    best, space, metric = finalists[0], search.space, search.metric
+    found = _arch_file(run, recipe, search, budget, best, run.start_file)
     found.save(run.found_file)
     row = [_row(space, c, metric) for c in ranked]
     files.write_json(run.candidates_file, {"format": "nasaug-candidates/1", **metric.told, "candidates": row})
-    scored = [c for c in ranked if c.score is not None]
-    front = [_row(space, c, metric) for c in pareto(scored, metric)]
-    files.write_json(run.pareto_file, {"format": "nasaug-pareto/1", **metric.told, "front": front})
-    plot_search(run.pareto_picture, scored, finalists, budget, metric)
+    scored, ended = [c for c in ranked if c.score is not None], search.front(finalists)
+    front = scored_front(search, scored)
+    files.write_json(run.pareto_file, {
+        "format": "nasaug-pareto/1", **metric.told, "front": [_row(space, c, metric) for c in front],
+        "objectives": list(recipe.search.objectives), "finalists": [_row(space, c, metric) for c in ended],
+    })  # fmt: skip
+    nets = {space.id(c.arch): c for c in (*front, *ended)}  # a finalist's figures replace the candidate's
+    write_front(run, {
+        name: _arch_file(run, recipe, search, budget, c, front_weights(run, name)) for name, c in nets.items()
+    })  # fmt: skip
+    plot_search(run.pareto_picture, panels_of(search, scored, finalists, budget))
     say(table(space, finalists, metric))
-    if why := little_used(finalists, search.budget, budget):
+    if search.several:
+        say(front_table(search, finalists))
+    if why := "" if search.config.pick != "best" else little_used(finalists, search.budget, budget):
         say(why)
-    ranks = agreement(finalists, metric)
+    # with several objectives those of a later round are not the better ones
+    comparable = [c for c in finalists if c.rounds == finalists[0].rounds] if search.several else finalists
+    ranks = agreement(comparable, metric)
     agreed = "" if ranks is None else (
         f"Kendall's tau between the supernet's ranking of these {ranks['n']} and that after their own training: "
         f"{ranks['tau']:+.2f} (p = {ranks['p']:.2g})"
     )  # fmt: skip
     if agreed:
         say(agreed)
-    page = _asked(run, recipe, search, budget) | _tried(run, search, ranked, finalists, shapes)
+    page = _asked(run, recipe, search, budget) | _tried(run, search, budget, ranked, finalists, shapes)
     page |= {
         "name": found.name, "costs": _costs(best, budget), "little_used": why, "agreed": agreed,
         "drawing": drawing.network(found.plan, found.name), "commands": _next(run, recipe, search, len(ranked)),
@@ -82,6 +86,60 @@ def write_results(
 def predicted(space: Space, found: Candidate) -> dict[str, Any]:
     """The latency of the net found, and whose it is; empty without a device's table."""
     return {} if space.device is None else {"latency": found.cost.latency, "latency_of": str(space.device)}
+
+
+def _arch_file(
+    run: RunDir, recipe: Recipe, search: Search, budget: Budget, c: Candidate, weights: Path
+) -> ArchFile:  # fmt: skip
+    """A net of the search with its scores; `weights` is the file that its training starts from, if that exists."""
+    space, metric = search.space, search.metric
+    facts = {
+        "budget": budget.limits, metric.key("val"): c.full_score, metric.key("score"): c.score,
+        metric.key("trained"): c.trained_score, **metric.told,
+        "data": recipe.data.name, "recipe_space": recipe.space, **predicted(space, c),
+    }  # fmt: skip
+    supernet, start = (path.resolve() if path.is_file() else None for path in (run.supernet_file, weights))
+    p = plan(space, c.arch, search.scorer.task.head)
+    return ArchFile(p, f"{space.name}:{space.id(c.arch)}", space, c.arch, supernet, facts, start)
+
+
+def write_front(run: RunDir, nets: dict[str, ArchFile]) -> None:
+    """Write the nets of the fronts into the run's front folder, by id, in place of those of before."""
+    run.front_folder.mkdir(exist_ok=True)
+    for name, net in nets.items():
+        net.save(run.front_folder / f"{name}.json")
+    for path in run.front_folder.glob("*.json"):
+        if path.stem not in nets:
+            path.unlink()
+
+
+def scored_front(search: Search, scored: list[Candidate]) -> list[Candidate]:
+    """The candidates' front with the weights of the supernet: of score and MACs, or of the objectives if there are
+    several."""
+    return unbeaten(scored, search.point) if search.several else pareto(scored, search.metric)
+
+
+def _rules(search: Search, finalists: list[Candidate], c: Candidate) -> list[str]:
+    """The rules of search.pick that choose this net of the finalists' front."""
+    front = search.front(finalists)
+    best = min(front, key=lambda each: each.rank or 0.0)
+    known = [rule for rule in PICKS if rule in ("best", "knee") or NAMES[rule[4:]] in search.costs]
+    return [rule for rule in known if (best if rule == "best" else search.by_rule(rule, front)) is c]
+
+
+def front_table(search: Search, finalists: list[Candidate]) -> str:
+    """The finalists' front as a table, with the rules that choose each net."""
+    front, metric = search.front(finalists), search.metric
+    trained = any(c.rounds for c in front)
+    score = "trained" if trained else f"val {metric.label}"
+    head = ("the front", score, *(LABELS[key] for key in search.costs), "pick")
+    rows = [
+        (search.space.id(c.arch), metric.show(c.trained_score if trained else c.full_score),
+         *(format_quantity(getattr(c.cost, key), UNITS[key]) for key in search.costs),
+         ", ".join(_rules(search, finalists, c)))
+        for c in front
+    ]  # fmt: skip
+    return tables.text(head, rows, left=(0, -1))
 
 
 LITTLE = 0.6  # a net that uses less of the MAC budget than this is explained
@@ -109,45 +167,69 @@ def little_used(finalists: list[Candidate], searched: Budget, asked: Budget) -> 
     return f"{share}: {'; '.join(reasons) or 'no larger net within the budgets scored better'}"
 
 
-def plot_search(
-    path: Path, candidates: list[Candidate], finalists: list[Candidate], budget: Budget, metric: Metric
-) -> None:  # fmt: skip
-    """Plot validation score against MACs as a PNG: finalists after their own training by the round that they reached,
-    the net found as a star; beside them all candidates with the supernet's weights and their front. No picture if there
-    is neither."""
-    limit = budget.macs / 1e6 if budget.macs else None
-    panels = [_trained_panel(finalists, metric), _scored_panel(candidates, finalists[0], metric)]
-    if drawn := [panel for panel in panels if panel]:
-        pictures.scatters(path, drawn, limit, "MACs (millions)")
+# the axes of plots: labels, and the factor of the unit that they are in
+SCALES = {
+    "macs": pictures.MACS, "params": pictures.Scale("parameters", "params", 1e3, "parameters (thousands)"),
+    "peak": pictures.Scale("peak SRAM", "bytes", 1024, "peak SRAM (KB)"),
+    "flash": pictures.Scale("flash", "bytes", 1024, "flash (KB)"),
+    "latency": pictures.Scale("latency", "seconds", 1e-3, "latency (ms)"),
+}  # fmt: skip
+Panels = dict[str, list[pictures.Scatter]]
 
 
-def _trained_panel(finalists: list[Candidate], metric: Metric) -> pictures.Scatter | None:
-    """The finalists after their own training by the round that they reached; None if they were not trained."""
+def plot_search(path: Path, panels: Panels) -> None:
+    """Plot what there is of `panels_of` as a PNG: side by side, or with several objectives in rows."""
+    drawn = [row for row in panels.values() if row]
+    if not drawn:
+        return
+    single = all(len(row) == 1 for row in drawn)
+    pictures.scatters(path, [[row[0] for row in drawn]] if single else drawn)
+
+
+def panels_of(search: Search, candidates: list[Candidate], finalists: list[Candidate], budget: Budget) -> Panels:
+    """For each pair of objectives the finalists after their own training, by the round that they reached, and the
+    candidates with the weights of the supernet; each with the front and the net found. By name; empty where there are
+    none.
+
+    With accuracy alone it is drawn against MACs, and the finalists without their front."""
+    metric, pairs = search.metric, list(combinations((ACCURACY, *search.costs), 2))
+    front = search.front(finalists) if search.several else []
     trained = [c for c in finalists if c.rounds]
-    if not trained:
-        return None
-    last, series = max(c.rounds for c in trained), {}
+    told = {"trained": "after own training", "scored": "weights of the supernet"}
+    drawn = {
+        "trained": (_by_round(trained), front, "trained_score"),
+        "scored": ({"candidates": candidates}, scored_front(search, candidates), "score"),
+    }
+
+    def panel(name: str, one: str, key: str) -> pictures.Scatter:
+        """Of an objective, accuracy or a cost (its y), against a cost (its x)."""
+        series, front, field = drawn[name]
+        x, y, limit = SCALES[key], SCALES.get(one), getattr(budget, key)
+
+        def points(shown: Iterable[Candidate]) -> list[tuple[float, float]]:
+            known = [c for c in shown if getattr(c, field) not in (None, metric.worst)]
+            return [(getattr(c.cost, key) / x.factor, getattr(c.cost, one) / y.factor if y else getattr(c, field))
+                    for c in known]  # fmt: skip
+
+        label = f"{y.plain}, {told[name]}" if y else f"validation {metric.axis}, {told[name]}"
+        return pictures.Scatter(
+            label, {title: points(those) for title, those in series.items()}, points(front), points(finalists[:1]),
+            x, y, limit and limit / x.factor, len(search.costs) == 1,
+        )  # fmt: skip
+
+    there = {"trained": trained, "scored": candidates}
+    return {name: [panel(name, *pair) for pair in pairs] if there[name] else [] for name in drawn}
+
+
+def _by_round(trained: list[Candidate]) -> dict[str, list[Candidate]]:
+    """Trained finalists by the round that they reached, under what that is called in a legend."""
+    last, series = max((c.rounds for c in trained), default=0), {}
     for number in range(1, last + 1):
         members = [c for c in trained if c.rounds == number]
         epochs = sorted(c.epochs for c in members)
         told = f"{epochs[0]:.2g}" if epochs[0] == epochs[-1] else f"{epochs[0]:.2g} to {epochs[-1]:.2g}"
-        name = f"trained {told} epochs" + ("" if last == 1 else f" (round {number})")
-        series[name] = _points(members, "trained_score", metric)
-    star = _points(finalists[:1], "trained_score", metric)
-    return pictures.Scatter(f"validation {metric.axis}, after own training", series, (), star)
-
-
-def _scored_panel(candidates: list[Candidate], found: Candidate, metric: Metric) -> pictures.Scatter | None:
-    """The candidates with the supernet's weights and their front; None if there is no supernet."""
-    if not candidates:
-        return None
-    shown = {"candidates": _points(candidates, "score", metric)}
-    front, star = (_points(those, "score", metric) for those in (pareto(candidates, metric), [found]))
-    return pictures.Scatter(f"validation {metric.axis}, weights of the supernet", shown, front, star)
-
-
-def _points(shown: list[Candidate], field: str, metric: Metric) -> list[tuple[float, float]]:
-    return [(c.cost.macs / 1e6, getattr(c, field)) for c in shown if getattr(c, field) not in (None, metric.worst)]
+        series[f"trained {told} epochs" + ("" if last == 1 else f" (round {number})")] = members
+    return series
 
 
 def agreement(finalists: list[Candidate], metric: Metric) -> dict | None:
@@ -208,6 +290,7 @@ def _asked(run: RunDir, recipe: Recipe, search: Search, budget: Budget) -> dict[
         "command": environment.get("command"), "budget": str(budget),
         "searched": "" if search.budget == budget else str(search.budget), "data": name,
         "images": told.removeprefix(f"data {name}: ").splitlines()[0],
+        "objectives": recipe.search.objectives, "pick": recipe.search.pick,
         "strategy": recipe.search.strategy, "seed": recipe.seed, "recipe": layers.dump(recipe),
         "device": scorer.runtime.describe(), "versions": versions, "commit": environment.get("commit"),
         "space": search.space.name, "axes": [(axis.name, axis.kind, axis.choices) for axis in search.space.axes],
@@ -217,7 +300,8 @@ def _asked(run: RunDir, recipe: Recipe, search: Search, budget: Budget) -> dict[
 
 
 def _tried(
-    run: RunDir, search: Search, ranked: list[Candidate], finalists: list[Candidate], shapes: Sequence[Candidate]
+    run: RunDir, search: Search, budget: Budget, ranked: list[Candidate], finalists: list[Candidate],
+    shapes: Sequence[Candidate],
 ) -> dict[str, Any]:  # fmt: skip
     """Shapes, candidates and finalists with their scores, and what each stage took."""
     space, metric = search.space, search.metric
@@ -232,15 +316,17 @@ def _tried(
         ]  # fmt: skip
 
     scored = [c for c in ranked if c.score is not None]
-    panels = {"trained": _trained_panel(finalists, metric), "scored": _scored_panel(scored, finalists[0], metric)}
+    panels, ended = panels_of(search, scored, finalists, budget), search.front(finalists)
+    rules = [_rules(search, finalists, c) for c in ended]
     differing = [
         i for i, axis in enumerate(space.axes) if axis.kind in KINDS and len({c.arch.values[i] for c in shapes}) > 1
     ]
     shape = [{space.axes[i].name: c.arch.values[i] for i in differing} for c in shapes]
     return {
         "shapes": [row | {"shape": values} for row, values in zip(rows(shapes), shape, strict=True)],
-        "candidates": len(scored), "front": rows(pareto(scored, metric)), "finalists": rows(finalists),
-        "panels": {name: panel and panel._asdict() for name, panel in panels.items()},
+        "candidates": len(scored), "front": rows(scored_front(search, scored)), "finalists": rows(finalists),
+        "ended": [row | {"rules": those} for row, those in zip(rows(ended), rules, strict=True)],
+        "panels": {name: [panel._asdict() for panel in row] for name, row in panels.items()},
         "stages": list(_stages(run, search, len(scored))),
     }  # fmt: skip
 
@@ -277,4 +363,7 @@ def _next(run: RunDir, recipe: Recipe, search: Search, judged: int) -> list[tupl
         if candidates_of(search.space, search.budget, search.scorer.task.head, more) > judged:
             resume = ("search", "--resume", "--run", str(run.path), "--trials", str(more))
             commands.append((f"Go on to {more} candidates", resume))
+    if recipe.search.pick == "best" and search.several:
+        resume = ("search", "--resume", "--run", str(run.path), "--pick", "knee")
+        commands.append(("Choose another net of the front, without searching again", resume))
     return [(does, command_line(*nasaug, *words)) for does, words in commands]

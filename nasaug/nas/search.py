@@ -9,7 +9,7 @@ from typing import Any
 
 from ..arch import archfile, latency
 from ..arch.archfile import ArchFile
-from ..arch.cost import Budget
+from ..arch.cost import Budget, cost
 from ..arch.plan import Plan
 from ..config.layers import load
 from ..core import files
@@ -21,7 +21,7 @@ from ..rundirs.folder import HIDDEN, RunDir, without_passwords
 from ..rundirs.job import refuse_changed
 from ..training.begin import at_path, begun_record, create_or_resume
 from ..training.options import Options
-from ..training.recipe import CHANGE_NOTHING, Recipe
+from ..training.recipe import CHANGE_NOTHING, OBJECTIVES, Recipe
 from .finalists import begun_with, forget
 from .results import FOUND
 from .stages import Ready, Request, prepare, run_search
@@ -32,6 +32,7 @@ def search(
     sram_budget: str | int | None = None, flash_budget: str | int | None = None, space: str | Path | None = None,
     strategy: str | None = None, trials: int | None = None, sampler: str | None = None,
     headroom: float | None = None, timeout: str | None = None,
+    objectives: str | Sequence[str] | None = None, pick: str | None = None,
     latency_budget: str | float | None = None, device_table: str | Path | None = None, trust_table: bool = False,
     storage: str | None = None, data: str | Path | None = None, recipe: str | Path | None = None,
     set: Mapping[str, object] | Sequence[str] = (), seed: int | None = None, device: str = "auto",
@@ -47,6 +48,10 @@ def search(
         strategy: supernet (default), or halving: train networks on their own, without a supernet.
         trials, sampler, headroom: the recipe's search.trials, search.sampler (tpe, nsga2, random), search.headroom.
         timeout: time limit of the search stage, such as "10m".
+        objectives: what to search for, "accuracy" (default) or with costs to keep low beside it, such as
+            "accuracy,macs,sram" or a list: the search then looks for their Pareto front (`Found.front`).
+        pick: the net of the front that is found: best (default), knee, min-macs, min-params, min-sram or min-flash.
+            With resume=True it chooses again from a finished search.
         device_table: the latency table of the device, written by `nasaug.latency_table`.
         trust_table: use it although it predicts badly or was made for another space.
         storage: any Optuna storage URL; defaults to a file in the run's folder.
@@ -63,9 +68,11 @@ def search(
     limits = (Budget() if budget is None else budget).limits | Budget.parse(**given).limits
     options = Options.of(data, recipe, set, seed, device, run, resume)
     said = None if space is None else str(space)
+    named = objectives if objectives is None or isinstance(objectives, str) else ",".join(objectives)
     table = None if device_table is None else Path(device_table)
     job = SearchJob(
-        Budget(**limits), said, trials, sampler, headroom, timeout, storage, options, strategy, table, trust_table
+        Budget(**limits), said, trials, sampler, headroom, timeout, storage, options, strategy, named, pick, table,
+        trust_table,
     )  # fmt: skip
     with heard_by(on_event):
         return create_or_resume(job)
@@ -76,7 +83,7 @@ class Found:
     """The result of a search. Accepted wherever the path of an arch file is: `nasaug.train(found)`."""
 
     run: Path
-    """The run's folder: supernet, candidates.json, pareto.json, pareto.png and search.html."""
+    """The run's folder: supernet, candidates.json, pareto.json, pareto.png, front/ and search.html."""
     arch: ArchFile
     """The network, its position in the space, and what is known about it (arch.facts)."""
     result: dict[str, Any]
@@ -86,13 +93,20 @@ class Found:
     def plan(self) -> Plan:
         return self.arch.plan
 
+    @property
+    def front(self) -> list[ArchFile]:
+        """The nets of the Pareto fronts, of finalists and of candidates, in the order of their MACs."""
+        nets = map(archfile.read, map(str, RunDir(self.run).front_folder.glob("*.json")))
+        return sorted(nets, key=lambda net: (cost(net.plan).macs, net.name))
+
     def __fspath__(self) -> str:
         return str(RunDir(self.run).found_file)
 
 
 @dataclass(frozen=True)
 class SearchJob:
-    """What to search for, and how. None means not given. `timeout` is a string such as "10m"."""
+    """What to search for, and how. None means not given. `timeout` is a string such as "10m", and `objectives` one
+    such as "accuracy,macs"."""
 
     budget: Budget = Budget()
     space: str | None = None
@@ -103,6 +117,8 @@ class SearchJob:
     storage: str | None = None
     options: Options = Options()
     strategy: str | None = None
+    objectives: str | None = None
+    pick: str | None = None
     device_table: Path | None = None
     trust_table: bool = False
     verb = "search"
@@ -116,7 +132,8 @@ class SearchJob:
         """The recipe keys that the job sets."""
         return {
             "space": self.space, "search.trials": self.trials, "search.sampler": self.sampler,
-            "search.headroom": self.headroom, "search.strategy": self.strategy,
+            "search.headroom": self.headroom, "search.strategy": self.strategy, "search.objectives": self._objectives,
+            "search.pick": self.pick,
         }  # fmt: skip
 
     @property
@@ -129,9 +146,23 @@ class SearchJob:
         return None if self.timeout is None else parse_quantity(self.timeout, "seconds", argument="timeout")
 
     @property
+    def _objectives(self) -> list[str] | None:
+        if self.objectives is None:
+            return None
+        named = [name.strip() for name in self.objectives.split(",")]
+        for name in named:
+            if name not in OBJECTIVES:
+                rule, remedy = f"names no objective {name!r}", "give some like accuracy,macs"
+                raise BadInput.of(
+                    argument="objectives", value=self.objectives, rule=rule, choices=OBJECTIVES, remedy=remedy
+                )
+        return named
+
+    @property
     def extends(self) -> bool:
-        """Whether more trials or another timeout are given, which can extend a finished search."""
-        return self.trials is not None or self.options.said("search.trials") or self.timeout is not None
+        """Whether more trials, another timeout or another pick are given, with which a finished search goes on."""
+        said = any(map(self.options.said, ("search.trials", "search.pick")))
+        return said or any(given is not None for given in (self.trials, self.timeout, self.pick))
 
     def prepare(self) -> Ready:
         if self.budget.latency is not None and self.device_table is None:
@@ -163,23 +194,30 @@ class SearchJob:
         return kept | {"trust_table": request.trusted}
 
     def restore(self, run: RunDir, kept: dict[str, Any]) -> Ready | None:
-        """Also accepts a larger number of trials or another timeout than the run was started with."""
+        """Also accepts a larger number of trials, another timeout or another pick than the run was started with."""
         path, recipe = run.path, load(run.recipe_file, Recipe)
         self._check_used(recipe)
         asked = self.options.settings(self.sets, data=recipe.data.name, begun=run.recipe_file)
-        run.check_settings(asked, (*CHANGE_NOTHING, "search.trials"))
+        run.check_settings(asked, (*CHANGE_NOTHING, "search.trials", "search.pick"))
         request = self._resumed(kept, run)
         trials, judged = asked.search.trials, _judged(run)
         if trials < judged:
             rule = f"{path} has judged {judged} candidates already, more than search.trials = {trials}"
             raise BadInput(f"{rule}; give at least {judged}, or start a new run")
         other = trials != recipe.search.trials or request.timeout != kept["timeout"]
-        if run.finished and not (other and judged < trials):
+        again = asked.search.pick != recipe.search.pick
+        if run.finished and not (other and judged < trials or again):
             longer = f", or another {arg.timeout}" if judged < trials else ""
             say(f"what was found is in {run.found_file}; for more candidates give more {arg.trials}{longer}")
             return None
         asked = at_path(asked, self.options.data)
+        if again and run.start_file.is_file() and not run.front_folder.is_dir():
+            rule = f"{path} was searched by a version of nasaug that kept the weights of the net found alone"
+            raise BadInput(f"{rule}; leave {arg.pick} out, or start a new run")
         ready = prepare(asked, request, self.options, begun=begun_record(run, recipe), resumed=True)
+        if again:  # what remains is to choose: what was judged and trained is known
+            run.result_file.unlink(missing_ok=True)
+            run.start_file.unlink(missing_ok=True)
         run.go_on_with(asked)
         if other:
             _extend(run, ready, kept, judged)

@@ -12,9 +12,13 @@ from typing import Any
 
 from .. import data as datasets
 from ..arch import latency
+from ..arch.binding import bounds
 from ..arch.blocks import BLOCKS
 from ..arch.cost import (
+    LABELS,
+    NAMES,
     Budget,
+    Cost,
     cost,
     cost_of,
     crop,
@@ -132,7 +136,8 @@ def prepare(
     able = reach(space, request.budget, outputs)
     largest = plan(space, space.largest, outputs)
     say(f"space {space.name} at up to {largest.resolution} px, {info.told}:")
-    say(report_reach(able, request.budget))
+    _check_known(recipe, able.smallest)
+    say(report_reach(able, request.budget, bounds(space, request.budget, outputs)))
     ready = Ready(recipe, request, runtime, space, load_data(recipe, largest.resolution, begun), outputs)
     ready = _under_ceiling(_under_latency(ready, info), info)
     warn_of_curves(curves_of(recipe), lambda: ready.data)
@@ -175,6 +180,16 @@ def _lowered(ready: Ready, info: Info, ceiling: int) -> Ready:
     """The same search under a ceiling of MACs."""
     ready = replace(ready, ceiling=ceiling)
     return replace(ready, space=open_space(ready.recipe, info, ready.budget, ready.outputs, ready.request.device))
+
+
+def _check_known(recipe: Recipe, of_any: Cost) -> None:
+    """Raises BadInput for an objective, or a cost to pick by, that is not known for the space's nets."""
+    asked = {name: ("objectives", name) for name in recipe.search.objectives}
+    asked[recipe.search.pick.removeprefix("min-")] = ("pick", recipe.search.pick)
+    for name, (argument, value) in asked.items():
+        if name in NAMES and getattr(of_any, NAMES[name]) is None:
+            rule, remedy = f"needs the {LABELS[NAMES[name]]} of networks", f"give {arg.device_table}"
+            raise BadInput.of(argument=argument, value=value, rule=rule, remedy=remedy)
 
 
 def _under_ceiling(ready: Ready, info: Info) -> Ready:

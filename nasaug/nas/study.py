@@ -6,15 +6,19 @@ on the validation split. The Optuna study holds all state, so a resumed search c
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, zip_longest
 from random import Random
 from typing import Any
 
+from ..arch.binding import Bound
 from ..arch.cost import (
+    LABELS,
+    NAMES,
     Budget,
     Cost,
     Reach,
@@ -35,8 +39,9 @@ from ..data import Split
 from ..nets.net import Net
 from ..pool.storage import STUDY, unchecked_storage
 from ..tasks import Metric, Task
-from ..training.recipe import SearchConfig
+from ..training.recipe import ACCURACY, SearchConfig
 from ..training.scoring import Judged, Scorer
+from .front import knee, spread, unbeaten
 from .predictor import propose
 
 STARTUP = 20  # candidates drawn by size before a sampler other than `random` learns from scores
@@ -45,6 +50,7 @@ POOL, BEST = 100, 4  # architectures drawn, and best candidates varied, among wh
 SLACK = 1.2  # draws reach up to this factor above the budget, so that trained and tried subnets surround it
 ASKS = 50  # maximum number of asks per evaluated candidate
 STALE = 25  # consecutive asks without a new candidate after which an unjudged one is enqueued
+AUGMENTED = 0.05  # ParEGO's weight of the sum of all objectives beside the largest
 SPREAD = 4  # without a supernet, nets of this part of the MAC budget and more are drawn
 KNOWN = 1000  # the networks within the budget are enumerated if there are at most this many
 
@@ -63,6 +69,7 @@ class Candidate:
     loss: float | None = None
     rounds: int = 0
     epochs: float = 0.0
+    rank: float | None = None  # by the latest of these judgements, the lower the better
 
 
 @dataclass
@@ -92,6 +99,43 @@ class Search:
     def rank(self, judged: Judged) -> float:
         """A sort key: better ones have lower ranks."""
         return judged.loss if self.config.by == "loss" else self.metric.rank(judged.score)
+
+    @property
+    def several(self) -> bool:
+        """Whether there are objectives beside accuracy."""
+        return len(self.config.objectives) > 1
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """The costs that a front weighs against accuracy: the other objectives; MACs if there are none."""
+        return tuple(NAMES[name] for name in self.config.objectives if name != ACCURACY) or ("macs",)
+
+    def point(self, c: Candidate) -> tuple[float, ...]:
+        """What a front compares: log costs, and the latest judgement."""
+        assert c.rank is not None
+        return (*(math.log(getattr(c.cost, key)) for key in self.costs), c.rank)
+
+    def front(self, finalists: list[Candidate]) -> list[Candidate]:
+        """The Pareto front of the finalists that were trained for the most rounds, since only those compare; of all
+        finalists if none was trained."""
+        last, worst = max(c.rounds for c in finalists), self.metric.worst  # the worst: its training diverged
+        return unbeaten([c for c in finalists if c.rounds == last and c.rank is not None and c.trained_score != worst],
+                        self.point)  # fmt: skip
+
+    def picked(self, finalists: list[Candidate]) -> list[Candidate]:
+        """The same finalists, the best first, with the one that search.pick chooses before it."""
+        front, rule = self.front(finalists), self.config.pick
+        if rule == "best" or not front:
+            return finalists
+        chosen = self.by_rule(rule, front)
+        return [chosen, *(c for c in finalists if c is not chosen)]
+
+    def by_rule(self, rule: str, front: list[Candidate]) -> Candidate:
+        """The net of a front that a rule of search.pick other than best chooses."""
+        if rule == "knee":
+            return knee(front, self.point)
+        key = NAMES[rule.removeprefix("min-")]
+        return min(front, key=lambda c: (getattr(c.cost, key), c.rank))
 
     def range(self) -> tuple[float, float]:
         """The MACs range from which candidates are drawn by size."""
@@ -127,7 +171,7 @@ class Search:
 
     def _candidate(self, arch: Arch, judged: Judged) -> Candidate:
         loss = judged.loss if self.config.by == "loss" else None  # otherwise it is not recorded
-        return Candidate(arch, self._cost(arch), judged.score, loss=loss)
+        return Candidate(arch, self._cost(arch), judged.score, loss=loss, rank=self.rank(judged))
 
     def finalists(self, ranked: list[Candidate], val: Split) -> list[Candidate]:
         """The best few, scored on the whole validation split: the supernet's choice first, then those that are always
@@ -137,21 +181,28 @@ class Search:
         supernet (docs/results/resolution.md). Within a resolution they alternate between the largest of those that tie
         with its best (are within the standard error) and the best. A supernet hardly distinguishes subnets of similar
         size, so ties are broken by size: the first finalist is the largest of those that tie
-        (docs/results/main_job.md)."""
+        (docs/results/main_job.md).
+
+        With several objectives they are those near the front and spread along it, in such an order."""
         groups: dict[int, list[Candidate]] = {}
         for c in ranked:
             groups.setdefault(int(resolve(self.space.resolution, c.arch.values)), []).append(c)
         task = self.scorer.task
-        turns = zip_longest(*(_in_turn(group, self.images, task) for group in groups.values()))
+        turns = zip_longest(*(
+            spread(group, self.point) if self.several else _in_turn(group, self.images, task)
+            for group in groups.values()
+        ))  # fmt: skip
         sure = [c for c in ranked if c.arch in self.always][: self.config.finalists]
         others = [c for c in chain.from_iterable(turns) if c is not None and c not in sure]
         chosen = [*others[: self.config.finalists - len(sure)], *sure]
         whole = {c.arch: self._judge(c.arch, val) for c in chosen}
         chosen.sort(key=lambda c: self.rank(whole[c.arch]))
-        judged = [replace(c, full_score=whole[c.arch].score) for c in chosen]
+        judged = [replace(c, full_score=whole[c.arch].score, rank=self.rank(whole[c.arch])) for c in chosen]
         least = worst_tied(task, judged[0].full_score, val)
         found = max((c for c in judged if self.metric.rank(c.full_score) <= least), key=lambda c: c.cost.macs)
         sure = [c for c in judged if c.arch in self.always and c is not found]
+        if self.several:
+            judged = spread(judged, self.point)
         return [found, *sure, *(c for c in judged if c is not found and c not in sure)]
 
     def drawn(self, count: int) -> list[Candidate]:
@@ -211,7 +262,8 @@ class Search:
         if judged is not None and self.config.by == "loss":
             trial.set_user_attr("score", judged.score)
         # a rejected candidate has no score; telling the worst value as complete is what every sampler accepts
-        self._study.tell(trial, self._worst if judged is None else self._value(judged))
+        value = self._worst if judged is None else self._value(judged)
+        self._study.tell(trial, [value, *(getattr(spent, key) for key in self.costs)] if self.several else value)
         self._record.add_trial(self._study.get_trials(deepcopy=False)[-1])
         return arch, self.scores[arch] if fresh else None
 
@@ -227,12 +279,13 @@ class Search:
         return len(self._study.get_trials(deepcopy=False))
 
     def _explored(self) -> tuple[float, float]:
-        """The MACs range of later draws by size: half to all of the MAC budget; without one, as at the start."""
+        """The MACs range of later draws by size: half to all of the MAC budget, or with several objectives up to all of
+        it; without one, as at the start."""
         low, high = self.range()
         if self.budget.macs is None:
             return low, high
         top = min(high, float(self.budget.macs))
-        return top / 2, top
+        return min(low, top) if self.several else top / 2, top
 
     def _draw(self, number: int, low: float, high: float) -> Arch:
         space, rng = self._spaces[self._resolution(number)], Random(f"{self.seed}/draw/{number}")
@@ -240,12 +293,13 @@ class Search:
 
     def _predicted(self, number: int) -> Arch:
         """The architecture within the budget that the scores so far promise most, among draws by size and those that
-        differ from one of the best by one or two rungs."""
+        differ from one of the best by one or two rungs; with several objectives, for one random weighting of them."""
         resolution, classes = self._resolution(number), self.scorer.task.head
         space, rng, (low, high) = self._spaces[resolution], Random(f"{self.seed}/pool/{number}"), self._explored()
         pool = {sample_near(space, rng, low, high, classes, self.budget.beside_macs) for _ in range(POOL)}
         alike = [arch for arch in self.scores if not resolution or resolve(space.resolution, arch.values) == resolution]
-        best = sorted(alike, key=lambda arch: self.rank(self.scores[arch]))[:BEST]
+        worth = self._worth(rng) if self.several else lambda score, _: score
+        best = sorted(alike, key=lambda arch: -worth(-self.rank(self.scores[arch]), self._cost(arch)))[:BEST]
         for arch in best:
             for step in neighbours(space, arch):
                 pool |= {step, rng.choice(neighbours(space, step))}
@@ -256,7 +310,25 @@ class Search:
             if self.budget.holds(cost) and plan(self.space, arch, classes) not in known
         )  # fmt: skip
         judged = {arch: (self._cost(arch), -self.rank(score)) for arch, score in self.scores.items()}
-        return propose(self.space, judged, fresh) or self._unseen(number)
+        return propose(self.space, judged, fresh, worth) or self._unseen(number)
+
+    def _worth(self, rng: Random) -> Callable[[float, Cost], float]:
+        """What a score (the higher the better) is worth at a cost, for one random weighting of the objectives: the
+        augmented Chebyshev function of objectives scaled to 0 to 1 (ParEGO: Knowles, IEEE Trans. Evol. Comput. 2006).
+        """
+        points = [self.point(self._candidate(arch, judged)) for arch, judged in self.scores.items()]
+        weights = [rng.expovariate(1.0) for _ in points[0]]  # uniform over the simplex, once divided by their sum
+        lows, highs = (list(map(end, *points, points[0])) for end in (min, max))
+
+        def worth(score: float, cost: Cost) -> float:
+            point = (*(math.log(getattr(cost, key)) for key in self.costs), -score)
+            parts = [
+                weight / sum(weights) * (value - low) / ((high - low) or 1.0)
+                for weight, value, low, high in zip(weights, point, lows, highs, strict=True)
+            ]
+            return -max(parts) - AUGMENTED * sum(parts)
+
+        return worth
 
     def _unseen(self, number: int) -> Arch:
         """A candidate without a score if all are enumerated, otherwise one of any size within all budgets."""
@@ -315,7 +387,8 @@ class Search:
     def _judged(self, trial: Any) -> Judged:
         """What a recorded trial found. Where the score ranks, the loss is not recorded."""
         by_loss = self.config.by == "loss"
-        return Judged(trial.user_attrs["score"], trial.value) if by_loss else Judged(trial.value, WORST)
+        value = trial.values[0]
+        return Judged(trial.user_attrs["score"], value) if by_loss else Judged(value, WORST)
 
     def _cost(self, arch: Arch) -> Cost:
         return cost_of(self.space, arch, self.scorer.task.head)
@@ -366,10 +439,11 @@ class Search:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         storage = unchecked_storage(self.storage)
+        directions = [self._direction, *("minimize" for _ in self.costs)] if self.several else [self._direction]
         self._record = optuna.create_study(
-            storage=storage, study_name=STUDY, direction=self._direction, load_if_exists=True
+            storage=storage, study_name=STUDY, directions=directions, load_if_exists=True
         )
-        self._study = optuna.create_study(direction=self._direction)
+        self._study = optuna.create_study(directions=directions)
         for trial in self._record.get_trials(deepcopy=False):
             self._study.add_trial(trial)
             arch = self._arch(trial.params)
@@ -406,16 +480,24 @@ def worst_tied(task: Task, best: float, split: Split) -> float:
 
 def pareto(candidates: list[Candidate], metric: Metric) -> list[Candidate]:
     """The Pareto front: candidates whose score no other beats at fewer or equal MACs, in order of MACs."""
-    front: list[Candidate] = []
-    for c in sorted(candidates, key=lambda c: (c.cost.macs, metric.rank(c.score))):
-        if not front or metric.better(c.score, front[-1].score):
-            front.append(c)
-    return front
+    return unbeaten(candidates, lambda c: (c.cost.macs, metric.rank(c.score)))
 
 
-def report_reach(reach: Reach, budget: Budget) -> str:
-    """What the space offers under the budget, in four lines."""
+def report_reach(reach: Reach, budget: Budget, bounds: Sequence[Bound] = ()) -> str:
+    """What the space offers under the budget, in four lines; with several budgets, which of them leaves out what, and
+    which one binds."""
     rows = [f"  {name:8s} {describe(getattr(reach, name))}" for name in ("smallest", "middle", "largest")]
     share = f"  {100 * reach.feasible:.0f} % of {reach.samples} uniform samples are within: {budget}"
-    return "\n".join([*rows, share])
+    return "\n".join([*rows, share, *_binding(bounds, budget.holds(reach.largest))])
+
+
+def _binding(bounds: Sequence[Bound], free: bool) -> Iterator[str]:
+    """Two lines about several budgets; `free`: even the largest net of the space is within all."""
+    if not bounds:
+        return
+    over = (f"{100 * b.over:.0f} % by {LABELS[b.key]} ({100 * b.alone:.0f} % by that alone)" for b in bounds)
+    yield f"  left out: {', '.join(over)}"
+    first, *others = sorted(bounds, key=lambda b: -b.used)
+    used = ", ".join(f"{100 * b.used:.0f} % of {LABELS[b.key]}" for b in (first, *others))
+    yield f"  binding: {'none' if free else LABELS[first.key]}; the largest nets within all budgets use {used}"
 

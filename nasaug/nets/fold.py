@@ -24,7 +24,8 @@ ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hswish": nn.Hardswish}
 
 @torch.no_grad()
 def fold(net: Net) -> GraphModule:
-    """The evaluated net in torch's own layers, in evaluation mode: images [N, 3, H, W] to logits [N, classes].
+    """The evaluated net in torch's own layers, in evaluation mode: images [N, 3, H, W] to logits [N, classes], or to
+    what else the net gives (`Net`).
 
     A norm after a convolution is folded into its weights and bias (Jacob et al., CVPR 2018, section 3.2). A norm before
     one (pre-activation) stays a BatchNorm2d, as nasaug.arch.cost counts it. Each folded norm's two parameters per
@@ -41,10 +42,10 @@ def fold(net: Net) -> GraphModule:
             "net.calibrate(batches) first, or load a net that was trained"
         )
     folding = _Folding(net)
-    x = folding.graph.placeholder("x")
-    for block in net.plan.blocks:
-        x = folding.block(block, x)
-    folding.graph.output(x)
+    outputs = [folding.graph.placeholder("x")]  # of the image, then of each block
+    for block, source in zip(net.plan.blocks, net.plan.sources, strict=True):
+        outputs.append(folding.block(block, outputs[source + 1]))
+    folding.graph.output(folding.joined([outputs[i + 1] for i in net.plan.ends]))
     folding.whole.recompile()
     return folding.whole.eval()
 
@@ -58,10 +59,7 @@ class _Folding:
 
     def call(self, name: str, module: nn.Module, x: Node) -> Node:
         """Add `module` under this name and return its output on x."""
-        top, *rest = name.split(".")
-        if iskeyword(top) or (hasattr(self.whole, top) and top not in self.whole._modules):
-            top += "_"  # clashes with a keyword of Python or an attribute of torch, such as `global` or `graph`
-        place = ".".join((top, *rest))
+        place = place_in(self.whole, name)
         self.whole.add_submodule(place, module)
         return self.graph.call_module(place, (x,))
 
@@ -70,6 +68,14 @@ class _Folding:
         while name in self.net.plan.by_name:  # a stage may have that name
             name += "_"
         return self.call(name, ACTIVATIONS[act](), x) if act else x
+
+    def joined(self, outputs: list[Node]) -> Node:
+        """`nasaug.nets.net.joined`."""
+        if len(outputs) == 1:
+            return outputs[0]
+        turned = (self.graph.call_function(torch.permute, (x, (0, 2, 3, 1))) for x in outputs)
+        rows = [self.graph.call_function(torch.flatten, (x, 1, 2)) for x in turned]
+        return self.graph.call_function(torch.cat, (rows, 1))
 
     def block(self, block: Block, x: Node) -> Node:
         source = x
@@ -120,14 +126,61 @@ class _Folding:
         return self.graph.call_function(operator.mul, (x, y))
 
 
+def folded_weights(net: Net, folded: GraphModule) -> dict[str, Tensor]:
+    """The weights and biases of `folded = fold(net)` by name, as functions of the net's parameters: gradients reach
+    these, while running statistics are constants. A norm that `fold` keeps is given as the weight [channels, 1, 1, 1]
+    and bias of a depthwise convolution."""
+    found: dict[str, Tensor] = {}
+
+    def add(name: str, weight: Tensor, bias: Tensor | None) -> None:
+        place = place_in(folded, name)
+        found[f"{place}.weight"] = weight
+        if bias is not None:
+            found[f"{place}.bias"] = bias
+
+    for layer in net.plan.layers:
+        name = layer.name
+        module: Any = net.get_submodule(name)
+        if layer.op == "se":
+            add(f"{name}.reduce", module.reduce.weight[:, :, None, None], module.reduce.bias)
+            add(f"{name}.expand", module.expand.weight[:, :, None, None], module.expand.bias)
+        elif layer.op == "linear":
+            add(name, module.weight, module.bias)
+        elif layer.op == "conv":
+            if layer.pre:
+                add(f"{name}_norm", *norm_as_conv(module.norm))
+            add(name, *_folded(module, layer))
+        elif layer.op == "norm":
+            add(name, *norm_as_conv(module.norm))
+    return found
+
+
+def norm_as_conv(norm: Any) -> tuple[Tensor, Tensor]:
+    """The weight [channels, 1, 1, 1] and bias of the depthwise convolution that an evaluated norm is."""
+    factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return factor[:, None, None, None], norm.bias - norm.running_mean * factor
+
+
+def place_in(whole: GraphModule, name: str) -> str:
+    """Where a layer lies in a folded net: its name, unless that clashes with a keyword of Python or an attribute of
+    torch, such as `global` or `graph`."""
+    top, *rest = name.split(".")
+    if iskeyword(top) or (hasattr(whole, top) and top not in whole._modules):
+        top += "_"
+    return ".".join((top, *rest))
+
+
+def _folded(conv: Conv, layer: Layer) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of a convolution with the norm after it, if any, folded in."""
+    if conv.norm is None or layer.pre:
+        return conv.weight, conv.bias
+    factor, bias = norm_as_conv(conv.norm)  # in the net's dtype, as its evaluation does: identical bitwise
+    return conv.weight * factor, bias
+
+
 def _plain_conv(conv: Conv, layer: Layer) -> nn.Conv2d:
     """The convolution with the norm after it, if any, folded in."""
-    weight: Tensor = conv.weight
-    bias: Tensor | None = conv.bias
-    if conv.norm is not None and not layer.pre:
-        norm: Any = conv.norm  # in the net's dtype, as its evaluation does, so that the weights are identical bitwise
-        factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        weight, bias = weight * factor.view(-1, 1, 1, 1), norm.bias - norm.running_mean * factor
+    weight, bias = _folded(conv, layer)
     plain = nn.Conv2d(
         layer.cin, layer.out, layer.kernel, layer.stride, layer.kernel // 2, groups=layer.groups,
         bias=bias is not None, device="meta",

@@ -22,7 +22,8 @@ _BATCH, _TRACK, _RUNNING = BatchStats(), TrackStats(), RunningStats()
 
 
 class Net(nn.Module):
-    """The network of a Plan: images [N, 3, H, W] to logits [N, classes].
+    """The network of a Plan: images [N, 3, H, W] to logits [N, classes], or to [N, pixels, values] if the plan has
+    several outputs: those of the pixels of each map in turn.
 
     `net(x)` runs its own plan; only this updates the running statistics, in training mode. `net(x, smaller)` runs a
     slice of the shared weights with batch statistics, in training mode only."""
@@ -51,10 +52,10 @@ class Net(nn.Module):
 
     @torch.no_grad()
     def reset(self, seed: int) -> None:
-        """Fresh weights: Kaiming-uniform (torch's default), truncated normal (0.02) for the last layer, zero biases.
+        """Fresh weights: Kaiming-uniform (torch's default), truncated normal (0.02) for the last layers, zero biases.
 
         As in NetAug's published code, whose authors found that fan-out initialisation fails in widened nets."""
-        g, last = torch.Generator().manual_seed(seed), f"{self.plan.blocks[-1].name}."
+        g, last = torch.Generator().manual_seed(seed), tuple(f"{self.plan.blocks[i].name}." for i in self.plan.ends)
         for name, p in self.named_parameters():
             if p.dim() == 1:
                 p.fill_(1.0 if name.endswith("norm.weight") else 0.0)
@@ -98,18 +99,22 @@ class Net(nn.Module):
 
     def _run(self, x: Tensor, plan: Plan, stats: Stats, noise: Noise | None = None) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        if not noise:
-            for block in plan.blocks:
-                x = self._block(block, x, stats)
-            return x
-        inner, branches = ([b for b in plan.blocks if kind(b)] for kind in (_has_inner, _has_branch))
-        for block in plan.blocks:
-            if block is plan.blocks[-1]:
+        inner, branches = ([b for b in plan.blocks if noise and kind(b)] for kind in (_has_inner, _has_branch))
+        tapped: dict[str, Tensor] = {}
+        ends: list[Tensor] = []
+        for i, block in enumerate(plan.blocks):
+            if block.spec.source:
+                x = tapped[block.spec.source]
+            if noise and i in plan.ends:
                 x = noise.features(x)
             x = self._block(block, x, stats, noise, _place(block, branches))
-            if _has_inner(block):
+            if noise and _has_inner(block):
                 x = noise.output(x, _place(block, inner))
-        return x
+            if block.name in plan.tapped:
+                tapped[block.name] = x
+            if i in plan.ends:
+                ends.append(x)
+        return joined(ends)
 
     def _block(self, block: Block, x: Tensor, stats: Stats, noise: Noise | None = None, place: float = 0.0) -> Tensor:
         whole = fused_block([self._layers[layer.name] for layer in block.layers], x, block, stats)
@@ -214,6 +219,13 @@ class Net(nn.Module):
             weight = own[name].detach().abs()
             total += weight.sum([d for d in range(weight.dim()) if d != dim]).cpu()
         return total
+
+
+def joined(outputs: list[Tensor]) -> Tensor:
+    """The only output; or several maps [N, C, H, W] as one [N, pixels, C], row by row."""
+    if len(outputs) == 1:
+        return outputs[0]
+    return torch.cat([x.permute(0, 2, 3, 1).flatten(1, 2) for x in outputs], 1)
 
 
 def _has_inner(block: Block) -> bool:

@@ -12,7 +12,7 @@ from .. import data as datasets
 from ..arch import archfile
 from ..arch.archfile import ArchFile
 from ..arch.cost import cost
-from ..config.layers import load
+from ..config.layers import arm_says, load
 from ..core import tensorfile
 from ..core.errors import BadInput, advice, arg, unknown, with_value
 from ..core.progress import Listener, heard_by
@@ -266,6 +266,9 @@ def check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: 
     if classes != net.plan.classes:
         theirs = f"{recipe.data.name} has {classes} classes, {found.name} {net.plan.classes}"
         raise BadInput(f"{arg.data} {theirs}; leave {arg.data} out, or give data of the same classes")
+    if setting.method and "qat.on" in arm_says(setting.method, Recipe):
+        rule, remedy = "trains in int8, and pruning in float", "prune first, and train the result with qat"
+        raise _refused("method", setting.method, rule, remedy)
     _check_target(setting, recipe, net, found)
     recipes = [setting.step_recipe(recipe, m) for m in selection.magnitudes(setting.magnitude, setting.steps)]
     last, teacher = net.plan, resolve(found, recipe.teacher)

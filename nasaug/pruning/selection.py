@@ -36,10 +36,13 @@ def sizes(plan: Plan) -> dict[Size, tuple[str, ...]]:
     """The channel counts that pruning reduces, and the channel groups (nasaug.arch.channels) that share each of them.
 
     A residual stream's count is the width of the block that opens it. A bottleneck's two inner groups share one count.
+    The task's head keeps its own.
     """
-    blocks, found = {block.name for block in plan.blocks}, {}
+    blocks, head, found = {block.name for block in plan.blocks}, {block.name for block in plan.head}, {}
     for name in channel_groups(plan):
         block = name if name in blocks else name.rpartition(".")[0]
+        if block in head:
+            continue
         kind = "width" if name == block else "se" if name == f"{block}.se" else "hidden"
         found.setdefault((block, kind), []).append(name)
     return {size: tuple(names) for size, names in found.items()}
@@ -54,7 +57,7 @@ def with_sizes(plan: Plan, counts: Mapping[Size, int]) -> Plan:
             stream = counts.get((spec.name, "width"), spec.width)
         inner = {kind: counts.get((spec.name, kind), getattr(spec, kind)) for kind in ("hidden", "se")}
         specs.append(spec._replace(width=stream if spec.width else 0, **inner))
-    return from_specs((*specs, *(block.spec for block in plan.head)), plan.resolution, plan.classes)
+    return from_specs((*specs, *plan.specs[len(specs) :]), plan.resolution, plan.classes)
 
 
 def least_sizes(plan: Plan, divisor: int = 1) -> dict[Size, int]:

@@ -188,12 +188,12 @@ class Pruning:
         facts = {"data": self.recipe.data.name, "pruned_from": self.found.name, "pruned": pruned}
         ArchFile(net.plan, name, weights=run.model_file, facts=facts).save(run.arch_file)
         test = data.finish()
-        metric, test_score = self.scorer.task.metric, test_of(net, test, self.scorer, run)
+        metric, (test_score, figures) = self.scorer.task.metric, test_of(net, test, self.scorer, run)
         summed = {key: sum(row[key] for row in rows) for key in ("epochs", "train_macs", "seconds")}
         more = {
             "asked": asdict(setting), "sparsity": zeros, "start": self._start(),
             "steps": [{key: value for key, value in row.items() if key != "history"} for row in rows],
-            **known,
+            **known, **figures,
         }  # fmt: skip
         result = TrainingResult(
             arm=self.recipe.arm, method=self.recipe.method, arch=name, data=data.name, data_key=data.key,

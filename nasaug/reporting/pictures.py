@@ -41,6 +41,18 @@ class Panel(NamedTuple):
     fit: Fit | None
 
 
+class Scale(NamedTuple):
+    """A cost's axis. Its values are in `factor` of its `unit` (of units.format_quantity)."""
+
+    label: str
+    unit: str
+    factor: float
+    plain: str  # the label with the unit of the values
+
+
+MACS = Scale("MACs", "macs", 1e6, "MACs (millions)")
+
+
 class Scatter(NamedTuple):
     """Points by name, a front through some of them, and the one found."""
 
@@ -48,6 +60,10 @@ class Scatter(NamedTuple):
     points: Mapping[str, Points]
     front: Points
     found: Points
+    x: Scale = MACS
+    y: Scale | None = None  # of a cost; None: a score
+    limit: float | None = None  # of x
+    line: bool = True  # join the points of the front: of two objectives it is a line, of more a surface
 
 
 class Bar(NamedTuple):
@@ -59,21 +75,26 @@ class Bar(NamedTuple):
     held: int
 
 
-def scatters(path: Path, panels: Sequence[Scatter], limit: float | None, xlabel: str) -> None:
-    """Panels side by side: points, the front as a line, the one found as a star, and the `limit` of x, which is
-    logarithmic."""
-    figure = _figure(6.4 * len(panels), 4.2)
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+def scatters(path: Path, rows: Sequence[Sequence[Scatter]]) -> None:
+    """Rows of equally many panels: points, the front as a line, the one found as a star, and the limit of x. Axes of
+    costs are logarithmic."""
+    panels = [panel for row in rows for panel in row]
+    figure = _figure(6.4 * len(rows[0]), 4.2 * len(rows))
+    for axes, panel in zip(figure.subplots(len(rows), len(rows[0]), squeeze=False).flat, panels, strict=True):
         shades = [0.25 + 0.75 * (i + 1) / len(panel.points) for i in range(len(panel.points))]
         for (name, points), shade in zip(panel.points.items(), shades, strict=True):
             axes.scatter(*_columns(points), s=8 + 26 * shade, alpha=0.5 * shade + 0.2, color="tab:blue", label=name)
         if panel.front:
-            axes.plot(*_columns(panel.front), "o-", ms=4, color="tab:red", label="Pareto front")
+            look = "o-" if panel.line else "o"
+            axes.plot(*_columns(panel.front), look, ms=4, color="tab:red", label="Pareto front")
         axes.plot(*_columns(panel.found), "*", ms=13, color="tab:green", label="found")
-        if limit:
-            axes.axvline(limit, ls="--", lw=1, color="grey", label="budget")
-        axes.set(xlabel=xlabel, ylabel=panel.ylabel, xscale="log")
+        if panel.limit:
+            axes.axvline(panel.limit, ls="--", lw=1, color="grey", label="budget")
+        axes.set(xlabel=panel.x.plain, ylabel=panel.ylabel, xscale="log")
         _few_labels(axes.xaxis, 5.7, "{:g}".format)  # 0.2, not 2 x 10^-1
+        if panel.y:
+            axes.set_yscale("log")
+            _few_labels(axes.yaxis, 3.7, "{:g}".format)
         axes.legend()
         axes.grid(alpha=0.3)
     _save(figure, path)

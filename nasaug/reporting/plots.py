@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from zlib import crc32
 
 from ..core.files import escaped
@@ -151,22 +151,24 @@ def against(
 
 def scatter(
     axes: Axes, points: Mapping[str, Points], front: Points, found: Points, limit: float | None, xlabel: str,
-    ylabel: str, x_text: Callable[[float], str],
+    ylabel: str, x_text: Callable[[float], str], y_text: Callable[[float], str] | None = None, line: bool = True,
 ) -> None:  # fmt: skip
-    """Points by name, the front as a line, the one found as a star, and the `limit` of x as a dashed line, with the
-    legend below. Like `pictures.scatters`, in the page's colours."""
+    """Points by name, the front (joined by a `line`), the one found as a star, and the `limit` of x as a dashed line,
+    with the legend below. `y_text` is given where y is a cost too. Like `pictures.scatters`, in the page's colours."""
     for i, (name, those) in enumerate(points.items()):
         part = (i + 1) / len(points)
         look = {"color": _SERIES[0], "ms": 4 + 3 * part, "mew": 0, "alpha": 0.4 + 0.45 * part}
         axes.plot(*_columns(those), "o", **look, label=name)
     if front:
-        axes.plot(*_columns(front), "o-", ms=4, lw=1.3, color=_SERIES[1], label="Pareto front")
+        axes.plot(*_columns(front), "o-" if line else "o", ms=4, lw=1.3, color=_SERIES[1], label="Pareto front")
     if found:
         axes.plot(*_columns(found), "*", ms=13, mew=0, color=_SERIES[2], label="found")
     if limit:
-        axes.axvline(limit, ls="--", lw=1, color=_SERIES[7], label="MAC budget")
-    xs = [x for line in (*points.values(), front, found) for x, _ in line]
-    _scale_x(axes, [*xs, limit] if limit else xs, x_text)
+        axes.axvline(limit, ls="--", lw=1, color=_SERIES[7], label="MAC budget" if xlabel == "MACs" else "budget")
+    xs, ys = zip(*(point for those in (*points.values(), front, found) for point in those), strict=True)
+    _scale(axes, "x", [*xs, limit] if limit else xs, x_text)
+    if y_text:
+        _scale(axes, "y", ys, y_text)
     axes.set(xlabel=xlabel, ylabel=escaped(ylabel))
     axes.figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
 
@@ -175,15 +177,15 @@ def _columns(points: Points) -> tuple[list[float], list[float]]:
     return [x for x, _ in points], [y for _, y in points]
 
 
-def _scale_x(axes: Axes, xs: Sequence[float], x_text: Callable[[float], str]) -> None:
-    """Logarithmic if x spans a wide range, with ticks formatted by `x_text`."""
+def _scale(axes: Axes, which: Literal["x", "y"], values: Sequence[float], text: Callable[[float], str]) -> None:
+    """Logarithmic if the values span a wide range, with ticks formatted by `text`."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    span = max(xs) / min(xs)
+    span, axis = max(values) / min(values), {"x": axes.xaxis, "y": axes.yaxis}[which]
     if span > 4:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if span < 50 else (1,)))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set(**{f"{which}scale": "log"})
+        axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if span < 50 else (1,)))
+        axis.set_minor_formatter(NullFormatter())
     else:
-        axes.locator_params(axis="x", nbins=6)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: x_text(x)))
+        axes.locator_params(axis=which, nbins=6)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))

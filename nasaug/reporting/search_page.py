@@ -13,11 +13,16 @@ _STRATEGY = {
     "supernet": "supernet: it scores candidates, and the best of them are trained on their own",
     "halving": "halving: networks drawn by size are trained on their own, without a supernet",
 }
+_PICKED = {
+    "best": "the best score, whatever it costs",
+    "knee": "the knee of the front: the net farthest from the line between its ends",
+}
 _STAGES = {
     "shape": ("shapes, trained briefly", "training"), "supernet": ("supernet", "training"),
     "candidate": ("candidates, scored", "net"), "finalist": ("finalists, trained on their own", "training"),
 }  # fmt: skip
 _KINDS = {"macs": "macs", "params": "params", "peak": "bytes", "flash": "bytes"}  # of the costs in rows
+_NAMES = {"macs": "MACs", "params": "parameters", "sram": "peak SRAM"}  # of objectives that are not plain words
 _COSTS = ("MACs", "params", "SRAM", "flash", "px")
 
 
@@ -32,7 +37,9 @@ def search_page(summary: Mapping[str, Any]) -> str:
         axes: (name, kind, choices) each.
         shapes, front, finalists: rows, the best or smallest first: id, scored, full, trained, rounds, epochs, macs,
             params, peak, flash, resolution; shapes also have their shape, {axis: value}. rounds is 0 where not trained.
-        candidates: their number. panels: trained and scored, fields of pictures.Scatter each, or None.
+        objectives (names), pick: as in the recipe. ended: the finalists' front, as rows with the `rules` of pick that
+            choose each net. candidates: their number. panels: trained and scored, each a list of the fields of
+            pictures.Scatter, one for each pair of objectives; empty where there is nothing to draw.
         stages: stage, nets, train_macs (may be None), seconds. costs: what, unit, used, budget (may be None).
         little_used, agreed: sentences, or empty. commands: (what it does, command) each.
     """
@@ -45,7 +52,15 @@ def search_page(summary: Mapping[str, Any]) -> str:
         front=[_cells(row, ("scored",), metric) for row in summary["front"]],
         finalists=_finalists(summary["finalists"], metric),
         columns=_COSTS, stages=list(_stages(summary["stages"])),
-        figures={name: _figure(name, panel, summary) for name, panel in summary["panels"].items() if _drawable(panel)},
+        figures={
+            name: [_figure(name, panel, several=len(panels) > 1) for panel in panels]
+            for name, panels in summary["panels"].items() if any(map(_drawable, panels))
+        },
+        several=len(summary["objectives"]) > 1, objectives=wording.listed(_objectives(summary, metric)),
+        ended=[
+            [*_cells(row, ("trained" if row["rounds"] else "full",), metric), ", ".join(row["rules"]) or "-"]
+            for row in summary["ended"]
+        ],
     )  # fmt: skip
 
 
@@ -56,6 +71,11 @@ def _facts(summary: Mapping[str, Any], metric: Metric) -> Iterator[tuple[str, st
     yield "Budget", summary["budget"] + limit
     yield "Data", f"{summary['data']}: {summary['images']}"
     yield "Space", summary["space"]
+    if len(summary["objectives"]) > 1:
+        yield "Objectives", ", ".join(_objectives(summary, metric))
+    if len(summary["objectives"]) > 1 or summary["pick"] != "best":
+        lowest = f"the net of the front with the lowest {_name(summary['pick'].removeprefix('min-'))}"
+        yield "Picked", _PICKED.get(summary["pick"], lowest)
     yield "Strategy", _STRATEGY[summary["strategy"]]
     yield "Seed", str(summary["seed"])
     scores = [("after its own training", found["trained"]), ("with the supernet's weights", found["full"])]
@@ -153,20 +173,34 @@ def _took(macs: float | None, seconds: float) -> list[str]:
     return [wording.quantity(macs, "macs"), wording.quantity(seconds, "seconds")]
 
 
-def _drawable(panel: Mapping[str, Any] | None) -> bool:
-    return panel is not None and any(map(len, panel["points"].values()))
+def _objectives(summary: Mapping[str, Any], metric: Metric) -> list[str]:
+    """The objectives in words; what ranks nets stands for accuracy."""
+    ranks = "loss" if summary["by"] == "loss" else metric.label
+    return [f"validation {ranks}" if name == "accuracy" else _name(name) for name in summary["objectives"]]
 
 
-def _figure(name: str, panel: Mapping[str, Any], summary: Mapping[str, Any]) -> tuple[str, str]:
-    """(caption, SVG) of a panel, whose x are millions of MACs."""
-    limit = next((each["budget"] for each in summary["costs"] if each["unit"] == "macs"), None)
-    several = len(panel["points"]) > 1
+def _name(objective: str) -> str:
+    return _NAMES.get(objective, objective)
+
+
+def _drawable(panel: Mapping[str, Any]) -> bool:
+    return any(map(len, panel["points"].values()))
+
+
+def _figure(name: str, panel: Mapping[str, Any], several: bool) -> tuple[str, str]:
+    """(caption, SVG) of a panel; `several`: of one of several panels, whose captions say what their axes are."""
+    rounds = len(panel["points"]) > 1
     caption = {
         "scored": "Candidates with the weights of the supernet, and their Pareto front",
-        "trained": "Finalists after their own training" + (several * ", by the round that they reached"),
+        "trained": "Finalists after their own training" + (rounds * ", by the round that they reached"),
     }[name]
+    x, y = panel["x"], panel["y"]
+    if several:
+        caption += f": {y.label if y else 'score'} against {x.label}"
     drawn = plots.svg(caption, lambda axes: plots.scatter(
-        axes, **{key: panel[key] for key in ("points", "front", "found")}, limit=limit and limit / 1e6, xlabel="MACs",
-        ylabel=panel["ylabel"].split(",")[0], x_text=lambda x: wording.quantity(1e6 * x, "macs"),
+        axes, **{key: panel[key] for key in ("points", "front", "found", "limit", "line")}, xlabel=x.label,
+        ylabel=y.label if y else panel["ylabel"].split(",")[0],
+        x_text=lambda value: wording.quantity(value * x.factor, x.unit),
+        y_text=y and (lambda value: wording.quantity(value * y.factor, y.unit)),
     ), height=3.9)  # fmt: skip
     return caption, drawn

@@ -88,6 +88,11 @@ def lengths(several: Sequence[dict[str, Any]]) -> str:
     texts = [length(**each) for each in several]
     if len({each["unit"] for each in several}) == 1 and several[0]["unit"] == "epochs":
         texts[:-1] = [f"{each['value']:g}" for each in several[:-1]]
+    return listed(texts)
+
+
+def listed(texts: Sequence[str]) -> str:
+    """One, two and three."""
     return " and ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))
 
 

@@ -53,6 +53,7 @@ class RunDir:
     shapes_file, search_page = _file("shapes.json"), _file("search.html")
     latency_file = _file("latency.json")  # a copy of the device's latency table
     start_file = _file("start.safetensors")  # the weights that a training of the found net starts from
+    front_folder = _file("front")  # an arch file for each net of the front, and its own weights if it was trained
     # comparison and sweep: figures, page or picture; a sweep's trainings with their paths, and its pruned policies
     comparison_file, comparison_page = _file("comparison.json"), _file("comparison.html")
     sweep_file, sweep_picture = _file("sweep.json"), _file("sweep.png")

@@ -16,6 +16,7 @@ from ..core.metric import Metric, of_keys
 from .folder import RESULT, RunDir
 
 CORRECT, ERROR = "correct", "error"  # tensors in test.safetensors: bool per image, or values with the score as mean
+ROWS = "rows"  # or several rows per image, from all of which together the score follows
 
 
 class Length(NamedTuple):
@@ -127,7 +128,7 @@ class TrainingResult:
 
     def judged(self) -> np.ndarray | None:
         """[test_images]: whether each test image was right (bool), or values whose mean is the score; None if not
-        recorded.
+        recorded, or if the score is no mean over images.
 
         Raises BadInput if the file is damaged or belongs to another result."""
         path = RunDir(self.path).test_file
@@ -139,6 +140,8 @@ class TrainingResult:
         remedy = "leave the file out, or run it again"
         try:
             tensors = load(files.read_bytes(path))
+            if ROWS in tensors:
+                return None
             right = CORRECT in tensors
             judged = tensors[CORRECT if right else ERROR].astype(bool if right else float)
         except (SafetensorError, KeyError) as error:

@@ -2,8 +2,9 @@
 
 from .base import TASKS, Metric, Settings, Target, Task, chosen, of_facts, register
 from .classify import Classify
+from .detect import Detect
 from .regress import Regress
 
 __all__ = [
-    "TASKS", "Classify", "Metric", "Regress", "Settings", "Target", "Task", "chosen", "of_facts", "register",
+    "TASKS", "Classify", "Detect", "Metric", "Regress", "Settings", "Target", "Task", "chosen", "of_facts", "register",
 ]  # fmt: skip

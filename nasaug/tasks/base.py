@@ -19,9 +19,9 @@ __all__ = ["TASKS", "Metric", "Settings", "Target", "Task", "chosen", "of_facts"
 class Target(NamedTuple):
     """The targets of a view's images.
 
-    `labels` are those of the split [N], or the mixed ones of a mixing view. `soft` is the teacher's soft output on that
-    view at the task's temperature, if the recipe has a teacher. `weight` [N] weighs the images; None means equal
-    weights."""
+    `labels` are those of the split [N, …], or the mixed or moved ones of the view. `soft` is the teacher's soft output
+    on that view at the task's temperature, if the recipe has a teacher. `weight` [N] weighs the images; None means
+    equal weights."""
 
     labels: Tensor
     soft: Tensor | None = None
@@ -44,11 +44,15 @@ class Settings:
 
 
 class Task(Protocol):
-    """A task, made for one data set. Outputs [N, …] and labels [N, …] are on one device."""
+    """A task, made for one data set. Outputs [N, …] and labels [N, …] are on one device.
+
+    A task may also have `aligned` = False, if its outputs on two views of an image cannot be matched with each other,
+    and `figures`, from what `judge` gave to further figures of a finished net for result.json."""
 
     name: ClassVar[str]
     targets: ClassVar[str]
-    """What it learns from: "classes" (labels int64 [N]) or "numbers" (float32 [N]), as in `Data.targets`."""
+    """What it learns from: "classes" (labels int64 [N]), "numbers" (float32 [N]) or "boxes" (float32 [N, most, 6]), as
+    in `Data.targets`."""
     metric: ClassVar[Metric]
     temperature: float
     soft_weight: float
@@ -90,10 +94,10 @@ class Task(Protocol):
         ...
 
     def judge(self, out: Tensor, labels: Tensor) -> Tensor:
-        """[N]: the per-image values from which `score` is computed, also stored for the test images in
+        """[N, …]: the per-image values from which `score` is computed, also stored for the test images in
         test.safetensors.
 
-        Bool, or a float if the score is their mean."""
+        Bool [N], or float [N] if the score is their mean."""
         ...
 
     def score(self, judged: Sequence[Tensor]) -> float:
@@ -105,7 +109,7 @@ class Task(Protocol):
         ...
 
     def answer(self, out: Tensor) -> Tensor:
-        """The meaning of an output: a class index [N], or a number in the data's own unit [N]."""
+        """The meaning of an output: a class index [N], a number in the data's own unit [N], or detections [N, …]."""
         ...
 
 

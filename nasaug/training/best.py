@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from ..arch.plan import Plan
 from ..core.metric import Metric
 from ..nets.net import Net
 
@@ -23,9 +21,3 @@ class Best:
         if self.metric.better(score, self.score):
             self.score = score
             self.tensors = {name: t.detach().clone() for name, t in net.state_dict().items()}
-
-    def net(self, plan: Plan, device: torch.device) -> Net:
-        """The best network, in evaluation mode."""
-        net = Net(plan).to(device)
-        net.load_state_dict(self.tensors)
-        return net.eval()

@@ -24,17 +24,30 @@ from ..core.signals import deferred_stop
 from ..core.units import format_duration, format_quantity
 from ..data import Data, DataConfig, Info, Record, Split
 from ..data.stream import CENTRE
+from ..int8.imitation import Imitation
 from ..kernels import choice
 from ..methods import Base, Method, Outlook
 from ..nets.net import Net
 from ..nets.store import inherited_from, load_net, other_classes, save_net
 from ..rundirs.folder import RunDir
-from ..rundirs.result import CORRECT, ERROR, TrainingResult
+from ..rundirs.result import CORRECT, ERROR, ROWS, TrainingResult
 from ..tasks import Settings, Task, chosen
 from .device import Runtime
 from .length import Length, length_of
 from .loop import Trainer, fit
 from .provenance import SEVERAL, curves_of, like_sources, of_other_splits, warn_of_curves, warn_of_other_splits
+from .quantised import (
+    FLOAT,
+    TABLE,
+    Before,
+    Deployed,
+    imitation_of,
+    read_before,
+    scores_before,
+    table_of,
+    with_statistics,
+    write_float,
+)  # fmt: skip
 from .recipe import Recipe
 from .scoring import Scorer
 from .teacher import Resolved, Teacher, resolve
@@ -61,6 +74,14 @@ class Job:
         """The plan of the Net that is trained."""
         return whole(self.space, self.base.plan.classes)
 
+    def check_classes(self, data: Data) -> None:
+        """Raises BadInput if the method fine-tunes a net that was trained on other classes."""
+        if self.method.in_int8 and self.inherit is not None:
+            reason = other_classes(self.inherit, data.classes, "the net")
+            if reason:
+                rule, remedy = f"fine-tunes a trained net, but {reason}", f"give {arg.method} netaug+qat"
+                raise BadInput.of(field="method", value="qat", rule=rule, remedy=remedy)
+
     def check_teacher(self, read: Callable[[], Data]) -> None:
         """Raises BadInput if the teacher does not fit the data, which are only read if the check needs them."""
         if self.teacher is not None:
@@ -72,6 +93,7 @@ def make_job(
     teacher: Resolved | None = None,
 ) -> Job:  # fmt: skip
     """The job of training `base` by a method, which is prepared for this number of training images."""
+    recipe = recipe.in_int8() if method.in_int8 else recipe
     space, arch = method.space(base)
     prepared = method.prepare(space, arch, base.plan.classes, min(recipe.batch, images))
 
@@ -121,13 +143,15 @@ def make_trainer(
     if teacher is None and job.teacher is not None:
         teacher = job.teacher.ready(data, runtime, scorer)
     recipe, of_net = job.recipe, (cost(job.base.plan).macs, job.base.pruned)
+    net = start_net(job, data.classes)
+    net = imitation_of(net, scorer) if job.method.in_int8 else net
     views = dict(recipe.views)
     for name, view in recipe.views.items():
         driven = name == "train" and recipe.difficulty.policy == "drive"  # its magnitude may start at 0
         if view.policy == "randaugment" and not driven:
             views[name] = at_magnitude(view, view.magnitude.of_net(*of_net))
     return Trainer(
-        start_net(job, data.classes), job.method, job.space, job.arch, task=scorer.task, data=data, views=views,
+        net, job.method, job.space, job.arch, task=scorer.task, data=data, views=views,
         training=recipe, length=job.length, runtime=runtime, scorer=scorer, seed=recipe.seed,
         inherited=job.inherit is not None, keep_best=keep_best, noise=recipe.noise, teacher=teacher,
         transforms=recipe.transforms, difficulty=recipe.difficulty,
@@ -138,9 +162,19 @@ def task_of(recipe: Recipe, info: Info) -> type[Task]:
     """The task that a recipe names, or that follows from the data. Raises BadInput if the two do not fit, or if the
     recipe uses classification features for a regression."""
     task = chosen(recipe.task, info)
+    for name, view in recipe.views.items() if info.targets != "boxes" else ():
+        for key, plain in (("iou_crop", 0.0), ("zoom_out", 1.0)):
+            if (value := getattr(view, key)) != plain:
+                rule, remedy = f"is for boxes, but {info.name} has {info.targets}", "leave it out"
+                raise BadInput.of(field=f"views.{name}.{key}", value=value, rule=rule, remedy=remedy)
     if info.targets == "classes":
         return task
     has, remedy = f"{info.name} has {info.targets}, not classes", "leave it out"
+    for name, view in recipe.views.items() if info.targets == "boxes" else ():
+        for key, plain in (("policy", "none"), ("mixup", 0.0), ("cutmix", 0.0)):
+            if (value := getattr(view, key)) != plain:
+                rule = f"moves or mixes pixels without their boxes, and {info.name} has boxes"
+                raise BadInput.of(field=f"views.{name}.{key}", value=value, rule=rule, remedy=remedy)
     if recipe.difficulty:
         asked = f"difficulty.policy = {recipe.difficulty.policy}"
         raise BadInput(f"{asked} uses the probability of an image's class, but {has}; {remedy}")
@@ -252,16 +286,18 @@ def announce(trainer: Trainer, title: str, inputs: str) -> float:
     return seconds
 
 
-def outlook_of(job: Job, seconds_per_mac: float, images: int, runtime: Runtime) -> Outlook:
+def outlook_of(
+    job: Job, seconds_per_mac: float, images: int, runtime: Runtime, aligned: bool = True
+) -> Outlook:  # fmt: skip
     """What is known about a training before it starts, for `Method.describe`; `images` is the number trained on."""
     length = job.length
 
     def instead(method: Method) -> Outlook:
         other = make_job(job.recipe, method, job.base, images=images, runtime=runtime, teacher=job.teacher)
-        return outlook_of(other, seconds_per_mac, images, runtime)
+        return outlook_of(other, seconds_per_mac, images, runtime, aligned)
 
     own, seconds = length.macs_per_image - length.teacher_macs, length.seconds or seconds_per_mac * length.macs
-    return Outlook(job.base, job.space, job.arch, job.asked, job.method, own, seconds, instead)
+    return Outlook(job.base, job.space, job.arch, job.asked, job.method, own, seconds, instead, aligned)
 
 
 @dataclass(frozen=True)
@@ -284,58 +320,117 @@ class Ready:
 
 def run_training(ready: Ready, run: RunDir, title: str) -> TrainingResult:
     """All of `train` and `netaug-train` after validation; returns the content of result.json."""
+    recipe, data = ready.recipe, ready.data
+    scorer = make_scorer(recipe, data, ready.runtime)
+    twice = recipe.ends_in_int8 and recipe.method != "qat"
+    if twice and (run.path / FLOAT).is_file():  # the first phase is over
+        start = run.environment()["start"]
+    else:
+        trainer, start, told = _trained(ready, run, scorer, title)
+        if not twice:
+            return _finished(ready, trainer, run, start, told)
+        epochs = _epochs(trainer)
+        before = Before(epochs, trainer.step, trainer.macs, trainer.seconds, trainer.history, dict(told))
+        write_float(run.path, trainer.product(), before, list(data.classes))
+        val = trainer.task.metric.show(trainer.best_score)
+        say(f"{title}: {epochs:.4g} epochs, validation {trainer.task.metric.label} {val}; now in int8")
+    trainer = _trained_in_int8(ready, run, scorer)
+    return _finished(ready, trainer, run, start, {})
+
+
+def _trained(
+    ready: Ready, run: RunDir, scorer: Scorer, title: str
+) -> tuple[Trainer, Mapping[str, Any], Mapping[str, Any]]:
+    """The trainer at the end of the recipe's method, where its weights started from, and the method's facts."""
     found, recipe, runtime, data = ready.found, ready.recipe, ready.runtime, ready.data
-    scorer = make_scorer(recipe, data, runtime)
     # on resuming, taken from env.json: the file with the initial weights may be gone
     start = run.environment().get("start") if run.checkpoint_file.is_file() else None
     job = job_for(found, recipe, runtime, len(data.train), begun=start is not None, teacher=ready.teacher)
+    told_start = None if start else start_of(found, job, data)
+    if job.method.in_int8:
+        if start is None:
+            write_float(run.path, with_statistics(start_net(job), scorer), Before(), list(data.classes))
+        job = replace(job, inherit=run.path / FLOAT, begun=False)
     trainer = make_trainer(job, data, runtime, scorer)
     per_step = announce(trainer, title, f"{found.name}, {describe(cost(found.plan))}")
     warn_of_curves(curves_of(recipe), lambda: data)
-    if start is None:
-        init, told = start_of(found, job, data)
-        say(f"  {told}")
+    if told_start is not None:
+        init, line = told_start
+        say(f"  {line}")
         others = of_other_splits(found, recipe, data) if ready.other_splits is None else ready.other_splits
         start = {"init": init, "other_splits": others}
         run.note(start=start)
+    assert start is not None
     warn_of_other_splits(start["other_splits"])
     per_mac = per_step / (job.length.batch * job.length.macs_per_image)
-    told = job.method.describe(outlook_of(job, per_mac, len(data.train), runtime))
+    aligned = getattr(scorer.task, "aligned", True)
+    told = job.method.describe(outlook_of(job, per_mac, len(data.train), runtime, aligned))
     for line in told.lines:
         say(line)
     train_to_end(trainer, run, title)
-    result = _result_of(ready, job, trainer, run, start, told.facts)
+    return trainer, start, told.facts
+
+
+def _trained_in_int8(ready: Ready, run: RunDir, scorer: Scorer) -> Trainer:
+    """The trainer at the end of the phase that fine-tunes the net of the first one."""
+    recipe, runtime, data = ready.recipe, ready.runtime, ready.data
+    job = make_job(
+        recipe, recipe.qat, base_of(ready.found), images=len(data.train), runtime=runtime, inherit=run.path / FLOAT,
+        teacher=ready.teacher or resolve(ready.found, recipe.teacher),
+    )  # fmt: skip
+    trainer = make_trainer(job, data, runtime, scorer)
+    announce(trainer, "qat", f"{ready.found.name} in int8")
+    train_to_end(trainer, run, "qat", "qat.safetensors")
+    return trainer
+
+
+def _epochs(trainer: Trainer) -> float:
+    length = trainer.length
+    return trainer.step / length.steps_per_epoch if length.open_ended else length.epochs
+
+
+def _finished(
+    ready: Ready, trainer: Trainer, run: RunDir, start: Mapping[str, Any], told: Mapping[str, Any]
+) -> TrainingResult:
+    """Save the trained net, evaluate it on the test images and finish the run. `start` is the run's, `told` the
+    method's facts."""
+    found, recipe, runtime, data, scorer = ready.found, ready.recipe, ready.runtime, ready.data, trainer.scorer
+    product, facts = trainer.product(), {**preprocessing(data, recipe.data), **scorer.task.facts}
+    in_int8 = isinstance(product, Imitation)
+    kept = {TABLE: table_of(product)} if in_int8 else {}
+    val_key = SEVERAL if start["other_splits"] else data.val_key
+    save_net(run.model_file, product.plain() if in_int8 else product, **facts, **kept, val_key=val_key)
+    replace(found, supernet=None, weights=run.model_file).save(run.arch_file)
+    test = data.finish()
+    metric, more, before = scorer.task.metric, {**told, **facts}, Before()
+    if in_int8:
+        before = read_before(run.path)
+        scores = scores_before(run.path, test, scorer)
+        more |= {**before.told, "before_qat": scores}
+        shown = [metric.show(scores[key]) for key in ("float", "post_training")]
+        say(f"qat: before it test {metric.label} {shown[0]} in float, {shown[1]} in int8 (post-training quantisation)")
+    test_score, figures = test_of(Deployed.trained(product) if in_int8 else product, test, scorer, run)
+    result = TrainingResult(
+        arm=recipe.arm or recipe.method, method=recipe.method, arch=found.name, data=data.name, data_key=data.key,
+        seed=recipe.seed, init=start["init"], **cost(found.plan).known, metric=metric,
+        val_score=trainer.best_score, train_score=trainer.best_row()[metric.key("train")],
+        history=before.followed_by(trainer.history), test_score=test_score, test_images=len(test),
+        epochs=before.epochs + _epochs(trainer), train_macs=before.train_macs + trainer.macs,
+        seconds=round(before.seconds + trainer.seconds, 2), peak_memory=runtime.peak_memory(),
+        device=runtime.describe(), path=run.path, more={**more, **figures},
+    )  # fmt: skip
     run.finish(result.to_json())
     return result
 
 
-def _result_of(
-    ready: Ready, job: Job, trainer: Trainer, run: RunDir, start: Mapping[str, Any], told: Mapping[str, Any]
-) -> TrainingResult:
-    """Save the trained net and evaluate it on the test images. `start` is the run's, `told` the method's facts."""
-    found, recipe, runtime, data, scorer = ready.found, ready.recipe, ready.runtime, ready.data, trainer.scorer
-    product, facts = trainer.product(), {**preprocessing(data, recipe.data), **scorer.task.facts}
-    save_net(run.model_file, product, **facts, val_key=SEVERAL if start["other_splits"] else data.val_key)
-    replace(found, supernet=None, weights=run.model_file).save(run.arch_file)
-    test = data.finish()
-    metric, test_score = scorer.task.metric, test_of(product, test, scorer, run)
-    return TrainingResult(
-        arm=recipe.arm or recipe.method, method=recipe.method, arch=found.name, data=data.name, data_key=data.key,
-        seed=recipe.seed, init=start["init"], **cost(found.plan).known, metric=metric,
-        val_score=trainer.best_score, train_score=trainer.best_row()[metric.key("train")],
-        history=tuple(trainer.history), test_score=test_score, test_images=len(test),
-        epochs=trainer.step / job.length.steps_per_epoch if job.length.open_ended else job.length.epochs,
-        train_macs=trainer.macs, seconds=round(trainer.seconds, 2), peak_memory=runtime.peak_memory(),
-        device=runtime.describe(), path=run.path, more={**told, **facts},
-    )  # fmt: skip
-
-
-def test_of(net: Net, test: Split, scorer: Scorer, run: RunDir) -> float:
-    """The score of a finished net on the test images; stores the figures of the single images as well."""
+def test_of(net: Net | Deployed, test: Split, scorer: Scorer, run: RunDir) -> tuple[float, dict[str, Any]]:
+    """The score of a finished net on the test images, and the task's further figures, if it has any; stores those of
+    the single images as well."""
     judged = torch.cat(scorer.judged(net, test)).cpu()
-    each = {CORRECT: judged.to(torch.uint8)} if judged.dtype == torch.bool else {ERROR: judged}
-    tensorfile.write(run.test_file, each, {})
-    return scorer.task.score([judged])
+    name = CORRECT if judged.dtype == torch.bool else ERROR if judged.dim() == 1 else ROWS
+    tensorfile.write(run.test_file, {name: judged.to(torch.uint8) if name == CORRECT else judged}, {})
+    more = scorer.task.figures([judged]) if hasattr(scorer.task, "figures") else {}
+    return scorer.task.score([judged]), more
 
 
 def job_for(
@@ -345,13 +440,21 @@ def job_for(
     """The job of training an arch file's network by a recipe. Raises BadInput if the two do not fit.
 
     `begun`: resume from its checkpoint. `teacher` is the recipe's if it has been resolved already."""
-    base = Base(found.plan, found.space, found.arch, found.pruned, supernet=found.supernet is not None)
+    base, method = base_of(found), recipe.chosen_method()
     inherit = inherited_from(found, recipe.init, begun)
+    if method.in_int8 and inherit is None and not begun:
+        rule = f"fine-tunes a trained net, and {found.name} would start from fresh weights"
+        remedy = f"give {arg.arch} the arch.json of a finished run, or train before, with {arg.method} netaug+qat"
+        raise BadInput.of(field="method", value="qat", rule=rule, remedy=remedy)
     job = make_job(
-        recipe, recipe.chosen_method(), base, images=images, runtime=runtime, inherit=inherit,
+        recipe, method, base, images=images, runtime=runtime, inherit=inherit,
         teacher=teacher or resolve(found, recipe.teacher),
     )  # fmt: skip
     return replace(job, begun=begun)
+
+
+def base_of(found: ArchFile) -> Base:
+    return Base(found.plan, found.space, found.arch, found.pruned, supernet=found.supernet is not None)
 
 
 def preprocessing(data: Data, config: DataConfig) -> dict:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Lt
 
 from ..arch.cost import cost_of
-from ..arch.plan import Plan
-from ..arch.space import Arch, Space
+from ..arch.plan import Outputs, Plan
+from ..arch.space import Arch, Named, Space
 from ..core.checked import Auto, Count, Positive, Told, checked
 from ..methods import Method, drawn
 
@@ -105,11 +106,14 @@ def length_of(
     """The length that the recipe specifies, based on the mean MACs of seeded steps spread over training (`drawn`).
 
     `teacher` returns the MACs per image of the teacher's passes in a step whose own passes see these views."""
-    own, taught, count = 0.0, 0.0, 0
-    for passes in drawn(method, space, base, plan.classes):
-        own += sum(each.share * cost_of(space, each.arch, plan.classes).macs for each in passes)
-        taught += teacher({each.view for each in passes})
-        count += 1
+    asked_of = method, space, base, plan.classes, tuple(space.archs.items())
+    try:
+        own, views = _steps(*asked_of)
+    except TypeError:  # a method from elsewhere may have fields that cannot be hashed
+        own, views = _steps.__wrapped__(*asked_of)
+    taught, count = 0.0, len(views)
+    for each in views:
+        taught += teacher(each)
     mean = own / count + taught / count
     batch = min(training.batch, images)
     steps, most = training.steps_of(images), training.most_epochs(images)
@@ -124,6 +128,21 @@ def length_of(
         epochs = training.epochs
     whole = asked * training.times if training.stop == "macs" and math.isfinite(asked) else 0.0
     return Length(_whole(epochs * training.times), steps, mean, batch, seconds, whole, taught / count)
+
+
+@lru_cache(maxsize=64)
+def _steps(
+    method: Method, space: Space, base: Arch, classes: Outputs, archs: tuple[tuple[str, Named], ...]
+) -> tuple[float, list[Set[str]]]:
+    """MACs per image of all steps that `drawn` yields, and the views that each of them sees.
+
+    A search and its finalists ask several times; `archs` are the space's, which equal spaces need not have in
+    common."""
+    own, views = 0.0, []
+    for passes in drawn(method, space, base, classes):
+        own += sum(each.share * cost_of(space, each.arch, classes).macs for each in passes)
+        views.append(frozenset(each.view for each in passes))
+    return own, views
 
 
 def evaluate_every(training: Training, epochs: float, images: int, judged: int) -> int:

@@ -50,8 +50,9 @@ class Trainer:
         self.weights = Weights(net, training, runtime.device)
         self.method, self.space, self.base = method, space, base
         self.task, self.data, self.training, self.length = task, data, training, length
-        # streamed images are already randomly cropped during decoding
-        self.views = {n: replace(v, crop=0.0) if data.streamed else v for n, v in views.items()}
+        # streamed images are already randomly cropped during decoding, unless they have boxes
+        cropped = data.streamed and data.targets != "boxes"
+        self.views = {n: replace(v, crop=0.0) if cropped else v for n, v in views.items()}
         self.runtime, self.scorer, self.seed, self.inherited = runtime, scorer, seed, inherited
         self.noise, self.teacher, self.transforms = noise, teacher, transforms or {}
         self.difficulty = difficulty or Difficulty()
@@ -168,7 +169,9 @@ class Trainer:
 
     def product(self) -> Net:
         """The base network with the weights and running statistics of its best epoch, in evaluation mode."""
-        return self._best.net(self.plan, self.runtime.device)
+        net = self.net.narrow(self.plan)
+        net.load_state_dict(self.best)
+        return net.eval()
 
     def twin(self) -> Trainer:
         """A trainer in the same state with its own copy of the weights, for trial steps; read-only parts are shared."""

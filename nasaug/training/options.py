@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 # the arguments that set a recipe key, by the key
 ARGUMENTS = {
     "data.name": "data", "seed": "seed", "space": "space", "search.trials": "trials", "search.sampler": "sampler",
-    "search.headroom": "headroom", "netaug.aug_compute": "aug_compute",
+    "search.headroom": "headroom", "search.objectives": "objectives", "search.pick": "pick",
+    "netaug.aug_compute": "aug_compute",
 }  # fmt: skip
 
 
@@ -82,7 +83,11 @@ class Options:
                 )
         default = begun or default_recipe(self.data or data or "fashion-mnist")
         recipe = default if self.recipe is None else self.recipe
-        arms = () if arm is None else (arm,) if "method" in arm_says(arm, Recipe) else ("baseline", arm)
+        says = {"method"} if arm is None else arm_says(arm, Recipe).keys()
+        if "method" not in says and "qat.on" in says:  # alone: the phase in int8 is the training
+            options = (*options, 'method="qat"')
+            says |= {"method"}
+        arms = () if arm is None else (arm,) if "method" in says else ("baseline", arm)
         try:
             return load(recipe, Recipe, self.set, arms, under=_sets({"data.name": data}), options=options)
         except BadInput as error:

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import field, fields, make_dataclass
+from dataclasses import field, fields, make_dataclass, replace
 from functools import lru_cache, partial
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from annotated_types import Ge, Le, Predicate
 
+from ..arch.cost import NAMES
 from ..augment import View
 from ..augment.transform import Transform
 from ..config.schedule import Constant
 from ..core import files
 from ..core.checked import Auto, Count, NotNegative, Positive, Told, checked
 from ..core.errors import BadInput
-from ..data import DataConfig, names
-from ..methods import METHODS, GradAug, Method, NetAug, Sandwich
+from ..data import DataConfig, boxes, names
+from ..methods import METHODS, QAT, GradAug, Method, NetAug, Sandwich
 from ..nets.regularisers import Noise
 from .difficulty import Difficulty
 from .length import Training
 from .teacher import TeacherConfig
+
+ACCURACY = "accuracy"
+OBJECTIVES = (ACCURACY, *NAMES)
+PICKS = ("best", "knee", *(f"min-{name}" for name in NAMES))
+if TYPE_CHECKING:
+    Objective: TypeAlias = str
+    Pick: TypeAlias = str
+else:
+    Objective, Pick = Literal[OBJECTIVES], Literal[PICKS]
+EACH_ONCE = Told("must have accuracy, and each objective once")
 
 UNCROPPED = Told("must be 0 (do not crop the space) or at least 1")
 
@@ -35,6 +46,14 @@ class SearchConfig:
     trials: Count = 100
     """Candidates to evaluate, not counting those over budget and duplicates."""
     sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    objectives: Annotated[
+        tuple[Objective, ...], Predicate(lambda named: ACCURACY in named and len(set(named)) == len(named)), EACH_ONCE
+    ] = (ACCURACY,)
+    """accuracy (what `by` ranks) alone, or with costs that are to be low too: macs, params, sram, flash. With several,
+    the search looks for their Pareto front, and finalists are chosen, and go on, along it."""
+    pick: Pick = "best"
+    """Which of the finalists is found: the best; the knee of their front, which lies farthest from the line between its
+    ends; or the net of the front with the lowest cost (min-macs and so on)."""
     predicted: Annotated[float, Ge(0), Le(1)] = 0.0
     """The share of the sampler's candidates that a Gaussian process fitted to the scores so far proposes instead."""
     score_images: Count = 1000
@@ -73,13 +92,16 @@ class SearchConfig:
     dropping only choices that no net within it can have, and drawing the largest nets that are trained within it."""
 
 
+_ASIDE = {"left_out_if_usual": True}  # a table that recipes only mention if it is used
+INT8_SHARE = 0.1  # length and learning rate of the phase in int8, as parts of the recipe's
+
 # Keys that do not affect results: they may change when a run is resumed, and cells that differ in them are shared. They
 # only control how images are read; order and crops are drawn from (seed, epoch, place). data.memory_mb is not among
 # them, because streamed images are cropped differently from those in memory.
 CHANGE_NOTHING = ("data.workers", "data.keep_decoded")
 
 
-BUILT_IN = ("baseline", "netaug", "gradaug")  # the methods that have tables in `Recipe`
+BUILT_IN = ("baseline", "netaug", "gradaug", "qat")  # the methods that have tables in `Recipe`
 
 
 @checked()
@@ -89,9 +111,9 @@ class Recipe(Training):
     seed: Annotated[int, Ge(0)] = 0
     arm: str = ""
     """The name of this training in a comparison; empty: the method's name."""
-    method: Literal["baseline", "netaug", "gradaug"] = "netaug"
+    method: Literal["baseline", "netaug", "gradaug", "qat"] = "netaug"
     task: str = "auto"
-    """The task: classify, or regress (one number per image); auto: determined by the data."""
+    """The task: classify, regress (one number per image) or detect (boxes); auto: determined by the data."""
     init: Literal["auto", "inherit", "scratch"] = "auto"
     """Start from the weights that the arch file names (of a supernet, a trained or a pruned net), or from fresh ones;
     auto: inherit if it names any."""
@@ -108,6 +130,7 @@ class Recipe(Training):
     difficulty: Difficulty = field(default_factory=Difficulty)
     netaug: NetAug = field(default_factory=NetAug)
     gradaug: GradAug = field(default_factory=GradAug)
+    qat: QAT = field(default_factory=QAT, metadata=_ASIDE)
     sandwich: Sandwich = field(default_factory=Sandwich)
     search: SearchConfig = field(default_factory=SearchConfig)
 
@@ -148,6 +171,18 @@ class Recipe(Training):
         """The table of the training method."""
         return getattr(self, self.method) if hasattr(self, self.method) else METHODS[self.method]()
 
+    @property
+    def ends_in_int8(self) -> bool:
+        """Whether the last or only phase of the training is `qat`."""
+        return self.qat.on or self.method == "qat"
+
+    def in_int8(self) -> Recipe:
+        """The recipe of that phase."""
+        own, auto = self.qat, self.qat.epochs == "auto"
+        length = {"times": self.times * INT8_SHARE} if auto else {"times": 1.0, "stop": "epochs", "epochs": own.epochs}
+        rate = self.lr * INT8_SHARE if own.lr == "auto" else own.lr
+        return replace(self, method="qat", lr=rate, **length)
+
     # --- hooks that `config.layers` looks for in a schema ---------------------------------------------------------
 
     @staticmethod
@@ -173,9 +208,9 @@ def _with_methods(methods: tuple[tuple[str, type[Method]], ...]) -> type[Recipe]
         if hasattr(Recipe, name) or name in {each.name for each in fields(Recipe)}:
             raise BadInput(f"the method {name!r} has the name of a recipe key; register it under another name")
     names = tuple(name for name, _ in methods)
-    aside = {"left_out_if_usual": True}  # runs of other methods must be readable where this method is not registered
+    # left out if usual: runs of other methods must be readable where this method is not registered
     with_keys = [(name, cls) for name, cls in more if fields(cls)]  # type: ignore[arg-type]
-    tables = [(name, cls, field(default_factory=cls, metadata=aside)) for name, cls in with_keys]
+    tables = [(name, cls, field(default_factory=cls, metadata=_ASIDE)) for name, cls in with_keys]
     usual = next(each.default for each in fields(Recipe) if each.name == "method")
     method = ("method", Literal[names], field(default=usual))
     return make_dataclass("Recipe", [method, *tables], bases=(Recipe,), frozen=True, namespace={"__module__": __name__})
@@ -184,6 +219,9 @@ def _with_methods(methods: tuple[tuple[str, type[Method]], ...]) -> type[Recipe]
 def default_recipe(data: str) -> str:
     """The default recipe of a data set: the one of the same name if it exists, else `small`.
 
-    Folders always get `small`: an image folder that happens to be called "cifar" must not get the WideResNet recipe."""
+    Folders with boxes get `detect`, and others always `small`: an image folder that happens to be called "cifar" must
+    not get the WideResNet recipe."""
+    if data not in names() and boxes.there(data):
+        return "detect"
     named = files.bundled("recipes") / f"{data}.toml"
     return data if data in names() and named.is_file() else "small"

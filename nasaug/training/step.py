@@ -16,7 +16,8 @@ from ..arch.cost import cost
 from ..arch.plan import Plan, plan
 from ..arch.space import Arch, Space
 from ..augment import View
-from ..augment.transform import Transform, transform
+from ..augment.boxes import moved
+from ..augment.transform import Transform, transform, transform_both
 from ..config.schedule import Constant
 from ..core.errors import BadInput, Diverged
 from ..core.progress import Stages
@@ -86,14 +87,19 @@ class Step(Draw):
         generator = torch.Generator().manual_seed(Random(f"{t.seed}/{t.step}/{name}").getrandbits(62))
         guided = bool(t.difficulty) and name == "train"
         view = replace(t.views[name], magnitude=Constant(t.magnitude)) if guided and t.drives else t.views[name]
+        images, labels = self._images, self._labels
+        if t.data.targets == "boxes":
+            with t.stages("augment"):
+                images, labels = moved(view, images, labels, generator, t.data.flip)
+            view = replace(view, flip=False, crop=0.0)  # done
 
         def make() -> Tensor:
             look = {"mean": t.data.mean, "std": t.data.std, "flip": t.data.flip, "progress": t.progress}
             with t.stages("augment"):
-                return augment.make_view(view, self._images, generator, **look)
+                return augment.make_view(view, images, generator, **look)
 
         seen, weight, judged = self._guided(make) if guided else (make(), None, None)
-        x, labels = augment.mix(view, seen, self._labels, len(t.data.classes), generator)
+        x, labels = augment.mix(view, seen, labels, len(t.data.classes), generator)
         soft = None
         if t.teacher and t.task.soft_weight:
             known = judged is not None and x is seen  # mixing makes new images, which need new logits
@@ -139,6 +145,23 @@ class Step(Draw):
         with t.stages("augment"):
             return transform(t.transforms[name], x, torch.Generator().manual_seed(seed))
 
+    @property
+    def aligned(self) -> bool:
+        return getattr(self._trainer.task, "aligned", True)
+
+    def retold(self, name: str, x: Tensor, target: Target, soft: Tensor) -> tuple[Tensor, Tensor | Target]:
+        """`transform` of x, and what an output on that is matched to: `soft`, or the target moved with the images if
+        the task's outputs on two views do not align."""
+        t = self._trainer
+        if self.aligned:
+            return self.transform(name, x), soft
+        if name not in t.transforms:
+            return x, target
+        seed = Random(f"{t.seed}/{t.step}/{name}/{self._runs}").getrandbits(62)
+        with t.stages("augment"):
+            seen, boxes = transform_both(t.transforms[name], x, target.labels, torch.Generator().manual_seed(seed))
+        return seen, Target(boxes)
+
     def run(self, x: Tensor, arch: Arch) -> Tensor:
         """The architecture's logits on x, which is resized to its resolution here: the Net itself never resizes."""
         p = plan(self.space, arch, self.classes)
@@ -158,5 +181,7 @@ class Step(Draw):
     def soft(self, out: Tensor) -> Tensor:
         return self._trainer.task.soft(out)
 
-    def match(self, out: Tensor, soft: Tensor) -> Tensor:
+    def match(self, out: Tensor, soft: Tensor | Target) -> Tensor:
+        if isinstance(soft, Target):
+            return self._trainer.task.loss(out, Target(soft.labels))
         return self._trainer.task.match(out, soft)

@@ -14,6 +14,7 @@ from ..arch.archfile import ArchFile
 from ..config.layers import load
 from ..core.errors import BadInput, arg
 from ..core.progress import Listener, heard_by, say
+from ..int8.onnxfile import need_onnx
 from ..nets.store import inherited_from, load_plan, teacher_digest
 from ..rundirs.folder import RunDir
 from ..rundirs.job import verb_of
@@ -39,7 +40,8 @@ def train(
 
     Args:
         arch: an arch file's path (found.json), a named architecture, or what `nasaug.search` found.
-        method: baseline, netaug, gradaug or any arm of `compare`, several joined by +; None means the recipe's.
+        method: baseline, netaug, gradaug, qat or any arm of `compare`, several joined by +; None means the recipe's.
+            qat fine-tunes a trained net in int8, netaug+qat does so after NetAug.
         from_scratch: start from fresh weights, not from the weights named in the arch file.
         resolution: image size in px; None means the arch file's, or the data's for a named architecture.
         aug_compute: cap on the cost of NetAug's augmented passes, in multiples of the base's MACs; 0: no cap.
@@ -92,6 +94,7 @@ class TrainJob:
         job = check(found, recipe, runtime)
         data = load_data(recipe, found.plan.resolution, of_parent(), sources_of(found, recipe).values())
         job.check_teacher(lambda: data)
+        job.check_classes(data)
         others = of_other_splits(found, recipe, data)  # raises for weights that were trained on test images
         return Ready(found, recipe, runtime, data, job.teacher, others)
 
@@ -145,6 +148,8 @@ def check(found: ArchFile, recipe: Recipe, runtime: Runtime) -> Job:
     """Validate, before the data are read, the method's space, the initial weights and the teacher.
 
     The job returned assumes one batch of training images, because their number is not known yet."""
+    if recipe.ends_in_int8:
+        need_onnx(f"{arg.method} qat", "onnxruntime")
     start = inherited_from(found, recipe.init)
     if start is not None and not load_plan(start).of_classes(found.plan.classes).holds(found.plan):
         raise BadInput(f"{start} does not hold {found.name}; restore the right one, or use {arg.from_scratch}")

@@ -1,6 +1,5 @@
-"""A folder in which both commands were run, created once per test file."""
+"""A folder in which both commands were run, created once."""
 
-import os
 import shutil
 import signal
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from support.commands import SEARCH, TRAIN, done, lay_out
+from support.commands import SEARCH, TRAIN, done, lay_out, tree
 
 
 @pytest.fixture(autouse=True)
@@ -19,17 +18,32 @@ def like_anywhere_else(monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "80")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(autouse=True)
+def blank_pictures(monkeypatch):
+    """Figures are put together but not rendered, which takes a third of a small search. The commands that run in
+    fixtures of a file or of the session do render them, as do the tests of reporting."""
+
+    def blank(figure, file, *, format, **_):
+        if format == "svg":
+            file.write(b'<svg viewBox="0 0 9 9"></svg>')
+        else:
+            Image.new("L", (9, 9)).save(file, format)
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", blank)
+
+
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A folder in which both commands were run in turn."""
+    """A folder in which both commands were run in turn. All test files use it, so none may change it."""
     folder = tmp_path_factory.mktemp("finished")
     lay_out(folder)
-    before = os.getcwd()
-    os.chdir(folder)
-    done(*SEARCH)
-    done(*TRAIN)
-    os.chdir(before)
-    return folder
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        done(*SEARCH)
+        done(*TRAIN)
+    before = tree(folder)
+    yield folder
+    assert tree(folder) == before
 
 
 @pytest.fixture

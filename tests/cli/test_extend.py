@@ -1,17 +1,20 @@
-"""Extending a search to more candidates or more time: --resume with a higher value of either."""
+"""Extending a search to more candidates or more time: --resume with a higher value of either; or picking again."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
+from nasaug.core import tensorfile
 from nasaug.core.signals import Stopped
 from nasaug.nas.finalists import PlayOff
 from nasaug.nas.study import Search
 from support.commands import QUICK, SEARCH, call, done, refused, timeless, tree
 
 RUN = Path("runs/search-1")  # finished, with 4 candidates
+KEPT = ("supernet.safetensors", "finalists.json", "log.jsonl", "candidates.json")
 EXTEND = ("search", "--resume", "--run", str(RUN))
 
 
@@ -31,10 +34,10 @@ def candidates(run: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def whole(finished, tmp_path_factory):
     """The run of an uninterrupted search of 9 candidates."""
-    folder = tmp_path_factory.mktemp("whole")
+    folder = shutil.copytree(finished, tmp_path_factory.mktemp("whole") / "here")
     with pytest.MonkeyPatch.context() as patched:
-        patched.chdir(finished)
-        done(*SEARCH, "--trials", "9", "--run", str(folder / "run"))
+        patched.chdir(folder)
+        done(*SEARCH, "--trials", "9", "--run", "run")
     return folder / "run"
 
 
@@ -136,3 +139,43 @@ def test_one_without_more_networks_to_judge_stays_as_it_is(here):
     assert found["candidates"] < 4
     done("search", "--resume", "--run", "few", "--trials", "50")
     assert read(Path("few/result.json")) == found
+
+
+# --- --pick: another net of the front becomes found.json ------------------------------------------------------
+
+
+def test_a_finished_search_picks_again_without_training_and_back(here):
+    before, start = read(RUN / "found.json"), tensorfile.read(RUN / "start.safetensors")[0]
+    kept = {name: (RUN / name).read_bytes() for name in KEPT}
+    rows = read(RUN / "pareto.json")["finalists"]
+    done(*EXTEND, "--pick", "min-macs")
+    found = read(Path("found.json"))
+    assert found["cost"]["macs"] == min(row["macs"] for row in rows) and found["name"] == f"tiny:{rows[0]['id']}"
+    assert read(RUN / "result.json")["found"] == found["name"]
+    assert {name: (RUN / name).read_bytes() for name in KEPT} == kept
+    assert 'pick = "min-macs"' in (RUN / "recipe.toml").read_text()
+    assert "is finished already" in done("search", "--resume", "--pick", "min-macs").out  # the last run
+    done(*EXTEND, "--pick", "best")
+    assert read(RUN / "found.json") == before and read(Path("found.json"))["name"] == before["name"]
+    again = tensorfile.read(RUN / "start.safetensors")[0]
+    assert start.keys() == again.keys() and all(start[name].equal(again[name]) for name in start)
+
+
+def test_each_net_of_the_fronts_is_an_arch_file_that_other_commands_take(here):
+    rows = read(RUN / "pareto.json")
+    names = {row["id"] for row in (*rows["front"], *rows["finalists"])}
+    assert {path.stem for path in (RUN / "front").glob("*.json")} == names
+    assert {path.stem for path in (RUN / "front").glob("*.safetensors")} >= {row["id"] for row in rows["finalists"]}
+    trained = RUN / "front" / f"{rows['finalists'][0]['id']}.json"
+    assert read(trained)["weights"].endswith(".safetensors")
+    assert "peak SRAM" in done("profile", "--arch", str(trained)).out
+    done("netaug-train", *QUICK, "--arch", str(trained), "--set", "epochs=1", "--run", "of-front")
+    assert read(Path("of-front/result.json"))["init"] == "inherit"
+
+
+def test_a_run_that_kept_no_weights_of_its_front_cannot_pick_again(here):
+    shutil.rmtree(RUN / "front")
+    said = refused(*EXTEND, "--pick", "knee")
+    assert "kept the weights of the net found alone; leave --pick out, or start a new run" in said
+    said = refused(*EXTEND, "--objectives", "accuracy,macs")
+    assert "begun with other settings: search.objectives" in said

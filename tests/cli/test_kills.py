@@ -1,113 +1,28 @@
 """Law 5 for whole commands: killed or stopped at any moment and resumed, they end bit-identical."""
 
-import contextlib
-import json
 import os
 import pty
-import re
 import shlex
 import shutil
 import signal
 import time
-from pathlib import Path
 from random import Random
 
 import pytest
-import torch
 
-from nasaug.core import tensorfile
 from nasaug.core.signals import Stopped, deferred_stop
-from nasaug.nas.study import Search
 from nasaug.rundirs.folder import RunDir
 from nasaug.training.begin import stopping
-from support.commands import SEARCH, TRAIN, Child, call, done, lay_out, timeless, tree, wait_for
+from support.commands import SEARCH, TRAIN, Child, call, done, lay_out, tree, wait_for
+from support.killed import assert_same_run, finished_run, resumed_from
 
 # --- a kill at any moment, in the state that it leaves on the disk ------------------------------------------
 
 
-def finished_run(folder: Path, verb: str) -> dict:
-    """The files of a finished run, without what differs between any two runs: times, and the study's own file."""
-    run = folder / "runs" / f"{verb}-1"
-    left = {path.name: path.read_bytes() for path in run.glob("*.safetensors")}
-    for name in ("found.json", "arch.json", "candidates.json", "pareto.json", "result.json"):
-        if (run / name).is_file():
-            left[name] = timeless(json.loads((run / name).read_text()))
-    log = [timeless(json.loads(line)) for line in (run / "log.jsonl").read_text().splitlines()]
-    left["epochs"] = [event for event in log if event["event"] == "epoch"]
-    left["candidates"] = [event for event in log if event["event"] == "candidate"]
-    left["files"] = {path.name for path in run.iterdir() if path.is_file()}
-    # a checkpoint also stores times
-    left["checkpoint.safetensors"] = tensorfile.read(run / "checkpoint.safetensors")[0]
-    return left
-
-
-def assert_same_run(one: dict, other: dict) -> None:
-    one, other = dict(one), dict(other)
-    tensors, theirs = one.pop("checkpoint.safetensors"), other.pop("checkpoint.safetensors")
-    assert tensors.keys() == theirs.keys() and all(torch.equal(t, theirs[n]) for n, t in tensors.items())
-    # the study is authoritative: a candidate may be in it but not yet in the log; none appears twice
-    logged, there = one.pop("candidates"), other.pop("candidates")
-    assert logged == [event for event in there if event in logged]
-    assert [name for name in one.keys() | other.keys() if one.get(name) != other.get(name)] == []
-
-
-@contextlib.contextmanager
-def snapshots(monkeypatch, folder: Path, to: Path):
-    """Copies of `folder` before every change that becomes visible on disk; yields their list."""
-    taken: list[Path] = []
-
-    def snap() -> None:
-        taken.append(shutil.copytree(folder, to / str(len(taken))))
-
-    def around(original, before: bool):
-        def instead(*args, **kwargs):
-            if before:
-                snap()
-            result = original(*args, **kwargs)
-            if not before:
-                snap()
-            return result
-
-        return instead
-
-    with monkeypatch.context() as patched:
-        # a whole file beside the one whose place it takes
-        patched.setattr(os, "replace", around(os.replace, before=True))
-        patched.setattr(RunDir, "log", around(RunDir.log, before=False))
-        patched.setattr(Search, "_trial", around(Search._trial, before=False))
-        yield taken
-    snap()
-
-
-@pytest.mark.parametrize("verb", ["search", "netaug-train"])
-def test_every_state_that_a_kill_can_leave_ends_the_same(laid_out, tmp_path_factory, monkeypatch, verb):
-    command = SEARCH if verb == "search" else TRAIN
-    if verb != "search":
-        done(*SEARCH)
-    with snapshots(monkeypatch, laid_out, tmp_path_factory.mktemp("states")) as taken:
-        done(*command)
-    expected, resumed = finished_run(laid_out, verb), 0
-    for state in taken:
-        monkeypatch.chdir(state)
-        run = Path("runs") / f"{verb}-1"
-        cut_off_line(run / "log.jsonl")
-        called = call(verb, "--resume", "--run", str(run))
-        if not (run / "job.json").is_file():
-            assert called.code == 2 and re.search("not a run that can be resumed|interrupted before", called.err)
-            continue
-        assert called.code == 0, (state, called.err)
-        assert_same_run(finished_run(state, verb), expected)
-        assert Path("found.json").read_bytes() == (laid_out / "found.json").read_bytes()
-        assert not list(Path().rglob("*.tmp")) and not list(Path().rglob("*.tmp.png"))
-        resumed += 1
-    assert resumed >= (15 if verb == "search" else 8)
-
-
-def cut_off_line(log: Path) -> None:
-    """As if killed while writing another line."""
-    if log.is_file():
-        with open(log, "a") as file:
-            file.write('{"time": 1.0, "event": "ep')
+@pytest.mark.parametrize(("verb", "every", "least"), [("search", 3, 15), ("netaug-train", 1, 8)])
+def test_states_that_a_kill_can_leave_end_the_same(laid_out, tmp_path_factory, verb, every, least):
+    """tests/full/test_killed_searches.py takes all states of a search."""
+    assert resumed_from(verb, laid_out, tmp_path_factory.mktemp("states"), every) >= least
 
 
 # --- real signals, to a process ----------------------------------------------------------------------------

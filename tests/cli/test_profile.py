@@ -20,6 +20,11 @@ from nasaug.core.units import format_quantity
 from support.commands import call, done, refused
 
 
+@pytest.fixture
+def blank_pictures():
+    """Pictures are rendered here."""
+
+
 def test_it_says_which_layer_sets_the_peak_and_why(empty_folder):
     said = done("profile", "--arch", "mobilenetv2-tiny").out
     assert "\npeak SRAM: s1.b1.dw sets it, 248,832 B input + 62,208 B output = 311,040 B\n" in said
@@ -51,6 +56,19 @@ def test_json_has_the_figures_of_each_layer(empty_folder):
     for layer, row in zip(shown["layers"], rows, strict=True):
         assert layer["input"] + layer["output"] + layer["held"] == layer["peak"]
         assert (layer["moved"], layer["intensity"]) == (row.moved, row.intensity)
+
+
+def test_sram_under_other_assumptions(empty_folder):
+    arch = ("profile", "--arch", "mcunet")
+    said = done(*arch, "--in-place", "--without-image", "--sram-budget", "240KB").out
+    told = "s1.b1.expand sets it, 61,952 B input + 185,856 B output = 247,808 B"
+    assert f"peak SRAM (depthwise in place, without the image): {told}\n" in said and "247,808 B peak SRAM" in said
+    assert "SRAM budget 240 KB: exceeded by 1 of 56 layers: s1.b1.expand\n" in said
+    shown, plain = (json.loads(done(*arch, *flags, "--json").out) for flags in (["--in-place"], []))
+    assert (shown["peak"], shown["in_place"], plain["peak"]) == (247_808, True, 340_736) and "in_place" not in plain
+    assert (shown["moved"], shown["macs"]) == (plain["moved"], plain["macs"])  # only memory differs
+    beside = done("profile", "--arch", "mcunet,resnet20-cifar", "--in-place").out
+    assert re.search(r"^peak SRAM +242 KB +48 KB$", beside, re.M)
 
 
 def test_networks_side_by_side(empty_folder):

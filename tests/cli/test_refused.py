@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from nasaug.arch import archfile
 from nasaug.arch.blocks import BLOCKS
@@ -22,10 +23,13 @@ SUPERNET = Path("runs/search-1/supernet.safetensors")
 START = SUPERNET.with_name("start.safetensors")
 
 
+BARE = ("profile", "predict", "latency-table")  # have no recipe
+
+
 def words(line):
     """The arguments in a line, with the quick recipe added if it names none."""
     args = shlex.split(line)
-    quick = () if "--recipe" in args or args[0] in ("profile", "latency-table") or "--resume" in args else QUICK
+    quick = () if "--recipe" in args or args[0] in BARE or "--resume" in args else QUICK
     return (*args, *quick)
 
 
@@ -40,6 +44,18 @@ def test_bad_input_is_refused_in_one_line_and_leaves_nothing(untouched, monkeypa
     monkeypatch.chdir(untouched)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert re.search(said, refused(*words(line)))
+
+
+def test_annotations_are_refused_all_at_once_before_training(laid_out):
+    for name in ("Annotations", "JPEGImages"):
+        Path("voc", name).mkdir(parents=True)
+    box = "<bndbox><xmin>9</xmin><ymin>1</ymin><xmax>3</xmax><ymax>4</ymax></bndbox>"
+    Path("voc/Annotations/a.xml").write_text(f"<annotation><object><name>cat</name>{box}</object></annotation>")
+    Path("voc/Annotations/b.xml").write_text("<annotation>")
+    Path("voc/Annotations/c.xml").write_text("<annotation><filename>c.png</filename></annotation>")
+    Image.new("RGB", (20, 20)).save("voc/JPEGImages/a.png")
+    said = "3 things wrong with .*b.xml: not an annotation.*image 'c.png' is missing.*ends before it begins"
+    assert re.search(said, refused("train", "--arch", "mobilenetv2-tiny", "--data", "voc"))
 
 
 BROKEN_SPACES = {

@@ -12,7 +12,8 @@ from nasaug.arch.blocks import BLOCKS, Spec
 from nasaug.arch.cost import cost
 from nasaug.core.errors import RunFault
 from nasaug.deployment import built, csource, integer, qdq
-from support.exported import between, int8_model, outputs, ready
+from nasaug.int8.measure import Session
+from support.exported import LEVELS, between, int8_model, outputs, ready
 from support.kernels import needs_compiler
 from support.nets import images
 
@@ -24,6 +25,7 @@ KINDS = {
     "basic": [Spec("m", "maxpool", kernel=3, stride=2), Spec("b", "basic", 4, 6, 3, 1, "relu", 0, "identity")],
     "pre": [Spec("b", "basic", 5, 6, 3, 2, "relu", 0, "project", "pre"), Spec("n", "norm", act="relu")],
     "bottleneck": [Spec("b", "bottleneck", 5, 6, 3, 2, "relu6", 0, "project")],
+    "head": [Spec("d", "depthwise", kernel=3, stride=2, act="relu6"), Spec("p", "pointwise", 5, act="relu")],
     "plain": [Spec("b", "conv", 5, kernel=3, act=""), Spec("p", "pool"), Spec("l", "linear", 7, act="hswish")],
 }  # fmt: skip
 NAMES = ["mobilenetv2-tiny", "mcunet", "resnet20-cifar"]
@@ -49,9 +51,14 @@ def c_outputs(net, given, tmp_path, mean=(0.5,) * 3, std=(0.25,) * 3):
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_computes_what_onnx_runtime_does_to_a_step(kind):
     model, net, given, x = made(between(*KINDS[kind]))
-    theirs, mine = net.output.of(outputs(model, x)).astype(int), net.run(given)
-    assert mine.dtype == np.int8 and theirs.std() > 10
-    assert np.abs(mine - theirs).max() <= 1 and (mine == theirs).mean() > 0.95
+    mine = net.run(given)
+    for fused in (True, False):  # by integer kernels; in float, rounded where the model says so
+        session = Session(model.SerializeToString(), fused=fused)
+        level = LEVELS.ORT_ENABLE_ALL if fused else LEVELS.ORT_DISABLE_ALL
+        assert np.array_equal(session.run(x.numpy()), outputs(model, x, level))
+        theirs = net.output.of(session.run(x.numpy())).astype(int)
+        assert mine.dtype == np.int8 and theirs.std() > 10
+        assert np.abs(mine - theirs).max() <= 1 and (mine == theirs).mean() > 0.95
 
 
 def test_the_kinds_cover_every_block():

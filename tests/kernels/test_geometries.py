@@ -2,7 +2,7 @@
 
 oneDNN 3.12 does that on AVX2 in strided 1x1 convolutions of few channels (uxlfoundation/oneDNN#6035), which nets of
 usual width do not have. Each kind of layer runs in a separate process, restricted to AVX2, with glibc's checking
-allocator.
+allocator. The processes are forked from one that has imported torch.
 """
 
 import contextlib
@@ -23,13 +23,19 @@ from nasaug.kernels import build
 
 CHECKER = "libc_malloc_debug.so.0"  # glibc 2.34 and newer; older versions have the checks built in
 PROGRAM = """
-import sys, torch
+import os, sys, torch
 from torch.nn import functional as F
 from nasaug.kernels import choice
 from nasaug.kernels.fused import conv_norm_act, convolve
 from nasaug.arch.blocks import Layer
-kernel, stride, depthwise = map(int, sys.argv[1:4])
 torch.set_num_threads(1)
+for line in sys.stdin:
+    if not os.fork():
+        break
+    print("exit code", os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+else:
+    sys.exit()
+kernel, stride, depthwise = map(int, line.split())
 for cin in (1, 2, 4, 7, 8, 17):
     for out in (cin,) if depthwise else (1, 8):
         for side in (1, 3, 8):
@@ -53,7 +59,7 @@ for cin in (1, 2, 4, 7, 8, 17):
             F.conv2d(*twins, None, stride, kernel // 2, 1, layer.groups).square().sum().backward()
             for ours, right in zip((x, w), twins):
                 assert (ours.grad - right.grad).abs().max() <= 1e-4 * right.grad.abs().max(), "wrong gradient"
-print("ended well")
+print("ended well", flush=True)
 """
 
 
@@ -81,11 +87,21 @@ def environment():
     return found
 
 
+@pytest.fixture(scope="module")
+def parent():
+    """A process that forks one for each kind of layer that it is given."""
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    with subprocess.Popen([sys.executable, "-c", PROGRAM], text=True, bufsize=1, env=environment(), **pipes) as process:
+        yield process
+        process.stdin.close()
+        assert process.wait() == 0
+
+
 @pytest.mark.parametrize(("kernel", "stride", "depthwise"), DRAWN)
-def test_a_convolution_stays_within_its_memory_and_its_gradients_are_right(kernel, stride, depthwise):
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(kernel), str(stride), str(int(depthwise))], capture_output=True, text=True,
-        env=environment(),
-    )  # fmt: skip
-    last = (done.stdout.splitlines() or ["before the first"])[-1]
-    assert last == "ended well" and done.returncode == 0, f"{last}: exit code {done.returncode}, {done.stderr[-300:]}"
+def test_a_convolution_stays_within_its_memory_and_its_gradients_are_right(parent, kernel, stride, depthwise):
+    print(kernel, stride, int(depthwise), file=parent.stdin)
+    told = []
+    while not told or not told[-1].startswith("exit code"):
+        told.append(parent.stdout.readline())
+        assert told[-1], "the parent process has ended"
+    assert told[-2:] == ["ended well\n", "exit code 0\n"], told[-20:]

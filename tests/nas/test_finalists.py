@@ -147,7 +147,7 @@ def test_the_best_trained_one_is_found_and_what_was_trained_is_not_trained_again
         decided = last.decide(given, run)
         assert [c.arch for c in decided] == [SPACE.largest, SPACE.smallest] and trained == list(top1)
         assert [c.trained_score for c in decided] == [90.0, 80.0]
-        assert [replace(c, trained_score=None, rounds=0, epochs=0.0) for c in decided] == given[::-1]
+        assert [replace(c, trained_score=None, rounds=0, epochs=0.0, rank=None) for c in decided] == given[::-1]
         assert last.decide(given, run) == decided and len(trained) == 2
         top1[SPACE.smallest] = 90.0
         (run.path / "finalists.json").unlink()

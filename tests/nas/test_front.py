@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nasaug.arch.cost import Budget, Cost, cost_of, reach
 from nasaug.arch.plan import plan
 from nasaug.arch.space import Arch
-from nasaug.nas.results import plot_search
+from nasaug.nas.results import panels_of, plot_search
 from nasaug.nas.study import Candidate, Search, pareto, report_reach
 from nasaug.nets.net import Net
 from nasaug.tasks import Classify
@@ -108,12 +108,14 @@ def test_a_tie_is_on_the_front_once_at_the_fewest_macs():
 
 
 def test_the_front_as_a_picture(tmp_path):
-    shown = candidates([(10**6, 60.0), (2 * 10**6, 70.0)])
+    shown, search = candidates([(10**6, 60.0), (2 * 10**6, 70.0)]), search_of(tmp_path / "study")
     trained = [replace(c, trained_score=80.0 - i, rounds=2 - i, epochs=3.0) for i, c in enumerate(shown)]
-    plot_search(tmp_path / "pareto.png", shown, trained, Budget(macs=10**6), Classify.metric)
+    drawn = panels_of(search, shown, trained, Budget(macs=10**6))
+    assert {name: [len(panel.front) for panel in row] for name, row in drawn.items()} == {"trained": [0], "scored": [2]}
+    plot_search(tmp_path / "pareto.png", drawn)
     assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["pareto.png"]
-    plot_search(tmp_path / "nothing.png", [], shown, Budget(), Classify.metric)  # neither scored nor trained
+    plot_search(tmp_path / "nothing.png", panels_of(search, [], shown, Budget()))  # neither scored nor trained
     assert not (tmp_path / "nothing.png").exists()
 
 

@@ -36,8 +36,8 @@ def heat_maps(path, panels, x_text="{:g}".format):
 
 def front(path, low, high, limit=None):
     points = [(low, 50), (math.sqrt(low * high), 60), (high, 70)]
-    panel = Scatter("accuracy", {"candidates": points}, points[1:], points[1:2])
-    pictures.scatters(path, [panel], limit, "MACs (millions)")
+    panel = Scatter("accuracy", {"candidates": points}, points[1:], points[1:2], limit=limit)
+    pictures.scatters(path, [[panel]])
 
 
 def labels(axis):

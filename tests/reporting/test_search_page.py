@@ -8,9 +8,11 @@ import markupsafe
 import pytest
 
 from nasaug.core.metric import Metric
+from nasaug.reporting.pictures import MACS, Scale
 from nasaug.reporting.search_page import search_page
 
 EVIL = "<b>&\"'$x$</b>"
+AXES = {"x": MACS, "y": None, "limit": 1.0, "line": True}
 DRAWING = '<svg class="net" viewBox="0 0 9 9"><title>net</title></svg>'
 
 
@@ -27,21 +29,22 @@ def summary(**other):
     shapes = [row("wide", 1e6, trained=70.0, shape={"resolution": 28, "s1.stride": 1}),
               row("deep", 1e6, trained=60.0, shape={"resolution": 24, "s1.stride": 2}),
               row("none", 1e6, trained=None, rounds=0, shape={"resolution": 20, "s1.stride": 1})]  # fmt: skip
-    scored = {"points": {"candidates": [(0.2, 70.0), (0.9, 80.0)]}, "front": [(0.2, 70.0), (0.9, 80.0)],
+    scored = {"points": {"candidates": [(0.2, 70.0), (0.9, 80.0)]}, "front": [(0.2, 70.0), (0.9, 80.0)], **AXES,
               "found": [(0.9, 80.0)], "ylabel": "validation top-1 (%), weights of the supernet"}  # fmt: skip
     trained = {"points": {"trained 2 epochs (round 1)": [(0.8, 90.0)], "trained 4 epochs (round 2)": [(0.9, 93.0)]},
-               "front": (), "found": [(0.9, 93.0)], "ylabel": "validation top-1 (%), after own training"}  # fmt: skip
+               "front": (), "found": [(0.9, 93.0)], "ylabel": "validation top-1 (%), after own training", **AXES,
+               }  # fmt: skip
     return {
         "name": "space:best", "data": "photos", "images": "3 classes; 9 training images", "space": "space",
         "drawing": DRAWING, "command": "nasaug search --mac-budget 1M", "budget": "MACs <= 1M", "searched": "",
         "strategy": "supernet", "seed": 3, "recipe": 'lr = 0.1\nspace = "space"\n', "device": "CPU", "commit": "abc",
         "versions": {"nasaug": "1", "torch": None}, "metric": Metric("top1", "%").to_plain(), "by": "loss",
-        "score_images": 1000, "val_images": 5000,
+        "objectives": ("accuracy",), "pick": "best", "score_images": 1000, "val_images": 5000,
         "axes": [("resolution", "resolution", (28,)), ("s1.width", "width", (8, 16)),
                  ("s1.b1.expand+kernel", "expand+kernel", ((0, 3), (2.5, 5))),
                  ("s1.b2.expand+kernel", "expand+kernel", ((0, 3), (2.5, 5)))],
         "shapes": shapes, "candidates": 30, "front": [row("small", 200_000)], "finalists": finalists,
-        "panels": {"scored": scored, "trained": trained},
+        "ended": [row("best", 900_000, rules=["best"])], "panels": {"scored": [scored], "trained": [trained]},
         "stages": [{"stage": "shape", "nets": 3, "train_macs": 2e9, "seconds": 60.0},
                    {"stage": "supernet", "nets": 1, "train_macs": 3e9, "seconds": 90.0},
                    {"stage": "candidate", "nets": 30, "train_macs": None, "seconds": 12.0},
@@ -146,12 +149,12 @@ def test_what_the_tables_say(whole):
 
 def test_everything_but_the_drawing_is_escaped():
     rows = [row(EVIL, 1000, shape={EVIL: 1}), row("b", 1000, shape={EVIL: 2})]
-    panel = summary()["panels"]["scored"] | {"points": {EVIL: [(0.1, 2.0)]}, "ylabel": EVIL}
+    panel = summary()["panels"]["scored"][0] | {"points": {EVIL: [(0.1, 2.0)]}, "ylabel": EVIL}
     texts = "name", "data", "images", "space", "command", "budget", "searched", "recipe", "device", "commit"
     page = search_page(summary(
         **dict.fromkeys(texts, EVIL), versions={EVIL: EVIL}, metric=Metric(EVIL, EVIL, False).to_plain(),
         axes=[(EVIL, EVIL, (EVIL,))], shapes=rows, front=rows, finalists=rows, little_used=EVIL, agreed=EVIL,
-        commands=[(EVIL, EVIL)], panels={"scored": panel, "trained": panel},
+        commands=[(EVIL, EVIL)], panels={"scored": [panel], "trained": [panel]},
         costs=[{"what": EVIL, "unit": "macs", "used": 1, "budget": 2}],
     ))  # fmt: skip
     Reader(page)
@@ -160,7 +163,7 @@ def test_everything_but_the_drawing_is_escaped():
 
 def test_what_a_search_without_a_supernet_has_not():
     finalists = [row("best", 900_000, scored=None, full=None)]
-    panels = summary()["panels"] | {"scored": None}
+    panels = summary()["panels"] | {"scored": []}
     page = search_page(summary(
         strategy="halving", candidates=0, front=[], finalists=finalists, panels=panels, agreed="", shapes=[],
         score_images=None,
@@ -176,13 +179,13 @@ def test_what_a_search_without_a_supernet_has_not():
 def test_what_a_search_whose_finalists_were_not_trained_has_not():
     finalists = [row(name, 900_000, trained=None, rounds=0) for name in "ab"]
     read = Reader(search_page(summary(
-        finalists=finalists, panels=summary()["panels"] | {"trained": None}, stages=summary()["stages"][:1],
+        finalists=finalists, panels=summary()["panels"] | {"trained": []}, stages=summary()["stages"][:1],
         little_used="", command=None, commit=None, versions={},
     )))  # fmt: skip
     assert "They were not trained on their own." in read.text and "better half" not in read.text
     assert "total" not in read.text and "mac-budget" not in read.text and read.tags.count("svg") == 2
     none = {"points": {"trained 2 epochs": []}, "front": (), "found": [], "ylabel": "x"}  # all diverged
-    panels = {"scored": None, "trained": none}
+    panels = {"scored": [], "trained": [none]}
     assert Reader(search_page(summary(panels=panels, stages=[]))).tags.count("svg") == 1
 
 
@@ -203,3 +206,24 @@ def test_tables_scroll_by_themselves_and_have_scopes(whole):
     assert whole.count("<table>") == len(re.findall(r'class="scroll" role="region"[^>]*>\n<table>', whole)) == 6
     assert whole.count("<th") - whole.count("<thead") == whole.count('<th scope="') > 30
     assert html.unescape(re.search("<title>(.*?)</title>", whole)[1]) == "Search on photos: space:best"
+
+
+def test_a_search_of_three_objectives_has_a_plot_of_each_pair_and_the_front_with_the_rules_that_choose_each_net():
+    sram = Scale("peak SRAM", "bytes", 1024, "peak SRAM (KB)")
+    panel = {"points": {"candidates": [(3.0, 0.2), (9.0, 0.9)]}, "front": [(3.0, 0.2)], "found": [(9.0, 0.9)],
+             "ylabel": "MACs (millions)", "x": sram, "y": MACS, "limit": None, "line": False}  # fmt: skip
+    scored = [*summary()["panels"]["scored"], panel]
+    ended = [row("thrifty", 2e5, trained=70.0, rules=["knee", "min-macs"]), row("best", 9e5, rules=[])]
+    page = search_page(summary(
+        objectives=("accuracy", "macs", "sram"), pick="knee", ended=ended, panels={"scored": scored, "trained": []},
+    ))  # fmt: skip
+    read = Reader(page)
+    (caption,) = [caption for caption in read.tables if caption.startswith("The front of those trained for longest")]
+    assert "validation loss, MACs and peak SRAM" in caption
+    front = read.tables[caption]
+    assert [(line[0], line[1], line[-1]) for line in front[1:]] == [
+        ("thrifty", "70.00 %", "knee, min-macs"), ("best", "90.00 %", "-")
+    ]  # fmt: skip
+    assert "their Pareto front: score against MACs" in page and "front: MACs against peak SRAM" in page
+    assert "3 KB" in page and "the knee of the front" in page and "spread along it" in read.text
+    assert "spread along it" not in Reader(search_page(summary())).text

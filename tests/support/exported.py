@@ -6,7 +6,7 @@ import torch
 
 from nasaug.arch.blocks import Spec
 from nasaug.arch.plan import from_specs
-from nasaug.deployment import onnxfile, quantize
+from nasaug.int8 import onnxfile, quantize
 from nasaug.nets.fold import fold
 from nasaug.nets.net import Net
 from support.nets import images

@@ -1,13 +1,17 @@
 """Length of a training: epochs, steps, MACs or seconds."""
 
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import pytest
 
 from nasaug.arch.cost import cost, cost_of
+from nasaug.arch.plan import plan
+from nasaug.arch.space import Named
 from nasaug.core.errors import BadInput
-from nasaug.methods import Baseline, NetAug
+from nasaug.methods import Base, Baseline, NetAug, Sandwich
 from nasaug.training.length import Length, Training, length_of
+from support.spaces import made, stage
 from support.trainers import base_of, run_to_the_end, trainer_of
 
 
@@ -129,3 +133,31 @@ def test_a_training_of_so_many_seconds_ends_with_them_and_its_learning_rate_at_z
     assert 0 < trainer.learning_rate() < 0.1
     trainer.seconds = 0.2
     assert trainer.learning_rate() == pytest.approx(0.05, rel=0.1)
+
+
+def test_the_steps_that_a_method_draws_are_drawn_once(monkeypatch):
+    base, method, calls = base_of(), NetAug(ladder="factors", width_until=0.5), []
+    passes = NetAug.passes
+    monkeypatch.setattr(NetAug, "passes", lambda *args: calls.append(1) or passes(*args))
+    first = length(method, base, Training(batch=7))
+    calls.clear()
+    assert length(replace(method), base, Training(batch=7)) == first and not calls
+    assert length(replace(method, augmented=2), base, Training(batch=7)) != first and calls
+
+
+def test_spaces_whose_named_architectures_differ_have_lengths_of_their_own():
+    """They are equal otherwise, but half of a sandwich's nets start from a named one."""
+    stages = [stage("stem", "conv", width=[8, 16, 24, 32], kernel=[3, 5, 7]), stage("pool", "pool")]
+    space = made({"resolution": 32, "stage": stages})
+    named = replace(space, archs={"wide": Named(space.largest, 10)})
+    base = Base(plan(space, space.largest, 10), space, space.largest)
+    found = [length(Sandwich(), replace(base, space=each), Training()) for each in (space, named)]
+    assert space == named and found[0] != found[1]
+
+
+def test_a_method_that_cannot_be_hashed_has_a_length_too():
+    @dataclass(frozen=True)
+    class Listed(Baseline):
+        some: list = field(default_factory=list)
+
+    assert length(Listed(), base_of(), Training()) == length(Baseline(), base_of(), Training())

@@ -20,6 +20,7 @@ from torch.fx import GraphModule, Node
 from .. import __version__
 from ..core.errors import BadInput, MissingExtra, RunFault
 from ..core.files import read_bytes, to_json
+from ..nets.fold import norm_as_conv
 
 INPUT = "image"
 OPSET, IR = 17, 8  # of 2022: a runtime needs neither to be new nor to know more than these layers
@@ -40,7 +41,7 @@ def to_onnx(
     facts: Mapping[str, Any] | None = None, norms_as_convs: bool = False,
 ) -> Any:  # fmt: skip
     """The ONNX model of `nasaug.fold`'s result: float32 `image` [batch, 3, resolution, resolution], any batch, to
-    `output` [batch, outputs].
+    `output` [batch, outputs], or [batch, pixels, outputs] where the net has several maps as its outputs.
 
     Args:
         facts: the file's metadata, each value stored as JSON; `facts_of` reads them.
@@ -48,11 +49,13 @@ def to_onnx(
     """
     from onnx import TensorProto, checker, helper
 
-    writing = _Writing(folded, norms_as_convs)
+    writing = _Writing(folded, norms_as_convs, outputs)
     for node in folded.graph.nodes:
         writing.node(node, output)
     image = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", 3, resolution, resolution])
-    out = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", outputs])
+    several = [node for node in folded.graph.nodes if node.target is torch.cat]
+    shape: list[str | int | None] = ["batch", "pixels", outputs] if several else ["batch", outputs]
+    out = helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)
     graph = helper.make_graph(writing.nodes, "nasaug", [image], [out], writing.tensors)
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(
@@ -100,8 +103,8 @@ def read(path: str | Path) -> Any:
 class _Writing:
     """The ONNX nodes and tensors of a graph, collected node by node. Values are named as in the folded net."""
 
-    def __init__(self, folded: GraphModule, norms_as_convs: bool):
-        self.folded, self.norms_as_convs = folded, norms_as_convs
+    def __init__(self, folded: GraphModule, norms_as_convs: bool, outputs: int):
+        self.folded, self.norms_as_convs, self.outputs = folded, norms_as_convs, outputs
         self.nodes: list[Any] = []
         self.tensors: list[Any] = []
         self.names: dict[Node, str] = {}
@@ -124,6 +127,9 @@ class _Writing:
                 raise RunFault(f"{name} is a {type(module).__name__}, which this export does not know")
             kind, tensors, attributes = write(module, self.norms_as_convs)
             inputs += [self.tensor(f"{name}.{key}", t) for key, t in tensors]
+        elif node.target is torch.flatten and len(node.args) > 2:  # the pixels of a map [batch, h, w, outputs]
+            kind, attributes = "Reshape", {}
+            inputs.append(self.tensor(f"{name}.shape", np.array([0, -1, self.outputs], np.int64)))
         elif node.target in _FUNCTIONS:
             kind, attributes = _FUNCTIONS[node.target]
         else:
@@ -132,11 +138,13 @@ class _Writing:
 
         self.nodes.append(helper.make_node(kind, inputs, [value], name=name, **attributes))
 
-    def tensor(self, name: str, value: torch.Tensor | float) -> str:
+    def tensor(self, name: str, value: torch.Tensor | np.ndarray | float) -> str:
         """Add a constant; returns its name."""
         from onnx import numpy_helper
 
-        array = value.detach().cpu().float().numpy() if isinstance(value, torch.Tensor) else np.float32(value)
+        if isinstance(value, torch.Tensor):
+            value = value.detach().cpu().float().numpy()
+        array = value if isinstance(value, np.ndarray) else np.float32(value)
         self.tensors.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
         return name
 
@@ -164,9 +172,7 @@ def _norm(norm: nn.BatchNorm2d, as_conv: bool) -> Written:
         return "BatchNormalization", list(_given(norm, "weight", "bias", "running_mean", "running_var")), {
             "epsilon": norm.eps
         }
-    assert norm.running_var is not None and norm.running_mean is not None
-    factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    tensors = [("weight", factor[:, None, None, None]), ("bias", norm.bias - norm.running_mean * factor)]
+    tensors = list(zip(("weight", "bias"), norm_as_conv(norm), strict=True))
     return "Conv", tensors, {"kernel_shape": (1, 1), "group": norm.num_features}
 
 
@@ -185,4 +191,6 @@ _FUNCTIONS: dict[Any, tuple[str, Attributes]] = {
     operator.add: ("Add", {}),
     operator.mul: ("Mul", {}),
     torch.flatten: ("Flatten", {"axis": 1}),
+    torch.permute: ("Transpose", {"perm": (0, 2, 3, 1)}),  # as `fold` joins maps
+    torch.cat: ("Concat", {"axis": 1}),
 }

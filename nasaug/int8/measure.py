@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,8 +29,11 @@ class Latency(NamedTuple):
 class Session:
     """A model in ONNX Runtime on the CPU, called as a net: float32 images [n, 3, h, w] to outputs."""
 
-    def __init__(self, model: bytes, threads: int = 1, name: str = "the model"):
-        """`model`: the file's content. Raises BadInput if it is no model that ONNX Runtime can run."""
+    def __init__(self, model: bytes, threads: int = 1, name: str = "the model", fused: bool = True):
+        """`model`: the file's content. `fused`: with ONNX Runtime's optimisations, which make integer kernels of an
+        int8 model; without them its operations are computed in float, one by one, and rounded where the file says so.
+
+        Raises BadInput if it is no model that ONNX Runtime can run."""
         need_onnx("running an ONNX file", "onnxruntime")
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as errors
@@ -37,6 +41,8 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3  # errors only
+        if not fused:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         kinds = "Fail", "InvalidProtobuf", "InvalidGraph", "InvalidArgument", "NotImplemented"
         refused = tuple(getattr(errors, kind) for kind in kinds)
         try:
@@ -54,15 +60,20 @@ class Session:
         return self._session.run(None, {INPUT: np.ascontiguousarray(images)})[0]
 
     def latency(self, resolution: int, seconds: float = SECONDS) -> Latency:
-        """How long one image takes, after a warm-up, on images of noise."""
+        """How long one image takes, after a warm-up, on an image of noise."""
         image = np.random.default_rng(0).standard_normal((1, 3, resolution, resolution), dtype=np.float32)
-        for _ in range(WARM_UP):
-            self.run(image)
-        times: list[float] = []
-        end = time.perf_counter() + seconds
-        while len(times) < LEAST_RUNS or (time.perf_counter() < end and len(times) < MOST_RUNS):
-            begun = time.perf_counter()
-            self.run(image)
-            times.append(1000 * (time.perf_counter() - begun))
-        median, p95 = np.percentile(times, [50, 95]).tolist()
-        return Latency(round(median, 4), round(p95, 4), len(times), self.threads)
+        return latency(lambda: self.run(image), self.threads, seconds)
+
+
+def latency(run: Callable[[], object], threads: int = 1, seconds: float = SECONDS) -> Latency:
+    """How long a call of `run`, which processes one image on so many threads, takes after a warm-up."""
+    for _ in range(WARM_UP):
+        run()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < LEAST_RUNS or (time.perf_counter() < end and len(times) < MOST_RUNS):
+        begun = time.perf_counter()
+        run()
+        times.append(1000 * (time.perf_counter() - begun))
+    median, p95 = np.percentile(times, [50, 95]).tolist()
+    return Latency(round(median, 4), round(p95, 4), len(times), threads)

@@ -14,8 +14,8 @@ from nasaug.arch.blocks import BLOCKS, Spec
 from nasaug.arch.plan import plan
 from nasaug.arch.spacefile import bundled_names, load
 from nasaug.core.errors import BadInput, MissingExtra, RunFault
-from nasaug.deployment import onnxfile
-from nasaug.deployment.measure import Session
+from nasaug.int8 import onnxfile
+from nasaug.int8.measure import Session
 from nasaug.nets.fold import fold
 from support.exported import between, float_model, outputs, ready
 from support.nets import far, images
@@ -27,6 +27,7 @@ KINDS = (
     Spec("b", "basic", 5, 6, 3, 2, "relu", 0, "project", "pre"), Spec("b", "maxpool", kernel=3, stride=2),
     Spec("b", "bottleneck", 5, 6, 3, 2, "relu6", 0, "project"), Spec("b", "norm", act="relu"),
     Spec("b", "conv", 5, kernel=3, act="", order="pre"), Spec("b", "linear", 7, act="hswish"),
+    Spec("b", "depthwise", kernel=3, stride=2, act="relu6"), Spec("b", "pointwise", 5, act="relu"),
 )  # fmt: skip
 
 

@@ -7,7 +7,8 @@ from onnx import numpy_helper
 
 from nasaug.arch.blocks import Spec
 from nasaug.arch.plan import from_specs
-from nasaug.deployment import qdq, quantize
+from nasaug.deployment import qdq
+from nasaug.int8 import quantize
 from support.exported import LEVELS, between, float_model, int8_model, outputs, ready
 from support.nets import images
 
