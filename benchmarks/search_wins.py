@@ -266,7 +266,7 @@ def screened(s: Setting) -> list[dict]:
     """The uniform nets, and the results of their screening trainings by epochs, None if not run."""
     rows = []
     for name, net in uniform_nets(s.macs).items():
-        row: dict = {"net": net.name, **cost(net.plan)._asdict()}
+        row: dict = {"net": net.name, **cost(net.plan).known}
         for epochs, _ in SCREENS:
             row[str(epochs)] = _kept(s.result(s.screen(name, epochs)))
         rows.append(row)
@@ -423,7 +423,7 @@ def _found(s: Setting) -> list[str]:
             if not s.has_net(part, seed):
                 continue
             found = archfile.read(str(s.net(part, seed)))
-            sizes = _sizes(cost(found.plan)._asdict())
+            sizes = _sizes(cost(found.plan).known)
             rows.append(f"| {part} | {seed} | {sizes} | {described(found.space, found.arch)} |")
     if not rows:
         return []
