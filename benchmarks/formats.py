@@ -158,7 +158,7 @@ def report(run: str, name: str, source: Source, rows: list[Row], parity: dict, m
         f"{_built(memory, 'bss', 'data')} |",
     ]  # fmt: skip
     figures = {
-        "arch": source.result.arch, "data": source.result.data, "processor": processor(), "cost": cost._asdict(),
+        "arch": source.result.arch, "data": source.result.data, "processor": processor(), "cost": cost.known,
         "trained": own, "int8_loss": loss, "images": images, "parity": parity, "memory": memory,
         "formats": {row.format: vars(row) | {"latency": row.latency._asdict()} for row in rows},
     }  # fmt: skip

@@ -101,7 +101,7 @@ def main() -> None:
             if not path.is_file():
                 ArchFile(plan(space, arch, CLASSES), cell, space, arch).save(path)
             cells.append(train(cell, path, "--data", str(o.folder.resolve()), "--set", f"epochs={o.epochs}"))
-            rows.append({"space": name, "cell": cell, "net": described(space, arch), **total._asdict()})
+            rows.append({"space": name, "cell": cell, "net": described(space, arch), **total.known})
     results = run(o.root, cells, o.jobs)
     for row in rows:
         row |= {"val": results[row["cell"]]["val_top1"], "test": results[row["cell"]]["test_top1"]}

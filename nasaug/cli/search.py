@@ -63,7 +63,8 @@ def search(
     :param sampler: tpe (default), nsga2 or random.
     :param headroom: The largest nets trained cost at most this many MAC budgets (0: no limit); default 6.
     :param objectives: accuracy (default), or with costs to keep low, like accuracy,macs: their Pareto front is sought.
-    :param pick: Net of the front that is found: best (default), knee, min-macs, min-params, min-sram or min-flash.
+    :param pick: Net of the front that is found: best (default), knee, min-macs, min-params, min-sram, min-flash or
+      min-latency.
     :param timeout: Stop the search stage after this long, like 10m; with --resume, continue for this long.
     :param storage: Any Optuna storage URL; default: a file in the run's folder.
     """

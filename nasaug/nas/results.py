@@ -172,7 +172,7 @@ SCALES = {
     "macs": pictures.MACS, "params": pictures.Scale("parameters", "params", 1e3, "parameters (thousands)"),
     "peak": pictures.Scale("peak SRAM", "bytes", 1024, "peak SRAM (KB)"),
     "flash": pictures.Scale("flash", "bytes", 1024, "flash (KB)"),
-    "latency": pictures.Scale("latency", "seconds", 1e-3, "latency (ms)"),
+    "latency": pictures.Scale("latency", "milliseconds", 1, "latency (ms)"),
 }  # fmt: skip
 Panels = dict[str, list[pictures.Scatter]]
 

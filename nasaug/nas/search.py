@@ -50,7 +50,8 @@ def search(
         timeout: time limit of the search stage, such as "10m".
         objectives: what to search for, "accuracy" (default) or with costs to keep low beside it, such as
             "accuracy,macs,sram" or a list: the search then looks for their Pareto front (`Found.front`).
-        pick: the net of the front that is found: best (default), knee, min-macs, min-params, min-sram or min-flash.
+        pick: the net of the front that is found: best (default), knee, min-macs, min-params, min-sram, min-flash or
+            min-latency.
             With resume=True it chooses again from a finished search.
         device_table: the latency table of the device, written by `nasaug.latency_table`.
         trust_table: use it although it predicts badly or was made for another space.
