@@ -13,6 +13,7 @@ from ..arch.plan import plan
 from ..arch.space import Space, resolve
 from ..config import layers
 from ..core import files
+from ..core.metric import WORST
 from ..core.progress import say
 from ..core.streams import command_line
 from ..core.units import format_quantity
@@ -128,14 +129,14 @@ def _rules(search: Search, finalists: list[Candidate], c: Candidate) -> list[str
 
 
 def front_table(search: Search, finalists: list[Candidate]) -> str:
-    """The finalists' front as a table, with the rules that choose each net."""
-    front, metric = search.front(finalists), search.metric
+    """The finalists' front as a table, with the rules that choose each net; where the loss ranks, it is shown too."""
+    front, metric, by_loss = search.front(finalists), search.metric, search.config.by == "loss"
     trained = any(c.rounds for c in front)
     score = "trained" if trained else f"val {metric.label}"
-    head = ("the front", score, *(LABELS[key] for key in search.costs), "pick")
+    head = ("the front", score, *(["loss"] * by_loss), *(LABELS[key] for key in search.costs), "pick")
     rows = [
         (search.space.id(c.arch), metric.show(c.trained_score if trained else c.full_score),
-         *(format_quantity(getattr(c.cost, key), UNITS[key]) for key in search.costs),
+         *([f"{c.rank:.4g}"] * by_loss), *(format_quantity(getattr(c.cost, key), UNITS[key]) for key in search.costs),
          ", ".join(_rules(search, finalists, c)))
         for c in front
     ]  # fmt: skip
@@ -191,15 +192,18 @@ def panels_of(search: Search, candidates: list[Candidate], finalists: list[Candi
     candidates with the weights of the supernet; each with the front and the net found. By name; empty where there are
     none.
 
-    With accuracy alone it is drawn against MACs, and the finalists without their front."""
+    With accuracy alone it is drawn against MACs, and the finalists without their front. With several objectives the
+    loss is drawn in place of accuracy where it ranks, so that the front is one in the picture too."""
     metric, pairs = search.metric, list(combinations((ACCURACY, *search.costs), 2))
     front = search.front(finalists) if search.several else []
     trained = [c for c in finalists if c.rounds]
     told = {"trained": "after own training", "scored": "weights of the supernet"}
+    by_loss = search.several and search.config.by == "loss"
     drawn = {
-        "trained": (_by_round(trained), front, "trained_score"),
-        "scored": ({"candidates": candidates}, scored_front(search, candidates), "score"),
+        "trained": (_by_round(trained), front, "rank" if by_loss else "trained_score"),
+        "scored": ({"candidates": candidates}, scored_front(search, candidates), "loss" if by_loss else "score"),
     }
+    accuracy = "loss" if by_loss else metric.axis
 
     def panel(name: str, one: str, key: str) -> pictures.Scatter:
         """Of an objective, accuracy or a cost (its y), against a cost (its x)."""
@@ -207,11 +211,11 @@ def panels_of(search: Search, candidates: list[Candidate], finalists: list[Candi
         x, y, limit = SCALES[key], SCALES.get(one), getattr(budget, key)
 
         def points(shown: Iterable[Candidate]) -> list[tuple[float, float]]:
-            known = [c for c in shown if getattr(c, field) not in (None, metric.worst)]
+            known = [c for c in shown if getattr(c, field) not in (None, WORST if by_loss else metric.worst)]
             return [(getattr(c.cost, key) / x.factor, getattr(c.cost, one) / y.factor if y else getattr(c, field))
                     for c in known]  # fmt: skip
 
-        label = f"{y.plain}, {told[name]}" if y else f"validation {metric.axis}, {told[name]}"
+        label = f"{y.plain}, {told[name]}" if y else f"validation {accuracy}, {told[name]}"
         return pictures.Scatter(
             label, {title: points(those) for title, those in series.items()}, points(front), points(finalists[:1]),
             x, y, limit and limit / x.factor, len(search.costs) == 1,
