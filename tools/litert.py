@@ -34,6 +34,12 @@ def main() -> None:
     o = parser.parse_args()
     python = (o.env / "bin" / "python").absolute()  # not resolved, which would leave the environment
     if Path(sys.prefix) != python.parent.parent.resolve() and sys.prefix != str(python.parent.parent):
+        out = o.out or o.run / "litert"
+        if not (o.run / "model.safetensors").is_file() or out.exists():  # said before gigabytes are installed
+            rule = f"{out} exists already; give another folder with --out, or remove it" if out.exists() else (
+                f"{o.run} is no finished run; give the folder of one of train, netaug-train or prune"
+            )
+            parser.exit(2, f"litert: {rule}\n")
         install(o.env, python)
         sys.exit(subprocess.run([python, __file__, *sys.argv[1:]]).returncode)
 
@@ -59,20 +65,19 @@ def install(env: Path, python: Path) -> None:
 
 
 def convert(run: Path, out: Path, data: str | None) -> None:
-    """Write the files, in the environment. Raises BadInput, or RunFault if a file's outputs are not the net's."""
+    """Write the files into a new folder, in the environment. Raises BadInput, or RunFault if a file's outputs differ
+    from the net's."""
     import litert_torch  # type: ignore
     import torch
     from ai_edge_litert.interpreter import Interpreter  # type: ignore
     from ai_edge_quantizer import quantizer, recipe  # type: ignore
 
     from nasaug.core import files
-    from nasaug.core.errors import BadInput, RunFault
+    from nasaug.core.errors import RunFault
     from nasaug.deployment.export import finished
     from nasaug.deployment.formats import INT8_TOLERANCE, TOLERANCE
     from nasaug.deployment.source import Source
 
-    if out.exists():
-        raise BadInput(f"{out} exists already; give another folder with --out, or remove it")
     source = Source.of(finished(run), data, True)
     assert source.data is not None and source.scorer is not None
     wanted = source.eager

@@ -159,11 +159,13 @@ class Table:
                 )
                 for row in content["model"]["rows"]
             }
-            self._numbers = [self.constant, *(x for row in self._terms.values() for x in row)]
-            assert self.multiple > 0 and all(0 <= x < 1e6 for x in self._numbers)
-            assert all(isinstance(x, str) for x in (self.space, self.space_hash, self.device, *self.backend.values()))
-            str(self.checked), self.checked.doubt  # which need numbers
-        except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+            numbers = [self.constant, *(x for row in self._terms.values() for x in row)]
+            if self.multiple < 1 or not all(0 <= x < 1e6 for x in numbers):
+                raise ValueError("a number in its model is impossible")
+            if not all(isinstance(x, str) for x in (self.space, self.space_hash, self.device, *self.backend.values())):
+                raise ValueError("a name is no text")
+            f"{self.checked}{self.checked.doubt}"  # fails unless its figures are numbers
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"{type(error).__name__}: {error}".rstrip(": ")
             raise BadInput(
                 f"{name} is no complete latency table ({reason}); make it again with nasaug latency-table"

@@ -142,8 +142,7 @@ def _draw_memory(path: Path, found: ArchFile, limit: int | None, assumed: Assump
 
 def show(
     found: Sequence[ArchFile], names: Sequence[str], limit: int | None, as_json: bool, check: bool,
-    assumed: Assumptions = BUDGETS,
-    times: Sequence[dict[str, float]] = ({},),
+    assumed: Assumptions, times: Sequence[dict[str, float]],
 ) -> None:  # fmt: skip
     """Print the costs of networks as a table or as JSON, those of one with `check` next to the counts of thop and
     torch. `limit` is the SRAM budget in bytes; `names` are what the networks were asked for by; `times` are

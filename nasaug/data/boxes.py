@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ SLACK = 1.0  # px by which a box may leave the image without being counted as cl
 ALIKE = 0.01  # by which the aspect ratio of a scaled image may differ
 SPLITS = ("train", "val", "test")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+COCO_KEYS = ("images", "annotations", "categories")
 
 Box = tuple[float, float, float, float, str, int]
 
@@ -134,15 +136,13 @@ def _is_voc(folder: str) -> bool:
 
 
 def _is_coco(path: str) -> bool:
-    """Whether a JSON file starts like one of COCO's: it is only read whole if it has lists of images and boxes."""
+    """Whether a JSON file has keys of COCO's, if it is cut off too; they are found without parsing it."""
     try:
-        with open(path, encoding="utf-8-sig", errors="replace") as file:
-            text = file.read(1 << 16)
-            whole = len(text) < 1 << 16
-    except OSError:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            images, annotations, categories = (content.find(f'"{key}"'.encode()) >= 0 for key in COCO_KEYS)
+            return annotations and (images or categories)
+    except (OSError, ValueError):  # unreadable or empty
         return False
-    keys = [f'"{key}"' for key in ("images", "annotations", "categories")]
-    return all(key in text for key in keys) if whole else any(key in text for key in (*keys, '"licenses"', '"info"'))
 
 
 # --- Pascal VOC -----------------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def _read_coco(found: _Found, path: str) -> None:
     try:
         with open(path, encoding="utf-8-sig") as file:
             said = json.load(file)
-        images, rows, kinds = (said[key] for key in ("images", "annotations", "categories"))
+        images, rows, kinds = (said[key] for key in COCO_KEYS)
         if not all(isinstance(rows_of, list) for rows_of in (images, rows, kinds)):
             raise ValueError("images, annotations and categories must be lists")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -271,24 +271,48 @@ def _read_coco(found: _Found, path: str) -> None:
         found.bad.append(f"{where}: not an annotation file in COCO's format ({missing})")
         return
     bad = found.bad
-
-    def table(of: Sequence[Any], what: str, needed: Iterable[str]) -> dict[Any, dict[str, Any]]:
-        """The rows by id; what is wrong with them is noted."""
-        by_id: dict[Any, dict[str, Any]] = {}
-        for i, row in enumerate(of):
-            whole = isinstance(row, dict) and all(key in row for key in needed)
-            if not whole or any(isinstance(row[key], (list, dict)) for key in needed if key.endswith("id")):
-                bad.append(f"{where}: {what} number {i + 1} lacks {' or '.join(needed)}")
-            elif row["id"] in by_id:
-                bad.append(f"{where}: two {what}s have the id {row['id']}")
-            else:
-                by_id[row["id"]] = row
-        return by_id
-
-    names = {key: str(row["name"]).strip() for key, row in table(kinds, "category", ("id", "name")).items()}
+    categories = _by_id(kinds, where, "category", ("id", "name"), bad)
+    names = {key: str(row["name"]).strip() for key, row in categories.items()}
     bad += [f"{where}: two categories are called {n!r}" for n, count in Counter(names.values()).items() if count > 1]
     found.classes |= dict.fromkeys(names[key] for key in sorted(names, key=_order))
-    by_id = table(images, "image", ("id", "file_name"))
+    by_id = _by_id(images, where, "image", ("id", "file_name"), bad)
+    pictures = _coco_pictures(found, path, by_id)
+    needed = ("id", "image_id", "category_id", "bbox")
+    for key, row in _by_id(rows, where, "annotation", needed, bad).items():
+        one = f"{where}: annotation {key}"
+        box = [_number(value) for value in row["bbox"]] if isinstance(row["bbox"], list) else []
+        if row["image_id"] not in by_id:
+            bad.append(f"{one} is of image {row['image_id']}, which is not listed")
+        elif row["category_id"] not in names:
+            bad.append(f"{one} is of the unknown category {row['category_id']}")
+        elif len(box) != 4 or None in box:
+            bad.append(f"{one} has no bbox of four numbers")
+        elif row["image_id"] in pictures:
+            x, y, width, height = (value or 0.0 for value in box)
+            flag = CROWD if row.get("iscrowd") else PLAIN
+            name = names[row["category_id"]]
+            pictures[row["image_id"]].boxes.append((x, y, x + width, y + height, name, flag))
+
+
+def _by_id(
+    rows: Sequence[Any], where: str, what: str, needed: Sequence[str], bad: list[str]
+) -> dict[Any, dict[str, Any]]:  # fmt: skip
+    """The rows of a list by id; what is wrong with them is added to `bad`."""
+    by_id: dict[Any, dict[str, Any]] = {}
+    for i, row in enumerate(rows):
+        whole = isinstance(row, dict) and all(key in row for key in needed)
+        if not whole or any(isinstance(row[key], (list, dict)) for key in needed if key.endswith("id")):
+            bad.append(f"{where}: {what} number {i + 1} lacks {' or '.join(needed)}")
+        elif row["id"] in by_id:
+            bad.append(f"{where}: two {what}s have the id {row['id']}")
+        else:
+            by_id[row["id"]] = row
+    return by_id
+
+
+def _coco_pictures(found: _Found, path: str, by_id: dict[Any, dict[str, Any]]) -> dict[Any, _Picture]:
+    """Add the images that a JSON file lists; returns those that are there, by id."""
+    where, bad = os.path.relpath(path, found.root), found.bad
     role, folders = _role(path, found.root), _image_folders(found.root, path)
     pictures: dict[Any, _Picture] = {}
     for key, row in by_id.items():
@@ -305,20 +329,7 @@ def _read_coco(found: _Found, path: str) -> None:
         size = (sides[0], sides[1]) if all(side and side > 0 for side in sides) else None
         pictures[key] = _Picture(relative, where, size)  # type: ignore[arg-type]
         found.add(pictures[key], role)
-    for key, row in table(rows, "annotation", ("id", "image_id", "category_id", "bbox")).items():
-        one = f"{where}: annotation {key}"
-        box = [_number(value) for value in row["bbox"]] if isinstance(row["bbox"], list) else []
-        if row["image_id"] not in by_id:
-            bad.append(f"{one} is of image {row['image_id']}, which is not listed")
-        elif row["category_id"] not in names:
-            bad.append(f"{one} is of the unknown category {row['category_id']}")
-        elif len(box) != 4 or None in box:
-            bad.append(f"{one} has no bbox of four numbers")
-        elif row["image_id"] in pictures:
-            x, y, width, height = (value or 0.0 for value in box)
-            flag = CROWD if row.get("iscrowd") else PLAIN
-            name = names[row["category_id"]]
-            pictures[row["image_id"]].boxes.append((x, y, x + width, y + height, name, flag))
+    return pictures
 
 
 def _order(key: Any) -> tuple[bool, Any]:
@@ -358,7 +369,8 @@ def _listing(found: _Found) -> Listing:
             try:
                 size, turned = _seen(os.path.join(found.root, picture.file), picture.size)
             except Exception as error:  # Pillow raises all kinds for damaged files
-                found.bad.append(f"{picture.file!r} cannot be read ({str(error).splitlines()[0][:80]})")
+                why = " ".join(str(error).split())[:80] or type(error).__name__
+                found.bad.append(f"{picture.file!r} cannot be read ({why})")
                 continue
             if size is None:
                 found.bad.append(f"{picture.where}: it gives another size than {picture.file!r} has")

@@ -101,10 +101,13 @@ def _latency_table(
         for argument, value, least in (("threads", threads, 1), ("networks", networks, LEAST_FITTED)):
             if value < least:
                 raise BadInput.of(argument=argument, value=value, rule=f"must be at least {least}")
-        content = Measurement(space, given, out, backend, threads, networks, device_name or device(), resume).run()
+        measurement = Measurement(space, given, out, backend, threads, networks, device_name or device(), resume)
+        content = measurement.run()
     table = Table(content, str(out))
     table.check(all_parts(space, OUTPUTS))
     files.write_json(out, content)
+    if from_csv is None:
+        measurement.path.unlink(missing_ok=True)  # not before: the table could have been refused, or the disk be full
     say(f"{out}: {table}, space {space.name}")
     say(f"checked on {table.checked}")
     if table.checked.doubt:
@@ -218,9 +221,7 @@ class Measurement:
             if self.path.exists():
                 stop.resume = self._command
             raise
-        content = self.content(order, plans, seen, check)
-        self.path.unlink(missing_ok=True)
-        return content | {"seconds": round(seconds, 1)}
+        return self.content(order, plans, seen, check) | {"seconds": round(seconds, 1)}
 
     def _begun(self) -> tuple[list[list[list[float]]], float]:
         """The timings so far, and how long they took."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -52,7 +53,7 @@ class Found(NamedTuple):
     box: tuple[float, float, float, float]
 
 
-class Predictor:
+class Predictor(ABC):
     """What every form of a trained net does with images. A derived class has `resolution` (px) and `_outputs`.
 
     `facts` is the file's metadata: the mean and std for normalisation, and the names of the classes."""
@@ -60,13 +61,13 @@ class Predictor:
     facts: dict[str, Any]
 
     @property
+    @abstractmethod
     def resolution(self) -> int:
         """The side of its input, in px."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _outputs(self, x: Tensor) -> Tensor:
         """float32 [N, outputs] on the CPU for normalised images [N, 3, resolution, resolution]."""
-        raise NotImplementedError
 
     @property
     def classes(self) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import platform
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch
 from ..arch.latency import Table
 from ..arch.plan import Plan
 from ..core.errors import BadInput, arg, unknown
-from ..int8.measure import Session
+from ..int8.measure import Session, latency, timings
 from ..int8.onnxfile import need_onnx, to_onnx
 from ..nets.fold import fold
 from ..nets.net import Net
@@ -88,22 +87,9 @@ def runner(plan: Plan, backend: str, threads: int) -> Runner:
     return lambda: session.run(image)
 
 
-def runs(run: Runner, seconds: float) -> list[float]:
-    """The milliseconds of each of some runs, after a warm-up."""
-    for _ in range(WARM_UP):
-        run()
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < LEAST_RUNS or (time.perf_counter() < end and len(times) < MOST_RUNS):
-        begun = time.perf_counter()
-        run()
-        times.append(1000 * (time.perf_counter() - begun))
-    return times
-
-
 def timed(run: Runner, seconds: float) -> float:
     """The median time of a run in milliseconds."""
-    return median(runs(run, seconds))
+    return median(timings(run, seconds, WARM_UP, LEAST_RUNS, MOST_RUNS))
 
 
 class Clock:
@@ -145,9 +131,6 @@ def figure(seen: Sequence[tuple[float, float]], usual: float) -> float:
     return median(own * usual / reference for own, reference in seen)
 
 
-MEASURED_SECONDS = 1.0
-
-
 def measured(plan: Plan, table: Table | None = None) -> dict[str, float]:
     """Median and 95th percentile of the milliseconds that one image takes on this machine, in the table's back end with
     its threads, by default in ONNX Runtime with one. Raises BadInput if the table is of another device or version."""
@@ -162,7 +145,5 @@ def measured(plan: Plan, table: Table | None = None) -> dict[str, float]:
             raise BadInput.of(argument="device_table", value=table.name, rule=rule, remedy=remedy, apart=True)
     version(backend)
     with torch_threads(threads):
-        run = runner(plan, backend, threads)
-        times = runs(run, MEASURED_SECONDS)
-    median_ms, p95_ms = np.percentile(times, [50, 95]).tolist()
-    return {"median_ms": round(median_ms, 4), "p95_ms": round(p95_ms, 4)}
+        found = latency(runner(plan, backend, threads), threads)
+    return {"median_ms": found.median_ms, "p95_ms": found.p95_ms}

@@ -65,15 +65,22 @@ class Session:
         return latency(lambda: self.run(image), self.threads, seconds)
 
 
-def latency(run: Callable[[], object], threads: int = 1, seconds: float = SECONDS) -> Latency:
-    """How long a call of `run`, which processes one image on so many threads, takes after a warm-up."""
-    for _ in range(WARM_UP):
+def timings(run: Callable[[], object], seconds: float, warm_up: int, least: int, most: int) -> list[float]:
+    """The milliseconds of each of at least `least` and at most `most` calls of `run`, for so many seconds, after a
+    warm-up of so many calls."""
+    for _ in range(warm_up):
         run()
     times: list[float] = []
     end = time.perf_counter() + seconds
-    while len(times) < LEAST_RUNS or (time.perf_counter() < end and len(times) < MOST_RUNS):
+    while len(times) < least or (time.perf_counter() < end and len(times) < most):
         begun = time.perf_counter()
         run()
         times.append(1000 * (time.perf_counter() - begun))
+    return times
+
+
+def latency(run: Callable[[], object], threads: int = 1, seconds: float = SECONDS) -> Latency:
+    """How long a call of `run`, which processes one image on so many threads, takes after a warm-up."""
+    times = timings(run, seconds, WARM_UP, LEAST_RUNS, MOST_RUNS)
     median, p95 = np.percentile(times, [50, 95]).tolist()
     return Latency(round(median, 4), round(p95, 4), len(times), threads)

@@ -66,7 +66,7 @@ def to_int8(model: Any, batches: Iterable[np.ndarray], scales: Mapping[str, Scal
             per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
             extra_options={
-                "ActivationSymmetric": False, "WeightSymmetric": True, 
+                "ActivationSymmetric": False, "WeightSymmetric": True,
                 "TensorQuantOverrides": _ranges(model) | _given(scales or {}),
             },
         )  # fmt: skip

@@ -97,8 +97,8 @@ def test_a_table_survives_its_file(tmp_path):
     ("changes", "said"),
     [
         ({"model": {}}, "KeyError: 'constant'"), ({"threads": "two"}, "ValueError"), ({"space": 3}, "TypeError"),
-        ({"model": {"constant": -1, "multiple": 8, "rows": []}}, "Assertion"), ({"checked": {"of": 1}}, "TypeError"),
-        ({"model": {"constant": float("nan"), "multiple": 8, "rows": []}}, "Assertion"),
+        ({"model": {"constant": -1, "multiple": 8, "rows": []}}, "a number in its model is impossible"), ({"checked": {"of": 1}}, "TypeError"),
+        ({"model": {"constant": float("nan"), "multiple": 8, "rows": []}}, "a number in its model is impossible"),
     ],
 )  # fmt: skip
 def test_an_incomplete_table_is_refused(changes, said):

@@ -273,3 +273,14 @@ def test_a_changed_box_is_another_set(tmp_path):
     with pytest.raises(BadInput, match="other images than the run began with"):
         load(config, size=32, begun=begun.record)
     assert begun.train.labels[..., FLAG].max() == 0
+
+
+def test_a_large_file_of_another_kind_beside_class_folders_is_no_annotation(tmp_path):
+    for name in ("cat", "dog"):
+        picture(tmp_path / name / "a.jpg")
+    facts = {"info": "mine", "licenses": [], "images": ["cat/a.jpg"] * 10_000}
+    (tmp_path / "about.json").write_text(json.dumps(facts))
+    assert (tmp_path / "about.json").stat().st_size > 1 << 16 and not boxes.there(str(tmp_path))
+    (tmp_path / "cut.json").write_text(json.dumps(facts | {"annotations": []})[:-1])
+    with pytest.raises(BadInput, match=r"cut.json: not an annotation file in COCO's format"):
+        boxes.find(str(tmp_path))

@@ -8,26 +8,15 @@ import pytest
 import torch
 
 from nasaug.arch import archfile
-from nasaug.arch.blocks import BLOCKS, Spec
+from nasaug.arch.blocks import BLOCKS
 from nasaug.arch.cost import cost
 from nasaug.core.errors import RunFault
 from nasaug.deployment import built, csource, integer, qdq
 from nasaug.int8.measure import Session
-from support.exported import LEVELS, between, int8_model, outputs, ready
+from support.exported import KINDS, LEVELS, between, int8_model, outputs, ready
 from support.kernels import needs_compiler
 from support.nets import images
 
-KINDS = {
-    "inverted": [
-        Spec("b", "inverted", 5, 6, 3, 2, "relu6"), Spec("c", "inverted", 5, 6, 5, 1, "hswish", 2, "identity"),
-    ],
-    "separable": [Spec("b", "separable", 5, 0, 3, 1, "relu")],
-    "basic": [Spec("m", "maxpool", kernel=3, stride=2), Spec("b", "basic", 4, 6, 3, 1, "relu", 0, "identity")],
-    "pre": [Spec("b", "basic", 5, 6, 3, 2, "relu", 0, "project", "pre"), Spec("n", "norm", act="relu")],
-    "bottleneck": [Spec("b", "bottleneck", 5, 6, 3, 2, "relu6", 0, "project")],
-    "head": [Spec("d", "depthwise", kernel=3, stride=2, act="relu6"), Spec("p", "pointwise", 5, act="relu")],
-    "plain": [Spec("b", "conv", 5, kernel=3, act=""), Spec("p", "pool"), Spec("l", "linear", 7, act="hswish")],
-}  # fmt: skip
 NAMES = ["mobilenetv2-tiny", "mcunet", "resnet20-cifar"]
 
 

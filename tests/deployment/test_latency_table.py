@@ -72,6 +72,13 @@ def brief(monkeypatch):
     monkeypatch.setattr(latency, "load", lambda name, blocks: SMALL)
 
 
+def _full(path, content, out):
+    """Writes, but not the table."""
+    if path == out:
+        raise OSError("no space")
+    path.write_text(json.dumps(content))
+
+
 def test_a_stopped_measurement_goes_on_and_ends_with_a_table(brief, tmp_path, monkeypatch):
     out, real, left = tmp_path / "t.json", timing.Clock._visit, [55]
 
@@ -91,6 +98,10 @@ def test_a_stopped_measurement_goes_on_and_ends_with_a_table(brief, tmp_path, mo
         with pytest.raises(BadInput, match=said):
             latency.latency_table("small", out, networks=40, **given)
     monkeypatch.setattr(timing.Clock, "_visit", real)
+    with monkeypatch.context() as full, pytest.raises(OSError, match="no space"):
+        full.setattr(latency.files, "write_json", lambda path, content: _full(path, content, out))
+        latency.latency_table("small", out, networks=40, resume=True)
+    assert len(json.loads((tmp_path / "t.json.part").read_text())["timings"]) >= 70  # nothing measured is lost
     table = latency.latency_table("small", out, networks=40, resume=True)
     assert not (tmp_path / "t.json.part").exists() and table.content == read(out).content
     measured = table.content["measured"]

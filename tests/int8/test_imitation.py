@@ -4,25 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from nasaug.arch.blocks import BLOCKS, Spec
+from nasaug.arch.blocks import BLOCKS
 from nasaug.deployment import qdq
 from nasaug.int8 import quantize
 from nasaug.int8.imitation import Imitation, _Store, int8_model
 from nasaug.nets.fold import fold, folded_weights
-from support.exported import between, outputs, ready
+from support.exported import KINDS, between, outputs, ready
 from support.nets import images
-
-KINDS = {
-    "inverted": [
-        Spec("b", "inverted", 5, 6, 3, 2, "relu6"), Spec("c", "inverted", 5, 6, 5, 1, "hswish", 2, "identity"),
-    ],
-    "separable": [Spec("b", "separable", 5, 0, 3, 1, "relu")],
-    "basic": [Spec("m", "maxpool", kernel=3, stride=2), Spec("b", "basic", 4, 6, 3, 1, "relu", 0, "identity")],
-    "pre": [Spec("b", "basic", 5, 6, 3, 2, "relu", 0, "project", "pre"), Spec("n", "norm", act="relu")],
-    "bottleneck": [Spec("b", "bottleneck", 5, 6, 3, 2, "relu6", 0, "project")],
-    "head": [Spec("d", "depthwise", kernel=3, stride=2, act="relu6"), Spec("p", "pointwise", 5, act="relu")],
-    "plain": [Spec("b", "conv", 5, kernel=3, act=""), Spec("p", "pool"), Spec("l", "linear", 7, act="hswish")],
-}  # fmt: skip
 
 
 def imitation(kind):
