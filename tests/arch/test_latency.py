@@ -97,8 +97,9 @@ def test_a_table_survives_its_file(tmp_path):
     ("changes", "said"),
     [
         ({"model": {}}, "KeyError: 'constant'"), ({"threads": "two"}, "ValueError"), ({"space": 3}, "TypeError"),
-        ({"model": {"constant": -1, "multiple": 8, "rows": []}}, "a number in its model is impossible"), ({"checked": {"of": 1}}, "TypeError"),
-        ({"model": {"constant": float("nan"), "multiple": 8, "rows": []}}, "a number in its model is impossible"),
+        ({"model": {"constant": -1, "multiple": 8, "rows": []}}, "ValueError: a number in its model"),
+        ({"checked": {"of": 1}}, "TypeError"), ({"device": 3}, "ValueError: a name is no text"),
+        ({"model": {"constant": float("nan"), "multiple": 8, "rows": []}}, "ValueError: a number in its model"),
     ],
 )  # fmt: skip
 def test_an_incomplete_table_is_refused(changes, said):
