@@ -12,6 +12,7 @@ import pytest
 
 from nasaug.arch.blocks import BLOCKS
 from nasaug.comparison import report
+from nasaug.methods import measured
 from nasaug.pool import processes
 from nasaug.rundirs.folder import RESULT_FORMAT, RunDir
 from support.reports import make_run, summary_of
@@ -361,3 +362,11 @@ def test_all_parts_run_in_turn_and_a_failed_cell_does_not_hold_up_the_others(win
     wins.carry_out(s, "finals")
     wins.carry_out(s, "random")
     assert [len(names) for names in ran[6:]] == [6 + 7, 2]
+
+
+def test_the_packaged_measurements_of_netaug_are_those_of_the_pages(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import netaug_pays
+
+    assert measured.rows() == netaug_pays.rows()
+    assert all((BENCHMARKS.parent / row["page"]).is_file() for row in measured.rows())

@@ -150,6 +150,7 @@ class Outlook:
     method: Method  # as it will run: the result of `prepare`
     macs: float  # forward MACs per image over all passes of a step, averaged over training, without a teacher's
     seconds: float  # estimated duration of the training
+    epochs: float  # its length
     instead: Callable[[Method], Outlook]  # the outlook of the same training by another method, which it prepares
     aligned: bool = True  # whether the task's outputs on two views of an image can be matched with each other
 

@@ -19,6 +19,7 @@ from ..core.checked import Auto, Count, NotNegative, Told, checked, rises
 from ..core.errors import BadInput, arg
 from ..core.units import format_duration, format_quantity
 from .base import DRAWS, Base, Course, Description, Draw, Method, Outlook, Pass, Step, drawn
+from .measured import forecast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -162,7 +163,8 @@ class NetAug(Method):
         return replace(self, aug_compute=0.0, every=every, share=math.floor(min(1.0, part * every) * batch) / batch)
 
     def describe(self, outlook: Outlook) -> Description:
-        """The MACs of augmented nets relative to the base, and an alternative if that is little."""
+        """The MACs of augmented nets relative to the base, an alternative if that is little, and whether plain training
+        for the same time is expected to give more."""
         ladder, base = self.chosen_ladder(outlook.base), cost(outlook.base.plan).macs
         if self.shrink_until:
             widest = cost_of(outlook.space, self.shrunk(outlook.space, 0.0), outlook.base.plan.classes).macs
@@ -180,6 +182,8 @@ class NetAug(Method):
                 f"{other.method._augmented_macs(other) / base:.2f} x "
                 f"and would take about {format_duration(other.seconds)}"
             )
+        if isinstance(outlook.base.plan.classes, int):
+            lines.append(f"  {forecast(base, outlook.epochs)}")
         return Description(lines, {"ladder": ladder, "augmented_macs": wide, "augmented_over_base": wide / base})
 
     def _augmented_macs(self, outlook: Outlook) -> float:

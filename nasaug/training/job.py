@@ -297,7 +297,7 @@ def outlook_of(
         return outlook_of(other, seconds_per_mac, images, runtime, aligned)
 
     own, seconds = length.macs_per_image - length.teacher_macs, length.seconds or seconds_per_mac * length.macs
-    return Outlook(job.base, job.space, job.arch, job.asked, job.method, own, seconds, instead, aligned)
+    return Outlook(job.base, job.space, job.arch, job.asked, job.method, own, seconds, length.epochs, instead, aligned)
 
 
 @dataclass(frozen=True)

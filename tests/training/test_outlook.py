@@ -13,6 +13,7 @@ from nasaug.arch.spacefile import load
 from nasaug.core.errors import arg
 from nasaug.core.units import format_duration
 from nasaug.methods import Base, Baseline, NetAug
+from nasaug.methods.measured import forecast
 from nasaug.training.device import open_runtime
 from nasaug.training.job import make_job, outlook_of
 from nasaug.training.recipe import Recipe
@@ -54,8 +55,9 @@ def test_a_teacher_is_no_part_of_what_the_augmented_nets_cost():
     length = replace(job.length, macs_per_image=job.length.macs_per_image + 1e6, teacher_macs=1e6)
     taught = job.method.describe(outlook_of(replace(job, length=length), PER_MAC, 1280, CPU))
     assert taught.facts["augmented_macs"] == pytest.approx(told.facts["augmented_macs"])
-    assert told.facts.keys() == {"ladder", "augmented_macs", "augmented_over_base"} and len(told.lines) == 1
+    assert told.facts.keys() == {"ladder", "augmented_macs", "augmented_over_base"} and len(told.lines) == 2
     assert re.fullmatch(r"  augmented nets \(ladder factors\): \d\.\d\d x the base's MACs on average", told.lines[0])
+    assert told.lines[1] == f"  {forecast(cost(job.base.plan).macs, job.length.epochs)}"
 
 
 def test_a_net_that_shrinks_tells_of_its_beginning_and_plain_training_of_nothing():
