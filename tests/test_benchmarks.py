@@ -36,7 +36,7 @@ def cells(empty_folder, monkeypatch):
         return SimpleNamespace(returncode=0, poll=lambda: 0)
 
     monkeypatch.setattr(cells, "ran", [], raising=False)
-    monkeypatch.setattr(processes, "subprocess", SimpleNamespace(Popen=end, STDOUT=None, DEVNULL=None))
+    monkeypatch.setattr(processes, "subprocess", SimpleNamespace(Popen=end, STDOUT=None, PIPE=None))
     monkeypatch.setattr(cells.os, "nice", lambda by: 0)
     return cells
 

@@ -14,7 +14,7 @@ from ..core.errors import BadInput, RunFault, written
 from ..core.files import remedy
 from ..core.own import import_named
 from ..core.progress import heard_by
-from ..core.signals import Stopped, raised_stop
+from ..core.signals import Stopped, raised_stop, stop_when_left
 from ..core.streams import command_line, flush, mute_unheard, open_streams, tell
 from .compare import compare
 from .export import export
@@ -54,6 +54,7 @@ def main() -> None:
     try:
         try:
             with raised_stop(), heard_by(Terminal()):
+                stop_when_left()
                 import_named()
                 app(sys.argv[1:], exit_on_error=False, print_error=False)
         finally:

@@ -17,6 +17,9 @@ from .streams import mute_unheard
 SAME_WITHIN_S = 3.0
 
 
+LEFT = "NASAUG_STOPS_WITH_PARENT"  # set for a process whose standard input is a pipe from the process that started it
+
+
 class Stopped(BaseException):
     """A signal stopped the run after its checkpoint was written. The exit code is 128 + `signum`.
 
@@ -136,3 +139,16 @@ def deaf_children() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def stop_when_left() -> None:
+    """If LEFT is set, stop this process as SIGTERM does once the one that started it has ended, by whatever signal:
+    the pipe then has no other end."""
+    if os.environ.pop(LEFT, None):
+        threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
+
+
+def _stop_at_end_of_input() -> None:
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..core.errors import BadInput
 from ..core.progress import say
-from ..core.signals import deferred_stop
+from ..core.signals import LEFT, deferred_stop
 from ..core.units import format_duration
 from ..rundirs.folder import LOCK, RunDir
 
@@ -161,7 +161,8 @@ class _Pool:
 
 
 def start(work: Work, jobs: int, environment: Mapping[str, str]) -> subprocess.Popen:
-    """Start a work's process, in its own session: `run_all` alone forwards the terminal's signals to it."""
+    """Start a work's process, in its own session: `run_all` alone forwards the terminal's signals to it. It stops when
+    this process has ended, even by SIGKILL."""
     work.path.parent.mkdir(parents=True, exist_ok=True)
     if RunDir(work.path).job_file.is_file():
         arguments = work.go_on()
@@ -172,8 +173,8 @@ def start(work: Work, jobs: int, environment: Mapping[str, str]) -> subprocess.P
     with open(work.log, "a") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "nasaug", *arguments],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=os.environ | environment | one,
-            start_new_session=True,
+            stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            env=os.environ | environment | one | {LEFT: "1"},
         )  # fmt: skip
 
 
