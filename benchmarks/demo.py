@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from nasaug.core.signals import Stopped, deferred_stop
 from nasaug.rundirs.folder import RunDir
 
 ROOT = Path("runs/demo")
@@ -24,7 +25,15 @@ def nasaug(run: Path, verb: str, *options: str) -> dict:
     there = RunDir(run)
     if not there.finished:
         more = ("--resume",) if there.recipe_file.is_file() else options
-        subprocess.run([sys.executable, "-m", "nasaug", verb, "--run", str(run), *more], check=True)
+        process = subprocess.Popen([sys.executable, "-m", "nasaug", verb, "--run", str(run), *more])
+        with deferred_stop() as pending:
+            while process.poll() is None:
+                time.sleep(0.2)
+                if pending.signum is not None:  # the command saves its state, and says how to go on with it
+                    process.send_signal(pending.signum)
+                    process.wait()
+        if process.returncode:
+            sys.exit(process.returncode)
     return there.result()
 
 
@@ -42,4 +51,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Stopped as stop:
+        sys.exit(128 + stop.signum)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from ..reporting.wording import BETTER, LESS, MORE, NO_SEEDS, NOT_ENOUGH
+from ..reporting.wording import BETTER, FOR_INTERVAL, LESS, MORE, NO_SEEDS, NOT_ENOUGH
 from . import stats
 
 SAME = 0.005  # relative difference below which two amounts of compute are the same: a fraction of a step
@@ -79,7 +79,9 @@ def compare(
 
     p values and intervals are corrected for all of these comparisons, as in `stats.paired` and `stats.holm`."""
     paired = {name: [_pairs(point, reference) for point in points] for name, points in arms.items()}
-    tested = sum(not isinstance(pairs, str) and len(pairs) > 1 for each in paired.values() for pairs in each)
+    tested = sum(
+        not isinstance(pairs, str) and len(pairs) >= FOR_INTERVAL for each in paired.values() for pairs in each
+    )
     found: dict[str, list[stats.Paired | None]] = {
         name: [None if isinstance(pairs, str) else _found(pairs, max(1, tested), level) for pairs in each]
         for name, each in paired.items()

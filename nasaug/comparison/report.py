@@ -22,7 +22,7 @@ from ..core.errors import BadInput, arg, unknown
 from ..core.progress import say
 from ..reporting import wording
 from ..reporting.page import page
-from ..reporting.wording import NO_REFERENCE, NOT_ENOUGH, table
+from ..reporting.wording import FOR_INTERVAL, NO_REFERENCE, NOT_ENOUGH, table
 from ..rundirs.folder import RESULT, RunDir
 from ..rundirs.result import Length, TrainingResult, is_training, read_result
 from . import curves, stats
@@ -168,19 +168,21 @@ def summarise(
 
 
 def _arm(name: str, length: Length | None, runs: Sequence[TrainingResult]) -> dict[str, Any]:
+    runs = sorted(runs, key=lambda run: run.seed)
+
     def values(field: str) -> list[Any]:
         return [getattr(run, field) for run in runs]
 
-    def spread(field: str) -> dict[str, float | None] | None:
+    def spread(field: str) -> dict[str, Any] | None:
         if None in values(field):
             return None
         mean, half = stats.interval(values(field), LEVEL)
-        return {"mean": mean, "half": half}
+        return {"mean": mean, "half": half, "values": values(field)}
 
     peaks, metric = values("peak_memory"), runs[0].metric
     told = {} if length is None else {"length": length._asdict()}
     return {
-        "arm": name, **told, "n": len(runs), "seeds": sorted(values("seed")), "method": runs[0].method,
+        "arm": name, **told, "n": len(runs), "seeds": values("seed"), "method": runs[0].method,
         "arch": runs[0].arch,
         **{metric.key(split): spread(f"{split}_score") for split in ("test", "val", "train")},
         "macs": fmean(values("macs")), "params": fmean(values("params")), "epochs": fmean(values("epochs")),
@@ -242,7 +244,7 @@ def _compare(arms: Arms, reference: str) -> dict[tuple[str, Length | None], dict
             base = bases.get(length, {})
             shared = [(run, base[run.seed]) for run in sorted(runs, key=lambda r: r.seed) if run.seed in base]
             pairs[name, length] = shared
-    tested = [arm for arm, shared in pairs.items() if len(shared) > 1]
+    tested = [arm for arm, shared in pairs.items() if len(shared) >= FOR_INTERVAL]
     found: dict[tuple[str, Length | None], stats.Paired] = {}
     for arm, shared in pairs.items():
         if shared:

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..reporting.wording import BETTER, ENOUGH, NOT_ENOUGH, NOT_SHOWN, WORSE
+from ..reporting.wording import BETTER, ENOUGH, FOR_INTERVAL, NOT_ENOUGH, NOT_SHOWN, WORSE
 
 
 @dataclass(frozen=True, slots=True)
 class Paired:
     """The mean of a - b over `n` pairs, with its t interval and p value (two-sided, uncorrected).
 
-    low, high and p are None for a single pair, which says nothing about the spread.
+    low, high and p are None for fewer than FOR_INTERVAL pairs, which say hardly anything about the spread.
     """
 
     n: int
@@ -40,13 +40,13 @@ class Bootstrap:
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float | None]:
-    """The mean and the half width of Student's t interval around it; the half width is None for a single value.
+    """The mean and the half width of Student's t interval around it, None for fewer than FOR_INTERVAL values.
 
     Raises ValueError for an empty sequence or values that are not finite.
     """
     x = _finite(values)
-    if len(x) == 1:
-        return float(x[0]), None
+    if len(x) < FOR_INTERVAL:
+        return float(x.mean()), None
     from scipy.special import stdtrit  # as scipy.stats.t.ppf, but importing scipy.stats takes a second
 
     return float(x.mean()), float(stdtrit(len(x) - 1, (1 + level) / 2) * x.std(ddof=1) / math.sqrt(len(x)))
@@ -64,8 +64,8 @@ def paired(a: Sequence[float], b: Sequence[float], comparisons: int = 1, level: 
         raise ValueError(f"comparisons must be 1 or more, not {comparisons}")
     x, y = _finite(a), _finite(b)
     mean = float((x - y).mean())
-    if len(x) == 1:
-        return Paired(1, mean, None, None, None)
+    if len(x) < FOR_INTERVAL:
+        return Paired(len(x), mean, None, None, None)
     from scipy.stats import ttest_rel  # slow to import (a second)
 
     with warnings.catch_warnings():

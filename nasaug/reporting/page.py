@@ -152,8 +152,8 @@ def _figures(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> Iterabl
     level, seen = f"{100 * summary['level']:g} %", {key for run in runs for row in run.history for key in row}
     means = [
         plots.Interval(
-            **arm[test], name=wording.label(arm), values=[r.test_score for r in of_arm], x=arm["train_macs"],
-            series=names.index(arm["arm"]),
+            arm[test]["mean"], arm[test]["half"], wording.label(arm), [r.test_score for r in of_arm], arm["train_macs"],
+            names.index(arm["arm"]),
         )
         for arm, of_arm in arms
     ]  # fmt: skip
@@ -161,13 +161,16 @@ def _figures(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> Iterabl
     def drawn(caption: str, draw: Any, *shown: Any, **options: float) -> tuple[str, str]:
         return caption, plots.svg(caption, lambda axes: draw(axes, *shown), **options)
 
-    of_compute = f"Test {label} against training compute (forward MACs of a run): mean and {level} interval over seeds"
+    few = [arm["n"] for arm in summary["arms"] if wording.FOR_INTERVAL <= arm["n"] < wording.ENOUGH]
+    level += f" interval over seeds{f' (wide where they are {min(few)})' if few else ''}"
+    bounds = (0.0, 100.0) if metric.in_percent else None
+    of_compute = f"Test {label} against training compute (forward MACs of a run): mean and {level}"
     labels = "training MACs of a run", f"test {metric.axis}", lambda macs: wording.quantity(macs, "macs")
     if several:
         caption = f"{of_compute}, a point for each length"
-        yield drawn(caption, plots.against, means, *labels, True)
-    caption = f"Test {label} of each arm: mean, {level} interval over seeds, and each seed as a dot"
-    yield drawn(caption, plots.rows, means, f"test {metric.axis}", height=1.0 + 0.42 * len(arms))
+        yield drawn(caption, plots.against, means, *labels, bounds, True)
+    caption = f"Test {label} of each arm: mean, {level}, and each seed as a dot"
+    yield drawn(caption, plots.rows, means, f"test {metric.axis}", bounds, height=1.0 + 0.42 * len(arms))
     if val in seen:
         caption, fields = f"{label.capitalize()} on validation images while training, mean over seeds", [val]
         if train in seen:
@@ -179,7 +182,7 @@ def _figures(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> Iterabl
         caption = "Training loss of the network itself (augmented passes left out), mean over seeds"
         yield drawn(caption, plots.curves, _lines(arms, ["loss_base"]), "training loss")
     if not several:
-        yield drawn(of_compute, plots.against, means, *labels)
+        yield drawn(of_compute, plots.against, means, *labels, bounds)
 
 
 def _lines(arms: Sequence[tuple[dict[str, Any], list[TrainingResult]]], fields: Sequence[str]) -> list[plots.Line]:

@@ -23,6 +23,7 @@ _INK, _FAINT = "#010203", "#040506"  # placeholders for the page's colours of te
 _SERIES = [f"#0a0b{i:02x}" for i in range(COLOURS)]
 _SHORT = 26  # maximum characters of a name in a plot
 Points = Sequence[tuple[float, float]]  # (x, y)
+Bounds = tuple[float, float] | None
 _SETTINGS = {
     "svg.fonttype": "none", "svg.hashsalt": "nasaug", "text.parse_math": False, "font.family": "DejaVu Sans",
     "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
@@ -95,8 +96,9 @@ def _short(name: str) -> str:
     return name if len(name) <= _SHORT else f"{name[: _SHORT - 1]}…"
 
 
-def rows(axes: Axes, intervals: Sequence[Interval], xlabel: str) -> None:
-    """Intervals one below the other, by name: mean, interval, and each value as a dot."""
+def rows(axes: Axes, intervals: Sequence[Interval], xlabel: str, bounds: Bounds = None) -> None:
+    """Intervals one below the other, by name: mean, interval, and each value as a dot. Nothing is drawn beyond the
+    `bounds` of what a value can be."""
     for i, row in enumerate(intervals):
         look = _look(row.series)
         axes.plot(row.values, [i + 0.25] * len(row.values), "o", color=look["color"], ms=5, alpha=0.6, mew=0)
@@ -105,6 +107,7 @@ def rows(axes: Axes, intervals: Sequence[Interval], xlabel: str) -> None:
     axes.set_ylim(len(intervals) - 0.5, -0.5)
     axes.grid(False, axis="y")
     axes.set_xlabel(xlabel)
+    axes.set_xlim(_within(axes.get_xlim(), bounds))
 
 
 def curves(axes: Axes, lines: Sequence[Line], ylabel: str) -> None:
@@ -118,10 +121,10 @@ def curves(axes: Axes, lines: Sequence[Line], ylabel: str) -> None:
 
 def against(
     axes: Axes, intervals: Sequence[Interval], xlabel: str, ylabel: str, x_text: Callable[[float], str],
-    joined: bool = False,
+    bounds: Bounds = None, joined: bool = False,
 ) -> None:  # fmt: skip
     """Means and intervals over their x, with ticks formatted by `x_text`; from 0, or logarithmic if x spans a wide
-    range.
+    range. Nothing is drawn beyond the `bounds` of what a value can be.
 
     If `joined`, a line joins those of each series, and the axis is logarithmic.
     """
@@ -147,6 +150,15 @@ def against(
         axes.locator_params(axis="x", nbins=6)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: x_text(x)))
     axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_ylim(_within(axes.get_ylim(), bounds))
+
+
+def _within(limits: tuple[float, float], bounds: Bounds) -> tuple[float, float]:
+    """An axis' limits, cut to the bounds and a margin for markers."""
+    if bounds is None:
+        return limits
+    margin = 0.02 * (bounds[1] - bounds[0])
+    return max(limits[0], bounds[0] - margin), min(limits[1], bounds[1] + margin)
 
 
 def scatter(

@@ -10,6 +10,7 @@ from ..core.units import format_quantity
 from . import tables
 
 ENOUGH = 5  # minimum number of seeds for a verdict
+FOR_INTERVAL = 3  # and for an interval: that of two is some ten times as wide as they are apart
 PERCENT = Metric("accuracy", "%")
 _ENDS = ("difference", "low", "high")
 NOT_ENOUGH, BETTER, WORSE, NOT_SHOWN = "not enough seeds", "better", "worse", "no difference shown"
@@ -24,15 +25,18 @@ def metric_of(summary: dict[str, Any]) -> Metric:
     return of_keys(summary["arms"][0] | said)
 
 
-def score(spread: dict[str, float | None] | None, metric: Metric) -> str:
-    """A mean score and its interval: 71.23 ± 0.45 %; without "±" for one run, "-" if not recorded."""
+def score(spread: dict[str, Any] | None, metric: Metric) -> str:
+    """A mean score and its interval: 71.23 ± 0.45 %; each score if there are too few for one: 71.02, 71.44 %; "-" if
+    not recorded."""
     if spread is None:
         return "-"
-    half = "" if spread["half"] is None else f"{metric.number(spread['mean'])} ± "
-    return half + metric.show(spread["mean"] if spread["half"] is None else spread["half"])
+    if spread["half"] is not None:
+        return f"{metric.number(spread['mean'])} ± {metric.show(spread['half'])}"
+    *others, last = spread.get("values") or [spread["mean"]]
+    return "".join(f"{metric.number(value)}, " for value in others) + metric.show(last)
 
 
-def percent(spread: dict[str, float | None] | None) -> str:
+def percent(spread: dict[str, Any] | None) -> str:
     """`score` of an accuracy."""
     return score(spread, PERCENT)
 

@@ -96,12 +96,12 @@ PLAIN = {10: 50, 30: 60, 90: 66, 270: 67}
     "points, seeds, words",
     [
         ({10: 52, 30: 66.5, 90: 68}, 2,
-         "from 30 epochs on netaug gives more than plain training of the same compute (30 epochs: +0.24 [+0.24, +0.24]"
+         "from 30 epochs on netaug gives more than plain training of the same compute (30 epochs: +0.24"
          ", not enough seeds for a verdict); it cannot be said at 90 epochs, where it took 360G MACs, baseline at most "
          "270G"),
         ({10: 52, 30: 60}, 2,
          "netaug gives no more than plain training of the same compute, up to the longest tried, 30 epochs: "
-         "-6.26 [-6.26, -6.26], not enough seeds for a verdict"),
+         "-6.26, not enough seeds for a verdict"),
         ({10: 64, 30: 60}, 1,
          "at 10 epochs netaug gives more than plain training of the same compute, but not at the longest tried, "
          "30 epochs: -6.26, not enough seeds for a verdict"),

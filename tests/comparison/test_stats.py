@@ -33,9 +33,11 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
     assert 0.935 < np.mean(inside) < 0.965
 
 
-def test_a_single_value_has_no_interval():
-    assert stats.interval([70.5]) == (70.5, None)
+def test_one_value_or_two_have_no_interval():
+    assert stats.interval([70.5]) == (70.5, None) and stats.interval([70.5, 71.5]) == (71, None)
     assert stats.paired([70.5], [70]) == stats.Paired(1, 0.5, None, None, None)
+    assert stats.paired([70.5, 71.5], [70, 70]) == stats.Paired(2, 1, None, None, None)
+    assert stats.interval([70, 71, 72])[1] == pytest.approx(2.484, abs=1e-3)
 
 
 @pytest.mark.parametrize("values", [[], [1, float("nan")], [[1, 2], [3, 4]]])

@@ -43,6 +43,19 @@ def test_an_axis_from_0_or_by_logarithm(spent, scale):
     assert found == scale and left <= min(spent) and right > max(spent)
 
 
+@pytest.mark.parametrize("drawn", [plots.rows, lambda *them: plots.against(*them[:3], "y", "{:g}".format, them[3])])
+@pytest.mark.parametrize("bounds, ends", [((0.0, 100.0), (9.1, 102)), (None, (9.1, 182.9))])
+def test_nothing_is_drawn_that_an_accuracy_cannot_be(drawn, bounds, ends):
+    seen = []
+
+    def draw(axes):
+        drawn(axes, [Interval(96, 79.0, "a", [95, 97], 1.0)], "x", bounds)
+        seen.append(axes.get_xlim() if drawn is plots.rows else axes.get_ylim())
+
+    plots.svg("x", draw)
+    assert seen[0] == pytest.approx(ends)  # 96 - 79 and 96 + 79, with matplotlib's margin of 5 %
+
+
 def test_a_figure_that_a_summary_lacks_is_not_left_out_silently():
     with pytest.raises(UndefinedError, match="has no attribute 'level'"):
         templates.template("page.html.j2").render(summary={"reference": "baseline"})

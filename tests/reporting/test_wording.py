@@ -26,6 +26,16 @@ def test_the_table(tmp_path):
     assert wording.table(summary).splitlines()[3:] == ["failed: up, seed 7: out of memory"]
 
 
+@pytest.mark.parametrize(
+    "seeds, shown", [(1, "71.00 %"), (2, "71.00, 71.50 %"), (3, "71.50 ± 1.24 %"), (5, "72.00 ± 0.98 %")]
+)
+def test_too_few_seeds_for_an_interval_are_shown_themselves(tmp_path, seeds, shown):
+    runs = [make_run(tmp_path / str(seed), 71 + seed / 2, seed=seed) for seed in reversed(range(seeds))]
+    summary = report.summarise(report.read_runs(runs))
+    assert wording.score(summary["arms"][0]["test_top1"], wording.PERCENT) == shown
+    assert ("wide where they are 3" in page.page(summary, report.read_runs(runs))) == (seeds == 3)
+
+
 def test_what_no_run_recorded_has_no_column(tmp_path):
     runs = report.read_runs([make_run(tmp_path / "a", peak_memory=...)])
     summary = report.summarise(runs)
