@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import time
 from pathlib import Path
 
 from cyclopts import App, CycloptsError
@@ -12,8 +13,9 @@ from cyclopts import App, CycloptsError
 from .. import __version__
 from ..core.errors import BadInput, RunFault, written
 from ..core.files import remedy
+from ..core.launch import launched
 from ..core.own import import_named
-from ..core.progress import heard_by
+from ..core.progress import Event, heard_by
 from ..core.signals import Stopped, raised_stop, stop_when_left
 from ..core.streams import command_line, flush, mute_unheard, open_streams, tell
 from .compare import compare
@@ -53,7 +55,7 @@ def main() -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # hides its warnings about a read-only home directory
     try:
         try:
-            with raised_stop(), heard_by(Terminal()):
+            with raised_stop(), heard_by(Terminal() if launched()[0] == 0 else _silent):
                 stop_when_left()
                 import_named()
                 app(sys.argv[1:], exit_on_error=False, print_error=False)
@@ -77,8 +79,20 @@ def main() -> None:
         _fail(f"{where}{error.strerror or error}; {remedy(error)}", FAULT)
 
 
+SPEAKS_AFTER_S = 10.0  # longer than torchrun takes to end the other processes
+
+
+def _silent(event: Event) -> None:
+    """What processes other than the first of several that train together say."""
+
+
 def _fail(message: str, code: int) -> None:
-    """Exit with `code` and a one-line message, in which line breaks from the user's input are replaced."""
+    """Exit with `code` and a one-line message, in which line breaks from the user's input are replaced.
+
+    Of several processes that train together the first speaks for all: bad input is the same for them, and torchrun ends
+    the others as soon as one has ended. If another one alone has failed, it speaks after a while."""
+    if launched()[0]:
+        time.sleep(SPEAKS_AFTER_S)
     tell(f"nasaug: {' '.join(message.splitlines())}", sys.stderr)
     sys.exit(code)
 

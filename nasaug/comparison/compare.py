@@ -158,7 +158,7 @@ class CompareJob:
     resolution: int | None = None
     from_scratch: bool = False
     options: Options = Options()
-    verb, extends = "compare", False
+    verb, extends, together = "compare", False, False
 
     def _check(self) -> None:
         check_options(self, "a comparison")

@@ -157,7 +157,7 @@ class SweepJob:
     resolution: int | None = None
     pruner: str | None = None
     options: Options = Options()
-    verb, extends = "sweep", False
+    verb, extends, together = "sweep", False, False
 
     @property
     def _said(self) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ORDER, TAKE, HOLD_OUT, CROP = range(4)  # purposes of random numbers; no two share a stream
+Share = Callable[[Any], Any]  # the part of a sequence or tensor that this process works on
+
+
+def whole(items: Any) -> Any:
+    """All of it."""
+    return items
 
 
 def random(purpose: int, *key: int) -> np.random.Generator:
@@ -40,23 +47,28 @@ class Split(ABC):
         """A permutation of the images, int64 [len(self)], determined by (seed, epoch)."""
         return torch.from_numpy(random(ORDER, seed, epoch).permutation(len(self)))
 
-    def batches(self, batch: int, *, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """One epoch of shuffled training batches, starting at batch number `start`.
+    def batches(
+        self, batch: int, *, seed: int, epoch: int, start: int = 0, share: Share = whole
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """One epoch of shuffled training batches, or of the `share` of each, starting at batch number `start`.
 
         Yields images uint8 [batch, channels, size, size], labels [batch] and the images' indices in this split, int64
         [batch]. `start=k` yields exactly the batches that remain after the first k.
         """
         order = self.order(seed, epoch)
-        chosen = [order[i * batch : (i + 1) * batch] for i in range(start, self.steps(batch))]
+        chosen = [share(order[i * batch : (i + 1) * batch]) for i in range(start, self.steps(batch))]
         for index, images in zip(chosen, self._images(chosen, crop=(seed, epoch)), strict=True):
             yield images, self.labels[index], index
 
-    def ordered(self, batch: int, size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every image once, in order, for evaluation, at `size` px (defaults to the split's own size).
+    def ordered(
+        self, batch: int, size: int | None = None, share: Share = whole
+    ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+        """Every image once, or those of a `share` of the batches, in order, for evaluation, at `size` px (defaults to
+        the split's own size).
 
         Yields images uint8 [at most batch, channels, size, size] and their labels.
         """
-        chosen = torch.arange(len(self)).split(batch)
+        chosen = share(torch.arange(len(self)).split(batch))
         for index, images in zip(chosen, self._images(chosen, size=size), strict=True):
             yield images, self.labels[index]
 

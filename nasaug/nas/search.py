@@ -14,6 +14,7 @@ from ..arch.plan import Plan
 from ..config.layers import load
 from ..core import files
 from ..core.errors import BadInput, arg
+from ..core.launch import launched
 from ..core.progress import Listener, heard_by, say
 from ..core.units import parse_quantity
 from ..pool.storage import absolute_storage
@@ -122,7 +123,7 @@ class SearchJob:
     pick: str | None = None
     device_table: Path | None = None
     trust_table: bool = False
-    verb = "search"
+    verb, together = "search", True
 
     def __post_init__(self) -> None:
         # absolute, so that a run resumed from another working directory uses the same file
@@ -178,7 +179,13 @@ class SearchJob:
         return prepare(recipe, request, self.options)
 
     def _check_used(self, recipe: Recipe) -> None:
-        """Raises BadInput for an argument that a search without a supernet would ignore."""
+        """Raises BadInput for an argument that a search without a supernet would ignore, or one that several processes
+        cannot share."""
+        if self.storage is not None and launched()[1] > 1:
+            rule = "cannot be used by processes that torchrun started, because each keeps the study itself"
+            raise BadInput.of(
+                argument="storage", value=without_passwords(self.storage), rule=rule, remedy="leave it out"
+            )
         given = {"trials": self.trials, "sampler": self.sampler, "timeout": self.timeout, "storage": self.storage}
         unused = [name for name, value in given.items() if value is not None]
         if recipe.search.strategy == "halving" and unused:
@@ -248,7 +255,8 @@ class SearchJob:
 
     def carry_out(self, run: RunDir, ready: Ready) -> None:
         result = run_search(ready, run)
-        archfile.read(str(run.found_file)).save(FOUND)  # rewrites the supernet's path relative to the working directory
+        if ready.runtime.ranks.first:  # rewrites the supernet's path relative to the working directory
+            archfile.read(str(run.found_file)).save(FOUND)
         run.finish(result)
         say(f"{FOUND} written; supernet, candidates, Pareto front (pareto.png) and page (search.html) in {run.path}")
         say(f"next: python -m nasaug netaug-train --arch {FOUND}")

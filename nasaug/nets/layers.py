@@ -7,9 +7,9 @@ matrix product on the (pixels x channels) view, which slices its weight without 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -100,6 +100,15 @@ class CollectStats:
     def note(self, module: Norm, updated: tuple, count: int) -> None:
         mean, var, _ = updated
         self.taken.setdefault(module, []).append((count, mean, var))
+
+    def join(self, norms: Sequence[Norm], gathered: Callable[[Any], list]) -> None:
+        """Add what other processes have taken of a net with the same norms; `gathered` returns what each gives it."""
+        own = [[(n, mean.cpu(), var.cpu()) for n, mean, var in self.taken.get(norm, ())] for norm in norms]
+        for norm, *rows in zip(norms, *gathered(own), strict=True):
+            like = norm.running_mean
+            merged = [(n, mean.to(like), var.to(like)) for each in rows for n, mean, var in each]
+            if merged:
+                self.taken[norm] = merged
 
     def write(self) -> None:
         """Write the merged mean and (unbiased) variance into the norms' buffers."""

@@ -6,7 +6,8 @@ argument of `forward`, never state. Independent of search spaces, training metho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -191,11 +192,15 @@ class Net(nn.Module):
             norm.reset_running_stats()
 
     @torch.no_grad()
-    def calibrate(self, batches: Iterable[Tensor]) -> Net:
-        """Set the norms' running statistics to those of all images in `batches` ([N, 3, H, W] each). Returns self."""
+    def calibrate(self, batches: Iterable[Tensor], gathered: Callable[[Any], list] | None = None) -> Net:
+        """Set the norms' running statistics to those of all images in `batches` ([N, 3, H, W] each). Returns self.
+
+        `gathered` returns what each of several processes gives it, if each has some of the batches."""
         collected = CollectStats()
         for x in batches:
             self._run(x, self.plan, collected)
+        if gathered is not None:
+            collected.join([module for module in self.modules() if isinstance(module, Norm)], gathered)
         collected.write()
         return self
 

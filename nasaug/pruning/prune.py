@@ -113,7 +113,7 @@ class PruneJob:
     method: str | None = None
     round: int | None = None
     options: Options = Options()
-    verb, extends = "prune", False
+    verb, extends, together = "prune", False, False
 
     def setting(self) -> Setting:
         """The job with defaults filled in. Raises BadInput for options that are out of range or in conflict."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import tempfile
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from ..core import files
 from ..core.errors import BadInput, RunFault, arg
+from ..core.launch import restarts
 from ..core.progress import say
 from ..core.signals import Stopped
 from ..data import Record
@@ -20,6 +22,7 @@ from ..rundirs import job as jobs
 from ..rundirs.folder import RunDir
 from .device import out_of_memory
 from .options import Options
+from .ranks import Ranks, joined
 from .recipe import Recipe
 
 PARENT = "NASAUG_DATA_OF"  # environment variable naming the parent run whose data splits a cell must use
@@ -46,6 +49,11 @@ class Verb(Protocol[Result]):
 
     @property
     def options(self) -> Options: ...
+
+    @property
+    def together(self) -> bool:
+        """Whether several processes can do it together."""
+        ...
 
     @property
     def extends(self) -> bool:
@@ -79,6 +87,13 @@ def create_or_resume(job: Verb[Result]) -> Result:
 
     The run directory is only created after all checks have passed. Raises BadInput, RunFault, or Stopped on a
     signal."""
+    ranks = joined()
+    if not ranks.alone:
+        return _together(job, ranks)
+    return _alone(job)
+
+
+def _alone(job: Verb[Result]) -> Result:
     if job.options.resume:
         return _resume(job)
     jobs.refuse_existing(job.options.run)
@@ -90,6 +105,44 @@ def create_or_resume(job: Verb[Result]) -> Result:
         ready.record.save(run.path)
         jobs.write_job(run, job.verb, kept)
         return _finished(job, run, ready)
+
+
+def _together(job: Verb[Result], ranks: Ranks) -> Result:
+    """The same in one of several processes. The run is the first one's; each other works in a folder of its own, which
+    is deleted at the end, on a copy of what there is to resume."""
+    if not job.together:
+        rule = f"is one process, but {ranks.count} were started"
+        raise BadInput(f"nasaug {job.verb} {rule}; start it without torchrun")
+    options = job.options
+    with tempfile.TemporaryDirectory(prefix="nasaug-") as own:
+        begun: dict[str, bytes] | None = None
+        if ranks.first:
+            path = _begun(job)
+            begun = None if path is None else _content(path)
+            resume = begun is not None
+            options = dataclasses.replace(options, run=path if resume else options.run, resume=resume)
+        kept = ranks.of_first(begun)
+        if not ranks.first:
+            for name, content in (kept or {}).items():
+                (Path(own) / name).write_bytes(content)
+            options = dataclasses.replace(options, run=Path(own), resume=kept is not None)
+        result = _alone(dataclasses.replace(job, options=options))  # type: ignore[type-var]
+        ranks.sums(0)  # waits for all
+        return result
+
+
+def _content(run: Path) -> dict[str, bytes]:
+    """The files of a run by name, except hidden ones like its lock."""
+    return {file.name: file.read_bytes() for file in run.iterdir() if file.is_file() and file.name[0] != "."}
+
+
+def _begun(job: Verb[Any]) -> Path | None:
+    """The run that several processes go on with: the one to resume, or the one named that they had begun when one of
+    them ended and torchrun started all of them again; None if there is none."""
+    run = job.options.run
+    if job.options.resume:
+        return jobs.run_to_resume(job.verb, run, extend=job.extends)
+    return run if restarts() and run is not None and RunDir(run).job_file.is_file() else None
 
 
 def _resume(job: Verb[Result]) -> Result:

@@ -11,17 +11,20 @@ import torch
 
 from ..core.errors import BadInput, arg, unknown, with_value
 from ..kernels import choice
+from .ranks import Ranks, joined
 
 DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """The device of a run. `bf16` enables bfloat16 autocast on an accelerator, `profile` the timing of stages."""
+    """The device of a run, and the processes that train together. `bf16` enables bfloat16 autocast on an accelerator,
+    `profile` the timing of stages."""
 
     device: torch.device
     bf16: bool = False
     profile: bool = False
+    ranks: Ranks = Ranks()
 
     @property
     def accelerated(self) -> bool:
@@ -55,9 +58,12 @@ class Runtime:
 
     def describe(self) -> str:
         if self.accelerated:
-            return torch.cuda.get_device_name(self.device)
+            return torch.cuda.get_device_name(self.device) + self._together()
         threads = torch.get_num_threads()
-        return f"CPU, {threads} thread{'s' if threads > 1 else ''}, {choice.described()}"
+        return f"CPU, {threads} thread{'s' if threads > 1 else ''}, {choice.described()}{self._together()}"
+
+    def _together(self) -> str:
+        return "" if self.ranks.alone else f", {self.ranks.count} processes"
 
 
 def open_runtime(name: str = "auto", bf16: bool = False, profile: bool = False) -> Runtime:
@@ -70,11 +76,13 @@ def open_runtime(name: str = "auto", bf16: bool = False, profile: bool = False) 
         rule, remedy = ": no CUDA device is visible to torch here", f"use {with_value('device')} cpu, or auto"
         raise BadInput.of(argument="device", value=name, rule=rule, remedy=remedy)
     if name == "cpu" or not present:
-        return Runtime(torch.device("cpu"), profile=profile)
+        return Runtime(torch.device("cpu"), profile=profile, ranks=joined())
     torch.backends.cudnn.benchmark = False  # random slice shapes would trigger autotuning at every step
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
-    return Runtime(torch.device("cuda", 0), bf16, profile)
+    ranks = joined()
+    torch.cuda.set_device(ranks.local % torch.cuda.device_count())
+    return Runtime(torch.device("cuda", torch.cuda.current_device()), bf16, profile, ranks)
 
 
 def out_of_memory(error: Exception) -> bool:

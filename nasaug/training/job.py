@@ -94,6 +94,9 @@ def make_job(
 ) -> Job:  # fmt: skip
     """The job of training `base` by a method, which is prepared for this number of training images."""
     recipe = recipe.in_int8() if method.in_int8 else recipe
+    if method.in_int8 and not runtime.ranks.alone:
+        raise BadInput(f"qat trains in one process, but {runtime.ranks.count} were started; start it without torchrun")
+    runtime.ranks.check_batch(min(recipe.batch, images))
     space, arch = method.space(base)
     prepared = method.prepare(space, arch, base.plan.classes, min(recipe.batch, images))
 

@@ -18,6 +18,7 @@ from torch import Tensor, optim
 from ..arch.plan import Plan, plan
 from ..arch.space import Arch, Space
 from ..core import tensorfile
+from ..core.errors import Diverged
 from ..core.progress import Stages
 from ..core.signals import Pending
 from ..data import Data
@@ -123,7 +124,7 @@ class Trainer:
 
     def train_step(self, images: Tensor, labels: Tensor) -> None:
         """One optimiser step on a raw uint8 batch, with a backward pass after each loss that the method yields."""
-        weights = self.weights
+        weights, ranks, before = self.weights, self.runtime.ranks, self.macs
         weights.gradients.zero_()
         device = self.runtime.device
         with self.stages("copy"):
@@ -132,19 +133,26 @@ class Trainer:
             with self.stages("backward"), summed_in_place(weights.parameters):
                 loss.backward()
             self._losses.note(name, loss.detach())
+        if not ranks.alone:
+            with self.stages("reduce"):
+                count, macs = ranks.sums(len(images), self.macs - before)
+                ranks.sum_(weights.gradients.mul_(len(images) / count))
+                self.macs = before + macs
         with self.stages("optimise"):
             weights.update(self.learning_rate(), self.step)
         self.step += 1
 
-    def losses(self) -> dict[str, float]:
-        """Mean of each loss since the last evaluation. Raises Diverged if one is not finite."""
-        return self._losses.means(self.step, self.training.lr)
+    def losses(self, of_all: bool = False) -> dict[str, float]:
+        """Mean of each loss since the last evaluation, on this rank or `of_all`. Raises Diverged if one is not
+        finite."""
+        ranks = self.runtime.ranks
+        return self._losses.means(self.step, self.training.lr, ranks.sums if of_all and not ranks.alone else None)
 
     def end_epoch(self) -> dict:
         """Evaluate the base network by the fixed protocol, keep it if it is the best so far, and extend the history.
 
         Losses are means since the previous evaluation."""
-        losses, metric = self.losses(), self.task.metric
+        losses, metric = self.losses(of_all=True), self.task.metric
         self._losses = Losses()
         with self.stages("evaluate"):
             small = self.scorer.calibrated(self.average or self.net, self.plan)
@@ -226,25 +234,52 @@ def fit(
         if start == 0:
             trainer.method.on_epoch(trainer)
         begun, spent = time.perf_counter(), trainer.seconds
-        batches = trainer.data.train.batches(trainer.length.batch, seed=trainer.seed, epoch=epoch, start=start)
+        batches = trainer.data.train.batches(
+            trainer.length.batch, seed=trainer.seed, epoch=epoch, start=start, share=trainer.runtime.ranks.share
+        )
         batches = islice(batches, per_epoch - start)  # an epoch may cover only part of the images
         for images, labels, _ in trainer.stages.waiting("load", batches):
             trainer.train_step(images, labels)
             if trainer.length.seconds:
                 trainer.runtime.synchronize()
             trainer.seconds = spent + time.perf_counter() - begun
-            tick(trainer)
+            stopping = _ticked(trainer, pending, tick)
             if trainer.done:
                 break
             inside = trainer.step % per_epoch != 0
-            if inside and (pending.signum is not None or time.perf_counter() - saved > save_every):
+            if inside and (stopping or time.perf_counter() - saved > save_every):
                 save()
                 saved = time.perf_counter()
-                pending.check()
+                if stopping:
+                    pending.check()
         evaluated = trainer.done or (epoch + 1) % trainer.every == 0
         if evaluated:
             on_epoch(trainer.end_epoch())
-        if evaluated or pending.signum is not None or time.perf_counter() - saved > save_every:
+        stopping = _agreed(trainer, pending)
+        if evaluated or stopping or time.perf_counter() - saved > save_every:
             save()
             saved = time.perf_counter()
-            pending.check()
+            if stopping:
+                pending.check()
+
+
+def _ticked(trainer: Trainer, pending: Pending, tick: Callable[[Trainer], None]) -> bool:
+    """Report progress; returns whether to stop. A training that has diverged on one rank ends on all."""
+    fault = None
+    try:
+        tick(trainer)
+    except Diverged as error:
+        if trainer.runtime.ranks.alone:
+            raise
+        fault = error
+    return _agreed(trainer, pending, fault)
+
+
+def _agreed(trainer: Trainer, pending: Pending, fault: Diverged | None = None) -> bool:
+    """Whether a stop was requested, on any rank: all share what depends on a clock, a signal or one rank's loss."""
+    shared = trainer.seconds, fault is not None, pending.signum or 0
+    trainer.seconds, diverged, signum = trainer.runtime.ranks.most(*shared)
+    if diverged:
+        raise fault or Diverged(f"the loss is not finite on another rank by step {trainer.step}")
+    pending.signum = pending.signum or round(signum) or None
+    return pending.signum is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -21,9 +22,16 @@ class Losses:
         self._sums[name] = self._sums[name] + loss if name in self._sums else loss
         self._counts[name] = self._counts.get(name, 0) + 1
 
-    def means(self, step: int, rate: float) -> dict[str, float]:
-        """Means by name. Raises Diverged if one is not finite, with the `step` and, as a remedy, half the `rate`."""
+    def means(
+        self, step: int, rate: float, summed: Callable[..., list[float]] | None = None
+    ) -> dict[str, float]:  # fmt: skip
+        """Means by name. Raises Diverged if one is not finite, with the `step` and, as a remedy, half the `rate`.
+
+        `summed` returns the sums of its arguments over several processes, if the means are to be those of all."""
         means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+        if summed is not None:
+            *totals, count = summed(*means.values(), 1.0)
+            means = {name: total / count for name, total in zip(means, totals, strict=True)}
         for name, value in means.items():
             if not math.isfinite(value):
                 half = f"{rate / 2:g}"

@@ -45,27 +45,34 @@ class Scorer:
         self._cache: dict[tuple[Split, int], list[tuple[Tensor, Tensor]]] = {}
 
     def batches(self, split: Split, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(normalised images, labels) of the whole split at `resolution`, cached within the limits above."""
+        """(normalised images, labels) of this rank's share of the split's batches at `resolution`, cached within the
+        limits above."""
         key = (split, resolution)
         if key not in self._cache:
-            needed, held = _bytes(split, resolution), sum(_bytes(*there) for there in self._cache)
+            needed, held = self._bytes(split, resolution), sum(self._bytes(*there) for there in self._cache)
             if needed > CACHED or held + needed > CACHED_IN_ALL:
                 return self._prepare(split, resolution)
             self._cache[key] = list(self._prepare(split, resolution))
         return iter(self._cache[key])
 
+    def _bytes(self, split: Split, resolution: int) -> float:
+        """Size in bytes of a split's prepared images: 3 channels of float32."""
+        return len(split) * 12 * resolution**2 / self.runtime.ranks.count
+
     def _prepare(self, split: Split, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
-        device = self.runtime.device
+        device, ranks = self.runtime.device, self.runtime.ranks
         batch = SMALL_BATCH if resolution <= SMALL else BATCH
         even = math.ceil(len(split) / math.ceil(len(split) / batch))  # a last batch of one image has no variance
-        for images, labels in split.ordered(even, None if not self.data.streamed else resolution):
+        for images, labels in split.ordered(even, resolution if self.data.streamed else None, ranks.share):
             x = augment.evaluation(images.to(device), mean=self.data.mean, std=self.data.std)
             yield augment.resize(x, resolution), labels.to(device)
 
     def calibrated(self, net: Net, plan: Plan) -> Net:
         """`net.narrow(plan)` with recalibrated running statistics, in evaluation mode."""
         small = net.narrow(plan)
-        small.calibrate(x for x, _ in self.batches(self.calibration, plan.resolution))
+        ranks = self.runtime.ranks
+        images = (x for x, _ in self.batches(self.calibration, plan.resolution))
+        small.calibrate(images, None if ranks.alone else ranks.gathered)
         return small.eval()
 
     def score(self, net: Net, split: Split) -> float:
@@ -80,16 +87,20 @@ class Scorer:
             out = net(x)
             judged.append(self.task.judge(out, labels))
             loss += self.task.loss(out, Target(labels)).item() * len(labels)
+        (loss,) = self.runtime.ranks.sums(loss)
         loss /= len(split)
-        return Judged(self.task.score(judged), loss if math.isfinite(loss) else WORST)
+        return Judged(self.task.score(self._joined(judged)), loss if math.isfinite(loss) else WORST)
 
     @torch.inference_mode()
     def judged(self, net: Net, split: Split) -> list[Tensor]:
         """The task's figure for each image, such as whether it is correct: [N] per batch, in the split's order."""
         batches = self.batches(split, net.plan.resolution)
-        return [self.task.judge(net(x), labels) for x, labels in batches]
+        return self._joined([self.task.judge(net(x), labels) for x, labels in batches])
 
-
-def _bytes(split: Split, resolution: int) -> int:
-    """Size in bytes of a split's prepared images: 3 channels of float32."""
-    return len(split) * 12 * resolution**2
+    def _joined(self, judged: list[Tensor]) -> list[Tensor]:
+        """The batches of all ranks in the split's order, from those of this one: each has every so manieth."""
+        ranks = self.runtime.ranks
+        if ranks.alone:
+            return judged
+        shares = ranks.gathered([each.cpu() for each in judged])
+        return [shares[i % ranks.count][i // ranks.count] for i in range(sum(map(len, shares)))]

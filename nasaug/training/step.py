@@ -84,7 +84,8 @@ class Step(Draw):
         t = self._trainer
         if name not in t.views:
             raise BadInput(f"the recipe has no [views.{name}], which this method needs")
-        generator = torch.Generator().manual_seed(Random(f"{t.seed}/{t.step}/{name}").getrandbits(62))
+        key = f"{t.seed}/{t.step}/{name}{t.runtime.ranks.key}"
+        generator = torch.Generator().manual_seed(Random(key).getrandbits(62))
         guided = bool(t.difficulty) and name == "train"
         view = replace(t.views[name], magnitude=Constant(t.magnitude)) if guided and t.drives else t.views[name]
         images, labels = self._images, self._labels
@@ -122,7 +123,7 @@ class Step(Draw):
         versions = [make() for _ in range(how.candidates if how.policy == "keep" else 1)]
         logits = torch.stack([self._taught(x) for x in versions])
         scores = torch.stack([how.of(each, self._labels) for each in logits])
-        mean_score = scores.mean().item()
+        mean_score = t.runtime.ranks.mean(scores.mean().item())
         if not math.isfinite(mean_score):
             remedy = "the teacher's outputs are not finite: give another teacher.source, or train that one again"
             raise Diverged(f"the images' mean difficulty is {mean_score} at step {t.step}; {remedy}")
@@ -141,7 +142,7 @@ class Step(Draw):
         t = self._trainer
         if name not in t.transforms:
             return x
-        seed = Random(f"{t.seed}/{t.step}/{name}/{self._runs}").getrandbits(62)
+        seed = Random(f"{t.seed}/{t.step}/{name}/{self._runs}{t.runtime.ranks.key}").getrandbits(62)
         with t.stages("augment"):
             return transform(t.transforms[name], x, torch.Generator().manual_seed(seed))
 
@@ -157,7 +158,7 @@ class Step(Draw):
             return self.transform(name, x), soft
         if name not in t.transforms:
             return x, target
-        seed = Random(f"{t.seed}/{t.step}/{name}/{self._runs}").getrandbits(62)
+        seed = Random(f"{t.seed}/{t.step}/{name}/{self._runs}{t.runtime.ranks.key}").getrandbits(62)
         with t.stages("augment"):
             seen, boxes = transform_both(t.transforms[name], x, target.labels, torch.Generator().manual_seed(seed))
         return seen, Target(boxes)
@@ -172,7 +173,8 @@ class Step(Draw):
             x = augment.resize(x, p.resolution)
             if not t.noise:
                 return t.net(x, p)
-            with t.runtime.seeded(Random(f"{t.seed}/{t.step}/noise/{self._runs}").getrandbits(62)):
+            key = f"{t.seed}/{t.step}/noise/{self._runs}{t.runtime.ranks.key}"
+            with t.runtime.seeded(Random(key).getrandbits(62)):
                 return t.net(x, p, t.noise)
 
     def loss(self, out: Tensor, target: Target) -> Tensor:

@@ -19,7 +19,8 @@ def time_steps(trainer: Trainer) -> float:
     cycle = min(32, trainer.method.cycle)
     places = max(1, min(4, 8 // cycle))
     times = []
-    batches = partial(trainer.data.train.batches, trainer.length.batch, seed=trainer.seed)
+    ranks = trainer.runtime.ranks
+    batches = partial(trainer.data.train.batches, trainer.length.batch, seed=trainer.seed, share=ranks.share)
     for images, labels, _ in chain.from_iterable(batches(epoch=epoch) for epoch in count()):
         place, within = divmod(max(0, len(times) - 1), cycle)
         if within == 0:
@@ -30,7 +31,7 @@ def time_steps(trainer: Trainer) -> float:
         times.append(time.perf_counter() - start)
         if len(times) > cycle * places:
             break
-    return mean(times[1:] or times)
+    return ranks.of_first(mean(times[1:] or times))
 
 
 def _go_to(trainer: Trainer, share: float, cycle: int) -> None:

@@ -71,7 +71,7 @@ class TrainJob:
     resolution: int | None = None
     aug_compute: float | None = None
     options: Options = Options()
-    extends = False
+    extends, together = False, True
 
     @property
     def sets(self) -> dict[str, object]:
