@@ -11,9 +11,11 @@ from PIL import Image
 from nasaug.comparison import sweep
 from nasaug.data import Record
 from nasaug.nas.study import Search
+from nasaug.pool import processes
 from nasaug.pool.storage import absolute_storage
 from nasaug.training.loop import Trainer
 from support.commands import QUICK, SEARCH, call, done, refused, stop_in_the_second
+from support.forked import FORKING
 
 TRAIN = ("train", *QUICK, "--method", "baseline", "--arch", "found.json")
 STREAMED = ("--set", "data.memory_mb=0", "--set", "data.workers=0")
@@ -129,7 +131,8 @@ def test_weights_that_were_trained_on_test_images_are_refused(photos):
     done(*own, "--from-scratch")
 
 
-def test_cells_of_other_test_images_are_no_cells_of_these(photos):
+def test_cells_of_other_test_images_are_no_cells_of_these(photos, monkeypatch):
+    monkeypatch.setattr(processes, "subprocess", FORKING)
     for name in "abc":
         for i, image in enumerate(sorted(Path("photos", name).iterdir())):
             where = Path("split", "test" if i < 8 else "train", name)
