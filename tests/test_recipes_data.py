@@ -29,6 +29,7 @@ RECIPES = sorted(path.stem for path in bundled("recipes").glob("*.toml"))
 ARCHS = {  # recipes whose name does not end in their network's
     "small": "mobilenetv2-small", "digits": "mobilenetv2-small", "fashion-mnist": "mobilenetv2-small",
     "imagenet": "mobilenetv2-tiny", "detect": "mobilenetv2-small",
+    "segment": "mobilenetv2-small",
     "cifar": "wideresnet-16-2", "cifar-resnet": "resnet20-cifar",
 }  # fmt: skip
 every_recipe = pytest.mark.parametrize("name", RECIPES)
@@ -54,7 +55,7 @@ def shrunk_plan(name):
 
 
 def make(recipe, base, method=None):
-    recipe = replace(recipe, batch=8)
+    recipe = replace(recipe, batch=8, task="auto")
     data, runtime = made_up_data(), open_runtime("cpu")
     method = method or recipe.chosen_method()
     job = make_job(recipe, method, base, images=len(data.train), runtime=runtime)

@@ -21,11 +21,16 @@ class Head(NamedTuple):
 
     If `pooled`, they read the output of the space's own end (its global pool and what follows it), else the feature map
     before that pool. A block may read another map by its `source`: "@0", "@1" and "@2" are the network's last maps,
-    each half the size of the one before (`levels`). Hashable, because caches are keyed by it."""
+    each half the size of the one before (`levels`); a head that also reads "@3" has four. Hashable, because caches are
+    keyed by it.
+
+    beside: the sizes of modules that read the outputs of the plan and are not part of it, so that no cost includes
+    them: torchvision's, as `nasaug.nets.two_stage` builds them. Empty: none."""
 
     outputs: int
     specs: tuple[Spec, ...]
     pooled: bool = True
+    beside: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
         return str(self.outputs)
@@ -139,7 +144,8 @@ class Plan:
         rows = [{k: v for k, v in spec._asdict().items() if v != default.get(k)} for spec in self.specs]
         form = {"resolution": self.resolution, "classes": end_of(self.classes).outputs, "blocks": rows}
         if isinstance(self.classes, Head):
-            form["head"] = {"blocks": len(self.classes.specs), "pooled": self.classes.pooled}
+            beside = {"beside": dict(self.classes.beside)} if self.classes.beside else {}
+            form["head"] = {"blocks": len(self.classes.specs), "pooled": self.classes.pooled, **beside}
         return form
 
 
@@ -156,10 +162,12 @@ def from_specs(specs, resolution: int, classes: Outputs) -> Plan:
 def _with(blocks: list[Block], specs: Iterable[Spec], resolution: int) -> list[Block]:
     """`blocks` on an image of 3 x resolution x resolution, followed by those of `specs`."""
     taps: list[Tap] = []
+    specs = tuple(specs)
+    count = max(LEVELS, *(1 + int(s.source.removeprefix(LEVEL)) for s in specs if s.source.startswith(LEVEL)), 0)
     for spec in specs:
         before = blocks[-1] if blocks else None
         if spec.source.startswith(LEVEL):
-            taps = taps or levels(blocks)
+            taps = taps or levels(blocks, count)
             tap = taps[int(spec.source.removeprefix(LEVEL))]
             spec = spec._replace(source=tap.block, stride=tap.stride)
         if spec.source:
@@ -169,7 +177,8 @@ def _with(blocks: list[Block], specs: Iterable[Spec], resolution: int) -> list[B
     return blocks
 
 
-LEVEL, LEVELS = "@", 3
+LEVEL, LEVELS, MOST_LEVELS = "@", 3, 4
+BESIDE = ("classes", "width", "box_width", "mask_width", "anchor", "detections")  # keys of `Head.beside`
 
 
 class Tap(NamedTuple):
@@ -179,19 +188,19 @@ class Tap(NamedTuple):
     stride: int
 
 
-def levels(body: Sequence[Block]) -> list[Tap]:
-    """The LEVELS last maps, the largest first, each half the size (rounded up) of the one before: of each size the last
-    block's output. A body with too few sizes has its last map read with a stride, so that there are always as many, and
-    the number of their pixels tells the size of each."""
+def levels(body: Sequence[Block], count: int = LEVELS) -> list[Tap]:
+    """The `count` last maps, the largest first, each half the size (rounded up) of the one before: of each size the
+    last block's output. A body with too few sizes has its last map read with a stride, so that there are always as
+    many, and the number of their pixels tells the size of each."""
     last = body[-1]
     found, size = [Tap(last.name, 1)], last.out_size
     for block in reversed(body):
         if block.out_size != size:
-            if len(found) == LEVELS or tuple(-(-side // 2) for side in block.out_size) != size:
+            if len(found) == count or tuple(-(-side // 2) for side in block.out_size) != size:
                 break
             found.insert(0, Tap(block.name, 1))
             size = block.out_size
-    while len(found) < LEVELS:
+    while len(found) < count:
         found.append(Tap(last.name, 2 * found[-1].stride))
     return found
 
@@ -208,7 +217,7 @@ def from_dict(data: Mapping, where: str = "plan") -> Plan:
     if len({spec.name for spec in specs}) < len(specs):
         raise BadInput(f"{where}: two blocks have the same name; every block needs its own")
     for i, spec in enumerate(specs):
-        there = {"", *(other.name for other in specs[:i]), *(f"{LEVEL}{n}" for n in range(LEVELS) if i)}
+        there = {"", *(other.name for other in specs[:i]), *(f"{LEVEL}{n}" for n in range(MOST_LEVELS) if i)}
         if spec.source not in there:
             raise BadInput(f"{where}: block {spec.name!r} reads {spec.source!r}, which is not a block before it")
     head = data.get("head")
@@ -225,8 +234,12 @@ def _head_in(head, specs: list[Spec], outputs: int, where: str) -> Head:
     if not right or head["blocks"] > len(specs):
         rule = f"how many of the {len(specs)} last blocks are the task's, and whether they follow the pool"
         raise BadInput(f"{where}: head = {head!r:.80} must say {rule}; write the file again with nasaug search")
+    beside = head.get("beside", {})
+    if beside and (not isinstance(beside, Mapping) or {*beside} != {*BESIDE} or not all(map(_whole, beside.values()))):
+        rule = f"must give {', '.join(BESIDE)} as positive whole numbers"
+        raise BadInput(f"{where}: head.beside = {beside!r:.80} {rule}; write the file again with nasaug train")
     given = tuple(spec._replace(room=0) for spec in specs[-head["blocks"] :])  # room is the plan's, not the task's
-    return Head(outputs, given, head["pooled"])
+    return Head(outputs, given, head["pooled"], tuple((key, beside[key]) for key in BESIDE if beside))
 
 
 def _check_spec(spec: Spec, where: str) -> None:
@@ -244,7 +257,7 @@ def _check_spec(spec: Spec, where: str) -> None:
         raise BadInput(f"{where}: block {spec.name!r} has impossible sizes {sizes}")
 
 
-def _whole(value, least: int) -> bool:
+def _whole(value, least: int = 1) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= 1 << 20
 
 

@@ -22,6 +22,7 @@ from . import boxes
 from .builtin import NAMED, Named
 from .folder import Folder, probe
 from .layout import Listing, kind_of, some
+from .masks import Masks
 from .numbers import listing
 from .picture import check_background
 from .record import SPLITS, WORDS, Like, Record, check_train_images, draw, resume
@@ -99,14 +100,15 @@ class Data:
         train, val: the splits for training and for model selection.
         record: which image is in which split.
         notes: what a user should know about the images before training, one line each.
+        masks: those of the objects, whose numbers are then the last column of the labels; None: boxes alone.
     """
 
     def __init__(
         self, name: str, classes: tuple[str, ...], *, flip: bool, train: Split, val: Split, test: Split,
-        record: Record | None = None, notes: tuple[str, ...] = (),
+        record: Record | None = None, notes: tuple[str, ...] = (), masks: Masks | None = None,
     ):  # fmt: skip
         self.name, self.classes, self.flip = name, classes, flip
-        self.notes = notes
+        self.notes, self.masks = notes, masks
         self.record = record or _whole_record(name, classes, {"train": train, "val": val, "test": test})
         self.train, self.val, self._test = train, val, test
         self.targets = kind_of(train.labels)
@@ -188,7 +190,10 @@ def describe(config: DataConfig) -> Info:
     return Info(config.name, len(folder.listing.classes), folder.size, folder.mode is None, folder.listing.targets)
 
 
-def load(config: DataConfig, *, size: int | None = None, begun: Record | None = None, like: Like | None = None) -> Data:
+def load(
+    config: DataConfig, *, size: int | None = None, begun: Record | None = None, like: Like | None = None,
+    masks: bool = False,
+) -> Data:  # fmt: skip
     """Read a data set and hold out its validation split.
 
     Args:
@@ -196,6 +201,7 @@ def load(config: DataConfig, *, size: int | None = None, begun: Record | None = 
             memory keep their own size.
         begun: the record of a run that is resumed; each image stays in its split there.
         like: the record of a run whose weights are inherited; each image that is also there stays in its split.
+        masks: read the objects' masks too.
 
     Raises:
         BadInput: unknown, missing or damaged data; too few images for the splits; images that differ from `begun`.
@@ -206,7 +212,7 @@ def load(config: DataConfig, *, size: int | None = None, begun: Record | None = 
         if begun:
             resume(begun, data.record)  # raises for different images
         return data
-    folder = _folder(config, size)
+    folder = _folder(config, size, masks)
     images, record = folder.read(config.name, config.workers)
     gone: dict[str, int] = {}
     if begun:
@@ -221,7 +227,8 @@ def load(config: DataConfig, *, size: int | None = None, begun: Record | None = 
         raise BadInput(f"this is not {config.name}: it has {found}; give an image folder by its path")
     splits = {split: images.subset(index) for split, index in places.items() if split != "spare"}
     notes = (*_of_listing(folder.listing), *_of_record(record), *_of_gone(record, gone), *_of_pixels(splits["train"]))
-    return Data(config.name, record.classes, flip=True, **splits, record=record, notes=notes)
+    masked = {"record": record, "notes": notes, "masks": folder.listing.masks}
+    return Data(config.name, record.classes, flip=True, **splits, **masked)
 
 
 def _named(known: Named, config: DataConfig) -> Data:
@@ -233,12 +240,12 @@ def _named(known: Named, config: DataConfig) -> Data:
     return Data(config.name, classes, flip=known.flip, train=_fewer(train, config), val=val, test=test)
 
 
-def _folder(config: DataConfig, size: int | None = None) -> Folder:
+def _folder(config: DataConfig, size: int | None = None, masks: bool = False) -> Folder:
     known = NAMED.get(config.name)
     path = known.folder() if known else os.path.expanduser(config.name)
     size = size or (known.size if known else None)
     if os.path.isdir(path):
-        found = boxes.find(path, config.targets) or listing(path, config.targets)
+        found = boxes.find(path, config.targets, masks) or listing(path, config.targets)
         return probe(found, 0 if known else config.memory_mb * 10**6, size, config.keep_decoded, config.background)
     if os.path.lexists(path):
         raise BadInput(f"{path!r} is not a folder: give the path of an image folder, or one of {', '.join(NAMED)}")

@@ -26,6 +26,7 @@ from ..core.boxes import CLASS, COLUMNS, CROWD, DIFFICULT, PLAIN
 from ..core.errors import BadInput, arg
 from ..core.progress import Progress
 from .layout import JUNK, OWN, ROLES, SUFFIXES, Listing
+from .masks import Masks, encoded
 from .picture import ORIENTATION
 
 SHOWN = 20  # bad annotations that an error lists
@@ -48,6 +49,7 @@ class _Picture:
     where: str
     size: tuple[float, float] | None
     boxes: list[Box] = field(default_factory=list)
+    masks: list[tuple[str, Any]] = field(default_factory=list)  # whose, and its COCO segmentation, as each box has one
 
 
 @dataclass
@@ -60,18 +62,20 @@ class _Found:
     classes: dict[str, None] = field(default_factory=dict)  # in order
     pictures: list[_Picture] = field(default_factory=list)
     given: dict[str, list[int]] = field(default_factory=dict)
+    masked: bool = False  # whether masks are read
 
     def add(self, picture: _Picture, role: str | None) -> None:
         self.given.setdefault(role or "", []).append(len(self.pictures))
         self.pictures.append(picture)
 
 
-def find(folder: str, targets: str = "") -> Listing | None:
+def find(folder: str, targets: str = "", masks: bool = False) -> Listing | None:
     """The images of a folder with their boxes; None if it has no annotations of boxes in a layout that is known.
 
     VOC: folders with Annotations/*.xml, of several years too. COCO: JSON files in the folder, in annotations/ or in the
-    folders of the splits. `targets` names a single JSON file, or one of those folders. Raises BadInput that lists
-    everything that is wrong with the annotations."""
+    folders of the splits. `targets` names a single JSON file, or one of those folders. With `masks` each object
+    must have a segmentation, which only COCO's have. Raises BadInput that lists everything that is wrong with the
+    annotations."""
     root = os.path.abspath(folder)
     voc, coco = _sources(root, targets)
     if voc and coco:
@@ -80,7 +84,10 @@ def find(folder: str, targets: str = "") -> Listing | None:
         raise BadInput(f"{rule}; name the one to use: {arg.set} data.targets={two}")
     if not voc and not coco:
         return None
-    found = _Found(root)
+    if masks and voc:
+        rule = f"{folder!r} has annotations in Pascal VOC's layout, which gives boxes and no masks"
+        raise BadInput(f"{rule}; give a folder in COCO's layout, or leave {arg.set} task=segment out")
+    found = _Found(root, masked=masks)
     for place in voc:
         _read_voc(found, place)
     for path in coco:
@@ -292,6 +299,8 @@ def _read_coco(found: _Found, path: str) -> None:
             flag = CROWD if row.get("iscrowd") else PLAIN
             name = names[row["category_id"]]
             pictures[row["image_id"]].boxes.append((x, y, x + width, y + height, name, flag))
+            if found.masked:
+                pictures[row["image_id"]].masks.append((one, row.get("segmentation")))
 
 
 def _by_id(
@@ -364,6 +373,7 @@ def _listing(found: _Found) -> Listing:
     most = max((len(picture.boxes) for picture in found.pictures), default=1)
     values = torch.zeros(len(found.pictures), max(most, 1), COLUMNS)
     values[:, :, CLASS] = -1
+    masks = Masks([], torch.full((len(found.pictures), max(most, 1)), -1.0)) if found.masked else None
     with Progress("boxes checked", len(found.pictures), unit="images", quiet=len(found.pictures) < 2000) as bar:
         for i, picture in enumerate(found.pictures):
             try:
@@ -383,6 +393,14 @@ def _listing(found: _Found) -> Listing:
                 else:
                     shares = _turned(shares, turned)
                     values[i, place] = torch.tensor([*shares, labels[box[4]], box[5]])
+                    if masks is not None:
+                        whose, given = picture.masks[place]
+                        mask = encoded(given, *map(round, size), turned)
+                        if isinstance(mask, str):
+                            found.bad.append(f"{whose} {mask}")
+                            continue
+                        masks.numbers[i, place] = len(masks.rles)
+                        masks.rles.append(mask)
             bar.update(i + 1)
     _refuse(found)
     empty = int((values[:, :, CLASS] < 0).all(1).sum())
@@ -392,7 +410,7 @@ def _listing(found: _Found) -> Listing:
         found.notes.append(f"{empty} images without objects, which are trained on as such")
     files = np.array([os.fsencode(picture.file) for picture in found.pictures])
     zeros = torch.zeros(len(files), dtype=torch.int64)
-    return Listing(found.root, tuple(found.classes), files, zeros, _given(found), (), values, tuple(found.notes))
+    return Listing(found.root, tuple(found.classes), files, zeros, _given(found), (), values, tuple(found.notes), masks)
 
 
 def _refuse(found: _Found) -> None:

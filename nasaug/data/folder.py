@@ -61,6 +61,8 @@ class Folder:
         Raises BadInput listing the images that cannot be read."""
         found, kept = self.listing, self.kept
         targets = found.labels if found.values is None else found.values.float()
+        if found.masks is not None:
+            targets = torch.cat([targets, found.masks.numbers[..., None]], 2)
         whole = found.targets == "boxes"
         if self.mode is None:
             digests = kept.digests if kept else self._checked()

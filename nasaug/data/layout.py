@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import BadInput
+from .masks import Masks
 
 SUFFIXES = frozenset(
     ".apng .avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
@@ -54,6 +55,8 @@ class Listing:
     left_out: tuple[str, ...] = ()
     values: Tensor | None = None
     notes: tuple[str, ...] = ()
+    masks: Masks | None = None
+    """Those of the boxes' objects, if they were asked for."""
 
     @property
     def targets(self) -> str:

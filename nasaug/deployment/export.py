@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..arch.plan import Head
 from ..core import files
 from ..core.errors import BadInput, MissingExtra, arg, unknown
 from ..core.progress import Listener, heard_by, say
 from ..core.units import format_quantity
 from ..int8 import onnxfile
-from ..nets.store import digest
+from ..nets.store import digest, load_plan
 from ..rundirs.folder import RunDir
 from ..rundirs.result import read_result
 from . import built
@@ -115,6 +116,10 @@ def finished(run: str | Path | None) -> RunDir:
         if not needed.is_file():
             raise refused(f"has no {needed.name}, so it is not the run of a training")
     read_result(found.path)
+    head = load_plan(found.model_file).classes
+    if isinstance(head, Head) and head.beside:
+        rule = "holds a two-stage net, whose proposals no format of export has"
+        raise refused(rule, "use it through nasaug.load, whose backbone and lateral convolutions nasaug.fold converts")
     return found
 
 

@@ -25,9 +25,11 @@ from ..int8.measure import Session
 from ..nets.net import Net
 from ..nets.store import load_net
 from ..rundirs.folder import RunDir
+from ..tasks.segment import paste
 
 Picture = Union[str, os.PathLike[str], Image.Image]  # noqa: UP007 (a `|` with a class of Pillow's fails in Python 3.11)
 BATCH = 128
+DETECTION = 6  # columns of a detection: its box, class and score, before its mask
 
 
 class Prediction(NamedTuple):
@@ -53,6 +55,15 @@ class Found(NamedTuple):
     box: tuple[float, float, float, float]
 
 
+class Segmented(NamedTuple):
+    """An object that a net of the task segment found: as `Found`, and its pixels, bool [h, w]."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+    mask: Tensor
+
+
 class Predictor(ABC):
     """What every form of a trained net does with images. A derived class has `resolution` (px) and `_outputs`.
 
@@ -66,8 +77,9 @@ class Predictor(ABC):
         """The side of its input, in px."""
 
     @abstractmethod
-    def _outputs(self, x: Tensor) -> Tensor:
-        """float32 [N, outputs] on the CPU for normalised images [N, 3, resolution, resolution]."""
+    def _outputs(self, x: Tensor) -> Any:
+        """float32 [N, outputs] on the CPU for normalised images [N, 3, resolution, resolution]; or what else the task's
+        nets give."""
 
     @property
     def classes(self) -> list[str]:
@@ -75,7 +87,7 @@ class Predictor(ABC):
         return list(self.facts["classes"])
 
     @torch.inference_mode()
-    def predict(self, images: Tensor | Iterable[Picture]) -> list[Prediction | Number | list[Found]]:
+    def predict(self, images: Tensor | Iterable[Picture]) -> list[Prediction | Number | list[Found] | list[Segmented]]:
         """One prediction per image, in order (a `Number` for a regression net, for a detection net the list of what it
         found, best first), with the preprocessing of evaluation.
 
@@ -98,7 +110,7 @@ class Predictor(ABC):
         whole = self.facts.get("fit") == "whole"
         return [found for batch in batches for found in (self._found(batch) if whole else self._of(batch))]
 
-    def _found(self, images: Tensor) -> Iterable[list[Found]]:
+    def _found(self, images: Tensor) -> Iterable[list[Found] | list[Segmented]]:
         """What is found in images [N, C, H, W]."""
         height, width = images.shape[-2:]
         x = augment.evaluation(squared(images, self.resolution), self.facts["mean"], self.facts["std"])
@@ -106,10 +118,14 @@ class Predictor(ABC):
         for rows in tasks.of_facts(self.facts).answer(self._outputs(x)):
             rows = rows[rows[:, 4] >= 0]
             boxes = (rows[:, :4] * sides).tolist()
-            yield [
+            found = [
                 Found(self.classes[int(label)], score, tuple(box))
-                for box, (label, score) in zip(boxes, rows[:, 4:].tolist(), strict=True)
+                for box, (label, score) in zip(boxes, rows[:, 4:DETECTION].tolist(), strict=True)
             ]
+            if rows.shape[1] == DETECTION:
+                yield found
+            else:
+                yield [Segmented(*each, mask) for each, mask in zip(found, paste(rows, height, width), strict=True)]
 
     def _batches(self, images: Sequence[Picture]) -> Iterable[Tensor]:
         """Batches of the images in order; consecutive images of the same size share a batch."""
@@ -161,13 +177,14 @@ class Model(Net, Predictor):
     def resolution(self) -> int:
         return self.plan.resolution
 
-    def predict(self, images: Tensor | Iterable[Picture]) -> list[Prediction | Number | list[Found]]:
+    def predict(self, images: Tensor | Iterable[Picture]) -> list[Prediction | Number | list[Found] | list[Segmented]]:
         if self.training:
             raise BadInput("predict: the net is in training mode, so its norms use the batch; call eval() first")
         return super().predict(images)
 
-    def _outputs(self, x: Tensor) -> Tensor:
-        return self(x.to(next(self.parameters()).device)).float().cpu()
+    def _outputs(self, x: Tensor) -> Any:
+        out = self(x.to(next(self.parameters()).device))
+        return out.float().cpu() if isinstance(out, Tensor) else out
 
 
 class OnnxModel(Predictor):

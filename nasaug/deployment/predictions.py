@@ -13,8 +13,9 @@ from ..core import files
 from ..core.errors import BadInput, arg, with_value
 from ..core.progress import Listener, Progress, heard_by, say
 from ..data.layout import SUFFIXES, images_below
-from .predict import BATCH, Found, Number, Predictor, opened
+from .predict import BATCH, Found, Number, Predictor, Segmented, opened
 
+COLOURS = ["cyan", "magenta", "yellow", "lime", "orange"]  # of masks
 SURE = 0.5  # score from which an object that a detection net finds is reported
 
 
@@ -29,7 +30,7 @@ class Predicted:
     image: str
     top: tuple[tuple[str, float], ...] = ()
     value: float | None = None
-    objects: tuple[Found, ...] | None = None
+    objects: tuple[Found | Segmented, ...] | None = None
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -43,15 +44,26 @@ class Predicted:
         return label, percent(probability)
 
     def to_json(self) -> dict[str, Any]:
-        """`label` and `confidence` of the answer and `top`; or `value`; or `objects`, with `label`, `score`, `box`.
-        """
+        """`label` and `confidence` of the answer and `top`; or `value`; or `objects`, with `label`, `score`, `box`,
+        and of a segmentation net `mask`, COCO's compressed run-length encoding."""
         if self.objects is not None:
-            return {"image": self.image, "objects": [found._asdict() for found in self.objects]}
+            return {"image": self.image, "objects": [_plain(found) for found in self.objects]}
         if self.value is not None:
             return {"image": self.image, "value": self.value}
         (label, confidence), *_ = self.top
         top = [{"label": name, "probability": probability} for name, probability in self.top]
         return {"image": self.image, "label": label, "confidence": confidence, "top": top}
+
+
+def _plain(found: Found | Segmented) -> dict[str, Any]:
+    """An object as JSON."""
+    if isinstance(found, Found):
+        return found._asdict()
+    import numpy as np
+    from pycocotools import mask
+
+    rle = mask.encode(np.asfortranarray(found.mask.numpy().astype(np.uint8)))
+    return {**found._asdict(), "mask": {"size": rle["size"], "counts": rle["counts"].decode()}}
 
 
 def percent(probability: float) -> str:
@@ -104,14 +116,18 @@ def predict(
         return found
 
 
-def _boxed(image: Any, objects: Sequence[Found]) -> Any:
-    """The image, uint8 [h, w, 3], with the boxes of what was found and their classes."""
+def _boxed(image: Any, objects: Sequence[Found | Segmented]) -> Any:
+    """The image, uint8 [h, w, 3], with the boxes, the classes and the masks, if any, of what was found."""
     import torch
-    from torchvision.utils import draw_bounding_boxes
+    from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
     pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)
     boxes, labels = torch.tensor([found.box for found in objects]), [found.label for found in objects]
     width = max(1, round(min(image.shape[:2]) / 150))
+    masks = [found.mask for found in objects if isinstance(found, Segmented)]
+    if masks:
+        colours = [COLOURS[i % len(COLOURS)] for i in range(len(masks))]
+        pixels = draw_segmentation_masks(pixels, torch.stack(masks), alpha=0.5, colors=colours)
     return draw_bounding_boxes(pixels, boxes, labels, colors="red", width=width).permute(1, 2, 0).numpy()
 
 

@@ -153,6 +153,7 @@ class Outlook:
     epochs: float  # its length
     instead: Callable[[Method], Outlook]  # the outlook of the same training by another method, which it prepares
     aligned: bool = True  # whether the task's outputs on two views of an image can be matched with each other
+    moved: str = "boxes"  # if not, the targets that are moved with the images instead
 
 
 class Description(NamedTuple):

@@ -74,8 +74,9 @@ class GradAug(Method):
         """What the thin nets are matched to, if it is not the full net's output."""
         if outlook.aligned:
             return Description()
-        line = "  thin nets learn the boxes, moved with their images: outputs at two resolutions do not align"
-        return Description([line], {"match": "the task's loss against the boxes moved with the view"})
+        learnt = f"the {outlook.moved}, moved with their images"
+        line = f"  thin nets learn {learnt}: outputs at two resolutions do not align"
+        return Description([line], {"match": f"the task's loss against the {outlook.moved} moved with the view"})
 
     def losses(self, step: Step) -> Iterator[tuple[str, Tensor]]:
         x, y = step.view("train")

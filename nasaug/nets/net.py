@@ -14,17 +14,19 @@ from torch import Tensor, nn
 
 from ..arch.blocks import Block
 from ..arch.channels import Group
-from ..arch.plan import Outputs, Plan
+from ..arch.plan import Head, Outputs, Plan
 from ..kernels.fused import ACTIVATIONS, window
 from .layers import LAYERS, BatchStats, CollectStats, Norm, RunningStats, Stats, TrackStats, fused_block
 from .regularisers import Noise
 
+BESIDE = "two_stage."  # what the names of a head's modules beside the plan begin with
 _BATCH, _TRACK, _RUNNING = BatchStats(), TrackStats(), RunningStats()
 
 
 class Net(nn.Module):
     """The network of a Plan: images [N, 3, H, W] to logits [N, classes], or to [N, pixels, values] if the plan has
-    several outputs: those of the pixels of each map in turn.
+    several outputs: those of the pixels of each map in turn. If the plan's head has modules beside it, they are the
+    submodule `two_stage`, and the output is a `nasaug.nets.two_stage.Maps` that they read.
 
     `net(x)` runs its own plan; only this updates the running statistics, in training mode. `net(x, smaller)` runs a
     slice of the shared weights with batch statistics, in training mode only."""
@@ -38,6 +40,10 @@ class Net(nn.Module):
         self._layers = {layer.name: self.get_submodule(layer.name) for layer in plan.owned}
         running = [m for layer in plan.layers for m in self._layers[layer.name].modules()]
         self._norms = [m for m in running if isinstance(m, Norm)]
+        if isinstance(plan.classes, Head) and plan.classes.beside:
+            from .two_stage import TwoStage  # imports torchvision
+
+            self.two_stage = TwoStage(plan, seed or 0)
         if seed is not None:
             self.reset(seed)
         self.to(memory_format=torch.channels_last)
@@ -58,6 +64,8 @@ class Net(nn.Module):
         As in NetAug's published code, whose authors found that fan-out initialisation fails in widened nets."""
         g, last = torch.Generator().manual_seed(seed), tuple(f"{self.plan.blocks[i].name}." for i in self.plan.ends)
         for name, p in self.named_parameters():
+            if name.startswith(BESIDE):
+                continue  # torchvision's own initialisation
             if p.dim() == 1:
                 p.fill_(1.0 if name.endswith("norm.weight") else 0.0)
             elif name.startswith(last):
@@ -99,6 +107,7 @@ class Net(nn.Module):
             raise RuntimeError("the norms' statistics are not set: calibrate the net before evaluating it")
 
     def _run(self, x: Tensor, plan: Plan, stats: Stats, noise: Noise | None = None) -> Tensor:
+        size = x.shape[-1]
         x = x.contiguous(memory_format=torch.channels_last)
         inner, branches = ([b for b in plan.blocks if noise and kind(b)] for kind in (_has_inner, _has_branch))
         tapped: dict[str, Tensor] = {}
@@ -115,7 +124,7 @@ class Net(nn.Module):
                 tapped[block.name] = x
             if i in plan.ends:
                 ends.append(x)
-        return joined(ends)
+        return self.two_stage.read(ends, size) if "two_stage" in self._modules else joined(ends)
 
     def _block(self, block: Block, x: Tensor, stats: Stats, noise: Noise | None = None, place: float = 0.0) -> Tensor:
         whole = fused_block([self._layers[layer.name] for layer in block.layers], x, block, stats)
@@ -177,7 +186,7 @@ class Net(nn.Module):
 
         The running statistics are copied: the classifier has none, and nothing follows it."""
         other = Net(self.plan.of_classes(classes), seed).to(**self._kind())
-        heads = tuple(f"{block.name}." for block in self.plan.head)
+        heads = (BESIDE, *(f"{block.name}." for block in self.plan.head))
         kept = {name: t for name, t in self.state_dict().items() if not name.startswith(heads)}
         other.load_state_dict(kept, strict=False)
         return other.train(self.training)

@@ -4,7 +4,9 @@ from .base import TASKS, Metric, Settings, Target, Task, chosen, of_facts, regis
 from .classify import Classify
 from .detect import Detect
 from .regress import Regress
+from .segment import Segment
 
 __all__ = [
-    "TASKS", "Classify", "Detect", "Metric", "Regress", "Settings", "Target", "Task", "chosen", "of_facts", "register",
+    "TASKS", "Classify", "Detect", "Metric", "Regress", "Segment", "Settings", "Target", "Task", "chosen", "of_facts",
+    "register",
 ]  # fmt: skip

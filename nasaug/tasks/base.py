@@ -41,13 +41,16 @@ class Settings:
     temperature: float = 1.0
     hard: float = 1.0
     soft_weight: float = 0.0
+    sizes: Any = None
+    """Of the task's own table in the recipe, if it has one."""
 
 
 class Task(Protocol):
     """A task, made for one data set. Outputs [N, …] and labels [N, …] are on one device.
 
     A task may also have `aligned` = False, if its outputs on two views of an image cannot be matched with each other,
-    and `figures`, from what `judge` gave to further figures of a finished net for result.json."""
+    and `figures`, from what `judge` gave to further figures of a finished net for result.json. With `two_stage` = True
+    its outputs cannot be matched at all, so that it has no teacher, and `beside` tells the MACs that no plan counts."""
 
     name: ClassVar[str]
     targets: ClassVar[str]

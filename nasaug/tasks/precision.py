@@ -128,3 +128,44 @@ def _evaluator(objects: list[dict[str, Any]], detections: list[dict[str, Any]]) 
         return made
 
     return Evaluator(coco(objects), coco(detections), "bbox")
+
+
+def of_overlaps(
+    objects: list[dict[str, Any]], detections: list[dict[str, Any]], between: Sequence[np.ndarray],
+    thresholds: Sequence[float],
+) -> list[float]:  # fmt: skip
+    """For each class that has objects its average precision, 0 to 1, a mean over `thresholds` of IoU, as COCO's
+    evaluator has it, from overlaps that are known already.
+
+    Args:
+        objects, detections: COCO's annotations, each with its `place` among those of its image.
+        between: for each image the overlaps [detections, objects].
+    """
+    from pycocotools.coco import COCO as Coco
+    from pycocotools.cocoeval import COCOeval
+
+    class Evaluator(COCOeval):
+        def computeIoU(self, imgId, catId):  # noqa: N802, N803
+            found = sorted(self._dts[imgId, catId], key=lambda each: -each["score"])[: self.params.maxDets[-1]]
+            there = self._gts[imgId, catId]
+            if not found or not there:
+                return []
+            return between[imgId][[each["place"] for each in found]][:, [each["place"] for each in there]]
+
+    def coco(annotations: list[dict[str, Any]]) -> Any:
+        made, classes = Coco(), sorted({each["category_id"] for each in (*objects, *detections)})
+        images = [{"id": i} for i in range(len(between))]
+        categories = [{"id": label} for label in classes]
+        made.dataset = {"images": images, "categories": categories, "annotations": annotations}
+        made.createIndex()
+        return made
+
+    if not objects:
+        return []
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        evaluator = Evaluator(coco(objects), coco(detections), "bbox")
+        evaluator.params.iouThrs = np.asarray(thresholds)
+        evaluator.evaluate()
+        evaluator.accumulate()
+    of_all = evaluator.eval["precision"][:, :, :, 0, -1]  # [thresholds, recalls, classes]; -1: no objects
+    return [float(of_class.mean()) for of_class in np.moveaxis(of_all, 2, 0) if (of_class >= 0).all()]

@@ -31,7 +31,7 @@ from ..nets.net import Net
 from ..nets.store import inherited_from, load_net, other_classes, save_net
 from ..rundirs.folder import RunDir
 from ..rundirs.result import CORRECT, ERROR, ROWS, TrainingResult
-from ..tasks import Settings, Task, chosen
+from ..tasks import Segment, Settings, Task, chosen
 from .device import Runtime
 from .length import Length, length_of
 from .loop import Trainer, fit
@@ -183,6 +183,13 @@ def task_of(recipe: Recipe, info: Info) -> type[Task]:
         raise BadInput(f"{asked} uses the probability of an image's class, but {has}; {remedy}")
     if recipe.label_smoothing not in (0.0, Recipe().label_smoothing):
         raise BadInput(f"label_smoothing = {recipe.label_smoothing:g} needs classes, but {has}; {remedy}")
+    if getattr(task, "two_stage", False):
+        if recipe.teacher.source:
+            rule, remedy = f"cannot teach task = {task.name}: two nets' proposals do not match", "leave it out"
+            raise BadInput.of(field="teacher.source", value=recipe.teacher.source, rule=rule, remedy=remedy)
+        if recipe.ends_in_int8:
+            rule = f"trains for int8 models, and task = {task.name} has none"
+            raise BadInput.of(field="method", value="qat", rule=rule, remedy="use another method")
     if recipe.teacher.source.startswith("torchvision:"):
         asked = f"teacher.source = {recipe.teacher.source}"
         raise BadInput(f"{asked} is a classifier, but {has}; give the folder of a run that was trained on them")
@@ -191,7 +198,7 @@ def task_of(recipe: Recipe, info: Info) -> type[Task]:
 
 def make_scorer(recipe: Recipe, data: Data, runtime: Runtime, calibration: int | None = None) -> Scorer:
     t = recipe.teacher
-    settings = Settings(recipe.label_smoothing, t.temperature, t.hard, t.soft)
+    settings = Settings(recipe.label_smoothing, t.temperature, t.hard, t.soft, recipe.segment)
     task = chosen(recipe.task, data.info).of_data(data, settings)
     return Scorer(data, task, runtime, calibration or recipe.calibration_images, recipe.data.split_seed)
 
@@ -290,17 +297,19 @@ def announce(trainer: Trainer, title: str, inputs: str) -> float:
 
 
 def outlook_of(
-    job: Job, seconds_per_mac: float, images: int, runtime: Runtime, aligned: bool = True
+    job: Job, seconds_per_mac: float, images: int, runtime: Runtime, task: Task | None = None
 ) -> Outlook:  # fmt: skip
     """What is known about a training before it starts, for `Method.describe`; `images` is the number trained on."""
     length = job.length
 
     def instead(method: Method) -> Outlook:
         other = make_job(job.recipe, method, job.base, images=images, runtime=runtime, teacher=job.teacher)
-        return outlook_of(other, seconds_per_mac, images, runtime, aligned)
+        return outlook_of(other, seconds_per_mac, images, runtime, task)
 
     own, seconds = length.macs_per_image - length.teacher_macs, length.seconds or seconds_per_mac * length.macs
-    return Outlook(job.base, job.space, job.arch, job.asked, job.method, own, seconds, length.epochs, instead, aligned)
+    aligned, moved = getattr(task, "aligned", True), getattr(task, "moved", "boxes")
+    known = job.base, job.space, job.arch, job.asked, job.method, own, seconds, length.epochs, instead
+    return Outlook(*known, aligned, moved)
 
 
 @dataclass(frozen=True)
@@ -366,12 +375,18 @@ def _trained(
     assert start is not None
     warn_of_other_splits(start["other_splits"])
     per_mac = per_step / (job.length.batch * job.length.macs_per_image)
-    aligned = getattr(scorer.task, "aligned", True)
-    told = job.method.describe(outlook_of(job, per_mac, len(data.train), runtime, aligned))
+    told = job.method.describe(outlook_of(job, per_mac, len(data.train), runtime, scorer.task))
     for line in told.lines:
         say(line)
+    facts = {**told.facts}
+    if getattr(scorer.task, "two_stage", False):
+        two_stage: Any = trainer.net.two_stage
+        parts = two_stage.costs([block.out_size[0] for block in found.plan.head])
+        line, more = scorer.task.beside(found.plan, parts)  # type: ignore[attr-defined]
+        say(f"  {line}")
+        facts |= more
     train_to_end(trainer, run, title)
-    return trainer, start, told.facts
+    return trainer, start, facts
 
 
 def _trained_in_int8(ready: Ready, run: RunDir, scorer: Scorer) -> Trainer:
@@ -475,6 +490,7 @@ def load_data(recipe: Recipe, resolution: int, begun: Record | None = None, sour
     A resumed run uses the splits that it has `begun` with. A new one follows, as far as possible, the splits of the
     weights it inherits (`sources`), so that no image they were trained on is used for validation or test."""
     like = None if begun else like_sources(sources, recipe.data)
-    data = datasets.load(recipe.data, size=resolution, begun=begun, like=like)
+    masks = recipe.task == Segment.name
+    data = datasets.load(recipe.data, size=resolution, begun=begun, like=like, masks=masks)
     say(data.told())
     return data

@@ -81,7 +81,8 @@ class Options:
                     f"{arg.set} {item}: "
                     f"name the data with {arg.data}, which also selects their recipe"
                 )
-        default = begun or default_recipe(self.data or data or "fashion-mnist")
+        task = next((item.partition("=")[2].strip(" '\"") for item in self.set if _key(item) == "task"), "")
+        default = begun or default_recipe(self.data or data or "fashion-mnist", task)
         recipe = default if self.recipe is None else self.recipe
         says = {"method"} if arm is None else arm_says(arm, Recipe).keys()
         if "method" not in says and "qat.on" in says:  # alone: the phase in int8 is the training

@@ -19,6 +19,7 @@ from ..core.errors import BadInput
 from ..data import DataConfig, boxes, names
 from ..methods import METHODS, QAT, GradAug, Method, NetAug, Sandwich
 from ..nets.regularisers import Noise
+from ..tasks.segment import SegmentConfig
 from .difficulty import Difficulty
 from .length import Training
 from .teacher import TeacherConfig
@@ -113,7 +114,8 @@ class Recipe(Training):
     """The name of this training in a comparison; empty: the method's name."""
     method: Literal["baseline", "netaug", "gradaug", "qat"] = "netaug"
     task: str = "auto"
-    """The task: classify, regress (one number per image) or detect (boxes); auto: determined by the data."""
+    """The task: classify, regress (one number per image), detect (boxes) or segment (boxes and masks); auto: determined
+    by the data, never segment."""
     init: Literal["auto", "inherit", "scratch"] = "auto"
     """Start from the weights that the arch file names (of a supernet, a trained or a pruned net), or from fresh ones;
     auto: inherit if it names any."""
@@ -131,6 +133,7 @@ class Recipe(Training):
     netaug: NetAug = field(default_factory=NetAug)
     gradaug: GradAug = field(default_factory=GradAug)
     qat: QAT = field(default_factory=QAT, metadata=_ASIDE)
+    segment: SegmentConfig = field(default_factory=SegmentConfig, metadata=_ASIDE)
     sandwich: Sandwich = field(default_factory=Sandwich)
     search: SearchConfig = field(default_factory=SearchConfig)
 
@@ -216,12 +219,12 @@ def _with_methods(methods: tuple[tuple[str, type[Method]], ...]) -> type[Recipe]
     return make_dataclass("Recipe", [method, *tables], bases=(Recipe,), frozen=True, namespace={"__module__": __name__})
 
 
-def default_recipe(data: str) -> str:
+def default_recipe(data: str, task: str = "") -> str:
     """The default recipe of a data set: the one of the same name if it exists, else `small`.
 
-    Folders with boxes get `detect`, and others always `small`: an image folder that happens to be called "cifar" must
-    not get the WideResNet recipe."""
+    Folders with boxes get `detect` (`segment`, if that is the `task` asked for), and others always `small`: an image
+    folder that happens to be called "cifar" must not get the WideResNet recipe."""
     if data not in names() and boxes.there(data):
-        return "detect"
+        return "segment" if task == "segment" else "detect"
     named = files.bundled("recipes") / f"{data}.toml"
     return data if data in names() and named.is_file() else "small"

@@ -15,10 +15,11 @@ from .. import augment
 from ..arch.cost import cost
 from ..arch.plan import Plan, plan
 from ..arch.space import Arch, Space
-from ..augment import View
+from ..augment import View, masks
 from ..augment.boxes import moved
 from ..augment.transform import Transform, transform, transform_both
 from ..config.schedule import Constant
+from ..core.boxes import CLASS, COLUMNS
 from ..core.errors import BadInput, Diverged
 from ..core.progress import Stages
 from ..data import Data
@@ -91,7 +92,13 @@ class Step(Draw):
         images, labels = self._images, self._labels
         if t.data.targets == "boxes":
             with t.stages("augment"):
-                images, labels = moved(view, images, labels, generator, t.data.flip)
+                if t.data.masks is None:
+                    images, labels = moved(view, images, labels, generator, t.data.flip)
+                else:
+                    most = int((labels[..., CLASS] >= 0).sum(1).max())  # of this batch: masks take memory
+                    labels = labels[:, : max(1, most)]
+                    masks_of = t.data.masks.at(labels[..., COLUMNS], images.shape[-1])
+                    images, labels = masks.moved(view, images, labels, masks_of, generator, t.data.flip)
             view = replace(view, flip=False, crop=0.0)  # done
 
         def make() -> Tensor:
@@ -160,7 +167,8 @@ class Step(Draw):
             return x, target
         seed = Random(f"{t.seed}/{t.step}/{name}/{self._runs}{t.runtime.ranks.key}").getrandbits(62)
         with t.stages("augment"):
-            seen, boxes = transform_both(t.transforms[name], x, target.labels, torch.Generator().manual_seed(seed))
+            both = transform_both if t.data.masks is None else masks.transformed
+            seen, boxes = both(t.transforms[name], x, target.labels, torch.Generator().manual_seed(seed))
         return seen, Target(boxes)
 
     def run(self, x: Tensor, arch: Arch) -> Tensor:

@@ -19,6 +19,7 @@ from ..nets.store import inherited_from, load_plan, teacher_digest
 from ..rundirs.folder import RunDir
 from ..rundirs.job import verb_of
 from ..rundirs.result import TrainingResult, read_result
+from ..tasks import Segment
 from .begin import at_path, begun_record, create_or_resume, of_parent
 from .device import Runtime, open_runtime
 from .job import Job, Ready, job_for, load_data, run_training, task_of
@@ -141,7 +142,9 @@ def fitted(arch: str, resolution: int | None, recipe: Recipe) -> ArchFile:
                 f"the images of {recipe.data.name} have {resolution} px, but {rule}; "
                 f"give {arg.resolution} 32"
             )
-    return archfile.read(arch, resolution=resolution, classes=task_of(recipe, info).outputs(info))
+    task = task_of(recipe, info)
+    outputs = task.outputs(info, recipe.segment) if issubclass(task, Segment) else task.outputs(info)
+    return archfile.read(arch, resolution=resolution, classes=outputs)
 
 
 def check(found: ArchFile, recipe: Recipe, runtime: Runtime) -> Job:

@@ -57,7 +57,7 @@ def test_files_keep_the_head_as_its_task_gives_it():
     assert from_dict(p.to_dict()) == p and from_dict(p.to_dict()).classes == HEAD and p.at(64) == small(64)
     assert "source" not in archfile.read("mobilenetv2-tiny").plan.to_dict()["blocks"][3]
     assert p.of_classes(10).head[0].name == "classifier" and p.of_classes(10).of_classes(HEAD) == p
-    for wrong in ("nowhere", "detect2.out", "@3", 3):
+    for wrong in ("nowhere", "detect2.out", "@4", 3):
         table = p.to_dict()
         table["blocks"][5]["source"] = wrong
         with pytest.raises(BadInput):

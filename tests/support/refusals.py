@@ -88,6 +88,8 @@ REFUSED = {
         "views.train.crop=9": "views.train.crop = 9 is not.*0.5",
         "netaug.width_factors=[2.0,1.0]": "netaug.width_factors.*rise from 1.0",
         "search.lr=0": "search.lr = 0 must be above 0",
+        "task=segment": "task = segment learns from boxes, but digits has classes; choices: classify, auto",
+        "segment.width=12": "segment.width = 12: must be a multiple of 8; give 8, 16",
         "teacher.source=t": "source = t: a search trains without a teacher.*; give both to the training that follows",
         "teacher.source=t --set difficulty.policy=keep": "a search trains without a teacher",
     },
