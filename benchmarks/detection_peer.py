@@ -1,9 +1,9 @@
-"""torchvision's SSDLite on the same canvases, with the same images, views and CPU time as a run of detection.py.
+"""torchvision's SSDLite on the canvases that detection.py wrote, with the same split, views, optimiser and schedule.
 
-    python benchmarks/detection_peer.py FOLDER/voc RUN [--seconds 600] [--lr 0.05]
+    python benchmarks/detection_peer.py FOLDER/voc --macs 19.3M [--resolution 96] [--seconds 600] [--lr 0.05]
 
-MobileNetV3 without weights, at RUN's resolution, its width cut to RUN's MACs and its anchors fitted to the canvases. It
-has RUN's batch size and the same optimiser and schedule; `seconds` are those of the process's CPU time in training.
+MobileNetV3 without weights, its width cut to so many MACs at that resolution, its anchors fitted to the canvases.
+`seconds` are those of the process's CPU time in training.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from nasaug.augment import View
 from nasaug.augment.boxes import moved
 from nasaug.config import layers
 from nasaug.core.boxes import CLASS, COLUMNS
+from nasaug.core.files import bundled
+from nasaug.core.units import parse_quantity
 from nasaug.data import DataConfig, Split, load
-from nasaug.rundirs.folder import RunDir
-from nasaug.rundirs.result import read_result
 from nasaug.tasks import Detect, precision
 from nasaug.training.recipe import Recipe
 
@@ -95,17 +95,16 @@ def ap50(net: nn.Module, split: Split, side: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("--macs", type=lambda text: parse_quantity(text, "macs"), required=True)
+    parser.add_argument("--resolution", type=int, default=96)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--lr", type=float, default=0.05)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    ours, recipe = read_result(asked.run), layers.load(RunDir(asked.run).recipe_file, Recipe)
-    side = _resolution(asked.run)
+    recipe, side = layers.load(bundled("recipes") / "detect.toml", Recipe), asked.resolution
     data = load(DataConfig(str(asked.data), workers=0), size=side)
-    width, net = of_macs(len(data.classes), side, ours.macs)
-    cost = macs_of(net.eval(), side) / 1e6
-    print(f"SSDLite, width {width:g}: {cost:.2f}M MACs; nasaug's net: {ours.macs / 1e6:.2f}M", flush=True)
+    width, net = of_macs(len(data.classes), side, asked.macs)
+    print(f"SSDLite, width {width:g}: {macs_of(net.eval(), side) / 1e6:.2f}M MACs", flush=True)
     decayed, plain = ([p for p in net.parameters() if (p.dim() > 1) is many] for many in (True, False))
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     optimiser = torch.optim.SGD(groups, lr=asked.lr, momentum=0.9, nesterov=True)
@@ -130,15 +129,8 @@ def main() -> None:
         epoch += 1
     took = time.process_time() - begun
     val, test = ap50(net, data.val, side), ap50(net, data.finish(), side)
-    print(f"SSDLite: AP50 {test:.2f} (validation {val:.2f}), {images / len(data.train):.1f} epochs, {took:.0f} CPU s, "
-          f"lr {asked.lr:g}; nasaug's net: {ours.test_score:.2f} (validation {ours.val_score:.2f}), "
-          f"{ours.epochs:.1f} epochs")  # fmt: skip
-
-
-def _resolution(run: Path) -> int:
-    from nasaug.arch import archfile
-
-    return archfile.read(RunDir(run).arch_file).plan.resolution
+    epochs = images / len(data.train)
+    print(f"SSDLite: AP50 {test:.2f} (validation {val:.2f}), {epochs:.1f} epochs, {took:.0f} s of CPU")
 
 
 if __name__ == "__main__":
