@@ -15,6 +15,7 @@ from ..core.boxes import CLASS, SURE
 
 SIDE, TEXT, GAP = 192, 14, 8  # px: of an image's square, of a line of text, between tiles
 COLUMNS = 10  # of a sheet, at most
+SCORE = 5  # the column of a detection, in place of an object's flag
 LARGEST = 500  # images on a sheet, which it shows at full size
 
 
@@ -47,17 +48,14 @@ def sheet(photos: Sequence[Photo]) -> bytes:
 def detections(shown: Path, classes: Sequence[str]) -> bytes | None:
     """A sheet of a detection's validation images, from the file `shown.safetensors` of its run: true boxes in green,
     and in red those found with a score of at least SURE. None if there is no such file, or no image in it."""
-    from ..tasks.precision import FOUND, KIND, SCORE, THERE
-
     if not shown.is_file():
         return None
     tensors, _ = tensorfile.read(shown)
     photos = []
-    for pixels, rows in zip(tensors.get("images", ()), tensors.get("rows", ()), strict=True):
-        grey = pixels.expand(3, *pixels.shape[1:]).permute(1, 2, 0).contiguous()
-        image = _fitted(Image.fromarray(grey.numpy()))
-        kinds, scores = rows[:, KIND], rows[:, SCORE]
-        there, found = rows[kinds >= THERE], rows[(kinds == FOUND) & (scores >= SURE)]
+    for pixels, there, found in zip(*(tensors.get(name, ()) for name in ("images", "there", "found")), strict=False):
+        rgb = pixels.expand(3, *pixels.shape[1:]).permute(1, 2, 0).contiguous()
+        image = _fitted(Image.fromarray(rgb.numpy()))
+        there, found = there[there[:, CLASS] >= 0], found[(found[:, CLASS] >= 0) & (found[:, SCORE] >= SURE)]
         draw, font = ImageDraw.Draw(image), _font(TEXT - 3)
         for colour, some in (("lime", there), ("red", found)):
             for row in some.tolist():

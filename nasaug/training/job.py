@@ -435,7 +435,7 @@ def _finished(
 
 def shown_of(net: Net | Deployed, scorer: Scorer) -> dict[str, Tensor]:
     """What a page shows of a detection: `images` uint8 [SHOWN, C, H, W] of the validation split, evenly spread over
-    those with objects, and their detections and objects as `rows` (`Detect.judge`)."""
+    those with objects; their boxes, `there`, as in `core.boxes`; and what was `found` (`Detect.answer`)."""
     val = scorer.data.val
     there = (val.labels[..., CLASS] >= 0).any(1).nonzero()[:, 0]
     some = val.subset(there[torch.linspace(0, max(0, len(there) - 1), min(SHOWN, len(there))).long()])
@@ -443,7 +443,9 @@ def shown_of(net: Net | Deployed, scorer: Scorer) -> dict[str, Tensor]:
         return {}
     size = net.plan.resolution if scorer.data.streamed else None
     images = torch.cat([images for images, _ in some.ordered(len(some), size)])
-    return {"images": images, "rows": torch.cat(scorer.judged(net, some))}
+    with torch.inference_mode():
+        found = [scorer.task.answer(net(x)) for x, _ in scorer.batches(some, net.plan.resolution)]
+    return {"images": images, "there": some.labels, "found": torch.cat(found)}
 
 
 def test_of(net: Net | Deployed, test: Split, scorer: Scorer, run: RunDir) -> tuple[float, dict[str, Any]]:

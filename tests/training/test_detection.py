@@ -76,17 +76,15 @@ def test_the_report_draws_true_and_found_boxes_on_validation_images(trained, tmp
     from nasaug.comparison import report
 
     shown = load_file(trained.path / "shown.safetensors")
-    images, rows = shown["images"], shown["rows"]
-    assert images.dtype == torch.uint8 and 0 < len(images) == len(rows) <= 4  # all validation images with objects
-    assert ((rows[..., 6] == 1).sum(1) > 0).all()
+    assert shown["images"].dtype == torch.uint8 and 0 < len(shown["images"]) <= 4  # all validation images with objects
+    assert (shown["there"][..., CLASS] >= 0).any(1).all() and len(shown["there"]) == len(shown["found"])
     run = tmp_path / "run"
     run.mkdir()
     for name in ("result.json", "env.json", "recipe.toml"):
         (run / name).write_bytes((trained.path / name).read_bytes())
-    for score, red in ((0.9, True), (0.1, False)):  # a detection over the whole image
-        one = torch.tensor([[0.1, 0.1, 0.9, 0.9, 1, score, 0]]).expand(len(rows), 1, 7)
-        there = rows[:, -4:][rows[:, -4:, 6] == 1][None].expand(len(rows), -1, 7)
-        tensors = {"images": images * 0, "rows": torch.cat([there, one], 1)}
+    for score, red in ((0.9, True), (0.1, False)):
+        found = torch.tensor([[0.1, 0.1, 0.9, 0.9, 1, score]]).repeat(len(shown["images"]), 1, 1)
+        tensors = shown | {"images": shown["images"] * 0, "found": found}
         save_file(tensors, run / "shown.safetensors", {"nasaug": "{}"})
         report.report([run], tmp_path / "page.html")
         page = (tmp_path / "page.html").read_text()
