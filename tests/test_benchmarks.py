@@ -370,3 +370,14 @@ def test_the_packaged_measurements_of_netaug_are_those_of_the_pages(monkeypatch)
 
     assert measured.rows() == netaug_pays.rows()
     assert all((BENCHMARKS.parent / row["page"]).is_file() for row in measured.rows())
+
+
+def test_macs_saved_at_equal_ap50_are_interpolated_along_both_fronts(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from detection_macs import front, saved
+
+    reference = [(1e6, 40.0), (4e6, 60.0), (5e6, 55.0)]  # the last one costs more and finds less
+    assert front(reference) == reference[:2]
+    assert saved([(1e6, 50.0), (4e6, 70.0)], reference) == {"50.00": pytest.approx(50), "60.00": pytest.approx(50)}
+    assert saved(reference, reference) == {"40.00": 0, "60.00": 0}
+    assert saved([(1e6, 80.0)], reference) == {}

@@ -5,4 +5,5 @@ resizing leaves them alone), the class, and a flag. Rows without a box have clas
 """
 
 CLASS, FLAG, COLUMNS = 4, 5, 6
+SURE = 0.5  # score from which an object that a net finds is reported and drawn
 PLAIN, DIFFICULT, CROWD = 0, 1, 2  # flags; a net need not find difficult objects and crowds, and may

@@ -138,8 +138,15 @@ def _with_suffix(folder: str, suffix: str) -> Iterator[str]:
 
 
 def _is_voc(folder: str) -> bool:
-    place = os.path.join(folder, "Annotations")
-    return os.path.isdir(place) and any(_with_suffix(place, ".xml"))
+    return any(path for place in _below(folder, "annotations") for path in _with_suffix(place, ".xml"))
+
+
+def _below(folder: str, name: str) -> list[str]:
+    """The folders in `folder` with that name, in capitals or not: VOC has Annotations/, others annotations/."""
+    if not os.path.isdir(folder):
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(e.path for e in entries if e.name.lower() == name and e.is_dir())
 
 
 def _is_coco(path: str) -> bool:
@@ -157,10 +164,11 @@ def _is_coco(path: str) -> bool:
 
 def _read_voc(found: _Found, place: str) -> None:
     """Add the annotations of one folder (one year) with Annotations/ and, if it has them, ImageSets/."""
-    annotations = {Path(path).stem: path for path in sorted(_with_suffix(os.path.join(place, "Annotations"), ".xml"))}
+    files = (path for folder in _below(place, "annotations") for path in sorted(_with_suffix(folder, ".xml")))
+    annotations = {Path(path).stem: path for path in files}
     roles = _image_sets(found, place, annotations)
     listed = annotations if roles is None else [name for name in annotations if name in roles]
-    folders = (os.path.join(place, below) for below in ("", "images", "JPEGImages"))
+    folders = [place, *_below(place, "images"), *_below(place, "jpegimages")]
     images = {name: path for folder in folders for name, path in _images(folder)}
     with Progress("annotations read", len(listed), unit="files", quiet=len(listed) < 2000) as bar:
         for done, name in enumerate(listed, 1):

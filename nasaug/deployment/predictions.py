@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ..core import files
+from ..core.boxes import SURE
 from ..core.errors import BadInput, arg, with_value
 from ..core.progress import Listener, Progress, heard_by, say
 from ..data.layout import SUFFIXES, images_below
 from .predict import BATCH, Found, Number, Predictor, Segmented, opened
 
 COLOURS = ["cyan", "magenta", "yellow", "lime", "orange"]  # of masks
-SURE = 0.5  # score from which an object that a detection net finds is reported
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import plots, wording
+from ..core.boxes import SURE
+from ..rundirs.folder import RunDir
+from . import photos, plots, wording
 from .templates import style, template
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ def page(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> str:
         ledger=[_ledger(wording.label(arm), arm["cost"]) for arm in arms] + [_ledger("total", summary["cost"])],
         devices=sorted({device for arm in arms for device in arm["devices"]}),
         failed=[_failed(cell) for cell in summary["failed"]], figures=list(_figures(summary, runs)),
+        sure=SURE, detections=list(_detections(runs)),
     )  # fmt: skip
 
 
@@ -133,6 +137,14 @@ def _ledger(name: str, cost: dict[str, Any]) -> list[str]:
 
 def _failed(cell: dict[str, Any]) -> list[str]:
     return [wording.label({"arm": "?"} | cell), str(cell.get("seed", "?")), str(cell.get("error", "no reason given"))]
+
+
+def _detections(runs: Sequence[TrainingResult]) -> Iterator[tuple[str, str]]:
+    """(arm and seed, a sheet of images as data URI) for the first run of each arm that stored detections."""
+    for run in {run.arm: run for run in reversed(runs)}.values():
+        drawn = photos.detections(RunDir(run.path).shown_file, run.more.get("classes", ()))
+        if drawn is not None:
+            yield f"{run.arm}, seed {run.seed}", f"data:image/png;base64,{base64.b64encode(drawn).decode()}"
 
 
 # --- the contents of its plots ---

@@ -44,6 +44,7 @@ class RunDir:
     # training: the requested network, the current weights, the best weights, and which test images are correct
     base_file, checkpoint_file = _file("base.json"), _file("checkpoint.safetensors")
     model_file, arch_file, test_file = _file("model.safetensors"), _file("arch.json"), _file("test.safetensors")
+    shown_file = _file("shown.safetensors")  # of a detection: some validation images, and what was found on them
     # pruning: the net after the last finished step, and the net pruned in the current step, before fine-tuning
     tuned_file, cut_file = _file("tuned.safetensors"), _file("cut.safetensors")
     # search

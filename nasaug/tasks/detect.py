@@ -30,6 +30,7 @@ REACH = 4.0  # an object is found on the first map on which it measures at most 
 RADIUS = 1.5  # a point is of an object if it lies within so many pixels of the object's centre, and in its box
 FAR = 8.0  # the exponent of a distance in pixels is at most this
 ALPHA, GAMMA = 0.25, 2.0  # focal loss (Lin et al., ICCV 2017)
+NAMING = 1.0  # weight of the cross-entropy among the classes where an object is: see `Detect`
 LEAST_SCORE, OVERLAP, CANDIDATES, MOST = 0.01, 0.6, 300, 100  # of detections: see `Detect.answer`
 
 
@@ -51,8 +52,10 @@ class Detect:
     distances to the left, top, right and bottom side of the box in pixels of that map, and the centerness. Labels are
     [N, most boxes, 6], as in `nasaug.core.boxes`.
 
-    The loss is focal loss + GIoU loss + cross-entropy of the centerness, each summed and divided by the number of
-    points with an object. Points in difficult objects and crowds count in none of them."""
+    The loss is focal loss + GIoU loss + cross-entropy of the centerness + NAMING times the cross-entropy among the
+    classes (softmax) at the points with an object, each summed and divided by the number of those points. FCOS has not
+    the last one; but focal loss weights a wrong class by its probability squared, and so small nets found objects long
+    before they could name them (docs/detection.md). Points in difficult objects and crowds count in none of them."""
 
     name: ClassVar[str] = "detect"
     targets: ClassVar[str] = "boxes"
@@ -106,8 +109,9 @@ class Detect:
         wanted = torch.zeros_like(out[..., : self.classes])
         label = mine[..., CLASS].clamp_min(0).long()
         wanted.scatter_(2, label[..., None], positive[..., None].to(wanted.dtype))
+        named = F.cross_entropy(out[..., : self.classes][positive], label[positive], reduction="sum")
         focal = sigmoid_focal_loss(out[..., : self.classes] + PRIOR, wanted, ALPHA, GAMMA)
-        total = (focal.sum(2) * ~ignored).sum()
+        total = (focal.sum(2) * ~ignored).sum() + NAMING * named
         found, boxes = self._boxes(out, points)[positive], mine[..., :4][positive]
         total = total + generalized_box_iou_loss(found, boxes, reduction="sum")
         centre = points.centre.expand(len(out), -1, 2)[positive]

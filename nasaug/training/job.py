@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import data as datasets
 from ..arch.archfile import ArchFile
@@ -18,6 +19,7 @@ from ..arch.plan import Plan, whole
 from ..arch.space import Arch, Space
 from ..augment import at_magnitude
 from ..core import tensorfile
+from ..core.boxes import CLASS
 from ..core.errors import BadInput, arg
 from ..core.progress import Progress, say
 from ..core.signals import deferred_stop
@@ -52,6 +54,8 @@ from .recipe import Recipe
 from .scoring import Scorer
 from .teacher import Resolved, Teacher, resolve
 from .timing import time_steps
+
+SHOWN = 12  # validation images of which a detection keeps what was found
 
 
 @dataclass(frozen=True)
@@ -419,6 +423,9 @@ def _finished(
     val_key = SEVERAL if start["other_splits"] else data.val_key
     save_net(run.model_file, product.plain() if in_int8 else product, **facts, **kept, val_key=val_key)
     replace(found, supernet=None, weights=run.model_file).save(run.arch_file)
+    final = Deployed.trained(product) if in_int8 else product
+    if scorer.task.name == "detect":
+        tensorfile.write(run.shown_file, shown_of(final, scorer), {})
     test = data.finish()
     metric, more, before = scorer.task.metric, {**told, **facts}, Before()
     if in_int8:
@@ -427,7 +434,7 @@ def _finished(
         more |= {**before.told, "before_qat": scores}
         shown = [metric.show(scores[key]) for key in ("float", "post_training")]
         say(f"qat: before it test {metric.label} {shown[0]} in float, {shown[1]} in int8 (post-training quantisation)")
-    test_score, figures = test_of(Deployed.trained(product) if in_int8 else product, test, scorer, run)
+    test_score, figures = test_of(final, test, scorer, run)
     result = TrainingResult(
         arm=recipe.arm or recipe.method, method=recipe.method, arch=found.name, data=data.name, data_key=data.key,
         seed=recipe.seed, init=start["init"], **cost(found.plan).known, metric=metric,
@@ -439,6 +446,21 @@ def _finished(
     )  # fmt: skip
     run.finish(result.to_json())
     return result
+
+
+def shown_of(net: Net | Deployed, scorer: Scorer) -> dict[str, Tensor]:
+    """What a page shows of a detection: `images` uint8 [SHOWN, C, H, W] of the validation split, evenly spread over
+    those with objects; their boxes, `there`, as in `core.boxes`; and what was `found` (`Detect.answer`)."""
+    val = scorer.data.val
+    there = (val.labels[..., CLASS] >= 0).any(1).nonzero()[:, 0]
+    some = val.subset(there[torch.linspace(0, max(0, len(there) - 1), min(SHOWN, len(there))).long()])
+    if not len(some):
+        return {}
+    size = net.plan.resolution if scorer.data.streamed else None
+    images = torch.cat([images for images, _ in some.ordered(len(some), size)])
+    with torch.inference_mode():
+        found = [scorer.task.answer(net(x)) for x, _ in scorer.batches(some, net.plan.resolution)]
+    return {"images": images, "there": some.labels, "found": torch.cat(found)}
 
 
 def test_of(net: Net | Deployed, test: Split, scorer: Scorer, run: RunDir) -> tuple[float, dict[str, Any]]:

@@ -79,6 +79,13 @@ def test_a_voc_folder_as_it_is_met(tmp_path):
     )
 
 
+def test_folders_may_be_named_in_small_letters(tmp_path):
+    picture(tmp_path / "Images/a.jpg")
+    annotate(tmp_path, "a", ("cat", 1, 2, 11, 12, 0), name="a.jpg")
+    (tmp_path / "Annotations").rename(tmp_path / "annotations")  # as LabelImg's users have it
+    assert boxes.there(str(tmp_path)) and len(rows(boxes.find(str(tmp_path)), "Images/a.jpg")) == 1
+
+
 def test_image_sets_of_several_years_give_the_splits(tmp_path):
     for year, names in (("VOC2007", "abcd"), ("VOC2012", "efg")):
         for name in names:

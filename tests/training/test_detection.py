@@ -1,7 +1,10 @@
 """Detection from a folder to a result: every method, resuming, exporting, predicting, and what is refused."""
 
+import base64
+import io
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -65,6 +68,33 @@ def test_predict_draws_what_it_is_sure_of(trained, voc, tmp_path, monkeypatch):
     assert first.to_json()["objects"] == [{"label": "ring", "score": 0.9, "box": sure.box}]
     boxed = predictions._boxed(torch.zeros(40, 40, 3, dtype=torch.uint8).numpy(), [sure])
     assert (boxed[5:31, 4] == [255, 0, 0]).all() and (tmp_path / "sheet.png").stat().st_size > 0
+
+
+def test_the_report_draws_true_and_found_boxes_on_validation_images(trained, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    from nasaug.comparison import report
+
+    shown = load_file(trained.path / "shown.safetensors")
+    assert shown["images"].dtype == torch.uint8 and 0 < len(shown["images"]) <= 4  # all validation images with objects
+    assert (shown["there"][..., CLASS] >= 0).any(1).all() and len(shown["there"]) == len(shown["found"])
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("result.json", "env.json", "recipe.toml"):
+        (run / name).write_bytes((trained.path / name).read_bytes())
+    for score, red in ((0.9, True), (0.1, False)):
+        found = torch.tensor([[0.1, 0.1, 0.9, 0.9, 1, score]]).repeat(len(shown["images"]), 1, 1)
+        tensors = shown | {"images": shown["images"] * 0, "found": found}
+        save_file(tensors, run / "shown.safetensors", {"nasaug": "{}"})
+        report.report([run], tmp_path / "page.html")
+        page = (tmp_path / "page.html").read_text()
+        data = page.split('src="data:image/png;base64,')[1].split('"')[0]
+        drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+        has = [bool((drawn == colour).all(2).any()) for colour in ([255, 0, 0], [0, 255, 0])]
+        assert has == [red, True] and "Detections on validation images" in page
+    (run / "shown.safetensors").unlink()  # a run of before
+    report.report([run], tmp_path / "page.html")
+    assert "Detections on validation images" not in (tmp_path / "page.html").read_text()
 
 
 def test_gradaug_says_what_its_thin_nets_are_matched_to(voc, tmp_path):

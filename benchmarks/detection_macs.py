@@ -1,0 +1,94 @@
+"""AP50 against MACs for baseline and NetAug, and the MACs that NetAug saves at equal AP50: `nasaug train` per cell.
+
+    python benchmarks/detection_macs.py FOLDER/voc runs/detection-macs [--seeds 3] [--seconds 180] [--jobs 2]
+
+FOLDER/voc is a set that detection.py wrote. Two networks at two resolutions each; each cell is resumable.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+from cells import interval, run, train, write
+
+ARCHS = ("mobilenetv2-tiny", "mobilenetv2-w0.35")
+METHODS = ("baseline", "netaug")
+
+
+def saved(ours: list[tuple[float, float]], reference: list[tuple[float, float]]) -> dict[str, float]:
+    """The MACs saved, in percent, at each AP50 that both curves reach with one of their own points.
+
+    The curves are points (MACs, AP50); between them log MACs are interpolated linearly in AP50. A curve is its own
+    Pareto front: a net that costs more and finds less is left out."""
+    curves = [np.array(front(points)) for points in (ours, reference)]
+    low, high = max(curve[0, 1] for curve in curves), min(curve[-1, 1] for curve in curves)
+    levels = sorted({score for curve in curves for score in curve[:, 1].tolist() if low <= score <= high})
+    macs = [np.exp(np.interp(levels, curve[:, 1], np.log(curve[:, 0]))) for curve in curves]
+    return {f"{level:.2f}": float(100 * (1 - a / b)) for level, a, b in zip(levels, *macs, strict=True)}
+
+
+def front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points (MACs, AP50) that no cheaper one reaches, by rising MACs."""
+    kept: list[tuple[float, float]] = []
+    for macs, score in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not kept or score > kept[-1][1]:
+            kept.append((macs, score))
+    return kept
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--archs", nargs="+", default=ARCHS)
+    parser.add_argument("--resolutions", nargs="+", type=int, default=(80, 112))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=180, help="of a training, the same for both methods")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="further recipe keys")
+    parser.add_argument("--page", default="detection_macs", help="name of the page in docs/results")
+    o = parser.parse_args()
+    nets = [(arch, px) for arch in o.archs for px in o.resolutions]
+    keys = ["stop=seconds", f"max_seconds={o.seconds:g}", *o.set]
+    sets = [word for key in keys for word in ("--set", key)]
+    cells = [
+        train(f"{arch}-{px}-{method}-s{seed}", arch, "--data", str(o.data), "--resolution", str(px), *sets,
+              method=method, seed=seed)
+        for seed in range(o.seeds) for arch, px in nets for method in METHODS
+    ]  # fmt: skip
+    results = run(o.root, cells, o.jobs)
+    scores, macs = {}, {}
+    for arch, px in nets:
+        for method in METHODS:
+            each = [results[f"{arch}-{px}-{method}-s{seed}"] for seed in range(o.seeds)]
+            scores[arch, px, method] = [result["test_ap50"] for result in each]
+            macs[arch, px] = each[0]["macs"]
+    lines = [
+        f"`python benchmarks/detection_macs.py canvases/voc runs/detection-macs --seeds {o.seeds} "
+        f"--seconds {o.seconds:g}`", "",
+        f"Each network trained for {o.seconds:g} s by the clock, one thread, {o.jobs} at a time, from scratch. "
+        "AP50 on the test images in percent, mean over seeds.", "",
+        "| network | MACs | baseline | NetAug | difference, paired by seed |", "| --- | --- | --- | --- | --- |",
+    ]  # fmt: skip
+    for arch, px in nets:
+        base, wide = (scores[arch, px, method] for method in METHODS)
+        paired = interval([b - a for a, b in zip(base, wide, strict=True)])
+        lines.append(
+            f"| {arch}, {px} px | {macs[arch, px] / 1e6:.2f}M | {interval(base)} | {interval(wide)} | {paired} |"
+        )
+    curves = {method: [(macs[net], mean(scores[*net, method])) for net in nets] for method in METHODS}
+    percent = saved(curves["netaug"], curves["baseline"])
+    if percent:
+        listed = ", ".join(f"{value:.0f} % at AP50 {level}" for level, value in percent.items())
+        lines += ["", f"MACs that NetAug saves at equal AP50, interpolated along both fronts: {listed}."]
+    else:
+        lines += ["", "No AP50 is reached by both fronts, so no MACs saved can be interpolated."]
+    told = {name: {key: value for key, value in result.items() if key != "data"} for name, result in results.items()}
+    write(o.page, "AP50 against MACs, with and without NetAug", lines, {"cells": told, "saved": percent})
+
+
+if __name__ == "__main__":
+    main()
