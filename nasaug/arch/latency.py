@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from ..core import files
 from ..core.errors import BadInput, arg
 from .blocks import Block, Layer
-from .plan import Outputs, Plan, plan
+from .plan import Outputs, Plan, from_dict, plan
 from .space import Arch, Space
 
 FORMAT = "nasaug-latency/1"
@@ -151,6 +151,14 @@ class Checked(NamedTuple):
         )
 
 
+class Reference(NamedTuple):
+    """The network that was timed again and again while the others were, and the milliseconds that it took, by which the
+    figures of another moment can be compared with the table's."""
+
+    plan: Plan
+    milliseconds: float
+
+
 class Table:
     """A latency table as read from its file. Equal only to itself, since it is a key of caches."""
 
@@ -174,6 +182,7 @@ class Table:
             numbers = [self.constant, *(x for row in self._terms.values() for x in row)]
             if self.multiple < 1 or not all(0 <= x < 1e6 for x in numbers):
                 raise ValueError("a number in its model is impossible")
+            self.reference = _reference(content.get("reference"), name)
             if not all(isinstance(x, str) for x in (self.space, self.space_hash, self.device, *self.backend.values())):
                 raise ValueError("a name is no text")
             f"{self.checked}{self.checked.doubt}"  # fails unless its figures are numbers
@@ -242,6 +251,16 @@ class Table:
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         return f"{self.device}, {self.backend['name']} {self.backend['version']}, {threads}"
+
+
+def _reference(entry: Mapping[str, Any] | None, name: str) -> Reference | None:
+    """A table's reference network; None in tables from elsewhere, and in those of older versions of nasaug."""
+    if entry is None:
+        return None
+    found = Reference(from_dict(entry["plan"], name), float(entry["milliseconds"]))
+    if not 0 < found.milliseconds < 1e6:
+        raise ValueError("the time of its reference network is impossible")
+    return found
 
 
 def read(path: str | Path) -> Table:
