@@ -76,14 +76,15 @@ def parts(block: Block) -> tuple[Part, ...]:
 def _steps(block: Block) -> list[tuple[Layer, tuple[int, ...]]]:
     """The layers of a block, the last of them its addition if it has one, each with the height and width of its
     input."""
-    found, size = [], block.in_size
+    found: list[tuple[Layer, tuple[int, ...]]] = []
+    size: tuple[int, ...] = block.in_size
     for layer in block.layers:
         found.append((layer, size))
         size = layer[4:6]
     if block.project is not None:
         found.append((block.project, block.in_size))
     if block.shortcut != "none":
-        found.append((Layer("", "add", block.out, block.out, *size, act=block.act), size))
+        found.append((Layer("", "add", block.out, block.out, size[0], size[1], act=block.act), size))
     return found
 
 
@@ -91,11 +92,11 @@ def _parts_of(layer: Layer, size: tuple[int, ...]) -> Iterator[Part]:
     """The parts of a layer on an input of this size."""
     act = layer.act
     if layer.pre:
-        yield Part("norm", 1, 1, act, layer.cin, layer.cin, *size)
+        yield Part("norm", 1, 1, act, layer.cin, layer.cin, size[0], size[1])
         act = ""
     op = "depthwise" if layer.depthwise else layer.op
     shown = size if op == "pool" else (layer.height, layer.width)
-    yield Part(op, layer.kernel, layer.stride, act, layer.cin, layer.out, *shown, layer.mid)
+    yield Part(op, layer.kernel, layer.stride, act, layer.cin, layer.out, shown[0], shown[1], layer.mid)
 
 
 def terms(part: Part, multiple: int) -> tuple[float, ...]:
