@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from operator import mul
 from pathlib import Path
@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 from ..core import files
 from ..core.errors import BadInput, arg
-from .blocks import Block
-from .plan import Outputs, Plan, plan
+from .blocks import Block, Layer
+from .plan import Outputs, Plan, from_dict, plan
 from .space import Arch, Space
 
 FORMAT = "nasaug-latency/1"
@@ -70,32 +70,45 @@ class Kind(NamedTuple):
 @cache
 def parts(block: Block) -> tuple[Part, ...]:
     """The parts of a block, in execution order."""
-    found, (height, width) = [], block.in_size
-    for layer in block.all_layers:
-        if layer is block.project:
-            height, width = block.in_size
-        act = layer.act
-        if layer.pre:
-            found.append(Part("norm", 1, 1, act, layer.cin, layer.cin, height, width))
-            act = ""
-        op = "depthwise" if layer.depthwise else layer.op
-        size = (height, width) if op == "pool" else (layer.height, layer.width)
-        found.append(Part(op, layer.kernel, layer.stride, act, layer.cin, layer.out, *size, layer.mid))
-        height, width = layer.height, layer.width
+    return tuple(part for layer, size in _steps(block) for part in _parts_of(layer, size))
+
+
+def _steps(block: Block) -> list[tuple[Layer, tuple[int, ...]]]:
+    """The layers of a block, the last of them its addition if it has one, each with the height and width of its
+    input."""
+    found: list[tuple[Layer, tuple[int, ...]]] = []
+    size: tuple[int, ...] = block.in_size
+    for layer in block.layers:
+        found.append((layer, size))
+        size = layer[4:6]
+    if block.project is not None:
+        found.append((block.project, block.in_size))
     if block.shortcut != "none":
-        found.append(Part("add", 1, 1, block.act, block.out, block.out, *block.out_size))
-    return tuple(found)
+        found.append((Layer("", "add", block.out, block.out, size[0], size[1], act=block.act), size))
+    return found
+
+
+def _parts_of(layer: Layer, size: tuple[int, ...]) -> Iterator[Part]:
+    """The parts of a layer on an input of this size."""
+    act = layer.act
+    if layer.pre:
+        yield Part("norm", 1, 1, act, layer.cin, layer.cin, size[0], size[1])
+        act = ""
+    op = "depthwise" if layer.depthwise else layer.op
+    shown = size if op == "pool" else (layer.height, layer.width)
+    yield Part(op, layer.kernel, layer.stride, act, layer.cin, layer.out, shown[0], shown[1], layer.mid)
 
 
 def terms(part: Part, multiple: int) -> tuple[float, ...]:
     """How much of each of TERMS a part has, on a device that works on `multiple` channels at a time."""
-    inputs, outputs = (-(-n // multiple) * multiple for n in (part.inputs, part.outputs))
-    pixels = part.height * part.width
-    pairs = outputs * part.middle if part.op == "se" else inputs * outputs if part.op in ("conv", "linear") else 0
+    inputs, outputs = -(-part.inputs // multiple) * multiple, -(-part.outputs // multiple) * multiple
+    pixels, op = part.height * part.width, part.op
+    pairs = outputs * part.middle if op == "se" else inputs * outputs if op in ("conv", "linear") else 0
     reads = inputs * pixels * part.stride**2
-    writes = outputs * (1 if part.op == "pool" else pixels)
-    beyond = [max(0, reads + writes - held) for held in HELD]
-    return 1.0, reads, writes, pairs * pixels if part.op == "conv" else 0, pairs, *beyond
+    writes = outputs if op == "pool" else outputs * pixels
+    moved = reads + writes
+    beyond = [moved - held if moved > held else 0 for held in HELD]
+    return 1.0, reads, writes, pairs * pixels if op == "conv" else 0, pairs, *beyond
 
 
 def rows(part: Part, kernels: Iterable[int]) -> list[tuple[Kind, int]]:
@@ -139,6 +152,14 @@ class Checked(NamedTuple):
         )
 
 
+class Reference(NamedTuple):
+    """The network that was timed again and again while the others were, and the milliseconds that it took, by which the
+    figures of another moment can be compared with the table's."""
+
+    plan: Plan
+    milliseconds: float
+
+
 class Table:
     """A latency table as read from its file. Equal only to itself, since it is a key of caches."""
 
@@ -146,7 +167,7 @@ class Table:
         """`content`: of the file. Raises BadInput if an entry is missing or impossible."""
         self.content, self.name = content, name
         self._sums: dict[tuple, list[float]] = {}  # of TERMS, by op, stride, act and kernel
-        self._parts: dict[Part, float] = {}
+        self._layers: dict[tuple, float] = {}  # milliseconds, by all of a layer but its name, and its input's size
         self._blocks: dict[Block, float] = {}
         try:
             self.space, self.space_hash = content["space"]["name"], content["space"]["hash"]
@@ -162,6 +183,7 @@ class Table:
             numbers = [self.constant, *(x for row in self._terms.values() for x in row)]
             if self.multiple < 1 or not all(0 <= x < 1e6 for x in numbers):
                 raise ValueError("a number in its model is impossible")
+            self.reference = _reference(content.get("reference"), name)
             if not all(isinstance(x, str) for x in (self.space, self.space_hash, self.device, *self.backend.values())):
                 raise ValueError("a name is no text")
             f"{self.checked}{self.checked.doubt}"  # fails unless its figures are numbers
@@ -180,19 +202,28 @@ class Table:
         for block in p.blocks:
             found = known.get(block)
             if found is None:
-                found = known[block] = sum(map(self._of_part, parts(block)))
+                found = known[block] = self._of_block(block)
+            total += found
+        return total
+
+    def _of_block(self, block: Block) -> float:
+        """Milliseconds that a block adds to a network. Most new blocks are made of layers that are known, so these are
+        looked up before any of their parts is made."""
+        known, total = self._layers, 0.0
+        for layer, size in _steps(block):
+            key = layer[1:], size
+            found = known.get(key)
+            if found is None:
+                found = known[key] = sum(map(self._of_part, _parts_of(layer, size)))
             total += found
         return total
 
     def _of_part(self, part: Part) -> float:
         """Milliseconds that a part adds to a network."""
-        found = self._parts.get(part)
-        if found is None:
-            costs = self._sums.get((part.op, part.stride, part.act, part.kernel))
-            if costs is None:
-                raise self._lacks([part])
-            found = self._parts[part] = sum(map(mul, costs, terms(part, self.multiple)))
-        return found
+        costs = self._sums.get((part.op, part.stride, part.act, part.kernel))
+        if costs is None:
+            raise self._lacks([part])
+        return sum(map(mul, costs, terms(part, self.multiple)))
 
     def check(self, lot: Iterable[Part]) -> None:
         """Raises BadInput, naming them, if the table has no layers of the kinds of some parts."""
@@ -221,6 +252,16 @@ class Table:
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         return f"{self.device}, {self.backend['name']} {self.backend['version']}, {threads}"
+
+
+def _reference(entry: Mapping[str, Any] | None, name: str) -> Reference | None:
+    """A table's reference network; None in tables from elsewhere, and in those of older versions of nasaug."""
+    if entry is None:
+        return None
+    found = Reference(from_dict(entry["plan"], name), float(entry["milliseconds"]))
+    if not 0 < found.milliseconds < 1e6:
+        raise ValueError("the time of its reference network is impossible")
+    return found
 
 
 def read(path: str | Path) -> Table:

@@ -20,7 +20,10 @@ from ..reporting import tables
 from .options import Flag, Whole
 
 HEAD = ("layer", "op", "channels", "k/s", "output", "MACs", "params", "SRAM, B", "flash, B", "MACs/B")
-TIMES = {"latency": "predicted", "median_ms": "measured median", "p95_ms": "95th percentile"}
+TIMES = {
+    "latency": "predicted", "median_ms": "measured median", "p95_ms": "95th percentile",
+    "corrected_ms": "median corrected for drift",
+}  # fmt: skip
 EXACTLY = ("MACs", "parameters", "B peak SRAM", "B flash (int8)")
 
 
@@ -74,7 +77,8 @@ def profile(
     :param without_image: Peak SRAM without the image, for a device that keeps it elsewhere. Budgets include it.
     :param device_table: Predict the time of one image by this table, written by nasaug latency-table.
     :param measure: Time the network on this machine: in the back end and with the threads of --device-table, else in
-      ONNX Runtime with one thread.
+      ONNX Runtime with one thread. With a table of this machine the median is also shown corrected for the drift of
+      the machine's speed since the table was made, which is what compares with the prediction.
     :param check: Also build the network and count its MACs with thop and torch; explains differences from the cost
       model, and exits with 1 if the counts of a convolution or linear layer disagree.
     :param json: Print JSON, with the integer keys `macs` and `params`; with --check also `thop`, `torch` and `agrees`;
@@ -99,6 +103,11 @@ def profile(
     if memory is not None:
         _draw_memory(memory, found[0], limit, assumed)
     show(found, names, limit, json, check, assumed, times)
+    if measure and table is not None and table.reference is None and not json:
+        print(
+            f"{table.name} was made by an older nasaug and keeps no time of a reference network, so the median is not "
+            "corrected for drift; make it again with nasaug latency-table"
+        )
 
 
 def _times(found: ArchFile, table: latency.Table | None, measure: bool) -> dict[str, float]:

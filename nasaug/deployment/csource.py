@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from pathlib import PurePath
 from typing import Any
 
@@ -212,6 +213,7 @@ def to_c(
     )
     kinds = {op.kind for op in net.ops}
     kinds |= {"conv"} if "depthwise" in kinds else set()  # which has the layer's struct
+    kinds |= {"map"} if "join" in kinds else set()  # which joins by it
     source += "".join(LOOPS[kind] for kind in LOOPS if kind in kinds)
     source += "".join(_data(op, i) for i, op in enumerate(net.ops))
     source += _image(net.input, name, big, mean, std)
@@ -250,7 +252,7 @@ def _array(kind: str, name: str, values: np.ndarray) -> str:
 def _data(op: Op, i: int) -> str:
     """The constants of one operation."""
     said = f"\n/* {_comment(op.name)} */\n"
-    if op.kind == "map":
+    if op.kind in ("map", "join"):
         return said + _array("int8_t", f"table{i}", op.table)
     if op.kind not in ("conv", "depthwise"):
         return ""
@@ -286,6 +288,11 @@ def _call(net: IntegerNet, op: Op, i: int) -> str:
     if op.kind in ("conv", "depthwise"):
         return f"{op.kind}(&layer{i}, {inputs[0]}, {out})"
     one = [*op.multipliers.tolist(), *op.shifts.tolist()]
+    if op.kind == "join":
+        starts = accumulate((t.size for t in op.inputs), initial=0)
+        lots = zip(op.inputs, inputs, starts, strict=False)  # the last start is the end
+        maps = (f"map({y}, {out} + {at}, {t.size}, table{i} + {256 * k})" for k, (t, y, at) in enumerate(lots))
+        return ";\n    ".join(maps)
     zeros = [t.zero for t in op.inputs]
     numbers: dict[str, list[Any]] = {
         "add": [o.size, *zeros, *one, o.zero],

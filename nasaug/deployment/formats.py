@@ -152,7 +152,9 @@ def _c(source: Source, name: str) -> Made:
     given = net.input.of(images.transpose(0, 2, 3, 1))
     got = np.concatenate([net.run(given[i : i + CHUNK]) for i in range(0, len(given), CHUNK)])
     content = source.int8.SerializeToString()
-    theirs, plain = (net.output.of(Session(content, fused=fused).run(images)) for fused in (True, False))
+    theirs, plain = (
+        net.output.of(Session(content, fused=fused).run(images)).reshape(len(images), -1) for fused in (True, False)
+    )
     steps, plain_steps = (np.abs(got.astype(int) - other).max(1) for other in (theirs, plain))
     _accept(np.minimum(steps, plain_steps) <= 1, "within one step of int8-onnx's")
     agreement = None
@@ -196,7 +198,7 @@ def _c_text(source: Source, net: IntegerNet, name: str) -> tuple[str, str]:
         f"{facts['background']}",
     )  # fmt: skip
     constants: dict[str, Any] = {"macs": source.cost.macs}
-    if source.task.targets == "classes":
+    if source.task.targets in ("classes", "boxes"):
         constants["classes"] = facts["classes"]
     elif "numbers" in facts:
         constants |= {f"number_{key}": float(value) for key, value in facts["numbers"].items()}

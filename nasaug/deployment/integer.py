@@ -52,11 +52,12 @@ class Tensor:
 
 @dataclass
 class Op:
-    """One operation. `kind`: conv, depthwise, add, mul, map, average or maxpool; a linear layer is a 1x1 conv.
+    """One operation. `kind`: conv, depthwise, add, mul, map, average, maxpool or join (of maps, one after another, as
+    the output of a detector); a linear layer is a 1x1 conv.
 
     weight: int8 [out, kernel, kernel, in] (conv) or [kernel, kernel, channels] (depthwise). bias: int32 [out].
     multipliers, shifts: int32, one for each output channel (conv, depthwise), for each input (add), or one.
-    table: int8 [256], the output for each input from -128 on (map)."""
+    table: int8 [256], the output for each value from -128 on (map), or [inputs, 256] (join)."""
 
     kind: str
     name: str
@@ -74,14 +75,15 @@ class Op:
 
 @dataclass
 class IntegerNet:
-    """An int8 net as a list of operations. `input` is the image; `output` [1, 1, outputs] the logits."""
+    """An int8 net as a list of operations. `input` is the image; `output` the logits: [1, 1, outputs], or
+    [1, pixels, outputs] of a detector."""
 
     ops: list[Op]
     input: Tensor
     output: Tensor
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """int8 logits [n, outputs] of int8 images [n, height, width, 3], bit for bit what the C source computes."""
+        """int8 logits [n, size of `output`] of int8 images [n, height, width, 3], bit for bit as the C source."""
         values: dict[int, np.ndarray] = {id(self.input): images}
         last = self._last_uses
         for i, op in enumerate(self.ops):
@@ -256,7 +258,12 @@ def _maxpool(op: Op, x: np.ndarray) -> np.ndarray:
     return np.max(np.stack([seen for _, _, seen in _taps(op, x, LOW)]), axis=0)
 
 
+def _join(op: Op, *inputs: np.ndarray) -> np.ndarray:
+    lots = (table[x.astype(np.int64) - LOW] for table, x in zip(op.table, inputs, strict=True))
+    return np.concatenate([lot.reshape(len(lot), -1) for lot in lots], axis=1)
+
+
 _RUN: dict[str, Callable[..., np.ndarray]] = {
     "conv": _conv, "depthwise": _depthwise, "add": _add, "mul": _mul, "map": _map, "average": _average,
-    "maxpool": _maxpool,
+    "maxpool": _maxpool, "join": _join,
 }  # fmt: skip

@@ -167,6 +167,11 @@ def _kinds(plans: Iterable[Plan]) -> dict[tuple, int]:
     return counts
 
 
+def reference_of(plans: Sequence[Plan]) -> Plan:
+    """The network that all others are timed beside: a third of them are smaller."""
+    return sorted(plans, key=lambda p: cost(p).macs)[len(plans) // 3]
+
+
 # --- the measurement ----------------------------------------------------------------------------------------
 
 
@@ -259,8 +264,7 @@ class Measurement:
             while len(seen) < len(plans):
                 pending.check()
                 if clock is None:
-                    middle = sorted(plans, key=lambda p: cost(p).macs)[len(plans) // 3]
-                    clock = Clock(middle, self.backend, self.threads)
+                    clock = Clock(reference_of(plans), self.backend, self.threads)
                 lot = slice(len(seen), len(seen) + TOGETHER)
                 fresh = clock.together(plans[lot], visits[lot], pending.check)
                 seen += [[list(pair) for pair in each] for each in fresh]
@@ -295,6 +299,7 @@ class Measurement:
                 "drift": round(float(np.percentile(speeds, 90) / np.percentile(speeds, 10)), 3),
             },
             "checked": {"of": "networks", "number": len(left), **checked, "noise": noise, "by_macs": by_macs},
+            "reference": {"milliseconds": usual, "plan": reference_of(plans).to_dict()},
             "model": model.to_dict(),
             "measured": [
                 {"milliseconds": round(times[i], 5), "checks": arch in check, "choices": self.space.choices(arch)}

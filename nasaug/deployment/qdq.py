@@ -164,9 +164,11 @@ def _read_maxpool(reading: _Reading, node: Any, inputs: list, scale: float, zero
     return _mapped(node.name, pooled.output, stored, lambda numbers: numbers)
 
 
+EVERY = np.arange(LOW, HIGH + 1)  # int8 value
+
+
 def _mapped(name: str, x: Tensor, out: Tensor, function: Callable[[np.ndarray], np.ndarray]) -> Op:
-    every = np.arange(LOW, HIGH + 1)
-    return Op("map", name, [x], out, table=out.of(function(x.numbers(every))))
+    return Op("map", name, [x], out, table=out.of(function(x.numbers(EVERY))))
 
 
 def _read_map(reading: _Reading, node: Any, inputs: list, scale: float, zero: int) -> Op:
@@ -193,8 +195,21 @@ def _read_flatten(_: _Reading, node: Any, inputs: list, scale: float, zero: int)
     return x if out.like(x) else _mapped(node.name, x, out, lambda numbers: numbers)
 
 
+def _read_same(_: _Reading, node: Any, inputs: list, scale: float, zero: int) -> Op | Tensor:
+    """Another order of axes or another shape, of values that lie as [height, width, channels] before and after: what
+    joins the maps of a detector transposes them to that order, in which integer nets have them anyway."""
+    x, out = inputs[0], Tensor(inputs[0].shape, scale, zero)
+    return x if out.like(x) else _mapped(node.name, x, out, lambda numbers: numbers)
+
+
+def _read_join(_: _Reading, node: Any, inputs: list, scale: float, zero: int) -> Op:
+    channels = inputs[0].shape[2]
+    out = Tensor((1, sum(x.size for x in inputs) // channels, channels), scale, zero)
+    return Op("join", node.name, inputs, out, table=np.stack([out.of(x.numbers(EVERY)) for x in inputs]))
+
+
 _READ: dict[str, Callable[..., Op | Tensor]] = {
     "Conv": _read_conv, "Gemm": _read_gemm, "Add": _read_add, "Mul": _read_mul, "GlobalAveragePool": _read_average,
     "MaxPool": _read_maxpool, "Relu": _read_map, "Clip": _read_map, "HardSigmoid": _read_map, "HardSwish": _read_map,
-    "Flatten": _read_flatten,
+    "Flatten": _read_flatten, "Transpose": _read_same, "Reshape": _read_same, "Concat": _read_join,
 }  # fmt: skip

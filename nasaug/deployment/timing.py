@@ -31,6 +31,7 @@ WARM_UP, LEAST_RUNS, MOST_RUNS, SECONDS = 3, 9, 500, 0.06  # of one timing
 REFERENCE_SECONDS = 0.02
 VISITS, MORE_VISITS = 3, 4  # timings of a network; more of it where they differ by more than SPREAD
 SPREAD = 0.15
+ROUNDS = 10  # of a network that is measured alone
 TOGETHER = 10  # networks that are in memory at once
 
 Runner = Callable[[], Any]
@@ -115,8 +116,13 @@ class Clock:
         return found
 
     def _visit(self, run: Runner) -> tuple[float, float]:
+        own, reference = self.around(run)
+        return median(own), reference
+
+    def around(self, run: Runner) -> tuple[list[float], float]:
+        """The milliseconds of runs of a network, and those of the reference before and after."""
         before = timed(self._reference, REFERENCE_SECONDS)
-        own = timed(run, SECONDS)
+        own = timings(run, SECONDS, WARM_UP, LEAST_RUNS, MOST_RUNS)
         return own, (before + timed(self._reference, REFERENCE_SECONDS)) / 2
 
 
@@ -132,8 +138,11 @@ def figure(seen: Sequence[tuple[float, float]], usual: float) -> float:
 
 
 def measured(plan: Plan, table: Table | None = None) -> dict[str, float]:
-    """Median and 95th percentile of the milliseconds that one image takes on this machine, in the table's back end with
-    its threads, by default in ONNX Runtime with one. Raises BadInput if the table is of another device or version."""
+    """Milliseconds that one image takes on this machine, in the table's back end with its threads, by default in ONNX
+    Runtime with one: the median, the 95th percentile and, if the table has a reference network, `corrected_ms`, the
+    median at the speed that the machine had when the table was made.
+
+    Raises BadInput if the table is of another device or version."""
     backend, threads = "onnxruntime", 1
     if table is not None:
         backend, threads = table.backend["name"], table.threads
@@ -144,6 +153,14 @@ def measured(plan: Plan, table: Table | None = None) -> dict[str, float]:
             rule, remedy = f"is of {there}, but this is {here}", f"leave out {arg.measure}, or make a table here"
             raise BadInput.of(argument="device_table", value=table.name, rule=rule, remedy=remedy, apart=True)
     version(backend)
+    reference = None if table is None else table.reference
     with torch_threads(threads):
-        found = latency(runner(plan, backend, threads), threads)
-    return {"median_ms": found.median_ms, "p95_ms": found.p95_ms}
+        run = runner(plan, backend, threads)
+        if reference is None:
+            found = latency(run, threads)
+            return {"median_ms": found.median_ms, "p95_ms": found.p95_ms}
+        clock = Clock(reference.plan, backend, threads)
+        rounds = [clock.around(run) for _ in range(ROUNDS)]
+    middle, p95 = np.percentile([ms for own, _ in rounds for ms in own], [50, 95]).tolist()
+    corrected = figure([(median(own), around) for own, around in rounds], reference.milliseconds)
+    return {"median_ms": round(middle, 4), "p95_ms": round(p95, 4), "corrected_ms": round(corrected, 4)}

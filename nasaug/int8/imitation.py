@@ -90,7 +90,7 @@ class Imitation(Net):
             raise ValueError("a net in int8 has no slices")
         return copy.deepcopy(self)
 
-    def calibrate(self, batches: Iterable[Tensor]) -> Imitation:
+    def calibrate(self, batches: Iterable[Tensor], gathered: Any = None) -> Imitation:
         return self
 
     def plain(self) -> Net:

@@ -30,6 +30,7 @@ from .onnxfile import INPUT, need_onnx
 # Runtime computes in float, are maps of 256 values for anything that has no floats.
 OPERATORS = (
     "Conv", "Gemm", "Add", "Mul", "Relu", "Clip", "HardSwish", "HardSigmoid", "MaxPool", "GlobalAveragePool", "Flatten",
+    "Transpose", "Reshape", "Concat",
 )  # fmt: skip
 
 
@@ -76,8 +77,8 @@ def to_int8(model: Any, batches: Iterable[np.ndarray], scales: Mapping[str, Scal
 def scales_of(model: Any) -> dict[str, Scale]:
     """The scale of each activation of an int8 model, by the tensor's name in the float model.
 
-    Those that pass values on unchanged (pooling by the maximum, flattening) have their input's scale and are left
-    out: see `stored_as`."""
+    Those that pass values on unchanged (pooling by the maximum, flattening, another order of axes) have their input's
+    scale and are left out: see `stored_as`."""
     from onnx import numpy_helper
 
     arrays = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}

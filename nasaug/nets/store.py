@@ -79,18 +79,18 @@ def inherited_from(found: ArchFile, init: str, begun: bool = False) -> Path | No
     return found.start
 
 
-def other_classes(path: Path, classes: Sequence[str] | Outputs, whose: str) -> str:
-    """The reason why the classifier in the file cannot be reused for these classes; empty if it can.
+def other_classes(path: Path, outputs: Outputs, whose: str, classes: Sequence[str] | None = None) -> str:
+    """The reason why the classifier in the file cannot be reused for these outputs; empty if it can.
 
-    `classes` are names, or their number if the data are not read yet; `whose` names the net in the text."""
-    head, names = end_of(load_plan(path).classes), tensorfile.facts(path).get("classes")
-    named = not isinstance(classes, (int, Head))
-    ours = len(classes) if named else end_of(classes).outputs
-    if head.outputs != ours:
-        return f"{whose} has {head.outputs} classes and the data {ours}"
-    if not named and head != end_of(classes):
+    `classes` are the data's names if they are read; `whose` names the net in the text."""
+    own, names = load_plan(path).classes, tensorfile.facts(path).get("classes")
+    head, ours = end_of(own), end_of(outputs)
+    if head.outputs != ours.outputs:
+        what = "outputs" if isinstance(own, Head) or isinstance(outputs, Head) else "classes"
+        return f"{whose} has {head.outputs} {what} and the data {ours.outputs}"
+    if head != ours:
         return f"{whose} has a different head from the task's"
-    if named and names is not None and list(names) != list(classes):
+    if classes is not None and names is not None and list(names) != list(classes):
         return f"the classes of {whose} are {listed(names)} and those of the data {listed(classes)}"
     return ""
 

@@ -81,7 +81,7 @@ class Job:
     def check_classes(self, data: Data) -> None:
         """Raises BadInput if the method fine-tunes a net that was trained on other classes."""
         if self.method.in_int8 and self.inherit is not None:
-            reason = other_classes(self.inherit, data.classes, "the net")
+            reason = other_classes(self.inherit, self.plan.classes, "the net", data.classes)
             if reason:
                 rule, remedy = f"fine-tunes a trained net, but {reason}", f"give {arg.method} netaug+qat"
                 raise BadInput.of(field="method", value="qat", rule=rule, remedy=remedy)
@@ -122,7 +122,7 @@ def start_net(job: Job, classes: Sequence[str] | None = None) -> Net:
             net.start_as_identities()
         return net
     source = load_net(job.inherit)
-    if other_classes(job.inherit, classes or job.plan.classes, ""):
+    if other_classes(job.inherit, job.plan.classes, "", classes):
         source = source.with_fresh_classifier(job.plan.classes, recipe.seed)
     if source.plan.holds(job.plan):
         return source.narrow(job.plan)
@@ -137,7 +137,7 @@ def start_of(found: ArchFile, job: Job, data: Data) -> tuple[str, str]:
         return "scratch", "weights: fresh"
     whose = "the supernet" if job.inherit == found.supernet else "the net"
     told = f"weights: those of {whose} in {job.inherit}"
-    reason = other_classes(job.inherit, data.classes, whose)
+    reason = other_classes(job.inherit, job.plan.classes, whose, data.classes)
     if reason:
         return "inherit trunk", f"{told}; classifier: fresh weights, since {reason}"
     return "inherit", told
@@ -231,6 +231,9 @@ def train_to_end(trainer: Trainer, run: RunDir, title: str, checkpoint: str | No
                 last = t.seconds
                 bar.update(t.step, **t.losses())
 
+        if trainer.method.in_int8 and not trainer.step and not trainer.history:  # so as never to end worse than begun
+            on_epoch(trainer.end_epoch())
+            trainer.save(path)
         fit(trainer, pending, save=lambda: trainer.save(path), on_epoch=on_epoch, tick=tick)
 
 

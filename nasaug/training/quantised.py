@@ -35,9 +35,10 @@ class Before:
     told: Mapping[str, Any] = field(default_factory=dict)
 
     def followed_by(self, rows: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
-        """The figures of all epochs, counted from the first phase on."""
+        """The figures of all epochs, counted from the first phase on, without the start of a later phase."""
         sums = {"epoch": self.epochs, "step": self.steps, "train_macs": self.train_macs, "seconds": self.seconds}
-        return (*self.history, *({**row, **{key: row[key] + value for key, value in sums.items()}} for row in rows))
+        own = (row for row in rows if row["step"] or not self.steps)
+        return (*self.history, *({**row, **{key: row[key] + value for key, value in sums.items()}} for row in own))
 
 
 def write_float(folder: Path, net: Net, before: Before, classes: list[str]) -> Path:

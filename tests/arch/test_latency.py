@@ -17,6 +17,7 @@ from support.spaces import SPACES, made, stage
 from support.tables import content_of, table_of
 
 TIMED = replace(SPACE, device=table_of(SPACE))
+PLAN = plan(SPACE, SPACE.smallest, 10).to_dict()
 
 
 def test_parts_are_the_layers_and_additions_that_a_device_runs():
@@ -96,6 +97,8 @@ def test_a_table_survives_its_file(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"reference": {"milliseconds": 1}}, "KeyError: 'plan'"),
+        ({"reference": {"milliseconds": 0, "plan": PLAN}}, "ValueError: the time of its reference"),
         ({"model": {}}, "KeyError: 'constant'"), ({"threads": "two"}, "ValueError"), ({"space": 3}, "TypeError"),
         ({"model": {"constant": -1, "multiple": 8, "rows": []}}, "ValueError: a number in its model"),
         ({"checked": {"of": 1}}, "TypeError"), ({"device": 3}, "ValueError: a name is no text"),

@@ -380,6 +380,7 @@ def test_a_net_trained_in_int8_is_exported_with_its_scales(folder, monkeypatch):
     before, plain = result.more["before_qat"], json.loads(Path("all/export.json").read_text())
     scores = {made["format"]: made["score"] for made in plain["artefacts"]}
     assert before == {"float": scores["onnx"], "post_training": scores["int8-onnx"]}
+    assert [row["epoch"] for row in result.history] == [0, 1, 2]
     exported = nasaug.export(result.path, format=["onnx", "int8-onnx", "c"])
     assert exported["int8-onnx"].score == result.test_score and exported["c"].difference <= 1
     assert any("float form" in note for note in exported["onnx"].notes)
@@ -389,6 +390,15 @@ def test_a_net_trained_in_int8_is_exported_with_its_scales(folder, monkeypatch):
     trained = quantize.scales_of(model)
     assert {name: scale.zero for name, scale in trained.items()} == {name: scale.zero for name, scale in first.items()}
     assert sum(trained[name].scale != first[name].scale for name in first) > len(first) / 2
+
+
+def test_training_in_int8_that_only_harms_leaves_the_net_as_it_was(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    harm = FINE | {"qat.epochs": 1, "qat.lr": 0.5}
+    result = nasaug.train("runs/train-1/arch.json", method="qat", recipe="quick.toml", data="digits", set=harm)
+    first, last = result.history
+    assert result.val_score == first["val_top1"] > last["val_top1"]
+    assert result.test_score == result.more["before_qat"]["post_training"]
 
 
 def test_a_training_in_two_phases_goes_on_where_it_was(folder, monkeypatch):

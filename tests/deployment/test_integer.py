@@ -12,7 +12,10 @@ from nasaug.arch.blocks import BLOCKS
 from nasaug.arch.cost import cost
 from nasaug.core.errors import RunFault
 from nasaug.deployment import built, csource, integer, qdq
+from nasaug.int8 import imitation
 from nasaug.int8.measure import Session
+from nasaug.nets.net import Net
+from nasaug.tasks.detect import head_of
 from support.exported import KINDS, LEVELS, between, int8_model, outputs, ready
 from support.kernels import needs_compiler
 from support.nets import images
@@ -48,6 +51,20 @@ def test_it_computes_what_onnx_runtime_does_to_a_step(kind):
         theirs = net.output.of(session.run(x.numpy())).astype(int)
         assert mine.dtype == np.int8 and theirs.std() > 10
         assert np.abs(mine - theirs).max() <= 1 and (mine == theirs).mean() > 0.95
+
+
+@needs_compiler
+def test_the_maps_of_a_detector_are_joined(tmp_path):
+    plan = archfile.read("mobilenetv2-tiny", resolution=32, classes=head_of(3)).plan
+    x = images(plan, 16, torch.float32, seed=3)
+    model = imitation.int8_model(Net(plan, 0).calibrate([x]).eval(), [x.numpy()])
+    net = qdq.of_onnx(model)
+    given = net.input.of(x.permute(0, 2, 3, 1).numpy())
+    mine, theirs = net.run(given), Session(model.SerializeToString(), fused=False).run(x.numpy())
+    assert net.output.shape == (1, *theirs.shape[1:]) and theirs.shape[2] == 3 + 5
+    off = np.abs(mine - net.output.of(theirs).astype(int).reshape(len(x), -1))
+    assert off.max() <= 1 and len(np.unique(mine)) > 100
+    assert np.array_equal(c_outputs(net, given, tmp_path)[0], mine)
 
 
 def test_the_kinds_cover_every_block():

@@ -1,11 +1,13 @@
 """Latency tables: the fit, the measurement, and figures from elsewhere."""
 
 import json
+import re
 from random import Random
 
 import numpy as np
 import pytest
 
+from nasaug.arch import archfile
 from nasaug.arch.blocks import BLOCKS
 from nasaug.arch.latency import Table, all_parts, parts, read
 from nasaug.arch.plan import plan
@@ -13,6 +15,7 @@ from nasaug.arch.spacefile import load
 from nasaug.core.errors import BadInput
 from nasaug.core.signals import Stopped
 from nasaug.deployment import latency, layer_rows, timing
+from support.commands import done
 from support.searches import SPACE
 from support.spaces import made, stage
 from support.tables import table_of
@@ -109,13 +112,25 @@ def test_a_stopped_measurement_goes_on_and_ends_with_a_table(brief, tmp_path, mo
     p = plan(SMALL, SMALL.largest, 10)
     assert table.predict(p) > 0 and table.space == "small" and table.device == timing.device()
     found = timing.measured(p, table)
-    assert 0 < found["median_ms"] <= found["p95_ms"]
+    assert 0 < found["median_ms"] <= found["p95_ms"] and found["corrected_ms"] > 0
+    reference, ms = table.reference
+    with monkeypatch.context() as slow:  # today the reference takes twice as long, and the network 3 ms
+        slow.setattr(timing.Clock, "around", lambda clock, run: ([2.0, 3.0, 4.0], 2 * ms))
+        assert timing.measured(p, table) == {"median_ms": 3.0, "p95_ms": 4.0, "corrected_ms": 1.5}
+    assert [r["milliseconds"] for r in measured if plan(SMALL, SMALL.arch(r["choices"]), 10) == reference]
     other = Table({**table.content, "device": "a phone"}, "t.json")
     with pytest.raises(BadInput, match="device_table = t.json is of a phone, but this is .*; leave out measure"):
         timing.measured(p, other)
     older = Table({**table.content, "backend": {"name": "onnxruntime", "version": "1.0"}}, "t.json")
     with pytest.raises(BadInput, match="is of onnxruntime 1.0, but this is onnxruntime 1"):
         timing.measured(p, older)
+    (tmp_path / "old.json").write_text(json.dumps({k: v for k, v in table.content.items() if k != "reference"}))
+    archfile.ArchFile(p, "largest").save(tmp_path / "net.json")
+    timed = ("profile", "--arch", str(tmp_path / "net.json"), "--measure", "--device-table")
+    told = done(*timed, str(tmp_path / "old.json")).out
+    assert "measured median" in told and "corrected" not in told.splitlines()[-2]
+    assert "old.json was made by an older nasaug and keeps no time of a reference network" in told
+    assert re.search(r"predicted .*, measured median .*, median corrected for drift .*s$", done(*timed, str(out)).out)
 
 
 def test_eager_torch_can_be_timed_too():

@@ -97,6 +97,16 @@ def test_the_report_draws_true_and_found_boxes_on_validation_images(trained, tmp
     assert "Detections on validation images" not in (tmp_path / "page.html").read_text()
 
 
+def test_a_detector_is_written_in_c_and_trained_in_int8(trained, voc, tmp_path):
+    exported = nasaug.export(trained.path, format=["int8-onnx", "c"], out=tmp_path / "out")
+    assert exported["c"].difference <= 1 and "#define MODEL_CLASSES {" in (tmp_path / "out/model.h").read_text()
+    short = {key: value for key, value in SHORT.items() if key != "epochs"} | {"qat.epochs": 1}
+    result = nasaug.train(trained.path / "arch.json", method="qat", data=voc, set=short, run=tmp_path / "run")
+    first, last = (row["val_ap50"] for row in result.history)
+    assert result.val_score == max(first, last) and result.init == "inherit"
+    assert nasaug.export(result.path, format="int8-onnx", out=tmp_path / "q")["int8-onnx"].score == result.test_score
+
+
 def test_gradaug_says_what_its_thin_nets_are_matched_to(voc, tmp_path):
     short = SHORT | {"gradaug.num_subnet": 1, "transforms.thin.crop": 0.2}
     result = nasaug.train(ARCH, method="gradaug", data=voc, resolution=32, set=short, run=tmp_path / "run")
