@@ -1,5 +1,5 @@
-"""The published strengths of the corruptions: Hendrycks and Dietterich, ICLR 2019, and their code for CIFAR-10-C (32 px)
-and ImageNet-C (224 px). Five a corruption, one for each severity."""
+"""The published strengths of the corruptions: Hendrycks and Dietterich, ICLR 2019, by their code for CIFAR-10-C (32
+px) and for ImageNet-C (224 px). Five a corruption, one for each severity."""
 
 from __future__ import annotations
 

@@ -375,7 +375,8 @@ def _spatter(x: Tensor, c: tuple[float, ...], random: np.random.Generator) -> Te
     wet = liquid > 0
     rim = wet & (F.avg_pool2d(F.pad(wet.float(), [1] * 4, mode="replicate"), 3, 1) < 1)
     # one distance transform for the batch: the sampling keeps images apart
-    far = distance_transform_edt(~rim[:, 0].numpy(), sampling=(1e6, 1, 1)) if bool(rim.any()) else np.full(wet.shape, 20)
+    dry = np.concatenate([~rim[:, 0].numpy(), np.zeros((1, side, side), bool)])  # never without any rim
+    far = distance_transform_edt(dry, sampling=(1e6, 1, 1))[:n]
     far = torch.from_numpy(np.minimum(far, 20).astype(np.float32)).view(n, 1, side, side)
     far = equalize(_box(far).to(torch.uint8)).float()
     kernel = torch.tensor([[-2.0, -1, 0], [-1, 1, 1], [0, 1, 2]])[None, None]
