@@ -140,8 +140,8 @@ def robust(
     with heard_by(on_event):
         asked = [run] if isinstance(run, (str, Path)) else list(run or [])
         if not asked:
-            alone = f"{arg.reference} {reference} alone is nothing to compare"
-            raise BadInput(f"{alone if reference else f'robust needs {arg.run}'}; give {arg.run} with {RUN}", field="run")
+            what = f"{arg.reference} {reference} is nothing to compare alone" if reference else f"robust needs {arg.run}"
+            raise BadInput(f"{what}: give {RUN}", field="run")
         settings = _settings(corruptions, severities, eps, steps, images, attacked, frost, seed)
         frosts = _photographs(settings.frost)
         runtime = open_runtime(device)

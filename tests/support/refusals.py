@@ -262,6 +262,23 @@ REFUSED = {
         "--space tiny.toml --out a.json --device-name x --from-csv tiny.toml": "has no column layer; give the columns",
         "--space tiny.toml --out a.json --csv-template": "--out a.json must end in .csv",
     },
+    "robust": {
+        "": "robust needs --run: give the folder of a finished run",
+        "--reference runs/netaug-train-1": "--reference runs/netaug-train-1 is nothing to compare alone: give the folder",
+        "--run runs/none": "--run runs/none is no folder; give the folder", "--run photos.csv": "is no folder",
+        "--run runs": "--run runs holds no run", "--run runs/search-1": "has no model.safetensors, so it is not the run",
+    },
+    "robust --run runs/netaug-train-1": {
+        "--corruptions fgo": "unknown corruption 'fgo'; did you mean fog.*gaussian-noise.*common, extra, all, none",
+        "--severities 0": "--severities 0 is no severity: give some of 1, 2", "--severities 1,6": "--severities 6 is no",
+        "--severities x": "--severities x is no list of numbers; give", "--severities ''": "names none",
+        "--eps 0": "--eps 0 is no radius in 1/255.*above 0", "--eps=-1": "--eps -1 is no radius", "--eps nan": "--eps nan",
+        "--eps a": "--eps a is no list of numbers", "--steps 0": "--steps 0 must be at least 1",
+        "--images=-1": "--images -1 must be", "--attacked 0": "--attacked 0 must be", "--seed=-1": "--seed -1 must be",
+        "--reference runs/none": "--reference runs/none is no folder", "--frost runs": "--frost runs is no folder with",
+        "--out runs/search-1": "--out runs/search-1 exists and is no evaluation", "--out found.json": "exists and is no",
+        "--device gpu": "unknown --device 'gpu'",
+    },
     "predict": {
         "": "predict needs --model: a run's folder, or a file that nasaug wrote",
         "--model runs/netaug-train-1": "predict needs images: paths of image files",
