@@ -140,7 +140,8 @@ def robust(
     with heard_by(on_event):
         asked = [run] if isinstance(run, (str, Path)) else list(run or [])
         if not asked:
-            what = f"{arg.reference} {reference} is nothing to compare alone" if reference else f"robust needs {arg.run}"
+            alone = f"{arg.reference} {reference} is nothing to compare alone"
+            what = alone if reference else f"robust needs {arg.run}"
             raise BadInput(f"{what}: give {RUN}", field="run")
         settings = _settings(corruptions, severities, eps, steps, images, attacked, frost, seed)
         frosts = _photographs(settings.frost)

@@ -13,7 +13,7 @@ from nasaug.robustness.constants import COMMON
 from support.commands import done, stop
 
 RUN = "runs/netaug-train-1"
-FEW = ("--corruptions", "fog,jpeg,saturate", "--severities", "1,5", "--images", "100", "--attacked", "40", "--steps", "2")
+FEW = "--corruptions fog,jpeg,saturate --severities 1,5 --images 100 --attacked 40 --steps 2".split()
 
 
 def test_figures_in_table_json_and_page(here):
@@ -40,15 +40,23 @@ def test_all_test_images_give_the_score_that_the_run_recorded(here):
 
 
 def test_a_stopped_evaluation_goes_on_to_the_same_figures(here, monkeypatch):
-    whole = nasaug.robust(RUN, corruptions=["fog", "jpeg"], severities=(2,), eps=(), images=60, out="whole")
-    corrupted = module.Subject.corrupted
+    asked = {"corruptions": ["fog", "jpeg"], "severities": (2,), "eps": (), "images": 60}
+    whole = nasaug.robust(RUN, **asked, out="whole")
+    corrupted, seen = module.Subject.corrupted, []
+
+    def until_jpeg(subject, told, name, frosts):
+        return stop() if name == "jpeg" else corrupted(subject, told, name, frosts)
+
+    def noted(subject, told, name, frosts):
+        seen.append(name)
+        return corrupted(subject, told, name, frosts)
+
     with monkeypatch.context() as patched, pytest.raises(Stopped) as stopped:
-        patched.setattr(module.Subject, "corrupted", lambda s, t, name, f: stop() if name == "jpeg" else corrupted(s, t, name, f))
-        nasaug.robust(RUN, corruptions=["fog", "jpeg"], severities=(2,), eps=(), images=60, out="part")
+        patched.setattr(module.Subject, "corrupted", until_jpeg)
+        nasaug.robust(RUN, **asked, out="part")
     command = stopped.value.resume.split()
     assert command[:4] == ["python", "-m", "nasaug", "robust"]
-    seen = []
-    monkeypatch.setattr(module.Subject, "corrupted", lambda s, t, name, f: (seen.append(name), corrupted(s, t, name, f)))
+    monkeypatch.setattr(module.Subject, "corrupted", noted)
     done(*command[3:])
     assert seen == ["jpeg"]
     kept = [json.loads(Path(folder, "robust.json").read_text())["runs"][0] for folder in ("whole", "part")]
@@ -56,7 +64,7 @@ def test_a_stopped_evaluation_goes_on_to_the_same_figures(here, monkeypatch):
 
 
 def test_thin_nets_of_gradaug_are_compared_with_their_base(here):
-    done("train", "--recipe", "quick.toml", "--arch", "found.json", "--method", "gradaug", "--from-scratch", "--run", "g")
+    done(*"train --recipe quick.toml --arch found.json --method gradaug --from-scratch --run g".split())
     found = nasaug.robust("g", corruptions="none", eps=(), images=80, out="r")
     likeness = found.runs[0].thin_cka
     assert len(likeness) >= 2 and all(0 < value < 1 for value in likeness.values())
