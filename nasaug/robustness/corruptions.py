@@ -213,11 +213,11 @@ def _zoom(side: int, factor: float) -> Tensor:
 def _zooms(side: int, step: float, count: int) -> tuple[Tensor, Tensor]:
     """Matrices A_k [side, side] and weights w_k with sum_k w_k A_k x A_k^T = the mean of the zoomed images and x.
 
-    The zooms differ little, so that a few eigenvectors of their Gram matrix stand for all of them; what is left out
-    is below a hundredth of a grey level."""
+    The zooms differ little, so that a few eigenvectors of their Gram matrix stand for all of them. Those are left out
+    that weigh less than a quarter of a grey level in all."""
     every = torch.stack([torch.eye(side), *(_zoom(side, 1 + step * i) for i in range(count))]).double()
     values, vectors = torch.linalg.eigh(every.flatten(1) @ every.flatten(1).T)
-    kept = values > 1e-9 * values[-1]
+    kept = values.cumsum(0) / (count + 1) > 0.25 / 255
     basis = vectors[:, kept].T @ every.flatten(1)
     return basis.view(-1, side, side).float(), torch.full((int(kept.sum()),), 1 / (count + 1))
 

@@ -79,6 +79,22 @@ def test_what_moves_pixels_leaves_a_single_colour_as_it_is(name):
         assert (corrupt(x, name, severity).int() - x.int()).abs().max() <= 1
 
 
+def test_zoom_blur_is_the_mean_of_scipys_zooms():
+    from scipy.ndimage import zoom
+
+    x = pictures(2)
+    for severity, count in ((1, 7), (5, 26)):
+        for image, made in zip(x.double().numpy(), corrupt(x, "zoom-blur", severity), strict=True):
+            total = image.copy()
+            for factor in 1 + 0.01 * np.arange(count):
+                cut = int(np.ceil(32 / factor))
+                first = (32 - cut) // 2
+                larger = zoom(image[:, first : first + cut, first : first + cut], (1, factor, factor), order=1)
+                trim = (larger.shape[1] - 32) // 2
+                total += larger[:, trim : trim + 32, trim : trim + 32]
+            assert np.abs(total / (count + 1) - made.numpy()).max() <= 1.5
+
+
 def test_colour_corruptions_follow_hsv():
     import colorsys
 
