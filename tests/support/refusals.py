@@ -270,7 +270,7 @@ REFUSED = {
         "--run runs/search-1": "has no model.safetensors, so it is not the run",
     },
     "robust --run runs/netaug-train-1": {
-        "--corruptions fgo": "unknown corruption 'fgo'; did you mean fog.*gaussian-noise.*common, extra, all, none",
+        "--corruptions fgo": "unknown corruption 'fgo'; did you mean fog.*choices: all, brightness.*zoom-blur",
         "--severities 0": "--severities 0 is no severity: give some of 1, 2",
         "--severities 1,6": "--severities 6 is no",
         "--severities x": "--severities x is no list of numbers; give", "--severities ''": "names none",
