@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from .nas.search import search as search
     from .nets.fold import fold as fold
     from .pruning.prune import prune as prune
+    from .robustness.robust import Robustness as Robustness
+    from .robustness.robust import robust as robust
     from .rundirs.result import TrainingResult as TrainingResult
     from .tasks import Task as Task
     from .tasks import register as register_task  # noqa: F401
@@ -55,6 +57,7 @@ _FROM = {
     "prune": "pruning.prune", "cost": "arch.measure", "load": "deployment.predict", "fold": "nets.fold",
     "export": "deployment.export", "Exported": "deployment.export",
     "latency_table": "deployment.latency",
+    "robust": "robustness.robust", "Robustness": "robustness.robust",
     "predict": "deployment.predictions", "Predicted": "deployment.predictions",
     "Space": "arch.space", "Arch": "arch.space", "Plan": "arch.plan", "Budget": "arch.cost", "Cost": "arch.cost",
     "ArchFile": "arch.archfile", "Recipe": "training.recipe", "BadInput": "core.errors", "RunFault": "core.errors",

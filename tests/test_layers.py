@@ -15,7 +15,7 @@ PURE = "core config rundirs arch".split()
 NETWORKS = "kernels nets int8".split()
 LEARNING = "augment data tasks methods training".split()
 SHARED = "pool reporting".split()
-APPS = "nas pruning comparison deployment".split()  # none imports another
+APPS = "nas pruning comparison deployment robustness".split()  # none imports another
 ORDER = [*PURE, *NETWORKS, *LEARNING, *SHARED, *APPS, "cli", "__main__"]
 MUST_NOT_KNOW = {
     "arch": {"rundirs"},
@@ -29,7 +29,7 @@ MUST_NOT_KNOW = {
     "reporting": {"nets", "kernels", "data", "methods", "tasks", "training"},
     **{app: set(APPS) - {app} for app in APPS},
 }
-_PAGES = ("page", "search_page", "pictures", "plots", "tables", "templates", "wording")  # not `drawing`
+_PAGES = ("page", "search_page", "robust_page", "pictures", "plots", "tables", "templates", "wording")  # not `drawing`
 # single modules that may import less than their room
 MODULES_MUST_NOT_KNOW = {
     "arch.plan": {"core.files"},

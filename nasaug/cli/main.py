@@ -26,6 +26,7 @@ from .predict import predict
 from .profile import profile
 from .prune import prune
 from .report import report
+from .robust import robust
 from .search import search
 from .sweep import sweep
 from .terminal import Terminal
@@ -45,7 +46,9 @@ app = App(
     help_format="markdown",
     suppress_keyboard_interrupt=False,
 )
-for verb in (search, netaug_train, train, compare, sweep, report, profile, prune, export, predict, latency_table):
+for verb in (
+    search, netaug_train, train, compare, sweep, report, profile, prune, export, predict, robust, latency_table,
+):  # fmt: skip
     app.command(verb)  # the function's name, with - for _
 
 

@@ -23,7 +23,7 @@ SUPERNET = Path("runs/search-1/supernet.safetensors")
 START = SUPERNET.with_name("start.safetensors")
 
 
-BARE = ("profile", "predict", "latency-table")  # have no recipe
+BARE = ("profile", "predict", "robust", "latency-table")  # have no recipe
 
 
 def words(line):
