@@ -156,16 +156,19 @@ def _c(source: Source, name: str) -> Made:
         net.output.of(Session(content, fused=fused).run(images)).reshape(len(images), -1) for fused in (True, False)
     )
     steps, plain_steps = (np.abs(got.astype(int) - other).max(1) for other in (theirs, plain))
-    _accept(np.minimum(steps, plain_steps) <= 1, "within one step of int8-onnx's")
+    between = np.abs(theirs.astype(int) - plain).max(1)  # ONNX Runtime's own two ways, which differ in deep nets
+    least = min(C_TOLERANCE, float((between <= 1).mean()))
+    _accept(np.minimum(steps, plain_steps) <= 1, "within one step of int8-onnx's", least)
     agreement = None
     if source.task.targets == "classes":
         same, plain_same = (got.argmax(1) == other.argmax(1) for other in (theirs, plain))
-        _accept(same | plain_same, "of the same class as int8-onnx's")
+        _accept(same | plain_same, "of the same class as int8-onnx's", C_TOLERANCE)
         agreement = float(same.mean())
     header, code = _c_text(source, net, name)
     notes = [
         f"{100 * (steps <= 1).mean():.2f} % of {len(given):,} images within one step of int8-onnx by ONNX Runtime's "
-        f"integer kernels, {100 * (plain_steps <= 1).mean():.2f} % by its float arithmetic"
+        f"integer kernels, {100 * (plain_steps <= 1).mean():.2f} % by its float arithmetic; these two agree with each "
+        f"other for {100 * (between <= 1).mean():.2f} %"
     ]
     here = built.outputs_here(header, code, name, given, net.output.size)
     if here is None:
@@ -181,11 +184,12 @@ def _c(source: Source, name: str) -> Made:
     )  # fmt: skip
 
 
-def _accept(right: np.ndarray, what: str) -> None:
-    """Raises RunFault unless the C's outputs are right for `C_TOLERANCE` of the images, or for all but one of few."""
+def _accept(right: np.ndarray, what: str, least: float) -> None:
+    """Raises RunFault unless the C's outputs are right for this share of the images at least, or for all but one of
+    few."""
     wrong = int((~right).sum())
-    if wrong > max(1, round((1 - C_TOLERANCE) * len(right))):
-        rule = f"{what} for {right.mean():.1%} of {len(right)} images, not {C_TOLERANCE:.1%}"
+    if wrong > max(1, round((1 - least) * len(right))):
+        rule = f"{what} for {right.mean():.1%} of {len(right)} images, not {least:.1%}"
         raise _wrong("c", f"its outputs are {rule}")
 
 
