@@ -26,7 +26,7 @@ from nasaug.arch.plan import Plan, plan
 from nasaug.arch.space import Arch, Space
 from nasaug.arch.spacefile import load
 from nasaug.core.units import format_quantity
-from nasaug.deployment.timing import VISITS, Clock, device, figure, torch_threads, version
+from nasaug.deployment.timing import VISITS, Clock, device, figure, swept, torch_threads, version
 
 SPACES = ("tiny-images", "mobilenetv2-small")
 LOW, HIGH, CLASSES = 250_000, 4_000_000, 10
@@ -57,10 +57,11 @@ def cells(folder: Path, root: Path, count: int, epochs: int) -> list[Cell]:
 
 
 def timed(plans: Sequence[Plan]) -> list[float]:
-    """Milliseconds of each network, on a machine as fast as in the first minutes."""
+    """Milliseconds of each network, at the machine's median speed."""
     with torch_threads(1):
         clock = Clock(sorted(plans, key=lambda p: cost(p).macs)[len(plans) // 3], "onnxruntime", 1)
-        seen = clock.together(plans, [2 * VISITS] * len(plans), lambda: None)
+        seen: list[list] = [[] for _ in plans]
+        swept(clock, plans, [2 * VISITS] * len(plans), seen)
     usual = sorted(reference for each in seen for _, reference in each)
     return [figure(each, usual[len(usual) // 2]) for each in seen]
 

@@ -44,13 +44,14 @@ from ..core.progress import Listener, Progress, heard_by, say
 from ..core.signals import Pending, Stopped, deferred_stop
 from ..core.streams import command_line
 from . import layer_rows
-from .timing import BACKENDS, TOGETHER, VISITS, Clock, device, figure, torch_threads, version
+from .timing import BACKENDS, VISITS, Clock, device, figure, swept, torch_threads, version
 
 PART_FORMAT = "nasaug-latency-part/1"
 FITTED, LEAST_FITTED, CHECKED = 240, 40, 40  # networks that the terms are fitted to, and on which they are checked
 EACH = 4  # networks at least that have a layer of each kind
 MULTIPLES = (1, 4, 8, 16)  # of channels, among which cross-validation decides
 FOLDS = 6
+KEPT_EVERY = 10  # timings between two writes of the file with what is measured so far
 OUTLIER, MOST_OUT = 4, 5  # left out of a fit: errors over so many times the median, of at most so many percent
 
 
@@ -177,7 +178,7 @@ def reference_of(plans: Sequence[Plan]) -> Plan:
 
 @dataclass
 class Measurement:
-    """Times networks, some together, and keeps what it has found in a file after each few."""
+    """Times networks, and keeps what it has found in a file after each few."""
 
     space: Space
     given: str  # what the space was named by
@@ -258,22 +259,29 @@ class Measurement:
     def _time(
         self, plans: Sequence[Plan], visits: Sequence[int], seen: list, before: float, pending: Pending
     ) -> float:  # fmt: skip
-        """Append the timings of the networks that have none; returns the seconds of all."""
-        begun, clock = time.perf_counter(), None
-        with Progress("latency", len(plans), begun=len(seen), unit="networks") as bar:
-            while len(seen) < len(plans):
-                pending.check()
-                if clock is None:
-                    clock = Clock(reference_of(plans), self.backend, self.threads)
-                lot = slice(len(seen), len(seen) + TOGETHER)
-                fresh = clock.together(plans[lot], visits[lot], pending.check)
-                seen += [[list(pair) for pair in each] for each in fresh]
+        """Append the timings that are missing; returns the seconds of all."""
+        seen += [[] for _ in range(len(plans) - len(seen))]
+        begun, done, saved = time.perf_counter(), sum(map(len, seen)), 0
+        with Progress("latency", sum(visits), begun=min(done, sum(visits)), unit="timings") as bar:
+
+            def keep() -> float:
                 seconds = before + time.perf_counter() - begun
-                files.write_json(
-                    self.path, {"format": PART_FORMAT, **self.identity, "timings": seen, "seconds": seconds}
-                )
-                bar.update(len(seen))
-        return before + time.perf_counter() - begun
+                content = {"format": PART_FORMAT, **self.identity, "timings": seen, "seconds": seconds}
+                files.write_json(self.path, content)
+                return seconds
+
+            def after() -> None:
+                nonlocal done, saved
+                done, saved = done + 1, saved + 1
+                bar.update(min(done, sum(visits)))
+                if saved >= KEPT_EVERY or pending.signum is not None:
+                    keep()
+                    saved = 0
+                pending.check()
+
+            if done < sum(visits):
+                swept(Clock(reference_of(plans), self.backend, self.threads), plans, visits, seen, after)
+            return keep()
 
     def content(self, archs: Sequence[Arch], plans: Sequence[Plan], seen: Sequence, check: set[Arch]) -> dict[str, Any]:
         """The table's content, without its time."""

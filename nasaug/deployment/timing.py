@@ -29,10 +29,9 @@ from ..nets.net import Net
 BACKENDS = {"onnxruntime": "ONNX Runtime", "torch": "torch"}
 WARM_UP, LEAST_RUNS, MOST_RUNS, SECONDS = 3, 9, 500, 0.06  # of one timing
 REFERENCE_SECONDS = 0.02
-VISITS, MORE_VISITS = 3, 4  # timings of a network; more of it where they differ by more than SPREAD
+VISITS, MORE_VISITS = 3, 4  # timings of a network, one a sweep over all; more of it where they differ by over SPREAD
 SPREAD = 0.15
 ROUNDS = 10  # of a network that is measured alone
-TOGETHER = 10  # networks that are in memory at once
 
 Runner = Callable[[], Any]
 
@@ -101,19 +100,9 @@ class Clock:
         self._reference = runner(reference, backend, threads)
         timed(self._reference, SECONDS)
 
-    def together(
-        self, plans: Sequence[Plan], visits: Sequence[int], check: Callable[[], None]
-    ) -> list[list[tuple[float, float]]]:  # fmt: skip
-        """For each network its timings, at least so many: milliseconds, and those of the reference around it. `check`
-        is called between two of them, and may raise."""
-        runners = [runner(p, self.backend, self.threads) for p in plans]
-        found: list[list[tuple[float, float]]] = [[] for _ in plans]
-        for visit in range(max(visits) + MORE_VISITS):
-            for run, seen, least in zip(runners, found, visits, strict=True):
-                check()
-                if visit < least or (visit < least + MORE_VISITS and _spread(seen) > SPREAD):
-                    seen.append(self._visit(run))
-        return found
+    def timed(self, plan: Plan) -> tuple[float, float]:
+        """One timing of a network: milliseconds, and those of the reference around it."""
+        return self._visit(runner(plan, self.backend, self.threads))
 
     def _visit(self, run: Runner) -> tuple[float, float]:
         own, reference = self.around(run)
@@ -126,13 +115,32 @@ class Clock:
         return own, (before + timed(self._reference, REFERENCE_SECONDS)) / 2
 
 
-def _spread(seen: Sequence[tuple[float, float]]) -> float:
+def swept(
+    clock: Clock, plans: Sequence[Plan], visits: Sequence[int], seen: Sequence[list],
+    after: Callable[[], None] = lambda: None,
+) -> None:  # fmt: skip
+    """Time all networks in sweeps, so that timings of the same network lie minutes apart: a machine has phases that a
+    network and the reference do not feel alike. Appends to `seen`, for each network the timings so far; `after` is
+    called after each one, and may raise.
+
+    A network gets `visits` timings, an equal number in each of VISITS sweeps, and up to MORE_VISITS if they differ."""
+    for sweep in range(VISITS + MORE_VISITS):
+        for plan, least, found in zip(plans, visits, seen, strict=True):
+            wanted = least * (sweep + 1) // VISITS
+            if sweep >= VISITS:
+                wanted = least + (sweep - VISITS + 1) * (_spread(found) > SPREAD)
+            while len(found) < wanted:
+                found.append(list(clock.timed(plan)))
+                after()
+
+
+def _spread(seen: Sequence[Sequence[float]]) -> float:
     """The relative distance of the quartiles of the corrected timings."""
     low, middle, high = np.percentile([own / reference for own, reference in seen], [25, 50, 75])
     return float((high - low) / middle)
 
 
-def figure(seen: Sequence[tuple[float, float]], usual: float) -> float:
+def figure(seen: Sequence[Sequence[float]], usual: float) -> float:
     """Milliseconds of a network: the median of its timings, each on a machine on which the reference takes `usual`."""
     return median(own * usual / reference for own, reference in seen)
 
