@@ -34,9 +34,9 @@ def robust(
 
       nasaug robust --run runs/train-1
 
-      nasaug robust --run runs/train-1 --run runs/netaug-train-1 --reference runs/train-1
+      nasaug robust --run runs/train-1 --run runs/netaug-train-1
 
-      nasaug robust --run runs/train-1 --corruptions fog,jpeg --severities 1,3,5 --eps 2,8 --images 1000
+      nasaug robust --run runs/train-1 --corruptions fog,jpeg --eps 2,8
 
     The 15 common corruptions of Hendrycks and Dietterich, mCE, FGSM and PGD. Test images are read: select nothing by
     the results. The same command with --out goes on with an evaluation that was stopped.
