@@ -96,7 +96,7 @@ def test_a_stopped_measurement_goes_on_and_ends_with_a_table(brief, tmp_path, mo
         latency.latency_table("small", out, networks=40)
     assert stop.value.resume.startswith("python -m nasaug latency-table --resume --space small --out")
     kept = json.loads((tmp_path / "t.json.part").read_text())
-    assert 20 <= len(kept["timings"]) < 55 and not out.exists()
+    assert 50 <= sum(map(len, kept["timings"])) < 55 and not out.exists()
     for given, said in (({}, "unfinished measurement; go on"), ({"resume": True, "threads": 2}, "another threads")):
         with pytest.raises(BadInput, match=said):
             latency.latency_table("small", out, networks=40, **given)
@@ -133,9 +133,29 @@ def test_a_stopped_measurement_goes_on_and_ends_with_a_table(brief, tmp_path, mo
     assert re.search(r"predicted .*, measured median .*, median corrected for drift .*s$", done(*timed, str(out)).out)
 
 
+class Steady:
+    """A clock by which the second of two networks is timed differently at first."""
+
+    def __init__(self):
+        self.order = []
+
+    def timed(self, net):
+        self.order.append(net)
+        return (3.0 if net == "b" and self.order.count("b") == 1 else 1.0), 1.0
+
+
+def test_networks_are_timed_in_sweeps_and_more_often_if_their_timings_differ(monkeypatch):
+    clock, seen = Steady(), [[], []]
+    timing.swept(clock, ["a", "b"], [3, 6], seen)
+    assert clock.order == list("abb" * 3)  # the quartiles of b's agree
+    clock, seen = Steady(), [[[1.0, 1.0]] * 3, [[1.0, 1.0], [3.0, 1.0]]]  # resumed
+    timing.swept(clock, ["a", "b"], [3, 3], seen)
+    assert clock.order == list("bbbbb") and len(seen[1]) == 3 + timing.MORE_VISITS
+
+
 def test_eager_torch_can_be_timed_too():
     clock = timing.Clock(plan(SMALL, SMALL.smallest, 10), "torch", 1)
-    ((own, reference),) = clock.together([plan(SMALL, SMALL.largest, 10)], [1], lambda: None)[0][:1]
+    own, reference = clock.timed(plan(SMALL, SMALL.largest, 10))
     assert own > 0 and reference > 0
     with pytest.raises(BadInput, match="unknown backend 'tflite'; .*onnxruntime, torch"):
         timing.version("tflite")
