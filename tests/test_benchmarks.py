@@ -310,7 +310,7 @@ def test_a_page_says_what_is_missing_and_compares_pairs_of_one_seed(wins):
     finish(wins, s.final("default", 1), **trained(73.0))
     wins.page(s)
     text, kept = Path("search_wins_1M.md").read_text(), json.loads(Path("search_wins_1M.json").read_text())
-    assert "| (a) best uniform net | 2 | +2.00 [" in text and "| not enough seeds |" in text
+    assert "| (a) best uniform net | 2 | +2.00 |" in text and "| not enough seeds |" in text
     assert "| (d) default design | 1 | +1.00 | not enough seeds |" in text
     assert "- (d) default design: no final training of seed 0\n" in text
     assert "- (b) best of random nets: no final training of seeds 0, 1; no net of seeds 0, 1\n" in text

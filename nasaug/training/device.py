@@ -81,8 +81,9 @@ def open_runtime(name: str = "auto", bf16: bool = False, profile: bool = False) 
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     ranks = joined()
-    torch.cuda.set_device(ranks.local % torch.cuda.device_count())
-    return Runtime(torch.device("cuda", torch.cuda.current_device()), bf16, profile, ranks)
+    if not ranks.alone:
+        torch.cuda.set_device(ranks.local)  # NCCL's
+    return Runtime(torch.device("cuda", ranks.local), bf16, profile, ranks)
 
 
 def out_of_memory(error: Exception) -> bool:

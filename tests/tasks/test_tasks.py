@@ -177,9 +177,11 @@ def test_a_task_with_a_head_and_a_metric_of_its_own_is_trained(mixup):
 def test_a_net_with_a_head_of_its_own_is_inherited_whole(tmp_path):
     path, head = tmp_path / "model.safetensors", Twice(4).head
     save_net(path, Net(plan(SPACE, SPACE.smallest, head)), classes=["a", "b", "c", "d"])
-    assert other_classes(path, ["a", "b", "c", "d"], "it") == other_classes(path, head, "it") == ""
+    assert other_classes(path, head, "it", ["a", "b", "c", "d"]) == other_classes(path, head, "it") == ""
     assert other_classes(path, 4, "it") == "it has a different head from the task's"
-    assert other_classes(path, ["a", "b", "c"], "it") == "it has 4 classes and the data 3"
+    assert other_classes(path, Twice(3).head, "it") == "it has 4 outputs and the data 3"
+    told = "the classes of it are a, b, c, … and those of the data e, b, c, …"
+    assert other_classes(path, head, "it", ["e", "b", "c", "d"]) == told
 
 
 def test_the_last_layer_of_any_head_begins_small():
