@@ -1,7 +1,11 @@
-"""The C source of an exported net on a Cortex-M3 under qemu: the same bits as here, and the memory of the plan."""
+"""The C source of an exported net on a Cortex-M3 under qemu: the same bits as here, and the memory of the plan.
 
+With the environment variable NASAUG_RUN it is the net of that run, on its first validation images."""
+
+import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +14,8 @@ import torch
 from nasaug.arch import archfile
 from nasaug.arch.cost import cost
 from nasaug.deployment import built, csource, qdq
+from nasaug.deployment.source import Source
+from nasaug.rundirs.folder import RunDir
 from support.exported import int8_model, ready
 from support.nets import images
 
@@ -69,13 +75,19 @@ __attribute__((section(".vectors"), used)) static const void *const vectors[] = 
 
 @pytest.fixture(scope="module")
 def made():
-    """(plan, integer net, int8 images, header, source) of a small MobileNetV3, with squeeze-excite and hard swish."""
+    """(plan, integer net, int8 images, header, source) of a run, or of a small MobileNetV3 with squeeze-excite and hard
+    swish."""
     missing = [name for name in NEEDED if shutil.which(name) is None]
     if missing:
         pytest.skip(f"not on this machine: {', '.join(missing)} (Debian's gcc-arm-none-eabi and qemu-system-arm)")
-    plan = archfile.read("mobilenetv3-w0.35", resolution=24, classes=10).plan
-    net = qdq.of_onnx(int8_model(ready(plan)))
-    x = images(plan, IMAGES, torch.float32, seed=3)
+    if run := os.environ.get("NASAUG_RUN"):
+        source = Source.of(RunDir(Path(run)), None, True)
+        plan, net = archfile.read(str(Path(run, "arch.json"))).plan, qdq.of_onnx(source.int8)
+        x = source.images[0][:IMAGES]
+    else:
+        plan = archfile.read("mobilenetv3-w0.35", resolution=24, classes=10).plan
+        net = qdq.of_onnx(int8_model(ready(plan)))
+        x = images(plan, IMAGES, torch.float32, seed=3)
     header, source = csource.to_c(net, "net", [0.5] * 3, [0.25] * 3, version="0", title="a test")
     return plan, net, net.input.of(x.permute(0, 2, 3, 1).numpy()), header, source
 
