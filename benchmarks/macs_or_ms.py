@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
+from statistics import median
 
 from cells import Cell, run, train, write
 from ranking import tau
@@ -62,8 +63,8 @@ def timed(plans: Sequence[Plan]) -> list[float]:
         clock = Clock(sorted(plans, key=lambda p: cost(p).macs)[len(plans) // 3], "onnxruntime", 1)
         seen: list[list] = [[] for _ in plans]
         swept(clock, plans, [2 * VISITS] * len(plans), seen)
-    usual = sorted(reference for each in seen for _, reference in each)
-    return [figure(each, usual[len(usual) // 2]) for each in seen]
+    usual = median(reference for each in seen for _, reference in each)
+    return [figure(each, usual) for each in seen]
 
 
 def front(rows: Iterable[Mapping], by: str) -> list[Mapping]:

@@ -103,6 +103,8 @@ def _fail(message: str, code: int) -> None:
 def _stop(signum: int, verb: str | None, run: Path | None, resume: str | None) -> None:
     """Exit with 128 + the signal's number, after a line with the command to resume if there is something to resume."""
     mute_unheard()
+    if launched()[0]:  # the first of the processes that train together says it
+        sys.exit(128 + signum)
     if verb is None and resume is None:
         _fail("stopped before there was anything to save", 128 + signum)
     resume = resume or command_line(*f"python -m nasaug {verb} --resume --run".split(), run)

@@ -55,12 +55,10 @@ def robust(
     :param device: auto, cpu or cuda.
     :param out: The folder for robust.json and the page; default: the next free runs/robust-N.
     """
-    from dataclasses import asdict
-
     from ..core.errors import BadInput
-    from ..core.files import to_json
+    from ..core.files import read_json
     from ..reporting import robust_page
-    from ..robustness.robust import FILE, PAGE
+    from ..robustness.robust import FILE, FORMAT, PAGE
     from ..robustness.robust import robust as measured
 
     def numbers(option: str, text: str, kind: type) -> list:
@@ -75,7 +73,5 @@ def robust(
         eps=numbers("eps", eps, float), steps=steps, images=images, attacked=attacked, frost=frost, seed=seed,
         data=data, device=device, out=out,
     )  # fmt: skip
-    import json
-
-    print(robust_page.table(json.loads(to_json([asdict(each) for each in found.runs]))))
+    print(robust_page.table(read_json(found.path / FILE, FORMAT)["runs"]))
     print(f"{found.path / PAGE}, {found.path / FILE}")

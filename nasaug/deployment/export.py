@@ -16,7 +16,7 @@ from ..core.units import format_quantity
 from ..int8 import onnxfile
 from ..nets.store import digest, load_plan
 from ..rundirs.folder import RunDir
-from ..rundirs.result import read_result
+from ..rundirs.result import TRAINED, finished_training
 from . import built
 from .card import card
 from .formats import MAKE, Artefact, names
@@ -25,7 +25,6 @@ from .source import Source
 DEFAULT = ("onnx", "int8-onnx")
 INT8 = ("int8-onnx", "c")  # those that are calibrated, on training images
 FORMAT, FACTS, CARD = "nasaug-export/1", "export.json", "model-card.md"
-RUN = "the folder of a finished run of train, netaug-train or prune"
 
 
 @dataclass(frozen=True)
@@ -100,26 +99,13 @@ def _formats(given: str | Sequence[str]) -> list[str]:
 def finished(run: str | Path | None) -> RunDir:
     """The finished training. Raises BadInput if the folder is not one."""
     if run is None:
-        raise BadInput(f"export needs {arg.run}: {RUN}", field="run", rule="is missing", remedy=f"give {RUN}")
-    found = RunDir(run)
-
-    def refused(rule: str, remedy: str = f"give {RUN}") -> BadInput:
-        return BadInput.of(argument="run", value=run, rule=rule, remedy=remedy, apart=True)
-
-    if not found.path.is_dir():
-        raise refused("is no folder")
-    if not found.finished:
-        if found.recipe_file.is_file():
-            raise refused("is not finished", f"go on with it by its own command and {arg.resume}, or give {RUN}")
-        raise refused("holds no run")
-    for needed in (found.model_file, found.recipe_file):
-        if not needed.is_file():
-            raise refused(f"has no {needed.name}, so it is not the run of a training")
-    read_result(found.path)
+        raise BadInput(f"export needs {arg.run}: {TRAINED}", field="run", rule="is missing", remedy=f"give {TRAINED}")
+    found = finished_training(run)
     head = load_plan(found.model_file).classes
     if isinstance(head, Head) and head.beside:
         rule = "holds a two-stage net, whose proposals no format of export has"
-        raise refused(rule, "use it through nasaug.load, whose backbone and lateral convolutions nasaug.fold converts")
+        remedy = "use it through nasaug.load, whose backbone and lateral convolutions nasaug.fold converts"
+        raise BadInput.of(argument="run", value=run, rule=rule, remedy=remedy, apart=True)
     return found
 
 

@@ -261,7 +261,7 @@ class Measurement:
     ) -> float:  # fmt: skip
         """Append the timings that are missing; returns the seconds of all."""
         seen += [[] for _ in range(len(plans) - len(seen))]
-        begun, done, saved = time.perf_counter(), sum(map(len, seen)), 0
+        begun, done = time.perf_counter(), sum(map(len, seen))
         with Progress("latency", sum(visits), begun=min(done, sum(visits)), unit="timings") as bar:
 
             def keep() -> float:
@@ -271,12 +271,11 @@ class Measurement:
                 return seconds
 
             def after() -> None:
-                nonlocal done, saved
-                done, saved = done + 1, saved + 1
+                nonlocal done
+                done += 1
                 bar.update(min(done, sum(visits)))
-                if saved >= KEPT_EVERY or pending.signum is not None:
+                if done % KEPT_EVERY == 0 or pending.signum is not None:
                     keep()
-                    saved = 0
                 pending.check()
 
             if done < sum(visits):

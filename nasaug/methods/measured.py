@@ -29,12 +29,11 @@ def nearest(macs: float, epochs: float) -> dict[str, Any]:
 def forecast(macs: float, epochs: float) -> str:
     """What to expect of NetAug for a net of so many MACs over so many epochs, in a sentence."""
     row = nearest(macs, epochs)
-    if abs(row["points"]) < TIE:
-        expected = "about as much as NetAug"
-    else:
-        expected = f"{'more' if row['points'] < 0 else 'less'} than NetAug"
-    where = f"{row['data']}, {format_quantity(row['macs'], 'macs')} MACs, {row['epochs']:g} epochs, {row['page']}"
+    points, side = abs(row["points"]), "above" if row["points"] < 0 else "below"
+    expected = "about as much" if points < TIE else "more" if side == "above" else "less"
+    where = f"{row['data']}, {format_quantity(row['macs'], 'macs')} MACs, {row['epochs']:g} epochs"
     return (
-        f"plain training for the same time is expected to give {expected}: in the nearest measurement NetAug ended "
-        f"{row['points']:+.1f} points from it ({where}); compare with {arg.lengths} measures it for this net"
+        f"plain training of the same compute is expected to give {expected}: in the nearest measurement ({where}) it "
+        f"ended {points:.1f} points {side} NetAug; see {row['page']}, or measure your own net by compare with "
+        f"{arg.lengths}"
     )

@@ -164,7 +164,7 @@ class NetAug(Method):
 
     def describe(self, outlook: Outlook) -> Description:
         """The MACs of augmented nets relative to the base, an alternative if that is little, and whether plain training
-        for the same time is expected to give more."""
+        of the same compute is expected to give more."""
         ladder, base = self.chosen_ladder(outlook.base), cost(outlook.base.plan).macs
         if self.shrink_until:
             widest = cost_of(outlook.space, self.shrunk(outlook.space, 0.0), outlook.base.plan.classes).macs

@@ -7,7 +7,8 @@ for all slices of a net. Normalised by groups, so that no statistics depend on t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -137,15 +138,12 @@ def _norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(channels // GROUP, channels)
 
 
-class _mode:  # noqa: N801
+@contextlib.contextmanager
+def _mode(module: nn.Module, training: bool) -> Iterator[None]:
     """Within the block the module is in training mode or not; torchvision decides by it what is computed."""
-
-    def __init__(self, module: nn.Module, training: bool):
-        self.module, self.training = module, training
-
-    def __enter__(self) -> None:
-        self.before = self.module.training
-        self.module.train(self.training)
-
-    def __exit__(self, *error: object) -> None:
-        self.module.train(self.before)
+    before = module.training
+    module.train(training)
+    try:
+        yield
+    finally:
+        module.train(before)

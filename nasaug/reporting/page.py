@@ -174,7 +174,7 @@ def _figures(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> Iterabl
         return caption, plots.svg(caption, lambda axes: draw(axes, *shown), **options)
 
     few = [arm["n"] for arm in summary["arms"] if wording.FOR_INTERVAL <= arm["n"] < wording.ENOUGH]
-    level += f" interval over seeds{f' (wide where they are {min(few)})' if few else ''}"
+    level += f" interval over seeds{f' (wide: there are {min(few)})' if few else ''}"
     bounds = (0.0, 100.0) if metric.in_percent else None
     of_compute = f"Test {label} against training compute (forward MACs of a run): mean and {level}"
     labels = "training MACs of a run", f"test {metric.axis}", lambda macs: wording.quantity(macs, "macs")

@@ -10,7 +10,7 @@ from ..core.units import format_quantity
 from . import tables
 
 ENOUGH = 5  # minimum number of seeds for a verdict
-FOR_INTERVAL = 3  # and for an interval: that of two is some ten times as wide as they are apart
+FOR_INTERVAL = 3  # and for an interval: that of two is 13 times as wide as they are apart
 PERCENT = Metric("accuracy", "%")
 _ENDS = ("difference", "low", "high")
 NOT_ENOUGH, BETTER, WORSE, NOT_SHOWN = "not enough seeds", "better", "worse", "no difference shown"

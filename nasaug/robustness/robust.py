@@ -32,7 +32,7 @@ from ..nets.net import Net
 from ..nets.store import digest, load_net
 from ..reporting import robust_page
 from ..rundirs.folder import RunDir
-from ..rundirs.result import TrainingResult, read_result
+from ..rundirs.result import TRAINED, TrainingResult, finished_training, read_result
 from ..training.begin import at_path, begun_record
 from ..training.device import Runtime, open_runtime
 from ..training.job import base_of, load_data, make_scorer
@@ -45,7 +45,6 @@ from .features import cka, effective_rank, penultimate
 
 FORMAT, FILE, PAGE, VERB = "nasaug-robust/1", "robust.json", "robust.html", "robust"
 FEATURES = 2000  # images whose features are compared
-RUN = "the folder of a finished run of train, netaug-train or prune"
 GROUPS = {"common": COMMON, "extra": EXTRA, "all": (*COMMON, *EXTRA), "none": ()}
 EPS = (1.0, 2.0, 4.0, 8.0)
 
@@ -142,7 +141,7 @@ def robust(
         if not asked:
             alone = f"{arg.reference} {reference} is nothing to compare alone"
             what = alone if reference else f"robust needs {arg.run}"
-            raise BadInput(f"{what}: give {RUN}", field="run")
+            raise BadInput(f"{what}: give {TRAINED}", field="run")
         settings = _settings(corruptions, severities, eps, steps, images, attacked, frost, seed)
         frosts = _photographs(settings.frost)
         runtime = open_runtime(device)
@@ -212,21 +211,12 @@ def _photographs(folder: str) -> Frosts:
 
 def _finished(run: str | Path, argument: str = "run") -> TrainingResult:
     """The result of a finished classification. Raises BadInput for any other folder."""
-    found = RunDir(run)
+    found = finished_training(run, argument)
+    result, facts = read_result(found.path), tensorfile.facts(found.model_file)
 
-    def refused(rule: str, remedy: str = f"give {RUN}") -> BadInput:
+    def refused(rule: str, remedy: str) -> BadInput:
         return BadInput.of(argument=argument, value=run, rule=rule, remedy=remedy, apart=True)
 
-    if not found.path.is_dir():
-        raise refused("is no folder")
-    if not found.finished:
-        if found.recipe_file.is_file():
-            raise refused("is not finished", f"go on with it by its own command and {arg.resume}, or give {RUN}")
-        raise refused("holds no run")
-    for needed in (found.model_file, found.recipe_file):
-        if not needed.is_file():
-            raise refused(f"has no {needed.name}, so it is not the run of a training")
-    result, facts = read_result(found.path), tensorfile.facts(found.model_file)
     if (task := tasks.of_facts(facts)).targets != "classes":
         rule = f"is a run of the task {task.name}, and robustness is measured of classification"
         raise refused(rule, "give the run of a classification")
@@ -283,14 +273,14 @@ def _carry_out(
         Figures(str(r.path), digest(RunDir(r.path).model_file), r.arm, r.seed, r.arch, r.test_score) for r in results
     ]
     path = folder.path / FILE
-    asked = {"settings": asdict(settings), "reference": reference, "runs": [[each.run, each.model] for each in told]}
+    kept = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}
+    asked = {"settings": kept, "reference": reference, "runs": [[each.run, each.model] for each in told]}
     if path.is_file():
         told = _before(path, asked)
-    elsewhere = {key: list(value) if isinstance(value, tuple) else value for key, value in asked["settings"].items()}
 
     def save() -> None:
         files.write_json(path, {
-            "format": FORMAT, "settings": elsewhere, "reference": reference,
+            "format": FORMAT, "settings": kept, "reference": reference,
             "frost": "photographs" if frosts else "drawn, not the published photographs",
             "runs": [asdict(each) for each in told],
         })  # fmt: skip
@@ -356,8 +346,7 @@ def _before(path: Path, asked: dict[str, Any]) -> list[Figures]:
     told = files.read_json(path, FORMAT)
     try:
         runs = [Figures.from_json(each) for each in told["runs"]]
-        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asked["settings"].items()}
-        same = told["settings"] == settings and told["reference"] == asked["reference"]
+        same = told["settings"] == asked["settings"] and told["reference"] == asked["reference"]
         same = same and [[each.run, each.model] for each in runs] == asked["runs"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"{path} is damaged ({error!r}); give another {arg.out}") from None

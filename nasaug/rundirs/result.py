@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import files
-from ..core.errors import BadInput
+from ..core.errors import BadInput, arg
 from ..core.metric import Metric, of_keys
 from .folder import RESULT, RunDir
 
@@ -175,6 +175,29 @@ _OPTIONAL = {
 def is_training(table: Mapping[str, Any]) -> bool:
     """Whether a result is that of a training with a test score, rather than of a search, comparison or sweep."""
     return of_keys(dict(table)) is not None and "test_images" in table
+
+
+TRAINED = "the folder of a finished run of train, netaug-train or prune"
+
+
+def finished_training(run: str | Path, argument: str = "run") -> RunDir:
+    """The finished training in a folder. Raises BadInput, about the `argument`, if there is none."""
+    found = RunDir(run)
+
+    def refused(rule: str, remedy: str = f"give {TRAINED}") -> BadInput:
+        return BadInput.of(argument=argument, value=run, rule=rule, remedy=remedy, apart=True)
+
+    if not found.path.is_dir():
+        raise refused("is no folder")
+    if not found.finished:
+        if found.recipe_file.is_file():
+            raise refused("is not finished", f"go on with it by its own command and {arg.resume}, or give {TRAINED}")
+        raise refused("holds no run")
+    for needed in (found.model_file, found.recipe_file):
+        if not needed.is_file():
+            raise refused(f"has no {needed.name}, so it is not the run of a training")
+    read_result(found.path)
+    return found
 
 
 def read_result(folder: Path) -> TrainingResult:

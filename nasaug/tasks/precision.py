@@ -103,7 +103,6 @@ def _of_class(rows: np.ndarray, recalls: np.ndarray, overlaps: Sequence[float]) 
 
 
 def _evaluator(objects: list[dict[str, Any]], detections: list[dict[str, Any]]) -> Any:
-    from pycocotools.coco import COCO as Coco
     from pycocotools.cocoeval import COCOeval
 
     class Evaluator(COCOeval):
@@ -119,15 +118,25 @@ def _evaluator(objects: list[dict[str, Any]], detections: list[dict[str, Any]]) 
                 each["iscrowd"] = flag
             return overlaps
 
-    def coco(annotations: list[dict[str, Any]]) -> Any:
-        made, images = Coco(), {each["image_id"] for each in (*objects, *detections)}
-        made.dataset = {
-            "images": [{"id": i} for i in sorted(images)], "categories": [{"id": 1}], "annotations": annotations
-        }  # fmt: skip
-        made.createIndex()
-        return made
+    return Evaluator(*_sets(objects, detections), "bbox")
 
-    return Evaluator(coco(objects), coco(detections), "bbox")
+
+def _sets(*of_annotations: list[dict[str, Any]]) -> list[Any]:
+    """pycocotools' sets of annotations, with the images and the classes of all of them."""
+    from pycocotools.coco import COCO as Coco
+
+    both = [each for lot in of_annotations for each in lot]
+    images, classes = (sorted({each[key] for each in both}) for key in ("image_id", "category_id"))
+    made = []
+    for lot in of_annotations:
+        one = Coco()
+        one.dataset = {
+            "images": [{"id": i} for i in images], "categories": [{"id": i} for i in classes],
+            "annotations": lot,
+        }  # fmt: skip
+        one.createIndex()
+        made.append(one)
+    return made
 
 
 def of_overlaps(
@@ -141,7 +150,6 @@ def of_overlaps(
         objects, detections: COCO's annotations, each with its `place` among those of its image.
         between: for each image the overlaps [detections, objects].
     """
-    from pycocotools.coco import COCO as Coco
     from pycocotools.cocoeval import COCOeval
 
     class Evaluator(COCOeval):
@@ -152,18 +160,10 @@ def of_overlaps(
                 return []
             return between[imgId][[each["place"] for each in found]][:, [each["place"] for each in there]]
 
-    def coco(annotations: list[dict[str, Any]]) -> Any:
-        made, classes = Coco(), sorted({each["category_id"] for each in (*objects, *detections)})
-        images = [{"id": i} for i in range(len(between))]
-        categories = [{"id": label} for label in classes]
-        made.dataset = {"images": images, "categories": categories, "annotations": annotations}
-        made.createIndex()
-        return made
-
     if not objects:
         return []
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        evaluator = Evaluator(coco(objects), coco(detections), "bbox")
+        evaluator = Evaluator(*_sets(objects, detections), "bbox")
         evaluator.params.iouThrs = np.asarray(thresholds)
         evaluator.evaluate()
         evaluator.accumulate()

@@ -11,7 +11,7 @@ import torch
 
 from ..core.errors import BadInput, arg, unknown, with_value
 from ..kernels import choice
-from .ranks import Ranks, joined
+from .ranks import Ranks, of_process
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -76,11 +76,11 @@ def open_runtime(name: str = "auto", bf16: bool = False, profile: bool = False) 
         rule, remedy = ": no CUDA device is visible to torch here", f"use {with_value('device')} cpu, or auto"
         raise BadInput.of(argument="device", value=name, rule=rule, remedy=remedy)
     if name == "cpu" or not present:
-        return Runtime(torch.device("cpu"), profile=profile, ranks=joined())
+        return Runtime(torch.device("cpu"), profile=profile, ranks=of_process())
     torch.backends.cudnn.benchmark = False  # random slice shapes would trigger autotuning at every step
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
-    ranks = joined()
+    ranks = of_process()
     if not ranks.alone:
         torch.cuda.set_device(ranks.local)  # NCCL's
     return Runtime(torch.device("cuda", ranks.local), bf16, profile, ranks)

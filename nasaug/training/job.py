@@ -461,8 +461,7 @@ def shown_of(net: Net | Deployed, scorer: Scorer) -> dict[str, Tensor]:
         return {}
     size = net.plan.resolution if scorer.data.streamed else None
     images = torch.cat([images for images, _ in some.ordered(len(some), size)])
-    with torch.inference_mode():
-        found = [scorer.task.answer(net(x)) for x, _ in scorer.batches(some, net.plan.resolution)]
+    found = scorer.of_each(net, some, lambda out, _: scorer.task.answer(out))
     return {"images": images, "there": some.labels, "found": torch.cat(found)}
 
 

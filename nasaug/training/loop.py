@@ -281,5 +281,6 @@ def _agreed(trainer: Trainer, pending: Pending, fault: Diverged | None = None) -
     trainer.seconds, diverged, signum = trainer.runtime.ranks.most(*shared)
     if diverged:
         raise fault or Diverged(f"the loss is not finite on another rank by step {trainer.step}")
-    pending.signum = pending.signum or round(signum) or None
-    return pending.signum is not None
+    if signum:  # otherwise nothing is assigned: a signal may have arrived by now
+        pending.signum = pending.signum or round(signum)
+    return bool(signum)

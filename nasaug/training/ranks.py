@@ -111,16 +111,22 @@ def _others() -> Iterator[None]:
         raise RunFault(LOST) from error
 
 
-def joined() -> Ranks:
-    """This process among those that were started together; the first call waits for them."""
-    rank, count = launched()
-    if count == 1:
-        return Ranks()
+def of_process() -> Ranks:
+    """This process among those that it has `joined`; alone otherwise."""
     if not dist.is_initialized():
+        return Ranks()
+    return Ranks(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def joined() -> Ranks:
+    """This process among those that were started together; the first call waits for them. Only what several processes
+    do together calls this: anything else that torchrun starts does all of its work in each of them."""
+    rank, count = launched()
+    if count > 1 and not dist.is_initialized():
         # a store of its own for each restart: torchrun's still has the addresses of the processes that have ended
         store, *_ = next(rendezvous("env://", timeout=PATIENCE))
         store = dist.PrefixStore(f"nasaug/{restarts()}", store)
         with _others():  # gloo for tensors on the CPU, NCCL for those on GPUs
             dist.init_process_group(store=store, rank=rank, world_size=count, timeout=PATIENCE)
         atexit.register(dist.destroy_process_group)
-    return Ranks(rank, count, int(os.environ.get("LOCAL_RANK", "0")))
+    return of_process()

@@ -7,8 +7,8 @@ transforms. They are prepared once per resolution.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -91,14 +91,18 @@ class Scorer:
         loss /= len(split)
         return Judged(self.task.score(self._joined(judged)), loss if math.isfinite(loss) else WORST)
 
-    @torch.inference_mode()
     def judged(self, net: Net, split: Split) -> list[Tensor]:
         """The task's figure for each image, such as whether it is correct: [N] per batch, in the split's order."""
+        return self.of_each(net, split, self.task.judge)
+
+    @torch.inference_mode()
+    def of_each(self, net: Net, split: Split, told: Callable[[Any, Tensor], Tensor]) -> list[Tensor]:
+        """What `told` makes of the net's output and the labels of each batch, in the split's order."""
         batches = self.batches(split, net.plan.resolution)
-        return self._joined([self.task.judge(net(x), labels) for x, labels in batches])
+        return self._joined([told(net(x), labels) for x, labels in batches])
 
     def _joined(self, judged: list[Tensor]) -> list[Tensor]:
-        """The batches of all ranks in the split's order, from those of this one: each has every so manieth."""
+        """The batches of all ranks in the split's order, from those of this one: they take turns."""
         ranks = self.runtime.ranks
         if ranks.alone:
             return judged

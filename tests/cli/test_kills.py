@@ -56,7 +56,7 @@ def test_killed_at_random_moments_and_resumed_it_ends_the_same(uninterrupted, be
     folder, command = (tmp_path, LONG_SEARCH) if verb == "search" else (begun, LONG_TRAIN)
     lay_out(folder)
     rng = Random(f"kill/{verb}")
-    for logged in sorted(rng.sample(range(1, events - 4), 2)):
+    for logged in sorted(rng.sample(range(1, events - 4), 4)):
         child = Child(folder, *command, save_every=0.0)
         wait_for(folder / "runs" / f"{verb}-1" / "log.jsonl", "\n", child, times=logged)
         time.sleep(rng.uniform(0, 0.05))

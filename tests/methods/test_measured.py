@@ -19,9 +19,9 @@ def three(monkeypatch):
 @pytest.mark.parametrize(
     "macs, epochs, page, told",
     [
-        (200_000, 20, "a", "give more than NetAug: in the nearest measurement NetAug ended -2.0 points from it"),
-        (50_000, 1000, "b", "give less than NetAug: in the nearest measurement NetAug ended +1.2 points from it"),
-        (20_000_000, 30, "c", "give about as much as NetAug"),
+        (200_000, 20, "a", "more: in the nearest measurement (d, 100k MACs, 10 epochs) it ended 2.0 points above"),
+        (50_000, 1000, "b", "less: in the nearest measurement (d, 100k MACs, 300 epochs) it ended 1.2 points below"),
+        (20_000_000, 30, "c", "about as much: in"),
     ],
 )
 def test_the_forecast_is_that_of_the_nearest_net_and_length(three, macs, epochs, page, told):

@@ -33,7 +33,7 @@ def test_too_few_seeds_for_an_interval_are_shown_themselves(tmp_path, seeds, sho
     runs = [make_run(tmp_path / str(seed), 71 + seed / 2, seed=seed) for seed in reversed(range(seeds))]
     summary = report.summarise(report.read_runs(runs))
     assert wording.score(summary["arms"][0]["test_top1"], wording.PERCENT) == shown
-    assert ("wide where they are 3" in page.page(summary, report.read_runs(runs))) == (seeds == 3)
+    assert ("wide: there are 3" in page.page(summary, report.read_runs(runs))) == (seeds == 3)
 
 
 def test_what_no_run_recorded_has_no_column(tmp_path):

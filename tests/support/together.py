@@ -17,6 +17,7 @@ from nasaug.training import scoring
 from nasaug.training.device import open_runtime
 from nasaug.training.length import Training
 from nasaug.training.loop import fit
+from nasaug.training.ranks import joined
 from nasaug.training.scoring import Scorer
 from nasaug.training.timing import time_steps
 from support.toys import toy_data
@@ -40,6 +41,7 @@ def trainer_in(runtime):
 
 def main():
     torch.set_num_threads(1)
+    joined()
     runtime = open_runtime("cpu")
     ranks = runtime.ranks
     trainer = trainer_in(runtime)
