@@ -5,13 +5,15 @@
 
 An experiment of days outlives the machine that it began on. What pages and later cells read is kept: results, recipes,
 logs, arch files and options; weights, pictures and pages are not, so trainings from a search's weights must end before.
-The paths of ROOT and of the images (FOLDER) are left open in the file, and filled in where it is laid out.
+The paths of ROOT, of the images (FOLDER), of Python and of the working directory are left open in the file, and filled
+in where it is laid out.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import sys
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -78,7 +80,8 @@ def main() -> None:
     parser.add_argument("--restore", action="store_true")
     o = parser.parse_args()
     root = o.root.resolve()
-    paths = {b"<ROOT>": str(root).encode(), b"<FOLDER>": str(o.folder.resolve()).encode()}
+    places = {"ROOT": root, "FOLDER": o.folder.resolve(), "PYTHON": sys.executable, "HERE": Path.cwd()}
+    paths = {f"<{name}>".encode(): str(place).encode() for name, place in places.items()}
     if o.restore:
         print(f"{restore(paths, root, o.file)} files laid out in {root}")
     else:

@@ -21,12 +21,14 @@ from ..core.streams import command_line, flush, mute_unheard, open_streams, tell
 from .compare import compare
 from .export import export
 from .latency_table import latency_table
+from .list import list_
 from .options import option
 from .predict import predict
 from .profile import profile
 from .prune import prune
 from .report import report
 from .robust import robust
+from .runs import runs
 from .search import search
 from .sweep import sweep
 from .terminal import Terminal
@@ -47,9 +49,10 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 for verb in (
-    search, netaug_train, train, compare, sweep, report, profile, prune, export, predict, robust, latency_table,
+    search, netaug_train, train, compare, sweep, report, profile, prune, export, predict, robust, latency_table, runs,
 ):  # fmt: skip
     app.command(verb)  # the function's name, with - for _
+app.command(list_, name="list")
 
 
 def main() -> None:

@@ -169,6 +169,11 @@ class RunDir:
     def finished(self) -> bool:
         return self.result_file.is_file()
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a process holds the run."""
+        return _is_held(self.path / LOCK)
+
     def result(self) -> dict[str, Any]:
         """The result of a finished run. Raises BadInput if there is none."""
         return read_json(self.result_file, RESULT_FORMAT)
@@ -258,6 +263,24 @@ def _lock(file: IO[str]) -> None:
         return
     # unlike flock, record locks are not inherited by forked loader workers, which may outlive a kill
     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether a process holds a lock file; tried with a lock for reading, which changes nothing and needs no right to
+    write. On Windows, where that cannot be asked, False."""
+    place = os.path.realpath(lock)
+    if place in _held and not _held[place].closed:
+        return True
+    try:
+        import fcntl
+
+        with open(lock) as file:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return True
+    except (ImportError, OSError):
+        return False
+    return False
 
 
 def cores() -> int:

@@ -12,7 +12,7 @@ from nasaug.cli import main as cli
 from nasaug.core.files import bundled
 from support.commands import done
 
-VERBS = "search netaug-train train compare sweep prune report profile export predict robust".split()
+VERBS = "search netaug-train train compare sweep prune report profile export predict robust list runs".split()
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])
@@ -29,7 +29,7 @@ def test_help_shows_examples_that_the_command_line_understands(empty_folder, ver
 def test_help_explains_every_option(verb):
     shown = done(verb, "--help").out
     options = re.findall(r"^│[ *]+(--[a-z][a-z-]*)((?: [A-Z]+)?(?:\.\.\.)?) +(\S*)", shown, re.M)
-    assert len(options) >= (1 if verb == "report" else 4)
+    assert len(options) >= (1 if verb in ("report", "list", "runs") else 4)
     assert [name for name, _, said in options if said in ("", "│")] == []
 
 
