@@ -146,8 +146,17 @@ class RunDir:
     def read_log(self) -> list[dict[str, Any]]:
         """The events so far, in order, without a partial last line left by a kill."""
         path = self.log_file
-        whole = path.read_text("utf-8").split("\n")[:-1] if path.exists() else []
-        return [json.loads(line) for line in whole]
+        whole = path.read_text("utf-8", errors="replace").split("\n")[:-1] if path.exists() else []
+        return [self._event(number, line) for number, line in enumerate(whole, 1)]
+
+    def _event(self, number: int, line: str) -> dict[str, Any]:
+        try:
+            event = json.loads(line)
+            if isinstance(event, dict) and "event" in event:
+                return event
+        except (ValueError, RecursionError):
+            pass
+        raise BadInput(f"{self.log_file}, line {number} is damaged; remove that line, or restore the file")
 
     def rewind(self, stage: str | None = None, **last: int) -> None:
         """Truncate the log before the first event of `stage` beyond `last`, such as step=120, so that resuming does not
