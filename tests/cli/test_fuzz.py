@@ -1,4 +1,4 @@
-"""Altered and hostile input gives a result or a one-line error; tests/full/test_fuzz.py tries a million."""
+"""Altered and hostile input gives a result or a one-line error; tests/full/test_many_inputs.py tries a million."""
 
 from random import Random
 
@@ -6,15 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.fuzzing import READERS, altered, forget, lay_out, tried
+from support.fuzzing import READERS, altered, lay_out, tried
 
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
     lay_out(folder)
-    yield folder
-    forget()
+    return folder
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's about damaged images
