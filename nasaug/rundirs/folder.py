@@ -251,8 +251,8 @@ def _hold(path: Path) -> IO[str]:
         lock.seek(0)
         _warn_of_other_host(path, lock.read())
         os.truncate(lock.fileno(), 0)
-        ours = f"{os.getpid()} on {platform.node()}"
-        os.write(lock.fileno(), ours.encode())  # unbuffered: closing must not fail again
+        process = f"{os.getpid()} on {platform.node()}"
+        os.write(lock.fileno(), process.encode())  # unbuffered: closing must not fail again
     except OSError as error:
         lock.close()
         raise write_error(path, error) from error
@@ -304,10 +304,21 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions,
         "platform": platform.platform(),
+        "processor": _processor(),
         "cores": cores(),
         "commit": _commit(),
         "command": without_passwords(command_line(*sys.orig_argv)),
     }
+
+
+def _processor() -> str:
+    """The processor's name; by Linux where that knows it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
 
 
 HIDDEN = "***"  # replaces passwords
