@@ -37,7 +37,10 @@ COMMANDS = {
 }  # fmt: skip
 SIGNALS = [signal.SIGKILL] * 5 + [signal.SIGINT, signal.SIGTERM]
 VARYING = {"log.jsonl", "env.json", "job.json", "study.db", ".lock"}  # times, and the study's own file
-TOLD = {"path", "commands", "command", "at", "begun", "created", "seconds_per_image"}
+TOLD = {  # times, and paths
+    "cpu_hours", "gpu_hours", "hours", "source", "path", "commands", "command", "at", "begun", "created",
+    "seconds_per_image",
+}
 
 
 @dataclass
