@@ -180,6 +180,9 @@ class Table:
                 )
                 for row in content["model"]["rows"]
             }
+            for (op, stride, act), kernel in self._terms:
+                if not (isinstance(op, str) and isinstance(act, str)) or {type(stride), type(kernel)} != {int}:
+                    raise ValueError("the layer, stride, activation or kernel of a row is of the wrong type")
             numbers = [self.constant, *(x for row in self._terms.values() for x in row)]
             if self.multiple < 1 or not all(0 <= x < 1e6 for x in numbers):
                 raise ValueError("a number in its model is impossible")
@@ -187,7 +190,7 @@ class Table:
             if not all(isinstance(x, str) for x in (self.space, self.space_hash, self.device, *self.backend.values())):
                 raise ValueError("a name is no text")
             f"{self.checked}{self.checked.doubt}"  # fails unless its figures are numbers
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             reason = f"{type(error).__name__}: {error}".rstrip(": ")
             raise BadInput(
                 f"{name} is no complete latency table ({reason}); make it again with nasaug latency-table"

@@ -23,7 +23,8 @@ KINDS = ("width", "expand", "depth", "kernel", "stride", "resolution", "skip")
 ACTS = ("", "relu", "relu6", "hswish")
 SHORTCUTS = ("none", "identity", "project")
 ORDERS = ("post", "pre")
-MOST = 1 << 16  # above any sensible width, size or depth
+MOST = 1 << 16  # above any sensible width or size
+DEEPEST = 256  # blocks of a stage; ResNet-1202 has 200
 TOGETHER = "+"  # joins the kinds of an axis that sets several properties of a block: expand+kernel
 Value = Any  # int or float, or a tuple of them on an axis of several kinds: each is ordered with its own kind only
 
@@ -88,8 +89,9 @@ def number(where: str, name: str, kind: str, value) -> Any:
     """Validate `value` as one number of this kind. An expand ratio may be 0: the block then has no body."""
     if kind == "expand" and value == 0 and not isinstance(value, bool):
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MOST:
-        raise BadInput(f"{where}: {name} = {value!r} must be a number above 0 (up to {MOST:,})")
+    most = DEEPEST if kind == "depth" else MOST
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
+        raise BadInput(f"{where}: {name} = {value!r} must be a number above 0 (up to {most:,})")
     if kind != "expand" and not isinstance(value, int):
         raise BadInput(f"{where}: {name} = {value!r} must be a whole number")
     if kind == "kernel" and value % 2 == 0:

@@ -33,6 +33,7 @@ from .search import search
 from .sweep import sweep
 from .terminal import Terminal
 from .train import netaug_train, train
+from .verify import verify
 
 BAD_INPUT, FAULT = 2, 1
 
@@ -49,7 +50,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 for verb in (
-    search, netaug_train, train, compare, sweep, report, profile, prune, export, predict, robust, latency_table, runs,
+    search, netaug_train, train, compare, sweep, report, profile, prune, export, predict, robust, latency_table, verify,
+    runs,
 ):  # fmt: skip
     app.command(verb)  # the function's name, with - for _
 app.command(list_, name="list")

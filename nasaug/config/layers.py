@@ -255,7 +255,7 @@ def _parse_set(item: str) -> Table:
         raise BadInput(f"{arg.set} {item!r}: must be key=value, like epochs=2 or netaug.ladder=factors")
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except ValueError:  # not TOML, or an integer of thousands of digits
+    except (ValueError, RecursionError):  # not TOML, or an integer of thousands of digits, or excessive nesting
         parsed = {}
     table: Any = parsed["value"] if len(parsed) == 1 else text.strip()
     for key in reversed(keys):

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..core.errors import BadInput, unknown
 from ..core.files import read_json
+from ..core.units import finite
 
 
 class Schedule:
@@ -42,7 +43,7 @@ class Schedule:
             return Curve.read(value)
         if not isinstance(value, dict):
             rule = f"a number, a table with kind = {' | '.join(_KINDS)}, or the path of a curve, ending in .json"
-            if not _is_number(value):
+            if not finite(value):
                 raise BadInput(f"a schedule must be {rule}, not {value!r}", value=value, rule=f"must be {rule}")
             return Constant(value)
         fields = dict(value)
@@ -67,12 +68,8 @@ class Schedule:
         return core_schema.no_info_plain_validator_function(Schedule.parse)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _number(name: str, value: Any) -> float:
-    if not _is_number(value):
+    if not finite(value):
         raise _wrong(name, value, "must be a finite number")
     return float(value)
 

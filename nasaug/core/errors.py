@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 _ARGUMENT = re.compile("\ue000(\\w+)([\ue001\ue002])")  # private-use characters, which users do not type
+_START, _END = 2500, 1000  # characters of a message that are kept of an endless one, which quotes what was given
 
 
 class _Arguments:
@@ -54,6 +55,7 @@ class BadInput(ValueError):
         self, line: str, *, field: str | None = None, value: Any = None, rule: str | None = None,
         choices: Iterable[Any] = (), remedy: str | None = None,
     ):  # fmt: skip
+        line = shortened(line)
         about = _ARGUMENT.match(line)
         self.field = about[1] if field is None and about else field
         self.value, self.choices, self.line = value, tuple(choices), line
@@ -81,6 +83,14 @@ class BadInput(ValueError):
         """The same error with the text `before` prepended, like "mine.toml: ", and about `field` if that is given."""
         parts = {"value": self.value, "rule": self.rule, "choices": self.choices, "remedy": self.remedy}
         return BadInput(before + self.line, field=field or self.field, **parts)
+
+
+def shortened(line: str) -> str:
+    """The line without its middle if that is endless, as where it quotes a file's content."""
+    if len(line) <= _START + _END:
+        return line
+    start, end = re.sub("\ue000\\w*$", "", line[:_START]), re.sub("^\\w*[\ue001\ue002]", "", line[-_END:])
+    return f"{start} […] {end}"
 
 
 class MissingExtra(BadInput):

@@ -7,11 +7,15 @@ microcontroller data sheets do for SRAM and flash: "320 KB" of SRAM is 327,680 b
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
 from .errors import BadInput
+
+LARGEST = 1e30  # of any quantity; floats hold its ratios
+_MOST = sys.float_info.max
 
 _NUMBER = re.compile(r"((?:[0-9]+\.)?[0-9]+|\.[0-9]+)((?:e[+-]?[0-9]{1,2})?)\s*([a-zµ]*)", re.IGNORECASE)
 _THOUSANDS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
@@ -60,6 +64,11 @@ _KINDS = {
 }
 
 
+def finite(value: object) -> bool:
+    """Whether it is a number that a float can hold, so no whole number of thousands of digits either."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_MOST <= value <= _MOST
+
+
 def parse_quantity(text: str | int | float, kind: str, argument: str | None = None) -> int | float:
     """Parse `text` as a quantity of `kind`: macs, params, bytes, milliseconds or seconds.
 
@@ -73,7 +82,7 @@ def parse_quantity(text: str | int | float, kind: str, argument: str | None = No
         raise _refused(text, spec, argument)
     exact = Decimal(match[1] + match[2]) * Decimal(str(factor))
     value = int(exact) if spec.whole else float(exact)
-    if value <= 0:
+    if not 0 < value <= LARGEST:
         raise _refused(text, spec, argument)
     return value
 

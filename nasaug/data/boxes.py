@@ -264,7 +264,7 @@ def _voc_picture(found: _Found, path: str, images: dict[str, str], role: str | N
 def _number(value: Any) -> float | None:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
@@ -318,7 +318,7 @@ def _by_id(
     by_id: dict[Any, dict[str, Any]] = {}
     for i, row in enumerate(rows):
         whole = isinstance(row, dict) and all(key in row for key in needed)
-        if not whole or any(isinstance(row[key], (list, dict)) for key in needed if key.endswith("id")):
+        if not whole or not all(isinstance(row[key], (int, float, str)) for key in needed if key.endswith("id")):
             bad.append(f"{where}: {what} number {i + 1} lacks {' or '.join(needed)}")
         elif row["id"] in by_id:
             bad.append(f"{where}: two {what}s have the id {row['id']}")

@@ -5,7 +5,6 @@ pycocotools encodes and decodes. A split's labels then have one more column than
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from ..core.units import finite
 
 RLE = dict[str, Any]  # pycocotools': "size" [h, w] and "counts", compressed
 
@@ -59,7 +60,7 @@ def encoded(given: Any, width: int, height: int, orientation: int = 1) -> RLE | 
         return "has no segmentation"
     if isinstance(given, list):
         for polygon in given:
-            if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not all(map(_finite, polygon)):
+            if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not all(map(finite, polygon)):
                 return "has a polygon that is not a list of at least three points x, y"
             if max(map(abs, polygon)) > 2 * max(width, height):  # pycocotools would follow such an edge pixel by pixel
                 return "has a polygon that reaches far beyond its image"
@@ -82,10 +83,6 @@ def encoded(given: Any, width: int, height: int, orientation: int = 1) -> RLE | 
     if orientation in _TURNS:
         rle = mask.encode(np.asfortranarray(_TURNS[orientation](mask.decode(rle))))
     return rle
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _runs(counts: str) -> Sequence[int] | None:

@@ -134,13 +134,22 @@ class Record:
             rows = {name: tensors[name] for name in there}
             if {len(t) for t in rows.values()} != {len(names) if tensors["names"].numel() > 1 else 0}:
                 raise KeyError("rows")
+            whole = state["whole"]
+            wrong = [
+                row for row, kind in _KINDS.items()
+                if rows[row].dtype != kind or rows[row].shape[1:] != _SHAPES.get(row, ())
+            ]  # fmt: skip
+            if wrong or not isinstance(whole, dict):
+                raise KeyError(*wrong, "whole")
             name, *classes = (os.fsdecode(bytes.fromhex(text)) for text in (state["name"], *state["classes"]))
         except (KeyError, ValueError, TypeError) as error:
             raise BadInput(f"{path} is not a record of a run's data ({error}); restore it, or start anew") from error
         files = np.array(names if len(rows["labels"]) else [], dtype=None if len(rows["labels"]) else "S1")
-        return cls(name, tuple(classes), state["whole"], files, **rows)
+        return cls(name, tuple(classes), whole, files, **rows)
 
 
+_KINDS = {"labels": torch.int64, "splits": torch.uint8, "sizes": torch.int64, "digests": torch.uint8}
+_SHAPES = {"digests": (DIGEST,)}
 TEST_SHARE, TEST_SEED = 0.2, 0  # of a folder without a test split; fixed, whatever the recipe says
 
 

@@ -94,7 +94,7 @@ def read(path: str | Path) -> Any:
     try:
         model.ParseFromString(read_bytes(path))
         checker.check_model(model)
-    except (DecodeError, checker.ValidationError) as error:
+    except (DecodeError, checker.ValidationError, UnicodeDecodeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "damaged"
         raise BadInput(f"{path} is not an ONNX model, or is cut off ({reason}); export it again") from None
     return model

@@ -123,6 +123,8 @@ class SearchJob:
     pick: str | None = None
     device_table: Path | None = None
     trust_table: bool = False
+    leave_found: bool = True
+    """Whether found.json is written into the working directory too."""
     verb, together = "search", True
 
     def __post_init__(self) -> None:
@@ -255,9 +257,11 @@ class SearchJob:
 
     def carry_out(self, run: RunDir, ready: Ready) -> None:
         result = run_search(ready, run)
-        if ready.runtime.ranks.first:  # rewrites the supernet's path relative to the working directory
+        if ready.runtime.ranks.first and self.leave_found:  # with the supernet's path relative to the working directory
             archfile.read(str(run.found_file)).save(FOUND)
         run.finish(result)
+        if not self.leave_found:
+            return
         say(f"{FOUND} written; supernet, candidates, Pareto front (pareto.png) and page (search.html) in {run.path}")
         say(f"next: python -m nasaug netaug-train --arch {FOUND}")
 

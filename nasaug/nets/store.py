@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..arch.archfile import ArchFile
+from ..arch.cost import cost
 from ..arch.plan import Head, Outputs, Plan, end_of, from_dict
 from ..core import files, tensorfile
 from ..core.errors import BadInput, arg
@@ -23,10 +24,13 @@ def save_net(path: Path, net: Net, **facts) -> None:
 def load_net(path: Path) -> Net:
     """The inverse of `save_net`, in evaluation mode. Raises BadInput if the file holds no such network."""
     tensors, state = tensorfile.read(path)
-    net = Net(_plan_in(state, path))
+    plan, altered = _plan_in(state, path), f"{path}: its tensors do not fit its plan; the file was altered"
+    if cost(plan).params > sum(t.numel() for t in tensors.values()):  # else it would take its memory
+        raise BadInput(f"{altered}: train again, or restore it")
+    net = Net(plan)
     expected = {name: t.shape for name, t in net.state_dict().items()}
     if expected != {name: t.shape for name, t in tensors.items()}:
-        raise BadInput(f"{path}: its tensors do not fit its plan; the file was altered: train again, or restore it")
+        raise BadInput(f"{altered}: train again, or restore it")
     net.load_state_dict(tensors)
     return net.eval()
 

@@ -195,4 +195,7 @@ def _why(one: _Running) -> str:
     told = [line for line in told if line.strip()] or ["it printed no message"]
     last = ([line for line in told if line.startswith(FAILED)] or told)[-1].removeprefix(FAILED)
     code = one.process.returncode
-    return f"killed by {signal.Signals(-code).name}; before that: {last}" if code < 0 else last
+    if code >= 0:
+        return last
+    memory = " (by the system, if memory ran out: give fewer jobs or a lower batch)" if -code == signal.SIGKILL else ""
+    return f"killed by {signal.Signals(-code).name}{memory}; before that: {last}"

@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 from ..config import layers
 from ..core.errors import BadInput, RunFault, arg
 from ..core.files import DATA_SETS, read_json, to_json, write_error, write_json, write_whole, write_with_names
+from ..core.progress import say
 from ..core.streams import command_line
 
 RESULT_FORMAT, ENV_FORMAT = "nasaug-result/1", "nasaug-env/1"
@@ -106,6 +107,8 @@ class RunDir:
 
     def __exit__(self, *_: object) -> None:
         if self._lock:
+            with contextlib.suppress(OSError, ValueError):
+                os.truncate(self._lock.fileno(), 0)  # what is left in it tells of a process that was killed
             self._lock.close()
 
     def environment(self) -> dict[str, Any]:
@@ -146,8 +149,17 @@ class RunDir:
     def read_log(self) -> list[dict[str, Any]]:
         """The events so far, in order, without a partial last line left by a kill."""
         path = self.log_file
-        whole = path.read_text("utf-8").split("\n")[:-1] if path.exists() else []
-        return [json.loads(line) for line in whole]
+        whole = path.read_text("utf-8", errors="replace").split("\n")[:-1] if path.exists() else []
+        return [self._event(number, line) for number, line in enumerate(whole, 1)]
+
+    def _event(self, number: int, line: str) -> dict[str, Any]:
+        try:
+            event = json.loads(line)
+            if isinstance(event, dict) and "event" in event:
+                return event
+        except (ValueError, RecursionError):
+            pass
+        raise BadInput(f"{self.log_file}, line {number} is damaged; remove that line, or restore the file")
 
     def rewind(self, stage: str | None = None, **last: int) -> None:
         """Truncate the log before the first event of `stage` beyond `last`, such as step=120, so that resuming does not
@@ -207,6 +219,9 @@ def check_new(path: Path) -> None:
     if any(not item.name.startswith(".") for item in path.iterdir()):
         if (path / LOCK).is_file():
             _hold(path).close()  # raises a more specific error if a process is using it
+        if (path / RECIPE).is_file() and not (path / JOB).is_file():
+            rule, remedy = "was interrupted before it started", f"remove it, or give another {arg.run}"
+            raise BadInput.of(argument="run", value=path, rule=rule, remedy=remedy, apart=True)
         resume = f"{arg.resume} to go on with it, or " if (path / RECIPE).is_file() else ""
         rule, remedy = "exists and is not empty", f"give {resume}another {arg.run}"
         raise BadInput.of(argument="run", value=path, rule=rule, remedy=remedy, apart=True)
@@ -238,13 +253,25 @@ def _hold(path: Path) -> IO[str]:
         lock.close()
         raise write_error(path / LOCK, error) from error
     try:
+        lock.seek(0)
+        _warn_of_other_host(path, lock.read())
         os.truncate(lock.fileno(), 0)
-        os.write(lock.fileno(), str(os.getpid()).encode())  # unbuffered: closing must not fail again
+        process = f"{os.getpid()} on {platform.node()}"
+        os.write(lock.fileno(), process.encode())  # unbuffered: closing must not fail again
     except OSError as error:
         lock.close()
         raise write_error(path, error) from error
     _held[place] = lock
     return lock
+
+
+def _warn_of_other_host(path: Path, holder: str) -> None:
+    """The kernel has given the lock, so who is named in it has ended. Only on another host might it be running, in a
+    network folder whose locks the hosts do not share."""
+    host = holder.partition(" on ")[2]
+    if host and host != platform.node():
+        doubt = f"if that one still runs, stop one of the two: {path} must be locked by one alone"
+        say(f"warning: the lock of process {holder} was left behind and is taken over; {doubt}")
 
 
 def _in_use(path: Path, process: object) -> BadInput:
@@ -300,10 +327,21 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions,
         "platform": platform.platform(),
+        "processor": _processor(),
         "cores": cores(),
         "commit": _commit(),
         "command": without_passwords(command_line(*sys.orig_argv)),
     }
+
+
+def _processor() -> str:
+    """The processor's name; by Linux where that knows it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
 
 
 HIDDEN = "***"  # replaces passwords

@@ -54,7 +54,7 @@ def read_job(run: RunDir, verb: str) -> dict[str, Any]:
     """Read what `write_job` wrote. Raises BadInput if the run never started or belongs to another verb."""
     if not run.job_file.is_file():
         raise BadInput(f"{run.path} was interrupted before it started; remove it and start anew, without {arg.resume}")
-    job = files.read_json(run.job_file, FORMAT)
+    job = _Kept(run.job_file, files.read_json(run.job_file, FORMAT))
     if job["verb"] != verb:
         remedy = f"resume it as one of {job['verb']}, with {arg.resume} and {with_value('run')} {run.path}"
         raise BadInput(f"{run.path} is a run of {job['verb']}, not of {verb}; {remedy}")
@@ -69,7 +69,21 @@ def kept_as(kind: type[Kept], kept: Mapping[str, Any]) -> Kept:
 def verb_of(run: Path) -> str | None:
     """The verb of a run; None if it never started or is no run."""
     path = RunDir(run).job_file
-    return files.read_json(path, FORMAT)["verb"] if path.is_file() else None
+    if not path.is_file():
+        return None
+    verb = _Kept(path, files.read_json(path, FORMAT))["verb"]
+    return verb if isinstance(verb, str) else None
+
+
+class _Kept(dict[str, Any]):
+    """The entries of a job.json. Raises BadInput for one that it lacks."""
+
+    def __init__(self, path: Path, content: Mapping[str, Any]):
+        super().__init__(content)
+        self._path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise BadInput(f"{self._path} has no {key}, so it was altered; restore it, or start a new run")
 
 
 def refuse_changed(path: Path, begun: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

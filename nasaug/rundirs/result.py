@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from ..core import files
 from ..core.errors import BadInput, arg
 from ..core.metric import Metric, of_keys
+from ..core.units import finite
 from .folder import RESULT, RunDir
 
 CORRECT, ERROR = "correct", "error"  # tensors in test.safetensors: bool per image, or values with the score as mean
@@ -104,7 +104,7 @@ class TrainingResult:
             if value is None and name in _OPTIONAL:
                 continue
             good = isinstance(value, kinds) and not isinstance(value, bool)
-            if not good or (isinstance(value, (int, float)) and not math.isfinite(value)):
+            if not good or (isinstance(value, (int, float)) and not finite(value)):
                 raise BadInput(f"{path}: {key} is {value!r:.80}, not what a training run writes; run it again")
             fields[name] = value
         fields.setdefault("arm", fields["method"])

@@ -33,6 +33,11 @@ class Runtime:
     def autocast(self) -> contextlib.AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
+    def release(self) -> None:
+        """Give freed memory back, so that another batch can be tried."""
+        if self.accelerated:
+            torch.cuda.empty_cache()
+
     def synchronize(self) -> None:
         if self.accelerated:
             torch.cuda.synchronize(self.device)

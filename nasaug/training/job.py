@@ -20,7 +20,7 @@ from ..arch.space import Arch, Space
 from ..augment import at_magnitude
 from ..core import tensorfile
 from ..core.boxes import CLASS
-from ..core.errors import BadInput, arg
+from ..core.errors import BadInput, Diverged, arg
 from ..core.progress import Progress, say
 from ..core.signals import deferred_stop
 from ..core.units import format_duration, format_quantity
@@ -34,6 +34,7 @@ from ..nets.store import inherited_from, load_net, other_classes, save_net
 from ..rundirs.folder import RunDir
 from ..rundirs.result import CORRECT, ERROR, ROWS, TrainingResult
 from ..tasks import Segment, Settings, Task, chosen
+from . import memory
 from .device import Runtime
 from .length import Length, length_of
 from .loop import Trainer, fit
@@ -107,6 +108,8 @@ def make_job(
     def taught(views: Set[str]) -> float:
         return teacher.macs * recipe.teacher_passes(views) if teacher else 0.0
 
+    if not runtime.accelerated:
+        memory.check(whole(space, base.plan.classes), base.plan, min(recipe.batch, images) // runtime.ranks.count)
     length = length_of(recipe, prepared, space, arch, base.plan, images, not runtime.accelerated, taught)
     return Job(recipe, method, prepared, base, space, arch, length, inherit, teacher=teacher)
 
@@ -234,7 +237,11 @@ def train_to_end(trainer: Trainer, run: RunDir, title: str, checkpoint: str | No
         if trainer.method.in_int8 and not trainer.step and not trainer.history:  # so as never to end worse than begun
             on_epoch(trainer.end_epoch())
             trainer.save(path)
-        fit(trainer, pending, save=lambda: trainer.save(path), on_epoch=on_epoch, tick=tick)
+        try:
+            fit(trainer, pending, save=lambda: trainer.save(path), on_epoch=on_epoch, tick=tick)
+        except Diverged as error:
+            kept = f"; {path} keeps step {tensorfile.facts(path)['step']}" if path.is_file() else ""
+            raise Diverged(f"{title}: {error.line}{kept}") from error
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from torch import Tensor, optim
 from ..arch.plan import Plan, plan
 from ..arch.space import Arch, Space
 from ..core import tensorfile
-from ..core.errors import Diverged
+from ..core.errors import Diverged, arg
 from ..core.progress import Stages
 from ..core.signals import Pending
 from ..data import Data
@@ -202,6 +202,11 @@ class Trainer:
         return {**kept, "steps": self.length.steps, **self._losses.state()}
 
     def save(self, path) -> None:
+        """Write a checkpoint. Raises Diverged, and leaves the one there is, if a loss or a weight is not finite."""
+        self.losses()
+        if not self.weights.finite:
+            lower = f"start anew with a lower learning rate: {arg.set} lr={self.training.lr / 2:g}"
+            raise Diverged(f"a weight is not finite by step {self.step}; {lower}")
         checkpoint.write(path, (self.tensors(), self.state()))
 
     def load(self, path) -> None:

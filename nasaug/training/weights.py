@@ -48,6 +48,11 @@ class Weights:
             **tensorfile.prefixed("momentum", self.momentum()),
         }
 
+    @property
+    def finite(self) -> bool:
+        """Whether no weight, statistic or momentum is NaN or infinite."""
+        return all(bool(t.isfinite().all()) for t in self.tensors().values())
+
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Copy in the state that `tensors()` returned."""
         self.net.load_state_dict(tensorfile.part(tensors, "net"))

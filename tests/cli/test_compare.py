@@ -30,6 +30,8 @@ from nasaug.training.recipe import Recipe
 from support.commands import QUICK, call, done, faulty, refused, timeless
 from support.forked import FORKING, Forked
 
+MEMORY = "(by the system, if memory ran out: give fewer jobs or a lower batch)"
+KILLED = f"killed by SIGKILL {MEMORY}; before that: it printed no message"
 COMPARE = ("compare", *QUICK, "--arch", "found.json", "--jobs", "2")
 NETAUG = "netaug:share=0.5,sort=false"
 ARMS = ("baseline", NETAUG, "longer")
@@ -368,7 +370,7 @@ def test_a_cell_that_is_killed_is_told_with_the_signal_and_can_go_on(there, monk
     with monkeypatch.context() as patched:
         patched.setattr(processes, "start", start_and_kill)
         faulty(call(*COMPARE, *TWO))
-    assert [f["error"] for f in told()["failed"]] == ["killed by SIGKILL; before that: it printed no message"]
+    assert [f["error"] for f in told()["failed"]] == [KILLED]
     done("compare", "--resume")
     assert results() == whole
 
@@ -413,7 +415,7 @@ def test_a_cell_that_told_nothing_is_not_told_with_what_an_earlier_process_did(t
     Path(f"{one}.log").write_text("nasaug: no space\nepoch 3 of 9\n")
     monkeypatch.setattr(Forked, "__init__", _killed)
     faulty(call("compare", "--resume"))
-    assert [f["error"] for f in told()["failed"]] == ["killed by SIGKILL; before that: it printed no message"]
+    assert [f["error"] for f in told()["failed"]] == [KILLED]
 
 
 def _killed(self, *_, **__):

@@ -132,7 +132,7 @@ def test_a_new_run_where_one_is_at_work_names_the_process_and_a_lock_alone_is_no
     with pytest.raises(BadInput, match=f"r is in use by process {process.pid}"):
         RunDir.create("train", Settings(), "r")
     process.communicate("\n")
-    with pytest.raises(BadInput, match="r exists and is not empty; give resume"):
+    with pytest.raises(BadInput, match="r was interrupted before it started; remove it, or give another run"):
         RunDir.create("train", Settings(), "r")
     for name in ("env.json", "recipe.toml"):
         os.unlink(f"r/{name}")

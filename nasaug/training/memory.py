@@ -1,0 +1,52 @@
+"""The memory that a training needs at least on the CPU, predicted from its plan before it starts."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from ..arch.cost import cost
+from ..arch.plan import Plan
+from ..core.errors import BadInput, arg
+from ..core.units import format_quantity
+
+FLOAT = 4  # bytes
+COPIES = 4  # of the weights: themselves, gradients, momentum, the best epoch's
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
+_USED = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
+
+
+def least(trained: Plan, base: Plan, batch: int) -> int:
+    """Bytes that a step needs at least: the weights of the trained net, and the outputs of the base's convolutions and
+    linear layers, which the backward pass reads. Norms and activations take more, up to three times this."""
+    kept = sum(
+        layer.out * layer.height * layer.width
+        for block in base.blocks for layer in block.all_layers if layer.op in ("conv", "linear")
+    )  # fmt: skip
+    return FLOAT * (COPIES * cost(trained).params + batch * kept)
+
+
+def available() -> int | None:
+    """Bytes that this process can take without swapping, by the system and by its container; None if unknown."""
+    found = []
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
+    for limit, used in zip(_LIMITS, _USED, strict=True):
+        with suppress(OSError, ValueError):  # no container, or "max"
+            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+    return min(found, default=None)
+
+
+def check(trained: Plan, base: Plan, batch: int) -> None:
+    """Raises BadInput, with a batch that may fit, if a step needs more memory than there is."""
+    there, needs = available(), least(trained, base, batch)
+    if there is None or needs <= there:
+        return
+    fits = batch
+    while fits > 2 and least(trained, base, fits) > there:
+        fits = max(2, fits // 2)
+    told, free = format_quantity(needs, "bytes"), format_quantity(there, "bytes")
+    remedy = f"give {arg.set} batch={fits}" if least(trained, base, fits) <= there else "use a smaller network"
+    rule = f": a step needs at least {told} of memory, and {free} are free"
+    raise BadInput.of(field="batch", value=batch, rule=rule, remedy=remedy, apart=True)
