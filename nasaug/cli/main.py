@@ -31,6 +31,7 @@ from .search import search
 from .sweep import sweep
 from .terminal import Terminal
 from .train import netaug_train, train
+from .worker import worker
 
 BAD_INPUT, FAULT = 2, 1
 
@@ -50,6 +51,7 @@ for verb in (
     search, netaug_train, train, compare, sweep, report, profile, prune, export, predict, robust, latency_table,
 ):  # fmt: skip
     app.command(verb)  # the function's name, with - for _
+app.command(worker, name=("worker", "search-worker"))
 
 
 def main() -> None:

@@ -556,7 +556,7 @@ class Search:
         import optuna
 
         directions = [self._direction, *("minimize" for _ in self.costs)] if self.several else [self._direction]
-        self._shared = SharedStudy(self.storage, directions)
+        self._shared = SharedStudy(self.storage, None if self.helps else directions)
         self._study = optuna.create_study(directions=directions)
         if self.of:
             self._shared.belong(dict(self.of), self.run_path)

@@ -21,8 +21,9 @@ from typing import Any, TypeVar
 
 from ..core.errors import BadInput, arg
 from ..core.progress import say
+from ..core.units import format_duration
 from ..rundirs.folder import without_passwords
-from .storage import STUDY, heartbeat_s, hidden, on_a_server, unchecked_storage
+from .storage import STUDY, heartbeat_s, hidden, on_a_server, open_storage, storage_faults, unchecked_storage
 
 OWNER, ERROR = "owner", "error"  # attributes of a trial: the process that works on it; why its work failed
 FORMAT, OF = "format", "of"  # attributes of a study: its version, and what its trials depend on
@@ -32,25 +33,37 @@ Value = TypeVar("Value")
 
 
 class SharedStudy:
-    """The study in a storage; in memory if `url` is None. Trials are Optuna's FrozenTrial, named by their id."""
+    """The study in a storage; in memory if `url` is None. Trials are Optuna's FrozenTrial, named by their id.
 
-    def __init__(self, url: str | None, directions: Sequence[Any]):
+    Without `directions` the study must exist. Raises BadInput if it does not."""
+
+    def __init__(self, url: str | None, directions: Sequence[Any] | None = None):
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.url, self._told = url, False
         self._storage: Any  # not all storages have heartbeats
-        storage = self._patiently(lambda: None if url is None else unchecked_storage(url, retry=_again))
+        make = open_storage if directions is None else unchecked_storage
+        storage = self._patiently(lambda: None if url is None else make(url, retry=_again))
         self._storage = optuna.storages.get_storage(storage)
-        self._study = self._patiently(
-            lambda: optuna.create_study(
-                storage=self._storage, study_name=STUDY, directions=directions, load_if_exists=True
-            )
-        )
+        self._study = self._patiently(lambda: self._opened(directions))
         self._id = self._storage.get_study_id_from_name(STUDY)
         self._beats = hasattr(self._storage, "record_heartbeat")
         self._seen: set[int] = set()
         self._looked = -float("inf")
+
+    def _opened(self, directions: Sequence[Any] | None) -> Any:
+        import optuna
+
+        if directions is not None:
+            return optuna.create_study(
+                storage=self._storage, study_name=STUDY, directions=directions, load_if_exists=True
+            )
+        try:
+            return optuna.load_study(storage=self._storage, study_name=STUDY)
+        except KeyError:
+            shown, remedy = without_passwords(str(self.url)), "begin the run first, or give the storage that it has"
+            raise BadInput.of(argument="study", value=shown, rule="holds no study", remedy=remedy) from None
 
     # --- the study ---------------------------------------------------------------------------------------------
 
@@ -224,6 +237,43 @@ class SharedStudy:
                     reason = hidden(str(error.__cause__ or error).splitlines()[0], str(self.url))
                     say(f"{without_passwords(str(self.url))} does not answer ({reason}); trying for {PATIENCE_S:g} s")
                 time.sleep(1.0)
+
+
+def run_of(url: str) -> Path:
+    """The folder of the run whose study is in a storage. Raises BadInput if there is none."""
+    with storage_faults(url):
+        facts = SharedStudy(url).facts
+    check_facts(url, facts, {})
+    if "run" not in facts:
+        shown, remedy = without_passwords(url), "begin the run first, with this version of nasaug"
+        raise BadInput.of(argument="study", value=shown, rule="holds no study that notes its run", remedy=remedy)
+    if not Path(facts["run"]).is_dir():
+        rule = f"belongs to the run {facts['run']}, which is not on this machine"
+        raise BadInput.of(argument="study", value=without_passwords(url), rule=rule, remedy=f"give {arg.run} too")
+    return Path(facts["run"])
+
+
+def wait_for(there: Callable[[], bool], what: str, wait_s: float) -> None:
+    """Raises BadInput, saying that `what` is missing, if it is not there after `wait_s` seconds."""
+    if there():
+        return
+    if wait_s:
+        say(f"waiting for {what}, up to {format_duration(wait_s)}")
+    end = time.monotonic() + wait_s
+    while not there():
+        if time.monotonic() >= end:
+            raise BadInput(f"{what} is not there yet; try again later, or give {arg.wait} with a time to wait, like 2h")
+        time.sleep(1.0)
+
+
+def is_begun(url: str) -> bool:
+    """Whether a storage has a study that a run has noted its facts in."""
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///").partition("?")[0]).is_file():
+        return False  # opening it would make the file
+    try:
+        return FORMAT in SharedStudy(url).facts
+    except BadInput:
+        return False
 
 
 def check_facts(url: str | None, facts: dict[str, Any], of: dict[str, Any]) -> None:

@@ -23,12 +23,13 @@ GRACE = 4  # heartbeats that may be missing before another process takes the tri
 SERVERS = ("postgresql", "postgres", "mysql", "mariadb")
 
 
-def open_storage(url: str):
-    """The Optuna storage of a URL; `journal:PATH` is a journal file. Raises BadInput if it cannot be opened."""
+def open_storage(url: str, retry: Callable[[Any, Any], None] | None = None):
+    """The Optuna storage of a URL; `journal:PATH` is a journal file. Raises BadInput if it cannot be opened. `retry` is
+    called with the study and a trial whose process has not recorded its heartbeat for long."""
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        return unchecked_storage(url)
+        return unchecked_storage(url, retry)
     except BadInput:
         raise
     except (SQLAlchemyError, ImportError, ValueError, OSError, RuntimeError) as error:
@@ -39,11 +40,10 @@ def open_storage(url: str):
 
 
 def unchecked_storage(url: str, retry: Callable[[Any, Any], None] | None = None):
-    """Like `open_storage`, but raises the library's own errors. `retry` is called with the study and a trial whose
-    process has not recorded its heartbeat for long."""
+    """Like `open_storage`, but raises the library's own errors."""
     import optuna
     from optuna.storages.journal import JournalFileBackend
-    from sqlalchemy.exc import IntegrityError, ProgrammingError
+    from sqlalchemy.exc import DBAPIError
 
     if url.startswith("journal:"):
         backend = JournalFileBackend(url.removeprefix("journal:"))
@@ -59,8 +59,9 @@ def unchecked_storage(url: str, retry: Callable[[Any, Any], None] | None = None)
                     heartbeat_interval=heartbeat_s(), grace_period=GRACE * heartbeat_s(),
                     heartbeat_stale_trial_callback=retry,
                 )  # fmt: skip
-        except (IntegrityError, ProgrammingError):  # another process made the tables at the same time
-            if last:
+        except DBAPIError as error:
+            # another process made the tables at the same time
+            if last or not re.search("already exists|duplicate key", str(error)):
                 raise
 
 
