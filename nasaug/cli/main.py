@@ -28,10 +28,10 @@ from .prune import prune
 from .report import report
 from .robust import robust
 from .search import search
+from .search_worker import search_worker
 from .sweep import sweep
 from .terminal import Terminal
 from .train import netaug_train, train
-from .worker import worker
 
 BAD_INPUT, FAULT = 2, 1
 
@@ -48,10 +48,9 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 for verb in (
-    search, netaug_train, train, compare, sweep, report, profile, prune, export, predict, robust, latency_table,
+    search, search_worker, netaug_train, train, compare, sweep, report, profile, prune, export, predict, robust, latency_table,
 ):  # fmt: skip
     app.command(verb)  # the function's name, with - for _
-app.command(worker, name=("worker", "search-worker"))
 
 
 def main() -> None:

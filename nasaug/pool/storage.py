@@ -43,6 +43,7 @@ def unchecked_storage(url: str, retry: Callable[[Any, Any], None] | None = None)
     """Like `open_storage`, but raises the library's own errors."""
     import optuna
     from optuna.storages.journal import JournalFileBackend
+    from sqlalchemy.event import listen
     from sqlalchemy.exc import DBAPIError
 
     if url.startswith("journal:"):
@@ -50,19 +51,32 @@ def unchecked_storage(url: str, retry: Callable[[Any, Any], None] | None = None)
         return optuna.storages.JournalStorage(backend)
     url, server = _with_driver(url), on_a_server(url)
     # a file is locked while another process writes; a connection may have been cut since it was last used
-    connect = {"connect_timeout": 10} if server else {"timeout": 60} if url.startswith("sqlite") else {}
+    connect: dict[str, Any] = {"connect_timeout": 10} if server else {}
+    if url.startswith("sqlite"):
+        connect = {"timeout": 60}
+    if "+psycopg:" in url:
+        connect["client_encoding"] = "utf8"  # a database without one, made under LC_ALL=C, would give bytes
     for last in (False, True):
         try:
             with warnings.catch_warnings(action="ignore"):  # heartbeats are experimental
-                return optuna.storages.RDBStorage(
+                storage = optuna.storages.RDBStorage(
                     url, engine_kwargs={"pool_pre_ping": server, "connect_args": connect},
                     heartbeat_interval=heartbeat_s(), grace_period=GRACE * heartbeat_s(),
                     heartbeat_stale_trial_callback=retry,
                 )  # fmt: skip
+            if url.startswith("sqlite"):
+                listen(storage.engine, "begin", _lock_to_write)
+            return storage
         except DBAPIError as error:
             # another process made the tables at the same time
             if last or not re.search("already exists|duplicate key", str(error)):
                 raise
+
+
+def _lock_to_write(connection: Any) -> None:
+    """Begin a transaction in SQLite as one that writes. Two that read first and then write would both fail at once,
+    instead of waiting for each other, and Optuna tries again after a second."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def heartbeat_s() -> int:
