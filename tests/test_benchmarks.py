@@ -1,9 +1,11 @@
 """The code that the scripts in benchmarks/ share, without any training."""
 
 import importlib
+import io
 import json
 import re
 import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -381,3 +383,27 @@ def test_macs_saved_at_equal_ap50_are_interpolated_along_both_fronts(monkeypatch
     assert saved([(1e6, 50.0), (4e6, 70.0)], reference) == {"50.00": pytest.approx(50), "60.00": pytest.approx(50)}
     assert saved(reference, reference) == {"40.00": 0, "60.00": 0}
     assert saved([(1e6, 80.0)], reference) == {}
+
+
+def test_finished_cells_are_kept_and_laid_out_at_another_place(cells, empty_folder, monkeypatch):
+    import keep
+
+    old, new, images = empty_folder / "old", empty_folder / "new", empty_folder / "images"
+    cells.run(old, [cells.Cell("a", "train", ("--data", str(images), "--arch", str(old / "net.json")))])
+    (old / "a" / "model.safetensors").write_bytes(b"weights")
+    (old / "begun").mkdir()
+    (old / "begun" / "job.json").write_text("{}")
+    monkeypatch.setattr(sys, "argv", ["keep.py", "images", "old", "kept/old.tar.xz"])
+    keep.main()
+    kept = (empty_folder / "kept" / "old.tar.xz").read_bytes()
+    with tarfile.open(fileobj=io.BytesIO(kept)) as tar:
+        held = {entry.name: tar.extractfile(entry).read() for entry in tar}
+    assert held.keys() == {"a.options", "a/job.json", "a/result.json"}  # neither weights nor what is unfinished
+    assert str(empty_folder).encode() not in b"".join(held.values())
+
+    (new / "b").mkdir(parents=True)
+    monkeypatch.setattr(sys, "argv", ["keep.py", "elsewhere", "new", "kept/old.tar.xz", "--restore"])
+    keep.main()
+    moved = ("--data", str(empty_folder / "elsewhere"), "--arch", str(new / "net.json"))
+    ran = len(cells.ran)
+    assert cells.run(new, [cells.Cell("a", "train", moved)]) == {"a": EMPTY} and len(cells.ran) == ran  # not again

@@ -88,6 +88,9 @@ class Options:
         if "method" not in says and "qat.on" in says:  # alone: the phase in int8 is the training
             options = (*options, 'method="qat"')
             says |= {"method"}
+            for key in filter(self.said, ("epochs", "lr")):
+                rule = "is of the training before qat, which takes a tenth of it; here qat is alone"
+                raise BadInput(f"{arg.set} {key}=… {rule}; set qat.{key} instead", field=key, rule=rule)
         arms = () if arm is None else (arm,) if "method" in says else ("baseline", arm)
         try:
             return load(recipe, Recipe, self.set, arms, under=_sets({"data.name": data}), options=options)

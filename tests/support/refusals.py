@@ -123,6 +123,7 @@ REFUSED = {
     "train --arch mobilenetv2-small --method qat": {
         "": "method = qat fine-tunes a trained net, and mobilenetv2-small would start from.*--method netaug[+]qat",
         "--set qat.epochs=0": "qat.epochs = 0", "--set qat.lr=0": "qat.lr = 0",
+        "--set epochs=3": "epochs=… is of the training before qat.*; set qat.epochs",
     },
     "train --arch found.json --method": {
         "qat --from-scratch": "would start from fresh weights: give --arch the arch.json of",
