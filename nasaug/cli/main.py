@@ -48,7 +48,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 for verb in (
-    search, search_worker, netaug_train, train, compare, sweep, report, profile, prune, export, predict, robust, latency_table,
+    search, search_worker, netaug_train, train, compare, sweep, report, profile, prune, export, predict, robust,
+    latency_table,
 ):  # fmt: skip
     app.command(verb)  # the function's name, with - for _
 

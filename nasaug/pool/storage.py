@@ -108,6 +108,7 @@ def hidden(text: str, url: str) -> str:
     from sqlalchemy.exc import ArgumentError
 
     parts = re.findall(r"://[^:/@\s]*:(\S*)@", url)
+    parts += [piece for part in parts for piece in re.split("[@:/]", part)]  # a library may split it anywhere
     with contextlib.suppress(ArgumentError, ValueError):
         parts.append(make_url(url).password or "")
     for part in map(str, parts):

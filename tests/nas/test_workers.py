@@ -11,8 +11,8 @@ from nasaug.core.errors import BadInput
 from nasaug.pool import storage
 from nasaug.pool.shared import OWNER, SharedStudy, ended, this_process
 from support.workers import (
-    assert_shared,
     assert_counted_once,
+    assert_shared,
     begun,
     fork,
     kill,
@@ -23,7 +23,6 @@ from support.workers import (
     trials,
     wait_until,
 )
-
 
 
 @pytest.fixture
