@@ -21,9 +21,9 @@ def search_worker(
 
       nasaug search-worker --run runs/search-1
 
-      nasaug search-worker --study postgresql://me@server/search1
+      nasaug search-worker --study postgresql://me@server/s1
 
-      nasaug search-worker --study postgresql://me@server/search1 --run /shared/runs/search-1 --wait 2h
+      nasaug search-worker --run runs/search-1 --wait 2h
 
     It leaves when no candidate is left to begin, and writes into the study alone. Start and stop as many as you like:
     the candidate that a stopped one was at is judged by another one.

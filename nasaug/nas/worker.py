@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from dataclasses import replace
@@ -30,6 +31,10 @@ def judge_for(run: RunDir, kept: dict[str, Any], storage: str | None, options: O
         say(f"{run.path} is finished already")
         return
     wait_for(run.supernet_file.is_file, f"the supernet {run.supernet_file}", wait_s)
+    if kept["storage"] is None and storage and (run.path / "study.db").exists():
+        named = storage.removeprefix("sqlite:///")
+        if os.path.realpath(named) == os.path.realpath(run.path / "study.db"):
+            storage = None  # the run's own
     job = SearchJob(storage=storage, options=options)
     recipe = at_path(load(run.recipe_file, Recipe), options.data)
     request = replace(job.resumed(kept, run), timeout=None)
