@@ -151,7 +151,8 @@ def ended(process, code=0):
 
 
 def candidates(run):
-    return {c["arch"]: c for c in json.loads((run / "candidates.json").read_text())["candidates"]}
+    rows = json.loads((run / "candidates.json").read_text())["candidates"]
+    return {row["id"]: (row["val_top1"], row["val_loss"]) for row in rows}
 
 
 @pytest.mark.timeout(900)
