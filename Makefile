@@ -6,14 +6,14 @@ READY := $(VENV)/.ready
 FASHION := /usr/share/datasets/fashion-mnist
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nasaug
 
-.PHONY: test test-full test-oldest arm cortex demo bench bench-quick lint data browser setup
+.PHONY: test test-full test-oldest arm cortex postgres demo bench bench-quick lint data browser setup
 
 test: lint data browser
 	OMP_NUM_THREADS=1 $(RUN) tests/held_to_avx2.py
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist worksteal --ignore tests/full tests
 
 # What takes longer, or needs an emulator.
-test-full: test arm cortex
+test-full: test arm cortex postgres
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q tests/full
 
 # The oldest Python and torch that GPU machines have; needs python3.12.
@@ -76,3 +76,11 @@ cortex:
 	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 	        gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm; } \
 	|| echo "A compiler for Cortex-M or qemu is not on this machine: the tests of exported C on it are skipped"
+
+# A PostgreSQL server, which the tests of a shared study start on loopback; without it those tests are skipped.
+postgres:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
+	|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	     && apt-get update -qq \
+	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; } \
+	|| echo "PostgreSQL is not on this machine: the tests of searches that share it are skipped"

@@ -30,6 +30,7 @@ from .report import report
 from .robust import robust
 from .runs import runs
 from .search import search
+from .search_worker import search_worker
 from .sweep import sweep
 from .terminal import Terminal
 from .train import netaug_train, train
@@ -50,8 +51,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 for verb in (
-    search, netaug_train, train, compare, sweep, report, profile, prune, export, predict, robust, latency_table, verify,
-    runs,
+    search, search_worker, netaug_train, train, compare, sweep, report, profile, prune, export, predict, robust,
+    latency_table, verify, runs,
 ):  # fmt: skip
     app.command(verb)  # the function's name, with - for _
 app.command(list_, name="list")

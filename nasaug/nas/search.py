@@ -209,7 +209,7 @@ class SearchJob:
         self._check_used(recipe)
         asked = self.options.settings(self.sets, data=recipe.data.name, begun=run.recipe_file)
         run.check_settings(asked, (*CHANGE_NOTHING, "search.trials", "search.pick"))
-        request = self._resumed(kept, run)
+        request = self.resumed(kept, run)
         trials, judged = asked.search.trials, _judged(run)
         if trials < judged:
             rule = f"{path} has judged {judged} candidates already, more than search.trials = {trials}"
@@ -233,7 +233,7 @@ class SearchJob:
             _extend(run, ready, kept, judged)
         return ready
 
-    def _resumed(self, kept: dict[str, Any], run: RunDir) -> Request:
+    def resumed(self, kept: dict[str, Any], run: RunDir) -> Request:
         """The original request, with the new timeout if one is given. Raises BadInput for any other difference."""
         path, table = run.path, latency.read(run.latency_file) if run.latency_file.is_file() else None
         asked, begun = self.request, Request(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 import time
@@ -39,7 +41,7 @@ from ..core.units import format_duration, format_quantity
 from ..data import Data, Info, Record
 from ..methods import Base, SandwichWithin
 from ..nets.net import Net
-from ..nets.store import load_net, save_net
+from ..nets.store import digest, load_net, save_net
 from ..pool.storage import check_storage, own_storage, storage_faults
 from ..rundirs.folder import RunDir
 from ..training.device import Runtime, open_runtime
@@ -227,19 +229,11 @@ def run_search(ready: Ready, run: RunDir) -> dict:
 
 def _run_search(ready: Ready, run: RunDir, storage: str) -> dict:
     recipe, request, data = ready.recipe, ready.request, ready.data
-    search = Search(
-        ready.space, ready.budget, recipe.search,
-        make_scorer(recipe, data, ready.runtime, recipe.search.calibration_images),
-        data.val.take(recipe.search.score_images, 0), storage, recipe.seed, request.timeout,
-    )  # fmt: skip
-    shapes = _shapes(ready, search, run)
-    if shapes and shapes[0].rounds:
-        design = shapes[0].arch
-        ready = replace(ready, space=fixed(ready.space, design))
-        search.space, search.always = ready.space, (design,)
+    ready, search, shapes = shaped(ready, run, storage)
     if recipe.search.strategy == "halving":
         return _halve(ready, search, run, shapes)
     search.net = supernet(ready, search, run).to(ready.runtime.device)
+    search.of, search.run_path = depends(ready, run), run.path
     finalists = begun_with(run.finalists_file)
     if finalists:  # the study is over, even if a resumed run has time left
         search.config = replace(search.config, trials=finalists["candidates"])
@@ -250,6 +244,34 @@ def _run_search(ready: Ready, run: RunDir, storage: str) -> dict:
     finalists = play_off(ready, search, run).decide(search.finalists(ranked, data.val), run)
     seconds = search.seconds + time.perf_counter() - begun
     return write_results(run, recipe, search, request.budget, ranked, finalists, seconds, shapes)
+
+
+def shaped(ready: Ready, run: RunDir, storage: str) -> tuple[Ready, Search, list[Candidate]]:
+    """The search, without its supernet, in the shape that was chosen first; and all shapes tried, the best first."""
+    recipe, data = ready.recipe, ready.data
+    search = Search(
+        ready.space, ready.budget, recipe.search,
+        make_scorer(recipe, data, ready.runtime, recipe.search.calibration_images),
+        data.val.take(recipe.search.score_images, 0), storage, recipe.seed, ready.request.timeout,
+    )  # fmt: skip
+    shapes = _shapes(ready, search, run)
+    if shapes and shapes[0].rounds:
+        design = shapes[0].arch
+        ready = replace(ready, space=fixed(ready.space, design))
+        search.space, search.always = ready.space, (design,)
+    return ready, search, shapes
+
+
+def depends(ready: Ready, run: RunDir) -> dict[str, Any]:
+    """What the candidates' scores, and which of them are proposed, depend on, by name."""
+    config, seed = ready.recipe.search, ready.recipe.seed
+    axes = json.dumps([(axis.name, axis.choices) for axis in ready.space.axes])
+    by = f"{config.by} on {config.score_images} images, {config.calibration_images} to calibrate by, seed {seed}"
+    return {
+        "supernet": digest(run.supernet_file), "space": hashlib.sha256(axes.encode()).hexdigest(),
+        "budget": ready.budget.limits, "data": ready.data.val_key, "way of scoring": by,
+        "objectives": list(config.objectives),
+    }  # fmt: skip
 
 
 def _shapes(ready: Ready, search: Search, run: RunDir) -> list[Candidate]:
@@ -303,6 +325,10 @@ def supernet(ready: Ready, search: Search, run: RunDir) -> Net:
         if most := _most(ready):
             facts["most"] = most  # MACs of the largest nets that were trained
         save_net(path, trainer.average or trainer.net, **facts)
+    return load_supernet(path, largest)
+
+
+def load_supernet(path: Path, largest: Plan) -> Net:
     net = load_net(path)
     if net.plan != largest:
         raise BadInput(f"{path} is the supernet of another search; restore the right one, or start a new run")

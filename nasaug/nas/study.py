@@ -1,17 +1,19 @@
 """The study: Optuna looks for the best subnet of a trained supernet under the budget.
 
 Every candidate is rejected by the cost model, answered from a cache, or extracted with `narrow`, calibrated and scored
-on the validation split. The Optuna study holds all state, so a resumed search continues exactly where it stopped.
+on the validation split. The Optuna study holds all state, so a resumed search continues exactly where it stopped, and
+several processes can work on one search: each proposes by what all have found, and claims what it is about to judge.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, zip_longest
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -37,7 +39,7 @@ from ..core.progress import Progress
 from ..core.signals import Pending
 from ..data import Split
 from ..nets.net import Net
-from ..pool.storage import STUDY, unchecked_storage
+from ..pool.shared import SharedStudy
 from ..tasks import Metric, Task
 from ..training.recipe import ACCURACY, SearchConfig
 from ..training.scoring import Judged, Scorer
@@ -52,6 +54,7 @@ ASKS = 50  # maximum number of asks per evaluated candidate
 STALE = 25  # consecutive asks without a new candidate after which an unjudged one is enqueued
 AUGMENTED = 0.05  # ParEGO's weight of the sum of all objectives beside the largest
 SPREAD = 4  # without a supernet, nets of this part of the MAC budget and more are drawn
+POLL_S = 0.5  # how often a search looks whether others have finished, when nothing else is left to do
 KNOWN = 1000  # the networks within the budget are enumerated if there are at most this many
 
 
@@ -86,10 +89,18 @@ class Search:
     timeout: float | None = None
     net: Net | None = None  # the supernet, by which `run` judges
     always: tuple[Arch, ...] = ()  # judged first, and finalists whatever their scores
+    of: Mapping[str, Any] = field(default_factory=dict)  # what the scores depend on, noted in the study
+    run_path: Path = Path()  # the run's folder, noted in the study
+    helps: bool = False  # whether another process leads the search
     scores: dict[Arch, Judged] = field(default_factory=dict)
     _archs: dict[Plan, Arch] = field(default_factory=dict)
-    _study: Any = None
-    _record: Any = None
+    _study: Any = None  # in memory: what is asked; it knows all finished trials
+    _shared: Any = None  # the study in the storage
+    _known: set[int] = field(default_factory=set)  # ids of the storage's trials that are finished
+    _pending: dict[int, Arch] = field(default_factory=dict)  # what is being judged, here or elsewhere, by trial id
+    _waiting: bool = False  # whether some of it waits for a process, because its own has ended
+    _news: list[Arch] = field(default_factory=list)  # judged, and not logged yet
+    _again: int = 0  # proposals in a row that are being judged elsewhere
     _stale: int = 0  # asks since a candidate was last judged
 
     @property
@@ -146,19 +157,34 @@ class Search:
         return candidates_of(self.space, self.budget, self.scorer.task.head, self.config.trials)
 
     def run(self, pending: Pending, log) -> list[Candidate]:
-        """Ask, cost, score and tell until `goal` candidates are judged; returns them best first."""
+        """Ask, cost, score and tell until `goal` candidates are judged; returns them best first. What other processes
+        have judged meanwhile is logged too."""
         self._open()
-        begun, limit = time.monotonic(), ASKS * self.config.trials
+        begun = time.monotonic()
         with Progress("search", self.goal, begun=len(self.scores), unit="candidates") as bar:
-            while len(self.scores) < self.goal and self._trials_told < limit:
+            while True:
+                self._sync()
+                for arch in self._news:
+                    log(self.space.id(arch), self.scores[arch])
+                    bar.update(len(self.scores), best=self.metric.best(j.score for j in self.scores.values()))
+                self._news.clear()
+                if not self._unfinished:
+                    break
                 pending.check()
                 if self.timeout is not None and time.monotonic() - begun > self.timeout:
                     break
-                arch, score = self._trial()
-                if score is not None:
-                    log(self.space.id(arch), score)
-                    bar.update(len(self.scores), best=self.metric.best(j.score for j in self.scores.values()))
-        if not self.scores and self.timeout is not None and self._trials_told < limit:
+                if self.helps and (self._shared.closed or not self._left):
+                    break
+                self._shared.revive(now=not self._left)
+                if self._left:
+                    self._trial()
+                else:
+                    time.sleep(POLL_S)
+        if self.helps:
+            return []
+        if self._unfinished:  # what others are judging comes too late
+            self._shared.close()
+        if not self.scores and self.timeout is not None and self._unfinished:
             raise BadInput(
                 f"{arg.timeout} {self.timeout:g}s ended the search before a candidate was judged; "
                 f"give it more"
@@ -168,6 +194,15 @@ class Search:
             raise BadInput(f"{tried}; raise the budget or {arg.trials}")
         ranked = sorted(self.scores, key=lambda arch: (self.rank(self.scores[arch]), self._cost(arch).macs))
         return [self._candidate(arch, self.scores[arch]) for arch in ranked]
+
+    @property
+    def _unfinished(self) -> bool:
+        return len(self.scores) < self.goal and self._trials_told < ASKS * self.config.trials
+
+    @property
+    def _left(self) -> bool:
+        """Whether there is something that no process is judging."""
+        return self._waiting or len(self.scores) + len(set(self._pending.values())) < self.goal
 
     def _candidate(self, arch: Arch, judged: Judged) -> Candidate:
         loss = judged.loss if self.config.by == "loss" else None  # otherwise it is not recorded
@@ -234,12 +269,41 @@ class Search:
 
     # --- one trial -------------------------------------------------------------------------------------------
 
-    def _trial(self) -> tuple[Arch, Judged | None]:
-        """Judge one candidate; None if it was rejected or already known."""
-        number = self._trials_told
+    def _trial(self) -> None:
+        """Propose one candidate and judge it, unless it is rejected or known; or judge one whose process has ended."""
+        taken = self._shared.take() if self._waiting else None
+        if taken is not None:
+            arch = self._arch(taken.params)
+            claimed = self._mine(taken._trial_id, arch)
+            if claimed is not None and self._judge_claimed(claimed, arch) is not None:
+                self._study.add_trial(self._shared.trial(claimed))
+            return
+        trial = self._asked(self._trials_told + len(self._pending) + self._again)
+        arch = self._arch(trial.params)
+        for key, over in self.budget.excess(self._cost(arch)).items():
+            trial.set_constraint(key, over)
+        judged = self.scores.get(arch)
+        if arch in self._pending.values():
+            self._again += 1
+            self._forget(trial)
+        elif judged is not None or not self.budget.holds(self._cost(arch)):
+            self._note(arch)
+            self._tell(trial, arch, judged)
+            self._known.add(self._shared.add(self._study.get_trials(deepcopy=False)[-1]))
+        else:
+            self._again = 0
+            claimed = self._mine(self._shared.claim(self._study.get_trials(deepcopy=False)[-1]), arch)
+            judged = None if claimed is None else self._judge_claimed(claimed, arch)
+            if judged is None:
+                self._forget(trial)
+            else:
+                self._tell(trial, arch, judged)
+
+    def _asked(self, number: int) -> Any:
+        """The trial that is proposed as the candidate of this number, by what is known."""
         if number < len(self.always):
             self._study.enqueue_trial(self._params(self.always[number]))
-        elif self._stale >= STALE:
+        elif self._stale + self._again >= STALE:
             self._study.enqueue_trial(self._params(self._unseen(number)))
         elif self.config.sampler == "random" or len(self.scores) < STARTUP:
             self._study.enqueue_trial(self._params(self._draw(number, *self.range())))
@@ -250,22 +314,77 @@ class Search:
         elif len(self._resolutions) > 1:
             self._study.enqueue_trial(self._fixed(number))
         self._study.sampler = self._sampler(number)
-        trial = self._study.ask(self._distributions())
-        arch = self._arch(trial.params)
-        spent = self._cost(arch)
-        for key, over in self.budget.excess(spent).items():
-            trial.set_constraint(key, over)
-        fresh = self._note(arch)
-        if fresh:
-            self.scores[arch] = self._judge(arch, self.images)
-        judged = self.scores.get(arch)
-        if judged is not None and self.config.by == "loss":
-            trial.set_user_attr("score", judged.score)
-        # a rejected candidate has no score; telling the worst value as complete is what every sampler accepts
-        value = self._worst if judged is None else self._value(judged)
-        self._study.tell(trial, [value, *(getattr(spent, key) for key in self.costs)] if self.several else value)
-        self._record.add_trial(self._study.get_trials(deepcopy=False)[-1])
-        return arch, self.scores[arch] if fresh else None
+        return self._study.ask(self._distributions())
+
+    def _mine(self, claimed: int, arch: Arch) -> int | None:
+        """The claim by which this process judges an architecture; None if another process was faster, or if so many are
+        judged or claimed already that it would be one too many.
+
+        All see the same order of claims, so of several that were made at once the first one counts for all."""
+        self._sync()
+        before = {at: other for at, other in self._pending.items() if at < claimed}
+        same = [at for at, other in before.items() if other == arch]
+        enough = len(self.scores) + len(set(before.values())) >= self.goal
+        if not same and arch not in self.scores and not enough and not (self.helps and self._shared.closed):
+            return claimed
+        self._shared.drop(claimed)
+        # the same claim twice: the server was lost when it had noted the first one
+        return same[0] if same and self._shared.is_mine(same[0]) else None
+
+    def _judge_claimed(self, claimed: int, arch: Arch) -> Judged | None:
+        """What is found, and told to all; None if it was taken from this process, which was silent for long."""
+        with self._shared.working(claimed):
+            judged = self._judge(arch, self.images)
+        if not self._shared.tell(claimed, self._values(arch, judged), **self._attrs(judged)):
+            return None
+        self._note(arch)
+        self._known.add(claimed)
+        self._pending.pop(claimed, None)
+        self.scores[arch] = judged
+        self._news.append(arch)
+        return judged
+
+    def _tell(self, trial: Any, arch: Arch, judged: Judged | None) -> None:
+        """Tell the study in memory what it has asked for."""
+        for name, value in self._attrs(judged).items():
+            trial.set_user_attr(name, value)
+        self._study.tell(trial, self._values(arch, judged))
+
+    def _forget(self, trial: Any) -> None:
+        """Let what the study in memory has asked for count nowhere."""
+        from optuna.trial import TrialState
+
+        self._study.tell(trial, state=TrialState.FAIL)
+
+    def _values(self, arch: Arch, judged: Judged | None) -> list[float]:
+        """What Optuna is told. A rejected candidate has no score; the worst value is what every sampler accepts."""
+        value = self._worst if judged is None else judged.loss if self.config.by == "loss" else judged.score
+        return [value, *(getattr(self._cost(arch), key) for key in self.costs if self.several)]
+
+    def _attrs(self, judged: Judged | None) -> dict[str, float]:
+        return {} if judged is None or self.config.by != "loss" else {"score": judged.score}
+
+    def _sync(self) -> None:
+        """Learn from the storage what other processes have found, and what is being judged."""
+        from optuna.trial import TrialState
+
+        pending, self._pending, self._waiting = self._pending, {}, False
+        for trial in self._shared.trials():
+            at = trial._trial_id
+            if at in self._known:
+                continue
+            if not trial.state.is_finished():
+                self._pending[at] = pending.get(at) or self._arch(trial.params)
+                self._waiting |= trial.state == TrialState.WAITING
+                continue
+            self._known.add(at)
+            if trial.state == TrialState.FAIL:
+                continue
+            self._study.add_trial(trial)
+            arch = self._arch(trial.params)
+            if self._note(arch):
+                self.scores[arch] = self._judged(trial)
+                self._news.append(arch)
 
     def _note(self, arch: Arch) -> bool:
         """Whether a proposed architecture needs a score: it is within the budget and has none yet."""
@@ -276,7 +395,9 @@ class Search:
     @property
     def _trials_told(self) -> int:
         """Trials scored, rejected or answered from the cache so far."""
-        return len(self._study.get_trials(deepcopy=False))
+        from optuna.trial import TrialState
+
+        return len(self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
 
     def _explored(self) -> tuple[float, float]:
         """The MACs range of later draws by size: half to all of the MAC budget, or with several objectives up to all of
@@ -303,7 +424,7 @@ class Search:
         for arch in best:
             for step in neighbours(space, arch):
                 pool |= {step, rng.choice(neighbours(space, step))}
-        known = {plan(self.space, arch, classes) for arch in self.scores}
+        known = {plan(self.space, arch, classes) for arch in (*self.scores, *self._pending.values())}
         costs = {arch: self._cost(arch) for arch in pool}
         fresh = (
             (arch, cost) for arch, cost in costs.items()
@@ -335,7 +456,8 @@ class Search:
         rng, classes = Random(f"{self.seed}/unseen/{number}"), self.scorer.task.head
         known = all_within(self.space, self.budget, classes, KNOWN)
         if known is not None:
-            return rng.choice([arch for p, arch in known.items() if self._archs.get(p) not in self.scores])
+            there = {*self.scores, *self._pending.values()}
+            return rng.choice([arch for p, arch in known.items() if self._archs.get(p) not in there])
         space = self._spaces[self._resolution(number)]
         return sample_near(space, rng, self._cost(space.smallest).macs, self.range()[1], classes, self.budget)
 
@@ -379,10 +501,6 @@ class Search:
     @property
     def _worst(self) -> float:
         return WORST if self.config.by == "loss" else self.metric.worst
-
-    def _value(self, judged: Judged) -> float:
-        """What Optuna is told."""
-        return judged.loss if self.config.by == "loss" else judged.score
 
     def _judged(self, trial: Any) -> Judged:
         """What a recorded trial found. Where the score ranks, the loss is not recorded."""
@@ -432,23 +550,20 @@ class Search:
         return optuna.samplers.RandomSampler(seed=seed)
 
     def _open(self) -> None:
-        """Open the record (in storage, finished trials only) and the study that is asked (in memory).
+        """Open the study in the storage, which all processes of the search share, and the one in memory that is asked.
 
-        A trial is added to the record only once it is told, so a killed process leaves no running trial behind."""
+        Only finished trials enter the one in memory, so that what is proposed depends on them alone."""
         import optuna
 
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        storage = unchecked_storage(self.storage)
         directions = [self._direction, *("minimize" for _ in self.costs)] if self.several else [self._direction]
-        self._record = optuna.create_study(
-            storage=storage, study_name=STUDY, directions=directions, load_if_exists=True
-        )
+        self._shared = SharedStudy(self.storage, None if self.helps else directions)
         self._study = optuna.create_study(directions=directions)
-        for trial in self._record.get_trials(deepcopy=False):
-            self._study.add_trial(trial)
-            arch = self._arch(trial.params)
-            if self._note(arch):
-                self.scores[arch] = self._judged(trial)
+        if self.of:
+            self._shared.belong(dict(self.of), self.run_path)
+        self._sync()
+        self._news.clear()
+        if self._unfinished and not self.helps:
+            self._shared.reopen()
 
 
 def macs_range(space: Space, budget: Budget, classes: Outputs) -> tuple[float, float]:

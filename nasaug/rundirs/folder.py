@@ -349,7 +349,7 @@ HIDDEN = "***"  # replaces passwords
 
 def without_passwords(text: str) -> str:
     """The text with passwords in URLs, such as a database's, replaced: `user:PASSWORD@` and `?password=PASSWORD`."""
-    text = re.sub(r"(://[^:/@\s]*):[^@\s]*@", rf"\1:{HIDDEN}@", text)
+    text = re.sub(r"(://[^:/@\s]*):\S*@", rf"\1:{HIDDEN}@", text)  # to the last @: a password may contain one
     return re.sub(r"(?i)([?&](?:password|passwd|pwd)=)[^&\s'\"]*", rf"\1{HIDDEN}", text)
 
 

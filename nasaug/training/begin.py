@@ -158,6 +158,21 @@ def _resume(job: Verb[Result]) -> Result:
             return _finished(job, run, job.restore(run, kept))
 
 
+@contextlib.contextmanager
+def joining(run: RunDir, again: str) -> Iterator[dict[str, Any]]:
+    """For a further process of a run that another one leads: yields its job.json. Inside the block, the kernels are the
+    run's and relative paths mean what they mean there. `again` is the command that a stopped process told to give."""
+    kept = files.read_json(run.job_file, jobs.FORMAT)
+    if other := choice.adopt(run.environment().get("kernels", {})):
+        say(f"warning: {run.path}: {other}")
+    with jobs.where_begun(run, kept):
+        try:
+            yield kept
+        except Stopped as stop:
+            stop.resume = again
+            raise
+
+
 def _finished(job: Verb[Result], run: RunDir, ready: Any | None) -> Result:
     """The result, whose paths stay valid in any working directory."""
     if ready is None:

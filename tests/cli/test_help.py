@@ -12,7 +12,9 @@ from nasaug.cli import main as cli
 from nasaug.core.files import bundled
 from support.commands import done
 
-VERBS = "search netaug-train train compare sweep prune report profile export predict robust list runs".split()
+VERBS = (
+    "search search-worker netaug-train train compare sweep prune report profile export predict robust list runs"
+).split()
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])

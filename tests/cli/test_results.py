@@ -17,8 +17,7 @@ from nasaug.core.tensorfile import read
 from nasaug.data import Data, DataConfig, load
 from nasaug.methods import SandwichWithin
 from nasaug.nas import search as search_command
-from nasaug.nas import study as search_module
-from nasaug.pool import storage
+from nasaug.pool import shared, storage
 from nasaug.training.loop import Trainer
 from support.commands import QUICK, SEARCH, TRAIN, call, calls_of, done, refused, timeless
 
@@ -265,8 +264,8 @@ def test_a_resumed_search_counts_the_seconds_of_all_its_trials(here):
 def test_a_run_keeps_no_password_of_its_storage(here, monkeypatch):
     """The address is that of a local file, whatever user it names."""
     opened = storage.unchecked_storage
-    for owner in (storage, search_module):
-        monkeypatch.setattr(owner, "unchecked_storage", lambda url: opened("sqlite:///mine.db"))
+    for owner in (storage, shared):
+        monkeypatch.setattr(owner, "unchecked_storage", lambda url, retry=None: opened("sqlite:///mine.db"))
     address = "postgresql://me:secret@host/studies"
     done(*SEARCH, "--storage", address, "--run", "r")
     assert not any(b"secret" in p.read_bytes() for p in Path("r").rglob("*") if p.is_file())

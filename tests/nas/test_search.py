@@ -301,10 +301,11 @@ def test_a_candidate_that_was_being_judged_when_the_process_died_is_judged_again
     killed.__class__ = Dies
     with pytest.raises(KeyboardInterrupt):
         run(killed)
-    assert {row[0] for row in recorded(killed)} == {"COMPLETE"}  # no trial is left running
+    assert [row[0] for row in recorded(killed)][-2:] == ["FAIL", "WAITING"]  # it is left to the next process
     rest = search_of(tmp_path / "killed.db")
     run(rest)
-    assert killed.judged + rest.judged == whole.judged and recorded(rest) == recorded(whole)
+    counted = [row for row in recorded(rest) if row[0] != "FAIL"]
+    assert killed.judged + rest.judged == whole.judged and counted == recorded(whole)
 
 
 # --- settings -----------------------------------------------------------------------------------------------

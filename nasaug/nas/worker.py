@@ -1,0 +1,53 @@
+"""A further process of a search: it judges candidates for the search that leads the run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from ..config.layers import load
+from ..core.progress import say
+from ..core.signals import deferred_stop
+from ..pool.shared import is_begun, wait_for
+from ..pool.storage import own_storage, storage_faults
+from ..rundirs.folder import RunDir
+from ..training.begin import at_path, begun_record
+from ..training.options import Options
+from ..training.recipe import Recipe
+from .search import SearchJob
+from .stages import depends, load_supernet, prepare, shaped
+
+
+def judge_for(run: RunDir, kept: dict[str, Any], storage: str | None, options: Options, wait_s: float) -> None:
+    """Judge candidates until none is left to begin. `kept` is the run's job.json, `storage` its URL if that is given,
+    `wait_s` how long its supernet is waited for.
+
+    Writes into the storage alone. Raises BadInput, RunFault, or Stopped."""
+    if run.finished:
+        say(f"{run.path} is finished already")
+        return
+    wait_for(run.supernet_file.is_file, f"the supernet {run.supernet_file}", wait_s)
+    if kept["storage"] is None and storage and (run.path / "study.db").exists():
+        named = storage.removeprefix("sqlite:///")
+        if os.path.realpath(named) == os.path.realpath(run.path / "study.db"):
+            storage = None  # the run's own
+    job = SearchJob(storage=storage, options=options)
+    recipe = at_path(load(run.recipe_file, Recipe), options.data)
+    request = replace(job.resumed(kept, run), timeout=None)
+    ready = prepare(recipe, request, options, begun=begun_record(run, recipe), resumed=True)
+    with own_storage(run.path) as own, tempfile.TemporaryDirectory(prefix="nasaug-") as folder:
+        mine = RunDir(folder)  # nothing is written into the run, which another process leads
+        if run.shapes_file.is_file():
+            shutil.copy(run.shapes_file, mine.shapes_file)
+        url = request.storage or own
+        wait_for(partial(is_begun, url), f"the study of {run.path}", wait_s)
+        ready, search, _ = shaped(ready, mine, url)
+        search.net = load_supernet(run.supernet_file, ready.largest).to(ready.runtime.device)
+        search.of, search.run_path, search.helps = depends(ready, run), run.path, True
+        with deferred_stop() as pending, storage_faults(url):
+            search.run(pending, lambda *_: None)
+    say(f"nothing is left to begin; {len(search.scores)} candidates of {run.path} are judged")

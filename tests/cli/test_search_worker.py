@@ -1,0 +1,30 @@
+"""`search-worker`: what it does for a search, and what is refused."""
+
+import shutil
+
+from support.commands import SEARCH, call, done, refused
+
+
+def test_it_says_so_if_the_search_is_finished(laid_out):
+    done(*SEARCH, "--run", "r")
+    assert "r is finished already" in done("search-worker", "--run", "r").out
+    (laid_out / "r" / "result.json").unlink()
+    before = {path.name for path in (laid_out / "r").iterdir()}
+    said = done("search-worker", "--study", f"sqlite:///{laid_out}/r/study.db").out
+    assert "nothing is left to begin; 4 candidates of" in said
+    assert {path.name for path in (laid_out / "r").iterdir()} == before
+    other = shutil.copytree(laid_out / "r", laid_out / "other")
+    (other / "supernet.safetensors").unlink()
+    assert "supernet" in refused("search-worker", "--run", "other")
+
+
+def test_what_is_refused(laid_out):
+    assert "needs --run, the folder of a search, or --study, its storage" in refused("search-worker")
+    assert "--run nowhere is no folder" in refused("search-worker", "--run", "nowhere")
+    (laid_out / "empty").mkdir()
+    assert "a search in empty is not there yet" in refused("search-worker", "--run", "empty")
+    assert "--wait 2x" in refused("search-worker", "--run", "empty", "--wait", "2x")
+    told = call("search-worker", "--study", "sqlite:///none.db")
+    assert told.code == 2 and "holds no study" in told.err and told.err.count("\n") == 1
+    told = refused("search-worker", "--study", "nodatabase://me:hidden-word@x/y")
+    assert "hidden-word" not in told and "me:***@x" in told
