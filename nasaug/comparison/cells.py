@@ -24,7 +24,7 @@ from ..core.streams import command_line
 from ..core.units import format_duration
 from ..data import Data, Record
 from ..kernels import choice
-from ..nets.store import teacher_digest
+from ..nets.store import digest, teacher_digest
 from ..pool.processes import Watch, Work, run_all, together
 from ..reporting import wording
 from ..rundirs.folder import RunDir, cores
@@ -38,13 +38,15 @@ from ..training.job import Job, job_for, load_data, make_scorer, make_trainer, s
 from ..training.options import Options
 from ..training.provenance import curves_of, sources_of, warn_of_curves
 from ..training.recipe import CHANGE_NOTHING, Recipe
+from ..training.start import inherited_from
+from ..training.start import named as start_named
 from ..training.timing import time_steps
 
 CELLS = Path("cells")  # the folder for the trainings in a run
 LONGEST = 60  # characters of an arm's name in a file name
 LONGEST_START = 10.0  # CPU seconds that starting a process takes at most
-# keys in which an existing cell may differ: teacher and images may have moved, and the cell's key covers their contents
-MAY_DIFFER = ("arm", "teacher.source", "data.name", *CHANGE_NOTHING)
+# keys in which an existing cell may differ: runs and images may have moved, and the cell's key covers their contents
+MAY_DIFFER = ("arm", "teacher.source", "init", "data.name", *CHANGE_NOTHING)
 
 
 @dataclass
@@ -202,7 +204,9 @@ def key_of(found: ArchFile, start: str, recipe: Recipe, data: Data) -> str:
         table.pop("data.targets", None)  # the record's key covers the targets
     if teacher := teacher_digest(recipe.teacher.source):
         table["teacher.source"] = teacher
-    if found.start is None:  # weights are fresh whether or not init says so
+    if start_named(recipe.init):
+        table["init"] = digest(inherited_from(found, recipe.init))
+    elif found.start is None:  # weights are fresh whether or not init says so
         table.pop("init", None)
     what = [table, found.plan.to_dict(), start, *([found.pruned] if found.pruned else [])]
     text = json.dumps(what, sort_keys=True, default=str)

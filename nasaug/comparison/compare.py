@@ -26,11 +26,14 @@ from ..reporting import wording
 from ..rundirs.folder import RunDir, without_passwords
 from ..rundirs.job import kept_as
 from ..rundirs.result import Length
+from ..tasks import chosen
 from ..training.begin import create_or_resume
 from ..training.device import open_runtime
 from ..training.job import job_for
 from ..training.options import Options
 from ..training.recipe import Recipe
+from ..training.start import check_start
+from ..training.start import named as start_named
 from ..training.train import fitted, refuse_other_net
 from . import report
 from .cells import (
@@ -214,7 +217,8 @@ class CompareJob:
         }  # fmt: skip
         options, begun, sets = resumed(self, run, setting, setting.arch_data, said)
         found = archfile.read(str(run.base_file))
-        if found.start is not None and not found.start.is_file() and not setting.from_scratch:
+        own = start_named(begun.init) or setting.from_scratch
+        if found.start is not None and not found.start.is_file() and not own:
             gone = f"{found.start} is missing, from which the trainings of {run.path} start"
             raise BadInput(f"{gone}; restore it, or start anew with {arg.from_scratch}")
         refuse_other_net(run, found, self.arch, self.resolution, begun)
@@ -342,6 +346,8 @@ def make_cells(found: ArchFile, setting: CompareSetting, options: Options, sets:
         own = {} if length is None else {LENGTHS[setting.match]: length.value}
         recipe = options.settings(given[arm] | own | {"seed": seed, "arm": arm}, arm=arm, data=of_arch)
         if seed == 0 and length == lengths[0]:
+            if start_named(recipe.init):
+                check_start(found, recipe.init, chosen(recipe.task, data.info))
             job_for(found, recipe, runtime, images).check_teacher(partial(read_data, recipe, found, sets))
         key = key_of(found, start, recipe, data)
         if seen.setdefault(key, arm) != arm:

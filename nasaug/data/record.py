@@ -172,6 +172,7 @@ def draw(
     if like is not None:
         theirs = _splits_in(like.record, record)
         known = theirs >= 0
+        kept = kept and bool(known.any())  # else these are other images, of which nothing is drawn yet
         splits[known] = (theirs if kept else torch.where(theirs == test, test, train))[known].to(torch.uint8)
     for split, places in given.items():
         if split != "train":

@@ -180,12 +180,12 @@ def is_training(table: Mapping[str, Any]) -> bool:
 TRAINED = "the folder of a finished run of train, netaug-train or prune"
 
 
-def finished_training(run: str | Path, argument: str = "run") -> RunDir:
-    """The finished training in a folder. Raises BadInput, about the `argument`, if there is none."""
+def finished_training(run: str | Path, argument: str | None = "run", field: str | None = None) -> RunDir:
+    """The finished training in a folder. Raises BadInput, about an `argument` or a recipe's `field`, if there is none."""
     found = RunDir(run)
 
     def refused(rule: str, remedy: str = f"give {TRAINED}") -> BadInput:
-        return BadInput.of(argument=argument, value=run, rule=rule, remedy=remedy, apart=True)
+        return BadInput.of(argument=argument, field=field, value=str(run), rule=rule, remedy=remedy, apart=True)
 
     if not found.path.is_dir():
         raise refused("is no folder")

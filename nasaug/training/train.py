@@ -15,7 +15,7 @@ from ..config.layers import load
 from ..core.errors import BadInput, arg
 from ..core.progress import Listener, heard_by, say
 from ..int8.onnxfile import need_onnx
-from ..nets.store import inherited_from, load_plan, teacher_digest
+from ..nets.store import teacher_digest
 from ..rundirs.folder import RunDir
 from ..rundirs.job import verb_of
 from ..rundirs.result import TrainingResult, read_result
@@ -26,6 +26,7 @@ from .job import Job, Ready, job_for, load_data, run_training, task_of
 from .options import Options
 from .provenance import of_other_splits, sources_of
 from .recipe import CHANGE_NOTHING, Recipe
+from .start import check_start
 from .teacher import moved_teacher
 
 CAP = "netaug.aug_compute"  # the recipe key of the argument `aug_compute`
@@ -153,9 +154,7 @@ def check(found: ArchFile, recipe: Recipe, runtime: Runtime) -> Job:
     The job returned assumes one batch of training images, because their number is not known yet."""
     if recipe.ends_in_int8:
         need_onnx(f"{arg.method} qat", "onnxruntime")
-    start = inherited_from(found, recipe.init)
-    if start is not None and not load_plan(start).of_classes(found.plan.classes).holds(found.plan):
-        raise BadInput(f"{start} does not hold {found.name}; restore the right one, or use {arg.from_scratch}")
+    check_start(found, recipe.init, task_of(recipe, datasets.describe(recipe.data)))
     return job_for(found, recipe, runtime, recipe.batch)
 
 
