@@ -31,6 +31,7 @@ from .search import search
 from .sweep import sweep
 from .terminal import Terminal
 from .train import netaug_train, train
+from .transfer import transfer
 
 BAD_INPUT, FAULT = 2, 1
 
@@ -47,7 +48,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 for verb in (
-    search, netaug_train, train, compare, sweep, report, profile, prune, export, predict, robust, latency_table,
+    search, netaug_train, train, transfer, compare, sweep, report, profile, prune, export, predict, robust,
+    latency_table,
 ):  # fmt: skip
     app.command(verb)  # the function's name, with - for _
 

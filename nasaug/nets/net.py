@@ -29,8 +29,8 @@ class Net(nn.Module):
     submodule `two_stage`, and the output is a `nasaug.nets.two_stage.Maps` that they read.
 
     `net(x)` runs its own plan; only this updates the running statistics, in training mode. `net(x, smaller)` runs a
-    slice of the shared weights with batch statistics, in training mode only. With `frozen` no gradient reaches the trunk,
-    and in a pass of the net's own plan it uses its running statistics and leaves them as they are."""
+    slice of the shared weights with batch statistics, in training mode only. With `frozen` no gradient reaches the
+    trunk, and in a pass of the net's own plan it uses its running statistics and leaves them as they are."""
 
     def __init__(self, plan: Plan, seed: int | None = 0):
         """Fresh weights from `seed`; None leaves them uninitialised, for a caller that writes all of them."""

@@ -89,12 +89,12 @@ class Job:
                 raise BadInput.of(field="method", value="qat", rule=rule, remedy=remedy)
 
     def check_trunk(self) -> None:
-        """Raises BadInput if a trunk that is not, or not equally, trained does not suit the method or has no weights."""
+        """Raises BadInput if a trunk that is not trained as the head is does not suit the method, or has no weights."""
         trunk, factor = self.recipe.trunk, self.recipe.trunk_lr
         name = "trunk" if trunk != "train" else "trunk_lr"
         refused = partial(BadInput.of, field=name, value=getattr(self.recipe, name), apart=True)
         if (trunk != "train" or factor != 1) and (self.method.in_int8 or self.recipe.ends_in_int8):
-            raise refused(rule="sets the trunk apart, but qat trains all of a net alike", remedy="leave one of them out")
+            raise refused(rule="sets the trunk apart, but qat trains all layers alike", remedy="leave one of them out")
         if trunk != "train" and self.plan != self.base.plan:
             rule = "keeps trained weights, but this method trains a larger net, most of it fresh"
             raise refused(rule=rule, remedy=f"give {arg.method} baseline or gradaug")
@@ -425,7 +425,7 @@ def _of_trunk(trainer: Trainer) -> dict[str, Any]:
     how = {"train": "trained", "norms": "only its norms are trained", "frozen": "frozen"}[training.trunk]
     rate = f", at {training.trunk_lr:g} times the learning rate" if training.trunk_lr != 1 else ""
     rate = rate if training.trunk != "frozen" else ""
-    say(f"  trunk: {how}{rate}; {trained:,} of {whole:,} parameters are trained, and all of them run in each forward pass")
+    say(f"  trunk: {how}{rate}; {trained:,} of {whole:,} parameters are trained, but forward passes run all of them")
     return {"trained_params": trained}
 
 
@@ -463,7 +463,9 @@ def _finished(
     if scorer.task.name == "detect":
         tensorfile.write(run.shown_file, shown_of(final, scorer), {})
     test = data.finish()
-    metric, more, before = scorer.task.metric, {**told, **facts}, Before()
+    metric, more, before = scorer.task.metric, {**told, **facts, "val_key": data.val_key}, Before()
+    if data.few:
+        more["train_images"] = len(data.train)
     if in_int8:
         before = read_before(run.path)
         scores = scores_before(run.path, test, scorer)
@@ -541,13 +543,17 @@ def preprocessing(data: Data, config: DataConfig) -> dict:
     }  # fmt: skip
 
 
-def load_data(recipe: Recipe, resolution: int, begun: Record | None = None, sources: Iterable[Path] = ()) -> Data:
+def load_data(
+    recipe: Recipe, resolution: int, begun: Record | None = None, sources: Iterable[Path] = (),
+    parent: Record | None = None,
+) -> Data:  # fmt: skip
     """Load the recipe's data (streamed images at `resolution`) and report them in a line.
 
     A resumed run uses the splits that it has `begun` with. A new one follows, as far as possible, the splits of the
-    weights it inherits (`sources`), so that no image they were trained on is used for validation or test."""
-    like = None if begun else like_sources(sources, recipe.data)
+    weights it inherits (`sources`), so that no image they were trained on is used for validation or test. A training
+    that is part of a job uses the splits of that `parent`."""
+    like = None if begun or parent else like_sources(sources, recipe.data)
     masks = recipe.task == Segment.name
-    data = datasets.load(recipe.data, size=resolution, begun=begun, like=like, masks=masks)
+    data = datasets.load(recipe.data, size=resolution, begun=begun, parent=parent, like=like, masks=masks)
     say(data.told())
     return data

@@ -59,7 +59,7 @@ def like_sources(sources: Iterable[Path], config: DataConfig) -> Like | None:
     return None
 
 
-SPLIT_BY = ("val_images", "train_images", "split_seed")
+SPLIT_BY = ("val_images", "train_images", "fraction", "shots", "split_seed")
 
 
 def of_other_splits(found: ArchFile, recipe: Recipe, data: Data) -> list[str]:
