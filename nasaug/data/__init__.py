@@ -41,7 +41,8 @@ class DataConfig:
     """Which images, and how they are split: the recipe's `[data]` table."""
 
     name: str = "fashion-mnist"
-    """fashion-mnist, cifar10, cifar100, imagenet, digits, or the path of an image folder."""
+    """fashion-mnist, cifar10, cifar100, imagenet, imagenet21k-p, food101, flowers102, cars, cub200, pets, digits, or
+    the path of an image folder."""
     targets: str = ""
     """A CSV in or beside the image folder with a number (column `value`) for each image (column `file`); or, of several
     annotations of boxes, the JSON file or the folder with Annotations/ to use. Empty: boxes if the folder has
@@ -280,6 +281,8 @@ def _folder(config: DataConfig, size: int | None = None, masks: bool = False) ->
     known = NAMED.get(config.name)
     path = known.folder() if known else os.path.expanduser(config.name)
     size = size or (known.size if known else None)
+    if isinstance(path, Listing):
+        return probe(path, 0, size, config.keep_decoded, config.background)
     if os.path.isdir(path):
         found = boxes.find(path, config.targets, masks) or listing(path, config.targets)
         return probe(found, 0 if known else config.memory_mb * 10**6, size, config.keep_decoded, config.background)

@@ -29,7 +29,8 @@ class Options:
     """None means not given."""
 
     data: str | None = None
-    """fashion-mnist (default), cifar10, cifar100, imagenet, digits, or the path of an image folder."""
+    """fashion-mnist (default), cifar10, cifar100, imagenet, imagenet21k-p, food101, flowers102, cars, cub200, pets,
+    digits, or the path of an image folder."""
     recipe: str | None = None
     """A recipe's name or path; defaults to the data set's own, else `small`."""
     set: tuple[str, ...] = ()
