@@ -60,11 +60,6 @@ class Net(nn.Module):
             place = place._modules[parent]
         place.add_module(last, module)
 
-    @property
-    def heads(self) -> tuple[str, ...]:
-        """What the names of the head's parameters and buffers begin with."""
-        return (BESIDE, *(f"{block.name}." for block in self.plan.head))
-
     @torch.no_grad()
     def reset(self, seed: int) -> None:
         """Fresh weights: Kaiming-uniform (torch's default), truncated normal (0.02) for the last layers, zero biases.
@@ -204,7 +199,7 @@ class Net(nn.Module):
 
         The running statistics are copied: the classifier has none, and nothing follows it."""
         other = Net(self.plan.of_classes(classes), seed).to(**self._kind())
-        kept = {name: t for name, t in self.state_dict().items() if not name.startswith(self.heads)}
+        kept = {name: t for name, t in self.state_dict().items() if not name.startswith(heads_of(self.plan))}
         other.load_state_dict(kept, strict=False)
         return other.train(self.training)
 
@@ -255,6 +250,11 @@ class Net(nn.Module):
             weight = own[name].detach().abs()
             total += weight.sum([d for d in range(weight.dim()) if d != dim]).cpu()
         return total
+
+
+def heads_of(plan: Plan) -> tuple[str, ...]:
+    """What the names of the head's parameters and buffers begin with."""
+    return (BESIDE, *(f"{block.name}." for block in plan.head))
 
 
 def joined(outputs: list[Tensor]) -> Tensor:

@@ -73,7 +73,8 @@ class Scorer:
         small = net.narrow(plan)
         ranks = self.runtime.ranks
         images = (x for x, _ in self.batches(self.calibration, plan.resolution))
-        small.calibrate(images, None if ranks.alone else ranks.gathered, frozen)
+        more = {"frozen": True} if frozen else {}  # nets in int8 have no frozen trunk
+        small.calibrate(images, None if ranks.alone else ranks.gathered, **more)
         return small.eval()
 
     def score(self, net: Net, split: Split) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..core import tensorfile
-from ..nets.net import Net
+from ..nets.net import Net, heads_of
 from .length import Training
 
 
@@ -111,7 +111,7 @@ def trained_of(net: Net, training: Training) -> dict[str, nn.Parameter]:
     if training.trunk == "train":
         return named
     norms = training.trunk == "norms"
-    return {name: p for name, p in named.items() if name.startswith(net.heads) or (norms and ".norm." in name)}
+    return {name: p for name, p in named.items() if name.startswith(heads_of(net.plan)) or (norms and ".norm." in name)}
 
 
 def _optimizer(net: Net, trained: Mapping[str, nn.Parameter], training: Training) -> torch.optim.SGD:
@@ -120,7 +120,7 @@ def _optimizer(net: Net, trained: Mapping[str, nn.Parameter], training: Training
     if training.trunk_lr != 1:
         parts = {training.trunk_lr: {}, 1.0: {}}
         for name, p in trained.items():
-            parts[1.0 if name.startswith(net.heads) else training.trunk_lr][name] = p
+            parts[1.0 if name.startswith(heads_of(net.plan)) else training.trunk_lr][name] = p
     groups = []
     for factor, part in parts.items():
         decayed = [p for p in part.values() if p.dim() > 1]
