@@ -132,13 +132,13 @@ class CompareSetting(Setting):
     from_scratch: bool = False
     arch_data: str | None = None
     lengths: list[float] = field(default_factory=list)
-    fractions: list[float] = field(default_factory=list)
+    data_fraction: list[float] = field(default_factory=list)
     shots: list[int] = field(default_factory=list)
 
     @property
     def all_lengths(self) -> list[Length]:
         """The lengths or amounts of data that each arm is trained at, ascending; empty: one, the recipe's."""
-        at: dict[str, Sequence[float]] = {"fraction": self.fractions, "shots": self.shots}
+        at: dict[str, Sequence[float]] = {"fraction": self.data_fraction, "shots": self.shots}
         at[STOPS[self.match]] = self.lengths
         return [Length(unit, value) for unit, values in at.items() for value in values]
 
@@ -222,7 +222,7 @@ class CompareJob:
         setting = CompareSetting(
             arms=arms, seeds=SEEDS if self.seeds is None else self.seeds, match=self.match or MATCH,
             from_scratch=self.from_scratch, arch_data=of_arch, lengths=lengths,
-            fractions=amounts["fractions"] or [], shots=amounts["shots"] or [], **common(self),
+            data_fraction=amounts["data_fraction"] or [], shots=amounts["shots"] or [], **common(self),
         )  # fmt: skip
         cells = make_cells(found, setting, options, sets)  # also validates every arm, before anything is written
         if self.cells:
@@ -236,8 +236,10 @@ class CompareJob:
     @property
     def _amounts(self) -> dict[str, list[Any] | None]:
         """The amounts of data, by the setting's field; None: not given."""
-        fractions = None if self.data_fraction is None else amounts_of("data_fraction", self.data_fraction, _fraction)
-        return {"fractions": fractions, "shots": None if self.shots is None else amounts_of("shots", self.shots, int)}
+        asked: dict[str, tuple[str | None, Callable[[str], float]]] = {
+            "data_fraction": (self.data_fraction, _fraction), "shots": (self.shots, int),
+        }  # fmt: skip
+        return {name: None if text is None else amounts_of(name, text, kind) for name, (text, kind) in asked.items()}
 
     def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:
         ready.found.save(run.base_file)
@@ -280,7 +282,7 @@ class CompareJob:
             names = ", ".join(f"{wording.label(f)} (seed {f['seed']})" for f in failed)
             some = f"{len(failed)} of {len(cells)} cells failed"
             raise RunFault(f"{some}: {names}; try them again with {resume_command(run)}")
-        amounts = {"lengths": setting.lengths, "fractions": setting.fractions, "shots": setting.shots}
+        amounts = {"lengths": setting.lengths, "data_fraction": setting.data_fraction, "shots": setting.shots}
         lengths = {name: values for name, values in amounts.items() if values}
         told = {"arms": setting.arms, "seeds": setting.seeds, "match": setting.match, **lengths, "cells": len(cells)}
         run.finish(told)

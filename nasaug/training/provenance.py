@@ -83,6 +83,8 @@ def other_split(what: str, path: Path, data: Data, instead: str) -> bool:
     if theirs != data.name and {theirs, data.name} <= {*DATA_SETS}:  # no two of these share images
         return told == SEVERAL
     if record is None or not len(record.files) or not len(here.files):
+        if record is not None and not {*record.classes} & {*here.classes}:  # nor do sets without a common class
+            return told == SEVERAL
         return told != data.val_key
     seen = here.trained_on_in("test", record)
     if seen:

@@ -1,4 +1,4 @@
-"""Little data: `fraction` and `shots` choose among the training images, by class, by seed, the fewer within the more."""
+"""Little data: `fraction` and `shots` choose among the training images by class and seed, the fewer within the more."""
 
 from dataclasses import replace
 
