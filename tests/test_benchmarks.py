@@ -381,3 +381,18 @@ def test_macs_saved_at_equal_ap50_are_interpolated_along_both_fronts(monkeypatch
     assert saved([(1e6, 50.0), (4e6, 70.0)], reference) == {"50.00": pytest.approx(50), "60.00": pytest.approx(50)}
     assert saved(reference, reference) == {"40.00": 0, "60.00": 0}
     assert saved([(1e6, 80.0)], reference) == {}
+
+
+def test_transfers_classes_are_parted_by_links(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from transfer import halves
+
+    names = [f"class{i}" for i in range(8)]
+    for split in ("train", "test"):
+        for name in names:
+            (tmp_path / "all" / split / name).mkdir(parents=True)
+    for _ in range(2):  # again when a benchmark goes on
+        six, four = halves(tmp_path / "all", tmp_path / "root")
+    assert sorted(p.name for p in (six / "train").iterdir()) == names[:6]
+    assert sorted(p.name for p in (four / "test").iterdir()) == names[6:]
+    assert (four / "test" / "class7").resolve() == tmp_path / "all" / "test" / "class7"

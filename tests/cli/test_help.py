@@ -12,7 +12,7 @@ from nasaug.cli import main as cli
 from nasaug.core.files import bundled
 from support.commands import done
 
-VERBS = "search netaug-train train compare sweep prune report profile export predict robust".split()
+VERBS = "search netaug-train train transfer compare sweep prune report profile export predict robust".split()
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])

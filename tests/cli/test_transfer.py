@@ -171,9 +171,11 @@ REFUSED = {
     ("--set", f"init={TRAINED}", "--resolution", "16", "--arch", "mobilenetv2-tiny"): (
         "does not hold mobilenetv2-tiny: give --arch runs/netaug-train-1/arch.json"),
     ("--set", "trunk=frozen", "--from-scratch"): "trunk = frozen keeps trained weights, but this training starts from",
-    ("--set", "trunk=froze"): "'train', 'norms' or 'frozen'", ("--set", "trunk_lr=0"): "trunk_lr = 0 must be above 0",
+    ("--set", "trunk=froze"): "'train', 'norms' or 'frozen'",
+    ("--set", "trunk_lr=0"): "trunk_lr = 0 must be above 0",
     ("--data-fraction", "0"): "--data-fraction 0.* must be a share.*give above 0, to 1",
-    ("--data-fraction", "1.5"): "--data-fraction 1.5 must be a share", ("--data-fraction", "nan"): "must be a valid number",
+    ("--data-fraction", "1.5"): "--data-fraction 1.5 must be a share",
+    ("--data-fraction", "nan"): "must be a valid number",
     ("--data-fraction", "0.5", "--shots", "2"): "data.shots = 2 and data.fraction = 0.5 both say how many",
     ("--shots", "20"): r"data.shots = 20 is more than some classes of digits have .*: '.' has \d.*at most \d",
     ("--shots", "-1"): "--shots -1 must not be negative|--shots -1 must be at least 0",
