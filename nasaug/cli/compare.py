@@ -36,7 +36,7 @@ def compare(
 
       nasaug compare --arch found.json --methods baseline,netaug --lengths 10,30,90
 
-      nasaug compare --arch found.json --methods baseline,netaug --data-fraction 0.05,0.1,0.25,1
+      nasaug compare --arch found.json --data-fraction 0.05,0.1,0.25,1
 
       nasaug compare --resume
 

@@ -64,7 +64,7 @@ def train(
 
       nasaug train --method netaug+qat --arch found.json
 
-      nasaug train --arch mobilenetv2 --data photos/ --set init=torchvision:mobilenet_v2
+      nasaug train --arch resnet18 --data photos/ --set init=torchvision:resnet18
 
     qat fine-tunes a trained net in int8; netaug+qat does so after NetAug, in the same run.
 

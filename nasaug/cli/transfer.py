@@ -24,9 +24,9 @@ def transfer(
 
       nasaug transfer --from runs/netaug-train-1 --data pets
 
-      nasaug transfer --from runs/netaug-train-1 --data photos/ --method netaug --set trunk_lr=0.1
+      nasaug transfer --from runs/train-1 --data photos/ --method netaug
 
-      nasaug transfer --from torchvision:mobilenet_v2 --data photos/ --set trunk=frozen
+      nasaug transfer --from torchvision:resnet18 --data photos/ --set trunk=frozen
 
       nasaug transfer --resume
 
