@@ -49,11 +49,13 @@ if TYPE_CHECKING:
     from .tasks import register as register_task  # noqa: F401
     from .training.recipe import Recipe as Recipe
     from .training.train import train as train
+    from .training.transfer import transfer as transfer
 
 __version__ = "0.1.0"
 
 _FROM = {
-    "search": "nas.search", "train": "training.train", "compare": "comparison.compare", "sweep": "comparison.sweep",
+    "search": "nas.search", "train": "training.train", "transfer": "training.transfer",
+    "compare": "comparison.compare", "sweep": "comparison.sweep",
     "prune": "pruning.prune", "cost": "arch.measure", "load": "deployment.predict", "fold": "nets.fold",
     "export": "deployment.export", "Exported": "deployment.export",
     "latency_table": "deployment.latency",

@@ -407,3 +407,18 @@ def test_finished_cells_are_kept_and_laid_out_at_another_place(cells, empty_fold
     moved = ("--data", str(empty_folder / "elsewhere"), "--arch", str(new / "net.json"))
     ran = len(cells.ran)
     assert cells.run(new, [cells.Cell("a", "train", moved)]) == {"a": EMPTY} and len(cells.ran) == ran  # not again
+
+
+def test_transfers_classes_are_parted_by_links(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from transfer import halves
+
+    names = [f"class{i}" for i in range(8)]
+    for split in ("train", "test"):
+        for name in names:
+            (tmp_path / "all" / split / name).mkdir(parents=True)
+    for _ in range(2):  # again when a benchmark goes on
+        six, four = halves(tmp_path / "all", tmp_path / "root")
+    assert sorted(p.name for p in (six / "train").iterdir()) == names[:6]
+    assert sorted(p.name for p in (four / "test").iterdir()) == names[6:]
+    assert (four / "test" / "class7").resolve() == tmp_path / "all" / "test" / "class7"

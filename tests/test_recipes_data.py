@@ -26,10 +26,14 @@ from nasaug.training.recipe import Recipe, default_recipe
 torch.set_num_threads(1)
 
 RECIPES = sorted(path.stem for path in bundled("recipes").glob("*.toml"))
+TRANSFER = {  # data set: learning rate and dropout published for MobileNetV2-Tiny
+    "cars": (0.14, 0.2), "cub200": (0.04, 0.5), "flowers102": (0.08, 0.0), "food101": (0.06, 0.1), "pets": (0.06, 0.1),
+}  # fmt: skip
 ARCHS = {  # recipes whose name does not end in their network's
     "small": "mobilenetv2-small", "digits": "mobilenetv2-small", "fashion-mnist": "mobilenetv2-small",
     "imagenet": "mobilenetv2-tiny", "detect": "mobilenetv2-small",
     "segment": "mobilenetv2-small",
+    **dict.fromkeys(["transfer", *TRANSFER, "imagenet21k-p"], "mobilenetv2-tiny"),
     "cifar": "wideresnet-16-2", "cifar-resnet": "resnet20-cifar",
 }  # fmt: skip
 every_recipe = pytest.mark.parametrize("name", RECIPES)
@@ -129,6 +133,19 @@ def test_the_settings_of_a_reference_network_are_the_published_ones(name):
     view = recipe.views["train"]
     assert (view.flip, view.saturation, view.contrast) == (True, 0.5, 0)
     assert view.brightness == pytest.approx(32 / 255, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", TRANSFER)
+def test_the_settings_of_transfer_are_the_published_ones(name):
+    recipe = load(name, Recipe)
+    assert (recipe.lr, recipe.noise.dropout) == TRANSFER[name] and recipe.data.name == default_recipe(name) == name
+    assert (recipe.epochs, recipe.batch, recipe.method) == (50, 256, "baseline")
+
+
+def test_imagenet_21k_is_trained_on_as_published():
+    recipe, of_1k = load("imagenet21k-p", Recipe), load("imagenet-mobilenetv2-tiny", Recipe)
+    assert (recipe.epochs, recipe.batch, recipe.data.name) == (20, 2048, "imagenet21k-p")
+    assert recipe.lr / recipe.batch == pytest.approx(of_1k.lr / of_1k.batch) and recipe.netaug == of_1k.netaug
 
 
 def test_width_augmentation_ends_before_the_81st_of_155_epochs():

@@ -14,6 +14,8 @@ def compare(
     seeds: Whole = None,
     match: str | None = None,
     lengths: str | None = None,
+    data_fraction: str | None = None,
+    shots: str | None = None,
     jobs: Whole = None,
     cells: Path | None = None,
     from_scratch: Flag = False,
@@ -34,6 +36,8 @@ def compare(
 
       nasaug compare --arch found.json --methods baseline,netaug --lengths 10,30,90
 
+      nasaug compare --arch found.json --data-fraction 0.05,0.1,0.25,1
+
       nasaug compare --resume
 
     Arms: baseline, netaug, gradaug, distill, dropout, spatial-dropout, dropblock, stochastic-depth, label-smoothing,
@@ -47,6 +51,9 @@ def compare(
     :param match: epochs (default), compute (forward MACs, train_macs each) or seconds (max_seconds each).
     :param lengths: Train each arm at each of these lengths and tell from which on it pays: epochs (10,30,90), or with
         --match compute MACs (1T,2T), with seconds times (60s,5m). Default: one length, the recipe's.
+    :param data_fraction: Train each arm on each of these shares of the training images, and draw learning curves; above
+        0, to 1.
+    :param shots: The same, with so many images of each class: 1,5,20.
     :param jobs: Number of concurrent trainings; default: one per core, each with one thread.
     :param cells: Folder for the trainings; finished ones with the same settings are reused. Default: in the run.
     :param from_scratch: Start from fresh weights instead of those named in the arch file.
@@ -55,4 +62,8 @@ def compare(
     from ..comparison.compare import CompareJob
     from ..training.begin import create_or_resume
 
-    create_or_resume(CompareJob(arch, methods, seeds, match, lengths, jobs, cells, resolution, from_scratch, common))
+    create_or_resume(
+        CompareJob(
+            arch, methods, seeds, match, lengths, data_fraction, shots, jobs, cells, resolution, from_scratch, common
+        )
+    )

@@ -34,6 +34,7 @@ from .search_worker import search_worker
 from .sweep import sweep
 from .terminal import Terminal
 from .train import netaug_train, train
+from .transfer import transfer
 from .verify import verify
 
 BAD_INPUT, FAULT = 2, 1
@@ -51,8 +52,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 for verb in (
-    search, search_worker, netaug_train, train, compare, sweep, report, profile, prune, export, predict, robust,
-    latency_table, verify, runs,
+    search, search_worker, netaug_train, train, transfer, compare, sweep, report, profile, prune, export, predict,
+    robust, latency_table, verify, runs,
 ):  # fmt: skip
     app.command(verb)  # the function's name, with - for _
 app.command(list_, name="list")

@@ -38,7 +38,8 @@ class Common(Options):
     """Options of every long-running command."""
 
     data: Annotated[str | None, Parameter(group=RUN)] = None
-    """fashion-mnist (default), cifar10, cifar100, imagenet, digits, or the path of an image folder."""
+    """fashion-mnist (default), cifar10, cifar100, imagenet, imagenet21k-p, food101, flowers102, cars, cub200, pets,
+    digits, or the path of an image folder."""
     recipe: Annotated[str | None, Parameter(group=RUN)] = None
     """A recipe's name or path; default: the data's own, else `small`."""
     set: Annotated[tuple[str, ...], Parameter(group=RUN, negative="", show_default=False)] = ()

@@ -11,6 +11,8 @@ def netaug_train(
     from_scratch: Flag = False,
     resolution: Whole = None,
     aug_compute: float | None = None,
+    data_fraction: float | None = None,
+    shots: Whole = None,
     common: Common = USUAL,
 ):
     """Train a found, named or pruned network with NetAug: inside wider nets that share its weights.
@@ -29,8 +31,10 @@ def netaug_train(
     :param from_scratch: Start from fresh weights instead of those named in the arch file.
     :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
     :param aug_compute: Cap on the augmented passes: at most this many times the base's own MACs; 0: none.
+    :param data_fraction: Train on this share of the training images, drawn by class; above 0, to 1.
+    :param shots: Train on so many images of each class.
     """
-    _train("netaug-train", arch, "netaug", from_scratch, resolution, aug_compute, common)
+    _train("netaug-train", arch, "netaug", from_scratch, resolution, aug_compute, data_fraction, shots, common)
 
 
 def train(
@@ -40,6 +44,8 @@ def train(
     from_scratch: Flag = False,
     resolution: Whole = None,
     aug_compute: float | None = None,
+    data_fraction: float | None = None,
+    shots: Whole = None,
     common: Common = USUAL,
 ):
     """Train a network with any method: the general form of netaug-train.
@@ -58,6 +64,8 @@ def train(
 
       nasaug train --method netaug+qat --arch found.json
 
+      nasaug train --arch resnet18 --data photos/ --set init=torchvision:resnet18
+
     qat fine-tunes a trained net in int8; netaug+qat does so after NetAug, in the same run.
 
     :param arch: An arch file (found.json) or a named architecture.
@@ -65,8 +73,10 @@ def train(
     :param from_scratch: Start from fresh weights instead of those named in the arch file.
     :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
     :param aug_compute: Cap on NetAug's augmented passes: at most this many times the base's own MACs; 0: none.
+    :param data_fraction: Train on this share of the training images, drawn by class; above 0, to 1.
+    :param shots: Train on so many images of each class.
     """
-    _train("train", arch, method, from_scratch, resolution, aug_compute, common)
+    _train("train", arch, method, from_scratch, resolution, aug_compute, data_fraction, shots, common)
 
 
 def _train(*asked) -> None:

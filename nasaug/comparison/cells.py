@@ -22,15 +22,15 @@ from ..core.errors import BadInput, RunFault, arg, told_by
 from ..core.progress import say
 from ..core.streams import command_line
 from ..core.units import format_duration
-from ..data import Data, Record
+from ..data import Data, Record, whole_of
 from ..kernels import choice
-from ..nets.store import teacher_digest
+from ..nets.store import digest, teacher_digest
 from ..pool.processes import Watch, Work, run_all, together
 from ..reporting import wording
 from ..rundirs.folder import RunDir, cores
 from ..rundirs.job import FORMAT as JOB_FORMAT
 from ..rundirs.job import refuse_changed
-from ..rundirs.result import Length, read_result
+from ..rundirs.result import BY_DATA, Length, read_result
 from ..tasks import chosen
 from ..training.begin import PARENT, at_path, begun_record, other_data
 from ..training.device import Runtime, open_runtime
@@ -38,13 +38,15 @@ from ..training.job import Job, job_for, load_data, make_scorer, make_trainer, s
 from ..training.options import Options
 from ..training.provenance import curves_of, sources_of, warn_of_curves
 from ..training.recipe import CHANGE_NOTHING, Recipe
+from ..training.start import inherited_from
+from ..training.start import named as start_named
 from ..training.timing import time_steps
 
 CELLS = Path("cells")  # the folder for the trainings in a run
 LONGEST = 60  # characters of an arm's name in a file name
 LONGEST_START = 10.0  # CPU seconds that starting a process takes at most
-# keys in which an existing cell may differ: teacher and images may have moved, and the cell's key covers their contents
-MAY_DIFFER = ("arm", "teacher.source", "data.name", *CHANGE_NOTHING)
+# keys in which an existing cell may differ: runs and images may have moved, and the cell's key covers their contents
+MAY_DIFFER = ("arm", "teacher.source", "init", "data.name", *CHANGE_NOTHING)
 
 
 @dataclass
@@ -185,8 +187,14 @@ def _fixed(sets: Sequence[str]) -> list[str]:
 def read_data(recipe: Recipe, found: ArchFile, sets: Sets) -> Data:
     key = repr(recipe.data)
     if key not in sets.read:
-        sets.read[key] = load_data(recipe, found.plan.resolution, sets.begun, sources_of(found, recipe).values())
+        sources = sources_of(found, recipe).values()
+        sets.read[key] = load_data(recipe, found.plan.resolution, None, sources, sets.begun)
     return sets.read[key]
+
+
+def record_of(recipe: Recipe, found: ArchFile, sets: Sets) -> Record:
+    """Which image is in which split before fewer of them are trained on, as each cell does by its own recipe."""
+    return read_data(replace(recipe, data=whole_of(recipe.data)), found, sets).record
 
 
 def key_of(found: ArchFile, start: str, recipe: Recipe, data: Data) -> str:
@@ -202,7 +210,9 @@ def key_of(found: ArchFile, start: str, recipe: Recipe, data: Data) -> str:
         table.pop("data.targets", None)  # the record's key covers the targets
     if teacher := teacher_digest(recipe.teacher.source):
         table["teacher.source"] = teacher
-    if found.start is None:  # weights are fresh whether or not init says so
+    if start_named(recipe.init):
+        table["init"] = digest(inherited_from(found, recipe.init))
+    elif found.start is None:  # weights are fresh whether or not init says so
         table.pop("init", None)
     what = [table, found.plan.to_dict(), start, *([found.pruned] if found.pruned else [])]
     text = json.dumps(what, sort_keys=True, default=str)
@@ -246,15 +256,24 @@ def estimate(cells: list[Cell], runtime: Runtime, jobs: int, sets: Sets) -> dict
         timed = _kinds_seconds(cells, runtime, sets)
     finally:
         torch.set_num_threads(threads)
-    return {cell.path: starting + timed[cell.kind] * _times(cell, cells) for cell in cells}
+    return {cell.path: starting + timed[cell.kind] * _times(cell, cells, sets) for cell in cells}
 
 
-def _times(cell: Cell, cells: list[Cell]) -> float:
+def _times(cell: Cell, cells: list[Cell], sets: Sets) -> float:
     """The cell's length as a multiple of that of the first cell of its kind."""
     first = next(other for other in cells if other.kind == cell.kind)
+    if cell.length is not None and cell.length.unit in BY_DATA and cell.recipe.stop == "epochs":
+        steps, those = (_steps(each.recipe, sets) for each in (cell, first))
+        return steps / those if steps and those else 1.0
     if cell.length is None or first.length is None or not cell.length.value or not first.length.value:
         return 1.0
     return cell.length.value / first.length.value
+
+
+def _steps(recipe: Recipe, sets: Sets) -> float:
+    """The steps of a training whose data were read and whose epochs are given; else 0."""
+    data = sets.read.get(repr(recipe.data))
+    return recipe.epochs * recipe.steps_of(len(data.train)) if data and recipe.epochs != "auto" else 0.0
 
 
 def _kinds_seconds(cells: list[Cell], runtime: Runtime, sets: Sets) -> dict[str, float]:

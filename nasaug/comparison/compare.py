@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -16,7 +16,7 @@ from ..arch import archfile
 from ..arch.archfile import ArchFile
 from ..config.layers import arm_says
 from ..core import files
-from ..core.errors import BadInput, RunFault, arg, unknown
+from ..core.errors import BadInput, RunFault, arg, unknown, with_value
 from ..core.progress import Listener, heard_by, say
 from ..core.streams import command_line
 from ..core.units import parse_quantity
@@ -26,11 +26,14 @@ from ..reporting import wording
 from ..rundirs.folder import RunDir, without_passwords
 from ..rundirs.job import kept_as
 from ..rundirs.result import Length
+from ..tasks import chosen
 from ..training.begin import create_or_resume
 from ..training.device import open_runtime
 from ..training.job import job_for
 from ..training.options import Options
 from ..training.recipe import Recipe
+from ..training.start import check_start
+from ..training.start import named as start_named
 from ..training.train import fitted, refuse_other_net
 from . import report
 from .cells import (
@@ -46,6 +49,7 @@ from .cells import (
     key_of,
     placed,
     read_data,
+    record_of,
     resume_command,
     resumed,
     train_missing,
@@ -61,6 +65,7 @@ BASE = RunDir(Path()).base_file  # the network's arch file, relative to the run
 def compare(
     arch: str | os.PathLike[str] | None = None, *, methods: str | Sequence[str | Path] | None = None,
     seeds: int | None = None, match: str | None = None, lengths: str | Sequence[float | str] | None = None,
+    data_fraction: str | float | Sequence[float] | None = None, shots: str | int | Sequence[int] | None = None,
     jobs: int | None = None, cells: str | Path | None = None, from_scratch: bool = False,
     resolution: int | None = None, data: str | Path | None = None, recipe: str | Path | None = None,
     set: Mapping[str, object] | Sequence[str] = (), device: str = "auto", run: str | Path | None = None,
@@ -77,6 +82,8 @@ def compare(
         lengths: how long to train each arm, as a list or separated by commas: epochs, or with match = "compute" forward
             MACs ("2T"), or with "seconds" times ("5m"). Each arm is trained at each length, and compared with the first
             (or baseline) at the same length and at the same training compute. Defaults to one length, the recipe's.
+        data_fraction, shots: train each arm on each of these shares of the training images, or on so many of each
+            class, and compare it with the first (or baseline) on as many.
         jobs: how many trainings run at a time; defaults to one per core.
         cells: the folder for the trainings, where finished ones with the same settings are reused; defaults to a folder
             in the run.
@@ -89,8 +96,11 @@ def compare(
     """
     options = Options.of(data, recipe, set, None, device, run, resume)
     path, folder = (None if arch is None else archfile.path_of(arch)), (None if cells is None else Path(cells))
-    told = joined(lengths)
-    job = CompareJob(path, joined(methods), seeds, match, told, jobs, folder, resolution, from_scratch, options)
+    shares, each = (joined([x] if isinstance(x, (int, float)) else x) for x in (data_fraction, shots))
+    job = CompareJob(
+        path, joined(methods), seeds, match, joined(lengths), shares, each, jobs, folder, resolution, from_scratch,
+        options,
+    )  # fmt: skip
     with heard_by(on_event):
         return create_or_resume(job)
 
@@ -122,6 +132,15 @@ class CompareSetting(Setting):
     from_scratch: bool = False
     arch_data: str | None = None
     lengths: list[float] = field(default_factory=list)
+    data_fraction: list[float] = field(default_factory=list)
+    shots: list[int] = field(default_factory=list)
+
+    @property
+    def all_lengths(self) -> list[Length]:
+        """The lengths or amounts of data that each arm is trained at, ascending; empty: one, the recipe's."""
+        at: dict[str, Sequence[float]] = {"fraction": self.data_fraction, "shots": self.shots}
+        at[STOPS[self.match]] = self.lengths
+        return [Length(unit, value) for unit, values in at.items() for value in values]
 
     @property
     def methods(self) -> list[str]:
@@ -141,7 +160,7 @@ class Ready:
 
     @property
     def record(self) -> Record:
-        return read_data(self.recipe, self.found, self.sets).record
+        return record_of(self.recipe, self.found, self.sets)
 
 
 @dataclass(frozen=True)
@@ -153,6 +172,8 @@ class CompareJob:
     seeds: int | None = None
     match: str | None = None
     lengths: str | None = None
+    data_fraction: str | None = None
+    shots: str | None = None
     jobs: int | None = None
     cells: Path | None = None
     resolution: int | None = None
@@ -172,6 +193,17 @@ class CompareJob:
                         f"{arg.set} {said[key]}: {arg.lengths} {self.lengths} says how long to train; "
                         f"leave one of them out"
                     )
+        amounts = {"lengths": self.lengths, "data_fraction": self.data_fraction, "shots": self.shots}
+        one, *others = [name for name, value in amounts.items() if value is not None] or [""]
+        if others:
+            rule = f"and {with_value(others[0])} {amounts[others[0]]} would both tell the runs of an arm apart"
+            raise BadInput.of(argument=one, value=amounts[one], rule=rule, remedy="leave one of them out")
+        for key in ("data.fraction", "data.shots"):
+            if key in said and one in ("data_fraction", "shots"):
+                raise BadInput(
+                    f"{arg.set} {said[key]}: {with_value(one)} {amounts[one]} says how many images to train on; "
+                    f"leave one of them out"
+                )
         if self.match not in (None, MATCH) and "epochs" in said:
             raise BadInput(
                 f"{arg.set} {said['epochs']}: with {arg.match} {self.match} trainings end by {LENGTHS[self.match]}; "
@@ -180,7 +212,7 @@ class CompareJob:
 
     def prepare(self) -> Ready:
         self._check()
-        lengths = self._lengths(self.match or MATCH) or []
+        lengths, amounts = self._lengths(self.match or MATCH) or [], self._amounts
         arms, options, sets = arms_of(DEFAULT if self.methods is None else self.methods), self.options, Sets()
         if self.arch is None:
             raise BadInput(f"compare needs {arg.arch}: an arch file like found.json, or a named architecture")
@@ -189,7 +221,8 @@ class CompareJob:
         found = fitted(self.arch, self.resolution, plain)
         setting = CompareSetting(
             arms=arms, seeds=SEEDS if self.seeds is None else self.seeds, match=self.match or MATCH,
-            from_scratch=self.from_scratch, arch_data=of_arch, lengths=lengths, **common(self),
+            from_scratch=self.from_scratch, arch_data=of_arch, lengths=lengths,
+            data_fraction=amounts["data_fraction"] or [], shots=amounts["shots"] or [], **common(self),
         )  # fmt: skip
         cells = make_cells(found, setting, options, sets)  # also validates every arm, before anything is written
         if self.cells:
@@ -199,6 +232,14 @@ class CompareJob:
 
     def _lengths(self, match: str) -> list[float] | None:
         return None if self.lengths is None else lengths_of(self.lengths, match)
+
+    @property
+    def _amounts(self) -> dict[str, list[Any] | None]:
+        """The amounts of data, by the setting's field; None: not given."""
+        asked: dict[str, tuple[str | None, Callable[[str], float]]] = {
+            "data_fraction": (self.data_fraction, _fraction), "shots": (self.shots, int),
+        }  # fmt: skip
+        return {name: None if text is None else amounts_of(name, text, kind) for name, (text, kind) in asked.items()}
 
     def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:
         ready.found.save(run.base_file)
@@ -210,11 +251,12 @@ class CompareJob:
         said = {
             "methods": None if self.methods is None else arms_of(self.methods), "seeds": self.seeds,
             "match": self.match, "from_scratch": self.from_scratch or None,
-            "lengths": self._lengths(self.match or setting.match),
+            "lengths": self._lengths(self.match or setting.match), **self._amounts,
         }  # fmt: skip
         options, begun, sets = resumed(self, run, setting, setting.arch_data, said)
         found = archfile.read(str(run.base_file))
-        if found.start is not None and not found.start.is_file() and not setting.from_scratch:
+        own = start_named(begun.init) or setting.from_scratch
+        if found.start is not None and not found.start.is_file() and not own:
             gone = f"{found.start} is missing, from which the trainings of {run.path} start"
             raise BadInput(f"{gone}; restore it, or start anew with {arg.from_scratch}")
         refuse_other_net(run, found, self.arch, self.resolution, begun)
@@ -223,7 +265,8 @@ class CompareJob:
     def carry_out(self, run: RunDir, ready: Ready) -> None:
         """Train every unfinished cell, and write the table, the figures and the page."""
         cells, setting = placed(ready.cells, run), ready.setting
-        several = f" x {len(setting.lengths)} lengths" if setting.lengths else ""
+        what = "lengths" if setting.lengths else "amounts of data"
+        several = f" x {len(setting.all_lengths)} {what}" if setting.all_lengths else ""
         what = f"{len(setting.arms)} arms{several} x {setting.seeds} seeds, matched by {setting.match}"
         failed = train_missing(cells, what, run, self.options.device, self.jobs, ready.sets)
         done = [cell.path for cell in cells if cell.finished]
@@ -239,7 +282,8 @@ class CompareJob:
             names = ", ".join(f"{wording.label(f)} (seed {f['seed']})" for f in failed)
             some = f"{len(failed)} of {len(cells)} cells failed"
             raise RunFault(f"{some}: {names}; try them again with {resume_command(run)}")
-        lengths = {"lengths": setting.lengths} if setting.lengths else {}
+        amounts = {"lengths": setting.lengths, "data_fraction": setting.data_fraction, "shots": setting.shots}
+        lengths = {name: values for name, values in amounts.items() if values}
         told = {"arms": setting.arms, "seeds": setting.seeds, "match": setting.match, **lengths, "cells": len(cells)}
         run.finish(told)
 
@@ -277,6 +321,31 @@ def lengths_of(lengths: str, match: str) -> list[float]:
             raise BadInput(f"{arg.lengths} names {same}; name each length once")
         seen[value] = item
     return sorted(seen)
+
+
+def amounts_of(argument: str, given: str, parse: Callable[[str], float]) -> list[Any]:
+    """The amounts of data in a text, ascending. Raises BadInput for anything that is none, and for equal ones."""
+    values = []
+    for item in (each.strip() for each in given.split(",") if each.strip()):
+        try:
+            values.append(parse(item))
+        except ValueError:
+            values.append(0)
+        if values[-1] <= 0:
+            rule, remedy = "must be a whole number of images per class", "give some like 1,5,20"
+            if argument == "data_fraction":
+                rule, remedy = "must be a share above 0, to 1", "give some like 0.05,0.1,0.25,1"
+            raise BadInput.of(argument=argument, value=item, rule=rule, remedy=remedy, apart=True)
+        if values[-1] in values[:-1]:
+            raise BadInput(f"{with_value(argument)} {given} names {item} twice; name each amount once")
+    if not values:
+        raise BadInput(f"{with_value(argument)} {given!r} names no amount; give one, or several separated by commas")
+    return sorted(values)
+
+
+def _fraction(item: str) -> float:
+    value = float(item)
+    return value if 0 < value <= 1 else 0.0
 
 
 _KINDS = {"compute": "macs", "seconds": "seconds"}
@@ -323,31 +392,40 @@ def make_cells(found: ArchFile, setting: CompareSetting, options: Options, sets:
             )
     if setting.lengths:
         _check_lengths(plain)
-    data = read_data(plain[arms[0]], found, sets)
-    images = len(data.train)
-    given = {arm: init | {"stop": STOPS[setting.match]} for arm in arms}
-    if setting.match == "epochs" and not setting.lengths:
-        auto = {arm: replace(r, times=1.0) for arm, r in plain.items() if r.epochs == "auto" and r.method != "qat"}
-        fewest = min((job_for(found, r, runtime, images).length.epochs for r in auto.values()), default=0)
-        given |= {arm: given[arm] | {"epochs": fewest} for arm in auto}
     unknown_macs = setting.match == "compute" and plain[arms[0]].train_macs == "auto" and not setting.lengths
     if unknown_macs and runtime.accelerated:
         raise BadInput(f"{arg.match} compute needs to know how much: give {arg.set} train_macs=1e15, say")
     cells: list[Cell] = []
     seen: dict[str, str] = {}
     start = digest(found.start)
-    lengths: list[Length | None] = [Length(STOPS[setting.match], value) for value in setting.lengths]
-    lengths = lengths or [None]
-    for length, seed, arm in product(lengths, range(setting.seeds), arms):
-        own = {} if length is None else {LENGTHS[setting.match]: length.value}
-        recipe = options.settings(given[arm] | own | {"seed": seed, "arm": arm}, arm=arm, data=of_arch)
-        if seed == 0 and length == lengths[0]:
-            job_for(found, recipe, runtime, images).check_teacher(partial(read_data, recipe, found, sets))
-        key = key_of(found, start, recipe, data)
-        if seen.setdefault(key, arm) != arm:
-            raise BadInput(f"arms {seen[key]!r} and {arm!r} are the same training; leave one of them out")
-        cells.append(Cell(arm, seed, recipe, BASE, setting.cells_folder / folder_name(arm, seed, key), length))
+    lengths: list[Length | None] = [*setting.all_lengths] or [None]
+    for length in lengths:
+        own = init | _said_by(length)
+        here = {arm: options.settings(own, arm=arm, data=of_arch) for arm in arms} if length else plain
+        data = read_data(here[arms[0]], found, sets)
+        images = len(data.train)
+        given = {arm: own | {"stop": STOPS[setting.match]} for arm in arms}
+        if setting.match == "epochs" and not setting.lengths:
+            auto = {arm: replace(r, times=1.0) for arm, r in here.items() if r.epochs == "auto" and r.method != "qat"}
+            fewest = min((job_for(found, r, runtime, images).length.epochs for r in auto.values()), default=0)
+            given |= {arm: given[arm] | {"epochs": fewest} for arm in auto}
+        for seed, arm in product(range(setting.seeds), arms):
+            recipe = options.settings(given[arm] | {"seed": seed, "arm": arm}, arm=arm, data=of_arch)
+            if seed == 0 and length == lengths[0]:
+                if start_named(recipe.init):
+                    check_start(found, recipe.init, chosen(recipe.task, data.info))
+                job_for(found, recipe, runtime, images).check_teacher(partial(read_data, recipe, found, sets))
+            key = key_of(found, start, recipe, data)
+            if seen.setdefault(key, arm) != arm:
+                raise BadInput(f"arms {seen[key]!r} and {arm!r} are the same training; leave one of them out")
+            cells.append(Cell(arm, seed, recipe, BASE, setting.cells_folder / folder_name(arm, seed, key), length))
     return cells
+
+
+def _said_by(length: Length | None) -> dict[str, object]:
+    """The recipe key that gives a training its length, or its amount of data."""
+    keys = {STOPS[match]: key for match, key in LENGTHS.items()}
+    return {} if length is None else {keys.get(length.unit, f"data.{length.unit}"): length.value}
 
 
 def _commands(run: RunDir) -> list[str]:

@@ -1,4 +1,5 @@
-"""Accuracy against training compute: arms trained at several lengths, compared with a reference at the same compute.
+"""Accuracy against training compute: arms trained at several lengths, compared with a reference at the same compute;
+or against the amount of data, which then takes the place of compute.
 
 Between its own lengths the reference's score is interpolated linearly in the logarithm of compute, seed by seed; beyond
 them nothing is said. Independent of runs and files.

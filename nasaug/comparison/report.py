@@ -24,7 +24,7 @@ from ..reporting import wording
 from ..reporting.page import page
 from ..reporting.wording import FOR_INTERVAL, NO_REFERENCE, NOT_ENOUGH, table
 from ..rundirs.folder import RESULT, RunDir
-from ..rundirs.result import Length, TrainingResult, is_training, read_result
+from ..rundirs.result import BY_DATA, Length, TrainingResult, is_training, lengths_of, read_result
 from . import curves, stats
 
 FORMAT = "nasaug-comparison/1"
@@ -79,15 +79,18 @@ Arms = dict[tuple[str, Length | None], list[TrainingResult]]  # runs by arm and 
 
 
 def _arms(runs: Sequence[TrainingResult]) -> Arms:
-    """The runs of each arm, by length if any arm has several: in the runs' order of arms, the short lengths first."""
-    lengths = {id(run): run.length() for run in runs}
+    """The runs of each arm, by length or amount of data if any arm has several: in the runs' order of arms, the short
+    lengths first."""
+    lengths = {id(run): length for run, length in zip(runs, lengths_of(runs), strict=True)}
     names = dict.fromkeys(run.arm for run in runs)
-    seen = {name: {lengths[id(run)] for run in runs if run.arm == name} for name in names}
-    if all(len(each) == 1 for each in seen.values()):
-        return {(name, None): [run for run in runs if run.arm == name] for name in names}
+
+    def ascending(name: str) -> list[Length | None]:
+        of_arm = {lengths[id(run)] for run in runs if run.arm == name}
+        return sorted(of_arm, key=lambda length: (length.unit, length.value or 0.0) if length else ("", 0.0))
+
     return {
         (name, length): [run for run in runs if (run.arm, lengths[id(run)]) == (name, length)]
-        for name in names for length in sorted(seen[name], key=lambda length: (length.unit, length.value or 0.0))
+        for name in names for length in ascending(name)
     }  # fmt: skip
 
 
@@ -110,7 +113,8 @@ def _check_comparable(runs: Sequence[TrainingResult]) -> None:
         if run.metric != first.metric:
             metrics = f"their scores are {first.metric.label} and {run.metric.label}"
             raise BadInput(f"{pair}: {metrics}; give runs of one task")
-        if run.data_key != first.data_key:
+        fewer = run.amount() != first.amount() and "val_key" in run.more  # then the training images differ by design
+        if run.data_key != first.data_key and not (fewer and run.more["val_key"] == first.more.get("val_key")):
             data = f"they used different data: {first.data} ({first.data_key}) and {run.data} ({run.data_key})"
             raise BadInput(f"{pair}: {data}; give runs on the same data and splits")
         if run.test_images != first.test_images:
@@ -129,7 +133,8 @@ def summarise(
     length. "crossings" then compares each arm with the reference at the same training compute: for each of the arm's
     lengths "points" has both scores, the reference's interpolated between its own lengths (`curves`), and their
     difference, or "why" there is none; "from" is the length from which on the arm gives more, or null; "words" says
-    this in a sentence.
+    this in a sentence. With several amounts of data it is the same: their unit is fraction or shots, and they take the
+    place of compute.
 
     Args:
         reference: the arm that the others are compared with; defaults to `baseline` if present, else the first.
@@ -207,7 +212,9 @@ def _crossings(arms: Arms, rows: Sequence[dict[str, Any]], reference: str) -> di
     points: dict[str, list[curves.Point]] = {}
     lengths: dict[str, list[dict[str, Any]]] = {}
     for (name, _), row, runs in zip(arms, rows, arms.values(), strict=True):
-        points.setdefault(name, []).append(curves.Point({run.seed: (run.train_macs, run.test_score) for run in runs}))
+        at = row["length"]["value"] if row["length"]["unit"] in BY_DATA else None
+        here = {run.seed: (run.train_macs if at is None else at, run.test_score) for run in runs}
+        points.setdefault(name, []).append(curves.Point(here))
         lengths.setdefault(name, []).append(row["length"])
     metric = next(iter(arms.values()))[0].metric
     higher = metric.higher_is_better

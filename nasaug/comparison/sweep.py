@@ -49,6 +49,7 @@ from .cells import (
     placed,
     plain_name,
     read_data,
+    record_of,
     resume_command,
     resumed,
     train_missing,
@@ -140,7 +141,7 @@ class Ready:
 
     @property
     def record(self) -> Record:
-        return read_data(self.recipe, self.nets[0], self.sets).record
+        return record_of(self.recipe, self.nets[0], self.sets)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,10 @@ _REMEDY = {
 }  # fmt: skip
 
 
-DATA_SETS = ("fashion-mnist", "cifar10", "cifar100", "imagenet", "digits")  # accepted by --data besides a folder's path
+DATA_SETS = (  # accepted by --data besides a folder's path
+    "fashion-mnist", "cifar10", "cifar100", "imagenet", "digits", "food101", "flowers102", "cars", "cub200", "pets",
+    "imagenet21k-p",
+)  # fmt: skip
 
 
 def bundled(kind: str) -> Path:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 
 from ..core.boxes import CLASS
-from ..core.checked import Count, checked
+from ..core.checked import Count, Told, checked
 from ..core.errors import BadInput, unknown
 from . import boxes
 from .builtin import NAMED, Named
@@ -25,10 +25,10 @@ from .layout import Listing, kind_of, some
 from .masks import Masks
 from .numbers import listing
 from .picture import check_background
-from .record import SPLITS, WORDS, Like, Record, check_train_images, draw, resume
-from .split import MemorySplit, Split, hold_out
+from .record import SPLITS, WORDS, Like, Record, check_few, check_train_images, draw, few, resume
+from .split import FEW, MemorySplit, Split, first_of_each, hold_out, random
 
-__all__ = ["Data", "DataConfig", "Info", "Like", "Record", "Split", "describe", "load", "names"]
+__all__ = ["Data", "DataConfig", "Info", "Like", "Record", "Split", "describe", "load", "names", "whole_of"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's
 MEASURED = 10_000  # images from which mean and std are computed
@@ -41,7 +41,8 @@ class DataConfig:
     """Which images, and how they are split: the recipe's `[data]` table."""
 
     name: str = "fashion-mnist"
-    """fashion-mnist, cifar10, cifar100, imagenet, digits, or the path of an image folder."""
+    """fashion-mnist, cifar10, cifar100, imagenet, imagenet21k-p, food101, flowers102, cars, cub200, pets, digits, or
+    the path of an image folder."""
     targets: str = ""
     """A CSV in or beside the image folder with a number (column `value`) for each image (column `file`); or, of several
     annotations of boxes, the JSON file or the folder with Annotations/ to use. Empty: boxes if the folder has
@@ -51,8 +52,12 @@ class DataConfig:
     """Validation images, held out of the training split; at most a tenth of it."""
     train_images: Whole = 0
     """Train on this many of the remaining images, stratified by class; 0 = all."""
+    fraction: Annotated[float, Gt(0), Le(1), Told("must be a share", "give above 0, to 1")] = 1.0
+    """Train on this share of those images, rounded within each class; a smaller share lies within a larger one."""
+    shots: Whole = 0
+    """Train on so many of those images of each class; 0 = all."""
     split_seed: Whole = 0
-    """Seed of both draws, independent of the run's own seed."""
+    """Seed of all these draws, independent of the run's own seed."""
     workers: Whole = 2
     """Decoding processes of streamed sets; 0 = decode in the main process."""
     memory_mb: Whole = 2000
@@ -68,6 +73,9 @@ class DataConfig:
         if self.targets and self.name in NAMED:
             rule = f"applies to image folders, but {self.name} has its own classes"
             raise BadInput(f"data.targets = {self.targets} {rule}; leave it out, or give an image folder by its path")
+        if self.shots and self.fraction != 1:
+            rule = f"and data.fraction = {self.fraction:g} both say how many images to train on"
+            raise BadInput.of(field="data.shots", value=self.shots, rule=rule, remedy="leave one of them out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +109,15 @@ class Data:
         record: which image is in which split.
         notes: what a user should know about the images before training, one line each.
         masks: those of the objects, whose numbers are then the last column of the labels; None: boxes alone.
+        few: how the training images are fewer than there are, for people; empty: all of them.
     """
 
     def __init__(
         self, name: str, classes: tuple[str, ...], *, flip: bool, train: Split, val: Split, test: Split,
-        record: Record | None = None, notes: tuple[str, ...] = (), masks: Masks | None = None,
+        record: Record | None = None, notes: tuple[str, ...] = (), masks: Masks | None = None, few: str = "",
     ):  # fmt: skip
         self.name, self.classes, self.flip = name, classes, flip
-        self.notes, self.masks = notes, masks
+        self.notes, self.masks, self.few = notes, masks, few
         self.record = record or _whole_record(name, classes, {"train": train, "val": val, "test": test})
         self.train, self.val, self._test = train, val, test
         self.targets = kind_of(train.labels)
@@ -151,7 +160,8 @@ class Data:
 
     def told(self) -> str:
         """A line that describes the data, and one more for each note."""
-        counts = {"training": self.train, "validation": self.val, "test": self._test}
+        few = f" ({self.few})" if self.few else ""
+        counts = {f"training{few}": self.train, "validation": self.val, "test": self._test}
         images = ", ".join(f"{len(split):,} {what}" for what, split in counts.items())
         what = f"{len(self.classes)} classes ({some(self.classes)})"
         if self.targets == "numbers":
@@ -191,8 +201,8 @@ def describe(config: DataConfig) -> Info:
 
 
 def load(
-    config: DataConfig, *, size: int | None = None, begun: Record | None = None, like: Like | None = None,
-    masks: bool = False,
+    config: DataConfig, *, size: int | None = None, begun: Record | None = None, parent: Record | None = None,
+    like: Like | None = None, masks: bool = False,
 ) -> Data:  # fmt: skip
     """Read a data set and hold out its validation split.
 
@@ -200,35 +210,45 @@ def load(
         size: px of streamed images; defaults to 224, or to the median size if the images are smaller. Images in
             memory keep their own size.
         begun: the record of a run that is resumed; each image stays in its split there.
+        parent: the record of the job that this training is part of; each image stays in its split there, and `fraction`
+            and `shots` choose among its training images.
         like: the record of a run whose weights are inherited; each image that is also there stays in its split.
         masks: read the objects' masks too.
 
     Raises:
-        BadInput: unknown, missing or damaged data; too few images for the splits; images that differ from `begun`.
+        BadInput: unknown, missing or damaged data; too few images for the splits; images that differ from `begun` or
+            `parent`.
     """
     known = NAMED.get(config.name)
     if known and not known.streamed:
         data = _named(known, config)
         if begun:
             resume(begun, data.record)  # raises for different images
+        if parent:
+            resume(parent, (_named(known, whole_of(config)) if data.few else data).record)
         return data
     folder = _folder(config, size, masks)
     images, record = folder.read(config.name, config.workers)
     gone: dict[str, int] = {}
-    if begun:
-        resumed = resume(begun, record)
-        places, gone, record = resumed.places, resumed.gone, begun
+    there = begun or parent
+    if there:
+        resumed = resume(there, record)
+        places, gone, record = resumed.places, resumed.gone, there
+        if parent:
+            record, kept = few(record, config.fraction, config.shots, config.split_seed)
+            places["train"] = places["train"][kept]
     else:
         given, counts = folder.listing.given, (config.val_images, config.train_images, config.split_seed)
-        record = draw(record, given, *counts, like)
+        record = draw(record, given, *counts, like, config.fraction, config.shots)
         places = {split: record.places(split) for split in SPLITS}
     if known and len(record.classes) != known.classes:
         found = f"{len(record.classes)} classes"
         raise BadInput(f"this is not {config.name}: it has {found}; give an image folder by its path")
     splits = {split: images.subset(index) for split, index in places.items() if split != "spare"}
     notes = (*_of_listing(folder.listing), *_of_record(record), *_of_gone(record, gone), *_of_pixels(splits["train"]))
-    masked = {"record": record, "notes": notes, "masks": folder.listing.masks}
-    return Data(config.name, record.classes, flip=True, **splits, **masked)
+    told = _told_few(config, config.train_images or len(record.places("train")) + len(record.places("spare")))
+    known_of = {"record": record, "notes": notes, "masks": folder.listing.masks, "few": told}
+    return Data(config.name, record.classes, flip=True, **splits, **known_of)
 
 
 def _named(known: Named, config: DataConfig) -> Data:
@@ -237,13 +257,32 @@ def _named(known: Named, config: DataConfig) -> Data:
         found = f"{len(classes)} classes at {train.size} px"
         raise BadInput(f"this is not {config.name}: it has {found}; give an image folder by its path")
     train, val = _validation(train, config)
-    return Data(config.name, classes, flip=known.flip, train=_fewer(train, config), val=val, test=test)
+    train = _fewer(train, config)
+    told = _told_few(config, len(train))
+    if told:
+        check_few(config.name, train.labels, classes, config.fraction, config.shots, True)
+        order = random(FEW, config.split_seed).permutation(len(train))
+        train = train.subset(first_of_each(train.labels, order, config.fraction, config.shots))
+    return Data(config.name, classes, flip=known.flip, train=train, val=val, test=test, few=told)
+
+
+def whole_of(config: DataConfig) -> DataConfig:
+    """The same data, with all of their training images."""
+    return replace(config, fraction=1.0, shots=0)
+
+
+def _told_few(config: DataConfig, images: int) -> str:
+    if config.shots:
+        return f"{config.shots} of each class, out of {images:,}"
+    return f"{100 * config.fraction:g} % of {images:,}" if config.fraction != 1 else ""
 
 
 def _folder(config: DataConfig, size: int | None = None, masks: bool = False) -> Folder:
     known = NAMED.get(config.name)
     path = known.folder() if known else os.path.expanduser(config.name)
     size = size or (known.size if known else None)
+    if isinstance(path, Listing):
+        return probe(path, 0, size, config.keep_decoded, config.background)
     if os.path.isdir(path):
         found = boxes.find(path, config.targets, masks) or listing(path, config.targets)
         return probe(found, 0 if known else config.memory_mb * 10**6, size, config.keep_decoded, config.background)

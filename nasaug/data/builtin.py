@@ -8,7 +8,7 @@ import os
 import struct
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch import Tensor
 from ..core.errors import BadInput, MissingExtra, arg
 from ..core.files import cache_folder
 from .folder import LARGEST
+from .layout import Listing
 from .split import MemorySplit, Split, hold_out, resize_uint8
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
@@ -35,13 +36,13 @@ Read = tuple[tuple[str, ...], Split, Split]  # classes, train, test
 @dataclass(frozen=True)
 class Named:
     """A known data set: its properties, known without opening a file, and a function that either reads it into memory
-    (`read`) or returns the image folder to stream it from (`folder`)."""
+    (`read`) or returns the image folder to stream it from, or its listing (`folder`)."""
 
     classes: int
     size: int
     read: Callable[[], Read] | None = None
     flip: bool = True
-    folder: Callable[[], str] | None = None
+    folder: Callable[[], str | Listing] | None = None
 
     @property
     def streamed(self) -> bool:
@@ -181,6 +182,85 @@ def _unpack_imagenet(place: Path) -> None:
         raise BadInput(f"cannot unpack the ILSVRC2012 archives in {str(place)!r} ({error})") from error
 
 
+# The sets that trained networks are transferred to: the listings of torchvision's loaders, streamed
+
+
+def _listed(name: str, kind_name: str, base: str, train: Sequence[str], ways: str, fetched: bool = True):
+    """The function that lists a set of torchvision's: `base` is its folder, `train` the names of its training splits.
+    Without `fetched` it cannot be downloaded."""
+
+    def listed() -> Listing:
+        kind = getattr(_torchvision(), kind_name)
+        place = next((p for p in _places(".", name) if (p / base).is_dir()), None)
+        if place is None and not fetched:
+            raise _missing(name, ways)
+        place = place or _download(name, lambda folder: kind(folder, download=True), ways)
+        try:
+            parts = [kind(str(place), split=split) for split in (*train, "test")]
+            samples = [_samples(part) for part in parts]
+        except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+            told = str(error).splitlines()[0]
+            raise BadInput(f"{name} in {str(place)!r} is damaged ({told}): replace or remove it") from error
+        classes = getattr(parts[0], "classes", None)  # torchvision has not always known those of Flowers102
+        classes = classes or [f"class {i + 1}" for i in range(NAMED[name].classes)]
+        return _of_samples(place / base, classes, [pair for part in samples[:-1] for pair in part], samples[-1])
+
+    return listed
+
+
+def _samples(data: Any) -> list[tuple[str, int]]:
+    """(image file, label) of a torchvision set, which its loaders keep under several names."""
+    if hasattr(data, "_samples"):
+        return [(str(file), int(label)) for file, label in data._samples]
+    found = data._image_files if hasattr(data, "_image_files") else data._images
+    return [(str(file), int(label)) for file, label in zip(found, data._labels, strict=True)]
+
+
+def _of_samples(
+    root: Path, classes: Sequence[str], train: Sequence[tuple[str, int]], test: Sequence[tuple[str, int]]
+) -> Listing:  # fmt: skip
+    pairs = [*train, *test]
+    files = np.array([os.fsencode(os.path.relpath(file, root)) for file, _ in pairs])
+    labels = torch.tensor([label for _, label in pairs], dtype=torch.int64)
+    given = {"train": torch.arange(len(train)), "test": torch.arange(len(train), len(pairs))}
+    return Listing(str(root), tuple(map(str, classes)), files, labels, given)
+
+
+def _cub200() -> Listing | str:
+    """Its own layout, which torchvision has no loader for, or an image folder with train/ and test/."""
+    for place in _places("CUB_200_2011", "cub200/CUB_200_2011", "cub200"):
+        if (place / "train_test_split.txt").is_file():
+            return _of_cub(place)
+    for place in _places("cub200"):
+        if place.is_dir():
+            return str(place)
+    raise _missing("cub200", ", fetched by hand: unpacked, as CUB_200_2011/, or as train/ and test/")
+
+
+def _of_cub(place: Path) -> Listing:
+    def rows(name: str) -> dict[str, str]:
+        lines = (place / name).read_text().splitlines()
+        return dict(line.split(maxsplit=1) for line in lines if line.strip())
+
+    try:
+        files, labels, in_train, classes = map(rows, ("images.txt", "image_class_labels.txt", *_CUB))
+        pairs = [(number, (str(place / "images" / file), int(labels[number]) - 1)) for number, file in files.items()]
+        parts = [[pair for number, pair in pairs if in_train[number].strip() == which] for which in "10"]
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"cub200 in {str(place)!r} is damaged ({error}): replace or remove it") from error
+    return _of_samples(place, list(classes.values()), *parts)
+
+
+_CUB = ("train_test_split.txt", "classes.txt")
+
+
+def _imagenet21k() -> str:
+    for place in _places("imagenet21k-p"):
+        if place.is_dir():
+            return str(place)
+    raise _missing("imagenet21k-p", ", fetched by hand: as imagenet21k_train/ and imagenet21k_val/")
+
+
 # scikit-learn's digits
 
 
@@ -197,10 +277,28 @@ def _digits() -> Read:
     return tuple("0123456789"), everything.subset(kept), everything.subset(held)
 
 
+_CARS = (
+    ", fetched by hand, as stanford_cars/ with devkit/, cars_train/, cars_test/ and cars_test_annos_withlabels.mat: "
+    "the official download is dead"
+)
 NAMED = {
     "fashion-mnist": Named(10, 28, _fashion_mnist),
     "cifar10": Named(10, 32, _cifar("CIFAR10", "cifar10")),
     "cifar100": Named(100, 32, _cifar("CIFAR100", "cifar100")),
     "imagenet": Named(1000, LARGEST, folder=_imagenet),
     "digits": Named(10, DIGITS_PX, _digits, flip=False),
+    "food101": Named(101, LARGEST, folder=_listed("food101", "Food101", "food-101", ["train"], " (as food-101/)")),
+    "flowers102": Named(
+        102, LARGEST,
+        folder=_listed("flowers102", "Flowers102", "flowers-102", ["train", "val"], " (as flowers-102/)"),
+    ),
+    "cars": Named(
+        196, LARGEST, folder=_listed("cars", "StanfordCars", "stanford_cars", ["train"], _CARS, fetched=False)
+    ),
+    "cub200": Named(200, LARGEST, folder=_cub200),
+    "pets": Named(
+        37, LARGEST,
+        folder=_listed("pets", "OxfordIIITPet", "oxford-iiit-pet", ["trainval"], " (as oxford-iiit-pet/)"),
+    ),
+    "imagenet21k-p": Named(10_450, LARGEST, folder=_imagenet21k),
 }

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor
 from ..core import tensorfile
 from ..core.errors import BadInput, arg
 from .layout import kind_of, some
-from .split import held_in_order
+from .split import first_of_each, held_in_order
 
 FILE = "data.safetensors"
 FORMAT = "nasaug-data/1"
@@ -167,7 +167,7 @@ class Like:
 
 def draw(
     record: Record, given: Mapping[str, Tensor], val_images: int, train_images: int, split_seed: int,
-    like: Like | None = None,
+    like: Like | None = None, fraction: float = 1.0, shots: int = 0,
 ) -> Record:  # fmt: skip
     """The record with its splits: those defined by folders, and a part drawn by name for each missing one.
 
@@ -181,6 +181,7 @@ def draw(
     if like is not None:
         theirs = _splits_in(like.record, record)
         known = theirs >= 0
+        kept = kept and bool(known.any())  # else these are other images, of which nothing is drawn yet
         splits[known] = (theirs if kept else torch.where(theirs == test, test, train))[known].to(torch.uint8)
     for split, places in given.items():
         if split != "train":
@@ -212,7 +213,23 @@ def draw(
         most = int((splits == train).sum())
         check_train_images(record.name, train_images, len(record.classes), most, record.in_classes)
         hold_out("spare", most - train_images, most, split_seed, fixed)
-    return replace(record, splits=splits)
+    drawn = replace(record, splits=splits)
+    return drawn if kept else few(drawn, fraction, shots, split_seed)[0]
+
+
+def few(record: Record, fraction: float, shots: int, split_seed: int) -> tuple[Record, Tensor]:
+    """The record in which all but a `fraction` of the training images, or `shots` of each class, are spare; and which
+    of the training images are kept, by their places in that split. Drawn by name, like the other splits."""
+    places = record.places("train")
+    if fraction == 1 and not shots:
+        return record, torch.arange(len(places))
+    check_few(record.name, record.labels[places], record.classes, fraction, shots, record.values is None)
+    order = np.argsort([_rank(record.files[i], "few", split_seed) for i in places.tolist()], kind="stable")
+    kept = first_of_each(record.labels[places], order, fraction, shots)
+    splits = record.splits.clone()
+    splits[places] = SPLITS.index("spare")
+    splits[places[kept]] = SPLITS.index("train")
+    return replace(record, splits=splits), kept
 
 
 def _splits_in(one: Record, two: Record) -> Tensor:
@@ -250,6 +267,26 @@ def check_train_images(name: str, asked: int, least: int, most: int, in_classes:
     if not least <= asked <= most:
         rule = f"{name!r} has {most} images to train on{in_classes}"
         raise BadInput(f"data.train_images = {asked}, but {rule}: give {least} to {most}, or 0 for all")
+
+
+def check_few(
+    name: str, labels: Tensor, classes: Sequence[str], fraction: float, shots: int, in_classes: bool
+) -> None:  # fmt: skip
+    """Raises BadInput for more `shots` than a class has training images, for shots without classes, and for a
+    `fraction` that leaves a single image."""
+    if shots and not in_classes:
+        rule = f"counts images of a class, but {name} has none"
+        raise BadInput.of(field="data.shots", value=shots, rule=rule, remedy="give data.fraction instead")
+    if shots:
+        sizes = np.bincount(labels.numpy(), minlength=len(classes))
+        small = [f"{classes[i]!r} has {sizes[i]}" for i in np.argsort(sizes, kind="stable") if sizes[i] < shots]
+        if small:
+            rule = f"is more than some classes of {name} have to train on: {some(small)}"
+            remedy = f"give at most {sizes.min()}"
+            raise BadInput.of(field="data.shots", value=shots, rule=rule, remedy=remedy, apart=True)
+    elif not in_classes and fraction * len(labels) < 1.5:
+        rule = f"leaves one of the {len(labels)} training images of {name}"
+        raise BadInput.of(field="data.fraction", value=fraction, rule=rule, remedy="give more", apart=True)
 
 
 def _rank(file: bytes, split: str, seed: int) -> int:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ORDER, TAKE, HOLD_OUT, CROP = range(4)  # purposes of random numbers; no two share a stream
+ORDER, TAKE, HOLD_OUT, CROP, FEW = range(5)  # purposes of random numbers; no two share a stream
 Share = Callable[[Any], Any]  # the part of a sequence or tensor that this process works on
 
 
@@ -140,6 +140,18 @@ def held_in_order(labels: Tensor, count: int, order: np.ndarray) -> tuple[Tensor
     rank = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within the class
     held = rank < np.repeat(quota, sizes)
     return torch.from_numpy(np.sort(by_class[~held])), torch.from_numpy(np.sort(by_class[held]))
+
+
+def first_of_each(labels: Tensor, order: np.ndarray, fraction: float = 1.0, shots: int = 0) -> Tensor:
+    """Indices, ascending, of the images that come first in `order`, a permutation, within their class: `shots` of each
+    class (at most all), or else the `fraction`, rounded, but at least one. Those of a smaller number are among those of
+    a larger one."""
+    labels = labels if labels.dim() == 1 and not labels.is_floating_point() else torch.zeros(len(labels)).long()
+    sizes = np.bincount(labels.numpy())
+    wanted = np.full(len(sizes), shots) if shots else np.maximum(1, np.floor(fraction * sizes + 0.5)).astype(int)
+    by_class = order[np.argsort(labels.numpy()[order], kind="stable")]
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within the class
+    return torch.from_numpy(np.sort(by_class[rank < np.repeat(wanted, sizes)]))
 
 
 def _quotas(sizes: np.ndarray, count: int) -> np.ndarray:

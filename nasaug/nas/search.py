@@ -207,7 +207,7 @@ class SearchJob:
         """Also accepts a larger number of trials, another timeout or another pick than the run was started with."""
         path, recipe = run.path, load(run.recipe_file, Recipe)
         self._check_used(recipe)
-        asked = self.options.settings(self.sets, data=recipe.data.name, begun=run.recipe_file)
+        asked = self.options.settings(self.sets, data=recipe.data.name, default=run.recipe_file)
         run.check_settings(asked, (*CHANGE_NOTHING, "search.trials", "search.pick"))
         request = self.resumed(kept, run)
         trials, judged = asked.search.trials, _judged(run)

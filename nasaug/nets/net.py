@@ -29,7 +29,8 @@ class Net(nn.Module):
     submodule `two_stage`, and the output is a `nasaug.nets.two_stage.Maps` that they read.
 
     `net(x)` runs its own plan; only this updates the running statistics, in training mode. `net(x, smaller)` runs a
-    slice of the shared weights with batch statistics, in training mode only."""
+    slice of the shared weights with batch statistics, in training mode only. With `frozen` no gradient reaches the
+    trunk, and in a pass of the net's own plan it uses its running statistics and leaves them as they are."""
 
     def __init__(self, plan: Plan, seed: int | None = 0):
         """Fresh weights from `seed`; None leaves them uninitialised, for a caller that writes all of them."""
@@ -40,6 +41,8 @@ class Net(nn.Module):
         self._layers = {layer.name: self.get_submodule(layer.name) for layer in plan.owned}
         running = [m for layer in plan.layers for m in self._layers[layer.name].modules()]
         self._norms = [m for m in running if isinstance(m, Norm)]
+        in_head = [m for block in plan.head for x in block.all_layers for m in self._layers[x.name].modules()]
+        self._head_norms = [m for m in in_head if isinstance(m, Norm)]
         if isinstance(plan.classes, Head) and plan.classes.beside:
             from .two_stage import TwoStage  # imports torchvision
 
@@ -86,16 +89,19 @@ class Net(nn.Module):
             if block.shortcut == "identity" and last.norm and not last.pre and not last.act:
                 self._layers[last.name].norm.weight.zero_()
 
-    def forward(self, x: Tensor, plan: Plan | None = None, noise: Noise | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, plan: Plan | None = None, noise: Noise | None = None, frozen: bool = False
+    ) -> Tensor:  # fmt: skip
         own = plan is None or plan == self.plan
         if not own and not self.training:
             raise RuntimeError("a slice has no running statistics of its own: narrow(plan), calibrate, then evaluate")
-        if own and self.training and self._norms:
-            torch._foreach_add_([n.num_batches_tracked for n in self._norms], 1)
-        elif not self.training:
+        if not self.training or (own and frozen):
             self._check_statistics()
+        if own and self.training and (tracked := self._head_norms if frozen else self._norms):
+            torch._foreach_add_([n.num_batches_tracked for n in tracked], 1)
         stats = _RUNNING if not self.training else _TRACK if own else _BATCH
-        return self._run(x, self.plan if own else plan, stats, noise if self.training else None)
+        trunk = (_RUNNING if own else _BATCH) if frozen and self.training else None
+        return self._run(x, self.plan if own else plan, stats, noise if self.training else None, trunk)
 
     @property
     def has_statistics(self) -> bool:
@@ -106,8 +112,11 @@ class Net(nn.Module):
         if not self.has_statistics:
             raise RuntimeError("the norms' statistics are not set: calibrate the net before evaluating it")
 
-    def _run(self, x: Tensor, plan: Plan, stats: Stats, noise: Noise | None = None) -> Tensor:
-        size = x.shape[-1]
+    def _run(
+        self, x: Tensor, plan: Plan, stats: Stats, noise: Noise | None = None, trunk: Stats | None = None
+    ) -> Tensor:  # fmt: skip
+        """`trunk`: the statistics of a frozen trunk, which has neither gradients nor noise; None: it is not frozen."""
+        size, first = x.shape[-1], len(plan.body)
         x = x.contiguous(memory_format=torch.channels_last)
         inner, branches = ([b for b in plan.blocks if noise and kind(b)] for kind in (_has_inner, _has_branch))
         tapped: dict[str, Tensor] = {}
@@ -117,8 +126,12 @@ class Net(nn.Module):
                 x = tapped[block.spec.source]
             if noise and i in plan.ends:
                 x = noise.features(x)
-            x = self._block(block, x, stats, noise, _place(block, branches))
-            if noise and _has_inner(block):
+            if trunk is not None and i < first:
+                with torch.no_grad():
+                    x = self._block(block, x, trunk)
+            else:
+                x = self._block(block, x, stats, noise, _place(block, branches))
+            if noise and _has_inner(block) and (trunk is None or i >= first):
                 x = noise.output(x, _place(block, inner))
             if block.name in plan.tapped:
                 tapped[block.name] = x
@@ -186,8 +199,7 @@ class Net(nn.Module):
 
         The running statistics are copied: the classifier has none, and nothing follows it."""
         other = Net(self.plan.of_classes(classes), seed).to(**self._kind())
-        heads = (BESIDE, *(f"{block.name}." for block in self.plan.head))
-        kept = {name: t for name, t in self.state_dict().items() if not name.startswith(heads)}
+        kept = {name: t for name, t in self.state_dict().items() if not name.startswith(heads_of(self.plan))}
         other.load_state_dict(kept, strict=False)
         return other.train(self.training)
 
@@ -201,13 +213,18 @@ class Net(nn.Module):
             norm.reset_running_stats()
 
     @torch.no_grad()
-    def calibrate(self, batches: Iterable[Tensor], gathered: Callable[[Any], list] | None = None) -> Net:
-        """Set the norms' running statistics to those of all images in `batches` ([N, 3, H, W] each). Returns self.
+    def calibrate(
+        self, batches: Iterable[Tensor], gathered: Callable[[Any], list] | None = None, frozen: bool = False
+    ) -> Net:  # fmt: skip
+        """Set the norms' running statistics to those of all images in `batches` ([N, 3, H, W] each), or of a net with a
+        `frozen` trunk only the head's. Returns self.
 
         `gathered` returns what each of several processes gives it, if each has some of the batches."""
+        if frozen and not self._head_norms:
+            return self
         collected = CollectStats()
         for x in batches:
-            self._run(x, self.plan, collected)
+            self._run(x, self.plan, collected, trunk=_RUNNING if frozen else None)
         if gathered is not None:
             collected.join([module for module in self.modules() if isinstance(module, Norm)], gathered)
         collected.write()
@@ -233,6 +250,11 @@ class Net(nn.Module):
             weight = own[name].detach().abs()
             total += weight.sum([d for d in range(weight.dim()) if d != dim]).cpu()
         return total
+
+
+def heads_of(plan: Plan) -> tuple[str, ...]:
+    """What the names of the head's parameters and buffers begin with."""
+    return (BESIDE, *(f"{block.name}." for block in plan.head))
 
 
 def joined(outputs: list[Tensor]) -> Tensor:

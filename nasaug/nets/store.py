@@ -1,4 +1,4 @@
-"""Saving and loading nets, and finding the weights that a training starts from."""
+"""Saving and loading nets, and comparing their heads."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..arch.archfile import ArchFile
 from ..arch.cost import cost
 from ..arch.plan import Head, Outputs, Plan, end_of, from_dict
 from ..core import files, tensorfile
-from ..core.errors import BadInput, arg
+from ..core.errors import BadInput
 from .net import Net
 
 MODEL = "model.safetensors"  # in a run's folder
@@ -67,20 +66,6 @@ def teacher_digest(source: str) -> str:
 
 def _model_in(path: Path) -> Path:
     return path / MODEL if path.is_dir() else path
-
-
-def inherited_from(found: ArchFile, init: str, begun: bool = False) -> Path | None:
-    """The file with the initial weights, or None for fresh ones. Raises BadInput if they are required but missing.
-
-    A training that has `begun` resumes from its checkpoint and no longer needs the file."""
-    if init == "scratch" or (init == "auto" and found.start is None):
-        return None
-    if found.start is None:
-        raise BadInput(f"init = inherit: the arch {found.name} names no weights; leave it out, or give init=scratch")
-    if not begun and not found.start.is_file():
-        what = f"the model {found.weights}" if found.weights else f"the supernet {found.supernet}"
-        raise BadInput(f"{what} that the arch file names is missing; restore it, or use {arg.from_scratch}")
-    return found.start
 
 
 def other_classes(path: Path, outputs: Outputs, whose: str, classes: Sequence[str] | None = None) -> str:

@@ -196,7 +196,7 @@ class PruneJob:
         recipe = load(run.recipe_file, Recipe)
         data = recipe.data.name
         if options.recipe is None:  # the run's recipe contains the arm already
-            recipe = options.settings({}, begun=run.recipe_file, data=data)
+            recipe = options.settings({}, default=run.recipe_file, data=data)
         else:
             recipe = setting.recipe(options, run.recipe_file, data)
         run.check_settings(recipe, (*CHANGE_NOTHING, *moved_teacher(run.environment().get("teacher"), recipe.teacher)))

@@ -50,7 +50,10 @@ class Setting:
 
     def recipe(self, options: Options, begun: Path, data: str) -> Recipe:
         """The recipe of the whole run: that of the net's own training, with plain training unless an arm is given."""
-        return options.settings({"arm": self.arm}, arm=self.method or "baseline", begun=begun, data=data)
+        recipe = options.settings({"arm": self.arm}, arm=self.method or "baseline", default=begun, data=data)
+        if not options.said("trunk") and recipe.trunk != "train":  # a pruned trunk has to be trained
+            recipe = replace(recipe, trunk="train")
+        return recipe
 
     def step_recipe(self, recipe: Recipe, magnitude: float | None) -> Recipe:
         """The recipe of one step's fine-tuning: its share of the length, its learning rate, its magnitude."""

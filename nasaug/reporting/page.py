@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.boxes import SURE
 from ..rundirs.folder import RunDir
+from ..rundirs.result import lengths_of
 from . import photos, plots, wording
 from .templates import style, template
 
@@ -65,7 +66,7 @@ def _facts(summary: dict[str, Any]) -> Iterator[tuple[str, str | list[str]]]:
     lengths = {tuple(arm["length"].values()): arm["length"] for arm in summary["arms"] if "length" in arm}
     if lengths:
         ascending = sorted(lengths.values(), key=lambda each: (each["unit"], each["value"] or 0))
-        yield "Lengths", wording.lengths(ascending)
+        yield "Training images" if wording.by_data(summary["arms"]) else "Lengths", wording.lengths(ascending)
     yield "Matched by", matched or "not said: the arms may differ in epochs and compute"
     yield "Reference", summary["reference"]
     yield "Seeds", f"{seeds} ({count} run{'s' if count > 1 else ''})"
@@ -117,8 +118,11 @@ def _effects(arms: Sequence[dict[str, Any]], metric: Metric) -> Iterator[list[st
 
 
 def _at_compute(summary: dict[str, Any], metric: Metric) -> list[list[str]]:
-    """A row for each arm and length that says how it compares with the reference of the same training compute."""
-    rows = []
+    """A row for each arm and length that says how it compares with the reference of the same training compute; none for
+    amounts of data, where the table of results says it."""
+    rows: list[list[str]] = []
+    if wording.by_data(summary["arms"]):
+        return rows
     for told in summary.get("crossings", ()):
         for point in told["points"]:
             length, macs = wording.length(**point["length"]), wording.quantity(point["train_macs"], "macs")
@@ -154,7 +158,9 @@ def _figures(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> Iterabl
     """(caption, SVG) for each plot."""
     names = list(dict.fromkeys(arm["arm"] for arm in summary["arms"]))
     several = any("length" in arm for arm in summary["arms"])
-    of_runs = [(run.arm, run.length()._asdict() if several else None) for run in runs]
+    by_data = several and wording.by_data(summary["arms"])
+    told = [length and length._asdict() for length in lengths_of(runs)]
+    of_runs = [(run.arm, length) for run, length in zip(runs, told, strict=True)]
     arms = [
         (arm, [run for run, of in zip(runs, of_runs, strict=True) if of == (arm["arm"], arm.get("length"))])
         for arm in summary["arms"]
@@ -164,8 +170,8 @@ def _figures(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> Iterabl
     level, seen = f"{100 * summary['level']:g} %", {key for run in runs for row in run.history for key in row}
     means = [
         plots.Interval(
-            arm[test]["mean"], arm[test]["half"], wording.label(arm), [r.test_score for r in of_arm], arm["train_macs"],
-            names.index(arm["arm"]),
+            arm[test]["mean"], arm[test]["half"], wording.label(arm), [r.test_score for r in of_arm],
+            arm["length"]["value"] if by_data else arm["train_macs"], names.index(arm["arm"]),
         )
         for arm, of_arm in arms
     ]  # fmt: skip
@@ -178,7 +184,12 @@ def _figures(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> Iterabl
     bounds = (0.0, 100.0) if metric.in_percent else None
     of_compute = f"Test {label} against training compute (forward MACs of a run): mean and {level}"
     labels = "training MACs of a run", f"test {metric.axis}", lambda macs: wording.quantity(macs, "macs")
-    if several:
+    if by_data:
+        caption = f"Learning curves: test {label} against the training images used, mean and {level}"
+        unit = summary["arms"][0]["length"]["unit"]
+        axes = "training images used", f"test {metric.axis}", lambda value: wording.length(unit, value)
+        yield drawn(caption, plots.against, means, *axes, bounds, True)
+    elif several:
         caption = f"{of_compute}, a point for each length"
         yield drawn(caption, plots.against, means, *labels, bounds, True)
     caption = f"Test {label} of each arm: mean, {level}, and each seed as a dot"

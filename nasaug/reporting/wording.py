@@ -7,6 +7,7 @@ from typing import Any
 
 from ..core.metric import Metric, of_keys
 from ..core.units import format_quantity
+from ..rundirs.result import BY_DATA
 from . import tables
 
 ENOUGH = 5  # minimum number of seeds for a verdict
@@ -82,16 +83,28 @@ def length(unit: str, value: float | None) -> str:
     """A training's length: 30 epochs, 1.2T MACs, 5 m."""
     if value is None:
         return "length auto"
+    if unit == "fraction":
+        return f"{100 * value:g} % of the images"
+    if unit == "shots":
+        return f"{value:g} image{'' if value == 1 else 's'} per class"
     if unit == "epochs":
         return f"{value:g} epoch{'' if value == 1 else 's'}"
     return quantity(value, unit) + (" MACs" if unit == "macs" else "")
 
 
+def by_data(arms: Sequence[dict[str, Any]]) -> bool:
+    """Whether the entries of "arms" are told apart by how much data they were trained on."""
+    return any(arm.get("length", {}).get("unit") in BY_DATA for arm in arms)
+
+
 def lengths(several: Sequence[dict[str, Any]]) -> str:
     """Lengths as a list: 10, 30 and 90 epochs."""
     texts = [length(**each) for each in several]
-    if len({each["unit"] for each in several}) == 1 and several[0]["unit"] == "epochs":
-        texts[:-1] = [f"{each['value']:g}" for each in several[:-1]]
+    if len({each["unit"] for each in several}) == 1:
+        short = {"epochs": "{:g}", "shots": "{:g}", "fraction": "{:g} %"}.get(several[0]["unit"])
+        if short:
+            times = 100 if several[0]["unit"] == "fraction" else 1
+            texts[:-1] = [short.format(times * each["value"]) for each in several[:-1]]
     return listed(texts)
 
 
@@ -109,7 +122,8 @@ def crossing(told: dict[str, Any], metric: Metric) -> str:
     """From what length on an arm gives more than the reference of the same training compute, in a sentence."""
     arm, points = told["arm"], told["points"]
     plain = "plain training" if told["reference"] == "baseline" else told["reference"]
-    of_the_same = f"than {plain} of the same compute"
+    by_amount = any(point["length"]["unit"] in BY_DATA for point in points)
+    of_the_same = f"than {plain} {'on as many images' if by_amount else 'of the same compute'}"
     more, no_more = "more", "no more"
     if not metric.higher_is_better:
         more, no_more = f"a lower {metric.label}", f"no lower {metric.label}"
@@ -126,6 +140,7 @@ def crossing(told: dict[str, Any], metric: Metric) -> str:
         text += ")"
     else:
         longest = "the longest tried" if last is points[-1] else "the longest that can be compared"
+        longest = "the most tried" if by_amount else longest
         evidence = f"{longest}, {length(**last['length'])}: {_evidence(last, metric, where=False)}"
         if gaining:
             at = lengths([point["length"] for point in gaining])

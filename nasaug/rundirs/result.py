@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,9 +19,14 @@ CORRECT, ERROR = "correct", "error"  # tensors in test.safetensors: bool per ima
 ROWS = "rows"  # or several rows per image, from all of which together the score follows
 
 
+BY_DATA = ("fraction", "shots")
+
+
 class Length(NamedTuple):
     """The length that a training was given. `unit` is the recipe's `stop`: epochs, macs (of all forward passes) or
-    seconds. `value` is None if it is not recorded, or was left to nasaug and is no whole number of epochs."""
+    seconds. `value` is None if it is not recorded, or was left to nasaug and is no whole number of epochs.
+
+    Or how much data it was given (BY_DATA): a fraction of the training images, or shots, so many of each class."""
 
     unit: str
     value: float | None
@@ -126,6 +131,12 @@ class TrainingResult:
         given = isinstance(value, (int, float))
         return Length(unit, float(value * recipe.get("times", 1.0)) if given else None)
 
+    def amount(self) -> Length:
+        """How much of the training images the run's recipe names; without a recipe, all of them."""
+        path = RunDir(self.path).recipe_file
+        said = files.read_toml(path).get("data", {}) if path.is_file() else {}
+        return Length("shots", said["shots"]) if said.get("shots") else Length("fraction", said.get("fraction", 1.0))
+
     def judged(self) -> np.ndarray | None:
         """[test_images]: whether each test image was right (bool), or values whose mean is the score; None if not
         recorded, or if the score is no mean over images.
@@ -161,6 +172,18 @@ class TrainingResult:
         return 1.0 if self.metric.in_percent else abs(self.test_score)
 
 
+def lengths_of(runs: Sequence[TrainingResult]) -> list[Length | None]:
+    """What tells the runs of an arm apart besides their seeds: for each the amount of data, if an arm's runs differ in
+    it, else the length, if an arm's runs differ in that; else None."""
+    for told in ([run.amount() for run in runs], [run.length() for run in runs]):
+        of_arms: dict[str, set[Length]] = {}
+        for run, each in zip(runs, told, strict=True):
+            of_arms.setdefault(run.arm, set()).add(each)
+        if any(len(each) > 1 for each in of_arms.values()):
+            return list(told)
+    return [None] * len(runs)
+
+
 _TEXT, _COUNT, _FIGURE = (str,), (int,), (int, float)
 _REQUIRED = {
     "seed": _COUNT, "method": _TEXT, "arch": _TEXT, "data": _TEXT, "data_key": _TEXT, "macs": _COUNT,
@@ -180,12 +203,12 @@ def is_training(table: Mapping[str, Any]) -> bool:
 TRAINED = "the folder of a finished run of train, netaug-train or prune"
 
 
-def finished_training(run: str | Path, argument: str = "run") -> RunDir:
-    """The finished training in a folder. Raises BadInput, about the `argument`, if there is none."""
+def finished_training(run: str | Path, argument: str | None = "run", field: str | None = None) -> RunDir:
+    """The finished training in a folder. Raises BadInput, about an `argument` or a recipe's `field`, if not there."""
     found = RunDir(run)
 
     def refused(rule: str, remedy: str = f"give {TRAINED}") -> BadInput:
-        return BadInput.of(argument=argument, value=run, rule=rule, remedy=remedy, apart=True)
+        return BadInput.of(argument=argument, field=field, value=str(run), rule=rule, remedy=remedy, apart=True)
 
     if not found.path.is_dir():
         raise refused("is no folder")

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from ..int8.imitation import Imitation
 from ..kernels import choice
 from ..methods import Base, Method, Outlook
 from ..nets.net import Net
-from ..nets.store import inherited_from, load_net, other_classes, save_net
+from ..nets.store import load_net, other_classes, save_net
 from ..rundirs.folder import RunDir
 from ..rundirs.result import CORRECT, ERROR, ROWS, TrainingResult
 from ..tasks import Segment, Settings, Task, chosen
@@ -53,6 +54,7 @@ from .quantised import (
 )  # fmt: skip
 from .recipe import Recipe
 from .scoring import Scorer
+from .start import inherited_from, names_of
 from .teacher import Resolved, Teacher, resolve
 from .timing import time_steps
 
@@ -87,6 +89,20 @@ class Job:
                 rule, remedy = f"fine-tunes a trained net, but {reason}", f"give {arg.method} netaug+qat"
                 raise BadInput.of(field="method", value="qat", rule=rule, remedy=remedy)
 
+    def check_trunk(self) -> None:
+        """Raises BadInput if a trunk that is not trained as the head is does not suit the method, or has no weights."""
+        trunk, factor = self.recipe.trunk, self.recipe.trunk_lr
+        name = "trunk" if trunk != "train" else "trunk_lr"
+        refused = partial(BadInput.of, field=name, value=getattr(self.recipe, name), apart=True)
+        if (trunk != "train" or factor != 1) and (self.method.in_int8 or self.recipe.ends_in_int8):
+            raise refused(rule="sets the trunk apart, but qat trains all layers alike", remedy="leave one of them out")
+        if trunk != "train" and self.plan != self.base.plan:
+            rule = "keeps trained weights, but this method trains a larger net, most of it fresh"
+            raise refused(rule=rule, remedy=f"give {arg.method} baseline or gradaug")
+        if trunk != "train" and self.inherit is None:
+            remedy = "give init = RUN, the folder of a finished run, or torchvision:NAME"
+            raise refused(rule="keeps trained weights, but this training starts from fresh ones", remedy=remedy)
+
     def check_teacher(self, read: Callable[[], Data]) -> None:
         """Raises BadInput if the teacher does not fit the data, which are only read if the check needs them."""
         if self.teacher is not None:
@@ -111,7 +127,9 @@ def make_job(
     if not runtime.accelerated:
         memory.check(whole(space, base.plan.classes), base.plan, min(recipe.batch, images) // runtime.ranks.count)
     length = length_of(recipe, prepared, space, arch, base.plan, images, not runtime.accelerated, taught)
-    return Job(recipe, method, prepared, base, space, arch, length, inherit, teacher=teacher)
+    job = Job(recipe, method, prepared, base, space, arch, length, inherit, teacher=teacher)
+    job.check_trunk()
+    return job
 
 
 def start_net(job: Job, classes: Sequence[str] | None = None) -> Net:
@@ -140,7 +158,7 @@ def start_of(found: ArchFile, job: Job, data: Data) -> tuple[str, str]:
         return "scratch", "weights: fresh"
     whose = "the supernet" if job.inherit == found.supernet else "the net"
     told = f"weights: those of {whose} in {job.inherit}"
-    reason = other_classes(job.inherit, job.plan.classes, whose, data.classes)
+    reason = other_classes(job.inherit, job.plan.classes, whose, names_of(job.inherit, data))
     if reason:
         return "inherit trunk", f"{told}; classifier: fresh weights, since {reason}"
     return "inherit", told
@@ -153,8 +171,10 @@ def make_trainer(
     if teacher is None and job.teacher is not None:
         teacher = job.teacher.ready(data, runtime, scorer)
     recipe, of_net = job.recipe, (cost(job.base.plan).macs, job.base.pruned)
-    net = start_net(job, data.classes)
+    net = start_net(job, names_of(job.inherit, data))
     net = imitation_of(net, scorer) if job.method.in_int8 else net
+    if recipe.trunk == "frozen":  # a slice, or a net at another resolution, has no statistics of its own
+        net = with_statistics(net, scorer).train()
     views = dict(recipe.views)
     for name, view in recipe.views.items():
         driven = name == "train" and recipe.difficulty.policy == "drive"  # its magnitude may start at 0
@@ -392,7 +412,7 @@ def _trained(
     told = job.method.describe(outlook_of(job, per_mac, len(data.train), runtime, scorer.task))
     for line in told.lines:
         say(line)
-    facts = {**told.facts}
+    facts = {**told.facts, **_of_trunk(trainer)}
     if getattr(scorer.task, "two_stage", False):
         two_stage: Any = trainer.net.two_stage
         parts = two_stage.costs([block.out_size[0] for block in found.plan.head])
@@ -401,6 +421,19 @@ def _trained(
         facts |= more
     train_to_end(trainer, run, title)
     return trainer, start, facts
+
+
+def _of_trunk(trainer: Trainer) -> dict[str, Any]:
+    """Tells how a trunk that is not trained like the head is; returns the facts for result.json."""
+    training = trainer.training
+    if training.trunk == "train" and training.trunk_lr == 1:
+        return {}
+    trained, whole = (sum(p.numel() for p in ps) for ps in (trainer.weights.parameters, trainer.net.parameters()))
+    how = {"train": "trained", "norms": "only its norms are trained", "frozen": "frozen"}[training.trunk]
+    rate = f", at {training.trunk_lr:g} times the learning rate" if training.trunk_lr != 1 else ""
+    rate = rate if training.trunk != "frozen" else ""
+    say(f"  trunk: {how}{rate}; {trained:,} of {whole:,} parameters are trained, but forward passes run all of them")
+    return {"trained_params": trained}
 
 
 def _trained_in_int8(ready: Ready, run: RunDir, scorer: Scorer) -> Trainer:
@@ -437,7 +470,9 @@ def _finished(
     if scorer.task.name == "detect":
         tensorfile.write(run.shown_file, shown_of(final, scorer), {})
     test = data.finish()
-    metric, more, before = scorer.task.metric, {**told, **facts}, Before()
+    metric, more, before = scorer.task.metric, {**told, **facts, "val_key": data.val_key}, Before()
+    if data.few:
+        more["train_images"] = len(data.train)
     if in_int8:
         before = read_before(run.path)
         scores = scores_before(run.path, test, scorer)
@@ -515,13 +550,17 @@ def preprocessing(data: Data, config: DataConfig) -> dict:
     }  # fmt: skip
 
 
-def load_data(recipe: Recipe, resolution: int, begun: Record | None = None, sources: Iterable[Path] = ()) -> Data:
+def load_data(
+    recipe: Recipe, resolution: int, begun: Record | None = None, sources: Iterable[Path] = (),
+    parent: Record | None = None,
+) -> Data:  # fmt: skip
     """Load the recipe's data (streamed images at `resolution`) and report them in a line.
 
     A resumed run uses the splits that it has `begun` with. A new one follows, as far as possible, the splits of the
-    weights it inherits (`sources`), so that no image they were trained on is used for validation or test."""
-    like = None if begun else like_sources(sources, recipe.data)
+    weights it inherits (`sources`), so that no image they were trained on is used for validation or test. A training
+    that is part of a job uses the splits of that `parent`."""
+    like = None if begun or parent else like_sources(sources, recipe.data)
     masks = recipe.task == Segment.name
-    data = datasets.load(recipe.data, size=resolution, begun=begun, like=like, masks=masks)
+    data = datasets.load(recipe.data, size=resolution, begun=begun, parent=parent, like=like, masks=masks)
     say(data.told())
     return data

@@ -51,6 +51,11 @@ class Training:
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     weight_decay: Annotated[float, Ge(0), Lt(1)] = 4e-5
     """Not applied to biases and norms."""
+    trunk: Literal["train", "norms", "frozen"] = "train"
+    """What is trained of the trunk, which is all but the head: everything; the scales and shifts of its norms; or
+    nothing, and then its norms keep their running statistics too."""
+    trunk_lr: Positive = 1.0
+    """Factor on the learning rate of what is trained of the trunk."""
     label_smoothing: Part = 0.1
     zero_init_residual: bool = True
     """Initialise fresh residual blocks as identities: the scale of their last norm is 0 (docs/results/supernet.md)."""

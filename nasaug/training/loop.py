@@ -70,6 +70,11 @@ class Trainer:
         return self.weights.net
 
     @property
+    def frozen(self) -> bool:
+        """Whether the trunk is frozen, with its running statistics."""
+        return self.training.trunk == "frozen"
+
+    @property
     def optimizer(self) -> optim.Optimizer:
         return self.weights.optimizer
 
@@ -155,7 +160,7 @@ class Trainer:
         losses, metric = self.losses(of_all=True), self.task.metric
         self._losses = Losses()
         with self.stages("evaluate"):
-            small = self.scorer.calibrated(self.average or self.net, self.plan)
+            small = self.scorer.calibrated(self.average or self.net, self.plan, self.frozen)
             val, val_loss = self.scorer.measured(small, self.data.val)
             seen = {metric.key("train"): self.scorer.score(small, self.scorer.seen)} if self.keep_best else {}
         if self.keep_best:

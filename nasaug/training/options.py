@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ARGUMENTS = {
     "data.name": "data", "seed": "seed", "space": "space", "search.trials": "trials", "search.sampler": "sampler",
     "search.headroom": "headroom", "search.objectives": "objectives", "search.pick": "pick",
-    "netaug.aug_compute": "aug_compute",
+    "netaug.aug_compute": "aug_compute", "data.fraction": "data_fraction", "data.shots": "shots",
 }  # fmt: skip
 
 
@@ -29,7 +29,8 @@ class Options:
     """None means not given."""
 
     data: str | None = None
-    """fashion-mnist (default), cifar10, cifar100, imagenet, digits, or the path of an image folder."""
+    """fashion-mnist (default), cifar10, cifar100, imagenet, imagenet21k-p, food101, flowers102, cars, cub200, pets,
+    digits, or the path of an image folder."""
     recipe: str | None = None
     """A recipe's name or path; defaults to the data set's own, else `small`."""
     set: tuple[str, ...] = ()
@@ -63,12 +64,12 @@ class Options:
 
     def settings(
         self, given: Mapping[str, object], *, arm: str | None = None, data: str | None = None,
-        begun: Path | None = None,
+        default: Path | str | None = None,
     ) -> Recipe:  # fmt: skip
         """The resolved recipe, with the recipe keys that the job's fields set in `given` (None means not given).
 
         `arm` is a difference to the recipe, like "netaug+mixup"; if it names no method, the method is baseline. `data`
-        is the fallback if neither the option nor the recipe names any, `begun` the recipe if none is given."""
+        is the fallback if neither the option nor the recipe names any, `default` the recipe if none is given."""
         from .recipe import Recipe, default_recipe
 
         options = _sets({"data.name": self.data, "seed": self.seed, **given})
@@ -82,7 +83,7 @@ class Options:
                     f"name the data with {arg.data}, which also selects their recipe"
                 )
         task = next((item.partition("=")[2].strip(" '\"") for item in self.set if _key(item) == "task"), "")
-        default = begun or default_recipe(self.data or data or "fashion-mnist", task)
+        default = default or default_recipe(self.data or data or "fashion-mnist", task)
         recipe = default if self.recipe is None else self.recipe
         says = {"method"} if arm is None else arm_says(arm, Recipe).keys()
         if "method" not in says and "qat.on" in says:  # alone: the phase in int8 is the training

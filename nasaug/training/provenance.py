@@ -11,10 +11,12 @@ from ..config.layers import load as load_recipe
 from ..config.schedule import Curve, Schedule
 from ..core import tensorfile
 from ..core.errors import BadInput, arg
+from ..core.files import DATA_SETS
 from ..core.progress import say
 from ..data import Data, DataConfig, Like, Record
-from ..nets.store import inherited_from, model_file
+from ..nets.store import model_file
 from .recipe import Recipe
+from .start import inherited_from
 
 SEVERAL = "several"  # val_key of weights whose training history involves several validation splits
 
@@ -57,7 +59,7 @@ def like_sources(sources: Iterable[Path], config: DataConfig) -> Like | None:
     return None
 
 
-SPLIT_BY = ("val_images", "train_images", "split_seed")
+SPLIT_BY = ("val_images", "train_images", "fraction", "shots", "split_seed")
 
 
 def of_other_splits(found: ArchFile, recipe: Recipe, data: Data) -> list[str]:
@@ -76,9 +78,13 @@ def other_split(what: str, path: Path, data: Data, instead: str) -> bool:
     """Whether these weights, or any that their own run used, may have been trained on images of this validation split.
 
     Raises BadInput, with `instead` as the remedy, if they were trained on test images."""
-    record, here = Record.of_run(path.parent), data.record
-    told = tensorfile.facts(path).get("val_key", data.val_key)
+    record, here, facts = Record.of_run(path.parent), data.record, tensorfile.facts(path)
+    told, theirs = facts.get("val_key", data.val_key), record.name if record else facts.get("data", data.name)
+    if theirs != data.name and {theirs, data.name} <= {*DATA_SETS}:  # no two of these share images
+        return told == SEVERAL
     if record is None or not len(record.files) or not len(here.files):
+        if record is not None and not {*record.classes} & {*here.classes}:  # nor do sets without a common class
+            return told == SEVERAL
         return told != data.val_key
     seen = here.trained_on_in("test", record)
     if seen:

@@ -116,9 +116,10 @@ class Recipe(Training):
     task: str = "auto"
     """The task: classify, regress (one number per image), detect (boxes) or segment (boxes and masks); auto: determined
     by the data, never segment."""
-    init: Literal["auto", "inherit", "scratch"] = "auto"
-    """Start from the weights that the arch file names (of a supernet, a trained or a pruned net), or from fresh ones;
-    auto: inherit if it names any."""
+    init: str = "auto"
+    """What to start from: inherit: the weights that the arch file names (of a supernet, a trained or a pruned net);
+    scratch: fresh ones; auto: inherit if it names any. Or a finished run's folder, or torchvision:NAME: its trunk, and
+    its head if it is for the same classes."""
     space: str = "auto"
     """A search space's name or path; auto: tiny-images up to 64 px, else mobilenetv2."""
     bf16: bool = False

@@ -67,12 +67,14 @@ class Scorer:
             x = augment.evaluation(images.to(device), mean=self.data.mean, std=self.data.std)
             yield augment.resize(x, resolution), labels.to(device)
 
-    def calibrated(self, net: Net, plan: Plan) -> Net:
-        """`net.narrow(plan)` with recalibrated running statistics, in evaluation mode."""
+    def calibrated(self, net: Net, plan: Plan, frozen: bool = False) -> Net:
+        """`net.narrow(plan)` with recalibrated running statistics, in evaluation mode; a `frozen` trunk keeps
+        its own."""
         small = net.narrow(plan)
         ranks = self.runtime.ranks
         images = (x for x, _ in self.batches(self.calibration, plan.resolution))
-        small.calibrate(images, None if ranks.alone else ranks.gathered)
+        more = {"frozen": True} if frozen else {}  # nets in int8 have no frozen trunk
+        small.calibrate(images, None if ranks.alone else ranks.gathered, **more)
         return small.eval()
 
     def score(self, net: Net, split: Split) -> float:

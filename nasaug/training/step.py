@@ -58,6 +58,9 @@ class Host(Protocol):
     def net(self) -> Net: ...
 
     @property
+    def frozen(self) -> bool: ...
+
+    @property
     def progress(self) -> float: ...
 
     @property
@@ -180,10 +183,10 @@ class Step(Draw):
         with t.stages("forward"), t.runtime.autocast():
             x = augment.resize(x, p.resolution)
             if not t.noise:
-                return t.net(x, p)
+                return t.net(x, p, frozen=True) if t.frozen else t.net(x, p)
             key = f"{t.seed}/{t.step}/noise/{self._runs}{t.runtime.ranks.key}"
             with t.runtime.seeded(Random(key).getrandbits(62)):
-                return t.net(x, p, t.noise)
+                return t.net(x, p, t.noise, frozen=True) if t.frozen else t.net(x, p, t.noise)
 
     def loss(self, out: Tensor, target: Target) -> Tensor:
         return self._trainer.task.loss(out, target)

@@ -21,6 +21,7 @@ from ..core import tensorfile
 from ..core.checked import NotNegative, Positive, checked
 from ..core.errors import BadInput, arg, told_by, unknown
 from ..data import Data
+from ..nets.from_torchvision import pretrained
 from ..nets.store import listed, load_net, load_plan, model_file, other_classes, teacher_digest
 from ..tasks import Settings, chosen
 from .device import Runtime, out_of_memory
@@ -234,19 +235,8 @@ def torchvision_macs(weights, resolution: int) -> int:
 
 def torchvision_teacher(source: str, base: Plan, data: Data, runtime: Runtime) -> Teacher:
     """A torchvision model with its default weights, which are downloaded unless they are cached."""
-    import torchvision
-
     weights, refused = torchvision_weights(source, base.classes), partial(_refused, source)
-    if torch.hub.get_dir().startswith("~"):  # torch would create a folder named "~"
-        raise refused(": there is no home folder for its weights", "set TORCH_HOME to a folder")
-    try:
-        net = torchvision.models.get_model(source.partition(":")[2], weights=weights).eval()
-    except MemoryError:
-        raise
-    except Exception as error:  # no network or a damaged file: torch raises various types
-        folder = Path(torch.hub.get_dir(), "checkpoints")
-        remedy = f"put {weights.url} into {folder}, or give another teacher"
-        raise refused(f": its weights cannot be loaded ({told_by(error)})", remedy) from error
+    net = pretrained(source.partition(":")[2], weights, refused)
     try:
         with torch.inference_mode():
             net(torch.zeros(1, 3, base.resolution, base.resolution))

@@ -15,7 +15,7 @@ from ..config.layers import load
 from ..core.errors import BadInput, arg
 from ..core.progress import Listener, heard_by, say
 from ..int8.onnxfile import need_onnx
-from ..nets.store import inherited_from, load_plan, teacher_digest
+from ..nets.store import teacher_digest
 from ..rundirs.folder import RunDir
 from ..rundirs.job import verb_of
 from ..rundirs.result import TrainingResult, read_result
@@ -26,6 +26,7 @@ from .job import Job, Ready, job_for, load_data, run_training, task_of
 from .options import Options
 from .provenance import of_other_splits, sources_of
 from .recipe import CHANGE_NOTHING, Recipe
+from .start import check_start
 from .teacher import moved_teacher
 
 CAP = "netaug.aug_compute"  # the recipe key of the argument `aug_compute`
@@ -33,9 +34,10 @@ CAP = "netaug.aug_compute"  # the recipe key of the argument `aug_compute`
 
 def train(
     arch: str | os.PathLike[str] | None = None, *, method: str | None = None, from_scratch: bool = False,
-    resolution: int | None = None, aug_compute: float | None = None, data: str | Path | None = None,
-    recipe: str | Path | None = None, set: Mapping[str, object] | Sequence[str] = (), seed: int | None = None,
-    device: str = "auto", run: str | Path | None = None, resume: bool = False, on_event: Listener | None = None,
+    resolution: int | None = None, aug_compute: float | None = None, data_fraction: float | None = None,
+    shots: int | None = None, data: str | Path | None = None, recipe: str | Path | None = None,
+    set: Mapping[str, object] | Sequence[str] = (), seed: int | None = None, device: str = "auto",
+    run: str | Path | None = None, resume: bool = False, on_event: Listener | None = None,
 ) -> TrainingResult:  # fmt: skip
     """Train one network and evaluate it once on the test images. Returns the finished run.
 
@@ -46,6 +48,7 @@ def train(
         from_scratch: start from fresh weights, not from the weights named in the arch file.
         resolution: image size in px; None means the arch file's, or the data's for a named architecture.
         aug_compute: cap on the cost of NetAug's augmented passes, in multiples of the base's MACs; 0: no cap.
+        data_fraction, shots: train on this share of the training images, or on so many of each class.
         data, recipe, set, seed, device, run, resume: see `nasaug.training.options.Options`; `set` may be a mapping. A
             run to resume may be one of `netaug-train` too.
         on_event: called with each event (nasaug.core.progress).
@@ -56,7 +59,7 @@ def train(
     path = None if arch is None else archfile.path_of(arch)
     begun = verb_of(options.run) if resume and options.run else None
     verb = "netaug-train" if begun == "netaug-train" else "train"
-    job = TrainJob(verb, path, method, from_scratch, resolution, aug_compute, options)
+    job = TrainJob(verb, path, method, from_scratch, resolution, aug_compute, data_fraction, shots, options)
     with heard_by(on_event):
         return create_or_resume(job)
 
@@ -71,20 +74,30 @@ class TrainJob:
     from_scratch: bool = False
     resolution: int | None = None
     aug_compute: float | None = None
+    data_fraction: float | None = None
+    shots: int | None = None
     options: Options = Options()
     extends, together = False, True
 
     @property
     def sets(self) -> dict[str, object]:
         """The recipe keys that the job's own fields set."""
-        init = "scratch" if self.from_scratch else None
-        return {"arm": self.method, "init": init, CAP: self.aug_compute}
+        little = {"data.fraction": self.data_fraction, "data.shots": self.shots}
+        return {"arm": self.method, "init": self.init, CAP: self.aug_compute, **little}
+
+    @property
+    def init(self) -> str | None:
+        return "scratch" if self.from_scratch else None
+
+    def default_recipe(self) -> str | None:
+        """The recipe if none is given; None: the one of the data."""
+        return None
 
     def prepare(self) -> Ready:
         if self.arch is None:
             raise BadInput(f"{self.verb} needs {arg.arch}: an arch file like found.json, or a named architecture")
         of_arch = archfile.read(self.arch).facts.get("data")
-        recipe = self.options.settings(self.sets, arm=self.method, data=of_arch)
+        recipe = self.options.settings(self.sets, arm=self.method, data=of_arch, default=self.default_recipe())
         method = CAP.partition(".")[0]
         if self.aug_compute and recipe.method != method:
             rule = f"caps NetAug's augmented passes, but the method is {recipe.method}"
@@ -93,7 +106,7 @@ class TrainJob:
         runtime = open_runtime(self.options.device, recipe.bf16, self.options.profile)
         found = fitted(self.arch, self.resolution, recipe)
         job = check(found, recipe, runtime)
-        data = load_data(recipe, found.plan.resolution, of_parent(), sources_of(found, recipe).values())
+        data = load_data(recipe, found.plan.resolution, None, sources_of(found, recipe).values(), of_parent())
         job.check_teacher(lambda: data)
         job.check_classes(data)
         others = of_other_splits(found, recipe, data)  # raises for weights that were trained on test images
@@ -107,7 +120,7 @@ class TrainJob:
     def restore(self, run: RunDir, kept: dict[str, Any]) -> Ready | None:
         found, options = archfile.read(str(run.base_file)), self.options
         recipe = load(run.recipe_file, Recipe)
-        recipe = options.settings(self.sets, arm=self.method, data=recipe.data.name, begun=run.recipe_file)
+        recipe = options.settings(self.sets, arm=self.method, data=recipe.data.name, default=run.recipe_file)
         # before the first checkpoint, `init` may change: the weights to start from may be missing by now
         start = () if run.checkpoint_file.is_file() or run.finished else ("init",)
         teacher = moved_teacher(run.environment().get("teacher"), recipe.teacher)
@@ -153,9 +166,7 @@ def check(found: ArchFile, recipe: Recipe, runtime: Runtime) -> Job:
     The job returned assumes one batch of training images, because their number is not known yet."""
     if recipe.ends_in_int8:
         need_onnx(f"{arg.method} qat", "onnxruntime")
-    start = inherited_from(found, recipe.init)
-    if start is not None and not load_plan(start).of_classes(found.plan.classes).holds(found.plan):
-        raise BadInput(f"{start} does not hold {found.name}; restore the right one, or use {arg.from_scratch}")
+    check_start(found, recipe.init, task_of(recipe, datasets.describe(recipe.data)))
     return job_for(found, recipe, runtime, recipe.batch)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..core import tensorfile
-from ..nets.net import Net
+from ..nets.net import Net, heads_of
 from .length import Training
 
 
@@ -18,22 +19,26 @@ class Weights:
 
     def __init__(self, net: Net, training: Training, device: torch.device):
         self.net, self._training, self._device = net.to(device).train(), training, device
+        self.trained = trained_of(self.net, training)
+        for name, p in self.net.named_parameters():
+            if name not in self.trained:
+                p.requires_grad_(False)
         self.average = Average(self.net, training.ema) if training.ema else None
-        self.parameters = list(self.net.parameters())
+        self.parameters = list(self.trained.values())
         self.gradients = _one_buffer(self.parameters, device)
-        self.optimizer = _optimizer(self.net, training)
+        self.optimizer = _optimizer(self.net, self.trained, training)
 
     def update(self, rate: float, step: int) -> None:
         """Optimiser step number `step`, at learning rate `rate`."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         self.optimizer.step()
         if self.average is not None:
             self.average.update(step)
 
     def momentum(self) -> dict[str, Tensor]:
-        """Momentum by parameter name."""
-        return {name: self.optimizer.state[p]["momentum_buffer"] for name, p in self.net.named_parameters()}
+        """Momentum by the names of the parameters that are trained."""
+        return {name: self.optimizer.state[p]["momentum_buffer"] for name, p in self.trained.items()}
 
     def companions(self) -> list[dict[str, Tensor]]:
         """Tensors to permute along with the weights, by parameter name: momentum, and averaged weights if any."""
@@ -105,14 +110,32 @@ def _one_buffer(parameters: list[nn.Parameter], device: torch.device) -> Tensor:
     return gradients
 
 
-def _optimizer(net: Net, training: Training) -> torch.optim.SGD:
+def trained_of(net: Net, training: Training) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name: all, or the head's and what `training.trunk` says."""
+    named = dict(net.named_parameters())
+    if training.trunk == "train":
+        return named
+    norms = training.trunk == "norms"
+    return {name: p for name, p in named.items() if name.startswith(heads_of(net.plan)) or (norms and ".norm." in name)}
+
+
+def _optimizer(net: Net, trained: Mapping[str, nn.Parameter], training: Training) -> torch.optim.SGD:
     """SGD with Nesterov momentum, without weight decay on biases and norms. Momentum buffers exist from the start."""
-    decayed = [p for p in net.parameters() if p.dim() > 1]
-    plain = [p for p in net.parameters() if p.dim() == 1]
-    groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    parts = {1.0: trained}
+    if training.trunk_lr != 1:
+        parts = {training.trunk_lr: {}, 1.0: {}}
+        for name, p in trained.items():
+            parts[1.0 if name.startswith(heads_of(net.plan)) else training.trunk_lr][name] = p
+    groups = []
+    for factor, part in parts.items():
+        decayed = [p for p in part.values() if p.dim() > 1]
+        plain = [p for p in part.values() if p.dim() == 1]
+        for params, decay in ((decayed, training.weight_decay), (plain, 0.0)):
+            if params:
+                groups.append({"params": params, "weight_decay": decay, "factor": factor})
     optimizer = torch.optim.SGD(
         groups, lr=training.lr, momentum=training.momentum, nesterov=training.momentum > 0, fused=True
     )
-    for p in net.parameters():
+    for p in trained.values():
         optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
     return optimizer

@@ -13,7 +13,8 @@ from nasaug.core.files import bundled
 from support.commands import done
 
 VERBS = (
-    "search search-worker netaug-train train compare sweep prune report profile export predict robust list runs"
+    "search search-worker netaug-train train transfer compare sweep prune report profile export predict robust verify "
+    "list runs"
 ).split()
 
 

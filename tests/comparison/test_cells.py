@@ -80,10 +80,10 @@ def test_a_setting_is_read_from_the_job_files_of_older_versions():
     assert kept_as(compare.CompareSetting, begun) == compare.CompareSetting(**begun, arch_data=None)
 
 
-def test_the_keys_of_job_json_are_those_of_earlier_versions():
+def test_the_keys_of_job_json_are_those_that_runs_have():
     common = {"seeds", "cells", "set", "recipe", "data"}
     assert asdict(compare.CompareSetting(arms=[])).keys() == common | {
-        "arms", "match", "from_scratch", "arch_data", "lengths",
+        "arms", "match", "from_scratch", "arch_data", "lengths", "data_fraction", "shots",
     }  # fmt: skip
     assert asdict(sweep.SweepSetting()).keys() == common | {
         "arch", "sizes", "policies", "methods", "resolution", "pruner", "nets_data", "curves", "nets",

@@ -52,7 +52,8 @@ def test_the_test_split_is_read_once_and_at_the_end(fashion):
 
 
 def test_the_names_are_the_documented_ones():
-    assert set(names()) == {"fashion-mnist", "cifar10", "cifar100", "imagenet", "digits"} == set(files.DATA_SETS)
+    known = "fashion-mnist cifar10 cifar100 imagenet digits food101 flowers102 cars cub200 pets imagenet21k-p"
+    assert set(names()) == set(known.split()) == set(files.DATA_SETS)
 
 
 @pytest.mark.parametrize("ask", [load, describe])

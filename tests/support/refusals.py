@@ -2,7 +2,7 @@
 
 REFUSED = {
     "": {
-        "nonsense": 'Unknown command "nonsense".*search, netaug-train, train, compare, sweep, report.*--help',
+        "nonsense": 'Unknown command "nonsense".*search, netaug-train, train, transfer, compare, .*report.*--help',
         "search extra": "extra.*--help", "search --trails 5": "--trails.*--trials.*--help",
         "netaug-train": "needs --arch: an arch file like found.json, or a named", "train": "needs --arch",
         "profile": "--arch requires an argument.*--help",
