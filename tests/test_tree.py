@@ -23,6 +23,8 @@ ALLOWED = {
     "/usr/bin/env": "finds a program, and is where every Unix has it",
     "/usr/share/datasets/fashion-mnist": "is where Debian's package has the data",
     "/usr/aarch64-linux-gnu": "is where Debian's cross compiler has ARM's libraries",
+    "/usr/lib/postgresql": "is where Debian's package has the programs of its versions",
+    "/usr/lib/postgresql/*/bin/initdb": "is one of them",
     "/tmp/x.db": "is in a URL that nasaug must refuse: nothing is written there",
 }
 
