@@ -277,6 +277,7 @@ def test_the_marked_tests_are_run_and_their_failures_told(sections, tmp_path, mo
     assert rows["exit"] == 1 and "1 failed, 1 passed" in rows["closing line"]
     assert any("test_ill" in line for line in rows["failures"])
     assert any("test_broken" in line for line in rows["failures"])
+    (tmp_path / "tests" / "test_slow.py").write_text("import time; time.sleep(60)")
     rows = dict(sections.tests(sections.Bench("cuda", sections.TRIAL), time.monotonic()))
     assert "cut off" in rows["exit"]
 

@@ -163,6 +163,7 @@ class Search:
         begun = time.monotonic()
         with Progress("search", self.goal, begun=len(self.scores), unit="candidates") as bar:
             while True:
+                self._shared.revive(now=not self._left)  # first: what a killed process had begun is judged before all else
                 self._sync()
                 for arch in self._news:
                     log(self.space.id(arch), self.scores[arch])
@@ -175,7 +176,6 @@ class Search:
                     break
                 if self.helps and (self._shared.closed or not self._left):
                     break
-                self._shared.revive(now=not self._left)
                 if self._left:
                     self._trial()
                 else:

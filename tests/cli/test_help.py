@@ -28,7 +28,7 @@ def test_help_shows_examples_that_the_command_line_understands(empty_folder, ver
     assert os.listdir() == []
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "verify"])  # it has a run, and no option
 def test_help_explains_every_option(verb):
     shown = done(verb, "--help").out
     options = re.findall(r"^│[ *]+(--[a-z][a-z-]*)((?: [A-Z]+)?(?:\.\.\.)?) +(\S*)", shown, re.M)

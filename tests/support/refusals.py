@@ -2,7 +2,7 @@
 
 REFUSED = {
     "": {
-        "nonsense": 'Unknown command "nonsense".*search, netaug-train, train, transfer, compare, .*report.*--help',
+        "nonsense": 'Unknown command "nonsense".*search, search-worker, netaug-train, train, .*report.*--help',
         "search extra": "extra.*--help", "search --trails 5": "--trails.*--trials.*--help",
         "netaug-train": "needs --arch: an arch file like found.json, or a named", "train": "needs --arch",
         "profile": "--arch requires an argument.*--help",
