@@ -163,7 +163,8 @@ class Search:
         begun = time.monotonic()
         with Progress("search", self.goal, begun=len(self.scores), unit="candidates") as bar:
             while True:
-                self._shared.revive(now=not self._left)  # first: what a killed process had begun is judged before all else
+                # first, so that what a killed process had begun is judged before anything is proposed
+                self._shared.revive(now=not self._left)
                 self._sync()
                 for arch in self._news:
                     log(self.space.id(arch), self.scores[arch])
