@@ -92,16 +92,17 @@ def main() -> None:
             rates["PostgreSQL"][workers] = rate(args.postgres, workers, args.seconds)
     load = os.getloadavg()[0]
     rows = [
-        f"| {name} | {' | '.join(f'{found[w]:.0f}' if w in found else '–' for w in WORKERS)} |"
+        f"| {name} | {' | '.join(f'{found[w]:.0f}' if w in found else '-' for w in WORKERS)} |"
         for name, found in rates.items()
     ]
     lines = [
         "`python benchmarks/storage.py --postgres URL`", "",
-        f"Trials a second of all processes together, {args.seconds:g} s each. {processor()}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}; load average at the end {load:.1f}, of which up to 16 is the benchmark's "
-        "own. Server and processes share the machine. A journal and a study in memory have no heartbeats; a study in "
-        "memory is that of one process.", "",
-        f"| storage | {' | '.join(f'{w} processes' for w in WORKERS)} |", "| --- | --- | --- | --- |",
+        "Trials a second of all processes together, by how many work at once, "
+        f"{args.seconds:g} s each. {processor()}, {os.cpu_count()} cores, Python {platform.python_version()}; load "
+        f"average at the end {load:.1f}, of which up to 16 is the benchmark's own. Server and processes share the "
+        "machine. A "
+        "journal and a study in memory have no heartbeats; a study in memory is that of one process.", "",
+        f"| storage | {' | '.join(f'{w} at once' for w in WORKERS)} |", "| --- | --- | --- | --- |",
         *rows,
     ]  # fmt: skip
     write("storage", "What the storage of a search can take", lines, {"rates": rates, "load": load})
