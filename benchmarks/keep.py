@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nasaug.core.files import write_whole
-from nasaug.rundirs.folder import RESULT, RunDir
+from nasaug.rundirs.folder import RECIPE, RESULT, RunDir
 
 KEPT = {".json", ".jsonl", ".toml", ".csv", ".options"}
 MOST = 8 << 20  # bytes: candidates of a search are some hundred KB
@@ -55,11 +55,11 @@ def keep(paths: Mapping[bytes, bytes], root: Path, file: Path) -> int:
 
 def restore(paths: Mapping[bytes, bytes], root: Path, file: Path) -> int:
     """Lay out the files that ROOT has not; returns how many. A cell that has been begun there is left as it is."""
-    laid, begun = 0, {each.name for each in root.iterdir() if each.is_dir()} if root.is_dir() else set()
+    laid, begun = 0, {recipe.parent for recipe in root.rglob(RECIPE)}
     with tarfile.open(file) as tar:
         for entry in tar:
             path = root / tarfile.data_filter(entry, str(root)).name
-            if not entry.isfile() or entry.size > MOST or path.exists() or entry.name.split("/")[0] in begun:
+            if not entry.isfile() or entry.size > MOST or path.exists() or begun & {*path.parents}:
                 continue
             content = tar.extractfile(entry)
             assert content is not None

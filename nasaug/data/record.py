@@ -282,7 +282,7 @@ def check_few(
         small = [f"{classes[i]!r} has {sizes[i]}" for i in np.argsort(sizes, kind="stable") if sizes[i] < shots]
         if small:
             rule = f"is more than some classes of {name} have to train on: {some(small)}"
-            remedy = f"give at most {sizes.min()}"
+            remedy = f"give at most {sizes.min()}" if sizes.min() else "give data.fraction instead"
             raise BadInput.of(field="data.shots", value=shots, rule=rule, remedy=remedy, apart=True)
     elif not in_classes and fraction * len(labels) < 1.5:
         rule = f"leaves one of the {len(labels)} training images of {name}"

@@ -12,16 +12,16 @@ from ..core.errors import BadInput
 from ..core.metric import of_keys
 from .folder import ENV, JOB, RECIPE, RunDir
 from .job import verb_of
-from .result import read_result
+from .result import is_training, read_result
 
 FINISHED, RUNNING, STOPPED, UNBEGUN, DAMAGED = "finished", "running", "stopped", "never started", "damaged"
 
 
 @dataclass(frozen=True)
 class Overview:
-    """A run. `state` is finished, running, stopped (it can be resumed), never started or damaged. `arch`, `data` and
-    `macs` are empty or None where the run has none. `scores` are by their keys in files, in the unit of its metric;
-    `figures` says the main ones in words. `began` is in Unix seconds."""
+    """A run. `state` is finished, running, stopped (it can be resumed), never started or damaged. `began` is in Unix
+    seconds, `figures` says the main scores in words; `arch`, `data` and `macs` are empty or None where there are none.
+    """
 
     path: Path
     verb: str
@@ -69,7 +69,7 @@ def _seen(path: Path) -> Overview:
 def _of_result(run: RunDir, verb: str, began: float) -> Overview:
     table = run.result()
     facts = {name: table[name] for name in ("data", "macs") if name in table}
-    if of_keys(table) is not None and "test_images" in table:
+    if is_training(table):
         result = read_result(run.path)
         told = f"{result.arm}: {result}".replace(f" on {result.test_images} images", "")
         return Overview(run.path, verb, FINISHED, began, result.arch, **facts, figures=told)

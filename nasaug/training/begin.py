@@ -22,7 +22,7 @@ from ..rundirs import job as jobs
 from ..rundirs.folder import RunDir
 from .device import out_of_memory
 from .options import Options
-from .ranks import Ranks, joined
+from .ranks import Ranks, joined, of_process
 from .recipe import Recipe
 
 PARENT = "NASAUG_DATA_OF"  # environment variable naming the parent run whose data splits a cell must use
@@ -178,6 +178,8 @@ def _finished(job: Verb[Result], run: RunDir, ready: Any | None) -> Result:
     if ready is None:
         say(f"{run.path} is finished already")
     else:
+        if not (ranks := of_process()).alone:
+            run.note(ranks=ranks.count)
         job.carry_out(run, ready)
     return job.result(RunDir(os.path.abspath(run.path)))
 

@@ -12,8 +12,10 @@ from ..core.units import format_quantity
 
 FLOAT = 4  # bytes
 COPIES = 4  # of the weights: themselves, gradients, momentum, the best epoch's
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
-_USED = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
+_CONTAINERS = (  # folder, limit, use, and the key of file pages in memory.stat: of cgroups v2 and v1
+    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
 
 
 def least(trained: Plan, base: Plan, batch: int) -> int:
@@ -32,10 +34,16 @@ def available() -> int | None:
     with suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
         found.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
-    for limit, used in zip(_LIMITS, _USED, strict=True):
-        with suppress(OSError, ValueError):  # no container, or "max"
-            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+    for folder, *names in _CONTAINERS:
+        with suppress(OSError, ValueError, KeyError):  # no container, or "max"
+            found.append(_free_in(Path(folder), *names))
     return min(found, default=None)
+
+
+def _free_in(folder: Path, limit: str, used: str, files: str) -> int:
+    """Bytes that a container may still take. Files that were read count as used, but are dropped for what needs it."""
+    figures = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    return int((folder / limit).read_text()) - int((folder / used).read_text()) + int(figures[files])
 
 
 def check(trained: Plan, base: Plan, batch: int) -> None:

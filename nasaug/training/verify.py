@@ -58,7 +58,8 @@ def verify(run: str | Path, jobs: Mapping[str, Callable[[str, Path], Verb[Any]]]
         remedy = f"give one of {', '.join(jobs)}, like a cell of it"
         raise BadInput.of(argument="run", value=run, rule=rule, remedy=remedy)
     for reason in _not_repeatable(found, verb):
-        raise BadInput.of(argument="run", value=run, rule=reason, remedy="its result depends on the machine's load")
+        remedy = "give a run of one process that ends by epochs, MACs or trials, with its study in its own folder"
+        raise BadInput.of(argument="run", value=run, rule=reason, remedy=remedy, apart=True)
     environment = tuple(_differences(found))
     for line in environment:
         say(f"  now other than when {run} ran: {line}")
@@ -95,7 +96,7 @@ def _not_repeatable(run: RunDir, verb: str) -> Iterator[str]:
     if job.get("storage"):
         yield "keeps its study in a storage of its own, which another run cannot use again"
     if run.environment().get("ranks", 1) != 1:
-        yield "was run by several processes"
+        yield "was run by several processes, and this would be one"
 
 
 def _lay_out(run: RunDir, again: Path) -> None:

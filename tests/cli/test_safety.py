@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import struct
-import sys
 import zlib
 from pathlib import Path
 
@@ -64,7 +63,8 @@ def test_no_command_unpickles_what_lies_in_the_place_of_a_runs_files(here):
             if path.suffix in (".safetensors", ".json", ".toml", ".db"):
                 verb = "search" if "search" in str(path) else "netaug-train"
                 call(verb, "--resume", "--run", f"runs/{verb}-1")
-                call(*TRAIN, "--run", "other", "--set", "epochs=1") if path.name in ("found.json", "x") else None
+                if path.name == "found.json":
+                    call(*TRAIN, "--run", "other", "--set", "epochs=1")
             path.write_bytes(kept)
         for name in ("x.pt", "x.pt2", "x.onnx", "x.safetensors", "x.npy"):
             Path(name).write_bytes(content)
@@ -156,4 +156,3 @@ def test_entities_of_xml_do_not_grow(scratch):
     bombs = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 12))
     text = f'<!DOCTYPE a [<!ENTITY a0 "aaaaaaaaaa">{bombs}]><annotation><filename>&a11;</filename></annotation>'
     assert not tried(READERS["voc"], text.encode(), scratch)
-    assert sys.getsizeof(text) < 5_000

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from nasaug.core import tensorfile
-from support.commands import QUICK, SEARCH, TRAIN, call, done, faulty, refused, tree
+from support.commands import SEARCH, TRAIN, call, done, faulty, refused, tree
 
 
 def test_runs_give_the_same_again_and_leave_everything_as_it_is(here):
@@ -43,4 +43,8 @@ def test_what_cannot_be_verified_is_refused(here):
     shutil.copytree("timed", "other")
     job = json.loads(Path("other/job.json").read_text())
     Path("other/job.json").write_text(json.dumps(job | {"verb": "prune"}))
-    assert "is a run of prune" in refused("verify", "other") and QUICK
+    assert "is a run of prune" in refused("verify", "other")
+    shutil.copytree("runs/netaug-train-1", "together")
+    env = json.loads(Path("together/env.json").read_text())
+    Path("together/env.json").write_text(json.dumps(env | {"ranks": 2}))
+    assert "was run by several processes" in refused("verify", "together")

@@ -6,7 +6,6 @@ Prints a line per command with `-s`: signals sent, and the most seconds of work 
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +16,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-import torch
 
 from nasaug.core import tensorfile
 from support.commands import QUICK, SEARCH, lay_out, timeless
@@ -186,7 +184,7 @@ def test_killed_at_random_moments_and_resumed_it_ends_the_same(whole, tmp_path, 
     differing = [key for key in one.keys() | two.keys() if one.get(key) != two.get(key)]
     print(f"\n{name}: {seconds:.0f} s, {tally.sent}, started anew {tally.anew}, lost {tally.lost:.1f} s at most")
     assert differing == []
-    assert any(re.search(r"\.safetensors$", key) for key in one) and torch.get_num_threads() >= 1
+    assert any(key.endswith(".safetensors") for key in one)
 
 
 @pytest.mark.timeout(900)

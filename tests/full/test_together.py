@@ -73,4 +73,5 @@ def test_a_search_by_two_processes(tmp_path):
     )  # fmt: skip
     out, _ = agent.communicate(timeout=500)
     assert agent.returncode == 0, out
+    assert json.loads((tmp_path / "run" / "env.json").read_text())["ranks"] == 2
     assert result(tmp_path)["candidates"] >= 8 and (tmp_path / "found.json").is_file()

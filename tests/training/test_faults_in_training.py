@@ -51,6 +51,15 @@ def test_memory_is_predicted_from_the_plan_before_a_training_starts(monkeypatch)
         memory.check(plan, plan, 128)
 
 
+def test_files_that_a_container_has_read_do_not_count_as_used_memory(monkeypatch, tmp_path):
+    for name, content in (("max", 1000), ("current", 950), ("stat", "anon 50\ninactive_file 900")):
+        (tmp_path / f"memory.{name}").write_text(f"{content}\n")
+    monkeypatch.setattr(memory, "_CONTAINERS", ((tmp_path, *memory._CONTAINERS[0][1:]),))
+    assert memory.available() == 950
+    (tmp_path / "memory.max").write_text("max\n")  # no limit
+    assert memory.available() > 1e6
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_no_number_stops_it_and_leaves_the_last_good_checkpoint(empty_folder, value):
     trainer, save = trainer_of(Baseline()), Trainer.save
@@ -75,7 +84,7 @@ def test_a_lock_that_was_left_on_another_host_is_taken_over_with_a_warning(empty
     lines = []
     with RunDir.create("train", Recipe(), "r"):
         assert Path("r", LOCK).read_text().endswith(f" on {platform.node()}")
-        with pytest.raises(BadInput, match=rf"r is in use by process \d+ on {platform.node()}|r is in use by process"):
+        with pytest.raises(BadInput, match=r"r is in use by process \d+"):
             RunDir.resume("r")
     assert Path("r", LOCK).read_text() == ""
     for left, warned in (("77 on elsewhere", True), (f"77 on {platform.node()}", False), ("", False)):
