@@ -187,7 +187,8 @@ def _figures(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> Iterabl
     if by_data:
         caption = f"Learning curves: test {label} against the training images used, mean and {level}"
         unit = summary["arms"][0]["length"]["unit"]
-        axes = "training images used", f"test {metric.axis}", lambda value: wording.length(unit, value)
+        used = "training images per class" if unit == "shots" else "training images used"
+        axes = used, f"test {metric.axis}", lambda value: wording.bare(unit, value)
         yield drawn(caption, plots.against, means, *axes, bounds, True)
     elif several:
         caption = f"{of_compute}, a point for each length"

@@ -83,13 +83,15 @@ def length(unit: str, value: float | None) -> str:
     """A training's length: 30 epochs, 1.2T MACs, 5 m."""
     if value is None:
         return "length auto"
-    if unit == "fraction":
-        return f"{100 * value:g} % of the images"
-    if unit == "shots":
-        return f"{value:g} image{'' if value == 1 else 's'} per class"
-    if unit == "epochs":
-        return f"{value:g} epoch{'' if value == 1 else 's'}"
+    what = {"fraction": " of the images", "shots": " image{} per class", "epochs": " epoch{}"}.get(unit)
+    if what is not None:
+        return bare(unit, value) + what.format("" if value == 1 else "s")
     return quantity(value, unit) + (" MACs" if unit == "macs" else "")
+
+
+def bare(unit: str, value: float) -> str:
+    """The value of a length in epochs, shots or fractions without what it counts, as on an axis or in a list."""
+    return f"{100 * value:g} %" if unit == "fraction" else f"{value:g}"
 
 
 def by_data(arms: Sequence[dict[str, Any]]) -> bool:
@@ -100,11 +102,8 @@ def by_data(arms: Sequence[dict[str, Any]]) -> bool:
 def lengths(several: Sequence[dict[str, Any]]) -> str:
     """Lengths as a list: 10, 30 and 90 epochs."""
     texts = [length(**each) for each in several]
-    if len({each["unit"] for each in several}) == 1:
-        short = {"epochs": "{:g}", "shots": "{:g}", "fraction": "{:g} %"}.get(several[0]["unit"])
-        if short:
-            times = 100 if several[0]["unit"] == "fraction" else 1
-            texts[:-1] = [short.format(times * each["value"]) for each in several[:-1]]
+    if {each["unit"] for each in several} in ({"epochs"}, {"shots"}, {"fraction"}):
+        texts[:-1] = [bare(**each) for each in several[:-1]]
     return listed(texts)
 
 
