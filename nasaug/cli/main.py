@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import sys
@@ -65,10 +66,11 @@ def main() -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # hides its warnings about a read-only home directory
     try:
         try:
-            with raised_stop(), heard_by(Terminal() if launched()[0] == 0 else _silent):
+            with raised_stop(), contextlib.closing(Terminal()) as terminal:
                 stop_when_left()
-                import_named()
-                app(sys.argv[1:], exit_on_error=False, print_error=False)
+                with heard_by(terminal if launched()[0] == 0 else _silent):
+                    import_named()
+                    app(sys.argv[1:], exit_on_error=False, print_error=False)
         finally:
             flush()  # here, where a broken pipe is handled, and not at interpreter exit
     except CycloptsError as error:

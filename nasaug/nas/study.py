@@ -161,14 +161,15 @@ class Search:
         have judged meanwhile is logged too."""
         self._open()
         begun = time.monotonic()
-        with Progress("search", self.goal, begun=len(self.scores), unit="candidates") as bar:
+        with Progress("candidates", self.goal, begun=len(self.scores), unit="candidates") as bar:
             while True:
                 # first, so that what a killed process had begun is judged before anything is proposed
                 self._shared.revive(now=not self._left)
                 self._sync()
                 for arch in self._news:
                     log(self.space.id(arch), self.scores[arch])
-                    bar.update(len(self.scores), best=self.metric.best(j.score for j in self.scores.values()))
+                    best = self.metric.best(judged.score for judged in self.scores.values())
+                    bar.update(len(self.scores), best=f"best {self.metric.label} {self.metric.show(best)}")
                 self._news.clear()
                 if not self._unfinished:
                     break

@@ -1,0 +1,57 @@
+"""How far a run is, in a small file that whoever watches it reads: `.progress.json` in its folder while it works.
+
+The file is written whole, at most every EVERY_S seconds, and says what `nasaug.core.progress` tells. It goes when the
+run has finished. A run does not depend on it: where it cannot be written, there is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from ..core.files import to_json
+from ..core.progress import Advance, Ended, Event
+
+FILE, FORMAT, EVERY_S = ".progress.json", "nasaug-progress/1", 2.0
+
+
+class Progressed:
+    """A listener that keeps the file in the run's folder up to date."""
+
+    def __init__(self, run: Path):
+        self._path, self._written = run / FILE, float("-inf")
+        self._ended: list[dict[str, Any]] = []
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Ended):
+            self._ended.append({"name": event.stage.name, "seconds": round(event.stage.seconds, 1)})
+        elif isinstance(event, Advance):
+            now = time.monotonic()
+            if now - self._written >= EVERY_S or event.over:
+                self._written = now
+                self._write(event)
+
+    def _write(self, event: Advance) -> None:
+        stage = event.stage
+        content = {
+            "format": FORMAT, "time": round(time.time(), 1), "title": event.title, "done": event.done,
+            "total": event.total, "rate": event.rate, "best": event.best, "ended": self._ended,
+            "stage": stage.name if stage else event.title, "number": stage.number if stage else 1,
+            "of": stage.of if stage else 1,
+            "share": round(stage.share if stage else event.done / max(1, event.total), 4),
+            "left": stage.left if stage else event.seconds_left,
+            "whole": stage.whole if stage else event.seconds_left, "known": stage.known if stage else True,
+        }  # fmt: skip
+        # without fsync: after a crash of the machine the run does not read it
+        temporary = self._path.with_name(f"{FILE}.tmp")
+        with contextlib.suppress(OSError):
+            temporary.write_text(to_json(content), "utf-8")
+            os.replace(temporary, self._path)
+
+    def finish(self) -> None:
+        """Remove the file of a run that has its result."""
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
