@@ -37,6 +37,7 @@ from .terminal import Terminal
 from .train import netaug_train, train
 from .transfer import transfer
 from .verify import verify
+from .watch import watch
 
 BAD_INPUT, FAULT = 2, 1
 
@@ -54,7 +55,7 @@ app = App(
 )
 for verb in (
     search, search_worker, netaug_train, train, transfer, compare, sweep, report, profile, prune, export, predict,
-    robust, latency_table, verify, runs,
+    robust, latency_table, verify, runs, watch,
 ):  # fmt: skip
     app.command(verb)  # the function's name, with - for _
 app.command(list_, name="list")

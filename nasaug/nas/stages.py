@@ -242,7 +242,9 @@ def _run_search(ready: Ready, run: RunDir, storage: str) -> dict:
         search.config = replace(search.config, trials=finalists["candidates"])
     key = search.metric.key("val")
     with stage("candidates"), deferred_stop() as pending, storage_faults(search.storage):
-        ranked = search.run(pending, lambda arch, judged: run.log("candidate", arch=arch, **{key: judged.score}))
+        ranked = search.run(pending, lambda arch, judged, macs: run.log(
+            "candidate", arch=arch, macs=macs, **{key: judged.score}
+        ))  # fmt: skip
     begun = time.perf_counter()
     with stage("finalists"):
         finalists = play_off(ready, search, run).decide(search.finalists(ranked, data.val), run)

@@ -157,8 +157,8 @@ class Search:
         return candidates_of(self.space, self.budget, self.scorer.task.head, self.config.trials)
 
     def run(self, pending: Pending, log) -> list[Candidate]:
-        """Ask, cost, score and tell until `goal` candidates are judged; returns them best first. What other processes
-        have judged meanwhile is logged too."""
+        """Ask, cost, score and tell until `goal` candidates are judged; returns them best first. `log` gets the id, the
+        judgement and the MACs of each, also of those that other processes have judged meanwhile."""
         self._open()
         begun = time.monotonic()
         with Progress("candidates", self.goal, begun=len(self.scores), unit="candidates") as bar:
@@ -167,7 +167,7 @@ class Search:
                 self._shared.revive(now=not self._left)
                 self._sync()
                 for arch in self._news:
-                    log(self.space.id(arch), self.scores[arch])
+                    log(self.space.id(arch), self.scores[arch], self._cost(arch).macs)
                     best = self.metric.best(judged.score for judged in self.scores.values())
                     bar.update(len(self.scores), best=f"best {self.metric.label} {self.metric.show(best)}")
                 self._news.clear()
