@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .names import ArchName, Match, MethodNames
 from .options import USUAL, Common, Flag, Whole
 
 
 def compare(
     *,
-    arch: str | None = None,
-    methods: str | None = None,
+    arch: ArchName = None,
+    methods: MethodNames = None,
     seeds: Whole = None,
-    match: str | None = None,
+    match: Match = None,
     lengths: str | None = None,
     data_fraction: str | None = None,
     shots: str | None = None,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .names import DataName, Formats
+
 
 def export(
     *,
     run: Path | None = None,
-    format: str = "onnx,int8-onnx",
+    format: Formats = "onnx,int8-onnx",
     out: Path | None = None,
-    data: str | None = None,
+    data: DataName = None,
     name: str = "model",
 ):
     """Write a trained network in formats that run without nasaug: ONNX, int8, torch.export, C, ExecuTorch.

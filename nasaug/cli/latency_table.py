@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .names import Backend, SpaceGiven
 from .options import Flag, Whole
 
 
 def latency_table(
     *,
-    space: str,
+    space: SpaceGiven,
     out: Path,
-    backend: str = "onnxruntime",
+    backend: Backend = "onnxruntime",
     threads: Whole = None,
     networks: Whole = None,
     from_csv: Path | None = None,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .names import Kind
 from .options import Flag
 
 Rows = list[dict[str, Any]]
 
 
-def list_(kind: str | None = None, /, *, json: Flag = False):
+def list_(kind: Kind = None, /, *, json: Flag = False):
     """List the search spaces, architectures, recipes, methods, arms and data sets that can be named.
 
     Examples:

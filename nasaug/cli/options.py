@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter, Token
 
 from ..training.options import Options
+from .names import DataName, Device, RecipeName
 
 RUN = Group("Run", sort_key=2)
 
@@ -37,16 +38,16 @@ def option(argument: str) -> str:
 class Common(Options):
     """Options of every long-running command."""
 
-    data: Annotated[str | None, Parameter(group=RUN)] = None
+    data: Annotated[DataName, Parameter(group=RUN)] = None
     """fashion-mnist (default), cifar10, cifar100, imagenet, imagenet21k-p, food101, flowers102, cars, cub200, pets,
     digits, or the path of an image folder."""
-    recipe: Annotated[str | None, Parameter(group=RUN)] = None
+    recipe: Annotated[RecipeName, Parameter(group=RUN)] = None
     """A recipe's name or path; default: the data's own, else `small`."""
     set: Annotated[tuple[str, ...], Parameter(group=RUN, negative="", show_default=False)] = ()
     """Override a recipe key, like `--set epochs=2` or `--set netaug.ladder=factors`; repeatable."""
     seed: Annotated[int | None, Parameter(group=RUN, converter=whole)] = None
     """Seed for initial weights, image order, augmentation and sampling; default 0."""
-    device: Annotated[str, Parameter(group=RUN)] = "auto"
+    device: Annotated[Device, Parameter(group=RUN)] = "auto"
     """auto, cpu or cuda."""
     run: Annotated[Path | None, Parameter(group=RUN)] = None
     """The run's folder; default: the next free runs/VERB-N."""

@@ -17,6 +17,7 @@ from ..core import files
 from ..core.errors import BadInput, arg
 from ..core.units import format_quantity
 from ..reporting import tables
+from .names import ArchNames
 from .options import Flag, Whole
 
 HEAD = ("layer", "op", "channels", "k/s", "output", "MACs", "params", "SRAM, B", "flash, B", "MACs/B")
@@ -29,7 +30,7 @@ EXACTLY = ("MACs", "parameters", "B peak SRAM", "B flash (int8)")
 
 def profile(
     *,
-    arch: str,
+    arch: ArchNames,
     resolution: Whole = None,
     classes: Whole = None,
     sram_budget: str | None = None,

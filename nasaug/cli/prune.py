@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from .names import Criterion, MethodName
 from .options import USUAL, Common, Flag, Whole
 
 
@@ -16,11 +17,11 @@ def prune(
     target_macs: str | None = None,
     steps: Whole = None,
     magnitude: str | None = None,
-    criterion: str | None = None,
+    criterion: Criterion = None,
     unstructured: Flag = False,
     target_sparsity: float | None = None,
     lr_scale: float | None = None,
-    method: str | None = None,
+    method: MethodName = None,
     round: Whole = None,
     common: Common = USUAL,
 ):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from .names import DataName, Device
 from .options import whole
 
 Whole = Annotated[int, Parameter(converter=whole)]
@@ -24,8 +25,8 @@ def robust(
     attacked: Whole = 1000,
     frost: Path | None = None,
     seed: Whole = 0,
-    data: str | None = None,
-    device: str = "auto",
+    data: DataName = None,
+    device: Device = "auto",
     out: Path | None = None,
 ):
     """Measure what trained networks can stand: corrupted images, attacks, and how diverse their features are.

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .names import ArchName, MethodNames, Pruner
 from .options import USUAL, Common, Whole
 
 
 def sweep(
     *,
-    arch: str | None = None,
+    arch: ArchName = None,
     sizes: str | None = None,
     policies: str | None = None,
-    methods: str | None = None,
+    methods: MethodNames = None,
     seeds: Whole = None,
     jobs: Whole = None,
     cells: Path | None = None,
     resolution: Whole = None,
-    pruner: str | None = None,
+    pruner: Pruner = None,
     common: Common = USUAL,
 ):
     """Find the best augmentation magnitude by network size: a grid of trainings, a heat map, a fitted curve.

@@ -6,13 +6,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from .names import MethodName
 from .options import USUAL, Common, Whole
 
 
 def transfer(
     *,
     source: Annotated[str | None, Parameter(name="--from")] = None,
-    method: str | None = None,
+    method: MethodName = None,
     resolution: Whole = None,
     data_fraction: float | None = None,
     shots: Whole = None,
