@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .names import ArchName, Match, MethodNames
-from .options import USUAL, Common, Flag, Whole
+from .options import USUAL, Common, Flag, Whole, carry_out
 
 
 def compare(
@@ -61,10 +61,10 @@ def compare(
     :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
     """
     from ..comparison.compare import CompareJob
-    from ..training.begin import create_or_resume
 
-    create_or_resume(
+    carry_out(
         CompareJob(
             arch, methods, seeds, match, lengths, data_fraction, shots, jobs, cells, resolution, from_scratch, common
-        )
+        ),
+        common,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .options import Flag
+from .options import Flag, print_json
 
 
 def doctor(*, json: Flag = False):
@@ -21,11 +21,13 @@ def doctor(*, json: Flag = False):
 
     :param json: Print JSON.
     """
-    from ..core.files import to_json
     from ..training.doctor import examine
 
     found = examine()
-    print(to_json(found, indent=1) if json else _text(found))
+    if json:
+        print_json(found)
+    else:
+        print(_text(found))
 
 
 def _text(found: dict[str, Any]) -> str:

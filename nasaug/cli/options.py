@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter, Token
 
+from ..core.files import read_bytes, to_json
+from ..core.launch import launched
 from ..training.options import Options
 from .names import DataName, Device, RecipeName
 
@@ -55,6 +58,27 @@ class Common(Options):
     """Resume --run, or the verb's last unfinished run."""
     profile: Annotated[bool, Parameter(group=RUN, negative="", show_default=False)] = False
     """Time the stages of training and show their rates at the end."""
+    json: Annotated[bool, Parameter(group=RUN, negative="", show_default=False)] = False
+    """Print the result as JSON; all else goes to stderr."""
 
 
 USUAL = Common()
+
+
+def print_json(value: Any) -> None:
+    """Print what --json asks for: one JSON value, an object for one thing and a list for several."""
+    print(to_json(value, indent=1))
+
+
+FILES = {"compare": "comparison.json", "sweep": "sweep.json"}  # where a run keeps its result; else result.json
+
+
+def carry_out(job: Any, common: Common) -> None:
+    """Do the job of a verb; with --json print its run and the result that is written there."""
+    from ..training.begin import create_or_resume
+
+    result = create_or_resume(job)
+    if common.json and launched()[0] == 0:
+        run = Path(getattr(result, "run", None) or result.path)
+        written = read_bytes(run / FILES.get(job.verb, "result.json"))
+        print_json({"run": str(run), **json.loads(written)})

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from .names import Criterion, MethodName
-from .options import USUAL, Common, Flag, Whole
+from .options import USUAL, Common, Flag, Whole, carry_out
 
 
 def prune(
@@ -54,11 +54,11 @@ def prune(
     :param round: Keep channel counts at multiples of this, like 8, for fast hardware kernels; default 1.
     """
     from ..pruning.prune import PruneJob
-    from ..training.begin import create_or_resume
 
-    create_or_resume(
+    carry_out(
         PruneJob(
             source, target_macs, target_sparsity, unstructured, steps, magnitude, criterion, lr_scale, method, round,
             common,
-        )
+        ),
+        common,
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from .names import Objectives, Pick, Sampler, SpaceName, Strategy
-from .options import USUAL, Common, Whole
+from .options import USUAL, Common, Whole, carry_out
 
 BUDGETS = Group("Budgets (upper limits)", sort_key=1)
 
@@ -75,11 +75,11 @@ def search(
         macs=mac_budget, params=param_budget, peak=sram_budget, flash=flash_budget, latency=latency_budget
     )
     from ..nas.search import SearchJob  # after parsing the budget, because this imports torch, which takes seconds
-    from ..training.begin import create_or_resume
 
-    create_or_resume(
+    carry_out(
         SearchJob(
             budget, space, trials, sampler, headroom, timeout, storage, common, strategy, objectives, pick,
             device_table, trust_table,
-        )
+        ),
+        common,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .names import ArchName, MethodNames, Pruner
-from .options import USUAL, Common, Whole
+from .options import USUAL, Common, Whole, carry_out
 
 
 def sweep(
@@ -46,6 +46,6 @@ def sweep(
     :param pruner: Stop unpromising policies early: median, wilcoxon or halving; they might recover. Default none.
     """
     from ..comparison.sweep import SweepJob
-    from ..training.begin import create_or_resume
 
-    create_or_resume(SweepJob(arch, sizes, policies, methods, seeds, jobs, cells, resolution, pruner, common))
+    job = SweepJob(arch, sizes, policies, methods, seeds, jobs, cells, resolution, pruner, common)
+    carry_out(job, common)

@@ -20,10 +20,10 @@ DRAWN_EVERY_S = 0.25
 
 class Terminal:
     """Shows progress as one block of lines, redrawn in place, if stderr is a terminal that can do that; else as a few
-    lines. `messages` is where lines of text go: stdout, unless a result is printed there as JSON."""
+    lines. `quiet` keeps stdout for a result: lines of text go to stderr too."""
 
-    def __init__(self, messages: Any = None) -> None:
-        self._messages = messages
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
         self._live: Any = None
         self._drawn = 0.0
         self._begun = self._told = time.monotonic()
@@ -46,7 +46,7 @@ class Terminal:
 
     def _line(self, text: str) -> None:
         self.close()  # the next event draws it again, below the line
-        tell(text, sys.stdout if self._messages is None else self._messages)
+        tell(text, sys.stderr if self._quiet else sys.stdout)
 
     # --- a live block ------------------------------------------------------------------------------------------
 

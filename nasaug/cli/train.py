@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .names import ArchName, MethodName
-from .options import USUAL, Common, Flag, Whole
+from .options import USUAL, Common, Flag, Whole, carry_out
 
 
 def netaug_train(
@@ -81,7 +81,6 @@ def train(
 
 
 def _train(*asked) -> None:
-    from ..training.begin import create_or_resume
     from ..training.train import TrainJob
 
-    create_or_resume(TrainJob(*asked))
+    carry_out(TrainJob(*asked), asked[-1])

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from .names import MethodName
-from .options import USUAL, Common, Whole
+from .options import USUAL, Common, Whole, carry_out
 
 
 def transfer(
@@ -40,12 +40,12 @@ def transfer(
     :param data_fraction: Train on this share of the training images, drawn by class; above 0, to 1.
     :param shots: Train on so many images of each class.
     """
-    from ..training.begin import create_or_resume
     from ..training.transfer import TransferJob
 
-    create_or_resume(
+    carry_out(
         TransferJob(
             method=method, resolution=resolution, data_fraction=data_fraction, shots=shots, options=common,
             source=source,
-        )
+        ),
+        common,
     )

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..arch import archfile
-from ..augment import ops as _  # noqa: F401  registers the workload of its kernels
+from ..augment import ops  # noqa: F401  registers the workload of its kernels
 from ..core.errors import BadInput, RunFault
 from ..core.files import cache_folder
 from ..core.units import format_duration
@@ -143,16 +143,17 @@ def _advice(found: dict[str, Any]) -> list[str]:
     if len(found["devices"]) == 1:
         epoch = format_duration(EPOCH / found["training"]["images_per_s"])
         told.append(
-            f"there is no GPU: an epoch of {EPOCH:,} images takes about {epoch} for {NET} at {PX} px, and in proportion "
-            "for more MACs; the recipes for ImageNet (1.28M images of 160 px and more, 150 epochs and more) are for GPUs"
+            f"there is no GPU: an epoch of {EPOCH:,} images takes about {epoch} for {NET} at {PX} px, and in "
+            "proportion for more MACs; ImageNet's recipes (1.28M images of 160 px and more, 150 epochs and more) are "
+            "for GPUs"
         )
     if found["kernels"]["unit"] is None and len(found["devices"]) == 1:
         remedy = "install gcc or clang" if "compiler" in found["kernels"]["why_not"] else "torch computes everything"
         told.append(f"there are no compiled kernels ({found['kernels']['why_not']}): {remedy}")
     for name, place in found["disk"].items():
         if not place["writable"]:
-            told.append(f"{place['path']} cannot be written: go to a folder of your own" if name == "here"
-                        else f"{place['path']} cannot be written: set XDG_CACHE_HOME to a folder of your own")  # fmt: skip
+            remedy = "go to" if name == "here" else "set XDG_CACHE_HOME to"
+            told.append(f"{place['path']} cannot be written: {remedy} a folder of your own")
         elif place["free"] < LITTLE_BYTES:
             told.append(f"only {place['free'] / 1024**3:.1f} GB are free in {place['path']}")
     missing = [name for name, extra in found["extras"].items() if extra["missing"] and name != "executorch"]
