@@ -88,7 +88,7 @@ def line_of(event: Advance) -> str:
         return str(event)
     within = f" {event.title}" if event.title != stage.name else ""
     head = f"{stage.name} (stage {stage.number} of {stage.of}){within} {stage.share:.0%}"
-    return ", ".join(filter(None, [head, event.rate, event.best, *_times(event)]))
+    return ", ".join(filter(None, [head, event.rate, stage.best, *_times(event)]))
 
 
 def _times(event: Advance) -> list[str]:
@@ -130,7 +130,8 @@ class _Block:
         head = event.title if stage is None else f"stage {stage.number} of {stage.of}: {stage.name}"
         here = "" if stage is None or event.title == stage.name else event.title
         share = event.done / max(1, event.total) if stage is None else stage.share
-        figures = [f"{event.done}/{event.total}", event.rate, event.best or _first_figure(event)]
+        best = event.best if stage is None else stage.best
+        figures = [f"{event.done}/{event.total}", event.rate, best or _first_figure(event)]
         times = _times(event)
         for line in _flowed([head, *times[-1:]], width):
             yield Text(line, style="bold", no_wrap=True, overflow="ellipsis")

@@ -18,7 +18,7 @@ class Stage:
     """A stage of a command: `name`, the `number`th of `of`, of which a `share` from 0 to 1 is done, after `seconds`.
 
     `left` are the seconds left in it, `whole` those left in all stages; None: not known. `known` says whether every
-    stage to come is counted in `whole`, which is too low otherwise."""
+    stage to come is counted in `whole`, which is too low otherwise. `best` says the best score in the stage so far."""
 
     name: str
     number: int
@@ -28,6 +28,7 @@ class Stage:
     left: float | None = None
     whole: float | None = None
     known: bool = False
+    best: str = ""
 
 
 class Course:
@@ -41,6 +42,7 @@ class Course:
         self._now_pace = 1.0
         self._entered = 0.0
         self._first: tuple[float, float] | None = None  # share and time when the stage's work began
+        self._best: tuple[float, str] | None = None
 
     def expect(self, name: str, seconds: float) -> None:
         """Expect a stage to take so many seconds as a whole. A name that is no stage's is ignored."""
@@ -50,16 +52,18 @@ class Course:
     def enter(self, name: str) -> None:
         """Go on to a stage."""
         self._at, self._entered, self._first = self.names.index(name), time.monotonic(), None
-        self._now_pace = self._pace
+        self._now_pace, self._best = self._pace, None
 
     def leave(self) -> Stage:
         """The stage at its end."""
         self._pace = self._now_pace
         return self.reach(1.0, left=0.0)
 
-    def reach(self, share: float, left: float | None = None) -> Stage:
-        """The stage with a share of its work done; `left` are the seconds left in it, where they are known better."""
+    def reach(self, share: float, left: float | None = None, best: tuple[float, str] | None = None) -> Stage:
+        """The stage with a share of its work done. `left` are the seconds left in it, where they are known better;
+        `best` is the rank of a score, lower is better, and what is said of it."""
         now, name = time.monotonic(), self.names[self._at]
+        self._best = min(filter(None, (self._best, best)), default=None)
         if self._first is None:
             self._first = share, now
         gained, spent = share - self._first[0], now - self._first[1]
@@ -70,7 +74,8 @@ class Course:
         known = left is not None and None not in later
         counted = [seconds for seconds in later if seconds is not None]
         whole = None if left is None and not counted else (left or 0.0) + sum(counted) * self._now_pace
-        return Stage(name, self._at + 1, len(self.names), share, now - self._entered, left, whole, known)
+        said = self._best[1] if self._best else ""
+        return Stage(name, self._at + 1, len(self.names), share, now - self._entered, left, whole, known, said)
 
     def _left(self, expected: float | None, share: float, gained: float, spent: float) -> float | None:
         """The seconds left in the stage: by what was expected, and ever more by what its work so far took."""

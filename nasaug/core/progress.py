@@ -203,16 +203,21 @@ class Progress:
     def __init__(self, title: str, total: int, *, begun=0, unit="steps", per_step=1, quiet=False):
         self._event = Advance(title, total, begun, begun, unit=unit, per_step=per_step)
         self._quiet = quiet
+        self._best: tuple[float, str] | None = None
 
     def __enter__(self) -> Progress:
         self._start = time.monotonic()
         self._tell(self._event)
         return self
 
-    def update(self, done: int, *, best: str = "", left: float | None = None, **figures: float) -> None:
-        """Report that `done` steps are done; `figures`, such as losses, and the others replace the previous ones."""
+    def update(
+        self, done: int, *, best: tuple[float, str] | None = None, left: float | None = None, **figures: float
+    ) -> None:  # fmt: skip
+        """Report that `done` steps are done; `figures`, such as losses, and the others replace the previous ones.
+        `best` is the best score so far as (`Metric.rank`, text)."""
         now = time.monotonic() - self._start
-        self._event = replace(self._event, done=done, figures=figures, seconds=now, best=best, left=left)
+        said, self._best = best[1] if best else "", best
+        self._event = replace(self._event, done=done, figures=figures, seconds=now, best=said, left=left)
         self._tell(self._event)
 
     def __exit__(self, *_: object) -> None:
@@ -224,7 +229,8 @@ class Progress:
         course, span = _course.get(), _span.get()
         if course is not None and span is not None:
             share = span[0] + (span[1] - span[0]) * min(1.0, event.done / max(1, event.total))
-            event = replace(event, stage=course.reach(share, event.left if span == (0.0, 1.0) else None))
+            left = event.left if span == (0.0, 1.0) else None
+            event = replace(event, stage=course.reach(share, left, self._best))
         _tell(event)
 
 

@@ -168,8 +168,8 @@ class Search:
                 self._sync()
                 for arch in self._news:
                     log(self.space.id(arch), self.scores[arch], self._cost(arch).macs)
-                    best = self.metric.best(judged.score for judged in self.scores.values())
-                    bar.update(len(self.scores), best=f"best {self.metric.label} {self.metric.show(best)}")
+                    best = self.metric.best_told(judged.score for judged in self.scores.values())
+                    bar.update(len(self.scores), best=best)
                 self._news.clear()
                 if not self._unfinished:
                     break

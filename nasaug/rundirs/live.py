@@ -38,7 +38,7 @@ class Progressed:
         stage = event.stage
         content = {
             "format": FORMAT, "time": round(time.time(), 1), "title": event.title, "done": event.done,
-            "total": event.total, "rate": event.rate, "best": event.best, "ended": self._ended,
+            "total": event.total, "rate": event.rate, "best": stage.best if stage else event.best, "ended": self._ended,
             "stage": stage.name if stage else event.title, "number": stage.number if stage else 1,
             "of": stage.of if stage else 1,
             "share": round(stage.share if stage else event.done / max(1, event.total), 4),

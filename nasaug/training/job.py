@@ -267,12 +267,10 @@ def train_to_end(trainer: Trainer, run: RunDir, title: str, checkpoint: str | No
             raise Diverged(f"{title}: {error.line}{kept}") from error
 
 
-def _best(trainer: Trainer) -> str:
-    """The best validation score of the training so far, as text; empty if there is none yet."""
+def _best(trainer: Trainer) -> tuple[float, str] | None:
+    """The best validation score of the training so far, as Progress.update takes it; None if there is none yet."""
     metric = trainer.task.metric
-    if not trainer.history:
-        return ""
-    return f"best {metric.label} {metric.show(metric.best(row[metric.key('val')] for row in trainer.history))}"
+    return metric.best_told(row[metric.key("val")] for row in trainer.history) if trainer.history else None
 
 
 @contextlib.contextmanager

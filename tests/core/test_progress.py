@@ -35,7 +35,7 @@ with contextlib.closing(Terminal()) as terminal, heard_by(terminal), stages_of("
     with stage("supernet"), Progress("supernet", 4, unit="images", per_step=128) as job:
         for done in range(1, 5):
             time.sleep(0.1)
-            job.update(done, best="best top-1 88.12 %", base=2.3456 / done)
+            job.update(done, best=(-88.12, "best top-1 88.12 %"), base=2.3456 / done)
             if done == 2:
                 say("a line of text")
         # fails here
@@ -64,7 +64,7 @@ def test_a_file_has_a_line_after_ten_seconds_then_one_every_thirty_and_one_at_th
     with heard_by(Terminal()), Progress("train", 100, unit="images", per_step=128) as job:
         for second in range(1, 81):
             clock.now = 100.0 + second
-            job.update(second, best="best top-1 88.12 %" if second > 30 else "", base=1 / second, wide=2.0)
+            job.update(second, best=(-88.12, "best top-1 88.12 %") if second > 30 else None, base=1 / second, wide=2.0)
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
@@ -95,11 +95,11 @@ def stages(clock, step=1.0):
                 with share_of_stage(part / 2, part / 2 + 0.5), Progress(f"part {part + 1}", 5) as job:
                     for done in range(1, 6):
                         clock.now += step
-                        job.update(done)
+                        job.update(done, best=(part - 9.0, f"best {9 - part}"))
         with stage("candidates"), Progress("candidates", 10) as job:
             for done in range(1, 11):
                 clock.now += step
-                job.update(done, best="best top-1 90.00 %")
+                job.update(done, best=(-90.0, "best top-1 90.00 %"))
 
 
 def test_the_time_left_counts_all_stages_and_is_refined_by_what_they_took(clock):
@@ -111,7 +111,9 @@ def test_the_time_left_counts_all_stages_and_is_refined_by_what_they_took(clock)
     # after a tenth of the stage its own speed counts, for the stages to come as well
     reached = {(e.title, e.done): e.stage for e in heard if isinstance(e, Advance) and not e.over}
     assert reached["part 1", 1].whole == pytest.approx(9 + 10) and reached["part 2", 3].left == pytest.approx(2)
-    assert reached["candidates", 0].whole == pytest.approx(10) and reached["candidates", 0].known
+    assert reached["part 2", 3].best == "best 9"  # of the first part
+    begun = reached["candidates", 0]
+    assert begun.best == "" and begun.whole == pytest.approx(10) and begun.known
     ended = [event.stage for event in heard if isinstance(event, Ended)]
     assert [(each.name, each.seconds, each.whole) for each in ended] == [
         ("supernet", 10.0, 10.0), ("candidates", 10.0, 0.0)
@@ -142,7 +144,7 @@ def test_a_file_has_one_line_for_each_stage_whatever_it_consists_of(clock, capsy
     with heard_by(Terminal()):
         stages(clock, step=4.0)
     assert capsys.readouterr().err.splitlines()[:2] == [
-        "supernet (stage 1 of 2) part 1 30%, 0.25 steps/s, 28 s left in this stage, about 1 m 8 s left in all",
+        "supernet (stage 1 of 2) part 1 30%, 0.25 steps/s, best 9, 28 s left in this stage, about 1 m 8 s left in all",
         "supernet (stage 1 of 2) took 40 s; about 40 s left in all",
     ]
 

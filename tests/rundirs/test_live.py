@@ -16,7 +16,7 @@ def test_it_says_how_far_the_command_is_and_goes_at_the_end(tmp_path, monkeypatc
         expect("candidates", 100.0)
         with stage("candidates"), Progress("candidates", 10, unit="candidates") as job:
             told(Line("no matter"))
-            job.update(0, best="best top-1 88.12 %")
+            job.update(0, best=(-88.12, "best top-1 88.12 %"))
             content = json.loads((tmp_path / live.FILE).read_text())
     assert content["format"] == live.FORMAT and [each["name"] for each in content["ended"]] == ["supernet"]
     assert {key: content[key] for key in ("stage", "number", "of", "share", "whole", "known", "best")} == {
