@@ -12,7 +12,7 @@ from .options import Flag, print_json, whole
 
 def predict(
     *images: Path,
-    model: Path | None = None,
+    model: Annotated[Path | None, Parameter(name=["--model", "--run"])] = None,
     top: Annotated[int, Parameter(converter=whole)] = 5,
     out: Path | None = None,
     json: Flag = False,
@@ -21,7 +21,7 @@ def predict(
 
     Examples:
 
-      nasaug predict --model runs/netaug-train-1 photo.jpg
+      nasaug predict --run runs/netaug-train-1 photo.jpg
 
       nasaug predict --model export/model-int8.onnx photos/ --top 3 --json
 

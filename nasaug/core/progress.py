@@ -59,10 +59,10 @@ class Advance:
 
     @property
     def rate(self) -> str:
-        """What is done in a second, as text; empty at the start."""
+        """What is done in a second, as text; empty at the start, and where it is too little to say something."""
         steps = self.done - self.begun
         done = steps * self.per_step / max(self.seconds, 1e-9)
-        if steps <= 0:
+        if steps <= 0 or done < 0.1:
             return ""
         return f"{done:,.0f} {self.unit}/s" if done >= 100 else f"{done:.2g} {self.unit}/s"
 

@@ -65,6 +65,7 @@ class Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Server
     server_version, sys_version = "nasaug", ""
+    timeout = 30  # seconds for a request to arrive
 
     def do_GET(self) -> None:
         if self.headers.get("Host", "").rpartition(":")[0] not in HOSTS and self.headers.get("Host") not in HOSTS:

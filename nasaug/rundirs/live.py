@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ..core.errors import RunFault
 from ..core.files import to_json
 from ..core.progress import Advance, Ended, Event
 
@@ -47,7 +48,7 @@ class Progressed:
         }  # fmt: skip
         # without fsync: after a crash of the machine the run does not read it
         temporary = self._path.with_name(f"{FILE}.tmp")
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RunFault):  # such as a full disk, or a time that is not finite
             temporary.write_text(to_json(content), "utf-8")
             os.replace(temporary, self._path)
 
