@@ -20,7 +20,7 @@ from ..core.errors import BadInput, RunFault
 from ..core.files import cache_folder
 from ..core.units import format_duration
 from ..data.builtin import NAMED, there
-from ..kernels import build, choice, samples  # noqa: F401  registers the workloads
+from ..kernels import build, choice
 from ..kernels.fused import summed_in_place
 from ..nets.net import Net
 from ..rundirs.folder import cores, describe_environment
@@ -32,7 +32,7 @@ EPOCH = 50_000  # images
 LITTLE_BYTES = 5 * 1024**3  # less disk space than this is told
 FOR_TESTS = ("all", "dev", "robust")  # extras that a user has no use for
 EXTRAS = {
-    "data": "--data digits", "track": "curves for TensorBoard", "export": "ONNX and int8 files, method qat",
+    "data": "the data set digits", "track": "curves for TensorBoard", "export": "ONNX and int8 files, method qat",
     "executorch": "files for ExecuTorch", "postgres": "a search by several machines", "detect": "boxes and masks",
 }  # fmt: skip
 
