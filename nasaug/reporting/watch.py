@@ -79,9 +79,7 @@ class Watched:
 
 def _row(name: str, run: Overview) -> Json:
     macs = "" if run.macs is None else format_quantity(run.macs, "macs")
-    progress = _json(run.path / live.FILE) if run.state != "finished" else {}
-    if progress.get("format") != live.FORMAT:
-        progress = {}
+    progress = live.read(run.path) if run.state != "finished" else {}
     return {
         "id": name, "verb": run.verb, "state": run.state, "began": run.began, "network": run.arch, "macs": macs,
         "data": run.data, "figures": run.figures, "progress": progress,

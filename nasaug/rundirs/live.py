@@ -7,6 +7,7 @@ run has finished. A run does not depend on it: where it cannot be written, there
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from pathlib import Path
@@ -15,8 +16,28 @@ from typing import Any
 from ..core.errors import RunFault
 from ..core.files import to_json
 from ..core.progress import Advance, Ended, Event
+from ..core.units import format_duration
 
 FILE, FORMAT, EVERY_S = ".progress.json", "nasaug-progress/1", 2.0
+
+
+def read(run: Path) -> dict[str, Any]:
+    """The content of a run's file; empty if there is none that can be read."""
+    try:
+        content = json.loads((run / FILE).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) and content.get("format") == FORMAT else {}
+
+
+def told(run: Path) -> str:
+    """How far a running run is, in words: candidates 57%, about 37 s left, best top-1 82.52 %; empty if not known."""
+    at = read(run)
+    if not at:
+        return ""
+    about = "about" if at["known"] else "more than"
+    left = "" if at["whole"] is None else f"{about} {format_duration(at['whole'])} left"
+    return ", ".join(filter(None, (f"{at['stage']} {at['share']:.0%}", left, at["best"])))
 
 
 class Progressed:
@@ -25,6 +46,7 @@ class Progressed:
     def __init__(self, run: Path):
         self._path, self._written = run / FILE, float("-inf")
         self._ended: list[dict[str, Any]] = []
+        self.remove()  # what a process that was stopped left behind
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Ended):
@@ -52,7 +74,7 @@ class Progressed:
             temporary.write_text(to_json(content), "utf-8")
             os.replace(temporary, self._path)
 
-    def finish(self) -> None:
-        """Remove the file of a run that has its result."""
+    def remove(self) -> None:
+        """Remove the file, as of a run that has its result."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)

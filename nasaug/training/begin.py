@@ -184,7 +184,7 @@ def _finished(job: Verb[Result], run: RunDir, ready: Any | None) -> Result:
         live = Progressed(run.path)
         with also_heard_by(live):
             job.carry_out(run, ready)
-        live.finish()
+        live.remove()
     return job.result(RunDir(os.path.abspath(run.path)))
 
 

@@ -23,12 +23,16 @@ def test_it_says_how_far_the_command_is_and_goes_at_the_end(tmp_path, monkeypatc
         "stage": "candidates", "number": 2, "of": 2, "share": 0.0, "whole": 100.0, "known": True,
         "best": "best top-1 88.12 %",
     }  # fmt: skip
-    told.finish()
+    assert live.told(tmp_path) == "candidates 0%, about 1 m 40 s left, best top-1 88.12 %"
+    told.remove()
+    assert live.told(tmp_path) == ""
     assert list(tmp_path.iterdir()) == []
 
 
 def test_it_is_written_now_and_then_and_at_the_end_of_a_job_and_never_in_the_way(tmp_path):
+    (tmp_path / live.FILE).write_text("left behind")
     told = Progressed(tmp_path)
+    assert list(tmp_path.iterdir()) == []
     with heard_by(told), Progress("train", 4) as job:
         job.update(3)
         assert json.loads((tmp_path / live.FILE).read_text())["done"] == 0
