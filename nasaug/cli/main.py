@@ -21,7 +21,7 @@ from ..core.progress import Event, heard_by
 from ..core.signals import Stopped, raised_stop, stop_when_left
 from ..core.streams import command_line, flush, mute_unheard, open_streams, tell
 from .compare import compare
-from .completion import completion
+from .completion import completion_of
 from .doctor import doctor
 from .export import export
 from .latency_table import latency_table
@@ -59,7 +59,7 @@ app = App(
 for verb in (
     search, search_worker, netaug_train, train, transfer, compare, sweep, report, profile, prune, export, predict,
     robust, latency_table, verify, runs, watch, doctor,
-    completion,
+    completion_of(app),
 ):  # fmt: skip
     app.command(verb)  # the function's name, with - for _
 app.command(list_, name="list")
