@@ -79,7 +79,7 @@ class Watched:
 
 def _row(name: str, run: Overview) -> Json:
     macs = "" if run.macs is None else format_quantity(run.macs, "macs")
-    progress = live.read(run.path) if run.state != "finished" else {}
+    progress = live.read(run.path, run.state == "running") if run.state != "finished" else {}
     return {
         "id": name, "verb": run.verb, "state": run.state, "began": run.began, "network": run.arch, "macs": macs,
         "data": run.data, "figures": run.figures, "progress": progress,

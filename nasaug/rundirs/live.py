@@ -17,13 +17,17 @@ from ..core.errors import RunFault
 from ..core.files import to_json
 from ..core.progress import Advance, Ended, Event
 from ..core.units import format_duration
+from .folder import LOCK
 
 FILE, FORMAT, EVERY_S = ".progress.json", "nasaug-progress/1", 2.0
 
 
-def read(run: Path) -> dict[str, Any]:
-    """The content of a run's file; empty if there is none that can be read."""
+def read(run: Path, running: bool) -> dict[str, Any]:
+    """The content of a run's file; empty if there is none that can be read, or if the run is `running` and an earlier
+    process left the file behind: the one that runs has written its lock since."""
     try:
+        if running and (run / FILE).stat().st_mtime < (run / LOCK).stat().st_mtime:
+            return {}
         content = json.loads((run / FILE).read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
@@ -32,7 +36,7 @@ def read(run: Path) -> dict[str, Any]:
 
 def told(run: Path) -> str:
     """How far a running run is, in words: candidates 57%, about 37 s left, best top-1 82.52 %; empty if not known."""
-    at = read(run)
+    at = read(run, running=True)
     if not at:
         return ""
     about = "about" if at["known"] else "more than"
@@ -46,7 +50,6 @@ class Progressed:
     def __init__(self, run: Path):
         self._path, self._written = run / FILE, float("-inf")
         self._ended: list[dict[str, Any]] = []
-        self.remove()  # what a process that was stopped left behind
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Ended):

@@ -176,12 +176,13 @@ def joining(run: RunDir, again: str) -> Iterator[dict[str, Any]]:
 
 def _finished(job: Verb[Result], run: RunDir, ready: Any | None) -> Result:
     """The result, whose paths stay valid in any working directory."""
+    live = Progressed(run.path)
     if ready is None:
+        live.remove()  # left behind if it was killed right after its result was written
         say(f"{run.path} is finished already")
     else:
         if not (ranks := of_process()).alone:
             run.note(ranks=ranks.count)
-        live = Progressed(run.path)
         with also_heard_by(live):
             job.carry_out(run, ready)
         live.remove()

@@ -172,6 +172,7 @@ def test_a_browser_shows_a_run_on_a_narrow_screen(runs, tmp_path, monkeypatch, l
         script.write(MEASURE)
     monkeypatch.setattr(watch_server, "_HERE", own)
     with serving(runs) as server, RunDir.hold(runs / EVIL):
+        (runs / EVIL / ".progress.json").touch()  # after the lock
         options = ("--dump-dom", "--window-size=390,900", "--virtual-time-budget=3000", *look)
         dom, told = browse(server.url + "#%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E%26amp%3B", tmp_path / "p", *options)
         assert "CONSOLE" not in told
