@@ -53,7 +53,7 @@ class Terminal:
     def _draw(self, event: Advance | Ended) -> None:
         if isinstance(event, Ended) or event.over and event.stage is None:
             self.close()
-            tell(str(event), sys.stderr)
+            self._end(event)
             return
         now = time.monotonic()
         if self._live is not None and now - self._drawn < DRAWN_EVERY_S and not event.over:
@@ -63,6 +63,10 @@ class Terminal:
             self._live = _block()
         self._live.update(_Block(event), refresh=True)
 
+    def _end(self, event: Advance | Ended) -> None:
+        if isinstance(event, Ended) or event.done > event.begun or event.done >= event.total:  # not if it did nothing
+            tell(str(event), sys.stderr)
+
     # --- lines -------------------------------------------------------------------------------------------------
 
     def _tell(self, event: Advance | Ended) -> None:
@@ -70,7 +74,7 @@ class Terminal:
         if whole and isinstance(event, Advance) and event.done == event.begun and not event.seconds:  # a job begins
             self._begin(now)
         if isinstance(event, Ended) or whole and event.over:
-            tell(str(event), sys.stderr)
+            self._end(event)
             self._begin(now)
         elif now - self._told >= (FIRST_S if self._first else max(EVERY_S, (now - self._begun) / PART)):
             self._told, self._first = now, False

@@ -156,6 +156,12 @@ def test_steps_done_before_a_resume_do_not_count_in_the_rate(clock, capsys):
     assert capsys.readouterr().err == "train 100/100 2 steps/s, took 5.0 s\n"
 
 
+def test_a_job_that_was_stopped_before_its_first_step_says_nothing(clock, capsys):
+    with heard_by(Terminal()), Progress("trainings", 2):
+        pass
+    assert capsys.readouterr().err == ""
+
+
 def test_quiet_says_nothing(clock, capsys):
     with heard_by(Terminal()), Progress("train", 2, quiet=True) as job:
         clock.now = 200.0
