@@ -185,15 +185,14 @@ def _motion(x: Tensor, radius: float, sigma: float, angles: np.ndarray) -> Tenso
     ordered = torch.from_numpy(order)
     padded = F.pad(x[ordered], [lows[0], highs[0], lows[1], highs[1]], mode="replicate")
     total = torch.zeros_like(x, memory_format=torch.contiguous_format)
-    image, row = padded.stride(0), padded.stride(2)
-    places = (down + lows[1]) * row + right + lows[0] + np.arange(len(x))[:, None] * image
-    ends = np.diff(places, axis=0) != image
+    steps, own = padded.stride(), total.stride()
+    places = (down + lows[1]) * steps[2] + right + lows[0] + np.arange(len(x))[:, None] * steps[0]
+    ends = np.diff(places, axis=0) != steps[0]
     for tap, weight in enumerate(taps.tolist()):
         at, breaks = places[:, tap].tolist(), (np.flatnonzero(ends[:, tap]) + 1).tolist()
         for i, j in itertools.pairwise((0, *breaks, len(x))):
             size = (j - i, *x.shape[1:])  # strided views by hand, since slices take longer than the sum
-            shifted = padded.as_strided(size, padded.stride(), at[i])
-            total.as_strided(size, total.stride(), i * total.stride(0)).add_(shifted, alpha=weight)
+            total.as_strided(size, own, i * own[0]).add_(padded.as_strided(size, steps, at[i]), alpha=weight)
     return torch.empty_like(total).index_copy_(0, ordered, total)
 
 
@@ -242,7 +241,7 @@ def _snow(x: Tensor, c: tuple[float, ...], random: np.random.Generator) -> Tenso
     mean, std, zoom, threshold, radius, sigma, share = c
     flakes = _normal(random, len(x), 1, *x.shape[-2:]).mul_(std).add_(mean)
     flakes = _separable(flakes, _zoom(x.shape[-1], zoom))
-    flakes = flakes.masked_fill_(flakes < threshold, 0).clamp_(0, 1)
+    flakes = F.threshold(flakes, threshold, 0).clamp_(0, 1)
     flakes = _motion(flakes, radius, sigma, random.uniform(-135, -45, len(x)))
     flakes = flakes + flakes.rot90(2, (2, 3))
     return (x * share).add_(torch.maximum(x, _grey(x) * 1.5 + 0.5), alpha=1 - share).add_(flakes)
@@ -347,10 +346,10 @@ def _elastic(x: Tensor, c: tuple[float, float, float], random: np.random.Generat
     before = np.array([[1, 1], [1, -1], [-1, -1]]) * third + centre
     after = before + random.uniform(-reach, reach, (n, 3, 2))
     ones = np.ones((n, 3, 1))
-    back = np.linalg.solve(np.concatenate([after, ones], 2), np.broadcast_to(before.astype(float), (n, 3, 2)))
+    solved = np.linalg.solve(np.concatenate([after, ones], 2), np.broadcast_to(before.astype(float), (n, 3, 2)))
     scale = 2 / (side - 1)
     at = torch.arange(side).float()
-    back = torch.from_numpy(back).float()
+    back = torch.from_numpy(solved).float()
     grid = at[None, None, :, None] * back[:, 0, None, None] + at[None, :, None, None] * back[:, 1, None, None]
     grid = (grid + back[:, 2, None, None]) * scale - 1
     x = F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
@@ -367,7 +366,7 @@ def _spatter(x: Tensor, c: tuple[float, ...], random: np.random.Generator) -> Te
     mean, std, sigma, threshold, strong, mud = c
     n, side = len(x), x.shape[-1]
     liquid = _separable(_normal(random, n, 1, side, side).mul_(std).add_(mean), _gaussian(side, sigma))
-    liquid = liquid.masked_fill_(liquid < threshold, 0)
+    liquid = F.threshold(liquid, threshold, 0)
     if mud:
         cover = _separable((liquid > threshold).float(), _gaussian(side, strong))
         cover = cover.masked_fill_(cover < 0.8, 0)
@@ -387,7 +386,7 @@ def _spatter(x: Tensor, c: tuple[float, ...], random: np.random.Generator) -> Te
     cover = cover.permute(2, 0, 1)[:, None].contiguous()
     cover = cover / cover.amax((1, 2, 3), keepdim=True).clamp(min=1e-6) * strong
     water = torch.tensor([238.0, 238.0, 175.0]).view(1, 3, 1, 1) / 255  # the published colour, in RGB order
-    return x + cover * (_grey(water) if x.shape[1] == 1 else water)
+    return torch.addcmul(x, cover, _grey(water) if x.shape[1] == 1 else water)
 
 
 def _padded(x: Tensor, skipped: int) -> Tensor:
@@ -413,14 +412,16 @@ def _box(x: Tensor) -> Tensor:
 def _distance(rim: Tensor, most: int = 20) -> Tensor:
     """The distance of each pixel to the nearest one of its image's rim, at most `most`; images [h, w, n]. Without a
     rim: `most`."""
-    down = torch.full(rim.shape, most, dtype=torch.int16).masked_fill_(rim, 0)  # along the column, by two scans
+    down = (~rim).to(torch.int16).mul_(most)  # along the column, by two scans
     for i in range(1, len(down)):
         torch.minimum(down[i], down[i - 1] + 1, out=down[i])
     for i in range(len(down) - 2, -1, -1):
         torch.minimum(down[i], down[i + 1] + 1, out=down[i])
     squares = down * down
     least, width = squares.clone(), rim.shape[1]
-    for by in range(1, min(most, width)):  # and then to every column
+    for by in range(1, min(most, width)):  # and then to every column that may be nearer
+        if least.amax() <= by * by:
+            break
         moved = squares + by * by
         for to, start in ((by, 0), (0, by)):
             there = least.narrow(1, to, width - by)
