@@ -186,7 +186,7 @@ def _motion(x: Tensor, radius: float, sigma: float, angles: np.ndarray) -> Tenso
     padded = F.pad(x[ordered], [lows[0], highs[0], lows[1], highs[1]], mode="replicate")
     total = torch.zeros_like(x, memory_format=torch.contiguous_format)
     steps, own = padded.stride(), total.stride()
-    places = (down + lows[1]) * steps[2] + right + lows[0] + np.arange(len(x))[:, None] * steps[0]
+    places = (down + lows[1]) * steps[2] + (right + lows[0]) * steps[3] + np.arange(len(x))[:, None] * steps[0]
     ends = np.diff(places, axis=0) != steps[0]
     for tap, weight in enumerate(taps.tolist()):
         at, breaks = places[:, tap].tolist(), (np.flatnonzero(ends[:, tap]) + 1).tolist()
