@@ -182,7 +182,8 @@ def test_a_finalists_training_starts_where_it_is_told_and_is_judged_on_the_whole
     store.save_net(path, net)
     last = play_off(1e8, path=path)
     search = replace(last.recipe.search, finalists_from=start)
-    last = replace(last, recipe=replace(last.recipe, lr=1e-30, weight_decay=0.0, zero_init_residual=False, search=search))
+    recipe = replace(last.recipe, lr=1e-30, weight_decay=0.0, zero_init_residual=False, search=search)
+    last = replace(last, recipe=recipe)
     given = finalists(SPACE.smallest, SPACE.largest)
     with RunDir.create("search", last.recipe, tmp_path / "run") as run:
         decided = last.decide(given, run)
