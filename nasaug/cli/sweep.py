@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .options import USUAL, Common, Whole
+from .names import ArchName, MethodNames, Pruner
+from .options import USUAL, Common, Whole, carry_out
 
 
 def sweep(
     *,
-    arch: str | None = None,
+    arch: ArchName = None,
     sizes: str | None = None,
     policies: str | None = None,
-    methods: str | None = None,
+    methods: MethodNames = None,
     seeds: Whole = None,
     jobs: Whole = None,
     cells: Path | None = None,
     resolution: Whole = None,
-    pruner: str | None = None,
+    pruner: Pruner = None,
     common: Common = USUAL,
 ):
     """Find the best augmentation magnitude by network size: a grid of trainings, a heat map, a fitted curve.
@@ -45,6 +46,6 @@ def sweep(
     :param pruner: Stop unpromising policies early: median, wilcoxon or halving; they might recover. Default none.
     """
     from ..comparison.sweep import SweepJob
-    from ..training.begin import create_or_resume
 
-    create_or_resume(SweepJob(arch, sizes, policies, methods, seeds, jobs, cells, resolution, pruner, common))
+    job = SweepJob(arch, sizes, policies, methods, seeds, jobs, cells, resolution, pruner, common)
+    carry_out(job, common)

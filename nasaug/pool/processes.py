@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import BadInput
-from ..core.progress import say
+from ..core.progress import Progress, say
 from ..core.signals import LEFT, deferred_stop
 from ..core.units import format_duration
 from ..rundirs.folder import LOCK, RunDir
@@ -86,10 +86,12 @@ def run_all(
     end a work in the same way, which does not count as a failure."""
     pool = _Pool(list(works), jobs, environment, watch or Watch())
     try:
-        while pool.waiting or pool.running:
-            pool.start()
-            time.sleep(0.1)
-            pool.end()
+        with Progress("trainings", len(works), unit="trainings") as bar:
+            while pool.waiting or pool.running:
+                pool.start()
+                time.sleep(0.1)
+                pool.end()
+                bar.update(len(works) - len(pool.waiting) - len(pool.running), left=pool.left())
     finally:
         with deferred_stop():  # a second signal kills this process; the children have been asked to stop by then
             pool.stop()
@@ -131,7 +133,8 @@ class _Pool:
         for one in [one for one in self.running if one.process.poll() is not None]:
             self.running.remove(one)
             self.watch.ended(one.work.about)
-            say(f"{one.work.title}: {self._outcome(one, now)}{self._left(now)}")
+            outcome, left = self._outcome(one, now), self.left()
+            say(f"{one.work.title}: {outcome}" + (f"; about {format_duration(left)} left" if left else ""))
 
     def _outcome(self, one: _Running, now: float) -> str:
         if one.work in self._hopeless:
@@ -142,12 +145,14 @@ class _Pool:
             return f"failed: {_why(one)}"
         return one.work.told()
 
-    def _left(self, now: float) -> str:
-        """The estimated time for the remaining works, scaled by how the finished ones compared to their estimates."""
-        slower = self._taken / self._expected if self._expected else 1.0
+    def left(self) -> float | None:
+        """The estimated seconds for the remaining works, scaled by how the finished ones compared to their estimates.
+        None if those are not known."""
+        now, slower = time.monotonic(), self._taken / self._expected if self._expected else 1.0
         ahead = [(r.work, now - r.begun) for r in self.running] + [(work, 0.0) for work in self.waiting]
-        left = together([max(0.0, work.seconds * slower - past) for work, past in ahead], self.jobs)
-        return f"; about {format_duration(left)} left" if ahead else ""
+        if not any(work.seconds for work, _ in ahead):
+            return None if ahead else 0.0
+        return together([max(0.0, work.seconds * slower - past) for work, past in ahead], self.jobs)
 
     def stop(self) -> None:
         for one in self.running:

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -89,6 +90,15 @@ def open_runtime(name: str = "auto", bf16: bool = False, profile: bool = False) 
     if not ranks.alone:
         torch.cuda.set_device(ranks.local)  # NCCL's
     return Runtime(torch.device("cuda", ranks.local), bf16, profile, ranks)
+
+
+def devices() -> list[dict[str, Any]]:
+    """The devices that torch can use here: what the option takes, the name, and the memory in bytes where known."""
+    found: list[dict[str, Any]] = [{"device": "cpu", "name": open_runtime("cpu").describe()}]
+    for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        known = torch.cuda.get_device_properties(i)
+        found.append({"device": "cuda", "name": known.name, "memory": known.total_memory})
+    return found
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -22,7 +22,7 @@ from ..augment import at_magnitude
 from ..core import tensorfile
 from ..core.boxes import CLASS
 from ..core.errors import BadInput, Diverged, arg
-from ..core.progress import Progress, say
+from ..core.progress import Progress, expect, say, stage, stages_of
 from ..core.signals import deferred_stop
 from ..core.units import format_duration, format_quantity
 from ..data import Data, DataConfig, Info, Record, Split
@@ -237,14 +237,17 @@ def train_to_end(trainer: Trainer, run: RunDir, title: str, checkpoint: str | No
         trainer.load(path)
         say(f"resumed {title} at step {trainer.step} of {trainer.length.steps}")
     run.rewind(title, step=trainer.step)
-    length, last, metric = trainer.length, 0.0, trainer.task.metric
+    length, last, metric, best = trainer.length, 0.0, trainer.task.metric, _best(trainer)
     with (
-        _profiled(trainer, title), _tensorboard(run.path, trainer.step, title) as plot, deferred_stop() as pending,
+        stage(title), _profiled(trainer, title), _tensorboard(run.path, trainer.step, title) as plot,
+        deferred_stop() as pending,
         Progress(title, length.steps, begun=trainer.step, unit="images", per_step=length.batch) as bar,
     ):  # fmt: skip
         def on_epoch(row: dict) -> None:
+            nonlocal best
             run.log("epoch", stage=title, **row)
             plot(row)
+            best = _best(trainer)
             val = f"validation {metric.label} {metric.show(row[metric.key('val')])}"
             say(f"{title}: epoch {row['epoch']} of {length.epochs:.4g}, {val}", detail=True)
 
@@ -252,7 +255,7 @@ def train_to_end(trainer: Trainer, run: RunDir, title: str, checkpoint: str | No
             nonlocal last
             if t.seconds - last > 0.5 or t.seconds < last or t.step == length.steps:
                 last = t.seconds
-                bar.update(t.step, **t.losses())
+                bar.update(t.step, best=best, **t.losses())
 
         if trainer.method.in_int8 and not trainer.step and not trainer.history:  # so as never to end worse than begun
             on_epoch(trainer.end_epoch())
@@ -262,6 +265,12 @@ def train_to_end(trainer: Trainer, run: RunDir, title: str, checkpoint: str | No
         except Diverged as error:
             kept = f"; {path} keeps step {tensorfile.facts(path)['step']}" if path.is_file() else ""
             raise Diverged(f"{title}: {error.line}{kept}") from error
+
+
+def _best(trainer: Trainer) -> tuple[float, str] | None:
+    """The best validation score of the training so far, as Progress.update takes it; None if there is none yet."""
+    metric = trainer.task.metric
+    return metric.best_told(row[metric.key("val")] for row in trainer.history) if trainer.history else None
 
 
 @contextlib.contextmanager
@@ -317,6 +326,7 @@ def announce(trainer: Trainer, title: str, inputs: str) -> float:
         trainer.length = replace(trainer.length, epochs=epochs)
     length = trainer.length
     whole = seconds * length.steps
+    expect(title, whole)
     say(
         f"{title}: {inputs}; {length.epochs:.4g} epochs of {length.steps_per_epoch} steps, "
         f"{format_quantity(length.macs, 'macs')} MACs, about {format_duration(whole)} "
@@ -366,9 +376,15 @@ class Ready:
 
 def run_training(ready: Ready, run: RunDir, title: str) -> TrainingResult:
     """All of `train` and `netaug-train` after validation; returns the content of result.json."""
-    recipe, data = ready.recipe, ready.data
-    scorer = make_scorer(recipe, data, ready.runtime)
+    recipe = ready.recipe
+    scorer = make_scorer(recipe, ready.data, ready.runtime)
     twice = recipe.ends_in_int8 and recipe.method != "qat"
+    with stages_of(title, "qat") if twice else contextlib.nullcontext():
+        return _run_training(ready, run, scorer, title, twice)
+
+
+def _run_training(ready: Ready, run: RunDir, scorer: Scorer, title: str, twice: bool) -> TrainingResult:
+    data = ready.data
     if twice and (run.path / FLOAT).is_file():  # the first phase is over
         start = run.environment()["start"]
     else:
