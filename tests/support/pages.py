@@ -1,0 +1,109 @@
+"""The documentation's pages: their fenced blocks, and running those as a reader would, on small data.
+
+A `console` block is run: its lines that begin with `$ ` are commands, the others output. A block with a title is the file
+of that name, which is written first. A block of commands that cannot be run has a comment above it that says why:
+`<!-- not run: needs several machines -->`. SMALLER lists all that differs from what the page says."""
+
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from unittest import mock
+
+from support.commands import call
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = "--recipe quick.toml"  # tests/support/commands.py: two epochs of 48 digits, nets of a tiny space
+VALUES = "--set data.train_images=0 --set data.val_images=0"
+
+SMALLER = (  # pattern in a command, what is run instead
+    (r"--(trials|steps) \d+", r"--\1 2"),
+    (r"--seeds \d+", "--seeds 2"),
+    (r"--lengths [\d,]+", "--lengths 1,2"),
+    (r"--data-fraction [\d,.]+", "--data-fraction 0.5,1"),
+    (r"--(mac|sram|flash|param)-budget \S+", lambda found: f"--{found[1]}-budget " + ("1MB" if found[1] != "mac" else "100k")),
+    (r"--set (train_macs|epochs)=\S+", ""),
+    (r"--(sizes|policies) \S+", lambda found: f"--{found[1]} " + {"sizes": "20k,40k", "policies": "0,4"}[found[1]]),
+    (r"--target-macs \S+", "--target-macs 10k"),
+    (r"--recipe photos\.toml", f"{QUICK} --data photos"),
+    (r"^(nasaug (?:search|netaug-train|train|transfer|compare|sweep|prune)(?! --resume)\b)(?!.*--recipe)", rf"\1 {QUICK}"),
+    (r"(--data (?:photos|ages|VOCdevkit|coco)\S*)$", rf"\1 {VALUES}"),
+)
+NOT_HERE = "pip", "pipx", "make", "sudo", "git"  # set up a machine
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, title, text, the line that it begins on, and why it is not run."""
+
+    kind: str
+    title: str
+    text: str
+    line: int
+    not_run: str
+
+    @property
+    def commands(self) -> list[str]:
+        """Commands with their continued lines joined: after `$ ` in a console block, else lines that begin like one."""
+        text = re.sub(r"\\\n\s*", "", self.text)
+        if self.kind == "console":
+            return re.findall(r"^\$ (.+)", text, re.M)
+        like = r"^(?:\$ )?((?:[A-Z_]+=\S+ )*(?:nasaug|python3?|torchrun|pipx?|make|createdb|srun) .+)"
+        return re.findall(like, text, re.M) if self.kind in ("", "sh", "bash") else []
+
+
+_BLOCK = re.compile(
+    r"(?:<!-- not run: (?P<why>[^>]+?) -->\n+)?^(?P<in>[ ]*)```(?P<kind>[\w-]*)(?:[ ]+title=\"(?P<title>[^\"]+)\")?[ ]*\n"
+    r"(?P<text>.*?)^[ ]*```[ ]*$", re.M | re.S,
+)  # fmt: skip
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text("utf-8")
+    return [
+        Block(m["kind"], m["title"] or "", m["text"], text.count("\n", 0, m.start()) + 1, m["why"] or "")
+        for m in _BLOCK.finditer(text)
+    ]  # fmt: skip
+
+
+def smaller(command: str) -> str:
+    """The command that is run in place of this one."""
+    for pattern, instead in SMALLER:
+        command = re.sub(pattern, instead, command)
+    return command
+
+
+def run_page(page: Path) -> int:
+    """Run the page's blocks in the working directory, in order; the number of commands run."""
+    ran = 0
+    for block in blocks(page):
+        if block.title:
+            Path(block.title).write_text(block.text, "utf-8")
+        elif block.kind == "console" and not block.not_run:
+            for command in block.commands:
+                if command.split()[0] not in NOT_HERE:
+                    _run(smaller(command), f"{page.name}, line {block.line}: {command}")
+                    ran += 1
+    return ran
+
+
+def _run(command: str, said: str) -> None:
+    words = shlex.split(command, comments=True)
+    if words[0] == "nasaug" and not set("|>&") & set(command):
+        called = call(*words[1:])
+        assert called.code == 0, f"{said}\n{command}\n{called.out[-2000:]}{called.err[-2000:]}"
+    elif words[0] == "python" and words[1].endswith(".py"):
+        with mock.patch.object(sys, "argv", words[1:]), redirect_stdout(StringIO()):
+            runpy.run_path(words[1], run_name="__main__")
+    else:
+        shell = re.sub(r"\bnasaug (?=[a-z])", f"{sys.executable} -m nasaug ", command)
+        env = os.environ | {"PYTHONPATH": str(ROOT)}
+        shell = shell.replace("PYTHONPATH=. ", f"PYTHONPATH=.:{ROOT} ")
+        done = subprocess.run(shell, shell=True, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, f"{said}\n{shell}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
