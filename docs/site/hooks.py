@@ -24,6 +24,14 @@ ROOT = Path(__file__).resolve().parents[2]
 NO_EDIT = "<!-- Made by docs/site/hooks.py. -->\n\n"
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Every page of results is in the navigation, below the overview."""
+    results = next(entry["Results"] for entry in config.nav or () if isinstance(entry, dict) and "Results" in entry)
+    pages = sorted(path.name for path in Path(config.docs_dir, "results").glob("*.md") if path.name != "README.md")
+    results += [f"results/{name}" for name in pages]
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     made = {
         "reference/commands.md": commands(), "reference/recipe.md": recipe_keys(), "reference/names.md": names(),
@@ -108,14 +116,18 @@ def _kinds(cls: type) -> dict[str, Any]:
 
 
 def _told(cls: type) -> dict[str, str]:
-    """The text below each field, in the class or one that it is derived from."""
+    """The text below or beside each field, in the class or one that it is derived from."""
     found: dict[str, str] = {}
     for each in reversed(cls.__mro__):
         if each.__module__.startswith("nasaug."):
-            body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0].body
-            for line, below in zip(body, body[1:], strict=False):
-                if isinstance(line, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-                    found[line.target.id] = " ".join(str(below.value.value).split())
+            source = textwrap.dedent(inspect.getsource(each))
+            written, body = source.splitlines(), ast.parse(source).body[0].body
+            for line, below in zip(body, [*body[1:], None], strict=True):
+                if isinstance(line, ast.AnnAssign):
+                    beside = written[line.end_lineno - 1][line.end_col_offset :].partition("#")[2]
+                    if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                        beside = str(below.value.value)
+                    found[line.target.id] = " ".join(beside.split())
     return found
 
 

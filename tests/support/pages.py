@@ -8,6 +8,7 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -35,7 +36,7 @@ SMALLER = (  # pattern in a command, what is run instead
     (r"^(nasaug (?:search|netaug-train|train|transfer|compare|sweep|prune)(?! --resume)\b)(?!.*--recipe)", rf"\1 {QUICK}"),
     (r"(--data (?:photos|ages|VOCdevkit|coco)\S*)$", rf"\1 {VALUES}"),
 )
-NOT_HERE = "pip", "pipx", "make", "sudo", "git"  # set up a machine
+NOT_HERE = "pip", "make", *(() if shutil.which("cc") else ("cc",))  # sets up a machine, or is not on this one
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,13 @@ def _run(command: str, said: str) -> None:
     if words[0] == "nasaug" and not set("|>&") & set(command):
         called = call(*words[1:])
         assert called.code == 0, f"{said}\n{command}\n{called.out[-2000:]}{called.err[-2000:]}"
-    elif words[0] == "python" and words[1].endswith(".py"):
+    elif words[0] == "python" and not set("|>&") & set(command):
         with mock.patch.object(sys, "argv", words[1:]), redirect_stdout(StringIO()):
             runpy.run_path(words[1], run_name="__main__")
     else:
         shell = re.sub(r"\bnasaug (?=[a-z])", f"{sys.executable} -m nasaug ", command)
         env = os.environ | {"PYTHONPATH": str(ROOT)}
+        shell = re.sub(r"^python ", f"{sys.executable} ", shell)
         shell = shell.replace("PYTHONPATH=. ", f"PYTHONPATH=.:{ROOT} ")
         done = subprocess.run(shell, shell=True, env=env, capture_output=True, text=True)
         assert done.returncode == 0, f"{said}\n{shell}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
