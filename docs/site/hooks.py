@@ -77,9 +77,9 @@ def recipe_keys() -> str:
 
     lines = [
         "# Recipe keys", "",
-        "A recipe is a TOML file; `--recipe` takes its name or path, and `--set KEY=VALUE` overrides one key. Layers, each "
-        "overriding the previous ones: the keys of `base`, the file itself, arms (`--method`), a command's own options, "
-        "`--set`. An unknown key is refused with the closest ones. The defaults below are those of the code; "
+        "A recipe is a TOML file; `--recipe` takes its name or path, and `--set KEY=VALUE` overrides one key. Layers, "
+        "each overriding the previous ones: the keys of `base`, the file itself, arms (`--method`), a command's own "
+        "options, `--set`. An unknown key is refused with the closest ones. The defaults below are those of the code; "
         "`recipes/small.toml`, the default recipe for small images, changes some. Every run writes its resolved recipe "
         "as `recipe.toml` into its folder.", "",
         "A *schedule* is a number, or a table like `{kind = \"linear\", start = 0, end = 9}`.", "",
@@ -145,7 +145,7 @@ def _type(kind: Any) -> str:
         return f"list of {_type(get_args(kind)[0])}"
     if get_origin(kind) is dict:
         return "table"
-    words = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "nothing", Path: "path"}
+    words = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "nothing"}
     return words.get(kind, getattr(kind, "__name__", str(kind)).lower())
 
 
@@ -165,8 +165,10 @@ def names() -> str:
     from nasaug.cli.list import KINDS, _shown
 
     lines = ["# Spaces, networks, recipes, arms", "", "What `nasaug list` prints: the names that commands take.", ""]
-    titles = {"spaces": "Search spaces", "archs": "Networks", "recipes": "Recipes", "methods": "Methods", "arms": "Arms",
-              "data": "Data sets"}  # fmt: skip
+    titles = {
+        "spaces": "Search spaces", "archs": "Networks", "recipes": "Recipes", "methods": "Methods", "arms": "Arms",
+        "data": "Data sets",
+    }  # fmt: skip
     for kind, make in KINDS.items():
         rows = make()
         lines += [f"## {titles[kind]}", "", "| " + " | ".join(rows[0]) + " |", "| " + "--- | " * len(rows[0])]

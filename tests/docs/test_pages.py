@@ -16,7 +16,10 @@ VERB = re.compile(
     r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:(?:srun |torchrun .*|python3? )(?:-m )?)?nasaug (?:-- )?"
     r"([a-z][a-z-]+)((?:(?!&&|;)[^\n|])*)", re.M,
 )  # fmt: skip
-FILE = re.compile(r"(?<![\w/.])(?:nasaug|tests|docs|benchmarks|recipes|search_spaces|tools)/[\w./-]*\w\.(?:py|md|toml|[ch]|json|sh|svg|png|css)\b")
+FILE = re.compile(
+    r"(?<![\w/.])(?:nasaug|tests|docs|benchmarks|recipes|search_spaces|tools)/[\w./-]*\w"
+    r"\.(?:py|md|toml|[ch]|json|sh|svg|png|css)\b"
+)
 
 
 def name(page):
@@ -85,4 +88,5 @@ def test_the_citation_and_the_package_agree():
     assert keys["version"].strip("\"'") == nasaug.__version__
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert "version" not in project and keys["license"] == project["license"]
-    assert re.search(rf"^## \[?({re.escape(nasaug.__version__)}|Unreleased)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
+    changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert re.search(rf"^## (Unreleased \(|){re.escape(nasaug.__version__)}", changes, re.M)

@@ -9,7 +9,8 @@ from support.commands import QUICK, SEARCH, TRAIN, done, lay_out
 from support.images import write_folder
 from support.pages import ROOT, blocks, run_page
 
-PAGES = [page for page in sorted((ROOT / "docs" / "howto").glob("*.md")) if any(b.kind == "console" for b in blocks(page))]
+HOW_TO = sorted((ROOT / "docs" / "howto").glob("*.md"))
+PAGES = [page for page in HOW_TO if any(block.kind == "console" for block in blocks(page))]
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """The documentation's pages: their fenced blocks, and running those as a reader would, on small data.
 
-A `console` block is run: its lines that begin with `$ ` are commands, the others output. A block with a title is the file
-of that name, which is written first. A block of commands that cannot be run has a comment above it that says why:
+A `console` block is run: its lines that begin with `$ ` are commands, the others output. A block with a title is the
+file of that name, which is written first. A block of commands that cannot be run has a comment above it that says why:
 `<!-- not run: needs several machines -->`. SMALLER lists all that differs from what the page says."""
 
 import os
@@ -28,12 +28,14 @@ SMALLER = (  # pattern in a command, what is run instead
     (r"--seeds \d+", "--seeds 2"),
     (r"--lengths [\d,]+", "--lengths 1,2"),
     (r"--data-fraction [\d,.]+", "--data-fraction 0.5,1"),
-    (r"--(mac|sram|flash|param)-budget \S+", lambda found: f"--{found[1]}-budget " + ("1MB" if found[1] != "mac" else "100k")),
+    (r"--mac-budget \S+", "--mac-budget 100k"),
+    (r"--(sram|flash)-budget \S+", r"--\1-budget 1MB"),
     (r"--set (train_macs|epochs)=\S+", ""),
-    (r"--(sizes|policies) \S+", lambda found: f"--{found[1]} " + {"sizes": "20k,40k", "policies": "0,4"}[found[1]]),
+    (r"--sizes \S+", "--sizes 20k,40k"),
+    (r"--policies \S+", "--policies 0,4"),
     (r"--target-macs \S+", "--target-macs 10k"),
     (r"--recipe photos\.toml", f"{QUICK} --data photos"),
-    (r"^(nasaug (?:search|netaug-train|train|transfer|compare|sweep|prune)(?! --resume)\b)(?!.*--recipe)", rf"\1 {QUICK}"),
+    (r"^(nasaug (?:search|netaug-train|train|transfer|compare|sweep|prune)\b)(?!.*--re(?:cipe|sume))", rf"\1 {QUICK}"),
     (r"(--data (?:photos|ages|VOCdevkit|coco)\S*)$", rf"\1 {VALUES}"),
 )
 NOT_HERE = "pip", "make", *(() if shutil.which("cc") else ("cc",))  # sets up a machine, or is not on this one
@@ -60,8 +62,8 @@ class Block:
 
 
 _BLOCK = re.compile(
-    r"(?:<!-- not run: (?P<why>[^>]+?) -->\n+)?^(?P<in>[ ]*)```(?P<kind>[\w-]*)(?:[ ]+title=\"(?P<title>[^\"]+)\")?[ ]*\n"
-    r"(?P<text>.*?)^[ ]*```[ ]*$", re.M | re.S,
+    r"(?:<!-- not run: (?P<why>[^>]+?) -->\n+)?"
+    r"^[ ]*```(?P<kind>[\w-]*)(?:[ ]+title=\"(?P<title>[^\"]+)\")?[ ]*\n(?P<text>.*?)^[ ]*```[ ]*$", re.M | re.S,
 )  # fmt: skip
 
 
