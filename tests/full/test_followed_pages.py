@@ -18,7 +18,7 @@ def prepared(tmp_path_factory):
     """A search, two trainings and small data sets."""
     folder = tmp_path_factory.mktemp("reader")
     lay_out(folder)
-    write_folder(folder / "photos", ("a", "b", "c"), each=60, size=(12, 12))
+    write_folder(folder / "photos", ("cat", "dog", "eel"), each=60, size=(12, 12))
     voc_folder(folder / "VOCdevkit")
     write_folder(folder / "ages", ("some",), each=120, size=(12, 12))
     rows = [f"some/{i:03}.png,{i}.5" for i in range(120)]
@@ -31,6 +31,7 @@ def prepared(tmp_path_factory):
     return folder
 
 
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_can_be_followed(page, prepared, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
