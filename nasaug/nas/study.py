@@ -53,7 +53,7 @@ SLACK = 1.2  # draws reach up to this factor above the budget, so that trained a
 ASKS = 50  # maximum number of asks per evaluated candidate
 STALE = 25  # consecutive asks without a new candidate after which an unjudged one is enqueued
 AUGMENTED = 0.05  # ParEGO's weight of the sum of all objectives beside the largest
-SPREAD = 4  # without a supernet, nets of this part of the MAC budget and more are drawn
+CLOSE = 0.75  # draws close below a MAC budget have this part of it or more
 POLL_S = 0.5  # how often a search looks whether others have finished, when nothing else is left to do
 KNOWN = 1000  # the networks within the budget are enumerated if there are at most this many
 
@@ -244,7 +244,7 @@ class Search:
     def drawn(self, count: int) -> list[Candidate]:
         """Candidates drawn by size within the budget, without a score: `count`, or all networks if they are fewer."""
         limits, high = self.budget.beside_macs, self._explored()[1]
-        low = max(high / SPREAD, self._cost(self.space.smallest).macs)
+        low = max(high * CLOSE, self._cost(self.space.smallest).macs)
         known = all_within(self.space, self.budget, self.scorer.task.head, KNOWN)
         nets = {plan(self.space, arch, self.scorer.task.head): arch for arch in self.always}
         for i in range(ASKS * count):
@@ -401,13 +401,13 @@ class Search:
         return len(self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
 
     def _explored(self) -> tuple[float, float]:
-        """The MACs range of later draws by size: half to all of the MAC budget, or with several objectives up to all of
-        it; without one, as at the start."""
+        """The MACs range of later draws by size: close below the MAC budget, or with several objectives up to all of it;
+        without one, as at the start."""
         low, high = self.range()
         if self.budget.macs is None:
             return low, high
         top = min(high, float(self.budget.macs))
-        return min(low, top) if self.several else top / 2, top
+        return min(low, top) if self.several else top * CLOSE, top
 
     def _draw(self, number: int, low: float, high: float) -> Arch:
         space, rng = self._spaces[self._resolution(number)], Random(f"{self.seed}/draw/{number}")
