@@ -35,9 +35,9 @@ SMALLER = (  # pattern in a command, what is run instead
     (r"--sizes \S+", "--sizes 20k,40k"),
     (r"--policies \S+", "--policies 0,4"),
     (r"--target-macs \S+", "--target-macs 10k"),
+    (r"(--data (?:photos|ages|VOCdevkit)\b/?)", rf"\1 {VALUES}"),
     (r"--recipe photos\.toml", f"{QUICK} --data photos"),
     (r"^(nasaug (?:search|netaug-train|train|transfer|compare|sweep|prune)\b)(?!.*--re(?:cipe|sume))", rf"\1 {QUICK}"),
-    (r"(--data (?:photos|ages|VOCdevkit|coco)\S*)$", rf"\1 {VALUES}"),
 )
 NOT_HERE = "pip", "make", *(() if shutil.which("cc") else ("cc",))  # sets up a machine, or is not on this one
 
