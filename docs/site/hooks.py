@@ -85,7 +85,7 @@ def recipe_keys() -> str:
         "A *schedule* is a number, or a table like `{kind = \"linear\", start = 0, end = 9}`.", "",
         "## Top level", "", *_table(Recipe, "")]  # fmt: skip
     for path, cls in _tables(Recipe, ""):
-        about = " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
+        about = inspect.getdoc(cls) or ""
         lines += ["", f"## [{path}]", "", about, "", *_table(cls, f"{path}.")]
     return "\n".join(lines) + "\n"
 

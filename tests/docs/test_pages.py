@@ -79,6 +79,18 @@ def test_the_readmes_figures_name_their_page():
     assert len(rows) >= 5 and all("](docs/" in row or "the same" in row for row in rows)
 
 
+def test_every_recipe_key_is_explained(monkeypatch):
+    """Beside its default, or by name in the text above its table."""
+    pytest.importorskip("mkdocs")
+    monkeypatch.syspath_prepend(DOCS / "site")
+    import hooks
+
+    for section in re.split(r"^## ", hooks.recipe_keys(), flags=re.M)[1:]:
+        about = section.partition("\n| key")[0]
+        keys = re.findall(r"^\| `[\w.]*?(\w+)` \| .* \|  \|$", section, re.M)
+        assert [key for key in keys if not re.search(rf"\b{key}\b", about)] == [], section.splitlines()[0]
+
+
 def test_the_citation_and_the_package_agree():
     import nasaug
 
