@@ -49,6 +49,13 @@ def test_files_exist(page):
     assert [file for file in named if not (ROOT / file).exists() and "NAME" not in file] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_lists_and_tables_have_an_empty_line_above(page):
+    """Without it the repository shows a list, and the site a paragraph."""
+    text = re.sub(r"^[ ]*```.*?^[ ]*```", "", page.read_text("utf-8"), flags=re.M | re.S)
+    assert re.findall(r"^(?![ ]|[-*] |\d+\. |\||#).+\n((?:[-*] |\d+\. |\|).+)", text, re.M) == []
+
+
 @pytest.mark.parametrize("page", FOLLOWED, ids=name)
 def test_commands_are_run_or_a_comment_says_why_not(page):
     for block in blocks(page):
