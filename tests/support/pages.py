@@ -24,14 +24,15 @@ QUICK = "--recipe quick.toml"  # tests/support/commands.py: two epochs of 48 dig
 VALUES = "--set data.train_images=0 --set data.val_images=8"
 
 SMALLER = (  # pattern in a command, what is run instead
+    (r"--set (train_macs|epochs)=\S+", ""),
     (r"--(trials|steps) \d+", r"--\1 2"),
     (r"--seeds \d+", "--seeds 1"),
     (r"^(nasaug compare)(?!.*--seeds)", r"\1 --seeds 1"),
+    (r"--match compute", "--match compute --set train_macs=1e8"),
     (r"--lengths [\d,]+", "--lengths 1,2"),
     (r"--data-fraction [\d,.]+", "--data-fraction 0.5,1"),
     (r"--mac-budget \S+", "--mac-budget 100k"),
     (r"--(sram|flash)-budget \S+", r"--\1-budget 1MB"),
-    (r"--set (train_macs|epochs)=\S+", ""),
     (r"--sizes \S+", "--sizes 20k,40k"),
     (r"--policies \S+", "--policies 0,4"),
     (r"--target-macs \S+", "--target-macs 10k"),
