@@ -2,7 +2,7 @@
 
 Written from the paper and its published code, which works image by image and draws from one global generator. Here an
 image's noise depends only on (seed, corruption, severity, place), so every net sees the same corrupted images.
-docs/robustness.md lists where an operator is not exactly the published one.
+docs/howto/robustness.md lists where an operator is not exactly the published one.
 """
 
 from __future__ import annotations
