@@ -183,8 +183,9 @@ print(cores() >= 1, len(stop_signals()), open_runtime("cpu").peak_memory())
 
 
 def test_tests_lie_in_the_room_that_they_test():
-    """Exceptions: tests of the whole tree at the top, slow tests in `full`, shared helpers in `support`."""
-    assert {path.name for path in TESTS.iterdir() if path.is_dir()} - {"full", "support", "__pycache__"} <= set(rooms)
+    """Exceptions: tests of the whole tree at the top; slow tests, tests of the pages and helpers in folders aside."""
+    aside = {"full", "docs", "support", "__pycache__"}
+    assert {path.name for path in TESTS.iterdir() if path.is_dir()} - aside <= set(rooms)
     assert [path for path in tests if path.parent.name == "support"] == []
 
 

@@ -108,8 +108,8 @@ def out_of_memory(error: Exception) -> bool:
 
 def _keep_freed_memory() -> None:
     """Make glibc keep freed memory instead of returning it to the system: every step reuses the same activation
-    buffers, and page-faulting them in again takes an eighth of a step (docs/performance.md). No effect without
-    glibc."""
+    buffers, and page-faulting them in again takes an eighth of a step (docs/explanation/performance.md). No effect
+    without glibc."""
     trim_threshold, mmap_threshold = -1, -3  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
     with contextlib.suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
