@@ -6,6 +6,7 @@ import subprocess
 import sys
 import urllib.request
 
+from nasaug.reporting.watch_server import LOOPBACK
 from support.commands import refused
 
 
@@ -14,7 +15,7 @@ def test_it_prints_its_address_answers_there_and_ends_cleanly_at_ctrl_c(empty_fo
     command = [sys.executable, "-m", "nasaug", "watch", "--no-browser", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         said = process.stdout.readline()
-        address = re.fullmatch(r"(http://127\.0\.0\.1:\d+/) shows the runs in runs; Ctrl-C ends it\n", said)[1]
+        address = re.fullmatch(rf"(http://{re.escape(LOOPBACK)}:\d+/) shows the runs in runs; Ctrl-C ends it\n", said)[1]
         with urllib.request.urlopen(address) as answer:
             assert b"nasaug watch" in answer.read()
         process.send_signal(signal.SIGINT)
