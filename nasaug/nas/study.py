@@ -402,8 +402,8 @@ class Search:
         return len(self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
 
     def _explored(self) -> tuple[float, float]:
-        """The MACs range of later draws by size: close below the MAC budget, or with several objectives up to all of it;
-        without one, as at the start."""
+        """The MACs range of later draws by size: close below the MAC budget, or with several objectives up to all of
+        it; without one, as at the start."""
         low, high = self.range()
         if self.budget.macs is None:
             return low, high

@@ -15,7 +15,8 @@ def test_it_prints_its_address_answers_there_and_ends_cleanly_at_ctrl_c(empty_fo
     command = [sys.executable, "-m", "nasaug", "watch", "--no-browser", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         said = process.stdout.readline()
-        address = re.fullmatch(rf"(http://{re.escape(LOOPBACK)}:\d+/) shows the runs in runs; Ctrl-C ends it\n", said)[1]
+        shown = re.fullmatch(rf"(http://{re.escape(LOOPBACK)}:\d+/) shows the runs in runs; Ctrl-C ends it\n", said)
+        address = shown[1]
         with urllib.request.urlopen(address) as answer:
             assert b"nasaug watch" in answer.read()
         process.send_signal(signal.SIGINT)
