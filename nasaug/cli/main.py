@@ -18,6 +18,7 @@ from ..core.own import import_named
 from ..core.progress import Event, heard_by
 from ..core.signals import Stopped, raised_stop, stop_when_left
 from ..core.streams import command_line, flush, mute_unheard, open_streams, tell
+from .cell_worker import cell_worker
 from .compare import compare
 from .export import export
 from .latency_table import latency_table
@@ -52,8 +53,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 for verb in (
-    search, search_worker, netaug_train, train, transfer, compare, sweep, report, profile, prune, export, predict,
-    robust, latency_table, verify, runs,
+    search, search_worker, netaug_train, train, transfer, compare, sweep, cell_worker, report, profile, prune,
+    export, predict, robust, latency_table, verify, runs,
 ):  # fmt: skip
     app.command(verb)  # the function's name, with - for _
 app.command(list_, name="list")
