@@ -53,7 +53,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 for verb in (
-    search, search_worker, netaug_train, train, transfer, compare, sweep, cell_worker, report, profile, prune,
+    search, search_worker, netaug_train, train, transfer, compare, sweep, report, cell_worker, profile, prune,
     export, predict, robust, latency_table, verify, runs,
 ):  # fmt: skip
     app.command(verb)  # the function's name, with - for _

@@ -33,8 +33,10 @@ from ..training.loop import Trainer
 from ..training.recipe import Recipe
 from ..training.scoring import Judged
 from ..training.timing import time_steps
+from .candidates import Candidate
 from .front import spread
-from .study import Candidate, Search, macs_range
+from .ranges import macs_range
+from .study import Search
 
 FINALIST, SHAPE = "finalist", "shape"
 FRONT = 6  # with several objectives, at least so many nets have all rounds, so that their front has trained figures

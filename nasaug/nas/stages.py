@@ -50,10 +50,12 @@ from ..training.loop import Trainer
 from ..training.options import Options
 from ..training.provenance import curves_of, warn_of_curves
 from ..training.recipe import Recipe
+from .candidates import Candidate
 from .finalists import SHAPE, PlayOff, begun_with
+from .ranges import candidates_of, macs_range, report_reach
 from .results import FOUND, write_results
 from .shapes import KINDS, designs, fixed
-from .study import Candidate, Search, candidates_of, macs_range, report_reach
+from .study import Search
 
 ROOM = 4  # the ceiling of search.least_epochs is at least this many times the smallest net
 SMALL = 64  # px; images up to this size are searched in a space of their own by default
@@ -252,7 +254,7 @@ def shaped(ready: Ready, run: RunDir, storage: str) -> tuple[Ready, Search, list
     search = Search(
         ready.space, ready.budget, recipe.search,
         make_scorer(recipe, data, ready.runtime, recipe.search.calibration_images),
-        data.val.take(recipe.search.score_images, 0), storage, recipe.seed, ready.request.timeout,
+        data.val.take(recipe.search.score_images, 0), storage, seed=recipe.seed, timeout=ready.request.timeout,
     )  # fmt: skip
     shapes = _shapes(ready, search, run)
     if shapes and shapes[0].rounds:

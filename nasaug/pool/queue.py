@@ -46,8 +46,8 @@ class SharedQueue(Queue):
         self._lost = False  # whether the storage does not answer
 
     def lead(self, of: dict[str, Any], run: Path) -> None:
-        """Let every unfinished work wait that no process is at. Raises BadInput if the study was begun for something else than
-        `of`."""
+        """Let every unfinished work wait that no process is at. Raises BadInput if the study was begun for something
+        else than `of`."""
         check_facts(self._study.url, self._study.facts, of)
         self._study.revive()
         trials = self._study.trials()

@@ -54,6 +54,7 @@ from .quantised import (
 )  # fmt: skip
 from .recipe import Recipe
 from .scoring import Scorer
+from .skipped import note_skipped
 from .start import inherited_from, names_of
 from .teacher import Resolved, Teacher, resolve
 from .timing import time_steps
@@ -244,6 +245,7 @@ def train_to_end(trainer: Trainer, run: RunDir, title: str, checkpoint: str | No
     ):  # fmt: skip
         def on_epoch(row: dict) -> None:
             run.log("epoch", stage=title, **row)
+            note_skipped(trainer.data, run, trainer.runtime.ranks)
             plot(row)
             val = f"validation {metric.label} {metric.show(row[metric.key('val')])}"
             say(f"{title}: epoch {row['epoch']} of {length.epochs:.4g}, {val}", detail=True)
@@ -480,6 +482,7 @@ def _finished(
         shown = [metric.show(scores[key]) for key in ("float", "post_training")]
         say(f"qat: before it test {metric.label} {shown[0]} in float, {shown[1]} in int8 (post-training quantisation)")
     test_score, figures = test_of(final, test, scorer, run)
+    more |= note_skipped(data, run, runtime.ranks)
     result = TrainingResult(
         arm=recipe.arm or recipe.method, method=recipe.method, arch=found.name, data=data.name, data_key=data.key,
         seed=recipe.seed, init=start["init"], **cost(found.plan).known, metric=metric,

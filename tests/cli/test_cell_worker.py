@@ -36,7 +36,7 @@ def test_the_cells_of_a_comparison_are_trained_by_another_process(here, monkeypa
     begun(monkeypatch, *SHARED, "--run", "r")
     said = done("cell-worker", "--study", "sqlite:///cells.db").out
     assert "1 at a time" in said or "2 at a time" in said
-    assert "netaug, seed 0: validation" in said and "no cell of" in said and "s left" not in said
+    assert "netaug, seed 0: validation" in said and "no cell of" in said and "; about" not in said
     assert not (here / "r/result.json").exists() and len(results("r")) == 2
     assert "2 cells, 2 there already" in done("compare", "--resume", "--run", "r").out
     assert "r is finished already" in done("cell-worker", "--run", "r").out
