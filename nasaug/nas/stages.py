@@ -45,11 +45,12 @@ from ..nets.store import digest, load_net, save_net
 from ..pool.storage import check_storage, own_storage, storage_faults
 from ..rundirs.folder import RunDir
 from ..training.device import Runtime, open_runtime
-from ..training.job import Job, announce, load_data, make_job, make_scorer, make_trainer, task_of, train_to_end
+from ..training.job import Job, announce, load_data, make_job, make_scorer, make_trainer, task_of
 from ..training.loop import Trainer
 from ..training.options import Options
 from ..training.provenance import curves_of, warn_of_curves
 from ..training.recipe import Recipe
+from ..training.to_end import train_to_end
 from .candidates import Candidate
 from .finalists import SHAPE, PlayOff, begun_with
 from .ranges import candidates_of, macs_range, report_reach

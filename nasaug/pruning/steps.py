@@ -30,8 +30,6 @@ from ..training.job import (
     make_scorer,
     make_trainer,
     preprocessing,
-    test_of,
-    train_to_end,
 )
 from ..training.provenance import (
     SEVERAL,
@@ -41,6 +39,8 @@ from ..training.recipe import Recipe
 from ..training.scoring import Scorer
 from ..training.skipped import note_skipped
 from ..training.teacher import Resolved
+from ..training.to_end import train_to_end
+from ..training.whole import test_of
 from . import selection
 from .setting import Setting
 

@@ -9,7 +9,7 @@ from nasaug.core.errors import BadInput
 from nasaug.core.progress import heard_by
 from nasaug.data import load
 from support.commands import QUICK, call, done, lay_out
-from support.images import config, same, truncate, write_folder
+from support.images import config, same, write_folder
 
 
 def folders(tmp_path, size=(8, 8)):
@@ -26,6 +26,7 @@ def bad_image(path):
 def test_those_known_before_training_are_named_once_and_replaced_by_others_of_their_class(tmp_path, memory_mb):
     folder = folders(tmp_path)
     whole = load(config(folder, memory_mb=memory_mb))
+    kept, labels = next(whole.train.ordered(40))
     for name in ("cat/003.png", "dog/004.png"):
         bad_image(folder / "train" / name)
     with pytest.raises(BadInput, match="2 of 56 images in .* cannot be read"):
@@ -35,7 +36,7 @@ def test_those_known_before_training_are_named_once_and_replaced_by_others_of_th
     (line,) = (note for note in data.notes if "cannot be read" in note)
     assert line.startswith("warning: 2 training images cannot be read, 'train/cat/003.png' (")
     assert torch.equal(data.train.labels, whole.train.labels)
-    (kept, labels), (images, again) = (next(each.train.ordered(40)) for each in (whole, data))
+    images, again = next(data.train.ordered(40))
     alike = (kept == images).flatten(1).all(1)
     assert torch.equal(labels, again) and alike.sum() == 38
     for place in (~alike).nonzero().flatten().tolist():  # what is there now is another one of the class
@@ -100,7 +101,7 @@ def test_a_run_goes_on_without_them_and_counts_them(empty_folder, monkeypatch):
     def spoil(trainer):
         row = end_epoch(trainer)
         for path in damaged if len(trainer.history) == 1 else ():
-            truncate(path)
+            bad_image(path)
         return row
 
     monkeypatch.setattr(Trainer, "end_epoch", spoil)
