@@ -2,10 +2,7 @@
 
 import html
 import json
-import os
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import markupsafe
@@ -13,10 +10,8 @@ import pytest
 
 from nasaug.comparison import report
 from nasaug.reporting import page, wording
+from support.browser import browse, needs_browser
 from support.reports import SEEDS, make_comparison, make_run
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
 
 EVIL = "<b>&\"'$x$</b>"
 
@@ -95,18 +90,6 @@ def test_headers_have_a_scope(whole):
     assert whole[0].count("<th") - whole[0].count("<thead") == whole[0].count('<th scope="') > 30
 
 
-def browse(page_path, folder, *options):
-    """Output of headless Chromium for a page: (stdout, stderr)."""
-    done = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-         f"--user-data-dir={folder}", "--enable-logging=stderr", "--v=0", *options, page_path.as_uri()],
-        capture_output=True, text=True, timeout=60, env=os.environ | {"HOME": str(folder)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout, done.stderr
-
-
 # Writes measurements of the layout into the page; for a copy of the page whose policy allows scripts.
 MEASURE = """<script>addEventListener("load", () => {
   const boxes = [...document.querySelectorAll("svg")].map(s => s.getBoundingClientRect());
@@ -120,7 +103,7 @@ MEASURE = """<script>addEventListener("load", () => {
 });</script></body>"""
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: make browser")
+@needs_browser
 def test_a_browser_shows_the_page(whole, tmp_path):
     shown, summary = whole
     (tmp_path / "page.html").write_text(shown)
@@ -152,7 +135,7 @@ def test_a_browser_shows_the_page(whole, tmp_path):
     assert failed == [[EVIL, "5", "loss <i>is</i> nan at step 12"]]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: make browser")
+@needs_browser
 def test_a_browser_complains_of_what_is_asked_for(whole, tmp_path):
     """Checks that the silence above is meaningful."""
     (tmp_path / "page.html").write_text(whole[0].replace("</body>", '<img src="https://example.org/x.png"></body>'))
