@@ -227,7 +227,7 @@ def _clear(path: Path) -> None:
         with contextlib.suppress(BadInput), RunDir.hold(path):
             for left in path.iterdir():
                 if left.name != LOCK:  # another process may have it open, and would then hold a deleted lock
-                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+                    shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
 def _why(one: _Running) -> str:
