@@ -1,8 +1,8 @@
 """How training scales over ranks, and a search over workers, on this machine.
 
-    python benchmarks/scaling.py [--trials 240]
+    python benchmarks/scaling.py [--trials 120]
 
-Writes docs/results/scaling.md. Training: Fashion-MNIST (10,000 images) under torchrun, gradients summed by gloo, one
+Writes docs/results/scaling.md. Training: Fashion-MNIST (4,000 images) under torchrun, gradients summed by gloo, one
 thread a rank; images a second of training, without evaluation. Search: digits, SQLite; candidates a second while all
 processes are at work. Both are the real commands.
 """
@@ -25,9 +25,10 @@ from cells import write  # noqa: E402
 
 from nasaug.pool.shared import OWNER, SharedStudy  # noqa: E402
 
-RANKS, WORKERS = ((1, 1), (1, 2), (2, 1)), (1, 2, 4)  # (ranks, threads of each); processes of a search, its own included
+RANKS = ((1, 1), (1, 2), (2, 1))  # (ranks, threads of each)
+WORKERS = (1, 2, 4)  # processes of a search, the one that leads included
 TRAIN = (
-    "netaug-train", "--data", "fashion-mnist", "--arch", "mobilenetv2-tiny", "--set", "data.train_images=10000",
+    "netaug-train", "--data", "fashion-mnist", "--arch", "mobilenetv2-tiny", "--set", "data.train_images=4000",
     "--set", "epochs=3", "--set", "evaluate_every=1", "--set", "data.val_images=500", "--device", "cpu",
 )  # fmt: skip
 SEARCH = (
@@ -57,6 +58,7 @@ def training(folder: Path, ranks: int, threads: int) -> dict[str, float]:
     first, *_, last = (row for row in log if row["event"] == "epoch")
     batch = json.loads((folder / name / "result.json").read_text())
     steps, seconds = last["step"] - first["step"], last["seconds"] - first["seconds"]
+    print(f"{ranks} ranks: {steps / seconds:.2f} steps/s", flush=True)
     return {"ranks": ranks, "threads": threads, "steps_a_second": steps / seconds, "params": batch["params"]}
 
 
@@ -72,12 +74,13 @@ def searching(folder: Path, workers: int, trials: int) -> dict[str, float]:
             ended[trial.user_attrs[OWNER]].append(trial.datetime_complete.timestamp())
     begun, over = max(map(min, ended.values())), min(map(max, ended.values()))
     within = sum(begun < at <= over for times in ended.values() for at in times)
+    print(f"{workers} processes: {within} candidates in {over - begun:.1f} s", flush=True)
     return {"workers": len(ended), "candidates": within, "seconds": over - begun, "rate": within / (over - begun)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=240, help="candidates of each search")
+    parser.add_argument("--trials", type=int, default=120, help="candidates of each search")
     parser.add_argument("--only", choices=("training", "search"), help="do one of the two, and write nothing")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
