@@ -289,14 +289,14 @@ def sample_near(
     limits allow: one over a limit is moved down until it fits, then up towards the target without crossing any limit.
 
     Uniformly drawn choices lie far below any large budget and far from known good designs. So the start is a uniform
-    draw or, with probability 1/2, an architecture named in the space at a random resolution. From there it moves one
-    rung up or down on random axes (for a named one widths and strides first) until its MACs cross a target drawn
-    log-uniformly; at most twice `tries` moves."""
+    draw or, with probability 1/2, a variation of an architecture named in the space at a random resolution. From there
+    it moves one rung up or down on random axes (for a named one widths and strides first) until its MACs cross a target
+    drawn log-uniformly; at most twice `tries` moves."""
     target = low * (high / low) ** rng.random()
     named = [found.arch for found in space.archs.values()]
     kinds: tuple[str, ...]
     if named and rng.random() < 0.5:
-        arch, kinds = _fitted(space, rng, rng.choice(named)), ("width", "stride")
+        arch, kinds = _varied(space, rng, _fitted(space, rng, rng.choice(named))), ("width", "stride")
     else:
         arch, kinds = space.sample(rng), KINDS
     macs = cache(lambda a: cost_of(space, a, classes).macs)
@@ -356,6 +356,16 @@ def _fitted(space: Space, rng: Random, arch: Arch) -> Arch:
 
     values = (on(axis, value) for axis, value in zip(space.axes, arch.values, strict=True))
     return space.canonical(Arch(space.name, tuple(values)))
+
+
+def _varied(space: Space, rng: Random, arch: Arch) -> Arch:
+    """`arch` with some choices one rung up or down, so that less of one can pay for more of another: from none to half
+    of them, and seldom where the image is halved, on which a good design depends most."""
+    rate = rng.random() / 2
+    for i, axis in enumerate(space.axes):
+        if axis.kind != "resolution" and rng.random() < (rate / 4 if axis.kind == "stride" else rate):
+            arch = _moved(space, arch, i, rng.choice((-1, 1))) or arch
+    return arch
 
 
 def _move(

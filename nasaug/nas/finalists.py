@@ -66,6 +66,11 @@ class PlayOff:
         return self.word == FINALIST and self.search.several
 
     @property
+    def _inherited(self) -> Path | None:
+        """The supernet whose weights the nets start from; None: fresh weights."""
+        return self.supernet if self.recipe.search.finalists_from == "supernet" else None
+
+    @property
     def macs(self) -> float:
         """Forward MACs for all rounds together."""
         config = self.recipe.search
@@ -143,7 +148,7 @@ class PlayOff:
             say(f"the {self.word}s are not trained: {why}")
             return self._picked(finalists)
         spent = format_quantity(self.macs, "macs")
-        start = "the supernet's" if self.supernet else "fresh"
+        start = "the supernet's" if self._inherited else "fresh"
         say(f"{self._counted(counts)}, trained from {start} weights, {spent} MACs in all")
         begun = begun_with(self.path(run)) or {"format": FORMAT, "candidates": len(self.search.scores), "rounds": []}
         files.write_json(self.path(run), begun)
@@ -195,7 +200,7 @@ class PlayOff:
         """A finalist's score and loss after one round, whose weights are left in the run; the worst ones if it
         diverged."""
         metric, before = self.search.metric, run.path / self._weights(name, number - 1)
-        trainer = self._trainer(c, length, number, before if before.is_file() else self.supernet)
+        trainer = self._trainer(c, length, number, before if before.is_file() else self._inherited)
         try:
             train_to_end(trainer, run, title, self._checkpoint(name))
         except Diverged as fault:

@@ -21,7 +21,7 @@ STARTUP = 20  # candidates drawn by size before a sampler other than `random` le
 POOL, BEST = 100, 4  # architectures drawn, and best candidates varied, among which the predictor chooses
 ASKS = 50  # maximum number of asks per evaluated candidate
 AUGMENTED = 0.05  # ParEGO's weight of the sum of all objectives beside the largest
-SPREAD = 4  # without a supernet, nets of this part of the MAC budget and more are drawn
+CLOSE = 0.75  # draws close below a MAC budget have this part of it or more
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Proposals(Candidates):
     def drawn(self, count: int) -> list[Candidate]:
         """Candidates drawn by size within the budget, without a score: `count`, or all networks if they are fewer."""
         limits, high = self.budget.beside_macs, self._explored()[1]
-        low = max(high / SPREAD, self._cost(self.space.smallest).macs)
+        low = max(high * CLOSE, self._cost(self.space.smallest).macs)
         known = known_within(self.space, self.budget, self.scorer.task.head)
         nets = {plan(self.space, arch, self.scorer.task.head): arch for arch in self.always}
         for i in range(ASKS * count):
@@ -53,13 +53,13 @@ class Proposals(Candidates):
         return [self.undecided(arch) for arch in nets.values()]
 
     def _explored(self) -> tuple[float, float]:
-        """The MACs range of later draws by size: half to all of the MAC budget, or with several objectives up to all of
-        it; without one, as at the start."""
+        """The MACs range of later draws by size: close below the MAC budget, or with several objectives up to all of it;
+        without one, as at the start."""
         low, high = self.range()
         if self.budget.macs is None:
             return low, high
         top = min(high, float(self.budget.macs))
-        return min(low, top) if self.several else top / 2, top
+        return min(low, top) if self.several else top * CLOSE, top
 
     def _draw(self, number: int, low: float, high: float) -> Arch:
         space, rng = self._spaces[self._resolution(number)], Random(f"{self.seed}/draw/{number}")

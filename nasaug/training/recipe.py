@@ -72,6 +72,9 @@ class SearchConfig:
     finalist_macs: NotNegative | Auto = "auto"
     """Forward MACs of that training for all finalists together; auto: finalist_share of the supernet's; 0: no training,
     and the largest finalist that ties with the best is found."""
+    finalists_from: Literal["supernet", "scratch"] = "supernet"
+    """What weights a finalist's training starts from: its slice of the supernet, or fresh ones, by which the supernet's
+    favourites have no lead over nets that it served badly."""
     finalist_share: Positive = 0.2
     """The finalists' MACs as a multiple of the supernet's, with finalist_macs = auto."""
     least_epochs: NotNegative = 0.0

@@ -176,12 +176,14 @@ def test_one_that_diverges_comes_last_and_where_all_do_they_stay_as_they_are(tmp
         assert last.decide(given, run) == given
 
 
-def test_a_finalist_is_trained_from_the_supernets_weights_and_judged_on_the_whole_validation_split(tmp_path):
-    """At a negligible learning rate it is unchanged."""
+@pytest.mark.parametrize("start", ["supernet", "scratch"])
+def test_a_finalists_training_starts_where_it_is_told_and_is_judged_on_the_whole_validation_split(tmp_path, start):
+    """At a negligible learning rate its weights are unchanged. What is found lies in the supernet either way."""
     path, net = tmp_path / "supernet.safetensors", Net(plan(SPACE, SPACE.largest, 4), seed=1)
     store.save_net(path, net)
     last = play_off(1e8, path=path)
-    last = replace(last, recipe=replace(last.recipe, lr=1e-30, weight_decay=0.0))
+    search = replace(last.recipe.search, finalists_from=start)
+    last = replace(last, recipe=replace(last.recipe, lr=1e-30, weight_decay=0.0, zero_init_residual=False, search=search))
     given = finalists(SPACE.smallest, SPACE.largest)
     with RunDir.create("search", last.recipe, tmp_path / "run") as run:
         decided = last.decide(given, run)
@@ -189,7 +191,10 @@ def test_a_finalist_is_trained_from_the_supernets_weights_and_judged_on_the_whol
         events = [event for event in run.read_log() if event["event"] == "epoch"]
     scorer = last.search.scorer
     for c in decided:
-        assert c.trained_score == scorer.score(scorer.calibrated(net, plan(SPACE, c.arch, 4)), last.data.val)
+        own = plan(SPACE, c.arch, 4)
+        begun = net if start == "supernet" else Net(own, seed=last.recipe.seed)
+        assert c.trained_score == scorer.score(scorer.calibrated(begun, own), last.data.val)
+    assert store.load_net(run.start_file).plan == net.plan
     assert not any(name.startswith("finalist-") for name in left) and "finalists.json" in left
     assert {event["stage"] for event in events} == {"finalist 1 of 2", "finalist 2 of 2"}
 

@@ -220,22 +220,22 @@ def test_samplers_that_learn_find_better_candidates_than_they_began_with(tmp_pat
     assert after > before + 1
 
 
-def test_every_fourth_candidate_stays_drawn_between_half_the_budget_and_all_of_it(tmp_path, monkeypatch):
+def test_every_fourth_candidate_stays_drawn_close_below_the_budget(tmp_path, monkeypatch):
     search, drawn, draw = search_of(tmp_path / "study", trials=STARTUP + 12), [], Search._draw
     monkeypatch.setattr(search, "_draw", lambda *given: drawn.append(given) or draw(search, *given))
     run(search)
     later = [given for given in drawn if given[1:] != search.range()]
     assert len(drawn) - len(later) >= STARTUP and len(later) >= 2
-    assert all(number % 4 == 0 and (low, high) == (75_000, 150_000) for number, low, high in later)
+    assert all(number % 4 == 0 and (low, high) == (112_500, 150_000) for number, low, high in later)
 
 
 @pytest.mark.parametrize("budget", [Budget(params=40_000), Budget(macs=10**9), Budget(macs=150_000, params=10**6)])
 def test_what_is_explored_fits_the_budget(tmp_path, budget):
-    """Without a MAC budget as at the start; with one, between half of it and all of it, within the space."""
+    """Without a MAC budget as at the start; with one, close below it, within the space."""
     search = search_of(tmp_path / "study", budget=budget)
     low, high = search.range()
     top = min(budget.macs or 0, float(cost_of(SPACE, SPACE.largest, 10).macs))
-    assert search._explored() == ((top / 2, top) if budget.macs else (low, high))
+    assert search._explored() == ((0.75 * top, top) if budget.macs else (low, high))
 
 
 def test_macs_to_draw_between():
