@@ -53,8 +53,8 @@ class Proposals(Candidates):
         return [self.undecided(arch) for arch in nets.values()]
 
     def _explored(self) -> tuple[float, float]:
-        """The MACs range of later draws by size: close below the MAC budget, or with several objectives up to all of it;
-        without one, as at the start."""
+        """The MACs range of later draws by size: close below the MAC budget, or with several objectives up to all of
+        it; without one, as at the start."""
         low, high = self.range()
         if self.budget.macs is None:
             return low, high

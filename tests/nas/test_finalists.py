@@ -182,8 +182,8 @@ def test_a_finalists_training_starts_where_it_is_told_and_is_judged_on_the_whole
     path, net = tmp_path / "supernet.safetensors", Net(plan(SPACE, SPACE.largest, 4), seed=1)
     store.save_net(path, net)
     last = play_off(1e8, path=path)
-    search = replace(last.recipe.search, finalists_from=start)
-    last = replace(last, recipe=replace(last.recipe, lr=1e-30, weight_decay=0.0, zero_init_residual=False, search=search))
+    own = {"zero_init_residual": False, "search": replace(last.recipe.search, finalists_from=start)}
+    last = replace(last, recipe=replace(last.recipe, lr=1e-30, weight_decay=0.0, **own))
     given = finalists(SPACE.smallest, SPACE.largest)
     with RunDir.create("search", last.recipe, tmp_path / "run") as run:
         decided = last.decide(given, run)
