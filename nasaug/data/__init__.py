@@ -242,7 +242,7 @@ def load(
     gone: dict[str, int] = {}
     there = begun or parent
     if there:
-        resumed = resume(there, record)
+        resumed = resume(there, record, folder.bad or ())
         places, gone, record = resumed.places, resumed.gone, there
         if parent:
             record, kept = few(record, config.fraction, config.shots, config.split_seed)

@@ -40,15 +40,21 @@ def test_all_test_images_give_the_score_that_the_run_recorded(here):
     assert found[RUN] is run and not [line for line in heard if "warning" in line]
 
 
+def figures_in(folder):
+    """Without the seconds that they took."""
+    told = json.loads((folder / "robust.json").read_text())
+    return told | {"runs": [run | {"seconds": 0} for run in told["runs"]]}
+
+
 def test_killed_at_any_moment_it_goes_on_to_the_same_figures(here, tmp_path, monkeypatch):
     asked = {"corruptions": ["fog", "jpeg"], "severities": (2,), "eps": (), "images": 40}
     with snapshots(monkeypatch, here / "whole", tmp_path / "states") as states:
         nasaug.robust(RUN, **asked, out="whole")
-    whole = json.loads(Path("whole/robust.json").read_text())
+    whole = figures_in(Path("whole"))
     assert len(states) >= 6
     for state in states:
         nasaug.robust(RUN, **asked, out=state)
-        assert json.loads((state / "robust.json").read_text()) == whole and (state / "robust.html").is_file()
+        assert figures_in(state) == whole and (state / "robust.html").is_file()
 
 
 def test_a_stopped_evaluation_goes_on_to_the_same_figures(here, monkeypatch):
