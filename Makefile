@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 FASHION := /usr/share/datasets/fashion-mnist
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nasaug
 
-.PHONY: test test-full test-oldest arm cortex postgres demo bench bench-quick lint data browser setup
+.PHONY: test test-full test-oldest arm cortex postgres demo bench bench-quick lint docs data browser setup
 
 test: lint data browser
 	OMP_NUM_THREADS=1 $(RUN) tests/held_to_avx2.py
@@ -35,6 +35,11 @@ lint: setup
 	$(RUN) -m ruff check
 	$(RUN) -m mypy
 	$(RUN) -m pytest -q -n 0 tests/test_layers.py -k 'one_way or each_other or rules'
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet --strict --site-dir $(VENV)/site
+
+# The documentation, into site/index.html.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet --strict
 
 setup: $(READY)
 

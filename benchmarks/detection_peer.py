@@ -1,6 +1,7 @@
 """torchvision's SSDLite on the canvases that detection.py wrote, with the same split, views, optimiser and schedule.
 
     python benchmarks/detection_peer.py FOLDER/voc --macs 19.3M [--resolution 96] [--seconds 600] [--lr 0.05]
+        [--set a.b=c]
 
 MobileNetV3 without weights, its width cut to so many MACs at that resolution, its anchors fitted to the canvases.
 `seconds` are those of the process's CPU time in training.
@@ -9,16 +10,14 @@ MobileNetV3 without weights, its width cut to so many MACs at that resolution, i
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from functools import partial
 from pathlib import Path
 
 import torch
+from detection_loop import trained
 from torch import Tensor, nn
 
-from nasaug.augment import View
-from nasaug.augment.boxes import moved
 from nasaug.config import layers
 from nasaug.core.boxes import CLASS, COLUMNS
 from nasaug.core.files import bundled
@@ -99,37 +98,22 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=96)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--lr", type=float, default=0.05)
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="keys of the recipe")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    recipe, side = layers.load(bundled("recipes") / "detect.toml", Recipe), asked.resolution
+    recipe, side = layers.load(bundled("recipes") / "detect.toml", Recipe, sets=asked.set), asked.resolution
     data = load(DataConfig(str(asked.data), workers=0), size=side)
     width, net = of_macs(len(data.classes), side, asked.macs)
     print(f"SSDLite, width {width:g}: {macs_of(net.eval(), side) / 1e6:.2f}M MACs", flush=True)
-    decayed, plain = ([p for p in net.parameters() if (p.dim() > 1) is many] for many in (True, False))
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimiser = torch.optim.SGD(groups, lr=asked.lr, momentum=0.9, nesterov=True)
-    view: View = recipe.views["train"]
-    generator, begun, images = torch.Generator().manual_seed(0), time.process_time(), 0
-    net.train()
-    done, epoch = 0.0, 0
-    while done < 1:
-        for raw, boxes, _ in data.train.batches(recipe.batch, seed=0, epoch=epoch):
-            done = (time.process_time() - begun) / asked.seconds
-            if done >= 1:
-                break
-            rate = done / recipe.warmup if done < recipe.warmup else 0.5 * (1 + math.cos(math.pi * done))
-            for group in optimiser.param_groups:
-                group["lr"] = asked.lr * max(rate, 1e-3)
-            seen, moved_boxes = moved(view, raw, boxes, generator, data.flip)
-            loss = sum(net(list(seen.float() / 255), [wanted(each, side) for each in moved_boxes]).values())
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            images += len(raw)
-        epoch += 1
+
+    def loss(seen: Tensor, boxes: Tensor) -> Tensor:
+        return sum(net(list(seen), [wanted(each, side) for each in boxes]).values())
+
+    begun = time.process_time()
+    epochs = trained(net, loss, data, recipe.views["train"], seconds=asked.seconds, batch=recipe.batch, lr=asked.lr,
+                     weight_decay=recipe.weight_decay, warmup=recipe.warmup)  # fmt: skip
     took = time.process_time() - begun
     val, test = ap50(net, data.val, side), ap50(net, data.finish(), side)
-    epochs = images / len(data.train)
     print(f"SSDLite: AP50 {test:.2f} (validation {val:.2f}), {epochs:.1f} epochs, {took:.0f} s of CPU")
 
 

@@ -1,6 +1,6 @@
 """Where does a detection fall short: places, names or steps? A short plain training, counted in seconds of CPU time.
 
-    python benchmarks/detection_probe.py FOLDER/voc [--seconds 60] [--resolution 80] [--batch 16] [--lr 0.2]
+    python benchmarks/detection_probe.py FOLDER/voc [--seconds 60] [--resolution 96] [--set lr=0.1 …] [--test]
         [--naming 1] [--alpha 0.25] [--gamma 2]
 
 On FOLDER/voc, which detection.py wrote, it trains the network PLAIN and prints, for validation and for as many training
@@ -12,21 +12,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import tempfile
-import time
 from pathlib import Path
 
 import torch
 from detection import plain
+from detection_loop import trained
+from torch import Tensor
 
 from nasaug.arch import archfile
-from nasaug.augment import View, evaluation
-from nasaug.augment.boxes import moved
+from nasaug.augment import evaluation
+from nasaug.config import layers
 from nasaug.core.boxes import CLASS
+from nasaug.core.files import bundled
 from nasaug.data import Data, DataConfig, Split, load
 from nasaug.nets.net import Net
 from nasaug.tasks import Detect, Target, detect, precision
+from nasaug.training.recipe import Recipe
 
 SEEN = 0.05  # score
 
@@ -63,52 +65,38 @@ def errors(net: Net, task: Detect, data: Data, split: Split) -> dict:
             "named_right": shares(named)}  # fmt: skip
 
 
-def trained(net: Net, task: Detect, data: Data, asked: argparse.Namespace) -> float:
-    """Trains for so many seconds of CPU time; returns the epochs."""
-    decayed, rest = ([p for p in net.parameters() if (p.dim() > 1) is many] for many in (True, False))
-    groups = [{"params": decayed, "weight_decay": 4e-5}, {"params": rest, "weight_decay": 0.0}]
-    optimiser = torch.optim.SGD(groups, lr=asked.lr, momentum=0.9, nesterov=True, fused=True)
-    view, generator = View(crop=0.125), torch.Generator().manual_seed(0)
-    begun, images, epoch, warm = time.process_time(), 0, 0, 0.05
-    while True:
-        for raw, labels, _ in data.train.batches(asked.batch, seed=0, epoch=epoch):
-            done = (time.process_time() - begun) / asked.seconds
-            if done >= 1:
-                return images / len(data.train)
-            rate = done / warm if done < warm else 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
-            for group in optimiser.param_groups:
-                group["lr"] = asked.lr * max(rate, 1e-3)
-            seen, boxes = moved(view, raw, labels, generator, data.flip)
-            loss = task.loss(net(evaluation(seen, data.mean, data.std)), Target(boxes))
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            images += len(raw)
-        epoch += 1
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--arch", help="default: PLAIN")
-    for key, usual in (("seconds", 60.0), ("lr", 0.2), ("naming", 1.0), ("alpha", 0.25), ("gamma", 2.0)):
+    for key, usual in (("seconds", 60.0), ("naming", 1.0), ("alpha", 0.25), ("gamma", 2.0)):
         parser.add_argument(f"--{key}", type=float, default=usual)
-    parser.add_argument("--resolution", type=int, default=80)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--resolution", type=int, default=96)
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="keys of the recipe detect.toml")
+    parser.add_argument("--test", action="store_true", help="also AP50 on the test images")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     detect.NAMING, detect.ALPHA, detect.GAMMA = asked.naming, asked.alpha, asked.gamma
+    recipe = layers.load(bundled("recipes") / "detect.toml", Recipe, sets=asked.set)
     data = load(DataConfig(str(asked.data), workers=0), size=asked.resolution)
     task = Detect(len(data.classes))
     with tempfile.TemporaryDirectory() as folder:
         arch = asked.arch or str(plain(Path(folder) / "plain.json"))
         net = Net(archfile.read(arch, resolution=asked.resolution, classes=task.head).plan).train()
     net.start_as_identities()
-    epochs = trained(net, task, data, asked)
+
+    def loss(seen: Tensor, boxes: Tensor) -> Tensor:
+        return task.loss(net((seen - mean) / std), Target(boxes))
+
+    mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (data.mean, data.std))
+    epochs = trained(net, loss, data, recipe.views["train"], seconds=asked.seconds, batch=recipe.batch, lr=recipe.lr,
+                     weight_decay=recipe.weight_decay, warmup=recipe.warmup)  # fmt: skip
     net.eval()
     some = data.train.subset(torch.arange(2 * len(data.val)))
     told = {"epochs": round(epochs, 1), "validation": errors(net, task, data, data.val),
             "training": errors(net, task, data, some)}  # fmt: skip
+    if asked.test:
+        told["test"] = errors(net, task, data, data.finish())
     print(json.dumps(told, indent=1))
 
 

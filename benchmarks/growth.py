@@ -105,7 +105,7 @@ def search_by_trials() -> tuple[list[str], dict]:
                 f"sqlite:///{folder}/study.db", net=net,
             )  # fmt: skip
             begun = time.perf_counter()
-            search.run(Pending(), lambda arch, top1: None)
+            search.run(Pending(), lambda *_: None)
             seconds[trials] = time.perf_counter() - begun
     shared = prefix_share([plan.plan(base.space, arch, 10) for arch in search.scores])
     start, each, r2 = line(list(seconds), list(seconds.values()))

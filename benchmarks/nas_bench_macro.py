@@ -123,7 +123,7 @@ def evaluations(table: Table, arm: str, budget: int, seed: int) -> list[float]:
     scorer = SimpleNamespace(task=Classify(CLASSES))
     search = OnTable(table.space, Budget(macs=budget), config, scorer, range(10_000), "sqlite://", seed, net=net)
     search.table = table
-    search.run(Pending(), lambda arch, score: None)
+    search.run(Pending(), lambda *_: None)
     judged = [(arch, each.score) for arch, each in search.scores.items()]
     chosen = (max(judged[:n], key=lambda pair: pair[1])[0] for n in AT)
     return [table.best(budget) - table.accuracy(arch) for arch in chosen]

@@ -37,7 +37,7 @@ def main() -> None:
     for r in axis.choices:
         fixed = replace(finished, found=replace(finished.found, space=whole.trimmed({axis.name: (r,)})))
         search = fixed.search("sqlite://")
-        ranked = search.run(Pending(), lambda arch, top1: None)
+        ranked = search.run(Pending(), lambda *_: None)
         found[r] = search.finalists(ranked, finished.data.val)[0]
         dozen += [c.arch for c in ranked if c.cost.macs > 4e5][:3]
         p = plan(whole, found[r].arch, 10)

@@ -23,7 +23,7 @@ def curve(finished, sampler: str, seed: int, trials: int) -> list[float]:
     """Best score so far (validation top-1 on the scoring images) after each evaluated candidate."""
     scores: list[float] = []
     search = finished.search("sqlite://", seed, sampler=sampler, trials=trials, predicted=0.0, by="score")
-    search.run(Pending(), lambda arch, judged: scores.append(judged.score))
+    search.run(Pending(), lambda arch, judged, macs: scores.append(judged.score))
     return list(accumulate(scores, max))
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/speed_corruptions.py FOLDER [--arch mobilenetv2-tiny] [--resolution 32] [--repeats 9]
 
-FOLDER holds images of 32 px (.jpg or .png, at any depth). For each corruption: the least seconds over the repeats,
+FOLDER holds images of 32 px (.jpg or .png, at any depth). For each corruption: the least CPU time over the repeats,
 which alternate with the plain evaluation, as a ratio to its least; the worst severity counts. Nothing is trained.
 """
 
@@ -41,10 +41,10 @@ def main() -> None:
 
     @torch.inference_mode()
     def seconds(name: str = "", severity: int = 0) -> float:
-        begun = time.perf_counter()
+        begun = time.process_time()
         seen = corrupt(images, name, severity) if name else images
         net(augment.resize(augment.evaluation(seen, [0.5] * 3, [0.25] * 3), o.resolution)).argmax(1)
-        return time.perf_counter() - begun
+        return time.process_time() - begun
 
     print(f"{o.arch} at {o.resolution} px, {cost(plan).macs / 1e6:.2f}M MACs, {len(images)} images a batch")
     for name in (*COMMON, *EXTRA):

@@ -4,7 +4,7 @@ import os
 
 # How long torch's OpenMP threads spin before they sleep. It is read when torch is loaded, so it is set before anything
 # else. A higher value makes a training several times slower beside another busy process, a lower one makes it slower on
-# a quiet machine (docs/performance.md). The user's own value wins.
+# a quiet machine (docs/explanation/performance.md). The user's own value wins.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 from .cli import main as cli  # noqa: E402

@@ -16,12 +16,12 @@ from nasaug.core import tensorfile
 from nasaug.core.progress import Advance, Line
 from nasaug.data import Record
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "howto" / "python.md"
 
 
 @pytest.fixture(scope="module")
 def worked(tmp_path_factory):
-    """A folder of photos in which the README's example ran, on less compute; its names, and what it printed."""
+    """A folder of photos in which the page's example ran, on less compute; its names, and what it printed."""
     folder = tmp_path_factory.mktemp("worked")
     for i in range(90):
         place = folder / "photos" / "abc"[i % 3]
@@ -37,11 +37,11 @@ def worked(tmp_path_factory):
 
 
 def example():
-    (code,) = re.findall(r"```python\n(import nasaug\n.*?)```", README.read_text("utf-8"), re.DOTALL)
+    (code,) = re.findall(r"```python\n(import nasaug\n.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     return code
 
 
-def test_the_readmes_example_is_short_and_does_what_it_says(worked):
+def test_the_pages_example_is_short_and_does_what_it_says(worked):
     folder, names, printed = worked
     assert len(example().splitlines()) <= 25
     assert nasaug.cost(names["found"]).macs <= 200_000

@@ -71,4 +71,5 @@ def test_a_wheel_has_no_folder_of_its_own_beside_the_package(built):
 def test_the_sdist_has_them_where_the_checkout_has(built):
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         names = {name.split("/", 1)[1] for name in sdist.getnames() if "/" in name}
-    assert shipped_files() | {"nasaug/__init__.py", "pyproject.toml", "LICENSE", "CONTRIBUTING.md"} <= names
+    beside = {"pyproject.toml", "LICENSE", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "mkdocs.yml"}
+    assert shipped_files() | {"nasaug/__init__.py", *beside} <= names

@@ -4,7 +4,7 @@ Conventions. MACs count convolutions and linear layers (the papers' convention).
 Memory is int8 after batch-norm folding: peak SRAM is the largest sum, over layers, of input, output and a held residual
 in bytes, including the image and with depthwise layers not in place; flash is 1 byte per weight and 4 per bias (each
 norm leaves one bias per channel; a norm that cannot be folded also keeps 1 byte per channel for its scale).
-docs/memory.md has all assumptions and what other devices do.
+docs/explanation/memory.md has all assumptions and what other devices do.
 """
 
 from __future__ import annotations

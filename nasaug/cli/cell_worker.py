@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .names import DataName, Device
 from .options import Whole
 
 
@@ -13,8 +14,8 @@ def cell_worker(
     study: str | None = None,
     jobs: Whole = None,
     wait: str | None = None,
-    data: str | None = None,
-    device: str = "auto",
+    data: DataName = None,
+    device: Device = "auto",
 ):
     """Train cells for a compare or sweep that another process leads, on this machine or another one.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 from ..arch.archfile import ArchFile
 from ..core.errors import RunFault, arg
 from ..nets.counted import Counts, count, differences, verdict
 from ..reporting import tables
+from .options import print_json
 
 
 def command(found: ArchFile, shown: dict | None) -> None:
@@ -17,7 +16,7 @@ def command(found: ArchFile, shown: dict | None) -> None:
     except RunFault as error:
         raise RunFault(f"{error}; without {arg.check}, profile builds no network") from error
     if shown is not None:
-        print(json.dumps(_with_counts(shown, counts)))
+        print_json(_with_counts(shown, counts))
     else:
         rows = ([row.name, row.op, *(f"{macs:,}" for macs in row[2:])] for row in [*counts.rows, counts.total])
         print(tables.text(("layer", "op", "cost model", "thop", "torch"), rows, left=(0, 1)))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .options import USUAL, Common, Flag, Whole
+from .names import ArchName, Match, MethodNames
+from .options import USUAL, Common, Flag, Whole, carry_out
 
 
 def compare(
     *,
-    arch: str | None = None,
-    methods: str | None = None,
+    arch: ArchName = None,
+    methods: MethodNames = None,
     seeds: Whole = None,
-    match: str | None = None,
+    match: Match = None,
     lengths: str | None = None,
     data_fraction: str | None = None,
     shots: str | None = None,
@@ -62,11 +63,11 @@ def compare(
     :param storage: Any Optuna storage URL: further processes, nasaug cell-worker, then train cells too.
     """
     from ..comparison.compare import CompareJob
-    from ..training.begin import create_or_resume
 
-    create_or_resume(
+    carry_out(
         CompareJob(
             arch, methods, seeds, match, lengths, data_fraction, shots, jobs, cells, resolution, from_scratch, common,
             storage,
-        )  # fmt: skip
+        ),  # fmt: skip
+        common,
     )

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .names import DataName, Formats
+from .options import Flag, print_json
+
 
 def export(
     *,
     run: Path | None = None,
-    format: str = "onnx,int8-onnx",
+    format: Formats = "onnx,int8-onnx",
     out: Path | None = None,
-    data: str | None = None,
+    data: DataName = None,
     name: str = "model",
+    json: Flag = False,
 ):
     """Write a trained network in formats that run without nasaug: ONNX, int8, torch.export, C, ExecuTorch.
 
@@ -31,7 +35,12 @@ def export(
     :param out: The folder for the files; default: export in the run's folder.
     :param data: Where the run's images are now, if they moved.
     :param name: What the files and the C functions are called.
+    :param json: Print the result as JSON; all else goes to stderr.
     """
+    from ..core.files import read_json
+    from ..deployment.export import FACTS, FORMAT
     from ..deployment.export import export as exported
 
-    exported(run, format=format, out=out, data=data, name=name)
+    made = exported(run, format=format, out=out, data=data, name=name)
+    if json:
+        print_json({"path": str(made.path), **read_json(made.path / FACTS, FORMAT)})

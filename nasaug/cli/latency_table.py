@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .options import Flag, Whole
+from .names import Backend, SpaceGiven
+from .options import Flag, Whole, print_json
 
 
 def latency_table(
     *,
-    space: str,
+    space: SpaceGiven,
     out: Path,
-    backend: str = "onnxruntime",
+    backend: Backend = "onnxruntime",
     threads: Whole = None,
     networks: Whole = None,
     from_csv: Path | None = None,
     device_name: str | None = None,
     csv_template: Flag = False,
     resume: Flag = False,
+    json: Flag = False,
 ):
     """Measure a latency table: it predicts how long the networks of a search space take on this machine.
 
@@ -45,11 +47,14 @@ def latency_table(
     :param device_name: What to call the device; needed with --from-csv.
     :param csv_template: Write the layers that such a file needs, without milliseconds, to --out.
     :param resume: Go on with an interrupted measurement.
+    :param json: Print the result as JSON; all else goes to stderr.
     """
     from ..deployment import latency
 
-    latency.latency_table(
+    table = latency.latency_table(
         space, out, backend=backend, threads=1 if threads is None else threads,
         networks=latency.FITTED if networks is None else networks, from_csv=from_csv, device_name=device_name,
         csv_template=csv_template, resume=resume,
     )  # fmt: skip
+    if json:
+        print_json({"path": str(out), **({} if table is None else table.content)})

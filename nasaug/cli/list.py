@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .options import Flag
+from .names import Kind
+from .options import Flag, print_json
 
 Rows = list[dict[str, Any]]
 
 
-def list_(kind: str | None = None, /, *, json: Flag = False):
+def list_(kind: Kind = None, /, *, json: Flag = False):
     """List the search spaces, architectures, recipes, methods, arms and data sets that can be named.
 
     Examples:
@@ -26,14 +27,13 @@ def list_(kind: str | None = None, /, *, json: Flag = False):
     """
     from ..arch.cost import LABELS
     from ..core.errors import unknown
-    from ..core.files import to_json
     from ..reporting import tables
 
     if kind is not None and kind not in KINDS:
         raise unknown("kind of names", kind, KINDS)
     found = {each: make() for each, make in KINDS.items() if kind in (None, each)}
     if json:
-        print(to_json(found if kind is None else found[kind], indent=1))
+        print_json(found if kind is None else found[kind])
         return
     for each, rows in found.items():
         if kind is None:

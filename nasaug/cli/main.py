@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnknownCommandError, UnknownOptionError
 
 from .. import __version__
-from ..core.errors import BadInput, RunFault, written
+from ..core.errors import BadInput, RunFault, nearest, unknown, written
 from ..core.files import remedy
 from ..core.launch import launched
 from ..core.own import import_named
@@ -20,6 +22,8 @@ from ..core.signals import Stopped, raised_stop, stop_when_left
 from ..core.streams import command_line, flush, mute_unheard, open_streams, tell
 from .cell_worker import cell_worker
 from .compare import compare
+from .completion import completion_of
+from .doctor import doctor
 from .export import export
 from .latency_table import latency_table
 from .list import list_
@@ -37,6 +41,7 @@ from .terminal import Terminal
 from .train import netaug_train, train
 from .transfer import transfer
 from .verify import verify
+from .watch import watch
 
 BAD_INPUT, FAULT = 2, 1
 
@@ -54,10 +59,12 @@ app = App(
 )
 for verb in (
     search, search_worker, netaug_train, train, transfer, compare, sweep, report, cell_worker, profile, prune,
-    export, predict, robust, latency_table, verify, runs,
+    export, predict, robust, latency_table, verify, runs, watch, doctor,
+    completion_of(app),
 ):  # fmt: skip
     app.command(verb)  # the function's name, with - for _
 app.command(list_, name="list")
+VERBS = tuple(name for name in app if not name.startswith("-"))
 
 
 def main() -> None:
@@ -66,14 +73,15 @@ def main() -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # hides its warnings about a read-only home directory
     try:
         try:
-            with raised_stop(), heard_by(Terminal() if launched()[0] == 0 else _silent):
+            with raised_stop(), contextlib.closing(Terminal(quiet=_wants_json(sys.argv))) as terminal:
                 stop_when_left()
-                import_named()
-                app(sys.argv[1:], exit_on_error=False, print_error=False)
+                with heard_by(terminal if launched()[0] == 0 else _silent):
+                    import_named()
+                    app(sys.argv[1:], exit_on_error=False, print_error=False)
         finally:
             flush()  # here, where a broken pipe is handled, and not at interpreter exit
     except CycloptsError as error:
-        _fail(" ".join(str(error).split()).rstrip(".") + "; see nasaug --help", BAD_INPUT)
+        _fail(_usage(error), BAD_INPUT)
     except BadInput as error:
         _fail(written(error.line, option), BAD_INPUT)
     except RunFault as error:
@@ -88,6 +96,24 @@ def main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}; {remedy(error)}", FAULT)
+
+
+def _usage(error: CycloptsError) -> str:
+    """What is wrong with the words of a command, in a line."""
+    chain = [word for word in error.command_chain or () if word in VERBS]
+    see = f"see nasaug {' '.join([*chain, '--help'])}"
+    if isinstance(error, UnknownCommandError) and error.unused_tokens:
+        return f"{written(unknown('command', error.unused_tokens[0], VERBS).line)}; {see}"
+    if isinstance(error, UnknownOptionError) and error.token.keyword:
+        options = {name for argument in error.argument_collection for name in argument.names}
+        close = nearest(error.token.keyword.partition("=")[0], options)
+        return f"unknown option {error.token.keyword}; {f'{close} ' if close else ''}{see}"
+    return f"{' '.join(str(error).split()).rstrip('.')}; {see}"
+
+
+def _wants_json(words: Sequence[str]) -> bool:
+    """Whether stdout is for JSON alone, also before the words are parsed."""
+    return "--json" in words
 
 
 SPEAKS_AFTER_S = 10.0  # longer than torchrun takes to end the other processes

@@ -7,12 +7,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .options import Flag, whole
+from .options import Flag, print_json, whole
 
 
 def predict(
     *images: Path,
-    model: Path | None = None,
+    model: Annotated[Path | None, Parameter(name=["--model", "--run"])] = None,
     top: Annotated[int, Parameter(converter=whole)] = 5,
     out: Path | None = None,
     json: Flag = False,
@@ -21,7 +21,7 @@ def predict(
 
     Examples:
 
-      nasaug predict --model runs/netaug-train-1 photo.jpg
+      nasaug predict --run runs/netaug-train-1 photo.jpg
 
       nasaug predict --model export/model-int8.onnx photos/ --top 3 --json
 
@@ -38,17 +38,14 @@ def predict(
       sheet of all of them.
     :param json: Print JSON: for each image its path, label, confidence and the top classes, or its value.
     """
-    from ..core.files import to_json
-    from ..core.progress import heard_by
     from ..deployment.predictions import percent
     from ..deployment.predictions import predict as predicted
     from ..reporting import tables
 
-    if json:
-        with heard_by(lambda event: None):  # nothing but JSON on stdout
-            print(to_json([seen.to_json() for seen in predicted(model, images, top=top, out=out)], indent=1))
-        return
     found = predicted(model, images, top=top, out=out)
+    if json:
+        print_json([seen.to_json() for seen in found])
+        return
     shown = [[f"{label} {percent(probability)}" for label, probability in seen.top] or [*seen.lines] for seen in found]
     numbers = found[0].value is not None
     head = ["image", *(["number"] if numbers else map(str, range(1, len(shown[0]) + 1)))]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from json import dumps
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -17,7 +16,8 @@ from ..core import files
 from ..core.errors import BadInput, arg
 from ..core.units import format_quantity
 from ..reporting import tables
-from .options import Flag, Whole
+from .names import ArchNames
+from .options import Flag, Whole, print_json
 
 HEAD = ("layer", "op", "channels", "k/s", "output", "MACs", "params", "SRAM, B", "flash, B", "MACs/B")
 TIMES = {
@@ -29,7 +29,7 @@ EXACTLY = ("MACs", "parameters", "B peak SRAM", "B flash (int8)")
 
 def profile(
     *,
-    arch: str,
+    arch: ArchNames,
     resolution: Whole = None,
     classes: Whole = None,
     sram_budget: str | None = None,
@@ -162,7 +162,7 @@ def show(
         checked(found[0], as_dict(found[0], limit, assumed) | times[0] if as_json else None)
     elif as_json:
         shown = [as_dict(each, limit, assumed) | own for each, own in zip(found, times, strict=True)]
-        print(dumps(shown if len(shown) > 1 else shown[0]))
+        print_json(shown if len(shown) > 1 else shown[0])
     elif len(found) > 1:
         print(_side_by_side(found, names, limit, assumed, times))
     else:

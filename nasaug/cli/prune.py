@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .options import USUAL, Common, Flag, Whole
+from .names import Criterion, MethodName
+from .options import USUAL, Common, Flag, Whole, carry_out
 
 
 def prune(
@@ -16,11 +17,11 @@ def prune(
     target_macs: str | None = None,
     steps: Whole = None,
     magnitude: str | None = None,
-    criterion: str | None = None,
+    criterion: Criterion = None,
     unstructured: Flag = False,
     target_sparsity: float | None = None,
     lr_scale: float | None = None,
-    method: str | None = None,
+    method: MethodName = None,
     round: Whole = None,
     common: Common = USUAL,
 ):
@@ -53,11 +54,11 @@ def prune(
     :param round: Keep channel counts at multiples of this, like 8, for fast hardware kernels; default 1.
     """
     from ..pruning.prune import PruneJob
-    from ..training.begin import create_or_resume
 
-    create_or_resume(
+    carry_out(
         PruneJob(
             source, target_macs, target_sparsity, unstructured, steps, magnitude, criterion, lr_scale, method, round,
             common,
-        )
+        ),
+        common,
     )

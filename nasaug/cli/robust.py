@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .options import whole
+from .names import DataName, Device
+from .options import Flag, print_json, whole
 
 Whole = Annotated[int, Parameter(converter=whole)]
 
@@ -24,9 +25,10 @@ def robust(
     attacked: Whole = 1000,
     frost: Path | None = None,
     seed: Whole = 0,
-    data: str | None = None,
-    device: str = "auto",
+    data: DataName = None,
+    device: Device = "auto",
     out: Path | None = None,
+    json: Flag = False,
 ):
     """Measure what trained networks can stand: corrupted images, attacks, and how diverse their features are.
 
@@ -54,6 +56,7 @@ def robust(
     :param data: Where the runs' images are now, if they moved.
     :param device: auto, cpu or cuda.
     :param out: The folder for robust.json and the page; default: the next free runs/robust-N.
+    :param json: Print the result as JSON; all else goes to stderr.
     """
     from ..core.errors import BadInput
     from ..core.files import read_json
@@ -73,5 +76,9 @@ def robust(
         eps=numbers("eps", eps, float), steps=steps, images=images, attacked=attacked, frost=frost, seed=seed,
         data=data, device=device, out=out,
     )  # fmt: skip
-    print(robust_page.table(read_json(found.path / FILE, FORMAT)["runs"]))
+    content = read_json(found.path / FILE, FORMAT)
+    if json:
+        print_json({"run": str(found.path), **content})
+        return
+    print(robust_page.table(content["runs"]))
     print(f"{found.path / PAGE}, {found.path / FILE}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .options import Flag
+from .options import Flag, print_json
 
 
 def runs(*folders: Path, json: Flag = False):
@@ -21,7 +21,6 @@ def runs(*folders: Path, json: Flag = False):
     """
     import time
 
-    from ..core.files import to_json
     from ..core.units import format_quantity
     from ..reporting import tables
     from ..rundirs.overview import below
@@ -29,7 +28,7 @@ def runs(*folders: Path, json: Flag = False):
     usual = Path("runs")
     found = [run for folder in folders or (usual,) if folder != usual or folder.is_dir() for run in below(folder)]
     if json:
-        print(to_json([run.to_json() for run in found], indent=1))
+        print_json([run.to_json() for run in found])
         return
     if not found:
         print(f"no runs in {', '.join(map(str, folders or (usual,)))}")

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from .options import USUAL, Common, Whole
+from .names import Objectives, Pick, Sampler, SpaceName, Strategy
+from .options import USUAL, Common, Whole, carry_out
 
 BUDGETS = Group("Budgets (upper limits)", sort_key=1)
 
@@ -21,13 +22,13 @@ def search(
     latency_budget: Annotated[str | None, Parameter(group=BUDGETS)] = None,
     device_table: Annotated[Path | None, Parameter(group=BUDGETS)] = None,
     trust_table: Annotated[bool, Parameter(group=BUDGETS, negative="", show_default=False)] = False,
-    space: str | None = None,
-    strategy: str | None = None,
+    space: SpaceName = None,
+    strategy: Strategy = None,
     trials: Whole = None,
-    sampler: str | None = None,
+    sampler: Sampler = None,
     headroom: float | None = None,
-    objectives: str | None = None,
-    pick: str | None = None,
+    objectives: Objectives = None,
+    pick: Pick = None,
     timeout: str | None = None,
     storage: str | None = None,
     common: Common = USUAL,
@@ -74,11 +75,11 @@ def search(
         macs=mac_budget, params=param_budget, peak=sram_budget, flash=flash_budget, latency=latency_budget
     )
     from ..nas.search import SearchJob  # after parsing the budget, because this imports torch, which takes seconds
-    from ..training.begin import create_or_resume
 
-    create_or_resume(
+    carry_out(
         SearchJob(
             budget, space, trials, sampler, headroom, timeout, storage, common, strategy, objectives, pick,
             device_table, trust_table,
-        )
+        ),
+        common,
     )  # fmt: skip

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .names import DataName, Device
+
 
 def search_worker(
     *,
     run: Path | None = None,
     study: str | None = None,
     wait: str | None = None,
-    data: str | None = None,
-    device: str = "auto",
+    data: DataName = None,
+    device: Device = "auto",
 ):
     """Judge candidates for a search that another process leads, on this machine or another one.
 

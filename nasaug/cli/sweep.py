@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .options import USUAL, Common, Whole
+from .names import ArchName, MethodNames, Pruner
+from .options import USUAL, Common, Whole, carry_out
 
 
 def sweep(
     *,
-    arch: str | None = None,
+    arch: ArchName = None,
     sizes: str | None = None,
     policies: str | None = None,
-    methods: str | None = None,
+    methods: MethodNames = None,
     seeds: Whole = None,
     jobs: Whole = None,
     cells: Path | None = None,
     resolution: Whole = None,
-    pruner: str | None = None,
+    pruner: Pruner = None,
     storage: str | None = None,
     common: Common = USUAL,
 ):
@@ -47,6 +48,6 @@ def sweep(
     :param storage: Any Optuna storage URL: further processes, nasaug cell-worker, then train cells too.
     """
     from ..comparison.sweep import SweepJob
-    from ..training.begin import create_or_resume
 
-    create_or_resume(SweepJob(arch, sizes, policies, methods, seeds, jobs, cells, resolution, pruner, common, storage))
+    job = SweepJob(arch, sizes, policies, methods, seeds, jobs, cells, resolution, pruner, common, storage)
+    carry_out(job, common)

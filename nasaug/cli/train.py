@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from .options import USUAL, Common, Flag, Whole
+from .names import ArchName, MethodName
+from .options import USUAL, Common, Flag, Whole, carry_out
 
 
 def netaug_train(
     *,
-    arch: str | None = None,
+    arch: ArchName = None,
     from_scratch: Flag = False,
     resolution: Whole = None,
     aug_compute: float | None = None,
@@ -39,8 +40,8 @@ def netaug_train(
 
 def train(
     *,
-    arch: str | None = None,
-    method: str | None = None,
+    arch: ArchName = None,
+    method: MethodName = None,
     from_scratch: Flag = False,
     resolution: Whole = None,
     aug_compute: float | None = None,
@@ -80,7 +81,6 @@ def train(
 
 
 def _train(*asked) -> None:
-    from ..training.begin import create_or_resume
     from ..training.train import TrainJob
 
-    create_or_resume(TrainJob(*asked))
+    carry_out(TrainJob(*asked), asked[-1])

@@ -6,13 +6,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from .options import USUAL, Common, Whole
+from .names import MethodName
+from .options import USUAL, Common, Whole, carry_out
 
 
 def transfer(
     *,
     source: Annotated[str | None, Parameter(name="--from")] = None,
-    method: str | None = None,
+    method: MethodName = None,
     resolution: Whole = None,
     data_fraction: float | None = None,
     shots: Whole = None,
@@ -39,12 +40,12 @@ def transfer(
     :param data_fraction: Train on this share of the training images, drawn by class; above 0, to 1.
     :param shots: Train on so many images of each class.
     """
-    from ..training.begin import create_or_resume
     from ..training.transfer import TransferJob
 
-    create_or_resume(
+    carry_out(
         TransferJob(
             method=method, resolution=resolution, data_fraction=data_fraction, shots=shots, options=common,
             source=source,
-        )
+        ),
+        common,
     )

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import functools
 import itertools
 import json
@@ -25,7 +24,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform,
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from .errors import BadInput, advice, arg, unknown
+from .errors import BadInput, advice, arg, nearest, unknown
 
 C = TypeVar("C", bound=type)
 
@@ -132,8 +131,8 @@ def _broken(kind: Any, value: Any, errors: Sequence[Any]) -> tuple[str, str, tup
         rule = f"must be {_range(bounds)}" if bounds else _rule(errors[0])
         return rule + "".join(f", or {word}" for word in words), " ", words, None
     rule = " or ".join(dict.fromkeys(map(_rule, errors))).replace(" or must be ", " or ")
-    close = difflib.get_close_matches(value, [str(word) for word in words], 1) if isinstance(value, str) else []
-    remedy = f"did you mean {close[0]}?" if close else told.remedy if told else None
+    meant = nearest(value, words, 1) if isinstance(value, str) else None
+    remedy = meant or (told.remedy if told else None)
     return rule, ": ", words, remedy
 
 

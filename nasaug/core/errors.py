@@ -131,13 +131,18 @@ def shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else json.dumps(value, default=str, ensure_ascii=False)
 
 
+def nearest(value: object, choices: Iterable[object], most: int = 3) -> str | None:
+    """The question whether one of the closest choices was meant; None if none is close."""
+    close = difflib.get_close_matches(str(value), sorted(map(str, choices)), n=most, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else None
+
+
 def unknown(kind: str, value: object, choices: Iterable[str], also: str = "", field: str | None = None) -> BadInput:
     """The error for a name that is not among `choices`; suggests close ones. `also` describes another valid input.
 
     `field` is the recipe key or the argument that it was given for; a `kind` like `arg.device` names that argument."""
     names = sorted(str(c) for c in choices)
-    close = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)
-    remedy = f"did you mean {' or '.join(close)}?" if close else None
+    remedy = nearest(value, names)
     line = f"unknown {kind} {str(value)!r}; {f'{remedy} ' if remedy else ''}choices: {', '.join(names)}"
     argument = _ARGUMENT.fullmatch(kind)
     return BadInput(

@@ -63,6 +63,11 @@ class Metric:
         """The best score; the first one if several tie."""
         return min(scores, key=self.rank)
 
+    def best_told(self, scores: Iterable[float]) -> tuple[float, str]:
+        """The best score's rank, and what progress says of it: best top-1 71.23 %."""
+        best = self.best(scores)
+        return self.rank(best), f"best {self.label} {self.show(best)}"
+
     def number(self, value: float) -> str:
         """A score without its unit: two decimals for percentages, else four significant digits."""
         return f"{value:.2f}" if self.in_percent else f"{value:.4g}"

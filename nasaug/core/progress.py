@@ -1,7 +1,10 @@
 """Progress of long jobs as events for a listener (nothing here prints), and an optional profile of their stages.
 
-`heard_by` sets the listener: the command line's shows lines and a bar (cli/terminal.py), from Python it is any
+`heard_by` sets the listener: the command line's shows lines and a live block (cli/terminal.py), from Python it is any
 function of one event. Without a listener, events are dropped.
+
+A command of several stages names them by `stages_of`, says by `expect` how long each takes, and works inside `stage`:
+each `Advance` then says how far the whole command is.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from .course import Course, Stage
 from .errors import written
 from .units import format_duration
 
@@ -35,8 +39,10 @@ class Line:
 class Advance:
     """`done` of `total` steps of the job `title` are done, `begun` of them before it was resumed, `seconds` ago.
 
-    `figures` are the latest values, such as losses. A step processes `per_step` of the `unit`, for example 128 images.
-    `over` marks the last event of the job."""
+    `figures` are the latest values, such as losses; `best` says the best score so far, as in "best top-1 88.12 %". A
+    step processes `per_step` of the `unit`, for example 128 images. `left` are the seconds left, where they do not
+    follow from the steps. `over` marks the last event of the job. `stage` is the command's stage that the job is part
+    of; None for a command of one stage."""
 
     title: str
     total: int
@@ -47,27 +53,68 @@ class Advance:
     per_step: int = 1
     figures: Mapping[str, float] = field(default_factory=dict)
     over: bool = False
+    best: str = ""
+    left: float | None = None
+    stage: Stage | None = None
+
+    @property
+    def rate(self) -> str:
+        """What is done in a second, as text; empty at the start, and where it is too little to say something."""
+        steps = self.done - self.begun
+        done = steps * self.per_step / max(self.seconds, 1e-9)
+        if steps <= 0 or done < 0.1:
+            return ""
+        return f"{done:,.0f} {self.unit}/s" if done >= 100 else f"{done:.2g} {self.unit}/s"
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The seconds that the job takes from here, without what follows it; None: not known."""
+        steps = self.done - self.begun
+        if self.done >= self.total:
+            return 0.0
+        if self.left is not None:
+            return self.left
+        return self.seconds / steps * (self.total - self.done) if steps > 0 else None
 
     @property
     def told(self) -> str:
-        """Rate, figures and time left (time taken, when done) as text."""
-        steps = self.done - self.begun
-        parts = [f"{name} {value:.4g}" for name, value in self.figures.items()]
-        if steps > 0:
-            parts.insert(0, f"{steps * self.per_step / max(self.seconds, 1e-9):.3g} {self.unit}/s")
+        """Rate, best score (else figures) and time left (time taken, when done) as text."""
+        shown = [self.best] if self.best else [f"{name} {value:.4g}" for name, value in self.figures.items()]
+        parts, left = [self.rate, *shown], self.seconds_left
         if self.done >= self.total:
             parts.append(f"took {format_duration(self.seconds)}")
-        elif steps > 0:
-            parts.append(f"{format_duration(self.seconds / steps * (self.total - self.done))} left")
-        return ", ".join(parts)
+        elif left is not None:
+            parts.append(f"{format_duration(left)} left")
+        return ", ".join(filter(None, parts))
 
     def __str__(self) -> str:
         return f"{self.title} {self.done}/{self.total} {self.told}"
 
 
-Event = Line | Advance
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A stage of the command has ended."""
+
+    stage: Stage
+
+    def __str__(self) -> str:
+        stage = self.stage
+        left = "" if not stage.whole else f"; {whole_left(stage)}"
+        return f"{stage.name} (stage {stage.number} of {stage.of}) took {format_duration(stage.seconds)}{left}"
+
+
+def whole_left(stage: Stage) -> str:
+    """The time left in all stages as text; empty if nothing is known."""
+    if stage.whole is None:
+        return ""
+    return f"{'about' if stage.known else 'more than'} {format_duration(stage.whole)} left in all"
+
+
+Event = Line | Advance | Ended
 Listener = Callable[[Event], None]
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+_course: ContextVar[Course | None] = ContextVar("course", default=None)
+_span: ContextVar[tuple[float, float] | None] = ContextVar("span", default=None)  # of the stage, None: in no stage
 
 
 @contextlib.contextmanager
@@ -79,6 +126,63 @@ def heard_by(listener: Listener | None) -> Iterator[None]:
         yield
     finally:
         _listener.reset(token)
+
+
+@contextlib.contextmanager
+def also_heard_by(listener: Listener) -> Iterator[None]:
+    """Send events inside the block to `listener` too, after the one that there is."""
+    first = _listener.get()
+
+    def both(event: Event) -> None:
+        if first is not None:
+            first(event)
+        listener(event)
+
+    with heard_by(both):
+        yield
+
+
+@contextlib.contextmanager
+def stages_of(*names: str) -> Iterator[None]:
+    """The command consists of these stages, which the block enters in this order; it may leave some out."""
+    token = _course.set(Course(names))
+    try:
+        yield
+    finally:
+        _course.reset(token)
+
+
+def expect(stage: str, seconds: float) -> None:
+    """Expect a stage of the command to take so many seconds. Ignored if the command has no such stage."""
+    course = _course.get()
+    if course is not None:
+        course.expect(stage, seconds)
+
+
+@contextlib.contextmanager
+def stage(name: str) -> Iterator[None]:
+    """The block is a stage of the command that `stages_of` names. Outside of it, it is nothing."""
+    course = _course.get()
+    if course is None or name not in course.names:
+        yield
+        return
+    course.enter(name)
+    token = _span.set((0.0, 1.0))
+    try:
+        yield
+    finally:
+        _span.reset(token)
+    _tell(Ended(course.leave()))
+
+
+@contextlib.contextmanager
+def share_of_stage(low: float, high: float) -> Iterator[None]:
+    """The jobs inside the block are the part of the stage from one share of its work, 0 to 1, to another."""
+    token = _span.set((low, high) if _span.get() is not None else None)
+    try:
+        yield
+    finally:
+        _span.reset(token)
 
 
 def _tell(event: Event) -> None:
@@ -99,23 +203,35 @@ class Progress:
     def __init__(self, title: str, total: int, *, begun=0, unit="steps", per_step=1, quiet=False):
         self._event = Advance(title, total, begun, begun, unit=unit, per_step=per_step)
         self._quiet = quiet
+        self._best: tuple[float, str] | None = None
 
     def __enter__(self) -> Progress:
         self._start = time.monotonic()
         self._tell(self._event)
         return self
 
-    def update(self, done: int, **figures: float) -> None:
-        """Report that `done` steps are done; `figures`, such as losses, replace the previous ones."""
-        self._event = replace(self._event, done=done, figures=figures, seconds=time.monotonic() - self._start)
+    def update(
+        self, done: int, *, best: tuple[float, str] | None = None, left: float | None = None, **figures: float
+    ) -> None:  # fmt: skip
+        """Report that `done` steps are done; `figures`, such as losses, and the others replace the previous ones.
+        `best` is the best score so far as (`Metric.rank`, text)."""
+        now = time.monotonic() - self._start
+        said, self._best = best[1] if best else "", best
+        self._event = replace(self._event, done=done, figures=figures, seconds=now, best=said, left=left)
         self._tell(self._event)
 
     def __exit__(self, *_: object) -> None:
         self._tell(replace(self._event, seconds=time.monotonic() - self._start, over=True))
 
     def _tell(self, event: Advance) -> None:
-        if not self._quiet:
-            _tell(event)
+        if self._quiet:
+            return
+        course, span = _course.get(), _span.get()
+        if course is not None and span is not None:
+            share = span[0] + (span[1] - span[0]) * min(1.0, event.done / max(1, event.total))
+            left = event.left if span == (0.0, 1.0) else None
+            event = replace(event, stage=course.reach(share, left, self._best))
+        _tell(event)
 
 
 class Stages:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib
+import importlib.util
 import os
 import struct
 import tempfile
@@ -102,11 +103,16 @@ def _fashion_mnist() -> Read:
     return FASHION, train, test
 
 
-def _find_fashion_mnist() -> Path:
+def _fashion_mnist_there() -> Path | None:
     raw = "FashionMNIST/raw"  # torchvision's layout
-    for place in (*_places(".", raw, "fashion-mnist", f"fashion-mnist/{raw}"), DEBIAN_FASHION_MNIST):
-        if _idx_file(place, "train-images-idx3-ubyte"):
-            return place
+    places = (*_places(".", raw, "fashion-mnist", f"fashion-mnist/{raw}"), DEBIAN_FASHION_MNIST)
+    return next((place for place in places if _idx_file(place, "train-images-idx3-ubyte")), None)
+
+
+def _find_fashion_mnist() -> Path:
+    if (place := _fashion_mnist_there()) is not None:
+        return place
+    raw = "FashionMNIST/raw"
     ways = " (four idx files); or install the Debian package dataset-fashion-mnist"
     return _download("fashion-mnist", lambda folder: _torchvision().FashionMNIST(folder, download=True), ways) / raw
 
@@ -305,3 +311,21 @@ NAMED = {
     ),
     "imagenet21k-p": Named(10_450, LARGEST, folder=_imagenet21k),
 }
+
+# the folder or file by which a set is recognised, in one of the places or in a folder named like the set
+_SIGNS = {
+    "cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python", "imagenet": "imagenet", "food101": "food-101",
+    "flowers102": "flowers-102", "cars": "stanford_cars", "cub200": "CUB_200_2011", "pets": "oxford-iiit-pet",
+    "imagenet21k-p": "imagenet21k-p",
+}  # fmt: skip
+
+
+def there(name: str) -> Path | None:
+    """Where a named set is on this machine, without reading or downloading it; None if it is not there. Of `digits`,
+    which come with scikit-learn, the place of that."""
+    if name == "fashion-mnist":
+        return _fashion_mnist_there()
+    if name == "digits":
+        found = importlib.util.find_spec("sklearn")
+        return None if found is None or found.origin is None else Path(found.origin).parent
+    return next((place for place in _places(_SIGNS[name], f"{name}/{_SIGNS[name]}", name) if place.exists()), None)

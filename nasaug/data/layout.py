@@ -2,7 +2,7 @@
 
 The rules cover common layouts: torchvision's and timm's (`train/CLASS/…` beside `val/` or `validation/`), Roboflow's
 (`train/ valid/ test/`), Kaggle's (`archive/seg_train/seg_train/CLASS/…`, an unlabelled `test/`), and plain folders of
-class folders. docs/robustness-of-input.md lists them.
+class folders. docs/explanation/robustness-of-input.md lists them.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Te
 
     This is not only for speed: in the weight gradient of strided 1x1 convolutions with fewer than 8 input channels,
     oneDNN 3.12 on AVX2 writes out of bounds or returns wrong results (uxlfoundation/oneDNN#6035;
-    docs/performance.md)."""
+    docs/explanation/performance.md)."""
     if pointwise(layer):
         return F.linear(pixels_read(x, layer).permute(0, 2, 3, 1), weight[:, :, 0, 0], bias).permute(0, 3, 1, 2)
     return F.conv2d(x, weight, bias, layer.stride, layer.kernel // 2, 1, layer.groups)
@@ -320,7 +320,7 @@ def depthwise_gradient(grad: Tensor, x: Tensor, layer: Layer) -> Tensor:
 
     Tap (i, j) of a channel is the sum over images of x, shifted by (i, j), times grad. This is a convolution of x with
     grad as its kernel, with one group per image and channel, dilated by the stride. It is usually faster where
-    `choice.select_gradient` selects it (figures in docs/performance.md)."""
+    `choice.select_gradient` selects it (figures in docs/explanation/performance.md)."""
     (n, c, h, w), k, p = grad.shape, layer.kernel, layer.kernel // 2
     if h == w == 1:  # a single output pixel has a single input window
         out = grad.new_zeros(c, 1, k, k)

@@ -35,11 +35,11 @@ class GradAug(Method):
     160, 192 and 224 px of 224) and applies the recipe's `[transforms.thin]` to the same images, mixed ones included.
     Only the full network updates the running statistics; thin nets use batch statistics."""
 
-    num_subnet: Count = 3
+    num_subnet: Count = 3  # thin nets per step
     width: Share = 0.9  # of the thinnest net, as a fraction of the full net's channels
     depth: Share = 1.0  # probability of keeping each block with an identity shortcut; 1: keep all
     resolutions: Shares = (4 / 7, 5 / 7, 6 / 7, 1.0)
-    weight: Schedule = Constant(1.0)
+    weight: Schedule = Constant(1.0)  # of their loss, beside the full net's
 
     def __post_init__(self):
         weight("gradaug.weight", self.weight)

@@ -64,13 +64,13 @@ class NetAug(Method):
     only one wide net, which shrinks from the widest to the base (parameters are added, then discarded: Yu, Zhang and
     Ma 2023, who give no details) in FINE steps of the factors."""
 
-    weight: Schedule = Constant(1.0)
+    weight: Schedule = Constant(1.0)  # of the augmented nets' loss, beside the base's
     width_until: Until = 0.5  # fraction of training with width augmentation; the other kinds last until the end
     ladder: Literal["auto", "supernet", "factors"] = "auto"
     widest: NotNegative = 0.0  # 0: no limit
     needed: NotNegative = 0.0
-    width_factors: Factors = (1.0, 1.8, 2.6)
-    expand_factors: Factors = (1.0, 1.6, 2.2, 2.8)
+    width_factors: Factors = (1.0, 1.8, 2.6)  # of the base's widths (ladder "factors")
+    expand_factors: Factors = (1.0, 1.6, 2.2, 2.8)  # of the base's expand ratios (ladder "factors")
     kernel_more: MoreKernel = (0,)  # added to kernel sizes above 1, like 0, 2 (ladder "factors")
     depth_more: MoreDepth = (0,)  # blocks appended to each stage, like 0, 1 (ladder "factors")
     kinds: Kinds = ("width", "expand")  # what is augmented (ladder "supernet")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,7 +20,7 @@ from ..arch.plan import plan
 from ..core import files, tensorfile
 from ..core.errors import Diverged
 from ..core.metric import WORST
-from ..core.progress import say
+from ..core.progress import expect, say, share_of_stage
 from ..core.units import format_duration, format_quantity
 from ..data import Data
 from ..methods import Base, Baseline
@@ -121,16 +122,19 @@ class PlayOff:
 
     def estimate(self, seconds_per_mac: float, macs: Sequence[int] = ()) -> str:
         """Say how long `decide` will take at this many seconds per MAC, for nets with these MACs (by default finalists
-        as large as the search may find)."""
+        as large as the search may find), and expect its stage to."""
         search = self.search
         if not macs:
             largest = macs_range(search.space, search.budget, search.scorer.task.head)[1]
             macs = [round(min(largest, search.budget.macs or largest))] * search.config.finalists
         counts = self.sizes(macs)
         if not counts:
+            expect(f"{self.word}s", 0.0)
             return f"the {self.word}s are not trained (no MACs for them, or too few steps each)"
         lengths = [self.lengths(macs[:count], len(counts)) for count in counts]
-        whole = format_duration(sum(each.macs for round_ in lengths for each in round_) * seconds_per_mac)
+        seconds = sum(each.macs for round_ in lengths for each in round_) * seconds_per_mac
+        expect(f"{self.word}s", seconds)
+        whole = format_duration(seconds)
         steps = " + ".join(str(round_[0].steps) for round_ in lengths)
         return f"{self._counted(counts)}, trained for {steps} steps, about {whole} in all"
 
@@ -178,10 +182,13 @@ class PlayOff:
         """The nets of one round, the best first; None if all of them diverged."""
         known, metric = begun["rounds"][number], self.search.scorer.task.metric
         lengths = self.lengths([c.cost.macs for c in nets], rounds)
+        macs = list(accumulate((length.macs for length in lengths), initial=0))
         for i, (c, length) in enumerate(zip(nets, lengths, strict=True), 1):
             name = self.search.space.id(c.arch)
             if name not in known:
-                known[name] = self._train(c, length, run, self._title(i, len(nets), number, rounds), name, number)
+                # rounds have the same MACs
+                with share_of_stage(*((number + part / macs[-1]) / rounds for part in macs[i - 1 : i + 1])):
+                    known[name] = self._train(c, length, run, self._title(i, len(nets), number, rounds), name, number)
                 files.write_json(self.path(run), begun)
             (run.path / self._checkpoint(name)).unlink(missing_ok=True)
         judged = {c.arch: Judged(*known[self.search.space.id(c.arch)]) for c in nets}

@@ -160,10 +160,11 @@ def little_used(finalists: list[Candidate], searched: Budget, asked: Budget) -> 
     if searched.macs < asked.macs:
         limit = format_quantity(searched.macs, "macs")
         reasons.append(f"nets above {limit} would be trained for too few epochs (search.least_epochs)")
-    larger = [c for c in finalists if c.cost.macs > found.cost.macs]
-    if larger and found.trained_score is not None and found.cost.macs < LITTLE * searched.macs:
+    larger = [c for c in finalists if c.cost.macs > found.cost.macs and c.trained_score is not None]
+    if larger and found.cost.macs < LITTLE * searched.macs:
         most = format_quantity(max(c.cost.macs for c in larger), "macs")
-        reasons.append(f"{len(larger)} larger finalists of up to {most} did worse in their own training")
+        many = f"{len(larger)} larger finalists" if len(larger) > 1 else "a larger finalist"
+        reasons.append(f"{many} of up to {most} did worse in training")
     if binding := [key for key in asked.beside_macs.limits if getattr(found.cost, key) > 0.9 * getattr(asked, key)]:
         reasons.append(f"it is at the limit of {' and '.join(LABELS[key] for key in binding)}")
     share = f"the net found uses {used} of the {allowed} MACs"

@@ -13,7 +13,7 @@ from ..arch.cost import Budget, cost
 from ..arch.plan import Plan
 from ..config.layers import load
 from ..core import files
-from ..core.errors import BadInput, arg
+from ..core.errors import BadInput, arg, nearest
 from ..core.launch import launched
 from ..core.progress import Listener, heard_by, say
 from ..core.units import parse_quantity
@@ -157,7 +157,8 @@ class SearchJob:
         named = [name.strip() for name in self.objectives.split(",")]
         for name in named:
             if name not in OBJECTIVES:
-                rule, remedy = f"names no objective {name!r}", "give some like accuracy,macs"
+                rule = f"names no objective {name!r}"
+                remedy = nearest(name, OBJECTIVES) or "give some like accuracy,macs"
                 raise BadInput.of(
                     argument="objectives", value=self.objectives, rule=rule, choices=OBJECTIVES, remedy=remedy
                 )

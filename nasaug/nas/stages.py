@@ -35,7 +35,7 @@ from ..arch.plan import Outputs, Plan, plan, whole
 from ..arch.space import Space
 from ..arch.spacefile import load
 from ..core.errors import BadInput, arg
-from ..core.progress import say
+from ..core.progress import expect, say, stage, stages_of
 from ..core.signals import deferred_stop
 from ..core.units import format_duration, format_quantity
 from ..data import Data, Info, Record
@@ -226,7 +226,10 @@ def _check_writable(found: Path) -> None:
 
 def run_search(ready: Ready, run: RunDir) -> dict:
     """Train the supernet, search it, and write the results; returns the contents of result.json."""
-    with own_storage(run.path) as own:
+    config = ready.recipe.search
+    shapes = ["shapes"] if config.shapes > 1 else []
+    judged = ["supernet", "candidates"] if config.strategy == "supernet" else []
+    with own_storage(run.path) as own, stages_of(*shapes, *judged, "finalists"):
         return _run_search(ready, run, ready.request.storage or own)
 
 
@@ -241,10 +244,13 @@ def _run_search(ready: Ready, run: RunDir, storage: str) -> dict:
     if finalists:  # the study is over, even if a resumed run has time left
         search.config = replace(search.config, trials=finalists["candidates"])
     key = search.metric.key("val")
-    with deferred_stop() as pending, storage_faults(search.storage):
-        ranked = search.run(pending, lambda arch, judged: run.log("candidate", arch=arch, **{key: judged.score}))
+    with stage("candidates"), deferred_stop() as pending, storage_faults(search.storage):
+        ranked = search.run(pending, lambda arch, judged, macs: run.log(
+            "candidate", arch=arch, macs=macs, **{key: judged.score}
+        ))  # fmt: skip
     begun = time.perf_counter()
-    finalists = play_off(ready, search, run).decide(search.finalists(ranked, data.val), run)
+    with stage("finalists"):
+        finalists = play_off(ready, search, run).decide(search.finalists(ranked, data.val), run)
     seconds = search.seconds + time.perf_counter() - begun
     return write_results(run, recipe, search, request.budget, ranked, finalists, seconds, shapes)
 
@@ -292,8 +298,12 @@ def _shapes(ready: Ready, search: Search, run: RunDir) -> list[Candidate]:
     if not play.sizes([c.cost.macs for c in tried]):
         return []
     if not run.shapes_file.is_file():
-        say(play.estimate(play.seconds_per_mac(tried[0]), [c.cost.macs for c in tried]))
-    tried = play.decide(tried, run)
+        per_mac = play.seconds_per_mac(tried[0])
+        say(play.estimate(per_mac, [c.cost.macs for c in tried]))
+        expect("supernet", per_mac * _job(ready).length.macs)  # a first guess, until its own steps are timed
+        expect("finalists", per_mac * play_off(ready, search, run).macs)
+    with stage("shapes"):
+        tried = play.decide(tried, run)
     best = tried[0]
     if not best.rounds:  # all of them diverged
         return tried
@@ -308,7 +318,8 @@ def _halve(ready: Ready, search: Search, run: RunDir, shapes: list[Candidate]) -
     begun, drawn = time.perf_counter(), search.drawn(search.config.finalists)
     play = play_off(ready, search, run)
     say(f"no supernet; {play.estimate(play.seconds_per_mac(drawn[0]))}")
-    finalists = play.decide(drawn, run)
+    with stage("finalists"):
+        finalists = play.decide(drawn, run)
     seconds = time.perf_counter() - begun
     budget = ready.request.budget
     return write_results(run, ready.recipe, search, budget, finalists, finalists, seconds, shapes)
@@ -390,5 +401,6 @@ def estimate(trainer: Trainer, search: Search) -> str:
     finalist = each * len(search.scorer.data.val) / max(1, len(search.images))
     count = candidates_of(search.space, search.budget, trainer.plan.classes, search.config.trials)
     whole = each * count + finalist * min(count, search.config.finalists)
+    expect("candidates", whole)
     shown = f"{count} candidates" if count == search.config.trials else f"the {count} networks within the budget"
     return f"{shown} at about {each:.1f} s, {format_duration(whole)} in all;"

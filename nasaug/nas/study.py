@@ -48,18 +48,19 @@ class Search(Proposals):
     _stale: int = 0  # asks since a candidate was last judged
 
     def run(self, pending: Pending, log) -> list[Candidate]:
-        """Ask, cost, score and tell until `goal` candidates are judged; returns them best first. What other processes
-        have judged meanwhile is logged too."""
+        """Ask, cost, score and tell until `goal` candidates are judged; returns them best first. `log` gets the id, the
+        judgement and the MACs of each, also of those that other processes have judged meanwhile."""
         self._open()
         begun = time.monotonic()
-        with Progress("search", self.goal, begun=len(self.scores), unit="candidates") as bar:
+        with Progress("candidates", self.goal, begun=len(self.scores), unit="candidates") as bar:
             while True:
                 # first, so that what a killed process had begun is judged before anything is proposed
                 self._shared.revive(now=not self._left)
                 self._sync()
                 for arch in self._news:
-                    log(self.space.id(arch), self.scores[arch])
-                    bar.update(len(self.scores), best=self.metric.best(j.score for j in self.scores.values()))
+                    log(self.space.id(arch), self.scores[arch], self._cost(arch).macs)
+                    best = self.metric.best_told(judged.score for judged in self.scores.values())
+                    bar.update(len(self.scores), best=best)
                 self._news.clear()
                 if not self._unfinished:
                     break

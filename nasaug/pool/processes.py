@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import BadInput
-from ..core.progress import say
+from ..core.progress import Progress, say
 from ..core.signals import LEFT, deferred_stop
 from ..core.units import format_duration
 from ..rundirs.folder import LOCK, RunDir
@@ -125,10 +125,13 @@ def run_all(
     queue = works if isinstance(works, Queue) else Queue(works)
     pool = _Pool(queue, jobs, environment, watch or Watch())
     try:
-        while pool.running or not queue.over:
-            pool.start()
-            time.sleep(0.1)
-            pool.end()
+        total = len(queue.waiting)
+        with Progress("trainings", total, unit="trainings") as bar:
+            while pool.running or not queue.over:
+                pool.start()
+                time.sleep(0.1)
+                pool.end()
+                bar.update(max(0, total - len(queue.waiting) - len(pool.running)), left=pool.left())
     finally:
         with deferred_stop():  # a second signal kills this process; the children have been asked to stop by then
             pool.stop()
@@ -173,7 +176,8 @@ class _Pool:
             self.watch.ended(one.work.about)
             with deferred_stop():
                 outcome = self._outcome(one, now)
-            say(f"{one.work.title}: {outcome}{self._left(now)}")
+            left = self.left()
+            say(f"{one.work.title}: {outcome}" + (f"; about {format_duration(left)} left" if left else ""))
 
     def _outcome(self, one: _Running, now: float) -> str:
         given_up = self._hopeless.get(one.work)
@@ -184,12 +188,14 @@ class _Pool:
         self._taken, self._expected = self._taken + now - one.begun, self._expected + one.work.seconds
         return f"failed: {failed}" if failed else one.work.told()
 
-    def _left(self, now: float) -> str:
-        """The estimated time for the remaining works, scaled by how the finished ones compared to their estimates."""
-        slower = self._taken / self._expected if self._expected else 1.0
+    def left(self) -> float | None:
+        """The estimated seconds for the remaining works, scaled by how the finished ones compared to their estimates.
+        None if those are not known."""
+        now, slower = time.monotonic(), self._taken / self._expected if self._expected else 1.0
         ahead = [(r.work, now - r.begun) for r in self.running] + [(work, 0.0) for work in self.queue.waiting]
-        left = together([max(0.0, work.seconds * slower - past) for work, past in ahead], self.jobs)
-        return f"; about {format_duration(left)} left" if left else ""
+        if not any(work.seconds for work, _ in ahead):
+            return None if ahead else 0.0
+        return together([max(0.0, work.seconds * slower - past) for work, past in ahead], self.jobs)
 
     def stop(self) -> None:
         for one in self.running:

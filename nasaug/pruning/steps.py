@@ -14,7 +14,7 @@ from ..arch.cost import cost, describe
 from ..arch.plan import Plan
 from ..core import tensorfile
 from ..core.metric import Metric
-from ..core.progress import say
+from ..core.progress import expect, say, stages_of
 from ..core.units import format_duration, format_quantity
 from ..data import Data
 from ..methods import Base
@@ -98,13 +98,17 @@ class Pruning:
         """Run all remaining steps and write the result."""
         rows = tensorfile.read(self.run.tuned_file)[1]["steps"]
         begun = len(rows)
-        for i in range(begun, self.setting.steps):
-            rows = [*rows, self._step(i, rows, announced=i == begun)]
+        with stages_of(*map(self._title, range(self.setting.steps))):
+            for i in range(begun, self.setting.steps):
+                rows = [*rows, self._step(i, rows, announced=i == begun)]
         self._finish(rows)
+
+    def _title(self, i: int) -> str:
+        return f"step {i + 1} of {self.setting.steps}"
 
     def _step(self, i: int, rows: list[dict], announced: bool) -> dict:
         """Prune, fine-tune, and save the net and all rows in one file, so that a kill leaves only whole steps."""
-        title = f"step {i + 1} of {self.setting.steps}"
+        title = self._title(i)
         before = self._cut(i)
         plan = load_net(self.run.cut_file).plan
         recipe = self.setting.step_recipe(self.recipe, self.magnitudes[i])
@@ -163,11 +167,12 @@ class Pruning:
         """Print an estimate of the duration of all remaining steps, from the current step's time per forward MAC."""
         left, plan = self.setting.steps - i, job.base.plan
         rate, seconds = per_step / (job.length.batch * job.length.macs_per_image), 0.0
-        for goal, magnitude in zip(self.goals[i:], self.magnitudes[i:], strict=True):
+        for at, goal, magnitude in zip(range(i, self.setting.steps), self.goals[i:], self.magnitudes[i:], strict=True):
             then = some_plan(plan, goal, self.setting.round, self.least) if self.setting.target_macs else plan
             recipe = self.setting.step_recipe(self.recipe, magnitude)
             length = step_job(recipe, then, self.resolved, self.runtime, len(self.data.train)).length
-            seconds += length.seconds or rate * length.macs
+            expect(self._title(at), each := length.seconds or rate * length.macs)
+            seconds += each
         say(f"  all {left} steps that are left: about {format_duration(seconds)}")
 
     def _start(self) -> dict:

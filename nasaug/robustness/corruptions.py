@@ -2,16 +2,17 @@
 
 Written from the paper and its published code, which works image by image and draws from one global generator. Here an
 image's noise depends only on (seed, corruption, severity, place), so every net sees the same corrupted images.
-docs/robustness.md lists where an operator is not exactly the published one.
+docs/howto/robustness.md lists where an operator is not exactly the published one.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .constants import COMMON, EXTRA, SMALL, size_of, strength
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 BLOCK = 256  # images that share a generator
 GREY = (0.299, 0.587, 0.114)
@@ -169,33 +173,33 @@ def _glass_blur(x: Tensor, c: tuple[float, int, int], random: np.random.Generato
 def _motion(x: Tensor, radius: float, sigma: float, angles: np.ndarray) -> Tensor:
     """ImageMagick's motion blur: a half Gaussian along a line, for each image at its angle (degrees).
 
-    Images whose line crosses the same pixels are blurred together. Taps that weigh less than a quarter of a grey level
-    in all are left out."""
+    In the order of their angles, neighbours have a tap at the same pixel, and are shifted by it together. Taps that
+    weigh less than a quarter of a grey level in all are left out."""
     taps = np.exp(-(np.arange(2 * int(radius) + 1) ** 2) / (2 * sigma**2))
     taps /= taps.sum()
-    count = int(np.searchsorted(np.cumsum(taps), 1 - 0.25 / 255)) + 1
-    along = np.arange(count)
-    radians = np.deg2rad(angles)[:, None]
-    down = np.ceil(along * np.sin(radians) - 0.5).astype(int)
-    right = np.ceil(along * np.cos(radians) - 0.5).astype(int)
-    lines, which = np.unique(np.concatenate([down, right], 1), axis=0, return_inverse=True)
-    which, blurred, side = torch.from_numpy(which.reshape(-1)), torch.empty_like(x), x.shape[-1]
-    for number, line in enumerate(lines):
-        chosen = torch.nonzero(which == number).flatten()
-        padded = F.pad(x[chosen], [count] * 4, mode="replicate")
-        total = torch.zeros(len(chosen), *x.shape[1:])
-        for weight, dy, dx in zip(taps[:count].tolist(), line[:count], line[count:], strict=True):
-            top, left = count + int(dy), count + int(dx)
-            total.add_(padded[..., top : top + side, left : left + side], alpha=weight)
-        blurred[chosen] = total
-    return blurred
+    taps = taps[: int(np.searchsorted(np.cumsum(taps), 1 - 0.25 / 255)) + 1]
+    order = np.argsort(angles)
+    along, radians = np.arange(len(taps)), np.deg2rad(angles[order])[:, None]
+    down, right = (np.ceil(along * part(radians) - 0.5).astype(int) for part in (np.sin, np.cos))
+    lows, highs = ([max(0, int((sign * by).max())) for by in (right, down)] for sign in (-1, 1))
+    ordered = torch.from_numpy(order)
+    padded = F.pad(x[ordered], [lows[0], highs[0], lows[1], highs[1]], mode="replicate")
+    total = torch.zeros_like(x, memory_format=torch.contiguous_format)
+    steps, own = padded.stride(), total.stride()
+    places = (down + lows[1]) * steps[2] + (right + lows[0]) * steps[3] + np.arange(len(x))[:, None] * steps[0]
+    ends = np.diff(places, axis=0) != steps[0]
+    for tap, weight in enumerate(taps.tolist()):
+        at, breaks = places[:, tap].tolist(), (np.flatnonzero(ends[:, tap]) + 1).tolist()
+        for i, j in itertools.pairwise((0, *breaks, len(x))):
+            size = (j - i, *x.shape[1:])  # strided views by hand, since slices take longer than the sum
+            total.as_strided(size, own, i * own[0]).add_(padded.as_strided(size, steps, at[i]), alpha=weight)
+    return torch.empty_like(total).index_copy_(0, ordered, total)
 
 
 def _motion_blur(x: Tensor, c: tuple[float, float], random: np.random.Generator) -> Tensor:
     return _motion(x, *c, random.uniform(-45, 45, len(x)))
 
 
-@functools.lru_cache(256)
 def _zoom(side: int, factor: float) -> Tensor:
     """The matrix [side, side] that enlarges the centre along one axis: linear, corners aligned, as scipy's zoom."""
     cut = math.ceil(side / factor)
@@ -210,21 +214,20 @@ def _zoom(side: int, factor: float) -> Tensor:
 
 
 @functools.lru_cache(16)
-def _zooms(side: int, step: float, count: int) -> tuple[Tensor, Tensor]:
-    """Matrices A_k [side, side] and weights w_k with sum_k w_k A_k x A_k^T = the mean of the zoomed images and x.
+def _zooms(side: int, step: float, count: int) -> csr_array:
+    """The mean of an image and its zooms as a matrix [pixels, pixels]. It is sparse, since they differ little."""
+    from scipy.sparse import csr_array, eye_array, kron
 
-    The zooms differ little, so that a few eigenvectors of their Gram matrix stand for all of them. Those are left out
-    that weigh less than a quarter of a grey level in all."""
-    every = torch.stack([torch.eye(side), *(_zoom(side, 1 + step * i) for i in range(count))]).double()
-    values, vectors = torch.linalg.eigh(every.flatten(1) @ every.flatten(1).T)
-    kept = values.cumsum(0) / (count + 1) > 0.25 / 255
-    basis = vectors[:, kept].T @ every.flatten(1)
-    return basis.view(-1, side, side).float(), torch.full((int(kept.sum()),), 1 / (count + 1))
+    total = eye_array(side**2, format="csr")
+    for i in range(count):
+        zoom = csr_array(_zoom(side, 1 + step * i))
+        total = total + kron(zoom, zoom, format="csr")
+    return (total / (count + 1)).astype(np.float32)
 
 
 def _zoom_blur(x: Tensor, c: tuple[float, int], random: np.random.Generator) -> Tensor:
-    matrices, weights = _zooms(x.shape[-1], *c)
-    return torch.stack([_separable(x, m).mul_(w) for m, w in zip(matrices, weights, strict=True)]).sum(0)
+    planes = x.flatten(2).flatten(0, 1).T.contiguous()  # the matrix's product is fast along rows
+    return torch.from_numpy(_zooms(x.shape[-1], *c) @ planes.numpy()).T.reshape(x.shape)
 
 
 # --- weather ---
@@ -238,7 +241,7 @@ def _snow(x: Tensor, c: tuple[float, ...], random: np.random.Generator) -> Tenso
     mean, std, zoom, threshold, radius, sigma, share = c
     flakes = _normal(random, len(x), 1, *x.shape[-2:]).mul_(std).add_(mean)
     flakes = _separable(flakes, _zoom(x.shape[-1], zoom))
-    flakes = flakes.masked_fill_(flakes < threshold, 0).clamp_(0, 1)
+    flakes = F.threshold(flakes, threshold, 0).clamp_(0, 1)
     flakes = _motion(flakes, radius, sigma, random.uniform(-135, -45, len(x)))
     flakes = flakes + flakes.rot90(2, (2, 3))
     return (x * share).add_(torch.maximum(x, _grey(x) * 1.5 + 0.5), alpha=1 - share).add_(flakes)
@@ -343,10 +346,10 @@ def _elastic(x: Tensor, c: tuple[float, float, float], random: np.random.Generat
     before = np.array([[1, 1], [1, -1], [-1, -1]]) * third + centre
     after = before + random.uniform(-reach, reach, (n, 3, 2))
     ones = np.ones((n, 3, 1))
-    back = np.linalg.solve(np.concatenate([after, ones], 2), np.broadcast_to(before.astype(float), (n, 3, 2)))
+    solved = np.linalg.solve(np.concatenate([after, ones], 2), np.broadcast_to(before.astype(float), (n, 3, 2)))
     scale = 2 / (side - 1)
     at = torch.arange(side).float()
-    back = torch.from_numpy(back).float()
+    back = torch.from_numpy(solved).float()
     grid = at[None, None, :, None] * back[:, 0, None, None] + at[None, :, None, None] * back[:, 1, None, None]
     grid = (grid + back[:, 2, None, None]) * scale - 1
     x = F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
@@ -363,32 +366,67 @@ def _spatter(x: Tensor, c: tuple[float, ...], random: np.random.Generator) -> Te
     mean, std, sigma, threshold, strong, mud = c
     n, side = len(x), x.shape[-1]
     liquid = _separable(_normal(random, n, 1, side, side).mul_(std).add_(mean), _gaussian(side, sigma))
-    liquid = liquid.masked_fill_(liquid < threshold, 0)
+    liquid = F.threshold(liquid, threshold, 0)
     if mud:
         cover = _separable((liquid > threshold).float(), _gaussian(side, strong))
         cover = cover.masked_fill_(cover < 0.8, 0)
         brown = torch.tensor([63.0, 42.0, 20.0]).view(1, 3, 1, 1) / 255
         return x * (1 - cover) + cover * (_grey(brown) if x.shape[1] == 1 else brown)
-    from scipy.ndimage import distance_transform_edt
     from torchvision.transforms.v2.functional import equalize
 
+    liquid = liquid[:, 0].permute(1, 2, 0).contiguous()  # images last: neighbours are then whole rows
     wet = liquid > 0
-    rim = wet & (F.avg_pool2d(F.pad(wet.float(), [1] * 4, mode="replicate"), 3, 1) < 1)
-    # one distance transform for the batch: the sampling keeps images apart
-    dry = np.concatenate([~rim[:, 0].numpy(), np.zeros((1, side, side), bool)])  # never without any rim
-    far = distance_transform_edt(dry, sampling=(1e6, 1, 1))[:n]
-    far = torch.from_numpy(np.minimum(far, 20).astype(np.float32)).view(n, 1, side, side)
-    far = equalize(_box(far).to(torch.uint8)).float()
-    kernel = torch.tensor([[-2.0, -1, 0], [-1, 1, 1], [0, 1, 2]])[None, None]
-    lit = _box(F.conv2d(F.pad(far, [1] * 4, mode="reflect"), kernel).clamp(0, 255))
-    cover = liquid * lit
+    rim = wet & ~_over_window(_padded(wet, 0), torch.bitwise_and)
+    far = _box(_distance(rim)).to(torch.uint8)
+    far = equalize(far.permute(2, 0, 1)[:, None].contiguous())[:, 0].permute(1, 2, 0).to(torch.int16).contiguous()
+    far = _padded(far, 1)
+    up, at, down = far[:-2], far[1:-1], far[2:]
+    lit = at[:, 1:-1] + at[:, 2:] + down[:, 1:-1] - up[:, 1:-1] - at[:, :-2] + 2 * (down[:, 2:] - up[:, :-2])
+    cover = liquid * _box(lit.clamp_(0, 255).float())
+    cover = cover.permute(2, 0, 1)[:, None].contiguous()
     cover = cover / cover.amax((1, 2, 3), keepdim=True).clamp(min=1e-6) * strong
     water = torch.tensor([238.0, 238.0, 175.0]).view(1, 3, 1, 1) / 255  # the published colour, in RGB order
-    return x + cover * (_grey(water) if x.shape[1] == 1 else water)
+    return torch.addcmul(x, cover, _grey(water) if x.shape[1] == 1 else water)
+
+
+def _padded(x: Tensor, skipped: int) -> Tensor:
+    """Images [h, w, n] with a border of one pixel: the edge's repeated (0 skipped), or mirrored about it (1)."""
+    for axis in (0, 1):
+        last = x.shape[axis] - 1
+        first, end = (x.narrow(axis, min(max(0, place), last), 1) for place in (skipped, last - skipped))
+        x = torch.cat([first, x, end], axis)
+    return x
+
+
+def _over_window(padded: Tensor, both: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """`both` over the 3 x 3 pixels around each pixel inside the border."""
+    rows = both(both(padded[:-2], padded[1:-1]), padded[2:])
+    return both(both(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
 
 
 def _box(x: Tensor) -> Tensor:
-    return F.avg_pool2d(F.pad(x, [1] * 4, mode="reflect"), 3, 1)
+    """The mean over 3 x 3 pixels of images [h, w, n]."""
+    return _over_window(_padded(x, 1), torch.add).div_(9)
+
+
+def _distance(rim: Tensor, most: int = 20) -> Tensor:
+    """The distance of each pixel to the nearest one of its image's rim, at most `most`; images [h, w, n]. Without a
+    rim: `most`."""
+    down = (~rim).to(torch.int16).mul_(most)  # along the column, by two scans
+    for i in range(1, len(down)):
+        torch.minimum(down[i], down[i - 1] + 1, out=down[i])
+    for i in range(len(down) - 2, -1, -1):
+        torch.minimum(down[i], down[i + 1] + 1, out=down[i])
+    squares = down * down
+    least, width = squares.clone(), rim.shape[1]
+    for by in range(1, min(most, width)):  # and then to every column that may be nearer
+        if least.amax() <= by * by:
+            break
+        moved = squares + by * by
+        for to, start in ((by, 0), (0, by)):
+            there = least.narrow(1, to, width - by)
+            torch.minimum(there, moved.narrow(1, start, width - by), out=there)
+    return least.float().sqrt_()
 
 
 def _pixelate(images: Tensor, c: float, random: np.random.Generator) -> Tensor:

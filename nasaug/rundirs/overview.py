@@ -10,6 +10,7 @@ from typing import Any
 from ..core import files
 from ..core.errors import BadInput
 from ..core.metric import of_keys
+from . import live
 from .folder import ENV, JOB, RECIPE, RunDir
 from .job import verb_of
 from .result import is_training, read_result
@@ -61,7 +62,8 @@ def _seen(path: Path) -> Overview:
         if run.finished:
             return _of_result(run, verb, began)
         state = RUNNING if run.in_use else STOPPED if verb else UNBEGUN
-        return Overview(path, verb, state, began, figures=_last(run))
+        figures = live.told(path) if state == RUNNING else ""
+        return Overview(path, verb, state, began, figures=figures or _last(run))
     except (BadInput, ValueError, KeyError, TypeError) as error:
         return Overview(path, "", DAMAGED, began, figures=files.escaped(str(error)).splitlines()[0])
 

@@ -55,7 +55,8 @@ class Detect:
     The loss is focal loss + GIoU loss + cross-entropy of the centerness + NAMING times the cross-entropy among the
     classes (softmax) at the points with an object, each summed and divided by the number of those points. FCOS has not
     the last one; but focal loss weights a wrong class by its probability squared, and so small nets found objects long
-    before they could name them (docs/detection.md). Points in difficult objects and crowds count in none of them."""
+    before they could name them (docs/howto/detection.md). Points in difficult objects and crowds count in none of
+    them."""
 
     name: ClassVar[str] = "detect"
     targets: ClassVar[str] = "boxes"

@@ -14,12 +14,13 @@ from typing import Any, Protocol, TypeVar
 from ..core import files
 from ..core.errors import BadInput, RunFault, arg
 from ..core.launch import restarts
-from ..core.progress import say
+from ..core.progress import also_heard_by, say
 from ..core.signals import Stopped
 from ..data import Record
 from ..kernels import choice
 from ..rundirs import job as jobs
 from ..rundirs.folder import RunDir
+from ..rundirs.live import Progressed
 from .device import out_of_memory
 from .options import Options
 from .ranks import Ranks, joined, of_process
@@ -175,12 +176,16 @@ def joining(run: RunDir, again: str) -> Iterator[dict[str, Any]]:
 
 def _finished(job: Verb[Result], run: RunDir, ready: Any | None) -> Result:
     """The result, whose paths stay valid in any working directory."""
+    live = Progressed(run.path)
     if ready is None:
+        live.remove()  # left behind if it was killed right after its result was written
         say(f"{run.path} is finished already")
     else:
         if not (ranks := of_process()).alone:
             run.note(ranks=ranks.count)
-        job.carry_out(run, ready)
+        with also_heard_by(live):
+            job.carry_out(run, ready)
+        live.remove()
     return job.result(RunDir(os.path.abspath(run.path)))
 
 

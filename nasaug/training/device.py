@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -91,6 +92,15 @@ def open_runtime(name: str = "auto", bf16: bool = False, profile: bool = False) 
     return Runtime(torch.device("cuda", ranks.local), bf16, profile, ranks)
 
 
+def devices() -> list[dict[str, Any]]:
+    """The devices that torch can use here: what the option takes, the name, and the memory in bytes where known."""
+    found: list[dict[str, Any]] = [{"device": "cpu", "name": open_runtime("cpu").describe()}]
+    for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        known = torch.cuda.get_device_properties(i)
+        found.append({"device": "cuda", "name": known.name, "memory": known.total_memory})
+    return found
+
+
 def out_of_memory(error: Exception) -> bool:
     """Whether the error is one of those by which torch tells that memory is used up."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
@@ -98,8 +108,8 @@ def out_of_memory(error: Exception) -> bool:
 
 def _keep_freed_memory() -> None:
     """Make glibc keep freed memory instead of returning it to the system: every step reuses the same activation
-    buffers, and page-faulting them in again takes an eighth of a step (docs/performance.md). No effect without
-    glibc."""
+    buffers, and page-faulting them in again takes an eighth of a step (docs/explanation/performance.md). No effect
+    without glibc."""
     trim_threshold, mmap_threshold = -1, -3  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
     with contextlib.suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

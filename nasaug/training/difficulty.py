@@ -26,8 +26,11 @@ class Difficulty:
     by: Literal["loss", "confidence"] = "loss"
     """The measure of difficulty: the teacher's cross-entropy, or 1 - its probability of the label."""
     candidates: Annotated[int, Ge(2), Told("must be at least 2, or there is no choice")] = 2
+    """For keep: versions of each image."""
     quantile: Annotated[float, Gt(0), Lt(1)] = 0.8
+    """For keep: the part of all versions that are not too hard."""
     target: Positive = 1.0
+    """For drive: the mean difficulty that is aimed at."""
     rate: Positive = 0.1
     """For drive: the increase of the magnitude in a step whose mean difficulty is 1 below `target`."""
 

@@ -14,7 +14,7 @@ from ..arch.plan import Plan, whole
 from ..arch.space import Arch, Space
 from ..augment import at_magnitude
 from ..core.errors import BadInput, arg
-from ..core.progress import say
+from ..core.progress import expect, say
 from ..core.units import format_duration, format_quantity
 from ..data import Data, DataConfig, Info, Record
 from ..data.stream import CENTRE
@@ -215,6 +215,7 @@ def announce(trainer: Trainer, title: str, inputs: str) -> float:
         trainer.length = replace(trainer.length, epochs=epochs)
     length = trainer.length
     whole = seconds * length.steps
+    expect(title, whole)
     say(
         f"{title}: {inputs}; {length.epochs:.4g} epochs of {length.steps_per_epoch} steps, "
         f"{format_quantity(length.macs, 'macs')} MACs, about {format_duration(whole)} "

@@ -45,10 +45,13 @@ class Training:
     ema: Annotated[float, Ge(0), Lt(1), Told("must be a decay per step", "give 0 (none) to below 1, like 0.999")] = 0.0
     """Decay per step of an exponential moving average of the weights, which is then evaluated and kept; 0: none."""
     batch: Annotated[int, Ge(2)] = 128
+    """Images in a step, of all processes together."""
     lr: Positive = 0.1
+    """The learning rate after the warm-up."""
     warmup: Part = 0.03
     """Fraction of the steps in which the learning rate rises to lr; cosine decay to 0 follows."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    """Nesterov's, of SGD."""
     weight_decay: Annotated[float, Ge(0), Lt(1)] = 4e-5
     """Not applied to biases and norms."""
     trunk: Literal["train", "norms", "frozen"] = "train"
@@ -57,9 +60,11 @@ class Training:
     trunk_lr: Positive = 1.0
     """Factor on the learning rate of what is trained of the trunk."""
     label_smoothing: Part = 0.1
+    """The share of a label's weight that is spread over all classes."""
     zero_init_residual: bool = True
     """Initialise fresh residual blocks as identities: the scale of their last norm is 0 (docs/results/supernet.md)."""
     calibration_images: Annotated[int, Ge(2)] = 2048
+    """Training images from which the norms' statistics of a net are taken before it is evaluated."""
     evaluate_every: Count | Auto = "auto"
     """Epochs between evaluations, the best of which is kept; auto: every epoch, but less often with few training
     images: evaluations cost at most a quarter of training and are at least 50 steps apart, but there are at least

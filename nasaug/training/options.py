@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 # the arguments that set a recipe key, by the key
 ARGUMENTS = {
     "data.name": "data", "seed": "seed", "space": "space", "search.trials": "trials", "search.sampler": "sampler",
-    "search.headroom": "headroom", "search.objectives": "objectives", "search.pick": "pick",
+    "search.strategy": "strategy", "search.headroom": "headroom", "search.objectives": "objectives",
+    "search.pick": "pick",
     "netaug.aug_compute": "aug_compute", "data.fraction": "data_fraction", "data.shots": "shots",
 }  # fmt: skip
 

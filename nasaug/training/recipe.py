@@ -47,6 +47,7 @@ class SearchConfig:
     trials: Count = 100
     """Candidates to evaluate, not counting those over budget and duplicates."""
     sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    """Optuna's sampler that proposes candidates."""
     objectives: Annotated[
         tuple[Objective, ...], Predicate(lambda named: ACCURACY in named and len(set(named)) == len(named)), EACH_ONCE
     ] = (ACCURACY,)
@@ -63,6 +64,7 @@ class SearchConfig:
     """What ranks candidates and finalists: the task's metric, or the mean loss on the same validation images, which
     tells nets of similar accuracy apart with less noise."""
     calibration_images: Annotated[int, Ge(2)] = 1024
+    """Training images for the statistics of each candidate's norms."""
     finalists: Count = 8
     """Number of candidates scored again on the whole validation split: for each resolution in turn, the largest (in
     MACs) that ties with its best, and the best. Each is then trained briefly on its own, and the best one is found."""
@@ -113,9 +115,12 @@ class Recipe(Training):
     """Everything a run needs, fully resolved. The optimiser's keys are at the top level."""
 
     seed: Annotated[int, Ge(0)] = 0
+    """Of initial weights, the order of images, augmentation and sampling."""
     arm: str = ""
     """The name of this training in a comparison; empty: the method's name."""
     method: Literal["baseline", "netaug", "gradaug", "qat"] = "netaug"
+    """How a network is trained: plainly, inside wider nets, with thinner slices of itself, in int8; or a method of your
+    own."""
     task: str = "auto"
     """The task: classify, regress (one number per image), detect (boxes) or segment (boxes and masks); auto: determined
     by the data, never segment."""

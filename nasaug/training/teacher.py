@@ -38,6 +38,7 @@ class TeacherConfig:
     macs: NotNegative = 0.0
     """For "supernet": use the largest net found with at most these MACs; 0: the largest of all."""
     temperature: Positive = 1.0
+    """Divides the logits of teacher and net before they are matched."""
     hard: NotNegative = 1.0
     """Weight of the cross-entropy with the labels."""
     soft: NotNegative = 1.0

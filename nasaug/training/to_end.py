@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..core import tensorfile
 from ..core.errors import Diverged
-from ..core.progress import Progress, say
+from ..core.progress import Progress, say, stage
 from ..core.signals import deferred_stop
 from ..data import Data
 from ..kernels import choice
@@ -25,15 +25,18 @@ def train_to_end(trainer: Trainer, run: RunDir, title: str, checkpoint: str | No
         trainer.load(path)
         say(f"resumed {title} at step {trainer.step} of {trainer.length.steps}")
     run.rewind(title, step=trainer.step)
-    length, last, metric = trainer.length, 0.0, trainer.task.metric
+    length, last, metric, best = trainer.length, 0.0, trainer.task.metric, _best(trainer)
     with (
-        _profiled(trainer, title), _tensorboard(run.path, trainer.step, title) as plot, deferred_stop() as pending,
+        stage(title), _profiled(trainer, title), _tensorboard(run.path, trainer.step, title) as plot,
+        deferred_stop() as pending,
         Progress(title, length.steps, begun=trainer.step, unit="images", per_step=length.batch) as bar,
     ):  # fmt: skip
         def on_epoch(row: dict) -> None:
+            nonlocal best
             run.log("epoch", stage=title, **row)
             note_skipped(trainer.data, run, trainer.runtime.ranks)
             plot(row)
+            best = _best(trainer)
             val = f"validation {metric.label} {metric.show(row[metric.key('val')])}"
             say(f"{title}: epoch {row['epoch']} of {length.epochs:.4g}, {val}", detail=True)
 
@@ -41,7 +44,7 @@ def train_to_end(trainer: Trainer, run: RunDir, title: str, checkpoint: str | No
             nonlocal last
             if t.seconds - last > 0.5 or t.seconds < last or t.step == length.steps:
                 last = t.seconds
-                bar.update(t.step, **t.losses())
+                bar.update(t.step, best=best, **t.losses())
 
         if trainer.method.in_int8 and not trainer.step and not trainer.history:  # so as never to end worse than begun
             on_epoch(trainer.end_epoch())
@@ -51,6 +54,12 @@ def train_to_end(trainer: Trainer, run: RunDir, title: str, checkpoint: str | No
         except Diverged as error:
             kept = f"; {path} keeps step {tensorfile.facts(path)['step']}" if path.is_file() else ""
             raise Diverged(f"{title}: {error.line}{kept}") from error
+
+
+def _best(trainer: Trainer) -> tuple[float, str] | None:
+    """The best validation score of the training so far, as Progress.update takes it; None if there is none yet."""
+    metric = trainer.task.metric
+    return metric.best_told(row[metric.key("val")] for row in trainer.history) if trainer.history else None
 
 
 @contextlib.contextmanager

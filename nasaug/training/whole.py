@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,7 @@ from ..arch.archfile import ArchFile
 from ..arch.cost import cost, describe
 from ..core import tensorfile
 from ..core.boxes import CLASS
-from ..core.progress import say
+from ..core.progress import say, stages_of
 from ..data import Data, Record, Split
 from ..int8.imitation import Imitation
 from ..nets.net import Net
@@ -75,9 +76,15 @@ class Ready:
 
 def run_training(ready: Ready, run: RunDir, title: str) -> TrainingResult:
     """All of `train` and `netaug-train` after validation; returns the content of result.json."""
-    recipe, data = ready.recipe, ready.data
-    scorer = make_scorer(recipe, data, ready.runtime)
+    recipe = ready.recipe
+    scorer = make_scorer(recipe, ready.data, ready.runtime)
     twice = recipe.ends_in_int8 and recipe.method != "qat"
+    with stages_of(title, "qat") if twice else contextlib.nullcontext():
+        return _run_training(ready, run, scorer, title, twice)
+
+
+def _run_training(ready: Ready, run: RunDir, scorer: Scorer, title: str, twice: bool) -> TrainingResult:
+    data = ready.data
     if twice and (run.path / FLOAT).is_file():  # the first phase is over
         start = run.environment()["start"]
     else:

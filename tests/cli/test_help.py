@@ -7,33 +7,60 @@ import subprocess
 import sys
 
 import pytest
+from cyclopts import App
 
 from nasaug.cli import main as cli
 from nasaug.core.files import bundled
 from support.commands import done
 
-VERBS = (
-    "search search-worker netaug-train train transfer compare sweep prune report profile export predict robust verify "
-    "list runs"
-).split()
+VERBS = cli.VERBS
+WITHOUT_RESULT = {"cell-worker", "search-worker", "watch", "completion"}
+
+
+def examples_in(shown):
+    """The commands in a help text, without the program's name and what follows > ."""
+    paragraphs = [" ".join(text.split()) for text in re.split(r"\n *\n", shown)]  # long ones are broken
+    named = (re.fullmatch(rf"(?:python -m )?nasaug ((?:{'|'.join(VERBS)})(?: .*)?)", text) for text in paragraphs)
+    return [found[1].partition(" > ")[0] for found in named if found]
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])
 def test_help_shows_examples_that_the_command_line_understands(empty_folder, verb):
-    shown = done(*filter(None, [verb]), "--help").out
-    examples = re.findall(rf"^(?:python -m )?nasaug ((?:{'|'.join(VERBS)}) .*?) *$", shown, re.M)
-    assert len(examples) >= 2 and any(e.startswith(verb) for e in examples)
+    examples = examples_in(done(*filter(None, [verb]), "--help").out)
+    assert len(examples) >= 2
+    assert not verb or len([example for example in examples if example.split()[0] == verb]) >= 2
     for example in examples:
         cli.app.parse_args(shlex.split(example), exit_on_error=False, print_error=False)
     assert os.listdir() == []
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "verify"])  # it has a run, and no option
+def test_a_verb_without_examples_would_be_found(capsys):
+    def mute(*, json: bool = False):
+        """Do something."""
+
+    app = App(name="nasaug", help_format="markdown")
+    app.command(mute)
+    app(["mute", "--help"], exit_on_error=False, result_action="return_value")
+    assert "Do something" in (shown := capsys.readouterr().out) and examples_in(shown) == []
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_help_explains_every_option(verb):
     shown = done(verb, "--help").out
     options = re.findall(r"^│[ *]+(--[a-z][a-z-]*)((?: [A-Z]+)?(?:\.\.\.)?) +(\S*)", shown, re.M)
-    assert len(options) >= (1 if verb in ("report", "list", "runs") else 4)
+    assert len(options) >= (0 if verb == "completion" else 1)
     assert [name for name, _, said in options if said in ("", "│")] == []
+    assert ("--json" in {name for name, *_ in options}) == (verb not in WITHOUT_RESULT)
+
+
+def test_options_that_verbs_share_say_the_same():
+    said: dict[str, list[str]] = {}
+    for verb in VERBS:
+        for argument in cli.app[verb].assemble_argument_collection(parse_docstring=True):
+            for name in argument.names:
+                said.setdefault(name, []).append(str(argument.parameter.help))
+    assert [name for name in ("--recipe", "--set", "--profile") if len(set(said[name])) > 1] == []
+    assert len(said["--json"]) > 12 and [text for text in said["--json"] if not text.startswith("Print ")] == []
 
 
 @pytest.mark.parametrize("line", ["--help", "profile --arch mobilenetv2-tiny"])

@@ -106,7 +106,7 @@ def test_a_search_without_a_supernet_finds_a_net_that_goes_on_from_its_own_weigh
     said = done("netaug-train", *QUICK, "--arch", "found.json", "--set", "epochs=1").out
     assert "those of the net in" in said
     assert json.loads(Path("runs/netaug-train-1/result.json").read_text())["ladder"] == "factors"
-    assert "search.strategy" in refused("search", *QUICK, "--mac-budget", "60k", "--strategy", "halve")
+    assert "--strategy \"halve\": must be" in refused("search", *QUICK, "--mac-budget", "60k", "--strategy", "halve")
     halving = ("search", *QUICK, "--mac-budget", "60k", "--strategy", "halving")
     assert "--trials 9 has no use in a search without a supernet" in refused(*halving, "--trials", "9")
     more = ("search", "--resume", "--run", "runs/search-1", "--trials", "50")

@@ -1,5 +1,5 @@
 """Real commands, as processes, killed and stopped at random moments of their time, and resumed: the same result, bit
-for bit. tests/cli/test_kills.py is the short version; docs/reliability.md has the figures.
+for bit. tests/cli/test_kills.py is the short version; docs/explanation/reliability.md has the figures.
 
 Prints a line per command with `-s`: signals sent, and the most seconds of work that a kill cost.
 """

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from nasaug.arch.plan import plan
 from nasaug.core import files, tensorfile
 from nasaug.core.errors import Diverged
 from nasaug.core.metric import WORST
+from nasaug.nas import results
 from nasaug.nas.candidates import Candidate
 from nasaug.nas.finalists import FORMAT, LEAST, PlayOff, begun_with, forget
 from nasaug.nas.results import agreement
@@ -182,8 +184,9 @@ def test_a_finalists_training_starts_where_it_is_told_and_is_judged_on_the_whole
     path, net = tmp_path / "supernet.safetensors", Net(plan(SPACE, SPACE.largest, 4), seed=1)
     store.save_net(path, net)
     last = play_off(1e8, path=path)
-    own = {"zero_init_residual": False, "search": replace(last.recipe.search, finalists_from=start)}
-    last = replace(last, recipe=replace(last.recipe, lr=1e-30, weight_decay=0.0, **own))
+    search = replace(last.recipe.search, finalists_from=start)
+    recipe = replace(last.recipe, lr=1e-30, weight_decay=0.0, zero_init_residual=False, search=search)
+    last = replace(last, recipe=recipe)
     given = finalists(SPACE.smallest, SPACE.largest)
     with RunDir.create("search", last.recipe, tmp_path / "run") as run:
         decided = last.decide(given, run)
@@ -208,3 +211,15 @@ def test_the_supernets_ranking_of_the_finalists_is_told_as_kendalls_tau():
     assert agreement(judged((80, 88), (81, 87), (82, 86)), METRIC)["tau"] == -1.0
     assert agreement(judged((80, 88), (81, 87), (82, None)), METRIC) is None
     assert agreement(judged((80, 88), (80, 87), (80, 86)), METRIC) is None
+
+
+def test_only_finalists_that_were_trained_did_worse_in_their_training():
+    """The page and the line about a net that uses little of its budget count no others."""
+    found, trained, untrained = (
+        SimpleNamespace(cost=SimpleNamespace(macs=macs), trained_score=score)
+        for macs, score in ((100, 90.0), (200, 80.0), (300, None))
+    )
+    budget = Budget(macs=400)
+    told = results.little_used([found, trained, untrained], budget, budget)
+    assert told.endswith("100 of the 400 MACs: a larger finalist of up to 200 did worse in training")
+    assert "no larger net" in results.little_used([found, untrained], budget, budget)

@@ -243,9 +243,9 @@ def test_load_says_what_is_missing(empty_folder, source):
     assert "\n" not in str(caught.value)
 
 
-def test_the_readmes_example_runs(empty_folder):
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
-    (example,) = [code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "fold(" in code]
+def test_the_pages_example_runs(empty_folder):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "howto" / "python.md").read_text("utf-8")
+    (example,) = [code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "fold(" in code]
     net, found = saved(empty_folder / "runs" / "train-1", 28), {}
     exec(example, found)
     x = images(net.plan, 1, torch.float32)

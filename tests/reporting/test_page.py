@@ -10,7 +10,7 @@ import pytest
 
 from nasaug.comparison import report
 from nasaug.reporting import page, wording
-from support.browser import browse, needs_browser
+from support.browser import CHROMIUM, browse
 from support.reports import SEEDS, make_comparison, make_run
 
 EVIL = "<b>&\"'$x$</b>"
@@ -103,11 +103,11 @@ MEASURE = """<script>addEventListener("load", () => {
 });</script></body>"""
 
 
-@needs_browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: make browser")
 def test_a_browser_shows_the_page(whole, tmp_path):
     shown, summary = whole
     (tmp_path / "page.html").write_text(shown)
-    dom, told = browse(tmp_path / "page.html", tmp_path / "profile", "--dump-dom")
+    dom, told = browse((tmp_path / "page.html").as_uri(), tmp_path / "profile", "--dump-dom")
     assert "CONSOLE" not in told
     outline = Outline()
     outline.feed(dom)
@@ -115,7 +115,7 @@ def test_a_browser_shows_the_page(whole, tmp_path):
 
     opened = shown.replace("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline';")
     (tmp_path / "open.html").write_text(opened.replace("</body>", MEASURE))
-    dom, told = browse(tmp_path / "open.html", tmp_path / "profile", "--dump-dom", "--window-size=500,900")
+    dom, told = browse((tmp_path / "open.html").as_uri(), tmp_path / "profile", "--dump-dom", "--window-size=500,900")
     assert "CONSOLE" not in told
     measured = json.loads(html.unescape(re.search(r'<output id="measured"[^>]*>(.*?)</output>', dom)[1]))
     assert len(measured["boxes"]) == 4 and all(width > 200 and height > 100 for width, height in measured["boxes"])
@@ -135,9 +135,9 @@ def test_a_browser_shows_the_page(whole, tmp_path):
     assert failed == [[EVIL, "5", "loss <i>is</i> nan at step 12"]]
 
 
-@needs_browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: make browser")
 def test_a_browser_complains_of_what_is_asked_for(whole, tmp_path):
     """Checks that the silence above is meaningful."""
     (tmp_path / "page.html").write_text(whole[0].replace("</body>", '<img src="https://example.org/x.png"></body>'))
-    _, told = browse(tmp_path / "page.html", tmp_path / "profile", "--dump-dom")
+    _, told = browse((tmp_path / "page.html").as_uri(), tmp_path / "profile", "--dump-dom")
     assert "CONSOLE" in told and "Content Security Policy" in told

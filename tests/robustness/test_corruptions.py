@@ -141,7 +141,8 @@ PEER = importlib.util.find_spec("imagecorruptions") is not None
 
 
 @pytest.mark.skipif(not PEER, reason="imagecorruptions-imaug is not installed (extra robust)")
-@pytest.mark.parametrize("name", sorted({*COMMON, *EXTRA} - {"frost", "elastic", "spatter"}))  # docs/robustness.md
+# docs/howto/robustness.md says how these three differ
+@pytest.mark.parametrize("name", sorted({*COMMON, *EXTRA} - {"frost", "elastic", "spatter"}))
 def test_corruptions_are_as_strong_as_the_published_ones(name):
     """At 224 px, the only constants that the peer has: the mean change, and its sign."""
     with warnings.catch_warnings():

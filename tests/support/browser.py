@@ -1,4 +1,4 @@
-"""Headless Chromium, which shows a page."""
+"""A real browser without a window."""
 
 import os
 import re
@@ -14,12 +14,12 @@ SCRIPT = "<script>document.title='owned'"
 IMAGE = "<img src=x onerror=document.title='owned'>"
 
 
-def browse(page_path, folder, *options):
-    """Output of headless Chromium for a page: (stdout, stderr)."""
+def browse(address, folder, *options):
+    """Output of headless Chromium for an address: (stdout, stderr). `folder` holds its profile."""
     done = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-         f"--user-data-dir={folder}", "--enable-logging=stderr", "--v=0", *options, page_path.as_uri()],
+         f"--user-data-dir={folder}", "--enable-logging=stderr", "--v=0", *options, address],
         capture_output=True, text=True, timeout=60, env=os.environ | {"HOME": str(folder)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
@@ -32,7 +32,7 @@ def assert_escaped(shown, folder):
     opened = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", shown)
     assert opened != shown
     (folder / "page.html").write_text(opened)
-    dom, _ = browse(folder / "page.html", folder / "profile", "--dump-dom")
+    dom, _ = browse((folder / "page.html").as_uri(), folder / "profile", "--dump-dom")
     title = re.search(r"<title>(.*?)</title>", dom, re.DOTALL)[1]
     assert title != "owned" and "<script" not in dom and "<img" not in dom
     text = dom.replace("<wbr>", "")

@@ -2,8 +2,10 @@
 
 REFUSED = {
     "": {
-        "nonsense": 'Unknown command "nonsense".*search, search-worker, netaug-train, train, .*report.*--help',
-        "search extra": "extra.*--help", "search --trails 5": "--trails.*--trials.*--help",
+        "nonsense": "unknown command 'nonsense'; choices: compare, .*, search, search-worker, .*; see nasaug --help",
+        "serch": "unknown command 'serch'; did you mean search",
+        "search extra": "extra.*--help",
+        "search --trails 5": "unknown option --trails; did you mean --trials.* see nasaug search --help",
         "netaug-train": "needs --arch: an arch file like found.json, or a named", "train": "needs --arch",
         "profile": "--arch requires an argument.*--help",
     },

@@ -57,7 +57,7 @@ def search_of(storage, *, sampler="tpe", predicted=0.0, trials=30, budget=MEDIUM
 
 def run(search, pending=None):
     """The search's ranked candidates."""
-    return search.run(pending or Pending(), lambda arch, top1: None)
+    return search.run(pending or Pending(), lambda *_: None)
 
 
 def recorded(search):

@@ -9,6 +9,6 @@ typedef void (*Work)(const void *job, long part, int thread);
 //
 // Threads claim parts dynamically, and the caller waits only for parts in progress, never for a thread to wake up. An
 // OpenMP region ends when all its threads have arrived, so a thread that slept delayed it by a time slice of whatever
-// else ran on its core: next to one busy process, training took six times as long (docs/performance.md). Results must
+// else ran on its core: next to one busy process, training took six times as long (docs/explanation/performance.md). Results must
 // not depend on which thread does a part.
 void share(Work work, const void *job, long parts, int threads);

@@ -1,0 +1,54 @@
+"""What a shell completes, asked of a real bash."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nasaug.cli.names import SHELLS
+from support.commands import done, refused
+
+ASK = """
+source ./script
+complete_it() {
+    COMP_WORDS=("$@"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}; COMPREPLY=()
+    asked=$(complete -p nasaug | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+    $asked nasaug "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+    echo "${COMPREPLY[@]}"
+}
+while IFS= read -r line; do complete_it $line; done
+"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine")
+def test_bash_completes_verbs_options_and_names(empty_folder):
+    Path("bin").mkdir()
+    Path("bin/nasaug").write_text(f'#!/bin/sh\nexec {sys.executable} -m nasaug "$@"\n')
+    Path("bin/nasaug").chmod(0o755)
+    Path("mine.toml").touch()
+    Path("mine.json").touch()
+    Path("script").write_text(done("completion", "bash").out)
+    asked = {
+        "nasaug sear": "search search-worker", "nasaug search --mac": "--mac-budget",
+        "nasaug search --space tin": "tiny-images", "nasaug search --space mi": "mine.toml",
+        "nasaug train --method netaug+mixu": "netaug+mixup", "nasaug compare --methods baseline,net": "netaug",
+        "nasaug profile --arch mcune": "mcunet", "nasaug train --arch mi": "mine.json",
+        "nasaug train --data fas": "fashion-mnist", "nasaug list rec": "recipes",
+    }  # fmt: skip
+    ended = subprocess.run(
+        ["bash", "-c", "PATH=$PWD/bin:$PATH\n" + ASK], input="\n".join(asked) + "\n", capture_output=True, text=True
+    )
+    answers = dict(zip(asked, ended.stdout.splitlines(), strict=True))
+    assert [(line, answers[line]) for line, wanted in asked.items() if not answers[line].endswith(wanted)] == []
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_every_shell_has_a_script_that_names_verbs_and_options(shell):
+    script = done("completion", shell).out
+    assert all(word in script for word in ("latency-table", "mac-budget", "no-browser"))
+
+
+def test_another_shell_is_refused(empty_folder):
+    assert "unknown shell 'tcsh'" in refused("completion", "tcsh")
