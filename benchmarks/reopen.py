@@ -33,7 +33,7 @@ class Finished:
         scorer = make_scorer(r, self.data, open_runtime("cpu"), r.search.calibration_images)
         return Search(
             self.found.space, self.budget, replace(r.search, **config), scorer,
-            self.data.val.take(r.search.score_images, 0), storage, seed, net=load_net(self.supernet),
+            self.data.val.take(r.search.score_images, 0), storage, seed=seed, net=load_net(self.supernet),
         )  # fmt: skip
 
 

@@ -25,8 +25,8 @@ from nasaug.arch.plan import plan
 from nasaug.config.layers import load
 from nasaug.data import describe
 from nasaug.methods import Base
+from nasaug.nas.ranges import macs_range
 from nasaug.nas.stages import open_space
-from nasaug.nas.study import macs_range
 from nasaug.training.device import open_runtime
 from nasaug.training.job import load_data, make_job, make_scorer, make_trainer
 from nasaug.training.length import Length

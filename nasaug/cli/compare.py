@@ -21,6 +21,7 @@ def compare(
     cells: Path | None = None,
     from_scratch: Flag = False,
     resolution: Whole = None,
+    storage: str | None = None,
     common: Common = USUAL,
 ):
     """Train one network in several ways with the same seeds, and report which of them helps: table, figures, a page.
@@ -59,12 +60,14 @@ def compare(
     :param cells: Folder for the trainings; finished ones with the same settings are reused. Default: in the run.
     :param from_scratch: Start from fresh weights instead of those named in the arch file.
     :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
+    :param storage: Any Optuna storage URL: further processes, nasaug cell-worker, then train cells too.
     """
     from ..comparison.compare import CompareJob
 
     carry_out(
         CompareJob(
-            arch, methods, seeds, match, lengths, data_fraction, shots, jobs, cells, resolution, from_scratch, common
-        ),
+            arch, methods, seeds, match, lengths, data_fraction, shots, jobs, cells, resolution, from_scratch, common,
+            storage,
+        ),  # fmt: skip
         common,
     )

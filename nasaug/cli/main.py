@@ -20,6 +20,7 @@ from ..core.own import import_named
 from ..core.progress import Event, heard_by
 from ..core.signals import Stopped, raised_stop, stop_when_left
 from ..core.streams import command_line, flush, mute_unheard, open_streams, tell
+from .cell_worker import cell_worker
 from .compare import compare
 from .completion import completion_of
 from .doctor import doctor
@@ -57,8 +58,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 for verb in (
-    search, search_worker, netaug_train, train, transfer, compare, sweep, report, profile, prune, export, predict,
-    robust, latency_table, verify, runs, watch, doctor,
+    search, search_worker, netaug_train, train, transfer, compare, sweep, report, cell_worker, profile, prune,
+    export, predict, robust, latency_table, verify, runs, watch, doctor,
     completion_of(app),
 ):  # fmt: skip
     app.command(verb)  # the function's name, with - for _

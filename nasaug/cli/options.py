@@ -56,6 +56,8 @@ class Common(Options):
     """The run's folder; default: the next free runs/VERB-N."""
     resume: Annotated[bool, Parameter(group=RUN, negative="", show_default=False)] = False
     """Resume --run, or the verb's last unfinished run."""
+    on_bad_image: Annotated[str | None, Parameter(group=RUN)] = None
+    """Training images that cannot be read: error (default), or skip: others take their places, and they are counted."""
     profile: Annotated[bool, Parameter(group=RUN, negative="", show_default=False)] = False
     """Time the stages of training and show their rates at the end."""
     json: Annotated[bool, Parameter(group=RUN, negative="", show_default=False)] = False

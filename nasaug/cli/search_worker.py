@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..core.errors import BadInput, arg
 from .names import DataName, Device
 
 
@@ -35,32 +34,13 @@ def search_worker(
     :param data: Where the image folder is on this machine, if it is elsewhere.
     :param device: auto, cpu or cuda.
     """
-    from ..core.launch import launched
     from ..core.streams import command_line
-    from ..core.units import parse_quantity
-    from ..rundirs.folder import RunDir
-    from ..rundirs.job import verb_of
+    from .joined import led_run
 
-    if launched()[1] > 1:
-        rule = f"is one process, but {launched()[1]} were started"
-        raise BadInput(f"nasaug search-worker {rule}; start each without torchrun")
-    if run is None and study is None:
-        raise BadInput(f"search-worker needs {arg.run}, the folder of a search, or {arg.study}, its storage")
-    wait_s = 0.0 if wait is None else parse_quantity(wait, "seconds", argument="wait")
-    from ..pool.shared import run_of, wait_for
-    from ..pool.storage import absolute_storage
-    from ..training.options import Options
-
-    study = study and absolute_storage(study)
-    led = RunDir(run if run is not None else run_of(str(study)))
-    if not wait_s and not led.path.is_dir():
-        raise BadInput.of(argument="run", value=led.path, rule="is no folder", remedy="give that of a search")
-    wait_for(led.job_file.is_file, f"a search in {led.path}", wait_s)
-    if verb_of(led.path) != "search":
-        rule, remedy = f"is a run of {verb_of(led.path)}, not of search", "give the folder of a search"
-        raise BadInput.of(argument="run", value=led.path, rule=rule, remedy=remedy)
+    led, study, wait_s = led_run("search-worker", ("search",), run, study, wait)
     from ..nas.worker import judge_for
     from ..training.begin import joining
+    from ..training.options import Options
 
     again = command_line("python", "-m", "nasaug", "search-worker", "--run", led.path)
     with joining(led, again) as kept:

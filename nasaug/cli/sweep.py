@@ -19,6 +19,7 @@ def sweep(
     cells: Path | None = None,
     resolution: Whole = None,
     pruner: Pruner = None,
+    storage: str | None = None,
     common: Common = USUAL,
 ):
     """Find the best augmentation magnitude by network size: a grid of trainings, a heat map, a fitted curve.
@@ -44,8 +45,9 @@ def sweep(
     :param cells: Folder for the trainings; finished ones are reused. Default: in the run.
     :param resolution: Image size in px; default: the data's.
     :param pruner: Stop unpromising policies early: median, wilcoxon or halving; they might recover. Default none.
+    :param storage: Any Optuna storage URL: further processes, nasaug cell-worker, then train cells too.
     """
     from ..comparison.sweep import SweepJob
 
-    job = SweepJob(arch, sizes, policies, methods, seeds, jobs, cells, resolution, pruner, common)
+    job = SweepJob(arch, sizes, policies, methods, seeds, jobs, cells, resolution, pruner, common, storage)
     carry_out(job, common)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -22,19 +23,22 @@ from ..core.errors import BadInput, RunFault, arg, told_by
 from ..core.progress import say
 from ..core.streams import command_line
 from ..core.units import format_duration
-from ..data import Data, Record, whole_of
+from ..data import Data, Record, describe, whole_of
 from ..kernels import choice
 from ..nets.store import digest, teacher_digest
-from ..pool.processes import Watch, Work, run_all, together
+from ..pool.processes import Queue, Watch, Work, run_all, together
+from ..pool.queue import SharedQueue
+from ..pool.shared import SharedStudy
+from ..pool.storage import storage_faults
 from ..reporting import wording
-from ..rundirs.folder import RunDir, cores
+from ..rundirs.folder import HIDDEN, RunDir, cores, without_passwords
 from ..rundirs.job import FORMAT as JOB_FORMAT
 from ..rundirs.job import refuse_changed
 from ..rundirs.result import BY_DATA, Length, read_result
 from ..tasks import chosen
 from ..training.begin import PARENT, at_path, begun_record, other_data
 from ..training.device import Runtime, open_runtime
-from ..training.job import Job, job_for, load_data, make_scorer, make_trainer, start_of
+from ..training.job import Job, job_for, load_data, make_scorer, make_trainer, start_of, task_of
 from ..training.options import Options
 from ..training.provenance import curves_of, sources_of, warn_of_curves
 from ..training.recipe import CHANGE_NOTHING, Recipe
@@ -43,6 +47,7 @@ from ..training.start import named as start_named
 from ..training.timing import time_steps
 
 CELLS = Path("cells")  # the folder for the trainings in a run
+THREADS = "threads"  # the study's note of how many threads each training has
 LONGEST = 60  # characters of an arm's name in a file name
 LONGEST_START = 10.0  # CPU seconds that starting a process takes at most
 # keys in which an existing cell may differ: runs and images may have moved, and the cell's key covers their contents
@@ -92,6 +97,7 @@ class Setting:
     set: list[str] = field(default_factory=list)
     recipe: str | None = None
     data: str | None = None
+    storage: str | None = None  # the URL, without its password, of the study that several processes share
 
     @property
     def cells_folder(self) -> Path:
@@ -102,7 +108,9 @@ class Setting:
 def common(asked: Any) -> dict[str, Any]:
     """The fields of a `Setting` that are taken from a job as they were given."""
     options, cells = asked.options, None if asked.cells is None else str(asked.cells.resolve())
-    return {"cells": cells, "set": list(options.set), "recipe": options.recipe, "data": options.data}
+    storage = asked.storage and without_passwords(asked.storage)
+    said = {"set": list(options.set), "recipe": options.recipe, "data": options.data}
+    return {"cells": cells, "storage": storage, **said}
 
 
 def resumed(
@@ -117,6 +125,9 @@ def resumed(
     sets = Sets(begun_record(run, recipe))
     now = common(asked) | {"set": _fixed(given.set) or None, "data": other_data(given.data, recipe)} | said
     refuse_changed(run.path, {name: getattr(setting, name) for name in now} | {"set": _fixed(setting.set)}, now)
+    if asked.storage is None and HIDDEN in (setting.storage or ""):
+        told = f"give its {arg.storage} again, {setting.storage} with the password"
+        raise BadInput(f"{run.path} keeps no passwords: {told}")
     recipe = at_path(recipe, given.data)
     data = setting.data if given.data is None else given.data  # loading checks that the images are the same
     options = replace(given, set=(*setting.set, *given.set), recipe=setting.recipe, data=data)
@@ -309,9 +320,11 @@ def _arm_seconds(job: Job, data: Data, runtime: Runtime) -> float:
 
 
 def train_missing(
-    cells: list[Cell], what: str, run: RunDir, device: str, jobs: int | None, sets: Sets, watch: Watch | None = None
-) -> list[dict]:
-    """Announce the cells and the estimated time, train the unfinished ones, and return those that failed.
+    cells: list[Cell], what: str, run: RunDir, device: str, jobs: int | None, sets: Sets, watch: Watch | None = None,
+    storage: str | None = None,
+) -> list[dict]:  # fmt: skip
+    """Announce the cells and the estimated time, train the unfinished ones, and return those that failed. With a
+    `storage`, other processes may train some of them.
 
     Cells with the same folder, which differ only in their arms' names, are trained once. Raises RunFault if no cell is
     finished afterwards."""
@@ -331,12 +344,16 @@ def train_missing(
     seconds = estimate(left, runtime, jobs, sets)
     sets.read.clear()  # each process reads its own
     say(f"about {format_duration(together(list(seconds.values()), jobs))}, {min(jobs, len(left))} at a time")
-    environment = _choices(run, 1 if jobs > 1 else torch.get_num_threads()) | {PARENT: str(run.path.resolve())}
-    works = [_work(cell, device, seconds[cell.path]) for cell in left]
-    failed = [
-        {"arm": work.about.arm, **_length_of(work.about), "seed": work.about.seed, "error": error}
-        for work, error in run_all(works, jobs, environment, watch)
-    ]
+    works: list[Work] | Queue = [work_of(cell, device, seconds[cell.path]) for cell in left]
+    with contextlib.ExitStack() as faults:
+        threads = 1 if jobs > 1 else torch.get_num_threads()
+        if storage is not None:
+            faults.enter_context(storage_faults(storage))
+            works, threads = _shared(works, cells, run, storage, threads, watch)
+        failed = [
+            {"arm": work.about.arm, **_length_of(work.about), "seed": work.about.seed, "error": error}
+            for work, error in run_all(works, jobs, environment_of(run, threads), watch)
+        ]
     if not any(cell.finished for cell in cells):
         said = f"no cell was finished; the first failed with: {failed[0]['error']}"
         raise RunFault(f"{said}; try again with {resume_command(run)}")
@@ -347,12 +364,34 @@ def _length_of(cell: Cell) -> dict[str, Any]:
     return {} if cell.length is None else {"length": cell.length._asdict()}
 
 
-def _choices(run: RunDir, threads: int) -> dict[str, str]:
-    """The environment that makes all cells with this many threads use the same kernels, also after resuming."""
+def _shared(
+    works: list[Work], cells: list[Cell], run: RunDir, storage: str, threads: int, watch: Watch
+) -> tuple[Queue, int]:
+    """The queue in the storage, and how many threads each training has; that is as many as when the run began."""
+    direction = task_of(cells[0].recipe, describe(cells[0].recipe.data)).metric.direction
+    study = SharedStudy(storage, [direction])
+    threads = study.facts.get(THREADS, threads)
+    study.note(THREADS, threads)
+    environment_of(run, threads)  # noted before another process can join
+    queue = SharedQueue(study, works, score_of, lambda work: watch.ended(work.about))
+    names = "\n".join(sorted(cell.path.name for cell in cells))
+    queue.lead({"cells": hashlib.sha256(names.encode()).hexdigest()}, run.path)
+    say(f"further processes can train some of them: {command_line('nasaug', 'cell-worker', '--run', run.path)}")
+    return queue, threads
+
+
+def score_of(work: Work) -> float:
+    return read_result(work.path).val_score
+
+
+def environment_of(run: RunDir, threads: int, leads: bool = True) -> dict[str, str]:
+    """The environment that makes all cells with this many threads use the same kernels, also after resuming, and the
+    run's splits. Unless this process `leads`, it is only read."""
     noted = run.environment().get("cells", {})
-    if str(threads) not in noted:
-        run.note(cells=noted | {str(threads): choice.for_cells(threads)})
-    return run.environment()["cells"][str(threads)]
+    if leads and str(threads) not in noted:
+        noted |= {str(threads): choice.for_cells(threads)}
+        run.note(cells=noted)
+    return {"OMP_NUM_THREADS": str(threads), PARENT: str(run.path.resolve()), **noted[str(threads)]}
 
 
 def resume_command(run: RunDir) -> str:
@@ -361,7 +400,7 @@ def resume_command(run: RunDir) -> str:
     return command_line("nasaug", verb, "--resume", "--run", run.path)
 
 
-def _work(cell: Cell, device: str, seconds: float) -> Work:
+def work_of(cell: Cell, device: str, seconds: float) -> Work:
     def begin() -> list[str]:
         recipe = cell.path.with_suffix(cell.path.suffix + ".toml")
         files.write_with_names(recipe, dump(cell.recipe))

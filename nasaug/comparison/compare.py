@@ -22,6 +22,7 @@ from ..core.streams import command_line
 from ..core.units import parse_quantity
 from ..data import Record
 from ..nets.store import digest
+from ..pool.storage import absolute_storage, check_storage
 from ..reporting import wording
 from ..rundirs.folder import RunDir, without_passwords
 from ..rundirs.job import kept_as
@@ -67,9 +68,9 @@ def compare(
     seeds: int | None = None, match: str | None = None, lengths: str | Sequence[float | str] | None = None,
     data_fraction: str | float | Sequence[float] | None = None, shots: str | int | Sequence[int] | None = None,
     jobs: int | None = None, cells: str | Path | None = None, from_scratch: bool = False,
-    resolution: int | None = None, data: str | Path | None = None, recipe: str | Path | None = None,
-    set: Mapping[str, object] | Sequence[str] = (), device: str = "auto", run: str | Path | None = None,
-    resume: bool = False, on_event: Listener | None = None,
+    resolution: int | None = None, storage: str | None = None, data: str | Path | None = None,
+    recipe: str | Path | None = None, set: Mapping[str, object] | Sequence[str] = (), device: str = "auto",
+    run: str | Path | None = None, resume: bool = False, on_event: Listener | None = None,
 ) -> Comparison:  # fmt: skip
     """Train one network in several ways with the same seeds, and report which of them help.
 
@@ -89,6 +90,8 @@ def compare(
             in the run.
         from_scratch: use fresh weights instead of those that the arch file names.
         resolution: image size in px; defaults to the arch file's, or to the data's for a named architecture.
+        storage: the URL of a storage, as for `nasaug.search`, through which further processes (`nasaug cell-worker`)
+            train cells too, on this machine or others; none by default.
         data, recipe, set, device, run, resume: see `nasaug.training.options.Options`; `set` may be a mapping.
         on_event: called with each line and each step of progress (nasaug.core.progress).
 
@@ -99,7 +102,7 @@ def compare(
     shares, each = (joined([x] if isinstance(x, (int, float)) else x) for x in (data_fraction, shots))
     job = CompareJob(
         path, joined(methods), seeds, match, joined(lengths), shares, each, jobs, folder, resolution, from_scratch,
-        options,
+        options, storage,
     )  # fmt: skip
     with heard_by(on_event):
         return create_or_resume(job)
@@ -179,7 +182,12 @@ class CompareJob:
     resolution: int | None = None
     from_scratch: bool = False
     options: Options = Options()
+    storage: str | None = None
     verb, extends, together = "compare", False, False
+
+    def __post_init__(self) -> None:
+        # absolute, so that a run resumed from another working directory uses the same file
+        object.__setattr__(self, "storage", self.storage and absolute_storage(self.storage))
 
     def _check(self) -> None:
         check_options(self, "a comparison")
@@ -228,6 +236,8 @@ class CompareJob:
         if self.cells:
             check_begun(cells)
         check_registered(cells, sets)
+        if self.storage is not None:
+            check_storage(self.storage, resumed=False)
         return Ready(found, cells, setting, plain, sets)
 
     def _lengths(self, match: str) -> list[float] | None:
@@ -268,7 +278,8 @@ class CompareJob:
         what = "lengths" if setting.lengths else "amounts of data"
         several = f" x {len(setting.all_lengths)} {what}" if setting.all_lengths else ""
         what = f"{len(setting.arms)} arms{several} x {setting.seeds} seeds, matched by {setting.match}"
-        failed = train_missing(cells, what, run, self.options.device, self.jobs, ready.sets)
+        storage = self.storage or setting.storage
+        failed = train_missing(cells, what, run, self.options.device, self.jobs, ready.sets, storage=storage)
         done = [cell.path for cell in cells if cell.finished]
         runs = report.read_runs(done)
         facts = {"failed": failed, "commands": _commands(run)}

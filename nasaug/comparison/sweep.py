@@ -25,6 +25,7 @@ from ..core.progress import Listener, heard_by, say
 from ..core.streams import command_line
 from ..core.units import format_quantity, parse_quantity
 from ..data import Record, describe
+from ..pool.storage import absolute_storage, check_storage
 from ..reporting.wording import failures
 from ..rundirs.folder import RunDir, without_passwords
 from ..rundirs.job import kept_as
@@ -67,9 +68,10 @@ def sweep(
     arch: str | os.PathLike[str] | None = None, *, sizes: str | Sequence[str | float | Path] | None = None,
     policies: str | Sequence[str | float | Path] | None = None, methods: str | Sequence[str | Path] | None = None,
     seeds: int | None = None, jobs: int | None = None, cells: str | Path | None = None,
-    resolution: int | None = None, pruner: str | None = None, data: str | Path | None = None,
-    recipe: str | Path | None = None, set: Mapping[str, object] | Sequence[str] = (), device: str = "auto",
-    run: str | Path | None = None, resume: bool = False, on_event: Listener | None = None,
+    resolution: int | None = None, pruner: str | None = None, storage: str | None = None,
+    data: str | Path | None = None, recipe: str | Path | None = None,
+    set: Mapping[str, object] | Sequence[str] = (), device: str = "auto", run: str | Path | None = None,
+    resume: bool = False, on_event: Listener | None = None,
 ) -> Sweep:  # fmt: skip
     """Find the augmentation magnitude that suits a network, by its size: a grid of trainings, a heat map, a fitted
     curve.
@@ -85,6 +87,8 @@ def sweep(
         resolution: image size in px; defaults to the data's.
         pruner: stops policies that look hopeless, though they might recover: median, wilcoxon or halving; none by
             default.
+        storage: the URL of a storage, as for `nasaug.search`, through which further processes (`nasaug cell-worker`)
+            train cells too, on this machine or others; none by default.
         data, recipe, set, device, run, resume: see `nasaug.training.options.Options`; `set` may be a mapping.
         on_event: called with each line and each step of progress (nasaug.core.progress).
 
@@ -93,8 +97,9 @@ def sweep(
     options = Options.of(data, recipe, set, None, device, run, resume)
     path, folder = (None if arch is None else archfile.path_of(arch)), (None if cells is None else Path(cells))
     job = SweepJob(
-        path, joined(sizes), joined(policies), joined(methods), seeds, jobs, folder, resolution, pruner, options
-    )
+        path, joined(sizes), joined(policies), joined(methods), seeds, jobs, folder, resolution, pruner, options,
+        storage,
+    )  # fmt: skip
     with heard_by(on_event):
         return create_or_resume(job)
 
@@ -158,7 +163,12 @@ class SweepJob:
     resolution: int | None = None
     pruner: str | None = None
     options: Options = Options()
+    storage: str | None = None
     verb, extends, together = "sweep", False, False
+
+    def __post_init__(self) -> None:
+        # absolute, so that a run resumed from another working directory uses the same file
+        object.__setattr__(self, "storage", self.storage and absolute_storage(self.storage))
 
     @property
     def _said(self) -> dict[str, Any]:
@@ -186,6 +196,8 @@ class SweepJob:
         if self.cells:
             check_begun(cells)
         check_registered(cells, sets)
+        if self.storage is not None:
+            check_storage(self.storage, resumed=False)
         return Ready(nets, policies, cells, setting, plain, sets)
 
     def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:
@@ -215,7 +227,8 @@ class SweepJob:
         warn_of_curves(followed, partial(read_data, cells[0].recipe, nets[0], ready.sets))
         metric = task_of(cells[0].recipe, describe(cells[0].recipe.data)).metric
         watch = None if setting.pruner == "none" else PolicyWatch(setting.pruner, cells, run, metric)
-        failed = train_missing(cells, grid, run, self.options.device, self.jobs, ready.sets, watch)
+        storage = self.storage or setting.storage
+        failed = train_missing(cells, grid, run, self.options.device, self.jobs, ready.sets, watch, storage)
         done, out = [cell for cell in cells if cell.finished], watch.out if watch else {}
         summary = summarise(done, nets, policies, methods, out, metric) | {
             "failed": failed, "pruned": {"pruner": setting.pruner, **saved(cells, out)},

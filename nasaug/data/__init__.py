@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
@@ -27,6 +27,8 @@ from .numbers import listing
 from .picture import check_background
 from .record import SPLITS, WORDS, Like, Record, check_few, check_train_images, draw, few, resume
 from .split import FEW, MemorySplit, Split, first_of_each, hold_out, random
+from .stream import StreamSplit
+from .unreadable import replaced
 
 __all__ = ["Data", "DataConfig", "Info", "Like", "Record", "Split", "describe", "load", "names", "whole_of"]
 
@@ -67,6 +69,8 @@ class DataConfig:
     cache directory for the next run."""
     background: str = "white"
     """The colour behind transparent images: a name, #rrggbb or rgb(r,g,b)."""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """Training images that cannot be read: refuse them, or let others take their places (and count them)."""
 
     def __post_init__(self) -> None:
         check_background(self.background)
@@ -110,14 +114,16 @@ class Data:
         notes: what a user should know about the images before training, one line each.
         masks: those of the objects, whose numbers are then the last column of the labels; None: boxes alone.
         few: how the training images are fewer than there are, for people; empty: all of them.
+        bad: the training images that could not be read so far, whose places others take.
     """
 
     def __init__(
         self, name: str, classes: tuple[str, ...], *, flip: bool, train: Split, val: Split, test: Split,
         record: Record | None = None, notes: tuple[str, ...] = (), masks: Masks | None = None, few: str = "",
+        bad: tuple[str, ...] = (),
     ):  # fmt: skip
         self.name, self.classes, self.flip = name, classes, flip
-        self.notes, self.masks, self.few = notes, masks, few
+        self.notes, self.masks, self.few, self._bad = notes, masks, few, bad
         self.record = record or _whole_record(name, classes, {"train": train, "val": val, "test": test})
         self.train, self.val, self._test = train, val, test
         self.targets = kind_of(train.labels)
@@ -125,6 +131,10 @@ class Data:
         self.streamed = not isinstance(train, MemorySplit)
         self.size = train.size
         self.mean, self.std = (IMAGENET_MEAN, IMAGENET_STD) if self.streamed else _statistics(train)
+
+    @property
+    def bad(self) -> set[str]:
+        return {*self._bad, *(self.train.skipped if isinstance(self.train, StreamSplit) else ())}
 
     @property
     def test(self) -> Split:
@@ -232,7 +242,7 @@ def load(
     gone: dict[str, int] = {}
     there = begun or parent
     if there:
-        resumed = resume(there, record)
+        resumed = resume(there, record, folder.bad or ())
         places, gone, record = resumed.places, resumed.gone, there
         if parent:
             record, kept = few(record, config.fraction, config.shots, config.split_seed)
@@ -244,10 +254,13 @@ def load(
     if known and len(record.classes) != known.classes:
         found = f"{len(record.classes)} classes"
         raise BadInput(f"this is not {config.name}: it has {found}; give an image folder by its path")
+    bad, told_bad = replaced(folder, places)
     splits = {split: images.subset(index) for split, index in places.items() if split != "spare"}
-    notes = (*_of_listing(folder.listing), *_of_record(record), *_of_gone(record, gone), *_of_pixels(splits["train"]))
+    splits |= {split: splits[split].strict() for split in ("val", "test")}
+    found = (*_of_listing(folder.listing), *_of_record(record), *_of_gone(record, gone))
+    notes = (*found, *told_bad, *_of_pixels(splits["train"]))
     told = _told_few(config, config.train_images or len(record.places("train")) + len(record.places("spare")))
-    known_of = {"record": record, "notes": notes, "masks": folder.listing.masks, "few": told}
+    known_of = {"record": record, "notes": notes, "masks": folder.listing.masks, "few": told, "bad": tuple(bad)}
     return Data(config.name, record.classes, flip=True, **splits, **known_of)
 
 
@@ -280,12 +293,13 @@ def _told_few(config: DataConfig, images: int) -> str:
 def _folder(config: DataConfig, size: int | None = None, masks: bool = False) -> Folder:
     known = NAMED.get(config.name)
     path = known.folder() if known else os.path.expanduser(config.name)
-    size = size or (known.size if known else None)
+    size, skip = size or (known.size if known else None), config.on_bad_image == "skip"
     if isinstance(path, Listing):
-        return probe(path, 0, size, config.keep_decoded, config.background)
+        return probe(path, 0, size, config.keep_decoded, config.background, skip)
     if os.path.isdir(path):
         found = boxes.find(path, config.targets, masks) or listing(path, config.targets)
-        return probe(found, 0 if known else config.memory_mb * 10**6, size, config.keep_decoded, config.background)
+        memory = 0 if known else config.memory_mb * 10**6
+        return probe(found, memory, size, config.keep_decoded, config.background, skip)
     if os.path.lexists(path):
         raise BadInput(f"{path!r} is not a folder: give the path of an image folder, or one of {', '.join(NAMED)}")
     if os.sep in config.name:

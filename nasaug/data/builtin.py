@@ -226,7 +226,10 @@ def _of_samples(
     root: Path, classes: Sequence[str], train: Sequence[tuple[str, int]], test: Sequence[tuple[str, int]]
 ) -> Listing:  # fmt: skip
     pairs = [*train, *test]
-    files = np.array([os.fsencode(os.path.relpath(file, root)) for file, _ in pairs])
+    paths = [os.path.relpath(file, root) for file, _ in pairs]
+    if outside := next((path for path in paths if path.split(os.sep)[0] == os.pardir), None):
+        raise BadInput(f"a list in {str(root)!r} names {outside!r}, which lies outside: replace or remove the set")
+    files = np.array([os.fsencode(path) for path in paths])
     labels = torch.tensor([label for _, label in pairs], dtype=torch.int64)
     given = {"train": torch.arange(len(train)), "test": torch.arange(len(train), len(pairs))}
     return Listing(str(root), tuple(map(str, classes)), files, labels, given)

@@ -7,7 +7,7 @@ import logging
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,8 @@ class Folder:
         stats: int64 [n, 3] per file: bytes, modification time, inode change time.
         place: the cache file of what is found out about the images; None means no caching.
         kept: the contents of that file, if it exists.
+        bad: the images that cannot be read, with the reasons, by index, once the folder has been read; None: they are
+            refused.
     """
 
     listing: Listing
@@ -54,11 +56,12 @@ class Folder:
     stats: np.ndarray
     place: Path | None
     kept: pixel_cache.Kept | None
+    bad: dict[int, str] | None = None
 
     def read(self, name: str, workers: int) -> tuple[Split, Record]:
         """(all images as one split, their record without splits).
 
-        Raises BadInput listing the images that cannot be read."""
+        Raises BadInput listing the images that cannot be read, unless they are to be noted in `bad`."""
         found, kept = self.listing, self.kept
         targets = found.labels if found.values is None else found.values.float()
         if found.masks is not None:
@@ -68,7 +71,7 @@ class Folder:
             digests = kept.digests if kept else self._checked()
             split: Split = StreamSplit(
                 found.root, found.files, targets, size=self.size, workers=workers, background=self.background,
-                whole=whole,
+                whole=whole, skip=self.bad is not None,
             )  # fmt: skip
         else:
             pixels, digests = (kept.pixels, kept.digests) if kept else self._decoded()
@@ -82,7 +85,7 @@ class Folder:
     def _decoded(self) -> tuple[Tensor, Tensor]:
         """Decode all images: uint8 [n, 1 or 3, size, size], and the files' digests [n, 16]."""
         count, channels = len(self.listing.files), len(self.mode)
-        pixels = np.empty((count, self.size, self.size, channels), dtype=np.uint8)
+        pixels = np.zeros((count, self.size, self.size, channels), dtype=np.uint8)
         digests = np.zeros((count, DIGEST), dtype=np.uint8)
 
         def work(i: int, content: bytes) -> None:
@@ -94,9 +97,9 @@ class Folder:
 
         whole = self.listing.targets == "boxes"
         # single-threaded: with small images most of the time is spent in Python, and threads doubled it
-        _each(self.listing, range(count), work, threads=1)
+        _each(self.listing, range(count), work, threads=1, bad=self.bad)
         tensors = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(digests)
-        if self.place and pixel_cache.worth(count) and not whole:
+        if self.place and pixel_cache.worth(count) and not whole and not self.bad:
             pixel_cache.write(self.place, pixel_cache.Kept(tensors[1], *tensors[:1]))
         return tensors
 
@@ -109,9 +112,9 @@ class Folder:
             picture.check(content)
 
         begun = time.monotonic()
-        _each(self.listing, self._to_decode(), work, threads=os.cpu_count() or 1)
+        _each(self.listing, self._to_decode(), work, threads=os.cpu_count() or 1, bad=self.bad)
         found = torch.from_numpy(digests)
-        if self.place and time.monotonic() - begun > pixel_cache.WORTH_SECONDS:
+        if self.place and time.monotonic() - begun > pixel_cache.WORTH_SECONDS and not self.bad:
             pixel_cache.write(self.place, pixel_cache.Kept(found))
         return found
 
@@ -134,40 +137,44 @@ def _digest(content: bytes) -> np.ndarray:
 
 
 def probe(
-    listing: Listing, memory: int, size: int | None = None, keep: bool = True, background: str = "white"
-) -> Folder:
+    listing: Listing, memory: int, size: int | None = None, keep: bool = True, background: str = "white",
+    skip: bool = False,
+) -> Folder:  # fmt: skip
     """Determine what a folder holds, from what an earlier run cached or else from the headers of its files.
 
     Images are held in memory if all are square with the same size, at most 224 px, and their pixels take at most
     `memory` bytes. Others are streamed, at `size` px (defaults to 224, or to the median size if the images are
-    smaller). `keep` uses the cache and adds to it.
+    smaller). `keep` uses the cache and adds to it. `skip`: damaged images are noted and not refused.
 
     Raises BadInput for images that are damaged or have more than 8 bits per channel."""
+    bad: dict[int, str] | None = {} if skip else None
     if listing.targets == "boxes":
-        return _of_boxes(listing, memory, size, background)
+        return _of_boxes(listing, memory, size, background, bad)
     stats = _stats(listing)
     place = pixel_cache.place(listing.root, background, listing.files, stats) if keep else None
     kept = pixel_cache.read(place, len(listing.files)) if place else None
     if kept is not None and kept.pixels is not None and kept.pixels.numel() <= memory:
         channels, side = kept.pixels.shape[1:3]
-        return Folder(listing, side, "L" if channels == 1 else "RGB", background, stats, place, kept)
+        return Folder(listing, side, "L" if channels == 1 else "RGB", background, stats, place, kept, bad)
     many = len(listing.files)
-    headers = _headers(listing, range(0, many, -(-many // PROBED)))
-    if len(headers) < many and _fits(headers, many, memory):
-        headers = _headers(listing, range(many))
+    headers = _headers(listing, range(0, many, -(-many // PROBED)), skip)
+    if many > PROBED and _fits(headers, many, memory):
+        headers = _headers(listing, range(many), skip)
     if _fits(headers, many, memory):
-        return Folder(listing, headers[0][0], _mode(headers), background, stats, place, None)
+        return Folder(listing, headers[0][0], _mode(headers), background, stats, place, None, bad)
     usual = int(statistics.median(min(width, height) for width, height, _ in headers))
-    return Folder(listing, size or min(LARGEST, usual), None, background, stats, place, kept)
+    return Folder(listing, size or min(LARGEST, usual), None, background, stats, place, kept, bad)
 
 
-def _of_boxes(listing: Listing, memory: int, size: int | None, background: str) -> Folder:
+def _of_boxes(
+    listing: Listing, memory: int, size: int | None, background: str, bad: dict[int, str] | None
+) -> Folder:  # fmt: skip
     """Images with boxes, of any size: whole and squared, at `size` px as in `probe`, in memory if they all fit."""
     many = len(listing.files)
-    headers = _headers(listing, range(0, many, -(-many // PROBED)))
+    headers = _headers(listing, range(0, many, -(-many // PROBED)), bad is not None)
     size = size or min(LARGEST, int(statistics.median(min(width, height) for width, height, _ in headers)))
     mode = "RGB" if many * 3 * size**2 <= memory else None
-    return Folder(listing, size, mode, background, _stats(listing), None, None)
+    return Folder(listing, size, mode, background, _stats(listing), None, None, bad)
 
 
 def _stats(listing: Listing) -> np.ndarray:
@@ -191,19 +198,30 @@ def _mode(headers: list[tuple[int, int, str]]) -> str:
     return "L" if all(mode == "L" for *_, mode in headers) else "RGB"
 
 
-def _headers(listing: Listing, places: Iterable[int]) -> list[tuple[int, int, str]]:
-    found = []
-    _each(listing, places, lambda i, path: found.append(picture.header(path)), threads=1, whole=False)
+def _headers(listing: Listing, places: Iterable[int], skip: bool) -> list[tuple[int, int, str]]:
+    """Those of the images that have one, of at least one image."""
+    found: list[tuple[int, int, str]] = []
+
+    def work(i: int, path: bytes) -> None:
+        found.append(picture.header(path))
+
+    _each(listing, places, work, threads=1, whole=False, bad={} if skip else None)
+    if not found:  # they are named
+        _each(listing, places, work, threads=1, whole=False)
     deep = sorted({mode for *_, mode in found if mode not in ("L", "RGB")})
     if deep:
         raise BadInput(f"{listing.root!r} has images of more than 8 bits (mode {', '.join(deep)}): convert them")
     return found
 
 
-def _each(listing: Listing, places: Iterable[int], work: Callable, *, threads: int, whole: bool = True) -> None:
-    """Call `work(place, content)` per image, or `work(place, path)` unless `whole`; BadInput lists all that fail."""
+def _each(
+    listing: Listing, places: Iterable[int], work: Callable, *, threads: int, whole: bool = True,
+    bad: dict[int, str] | None = None,
+) -> None:  # fmt: skip
+    """Call `work(place, content)` per image, or `work(place, path)` unless `whole`. Notes those that fail in `bad` if
+    that is given; otherwise BadInput lists all of them."""
     root, places = os.fsencode(listing.root), list(places)
-    bad: dict[int, str] = {}
+    failed: dict[int, str] = {}
 
     def one(i: int) -> None:
         path = os.path.join(root, listing.files[i])
@@ -214,7 +232,7 @@ def _each(listing: Listing, places: Iterable[int], work: Callable, *, threads: i
             else:
                 work(i, path)
         except (Unreadable, OSError, MemoryError) as error:
-            bad[i] = error.strerror or str(error) if isinstance(error, OSError) else str(error) or "too large"
+            failed[i] = error.strerror or str(error) if isinstance(error, OSError) else str(error) or "too large"
 
     title = "images checked" if whole else "images listed"
     with Progress(title, len(places), unit="images", quiet=len(places) < 2000) as bar:
@@ -228,8 +246,14 @@ def _each(listing: Listing, places: Iterable[int], work: Callable, *, threads: i
                 for done, _ in enumerate(pool.map(one, places), 1):
                     bar.update(done)
         bar.update(len(places))
-    if bad:
-        names = [f"{os.fsdecode(listing.files[i])!r} ({bad[i]})" for i in sorted(bad)]
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        told = f"{len(bad)} of {len(places)} images in {listing.root!r} cannot be read"
-        raise BadInput(f"{told}, {', '.join(names[:NAMED])}{more}: repair or remove them")
+    if bad is not None:
+        bad |= failed
+    elif failed:
+        told = f"{len(failed)} of {len(places)} images in {listing.root!r} cannot be read"
+        raise BadInput(f"{told}, {named(listing, failed)}: repair or remove them")
+
+
+def named(listing: Listing, bad: Mapping[int, str]) -> str:
+    """The first of the images that cannot be read, with the reasons."""
+    names = [f"{os.fsdecode(listing.files[i])!r} ({bad[i]})" for i in sorted(bad)]
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

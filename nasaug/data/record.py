@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -305,8 +305,9 @@ class Resumed:
     gone: dict[str, int]
 
 
-def resume(begun: Record, now: Record) -> Resumed:
-    """Find a run's images among the current ones, which may be stored elsewhere and some of which may be missing.
+def resume(begun: Record, now: Record, unread: Collection[int] = ()) -> Resumed:
+    """Find a run's images among the current ones, which may be stored elsewhere and some of which may be missing. The
+    current ones with the indices `unread` may have changed, since they cannot be read.
 
     Raises BadInput if there are other images, or if all images of a class or split are missing."""
     other = f"give {arg.data} with the images that it began with, or start a new run"
@@ -320,7 +321,7 @@ def resume(begun: Record, now: Record) -> Resumed:
         raise BadInput(f"{now.name!r} has other images than the run began with; {other}")
     found, same = _matched(begun, now)
     there = found >= 0
-    changed = there & ~same
+    changed = there & ~same & ~torch.isin(found, torch.tensor(sorted(unread), dtype=found.dtype))
     new = sorted(set(now.files.tolist()) - set(begun.files.tolist()))
     if changed.any() or new:
         counts = [f"{int(changed.sum())} changed"] * bool(changed.any()) + [f"{len(new)} new"] * bool(new)

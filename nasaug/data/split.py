@@ -57,7 +57,7 @@ class Split(ABC):
         """
         order = self.order(seed, epoch)
         chosen = [share(order[i * batch : (i + 1) * batch]) for i in range(start, self.steps(batch))]
-        for index, images in zip(chosen, self._images(chosen, crop=(seed, epoch)), strict=True):
+        for images, index in self._images(chosen, crop=(seed, epoch)):
             yield images, self.labels[index], index
 
     def ordered(
@@ -69,8 +69,12 @@ class Split(ABC):
         Yields images uint8 [at most batch, channels, size, size] and their labels.
         """
         chosen = share(torch.arange(len(self)).split(batch))
-        for index, images in zip(chosen, self._images(chosen, size=size), strict=True):
+        for images, index in self._images(chosen, size=size):
             yield images, self.labels[index]
+
+    def strict(self) -> Split:
+        """The same images, none of which may be skipped if it cannot be read."""
+        return self
 
     def take(self, n: int, seed: int) -> Split:
         """`n` of the images (all, if there are fewer), drawn without replacement with `seed`."""
@@ -87,8 +91,9 @@ class Split(ABC):
     @abstractmethod
     def _images(
         self, chosen: Sequence[Tensor], *, size: int | None = None, crop: tuple[int, int] | None = None
-    ) -> Iterator[Tensor]:
-        """The images of each batch of indices; `crop` is the (seed, epoch) of random crops, None for no cropping."""
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images of each batch of indices, and the index of the image in each place, which differs from the one
+        asked for if that is skipped; `crop` is the (seed, epoch) of random crops, None for no cropping."""
 
 
 class MemorySplit(Split):
@@ -109,7 +114,7 @@ class MemorySplit(Split):
 
     def _images(self, chosen, *, size=None, crop=None):
         for index in chosen:
-            yield resize_uint8(self._pixels.index_select(0, self._places[index]), size or self.size)
+            yield resize_uint8(self._pixels.index_select(0, self._places[index]), size or self.size), index
 
 
 def resize_uint8(images: Tensor, size: int) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..core.errors import BadInput, RunFault, arg
+from ..core.progress import say
 from ..core.signals import deaf_children
 from . import picture
 from .picture import Unreadable, decoded
@@ -38,27 +39,35 @@ class StreamSplit(Split):
 
     def __init__(
         self, root: str, files: np.ndarray, labels: Tensor, *, size: int, workers: int, background: str = "white",
-        whole: bool = False,
+        whole: bool = False, skip: bool = False, skipped: dict[str, str] | None = None,
     ):  # fmt: skip
         """`files`: paths relative to `root`, bytes [n], in one array (reference counting would make workers copy a list
         of strings page by page). `workers`: decoding processes, 0 for none. `background`: the colour behind
-        transparent images."""
+        transparent images. `skip`: another image of the batch takes the place of one that cannot be read; `skipped`
+        notes those, with the reasons by their paths."""
         super().__init__(labels, size)
         self._root, self._files, self._workers, self._background = root, files, workers, background
-        self._whole = whole
+        self._whole, self._skip, self.skipped = whole, skip, {} if skipped is None else skipped
         self.decoded, self.decoding = 0, 0.0  # images decoded so far, and the seconds this took, summed over workers
 
     def subset(self, index: Tensor) -> StreamSplit:
-        files = self._files[index.numpy()]
-        same = {"size": self.size, "workers": self._workers, "background": self._background, "whole": self._whole}
-        return StreamSplit(self._root, files, self.labels[index], **same)
+        return self._of(index, self._skip)
+
+    def strict(self) -> StreamSplit:
+        return self._of(torch.arange(len(self)), False)
+
+    def _of(self, index: Tensor, skip: bool) -> StreamSplit:
+        return StreamSplit(
+            self._root, self._files[index.numpy()], self.labels[index], size=self.size, workers=self._workers,
+            background=self._background, whole=self._whole, skip=skip, skipped=self.skipped,
+        )  # fmt: skip
 
     def content(self) -> Iterator[bytes]:
         yield self._files.tobytes()
 
     def _images(self, chosen, *, size=None, crop=None):
         loader = DataLoader(
-            _Decoder(self._root, self._files, size or self.size, crop, self._background, self._whole),
+            _Decoder(self._root, self._files, size or self.size, crop, self._background, self._whole, self._skip),
             batch_size=None,
             sampler=chosen,
             num_workers=self._workers,
@@ -69,9 +78,13 @@ class StreamSplit(Split):
         for made in _alive(batches):
             if isinstance(made, BadInput):
                 raise made
-            images, seconds = made
+            images, index, bad, seconds = made
             self.decoded, self.decoding = self.decoded + len(images), self.decoding + seconds
-            yield images
+            for path, reason in bad.items():
+                if not self.skipped:
+                    say(f"warning: {path!r} cannot be read ({reason}); others take the place of such training images")
+                self.skipped.setdefault(path, reason)
+            yield images, index
 
 
 def _alive(batches: Iterator) -> Iterator:
@@ -96,31 +109,43 @@ def _end_workers() -> None:
 
 
 class _Decoder(Dataset):
-    """Maps indices, int64 [n], to images, uint8 [n, 3, size, size], and the seconds taken; or to the BadInput that
-    names a bad file."""
+    """Maps indices, int64 [n], to images, uint8 [n, 3, size, size], the index of each, what cannot be read (reasons by
+    path), and the seconds taken; or to the BadInput that names a bad file.
+
+    With `skip`, the next image of the batch that can be read takes the place of one that cannot."""
 
     def __init__(
         self, root: str, files: np.ndarray, size: int, crop: tuple[int, int] | None, background: str,
-        whole: bool = False,
+        whole: bool = False, skip: bool = False,
     ):  # fmt: skip
         self.root, self.files, self.size, self.crop, self.background = root, files, size, crop, background
-        self.whole = whole
+        self.whole, self.skip = whole, skip
         # import before workers are forked, since each would otherwise spend seconds on it; images in memory do not need
         # it
         import torchvision.transforms.v2.functional  # noqa: F401
 
         picture.jpeg_decoder()
 
-    def __getitem__(self, index: Tensor) -> tuple[Tensor, float] | BadInput:
+    def __getitem__(self, index: Tensor) -> tuple[Tensor, Tensor, dict[str, str], float] | BadInput:
         begun = time.perf_counter()
         images = torch.empty(len(index), 3, self.size, self.size, dtype=torch.uint8)
+        bad: dict[str, str] = {}
+        empty: list[int] = []
         for slot, place in enumerate(index.tolist()):
             path = os.path.join(self.root, os.fsdecode(self.files[place]))
             try:
                 images[slot] = self._cut(decoded(np.fromfile(path, dtype=np.uint8), self.background), place)
             except (Unreadable, OSError, MemoryError) as error:
-                return BadInput(f"cannot read the image {path!r} ({error}); remove it, and go on with {arg.resume}")
-        return images, time.perf_counter() - begun
+                if not self.skip or len(empty) + 1 == len(index):
+                    return BadInput(f"cannot read the image {path!r} ({error}); remove it, and go on with {arg.resume}")
+                bad[os.fsdecode(self.files[place])] = str(error)
+                empty.append(slot)
+        if empty:
+            index, there = index.clone(), [slot for slot in range(len(index)) if slot not in empty]
+            for slot in empty:
+                instead = next((other for other in there if other > slot), there[0])
+                images[slot], index[slot] = images[instead], index[instead]
+        return images, index, bad, time.perf_counter() - begun
 
     def _cut(self, image: Tensor, place: int) -> Tensor:
         if self.whole:

@@ -28,14 +28,17 @@ from ..nets.net import Net
 from ..nets.store import load_net, save_net
 from ..rundirs.folder import RunDir
 from ..training.device import Runtime
-from ..training.job import make_job, make_trainer, train_to_end
+from ..training.job import make_job, make_trainer
 from ..training.length import Length
 from ..training.loop import Trainer
 from ..training.recipe import Recipe
 from ..training.scoring import Judged
 from ..training.timing import time_steps
+from ..training.to_end import train_to_end
+from .candidates import Candidate
 from .front import spread
-from .study import Candidate, Search, macs_range
+from .ranges import macs_range
+from .study import Search
 
 FINALIST, SHAPE = "finalist", "shape"
 FRONT = 6  # with several objectives, at least so many nets have all rounds, so that their front has trained figures

@@ -22,10 +22,12 @@ from ..reporting.search_page import search_page
 from ..rundirs.folder import RunDir
 from ..tasks import Metric
 from ..training.recipe import ACCURACY, PICKS, Recipe
+from .candidates import Candidate, pareto
 from .finalists import front_weights
 from .front import unbeaten
+from .ranges import candidates_of
 from .shapes import KINDS
-from .study import Candidate, Search, candidates_of, pareto
+from .study import Search
 
 FOUND = "found.json"
 SHOWN = 12  # finalists in the table

@@ -23,6 +23,7 @@ from ..rundirs.job import refuse_changed
 from ..training.begin import at_path, begun_record, create_or_resume
 from ..training.options import Options
 from ..training.recipe import CHANGE_NOTHING, OBJECTIVES, Recipe
+from ..training.skipped import note_skipped
 from .finalists import begun_with, forget
 from .results import FOUND
 from .stages import Ready, Request, prepare, run_search
@@ -260,7 +261,7 @@ class SearchJob:
         result = run_search(ready, run)
         if ready.runtime.ranks.first and self.leave_found:  # with the supernet's path relative to the working directory
             archfile.read(str(run.found_file)).save(FOUND)
-        run.finish(result)
+        run.finish(result | note_skipped(ready.data, run, ready.runtime.ranks))
         if not self.leave_found:
             return
         say(f"{FOUND} written; supernet, candidates, Pareto front (pareto.png) and page (search.html) in {run.path}")

@@ -45,15 +45,18 @@ from ..nets.store import digest, load_net, save_net
 from ..pool.storage import check_storage, own_storage, storage_faults
 from ..rundirs.folder import RunDir
 from ..training.device import Runtime, open_runtime
-from ..training.job import Job, announce, load_data, make_job, make_scorer, make_trainer, task_of, train_to_end
+from ..training.job import Job, announce, load_data, make_job, make_scorer, make_trainer, task_of
 from ..training.loop import Trainer
 from ..training.options import Options
 from ..training.provenance import curves_of, warn_of_curves
 from ..training.recipe import Recipe
+from ..training.to_end import train_to_end
+from .candidates import Candidate
 from .finalists import SHAPE, PlayOff, begun_with
+from .ranges import candidates_of, macs_range, report_reach
 from .results import FOUND, write_results
 from .shapes import KINDS, designs, fixed
-from .study import Candidate, Search, candidates_of, macs_range, report_reach
+from .study import Search
 
 ROOM = 4  # the ceiling of search.least_epochs is at least this many times the smallest net
 SMALL = 64  # px; images up to this size are searched in a space of their own by default
@@ -258,7 +261,7 @@ def shaped(ready: Ready, run: RunDir, storage: str) -> tuple[Ready, Search, list
     search = Search(
         ready.space, ready.budget, recipe.search,
         make_scorer(recipe, data, ready.runtime, recipe.search.calibration_images),
-        data.val.take(recipe.search.score_images, 0), storage, recipe.seed, ready.request.timeout,
+        data.val.take(recipe.search.score_images, 0), storage, seed=recipe.seed, timeout=ready.request.timeout,
     )  # fmt: skip
     shapes = _shapes(ready, search, run)
     if shapes and shapes[0].rounds:

@@ -77,47 +77,87 @@ def together(seconds: Sequence[float], jobs: int) -> float:
     return max(ends)
 
 
+class Queue:
+    """Works that are waiting, in order. Here they are this process's alone."""
+
+    def __init__(self, works: Sequence[Work]):
+        self._waiting = list(works)
+        self.failed: list[tuple[Work, str]] = []
+
+    @property
+    def waiting(self) -> list[Work]:
+        return list(self._waiting)
+
+    @property
+    def over(self) -> bool:
+        """Whether no work is left to begin or to wait for, apart from those that this process runs."""
+        return not self.waiting
+
+    def take(self) -> Work | None:
+        """The work to start now; None if there is none yet."""
+        return self._waiting.pop(0) if self._waiting else None
+
+    def leave_out(self, work: Work) -> None:
+        """Do not run a waiting work."""
+        self._waiting.remove(work)
+
+    def lost(self, work: Work) -> str | None:
+        """Why this process must not go on with a work that it runs; None if it may."""
+        return None
+
+    def end(self, work: Work, failed: str | None, given_up: bool = False) -> None:
+        """A work's process has ended: by itself, with the reason if it has `failed`, or because it was `given_up`."""
+        if failed:
+            self.failed.append((work, failed))
+
+    def give_back(self, work: Work) -> None:
+        """A work was stopped, and this process takes no other one."""
+
+
 def run_all(
-    works: Sequence[Work], jobs: int, environment: Mapping[str, str], watch: Watch | None = None
+    works: Sequence[Work] | Queue, jobs: int, environment: Mapping[str, str], watch: Watch | None = None
 ) -> list[tuple[Work, str]]:
-    """Run all works, `jobs` at a time (each with one thread if `jobs` > 1). Returns the failed ones with the reasons.
+    """Run all works, `jobs` at a time (each with one thread if `jobs` > 1, unless `environment` says how many). Returns
+    the failed ones with the reasons.
 
     A stop signal is forwarded to all running processes, which save their state; then Stopped is raised. `watch` may
     end a work in the same way, which does not count as a failure."""
-    pool = _Pool(list(works), jobs, environment, watch or Watch())
+    queue = works if isinstance(works, Queue) else Queue(works)
+    pool = _Pool(queue, jobs, environment, watch or Watch())
     try:
-        with Progress("trainings", len(works), unit="trainings") as bar:
-            while pool.waiting or pool.running:
+        total = len(queue.waiting)
+        with Progress("trainings", total, unit="trainings") as bar:
+            while pool.running or not queue.over:
                 pool.start()
                 time.sleep(0.1)
                 pool.end()
-                bar.update(len(works) - len(pool.waiting) - len(pool.running), left=pool.left())
+                bar.update(max(0, total - len(queue.waiting) - len(pool.running)), left=pool.left())
     finally:
         with deferred_stop():  # a second signal kills this process; the children have been asked to stop by then
             pool.stop()
-    return pool.failed
+    return queue.failed
 
 
 class _Pool:
-    """The state of `run_all`: waiting, running and failed works, and those ended by the watch."""
+    """The state of `run_all`: running works, and those ended by the watch."""
 
-    def __init__(self, works: list[Work], jobs: int, environment: Mapping[str, str], watch: Watch):
-        self.waiting, self.jobs, self.environment, self.watch = works, jobs, environment, watch
+    def __init__(self, queue: Queue, jobs: int, environment: Mapping[str, str], watch: Watch):
+        self.queue, self.jobs, self.environment, self.watch = queue, jobs, environment, watch
         self.running: list[_Running] = []
-        self.failed: list[tuple[Work, str]] = []
         self._hopeless: dict[Work, str] = {}
         self._taken = self._expected = 0.0
 
     def start(self) -> None:
         """Start works while there are free slots, skipping those that the watch rejects."""
-        reasons = [(work, self.watch.hopeless(work.about)) for work in self.waiting]
-        for work, reason in reasons:
-            if reason:
-                say(f"{work.title}: left out; {reason}")
-        self.waiting = [work for work, reason in reasons if not reason]
-        while self.waiting and len(self.running) < self.jobs:
+        for waiting in self.queue.waiting:
+            if reason := self.watch.hopeless(waiting.about):
+                say(f"{waiting.title}: left out; {reason}")
+                self.queue.leave_out(waiting)
+        while len(self.running) < self.jobs:
             with deferred_stop():  # a signal must not arrive between starting a process and recording it
-                work = self.waiting.pop(0)
+                work = self.queue.take()
+                if work is None:
+                    break
                 said = work.log.stat().st_size if work.log.exists() else 0
                 process = start(work, self.jobs, self.environment)
                 self.running.append(_Running(work, process, time.monotonic(), said))
@@ -126,30 +166,33 @@ class _Pool:
         """Stop the works that the watch rejects by now, and report those that have ended."""
         now = time.monotonic()
         for one in self.running:
-            reason = None if one.work in self._hopeless else self.watch.hopeless(one.work.about)
+            known = one.work in self._hopeless
+            reason = None if known else self.watch.hopeless(one.work.about) or self.queue.lost(one.work)
             if reason and one.process.poll() is None:
                 self._hopeless[one.work] = reason
                 one.process.send_signal(signal.SIGTERM)
         for one in [one for one in self.running if one.process.poll() is not None]:
             self.running.remove(one)
             self.watch.ended(one.work.about)
-            outcome, left = self._outcome(one, now), self.left()
+            with deferred_stop():
+                outcome = self._outcome(one, now)
+            left = self.left()
             say(f"{one.work.title}: {outcome}" + (f"; about {format_duration(left)} left" if left else ""))
 
     def _outcome(self, one: _Running, now: float) -> str:
-        if one.work in self._hopeless:
-            return self._hopeless[one.work]
+        given_up = self._hopeless.get(one.work)
+        failed = None if given_up or (one.work.finished and not one.process.returncode) else _why(one)
+        self.queue.end(one.work, failed, given_up is not None)
+        if given_up:
+            return given_up
         self._taken, self._expected = self._taken + now - one.begun, self._expected + one.work.seconds
-        if one.process.returncode or not one.work.finished:
-            self.failed.append((one.work, _why(one)))
-            return f"failed: {_why(one)}"
-        return one.work.told()
+        return f"failed: {failed}" if failed else one.work.told()
 
     def left(self) -> float | None:
         """The estimated seconds for the remaining works, scaled by how the finished ones compared to their estimates.
         None if those are not known."""
         now, slower = time.monotonic(), self._taken / self._expected if self._expected else 1.0
-        ahead = [(r.work, now - r.begun) for r in self.running] + [(work, 0.0) for work in self.waiting]
+        ahead = [(r.work, now - r.begun) for r in self.running] + [(work, 0.0) for work in self.queue.waiting]
         if not any(work.seconds for work, _ in ahead):
             return None if ahead else 0.0
         return together([max(0.0, work.seconds * slower - past) for work, past in ahead], self.jobs)
@@ -163,6 +206,7 @@ class _Pool:
             except subprocess.TimeoutExpired:
                 one.process.kill()
                 one.process.wait()
+            self.queue.give_back(one.work)
 
 
 def start(work: Work, jobs: int, environment: Mapping[str, str]) -> subprocess.Popen:
@@ -174,12 +218,12 @@ def start(work: Work, jobs: int, environment: Mapping[str, str]) -> subprocess.P
     else:
         _clear(work.path)
         arguments = work.begin()
-    one = {"OMP_NUM_THREADS": "1"} if jobs > 1 else {}
+    one: dict[str, str] = {"OMP_NUM_THREADS": "1"} if jobs > 1 else {}
     with open(work.log, "a") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "nasaug", *arguments],
             stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-            env=os.environ | environment | one | {LEFT: "1"},
+            env={**os.environ, **one, **environment, LEFT: "1"},
         )  # fmt: skip
 
 
@@ -189,7 +233,7 @@ def _clear(path: Path) -> None:
         with contextlib.suppress(BadInput), RunDir.hold(path):
             for left in path.iterdir():
                 if left.name != LOCK:  # another process may have it open, and would then hold a deleted lock
-                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+                    shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
 def _why(one: _Running) -> str:

@@ -103,13 +103,17 @@ class SharedStudy:
         self.beat(claimed)
         return claimed
 
-    def take(self) -> Any | None:
-        """A waiting trial, the first one added first, that this process works on from now on; None if none waits."""
+    def take(self, suits: Callable[[Any], bool] = lambda trial: True) -> Any | None:
+        """A waiting trial that `suits`, the first one added first, on which this process works from now on; None if
+        there is none."""
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
-        for trial in [trial._trial_id for trial in self.trials() if trial.state == TrialState.WAITING]:
+        waiting = (trial for trial in self.trials() if trial.state == TrialState.WAITING)
+        for trial in [trial._trial_id for trial in waiting if suits(trial)]:
             with contextlib.suppress(UpdateFinishedTrialError):
+                if not self._beats:  # a trial at work without an owner would be taken for one whose process has ended
+                    self._patiently(partial(self._storage.set_trial_user_attr, trial, OWNER, this_process()))
                 if self._patiently(partial(self._storage.set_trial_state_values, trial, TrialState.RUNNING)):
                     self._patiently(partial(self._storage.set_trial_user_attr, trial, OWNER, this_process()))
                     self.beat(trial)
@@ -118,6 +122,11 @@ class SharedStudy:
 
     def is_mine(self, trial: int) -> bool:
         return self.trial(trial).user_attrs.get(OWNER) == this_process()
+
+    def has(self, trial: int) -> bool:
+        """Whether this process's claim of a trial still holds."""
+        known = self.trial(trial)
+        return not known.state.is_finished() and known.user_attrs.get(OWNER) == this_process()
 
     def tell(self, trial: int, values: Sequence[float], **attrs: Any) -> bool:
         """End a trial with its values and user attributes; False if it was taken from this process before."""

@@ -30,8 +30,6 @@ from ..training.job import (
     make_scorer,
     make_trainer,
     preprocessing,
-    test_of,
-    train_to_end,
 )
 from ..training.provenance import (
     SEVERAL,
@@ -39,7 +37,10 @@ from ..training.provenance import (
 )
 from ..training.recipe import Recipe
 from ..training.scoring import Scorer
+from ..training.skipped import note_skipped
 from ..training.teacher import Resolved
+from ..training.to_end import train_to_end
+from ..training.whole import test_of
 from . import selection
 from .setting import Setting
 
@@ -198,7 +199,7 @@ class Pruning:
         more = {
             "asked": asdict(setting), "sparsity": zeros, "start": self._start(),
             "steps": [{key: value for key, value in row.items() if key != "history"} for row in rows],
-            **known, **figures,
+            **known, **figures, **note_skipped(data, run, self.runtime.ranks),
         }  # fmt: skip
         result = TrainingResult(
             arm=self.recipe.arm, method=self.recipe.method, arch=name, data=data.name, data_key=data.key,

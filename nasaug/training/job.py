@@ -1,64 +1,41 @@
-"""Train one network with any method: from a recipe, an arch file and data to a plain, evaluated network."""
+"""One training, specified: its job, its initial weights, its trainer, and what is known of it before it starts."""
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from .. import data as datasets
 from ..arch.archfile import ArchFile
-from ..arch.cost import cost, describe
+from ..arch.cost import cost
 from ..arch.plan import Plan, whole
 from ..arch.space import Arch, Space
 from ..augment import at_magnitude
-from ..core import tensorfile
-from ..core.boxes import CLASS
-from ..core.errors import BadInput, Diverged, arg
-from ..core.progress import Progress, expect, say, stage, stages_of
-from ..core.signals import deferred_stop
+from ..core.errors import BadInput, arg
+from ..core.progress import expect, say
 from ..core.units import format_duration, format_quantity
-from ..data import Data, DataConfig, Info, Record, Split
+from ..data import Data, DataConfig, Info, Record
 from ..data.stream import CENTRE
-from ..int8.imitation import Imitation
-from ..kernels import choice
 from ..methods import Base, Method, Outlook
 from ..nets.net import Net
-from ..nets.store import load_net, other_classes, save_net
-from ..rundirs.folder import RunDir
-from ..rundirs.result import CORRECT, ERROR, ROWS, TrainingResult
+from ..nets.store import load_net, other_classes
 from ..tasks import Segment, Settings, Task, chosen
 from . import memory
 from .device import Runtime
 from .length import Length, length_of
-from .loop import Trainer, fit
-from .provenance import SEVERAL, curves_of, like_sources, of_other_splits, warn_of_curves, warn_of_other_splits
+from .loop import Trainer
+from .provenance import like_sources
 from .quantised import (
-    FLOAT,
-    TABLE,
-    Before,
-    Deployed,
     imitation_of,
-    read_before,
-    scores_before,
-    table_of,
     with_statistics,
-    write_float,
 )  # fmt: skip
 from .recipe import Recipe
 from .scoring import Scorer
 from .start import inherited_from, names_of
 from .teacher import Resolved, Teacher, resolve
 from .timing import time_steps
-
-SHOWN = 12  # validation images of which a detection keeps what was found
 
 
 @dataclass(frozen=True)
@@ -230,94 +207,6 @@ def make_scorer(recipe: Recipe, data: Data, runtime: Runtime, calibration: int |
     return Scorer(data, task, runtime, calibration or recipe.calibration_images, recipe.data.split_seed)
 
 
-def train_to_end(trainer: Trainer, run: RunDir, title: str, checkpoint: str | None = None) -> None:
-    """Train from the run's checkpoint, or from the start, to the end, with progress, log and checkpoints."""
-    path = run.checkpoint_file if checkpoint is None else run.path / checkpoint
-    if path.is_file():
-        trainer.load(path)
-        say(f"resumed {title} at step {trainer.step} of {trainer.length.steps}")
-    run.rewind(title, step=trainer.step)
-    length, last, metric, best = trainer.length, 0.0, trainer.task.metric, _best(trainer)
-    with (
-        stage(title), _profiled(trainer, title), _tensorboard(run.path, trainer.step, title) as plot,
-        deferred_stop() as pending,
-        Progress(title, length.steps, begun=trainer.step, unit="images", per_step=length.batch) as bar,
-    ):  # fmt: skip
-        def on_epoch(row: dict) -> None:
-            nonlocal best
-            run.log("epoch", stage=title, **row)
-            plot(row)
-            best = _best(trainer)
-            val = f"validation {metric.label} {metric.show(row[metric.key('val')])}"
-            say(f"{title}: epoch {row['epoch']} of {length.epochs:.4g}, {val}", detail=True)
-
-        def tick(t: Trainer) -> None:
-            nonlocal last
-            if t.seconds - last > 0.5 or t.seconds < last or t.step == length.steps:
-                last = t.seconds
-                bar.update(t.step, best=best, **t.losses())
-
-        if trainer.method.in_int8 and not trainer.step and not trainer.history:  # so as never to end worse than begun
-            on_epoch(trainer.end_epoch())
-            trainer.save(path)
-        try:
-            fit(trainer, pending, save=lambda: trainer.save(path), on_epoch=on_epoch, tick=tick)
-        except Diverged as error:
-            kept = f"; {path} keeps step {tensorfile.facts(path)['step']}" if path.is_file() else ""
-            raise Diverged(f"{title}: {error.line}{kept}") from error
-
-
-def _best(trainer: Trainer) -> tuple[float, str] | None:
-    """The best validation score of the training so far, as Progress.update takes it; None if there is none yet."""
-    metric = trainer.task.metric
-    return metric.best_told(row[metric.key("val")] for row in trainer.history) if trainer.history else None
-
-
-@contextlib.contextmanager
-def _profiled(trainer: Trainer, title: str) -> Iterator[None]:
-    """Report where the time of the training inside the block went, if its stages are timed."""
-    step, started, before, batch = trainer.step, time.perf_counter(), _decoded(trainer.data), trainer.length.batch
-    yield
-    if not trainer.stages.on:
-        return
-    say(choice.told())
-    say(f"{title}, where the time went ({batch} images per step):")
-    say(trainer.stages.table((trainer.step - step) * batch, time.perf_counter() - started))
-    images, seconds = (now - then for now, then in zip(_decoded(trainer.data), before, strict=True))
-    if seconds:
-        rate = f"{images / seconds:,.0f} per second and worker"
-        say(f"decoding: {images:,} images, {rate}; load is the time spent waiting for them")
-
-
-def _decoded(data: Data) -> tuple[int, float]:
-    """Training images decoded from files so far, and the seconds that took, summed over all workers."""
-    return (data.train.decoded, data.train.decoding) if data.streamed else (0, 0.0)
-
-
-@contextlib.contextmanager
-def _tensorboard(path: Path, step: int, title: str) -> Iterator[Callable[[dict], None]]:
-    """A function that writes an epoch's figures for TensorBoard, if that extra is installed. Events after `step` are
-    purged: they will be written again."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-
-        writer = SummaryWriter(str(path / "tensorboard"), purge_step=step + 1 if step else None)
-    except ImportError:
-        yield lambda row: None
-        return
-    except UnicodeEncodeError:
-        say(f"no TensorBoard files are written, because TensorBoard accepts only folder names in UTF-8: {path}")
-        yield lambda row: None
-        return
-
-    def plot(row: dict) -> None:
-        for key, value in row.items():
-            writer.add_scalar(f"{title}/{key}", value, row["step"])
-
-    with contextlib.closing(writer):
-        yield plot
-
-
 def announce(trainer: Trainer, title: str, inputs: str) -> float:
     """Report how long the training will take, estimated from a few timed steps; returns seconds per step."""
     seconds = time_steps(trainer)
@@ -354,183 +243,6 @@ def outlook_of(
     aligned, moved = getattr(task, "aligned", True), getattr(task, "moved", "boxes")
     known = job.base, job.space, job.arch, job.asked, job.method, own, seconds, length.epochs, instead
     return Outlook(*known, aligned, moved)
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A training whose inputs have all been validated."""
-
-    found: ArchFile
-    recipe: Recipe
-    runtime: Runtime
-    data: Data
-    teacher: Resolved | None = None
-    """None: none, or not resolved yet."""
-    other_splits: list[str] | None = None
-    """What `of_other_splits` gives; None: not looked up yet."""
-
-    @property
-    def record(self) -> Record:
-        return self.data.record
-
-
-def run_training(ready: Ready, run: RunDir, title: str) -> TrainingResult:
-    """All of `train` and `netaug-train` after validation; returns the content of result.json."""
-    recipe = ready.recipe
-    scorer = make_scorer(recipe, ready.data, ready.runtime)
-    twice = recipe.ends_in_int8 and recipe.method != "qat"
-    with stages_of(title, "qat") if twice else contextlib.nullcontext():
-        return _run_training(ready, run, scorer, title, twice)
-
-
-def _run_training(ready: Ready, run: RunDir, scorer: Scorer, title: str, twice: bool) -> TrainingResult:
-    data = ready.data
-    if twice and (run.path / FLOAT).is_file():  # the first phase is over
-        start = run.environment()["start"]
-    else:
-        trainer, start, told = _trained(ready, run, scorer, title)
-        if not twice:
-            return _finished(ready, trainer, run, start, told)
-        epochs = _epochs(trainer)
-        before = Before(epochs, trainer.step, trainer.macs, trainer.seconds, trainer.history, dict(told))
-        write_float(run.path, trainer.product(), before, list(data.classes))
-        val = trainer.task.metric.show(trainer.best_score)
-        say(f"{title}: {epochs:.4g} epochs, validation {trainer.task.metric.label} {val}; now in int8")
-    trainer = _trained_in_int8(ready, run, scorer)
-    return _finished(ready, trainer, run, start, {})
-
-
-def _trained(
-    ready: Ready, run: RunDir, scorer: Scorer, title: str
-) -> tuple[Trainer, Mapping[str, Any], Mapping[str, Any]]:
-    """The trainer at the end of the recipe's method, where its weights started from, and the method's facts."""
-    found, recipe, runtime, data = ready.found, ready.recipe, ready.runtime, ready.data
-    # on resuming, taken from env.json: the file with the initial weights may be gone
-    start = run.environment().get("start") if run.checkpoint_file.is_file() else None
-    job = job_for(found, recipe, runtime, len(data.train), begun=start is not None, teacher=ready.teacher)
-    told_start = None if start else start_of(found, job, data)
-    if job.method.in_int8:
-        if start is None:
-            write_float(run.path, with_statistics(start_net(job), scorer), Before(), list(data.classes))
-        job = replace(job, inherit=run.path / FLOAT, begun=False)
-    trainer = make_trainer(job, data, runtime, scorer)
-    per_step = announce(trainer, title, f"{found.name}, {describe(cost(found.plan))}")
-    warn_of_curves(curves_of(recipe), lambda: data)
-    if told_start is not None:
-        init, line = told_start
-        say(f"  {line}")
-        others = of_other_splits(found, recipe, data) if ready.other_splits is None else ready.other_splits
-        start = {"init": init, "other_splits": others}
-        run.note(start=start)
-    assert start is not None
-    warn_of_other_splits(start["other_splits"])
-    per_mac = per_step / (job.length.batch * job.length.macs_per_image)
-    told = job.method.describe(outlook_of(job, per_mac, len(data.train), runtime, scorer.task))
-    for line in told.lines:
-        say(line)
-    facts = {**told.facts, **_of_trunk(trainer)}
-    if getattr(scorer.task, "two_stage", False):
-        two_stage: Any = trainer.net.two_stage
-        parts = two_stage.costs([block.out_size[0] for block in found.plan.head])
-        line, more = scorer.task.beside(found.plan, parts)  # type: ignore[attr-defined]
-        say(f"  {line}")
-        facts |= more
-    train_to_end(trainer, run, title)
-    return trainer, start, facts
-
-
-def _of_trunk(trainer: Trainer) -> dict[str, Any]:
-    """Tells how a trunk that is not trained like the head is; returns the facts for result.json."""
-    training = trainer.training
-    if training.trunk == "train" and training.trunk_lr == 1:
-        return {}
-    trained, whole = (sum(p.numel() for p in ps) for ps in (trainer.weights.parameters, trainer.net.parameters()))
-    how = {"train": "trained", "norms": "only its norms are trained", "frozen": "frozen"}[training.trunk]
-    rate = f", at {training.trunk_lr:g} times the learning rate" if training.trunk_lr != 1 else ""
-    rate = rate if training.trunk != "frozen" else ""
-    say(f"  trunk: {how}{rate}; {trained:,} of {whole:,} parameters are trained, but forward passes run all of them")
-    return {"trained_params": trained}
-
-
-def _trained_in_int8(ready: Ready, run: RunDir, scorer: Scorer) -> Trainer:
-    """The trainer at the end of the phase that fine-tunes the net of the first one."""
-    recipe, runtime, data = ready.recipe, ready.runtime, ready.data
-    job = make_job(
-        recipe, recipe.qat, base_of(ready.found), images=len(data.train), runtime=runtime, inherit=run.path / FLOAT,
-        teacher=ready.teacher or resolve(ready.found, recipe.teacher),
-    )  # fmt: skip
-    trainer = make_trainer(job, data, runtime, scorer)
-    announce(trainer, "qat", f"{ready.found.name} in int8")
-    train_to_end(trainer, run, "qat", "qat.safetensors")
-    return trainer
-
-
-def _epochs(trainer: Trainer) -> float:
-    length = trainer.length
-    return trainer.step / length.steps_per_epoch if length.open_ended else length.epochs
-
-
-def _finished(
-    ready: Ready, trainer: Trainer, run: RunDir, start: Mapping[str, Any], told: Mapping[str, Any]
-) -> TrainingResult:
-    """Save the trained net, evaluate it on the test images and finish the run. `start` is the run's, `told` the
-    method's facts."""
-    found, recipe, runtime, data, scorer = ready.found, ready.recipe, ready.runtime, ready.data, trainer.scorer
-    product, facts = trainer.product(), {**preprocessing(data, recipe.data), **scorer.task.facts}
-    in_int8 = isinstance(product, Imitation)
-    kept = {TABLE: table_of(product)} if in_int8 else {}
-    val_key = SEVERAL if start["other_splits"] else data.val_key
-    save_net(run.model_file, product.plain() if in_int8 else product, **facts, **kept, val_key=val_key)
-    replace(found, supernet=None, weights=run.model_file).save(run.arch_file)
-    final = Deployed.trained(product) if in_int8 else product
-    if scorer.task.name == "detect":
-        tensorfile.write(run.shown_file, shown_of(final, scorer), {})
-    test = data.finish()
-    metric, more, before = scorer.task.metric, {**told, **facts, "val_key": data.val_key}, Before()
-    if data.few:
-        more["train_images"] = len(data.train)
-    if in_int8:
-        before = read_before(run.path)
-        scores = scores_before(run.path, test, scorer)
-        more |= {**before.told, "before_qat": scores}
-        shown = [metric.show(scores[key]) for key in ("float", "post_training")]
-        say(f"qat: before it test {metric.label} {shown[0]} in float, {shown[1]} in int8 (post-training quantisation)")
-    test_score, figures = test_of(final, test, scorer, run)
-    result = TrainingResult(
-        arm=recipe.arm or recipe.method, method=recipe.method, arch=found.name, data=data.name, data_key=data.key,
-        seed=recipe.seed, init=start["init"], **cost(found.plan).known, metric=metric,
-        val_score=trainer.best_score, train_score=trainer.best_row()[metric.key("train")],
-        history=before.followed_by(trainer.history), test_score=test_score, test_images=len(test),
-        epochs=before.epochs + _epochs(trainer), train_macs=before.train_macs + trainer.macs,
-        seconds=round(before.seconds + trainer.seconds, 2), peak_memory=runtime.peak_memory(),
-        device=runtime.describe(), path=run.path, more={**more, **figures},
-    )  # fmt: skip
-    run.finish(result.to_json())
-    return result
-
-
-def shown_of(net: Net | Deployed, scorer: Scorer) -> dict[str, Tensor]:
-    """What a page shows of a detection: `images` uint8 [SHOWN, C, H, W] of the validation split, evenly spread over
-    those with objects; their boxes, `there`, as in `core.boxes`; and what was `found` (`Detect.answer`)."""
-    val = scorer.data.val
-    there = (val.labels[..., CLASS] >= 0).any(1).nonzero()[:, 0]
-    some = val.subset(there[torch.linspace(0, max(0, len(there) - 1), min(SHOWN, len(there))).long()])
-    if not len(some):
-        return {}
-    size = net.plan.resolution if scorer.data.streamed else None
-    images = torch.cat([images for images, _ in some.ordered(len(some), size)])
-    found = scorer.of_each(net, some, lambda out, _: scorer.task.answer(out))
-    return {"images": images, "there": some.labels, "found": torch.cat(found)}
-
-
-def test_of(net: Net | Deployed, test: Split, scorer: Scorer, run: RunDir) -> tuple[float, dict[str, Any]]:
-    """The score of a finished net on the test images, and the task's further figures, if it has any; stores those of
-    the single images as well."""
-    judged = torch.cat(scorer.judged(net, test)).cpu()
-    name = CORRECT if judged.dtype == torch.bool else ERROR if judged.dim() == 1 else ROWS
-    tensorfile.write(run.test_file, {name: judged.to(torch.uint8) if name == CORRECT else judged}, {})
-    more = scorer.task.figures([judged]) if hasattr(scorer.task, "figures") else {}
-    return scorer.task.score([judged]), more
 
 
 def job_for(

@@ -46,6 +46,13 @@ class Options:
     """Resume `run`, or the verb's last unfinished run."""
     profile: bool = False
     """Time the stages of training and report their rates at the end."""
+    on_bad_image: str | None = None
+    """error (default) or skip: what becomes of training images that cannot be read."""
+
+    def __post_init__(self) -> None:
+        if self.on_bad_image is not None:  # a short form, which jobs with many trainings pass on to each of them
+            object.__setattr__(self, "set", (*self.set, *_sets({"data.on_bad_image": self.on_bad_image})))
+            object.__setattr__(self, "on_bad_image", None)
 
     @classmethod
     def of(

@@ -104,7 +104,7 @@ INT8_SHARE = 0.1  # length and learning rate of the phase in int8, as parts of t
 # Keys that do not affect results: they may change when a run is resumed, and cells that differ in them are shared. They
 # only control how images are read; order and crops are drawn from (seed, epoch, place). data.memory_mb is not among
 # them, because streamed images are cropped differently from those in memory.
-CHANGE_NOTHING = ("data.workers", "data.keep_decoded")
+CHANGE_NOTHING = ("data.workers", "data.keep_decoded", "data.on_bad_image")
 
 
 BUILT_IN = ("baseline", "netaug", "gradaug", "qat")  # the methods that have tables in `Recipe`

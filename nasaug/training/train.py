@@ -22,12 +22,13 @@ from ..rundirs.result import TrainingResult, read_result
 from ..tasks import Segment
 from .begin import at_path, begun_record, create_or_resume, of_parent
 from .device import Runtime, open_runtime
-from .job import Job, Ready, job_for, load_data, run_training, task_of
+from .job import Job, job_for, load_data, task_of
 from .options import Options
 from .provenance import of_other_splits, sources_of
 from .recipe import CHANGE_NOTHING, Recipe
 from .start import check_start
 from .teacher import moved_teacher
+from .whole import Ready, run_training
 
 CAP = "netaug.aug_compute"  # the recipe key of the argument `aug_compute`
 

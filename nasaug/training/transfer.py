@@ -12,9 +12,9 @@ from ..core.progress import Listener, heard_by
 from ..nets.from_torchvision import PREFIX, equal_of
 from ..rundirs.result import TrainingResult, finished_training
 from .begin import create_or_resume
-from .job import Ready
 from .options import Options
 from .train import TrainJob
+from .whole import Ready
 
 RECIPE = "transfer"
 PUBLISHED = ("food101", "flowers102", "cars", "cub200", "pets")  # data sets whose own recipe is one of transfer

@@ -14,7 +14,7 @@ from nasaug.core.files import bundled
 from support.commands import done
 
 VERBS = cli.VERBS
-WITHOUT_RESULT = {"search-worker", "watch", "completion"}
+WITHOUT_RESULT = {"cell-worker", "search-worker", "watch", "completion"}
 
 
 def examples_in(shown):

@@ -11,6 +11,7 @@ from nasaug.core.signals import Stopped
 from nasaug.robustness import robust as module
 from nasaug.robustness.constants import COMMON
 from support.commands import done, stop
+from support.killed import snapshots
 
 RUN = "runs/netaug-train-1"
 FEW = "--corruptions fog,jpeg,saturate --severities 1,5 --images 100 --attacked 40 --steps 2".split()
@@ -37,6 +38,23 @@ def test_all_test_images_give_the_score_that_the_run_recorded(here):
     (run,) = found.runs
     assert run.error == pytest.approx(100 - run.recorded) and run.images == 360 and run.mce is None
     assert found[RUN] is run and not [line for line in heard if "warning" in line]
+
+
+def figures_in(folder):
+    """Without the seconds that they took."""
+    told = json.loads((folder / "robust.json").read_text())
+    return told | {"runs": [run | {"seconds": 0} for run in told["runs"]]}
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_figures(here, tmp_path, monkeypatch):
+    asked = {"corruptions": ["fog", "jpeg"], "severities": (2,), "eps": (), "images": 40}
+    with snapshots(monkeypatch, here / "whole", tmp_path / "states") as states:
+        nasaug.robust(RUN, **asked, out="whole")
+    whole = figures_in(Path("whole"))
+    assert len(states) >= 6
+    for state in states:
+        nasaug.robust(RUN, **asked, out=state)
+        assert figures_in(state) == whole and (state / "robust.html").is_file()
 
 
 def test_a_stopped_evaluation_goes_on_to_the_same_figures(here, monkeypatch):

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import struct
+import tarfile
 import zlib
 from pathlib import Path
 
@@ -15,11 +16,12 @@ import nasaug
 from nasaug.arch.plan import from_dict, plan
 from nasaug.core import tensorfile
 from nasaug.core.errors import BadInput
-from nasaug.data import boxes, numbers, pixel_cache
+from nasaug.data import DataConfig, boxes, load, numbers, pixel_cache
 from nasaug.data.picture import Unreadable, check, decoded, header
 from nasaug.nets.net import Net
 from nasaug.nets.store import load_net, save_net
-from support.commands import TRAIN, call
+from nasaug.pool import processes
+from support.commands import TRAIN, call, done
 from support.fuzzing import COCO, READERS, lay_out, tried
 from support.searches import SPACE
 
@@ -103,6 +105,67 @@ def test_annotations_and_targets_cannot_name_files_outside_their_folder(scratch)
         (scratch / "coco" / "instances.json").write_text(json.dumps(COCO | {"images": images}))
         with pytest.raises(BadInput, match="lies outside|is missing"):
             boxes.find(str(scratch / "coco"))
+
+
+def test_lists_of_sets_cannot_name_files_outside_their_folder(scratch, monkeypatch):
+    monkeypatch.setenv("NASAUG_DATA", str(scratch))
+    place = scratch / "CUB_200_2011"
+    place.mkdir()
+    lists = {
+        "images.txt": "1 ../../a.png\n2 b/b.png\n", "image_class_labels.txt": "1 1\n2 1\n",
+        "train_test_split.txt": "1 1\n2 0\n", "classes.txt": "1 a\n",
+    }  # fmt: skip
+    for name, content in lists.items():
+        (place / name).write_text(content)
+    with pytest.raises(BadInput, match=r"names '\.\./a\.png', which lies outside"):
+        load(DataConfig(name="cub200"))
+
+
+def test_archives_that_are_not_the_published_ones_are_not_unpacked(scratch, monkeypatch):
+    evil, here = io.BytesIO(), scratch / "here"
+    here.mkdir()
+    with tarfile.open(fileobj=evil, mode="w:gz") as archive:
+        for name in ("../escaped", "../../escaped", str(scratch / "escaped"), "plain"):
+            entry = tarfile.TarInfo(name)
+            entry.size = 1
+            archive.addfile(entry, io.BytesIO(b"x"))
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))
+    fetched = []
+
+    def fetch(url, filename, *_, **__):
+        fetched.append(url)
+        Path(filename).write_bytes(evil.getvalue())
+
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", fetch)
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **_: url)
+    names = ("cifar10", "cifar100", "food101", "flowers102", "pets")
+    for name in names:
+        told = call(*f"train --arch mobilenetv2-tiny --data {name}".split())
+        assert told.code == 2 and "download failed" in told.err and told.err.count("\n") == 1
+    assert len(fetched) >= len(names) and not [path for path in scratch.rglob("*") if path.name in ("escaped", "plain")]
+
+
+def test_links_in_a_runs_folder_lead_no_writer_outside(here):
+    """A file that a run writes takes the place of a link, and what a link names is neither written nor deleted."""
+    outside = here / "outside"
+    (outside / "folder").mkdir(parents=True)
+    kept = {name: (outside / name) for name in ("result.json", "log.jsonl", "checkpoint.safetensors", "env.json")}
+    run = here / "runs/netaug-train-1"
+    for name, path in kept.items():
+        path.write_bytes((run / name).read_bytes() if (run / name).exists() else b"")
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(path)
+    kept["result.json"].unlink()  # a link that leads nowhere: the run is not finished
+    before = {path: path.read_bytes() for path in outside.iterdir() if path.is_file()}
+    done("netaug-train", "--resume", "--run", str(run))
+    assert before == {path: path.read_bytes() for path in outside.iterdir() if path.is_file()}
+    assert (run / "result.json").is_file() and not (run / "result.json").is_symlink()
+
+    (run / "job.json").unlink()
+    (run / "linked").symlink_to(outside)
+    processes._clear(run)
+    assert (outside / "folder").is_dir() and not (run / "linked").is_symlink()
 
 
 def png(width: int, height: int) -> bytes:

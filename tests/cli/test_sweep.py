@@ -278,7 +278,7 @@ def test_a_hopeless_cell_is_ended_with_its_checkpoint_saved_and_is_no_failure(la
     done(*ONE_SIZE, "--seeds", "1")
     made = [caught[0], replace(caught[1], recipe=replace(caught[1].recipe, epochs=20000)), caught[2]]
     watch = Ending("baseline@9", "baseline@14")
-    works = [cells._work(cell, "cpu", 1.0) for cell in made]
+    works = [cells.work_of(cell, "cpu", 1.0) for cell in made]
     with heard_by(Terminal()):
         assert processes.run_all(works, 2, {}, watch) == []
     assert sorted(watch.told) == ["baseline@0", "baseline@9"] and [cell.finished for cell in made] == [

@@ -81,7 +81,7 @@ def test_a_setting_is_read_from_the_job_files_of_older_versions():
 
 
 def test_the_keys_of_job_json_are_those_that_runs_have():
-    common = {"seeds", "cells", "set", "recipe", "data"}
+    common = {"seeds", "cells", "set", "recipe", "data", "storage"}
     assert asdict(compare.CompareSetting(arms=[])).keys() == common | {
         "arms", "match", "from_scratch", "arch_data", "lengths", "data_fraction", "shots",
     }  # fmt: skip

@@ -1,4 +1,5 @@
 import math
+import multiprocessing
 import os
 
 import numpy as np
@@ -101,6 +102,17 @@ def test_a_killed_worker_is_a_fault_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(streaming, "DataLoader", killed)
     with pytest.raises(RunFault, match=r"pid 7.*data\.workers=0") as error:
         next(stream_split(tmp_path).ordered(4))
+    assert "\n" not in str(error.value)
+
+
+def test_a_decoding_process_that_is_killed_ends_the_epoch_in_one_line(tmp_path):
+    others = set(multiprocessing.active_children())
+    batches = stream_split(tmp_path, workers=1).batches(4, seed=0, epoch=0)
+    next(batches)
+    (decoder,) = set(multiprocessing.active_children()) - others
+    decoder.kill()
+    with pytest.raises(RunFault, match=rf"a decoding process failed \(.*{decoder.pid}.*data\.workers=0") as error:
+        list(batches)
     assert "\n" not in str(error.value)
 
 

@@ -438,7 +438,7 @@ def test_a_training_in_two_phases_goes_on_where_it_was(folder, monkeypatch):
     assert [row["epoch"] for row in whole.history] == [1, 2, 3, 4] and whole.epochs == 4
     assert whole.history[1]["train_macs"] < whole.history[2]["train_macs"] <= whole.train_macs
     with monkeypatch.context() as patched, pytest.raises(nasaug.Stopped):
-        patched.setattr("nasaug.training.job._trained_in_int8", lambda *_: stop())
+        patched.setattr("nasaug.training.whole._trained_in_int8", lambda *_: stop())
         nasaug.train("digits.json", run="halted", **asked)
     result = nasaug.train(run="halted", resume=True)
     assert (result.test_score, result.more) == (whole.test_score, whole.more)

@@ -14,6 +14,7 @@ import pytest
 
 from nasaug.pool import storage
 from nasaug.pool.shared import is_begun
+from support.commands import lay_out, timeless
 from support.postgres import PASSWORD, programs, server
 from support.workers import (
     assert_counted_once,
@@ -190,6 +191,44 @@ def test_a_search_on_digits_by_three_processes_one_of_which_is_killed(tmp_path, 
     both = candidates(alone / "run")
     common = shared.keys() & both.keys()
     assert len(common) >= 10 and [name for name in common if shared[name] != both[name]] == []
+
+
+COMPARE = (
+    "compare", "--recipe", "quick.toml", "--arch", "mobilenetv2-tiny", "--methods", "baseline,netaug", "--seeds", "3",
+    "--jobs", "1", "--set", "epochs=40",
+)  # fmt: skip
+
+
+@pytest.mark.timeout(900)
+def test_a_comparison_by_three_processes_one_of_which_is_killed(tmp_path, postgres, url):
+    """Every cell is trained once, but for the killed one's, which another goes on with; the results are those of one
+    process alone."""
+    lay_out(tmp_path)
+    led = nasaug(tmp_path, *COMPARE, "--storage", url, "--run", "run")
+    wait_until(partial(is_begun, url), 300)
+    join = ("cell-worker", "--study", url, "--run", "run", "--jobs", "1")
+    workers = [nasaug(tmp_path, *join) for _ in range(2)]
+
+    def at(worker):
+        owned = [t for t in trials(url) if t.user_attrs.get("owner", "").split(" ")[-2:-1] == [str(worker.pid)]]
+        return [t.user_attrs["cell"] for t in owned if t.state.name == "RUNNING"]
+
+    wait_until(lambda: any((tmp_path / "run/cells" / cell / "log.jsonl").is_file() for cell in at(workers[0])), 300)
+    (cell,) = at(workers[0])
+    workers[0].kill()
+    assert "by another process" in ended(led)
+    assert "no cell of" in ended(workers[1])
+    done = [t for t in trials(url) if t.state.name == "COMPLETE"]
+    assert len(done) == 6 == len({t.user_attrs["cell"] for t in done}) and cell in {t.user_attrs["cell"] for t in done}
+    assert len({t.user_attrs["owner"] for t in done}) >= 2
+    assert [t.user_attrs["cell"] for t in trials(url) if t.state.name == "FAIL"] == [cell]
+    for path in (tmp_path / "run").rglob("*.json*"):
+        assert PASSWORD not in path.read_text()
+
+    ended(nasaug(tmp_path, *COMPARE, "--run", "alone"))
+    found = ((tmp_path / run).glob("cells/*/result.json") for run in ("run", "alone"))
+    shared, alone = ({path.parent.name: timeless(json.loads(path.read_text())) for path in paths} for paths in found)
+    assert len(shared) == 6 and shared == alone
 
 
 def test_what_cannot_be_used_is_told_in_one_line_without_the_password(tmp_path, postgres, url):

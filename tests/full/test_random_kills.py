@@ -208,3 +208,30 @@ def test_a_latency_table_is_measured_on_after_kills(tmp_path):
         now = (*command, "--resume") if begun and not (tmp_path / "t.json").exists() else command
     end(tmp_path, now)
     assert json.loads((tmp_path / "t.json").read_text())["format"] == "nasaug-latency/1"
+
+
+@pytest.mark.timeout(900)
+def test_robust_goes_on_to_the_same_figures_after_kills(whole, tmp_path):
+    folder, rng = shutil.copytree(whole[0], tmp_path / "here"), Random(6)
+    command = ("robust", "--run", "runs/train-1", "--corruptions", "all", "--images", "300", "--eps", "2,8",
+               "--attacked", "100", "--steps", "40", "--out")  # fmt: skip
+    seconds, kills, lost = end(folder, (*command, "whole")), 0, 0.0
+    while kills < 5:
+        begun, process = time.time(), start(folder, (*command, "killed"))
+        try:
+            code = process.wait(rng.uniform(0.4, 0.95) * seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            at = time.time()
+            process.wait()
+            kills += 1
+            saved = [path.stat().st_mtime for path in (folder / "killed").glob("*.json")]
+            lost = max(lost, at - max([begun, *saved]))
+        else:
+            assert code == 0, (folder / "said.txt").read_text()[-2000:]
+            shutil.rmtree(folder / "killed")
+        check_whole(folder)
+    end(folder, (*command, "killed"))
+    print(f"\nrobust: {seconds:.0f} s, SIGKILL {kills}, lost {lost:.1f} s at most")
+    one, two = (json.loads((folder / name / "robust.json").read_text()) for name in ("killed", "whole"))
+    assert plain(one) == plain(two)

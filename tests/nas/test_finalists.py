@@ -14,9 +14,10 @@ from nasaug.core import files, tensorfile
 from nasaug.core.errors import Diverged
 from nasaug.core.metric import WORST
 from nasaug.nas import results
+from nasaug.nas.candidates import Candidate
 from nasaug.nas.finalists import FORMAT, LEAST, PlayOff, begun_with, forget
 from nasaug.nas.results import agreement
-from nasaug.nas.study import Candidate, Search
+from nasaug.nas.study import Search
 from nasaug.nets import store
 from nasaug.nets.net import Net
 from nasaug.rundirs.folder import RunDir

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from nasaug.arch.cost import Budget, Cost, cost_of, reach
 from nasaug.arch.plan import plan
 from nasaug.arch.space import Arch
+from nasaug.nas.candidates import Candidate, pareto
+from nasaug.nas.ranges import report_reach
 from nasaug.nas.results import panels_of, plot_search
-from nasaug.nas.study import Candidate, Search, pareto, report_reach
+from nasaug.nas.study import Search
 from nasaug.nets.net import Net
 from nasaug.tasks import Classify
 from nasaug.training.recipe import SearchConfig

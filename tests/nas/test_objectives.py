@@ -12,11 +12,12 @@ from nasaug.arch.cost import Budget, Cost, Reach, cost_of, reach
 from nasaug.arch.space import Arch
 from nasaug.core.errors import BadInput
 from nasaug.core.metric import WORST
+from nasaug.nas.candidates import Candidate
 from nasaug.nas.finalists import FRONT, PlayOff
 from nasaug.nas.front import knee, spread, unbeaten
+from nasaug.nas.ranges import report_reach
 from nasaug.nas.results import panels_of, plot_search
 from nasaug.nas.stages import _check_known
-from nasaug.nas.study import Candidate, report_reach
 from nasaug.pool.storage import open_storage
 from nasaug.rundirs.folder import RunDir
 from nasaug.training.recipe import Recipe, SearchConfig

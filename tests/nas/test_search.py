@@ -11,7 +11,8 @@ from nasaug.arch.space import Arch
 from nasaug.core.errors import BadInput
 from nasaug.core.progress import heard_by
 from nasaug.core.signals import Pending, Stopped
-from nasaug.nas.study import ASKS, STALE, STARTUP, Search, macs_range
+from nasaug.nas.ranges import macs_range
+from nasaug.nas.study import ASKS, STALE, STARTUP, Search
 from nasaug.training.recipe import SearchConfig
 from nasaug.training.scoring import Judged
 from support.searches import MEDIUM, SAMPLERS, SPACE, MadeUp, every_sampler, recorded, run, search_of
@@ -102,7 +103,7 @@ def test_what_a_search_draws_is_within_all_budgets_but_that_of_macs(tmp_path, bu
 @every_sampler
 def test_what_is_not_judged_yet_is_sought_after_many_asks_for_nothing_new(tmp_path, sampler, monkeypatch):
     """Also with more networks than can be enumerated, and alike in a resumed and an uninterrupted search."""
-    monkeypatch.setattr("nasaug.nas.study.KNOWN", 3)
+    monkeypatch.setattr("nasaug.nas.ranges.KNOWN", 3)
     draw = Search._draw
     monkeypatch.setattr(MadeUp, "_draw", lambda search, number, low, high: draw(search, number, 1, 1))  # the smallest
     whole = search_of(tmp_path / "whole", sampler=sampler, trials=4)

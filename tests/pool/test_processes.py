@@ -3,7 +3,7 @@
 import subprocess
 
 from nasaug.pool import processes
-from nasaug.pool.processes import Watch, _Pool, _Running
+from nasaug.pool.processes import Queue, Watch, _Pool, _Running
 
 
 class Stubborn:
@@ -26,7 +26,7 @@ class Stubborn:
 
 def test_a_process_that_must_be_killed_is_waited_for(monkeypatch):
     monkeypatch.setattr(processes, "KILL_AFTER_S", 0.0)
-    pool, process = _Pool([], 1, {}, Watch()), Stubborn()
+    pool, process = _Pool(Queue([]), 1, {}, Watch()), Stubborn()
     pool.running.append(_Running(None, process, 0.0, 0))
     pool.stop()
     assert process.calls == ["asked", "killed", "gone"]

@@ -1,10 +1,17 @@
 """A real browser without a window."""
 
 import os
+import re
 import shutil
 import subprocess
 
+import pytest
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: make browser")
+# as a name of a class, an arm, a folder: it has no slash, which no folder's name can have
+SCRIPT = "<script>document.title='owned'"
+IMAGE = "<img src=x onerror=document.title='owned'>"
 
 
 def browse(address, folder, *options):
@@ -17,3 +24,16 @@ def browse(address, folder, *options):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout, done.stderr
+
+
+def assert_escaped(shown, folder):
+    """A page that shows SCRIPT and IMAGE as text and runs neither, even if its policy would let scripts run."""
+    assert "default-src 'none'" in shown
+    opened = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", shown)
+    assert opened != shown
+    (folder / "page.html").write_text(opened)
+    dom, _ = browse((folder / "page.html").as_uri(), folder / "profile", "--dump-dom")
+    title = re.search(r"<title>(.*?)</title>", dom, re.DOTALL)[1]
+    assert title != "owned" and "<script" not in dom and "<img" not in dom
+    text = dom.replace("<wbr>", "")
+    assert "&lt;script&gt;document" in text or "&lt;img src" in text

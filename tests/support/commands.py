@@ -17,7 +17,7 @@ from unittest import mock
 
 from nasaug.cli import main as cli
 from nasaug.core.signals import Stopped
-from nasaug.training import job as train
+from nasaug.training import to_end
 
 SPACE = """
 format = "nasaug-space/1"
@@ -216,7 +216,7 @@ def _run(folder: Path, told: Connection, args: tuple, save_every: float, largest
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # not ignored, however the tests were started
     sys.argv = ["nasaug", *args]
-    train.fit = partial(train.fit, save_every=save_every)
+    to_end.fit = partial(to_end.fit, save_every=save_every)
     cli.main()
 
 

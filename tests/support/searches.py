@@ -50,7 +50,7 @@ def search_of(storage, *, sampler="tpe", predicted=0.0, trials=30, budget=MEDIUM
     config = SearchConfig(trials=trials, sampler=sampler, predicted=predicted, finalists=4)
     url = f"sqlite:///{storage}" if storage.suffix else f"journal:{storage}"
     scorer = SimpleNamespace(task=Classify(10))
-    search = MadeUp(space, budget, config, scorer, range(IMAGES), url, seed, timeout, net=net)
+    search = MadeUp(space, budget, config, scorer, range(IMAGES), url, seed=seed, timeout=timeout, net=net)
     search.judged = []
     return search
 

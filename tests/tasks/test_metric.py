@@ -8,7 +8,7 @@ import pytest
 import nasaug
 from nasaug.comparison import stats
 from nasaug.core.metric import WORST, Metric, of_keys
-from nasaug.nas.study import Candidate, pareto, worst_tied
+from nasaug.nas.candidates import Candidate, pareto, worst_tied
 from nasaug.tasks import Classify, Regress
 
 TOP1, MAE = Classify.metric, Regress.metric

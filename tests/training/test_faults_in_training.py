@@ -13,10 +13,10 @@ from nasaug.core.progress import heard_by
 from nasaug.methods import Baseline
 from nasaug.rundirs.folder import LOCK, RunDir
 from nasaug.training import memory
-from nasaug.training.job import train_to_end
 from nasaug.training.loop import Trainer
 from nasaug.training.recipe import Recipe
 from nasaug.training.timing import time_steps
+from nasaug.training.to_end import train_to_end
 from support.trainers import trainer_of
 
 

@@ -18,11 +18,12 @@ from nasaug.methods import Base, Baseline, NetAug, Sandwich
 from nasaug.nets.net import Net
 from nasaug.nets.store import save_net
 from nasaug.rundirs.folder import RunDir
-from nasaug.training import job, provenance, train
+from nasaug.training import provenance, train, whole
 from nasaug.training.begin import create_or_resume, stopping
-from nasaug.training.job import make_job, start_net, train_to_end
+from nasaug.training.job import make_job, start_net
 from nasaug.training.options import Options
 from nasaug.training.recipe import Recipe
+from nasaug.training.to_end import train_to_end
 from nasaug.training.train import TrainJob
 from support.toys import CPU
 from support.trainers import trainer_of
@@ -99,7 +100,7 @@ def test_python_resumes_a_run_of_netaug_train_and_refuses_those_of_other_verbs(e
 
 def test_weights_of_other_splits_are_looked_for_once(empty_folder, monkeypatch):
     looked = mock.Mock(wraps=provenance.of_other_splits)
-    for module in (train, job):
+    for module in (train, whole):
         monkeypatch.setattr(module, "of_other_splits", looked)
     nasaug.train("mobilenetv2-tiny", method="baseline", data="digits", set=QUICK, device="cpu", run="r")
     assert looked.call_count == 1
