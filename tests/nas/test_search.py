@@ -68,7 +68,7 @@ def test_a_space_of_fewer_nets_than_trials_ends_the_search_when_all_are_judged(
     heard = []
     with heard_by(heard.append):
         assert len(run(search)) == search.goal == nets and len(recorded(search)) < nets * (STALE + 1)
-    assert (heard[-1].title, heard[-1].done, heard[-1].total) == ("search", nets, nets)
+    assert (heard[-1].title, heard[-1].done, heard[-1].total) == ("candidates", nets, nets)
 
 
 # 2 to 6 % of SPACE's networks are within, none of them among those with the most MACs
