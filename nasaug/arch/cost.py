@@ -282,6 +282,9 @@ def _crop_group(space: Space, axis: Axis) -> str:
     return "head" if deep and stages.index(axis.name.split(".")[0]) > deep[-1] else "width"
 
 
+FAR = 2.0  # a named architecture that costs more or less than its target by this factor may halve its images elsewhere
+
+
 def sample_near(
     space: Space, rng: Random, low: float, high: float, classes: Outputs, limits: Budget = UNLIMITED, tries: int = 400
 ) -> Arch:  # fmt: skip
@@ -290,13 +293,15 @@ def sample_near(
 
     Uniformly drawn choices lie far below any large budget and far from known good designs. So the start is a uniform
     draw or, with probability 1/2, a variation of an architecture named in the space at a random resolution. From there
-    it moves one rung up or down on random axes (for a named one widths and strides first) until its MACs cross a target
-    drawn log-uniformly; at most twice `tries` moves."""
+    it moves one rung up or down on random axes until its MACs cross a target drawn log-uniformly; at most twice `tries`
+    moves. For a named one these are widths first, and strides too if its size is far from the target."""
     target = low * (high / low) ** rng.random()
     named = [found.arch for found in space.archs.values()]
     kinds: tuple[str, ...]
     if named and rng.random() < 0.5:
-        arch, kinds = _varied(space, rng, _fitted(space, rng, rng.choice(named))), ("width", "stride")
+        arch = _varied(space, rng, _fitted(space, rng, rng.choice(named)))
+        far = not target / FAR <= cost_of(space, arch, classes).macs <= target * FAR
+        kinds = ("width", "stride") if far else ("width",)
     else:
         arch, kinds = space.sample(rng), KINDS
     macs = cache(lambda a: cost_of(space, a, classes).macs)
