@@ -64,7 +64,7 @@ class Metric:
         return min(scores, key=self.rank)
 
     def best_told(self, scores: Iterable[float]) -> tuple[float, str]:
-        """The best score's rank, and what progress says of it: best top-1 71.23 %."""
+        """The best score's rank, and what progress says of it: best mae 3.2."""
         best = self.best(scores)
         return self.rank(best), f"best {self.label} {self.show(best)}"
 

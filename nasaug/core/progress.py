@@ -39,7 +39,7 @@ class Line:
 class Advance:
     """`done` of `total` steps of the job `title` are done, `begun` of them before it was resumed, `seconds` ago.
 
-    `figures` are the latest values, such as losses; `best` says the best score so far, as in "best top-1 88.12 %". A
+    `figures` are the latest values, such as losses; `best` says the best score so far, as in "best mae 3.2". A
     step processes `per_step` of the `unit`, for example 128 images. `left` are the seconds left, where they do not
     follow from the steps. `over` marks the last event of the job. `stage` is the command's stage that the job is part
     of; None for a command of one stage."""

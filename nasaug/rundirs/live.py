@@ -35,7 +35,7 @@ def read(run: Path, running: bool) -> dict[str, Any]:
 
 
 def told(run: Path) -> str:
-    """How far a running run is, in words: candidates 57%, about 37 s left, best top-1 82.52 %; empty if not known."""
+    """How far a running run is, in words: candidates 57%, about 37 s left, best mae 3.2; empty if not known."""
     at = read(run, running=True)
     if not at:
         return ""
