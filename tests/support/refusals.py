@@ -2,7 +2,7 @@
 
 REFUSED = {
     "": {
-        "nonsense": "unknown command 'nonsense'; choices: cell-worker, .*, search, search-worker, .*; see nasaug --help",
+        "nonsense": "unknown command 'nonsense'; choices: cell-worker, .*, search, search-worker, .*; see nasaug",
         "serch": "unknown command 'serch'; did you mean search",
         "search extra": "extra.*--help",
         "search --trails 5": "unknown option --trails; did you mean --trials.* see nasaug search --help",
