@@ -51,7 +51,7 @@ def _text(found: dict[str, Any]) -> str:
         f"{ratio:.2f} times as many as by torch alone"
     )
     gains = found["kernels"]["gains"]
-    rows = [[kind, f"{gain['times']:.2f}", "" if gain["used"] else "by torch"] for kind, gain in gains.items()]
+    rows = [[kind, f"{gain['times']:.2f}", "kernel" if gain["used"] else "torch"] for kind, gain in gains.items()]
     if rows:
         lines += ["", tables.text(("kernel", "times as fast as torch", "used"), rows, left=(0, 2))]
     there = [f"{name} ({place})" for name, place in found["data"].items() if place]

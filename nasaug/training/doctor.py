@@ -34,6 +34,7 @@ FOR_TESTS = ("all", "dev", "robust")  # extras that a user has no use for
 EXTRAS = {
     "data": "the data set digits", "track": "curves for TensorBoard", "export": "ONNX and int8 files, method qat",
     "executorch": "files for ExecuTorch", "postgres": "a search by several machines", "detect": "boxes and masks",
+    "docs": "the documentation as a site",
 }  # fmt: skip
 
 
