@@ -91,7 +91,7 @@ def line_of(event: Advance) -> str:
     if stage is None:
         return str(event)
     within = f" {event.title}" if event.title != stage.name else ""
-    head = f"{stage.name} (stage {stage.number} of {stage.of}){within} {stage.share:.0%}"
+    head = f"{stage.titled}{within} {stage.share:.0%}"
     return ", ".join(filter(None, [head, event.rate, stage.best, *_times(event)]))
 
 

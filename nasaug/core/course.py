@@ -30,6 +30,11 @@ class Stage:
     known: bool = False
     best: str = ""
 
+    @property
+    def titled(self) -> str:
+        """Its name, and which stage it is where there are several."""
+        return f"{self.name} (stage {self.number} of {self.of})" if self.of > 1 else self.name
+
 
 class Course:
     """The stages of a command, by name and in order. A resumed command may leave some out."""

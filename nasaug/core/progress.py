@@ -100,7 +100,7 @@ class Ended:
     def __str__(self) -> str:
         stage = self.stage
         left = "" if not stage.whole else f"; {whole_left(stage)}"
-        return f"{stage.name} (stage {stage.number} of {stage.of}) took {format_duration(stage.seconds)}{left}"
+        return f"{stage.titled} took {format_duration(stage.seconds)}{left}"
 
 
 def whole_left(stage: Stage) -> str:

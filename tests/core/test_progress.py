@@ -261,3 +261,12 @@ def test_lines_go_into_a_file_while_a_bar_is_live_on_a_terminal(tmp_path, monkey
             job.update(2)
     assert (tmp_path / "told").read_text() == "a line for the file\n"
     assert "train" in screen.getvalue() and "a line" not in screen.getvalue()
+
+
+def test_the_only_stage_of_a_command_has_no_number(clock, capsys):
+    with heard_by(Terminal()), stages_of("finalists"):
+        expect("finalists", 20.0)
+        with stage("finalists"), Progress("finalist 1 of 1", 10) as job:
+            clock.now += 20
+            job.update(10)
+    assert capsys.readouterr().err.splitlines()[-1] == "finalists took 20 s"
