@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -30,10 +29,8 @@ def started(count):
         for rank in range(count)
     ]  # fmt: skip
     ended = [process.communicate() for process in processes]
-    for process, (out, err) in zip(processes, ended, strict=True):
-        # once in some forty runs torch 2.14 aborts as the interpreter ends, after all work and the line of results
-        late = process.returncode == -signal.SIGABRT and out.endswith("}\n") and "terminate called" in err
-        assert process.returncode == 0 or late, (process.returncode, out, err)
+    # outputs too: a rank that aborts seldom says whether it had ended its work
+    assert [process.returncode for process in processes] == [0] * count, ended
     return [json.loads(out.splitlines()[-1]) for out, _ in ended]
 
 
