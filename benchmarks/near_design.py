@@ -101,7 +101,8 @@ def main() -> None:
 
 def page(o: argparse.Namespace, results: dict[tuple[str, str, int], dict]) -> list[str]:
     columns = [("scratch", o.epochs), *(("supernet", n) for n in SHORT), ("scratch", LONG), ("supernet", LONG)]
-    titles = [f"from {'scratch' if start == 'scratch' else 'the supernet'}, {n} epoch{'s' * (n > 1)}" for start, n in columns]
+    begun = {"scratch": "scratch", "supernet": "the supernet"}
+    titles = [f"from {begun[start]}, {n} epoch{'s' * (n > 1)}" for start, n in columns]
     lines = [
         f"`python benchmarks/near_design.py FOLDER ROOT SEARCH --nets {o.nets} --epochs {o.epochs} --long {o.long}`",
         "",
