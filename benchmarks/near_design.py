@@ -5,8 +5,8 @@
 FOLDER is CIFAR-10 as JPEG files, SEARCH a finished `search` under a MAC budget. Nets of 0.93 to 1 times the budget that
 differ from the space's named design by one rung on some axes are trained plainly from scratch for `--epochs` epochs,
 and so are the design with one width multiplier (two seeds show the noise) and the net that SEARCH found. Each is also
-trained from SEARCH's supernet for 1 and 4 epochs, as finalists are; the nets of `--long`, the found one and the design
-also for 40 epochs.
+trained for 1, 2 and 4 epochs from scratch and for 1 and 4 from SEARCH's supernet, as finalists are. The page says how
+well each of these orders the nets. The nets of `--long`, the found one and the design also have 40 epochs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 from random import Random
 
 from cells import Cell, run, train, write
+from ranking import tau
+from reopen import reopen
 from search_wins import default_net
 
 from nasaug.arch import archfile
@@ -28,9 +30,10 @@ from nasaug.arch.spacefile import load
 from nasaug.core.units import format_quantity
 from nasaug.rundirs.folder import RunDir
 
-SHORT, LONG = (1, 4), 40
+SHORT, LONG = {"scratch": (1, 2, 4), "supernet": (1, 4)}, 40
 KEPT = ("val_top1", "test_top1", "macs", "params")
 NEAR, MOVED, SELDOM = 0.93, 0.4, 0.15  # least part of the budget; chances that an axis moves, and one of the shape
+BEGUN = {"scratch": "scratch", "supernet": "the supernet"}
 CLASSES = 10
 
 
@@ -86,9 +89,9 @@ def main() -> None:
             held = cropped.canonical(Arch(cropped.name, arch.values))
             ArchFile(plan(space, arch, CLASSES), name, cropped, held, supernet).save(inside)
         lengths = (LONG,) if name in (*o.long.split(","), "found") else ()
-        for epochs in (o.epochs, *lengths):
+        for epochs in (*SHORT["scratch"], o.epochs, *lengths):
             cell(name, "scratch", epochs, alone)
-        for epochs in (*SHORT, *lengths):
+        for epochs in (*SHORT["supernet"], *lengths):
             cell(name, "supernet", epochs, inside)
     run(o.root, list(cells.values()), o.jobs)
     results = {key: RunDir(o.root / each.name).result() for key, each in cells.items()}
@@ -96,13 +99,39 @@ def main() -> None:
         {"net": name, "start": start, "epochs": epochs, **{key: result[key] for key in KEPT}}
         for (name, start, epochs), result in results.items()
     ]  # fmt: skip
-    write("near_design", "Nets near the space's own design", page(o, results), {"cells": rows})
+    orders = ordered(o, {name: arch for name, arch in nets.items() if name != "found"}, cropped, results)
+    write("near_design", "Nets near the space's own design", page(o, results, orders), {"cells": rows, "tau": orders})
 
 
-def page(o: argparse.Namespace, results: dict[tuple[str, str, int], dict]) -> list[str]:
-    columns = [("scratch", o.epochs), *(("supernet", n) for n in SHORT), ("scratch", LONG), ("supernet", LONG)]
-    begun = {"scratch": "scratch", "supernet": "the supernet"}
-    titles = [f"from {begun[start]}, {n} epoch{'s' * (n > 1)}" for start, n in columns]
+def ordered(
+    o: argparse.Namespace, nets: dict[str, Arch], cropped: Space, results: dict[tuple[str, str, int], dict]
+) -> dict[str, tuple[float, float, float]]:
+    """Kendall's tau of what a search may know of the nets with their validation top-1 after `o.epochs`; the nets alone
+    that were drawn, since the found one was chosen by such figures."""
+    finished = reopen(o.search)
+    search = finished.search("sqlite://")
+    known: dict[str, list[float]] = {}
+    for name, arch in nets.items():
+        p = plan(cropped, cropped.canonical(Arch(cropped.name, arch.values)), CLASSES)
+        judged = search.scorer.measured(search.scorer.calibrated(search.net, p), finished.data.val)
+        known.setdefault("MACs", []).append(cost(p).macs)
+        known.setdefault("parameters", []).append(cost(p).params)
+        known.setdefault("in the supernet: loss", []).append(-judged.loss)
+        for start, lengths in SHORT.items():
+            for epochs in lengths:
+                rows = results[name, start, epochs]["val"]
+                title = f"{epochs} {'epoch' if epochs == 1 else 'epochs'} from {BEGUN[start]}"
+                known.setdefault(f"{title}: top-1", []).append(rows[-1]["val_top1"])
+                known.setdefault(f"{title}: loss", []).append(-rows[-1]["val_loss"])
+                known.setdefault(f"{title}: sum of training losses", []).append(-sum(r["loss_base"] for r in rows))
+    whole = [results[name, "scratch", o.epochs]["val_top1"] for name in nets]
+    return {title: tau(values, whole) for title, values in known.items()}
+
+
+def page(o: argparse.Namespace, results: dict[tuple[str, str, int], dict], orders: dict) -> list[str]:
+    short = [(start, n) for start, lengths in SHORT.items() for n in lengths]
+    columns = [("scratch", o.epochs), *short, ("scratch", LONG), ("supernet", LONG)]
+    titles = [f"from {BEGUN[start]}, {n} epoch{'s' * (n > 1)}" for start, n in columns]
     lines = [
         f"`python benchmarks/near_design.py FOLDER ROOT SEARCH --nets {o.nets} --epochs {o.epochs} --long {o.long}`",
         "",
@@ -117,6 +146,12 @@ def page(o: argparse.Namespace, results: dict[tuple[str, str, int], dict]) -> li
         cost = [format_quantity(first["macs"], "macs"), format_quantity(first["params"], "params")]
         shown = [f"{own[c]['val_top1']:.2f}" if c in own else "-" for c in columns]
         lines.append(f"| {' | '.join([name, *cost, *shown])} |")
+    lines += [
+        "", f"How what a search may know orders the {o.nets} nets that were drawn: Kendall's tau with validation top-1 "
+        f"after {o.epochs} epochs from scratch, and its 95 % bootstrap interval over the nets.", "",
+        "| known | tau |", "| --- | --- |",
+        *(f"| {title} | {value:+.2f} [{low:+.2f}, {high:+.2f}] |" for title, (value, low, high) in orders.items()),
+    ]  # fmt: skip
     return lines
 
 

@@ -123,6 +123,10 @@ def joined() -> Ranks:
     do together calls this: anything else that torchrun starts does all of its work in each of them."""
     rank, count = launched()
     if count > 1 and not dist.is_initialized():
+        # its functions have the group that is there when it is imported as a default; an optimizer imports it, and a
+        # group that is held for ever never ends its threads, which abort the process at its end, now and then
+        import torch.distributed.nn  # noqa: F401
+
         # a store of its own for each restart: torchrun's still has the addresses of the processes that have ended
         store, *_ = next(rendezvous("env://", timeout=PATIENCE))
         store = dist.PrefixStore(f"nasaug/{restarts()}", store)

@@ -67,6 +67,10 @@ def test_a_signal_to_one_stops_all_after_the_same_step(two, alone):
     assert [each["stopped"] for each in two] == [[3, 15], [3, 15]] and alone["stopped"] == [3, 15]
 
 
+def test_nothing_holds_the_group_whose_threads_would_abort_the_process_at_its_end(two):
+    assert [each["held"] for each in two] == [False, False]
+
+
 def test_a_batch_that_cannot_be_shared_is_refused():
     Ranks(0, 8).check_batch(16)
     with pytest.raises(BadInput, match="batch = 15 is too small for 8 processes: give at least 16"):
