@@ -1,8 +1,5 @@
 import io
-import os
-import pty
 import re
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -25,6 +22,7 @@ from nasaug.core.progress import (
     stages_of,
     whole_left,
 )
+from support import terminals
 
 JOB = """
 import contextlib, time
@@ -188,14 +186,7 @@ def test_without_a_listener_nothing_is_told_and_with_one_every_event(capsys):
 
 
 def on_a_terminal(columns, code=JOB, **environment):
-    """What is written to a terminal of this width."""
-    ours, theirs = pty.openpty()
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": str(columns)} | environment
-    done = subprocess.run([sys.executable, "-c", code], stdout=theirs, stderr=theirs, env=environment)
-    os.close(theirs)
-    shown = os.read(ours, 65536).decode()
-    os.close(ours)
-    return shown, done.returncode
+    return terminals.on_a_terminal([sys.executable, "-c", code], columns, **{"TERM": "xterm"} | environment)
 
 
 def plain(shown):

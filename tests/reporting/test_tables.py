@@ -1,14 +1,12 @@
 """Tables as text: plain lines, and on a terminal also a rule below the header."""
 
 import io
-import os
-import pty
-import subprocess
 import sys
 
 import pytest
 
 from nasaug.reporting import tables
+from support.terminals import on_a_terminal
 
 HEAD = ["arm", "n", "difference", "verdict"]
 ROWS = [["baseline", "5", "-", "reference"], ["netaug+mixup", "12", "-2.92 [-4.21, -1.63]", "worse"]]
@@ -54,20 +52,10 @@ def test_a_terminal_gets_a_rule_if_it_is_wide_enough(terminal):
 
 
 def test_a_command_on_a_terminal_writes_no_colours():
-    ours, theirs = pty.openpty()
-    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "120"}
     command = [sys.executable, "-m", "nasaug", "profile", "--arch", "mobilenetv2-tiny"]
-    with subprocess.Popen(command, stdout=theirs, env=environment):
-        os.close(theirs)
-        written = b""
-        while True:
-            try:
-                written += os.read(ours, 1 << 16)
-            except OSError:  # the other end is closed
-                break
-    os.close(ours)
-    lines = written.decode().split("\r\n")
-    assert lines[0].startswith("layer ") and set(lines[1]) == {"─"} and "\x1b" not in written.decode()
+    written, _ = on_a_terminal(command, 120, both=False, TERM="xterm-256color")
+    lines = written.split("\r\n")
+    assert lines[0].startswith("layer ") and set(lines[1]) == {"─"} and "\x1b" not in written
     assert lines[2].split()[:3] == ["stem", "conv", "3->16"]
 
 
