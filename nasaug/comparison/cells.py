@@ -350,11 +350,15 @@ def train_missing(
         if storage is not None:
             faults.enter_context(storage_faults(storage))
             works, threads = _shared(works, cells, run, storage, threads, watch)
-        failed = [
-            {"arm": work.about.arm, **_length_of(work.about), "seed": work.about.seed, "error": error}
-            for work, error in run_all(works, jobs, environment_of(run, threads), watch)
-        ]
-    if not any(cell.finished for cell in cells):
+        errors = {work.path: error for work, error in run_all(works, jobs, environment_of(run, threads), watch)}
+    # one that another process was given may be lost with it
+    lost = [cell for cell in left if cell.path not in errors and not cell.finished and not watch.hopeless(cell)]
+    errors |= {cell.path: "no process has finished it" for cell in lost}
+    failed = [
+        {"arm": cell.arm, **_length_of(cell), "seed": cell.seed, "error": errors[cell.path]}
+        for cell in left if cell.path in errors
+    ]  # fmt: skip
+    if failed and not any(cell.finished for cell in cells):
         said = f"no cell was finished; the first failed with: {failed[0]['error']}"
         raise RunFault(f"{said}; try again with {resume_command(run)}")
     return failed

@@ -258,6 +258,8 @@ class Search(Proposals):
         self._study = optuna.create_study(directions=directions)
         if self.of:
             self._shared.belong(dict(self.of), self.run_path)
+        if not self.helps:
+            self._shared.revive(begins=True)
         self._sync()
         self._news.clear()
         if self._unfinished and not self.helps:

@@ -6,9 +6,10 @@ import sqlite3
 import time
 
 import pytest
+from optuna.trial import TrialState, create_trial
 
 from nasaug.core.errors import BadInput
-from nasaug.pool import storage
+from nasaug.pool import shared, storage
 from nasaug.pool.shared import OWNER, SharedStudy, ended, this_process
 from support.workers import (
     assert_counted_once,
@@ -86,6 +87,19 @@ def test_when_the_time_is_over_nothing_is_begun_and_late_results_count_nowhere(t
     again = slow(tmp_path, url, trials=len(found))
     assert lead(again) == found and again.judged == []
     assert len(lead(slow(tmp_path, url, trials=len(found) + 2))) == len(found) + 2  # it is open again
+
+
+def test_without_heartbeats_what_was_begun_before_the_machine_was_restarted_is_judged(tmp_path, monkeypatch):
+    url = f"journal:{tmp_path}/study.log"
+    search = open_study(tmp_path, url, trials=3)
+    claim = create_trial(
+        state=TrialState.RUNNING, params=search._params(search.space.smallest), distributions=search._distributions()
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(shared, "this_process", lambda: "an earlier boot 7 100")
+        SharedStudy(url).claim(claim)
+    found = lead(slow(tmp_path, url, trials=3, timeout=10.0))
+    assert len(found) == 3 and search.space.smallest in {c.arch for c in found}
 
 
 def test_a_worker_leaves_when_the_rest_is_begun(tmp_path, url):
