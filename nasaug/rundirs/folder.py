@@ -27,6 +27,7 @@ from ..core.streams import command_line
 
 RESULT_FORMAT, ENV_FORMAT = "nasaug-result/1", "nasaug-env/1"
 LOCK, RESULT, JOB, RECIPE, ENV = ".lock", "result.json", "job.json", "recipe.toml", "env.json"
+MOMENT_S = 0.05
 RECORD = "data.safetensors"  # which image is in which split: nasaug.data.record
 _PACKAGES = "torch torchvision optuna numpy scipy thop safetensors pydantic cyclopts nasaug".split()
 
@@ -243,7 +244,11 @@ def _hold(path: Path) -> IO[str]:
     except OSError as error:
         raise write_error(path, error) from error
     try:
-        _lock(lock)
+        try:
+            _lock(lock)
+        except (BlockingIOError, PermissionError):
+            time.sleep(MOMENT_S)  # a process that asks whether it is in use holds it for a moment
+            _lock(lock)
     except (BlockingIOError, PermissionError) as error:
         lock.seek(0)
         holder = lock.read()
