@@ -20,6 +20,7 @@ from ..core.metric import WORST
 from ..core.progress import Progress
 from ..core.signals import Pending
 from ..pool.shared import SharedStudy
+from ..training.ranks import of_process
 from ..training.scoring import Judged
 from .candidates import Candidate
 from .proposals import ASKS, STARTUP, Proposals
@@ -259,7 +260,9 @@ class Search(Proposals):
         if self.of:
             self._shared.belong(dict(self.of), self.run_path)
         if not self.helps:
-            self._shared.revive(begins=True)
+            # without heartbeats nothing else would tell that another machine was restarted; and each of several
+            # processes that search together has a study of its own, copied from the first one's when it was resumed
+            self._shared.revive(here=not self._shared.beats or not of_process().alone)
         self._sync()
         self._news.clear()
         if self._unfinished and not self.helps:

@@ -49,7 +49,7 @@ class SharedStudy:
         self._storage = optuna.storages.get_storage(storage)
         self._study = self._patiently(lambda: self._opened(directions))
         self._id = self._storage.get_study_id_from_name(STUDY)
-        self._beats = hasattr(self._storage, "record_heartbeat")
+        self.beats = hasattr(self._storage, "record_heartbeat")
         self._seen: set[int] = set()
         self._looked = -float("inf")
 
@@ -113,7 +113,7 @@ class SharedStudy:
         waiting = (trial for trial in self.trials() if trial.state == TrialState.WAITING)
         for trial in [trial._trial_id for trial in waiting if suits(trial)]:
             with contextlib.suppress(UpdateFinishedTrialError):
-                if not self._beats:  # a trial at work without an owner would be taken for one whose process has ended
+                if not self.beats:  # a trial at work without an owner would be taken for one whose process has ended
                     self._patiently(partial(self._storage.set_trial_user_attr, trial, OWNER, this_process()))
                 if self._patiently(partial(self._storage.set_trial_state_values, trial, TrialState.RUNNING)):
                     self._patiently(partial(self._storage.set_trial_user_attr, trial, OWNER, this_process()))
@@ -176,7 +176,7 @@ class SharedStudy:
                 with contextlib.suppress(Exception):  # a lost server is told where the result is
                     self._storage.record_heartbeat(trial)
 
-        thread = threading.Thread(target=beats, daemon=True) if self._beats else None
+        thread = threading.Thread(target=beats, daemon=True) if self.beats else None
         if thread:
             thread.start()
         try:
@@ -191,17 +191,16 @@ class SharedStudy:
                 thread.join()
 
     def beat(self, trial: int) -> None:
-        if self._beats:
+        if self.beats:
             self._patiently(lambda: self._storage.record_heartbeat(trial))
 
     # --- those of others ---------------------------------------------------------------------------------------
 
-    def revive(self, now: bool = True, begins: bool = False) -> None:
+    def revive(self, now: bool = True, here: bool = False) -> None:
         """Let the trials of processes that have ended wait for another one; if not `now`, at most once a heartbeat.
 
         Trials are told by their overdue heartbeat. A trial whose process ended before the first one gets it here,
-        once. In a storage without heartbeats, what another machine is at, or was before it was restarted, is taken from
-        it when the process that leads `begins`: nothing else could tell that it has ended."""
+        once. `here`: all that can be at work is of this machine since it was started, so that any other has ended."""
         if not now and time.monotonic() - self._looked < heartbeat_s():
             return
         import optuna
@@ -211,7 +210,8 @@ class SharedStudy:
         for trial in self.trials():
             if trial.state == TrialState.RUNNING and trial.user_attrs.get(OWNER) != this_process():
                 owner = trial.user_attrs.get(OWNER)
-                if ended(owner) or not self._beats and (owner is None or begins and not of_this_machine(owner)):
+                lost = here or not self.beats if owner is None else here and not of_this_machine(owner)
+                if lost or ended(owner):
                     self.give_back(trial._trial_id)
                 elif trial._trial_id not in self._seen:
                     self._seen.add(trial._trial_id)

@@ -9,8 +9,10 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from nasaug.core.errors import BadInput
+from nasaug.nas import study
 from nasaug.pool import shared, storage
 from nasaug.pool.shared import OWNER, SharedStudy, ended, this_process
+from nasaug.training.ranks import Ranks
 from support.workers import (
     assert_counted_once,
     assert_shared,
@@ -89,8 +91,13 @@ def test_when_the_time_is_over_nothing_is_begun_and_late_results_count_nowhere(t
     assert len(lead(slow(tmp_path, url, trials=len(found) + 2))) == len(found) + 2  # it is open again
 
 
-def test_without_heartbeats_what_was_begun_before_the_machine_was_restarted_is_judged(tmp_path, monkeypatch):
-    url = f"journal:{tmp_path}/study.log"
+@pytest.mark.parametrize(
+    "storage, alone", [("journal:{}/study.log", True), ("sqlite:///{}/study.db", False)], ids=["restarted", "torchrun"]
+)
+def test_what_cannot_be_at_work_any_more_is_judged_at_once(tmp_path, monkeypatch, storage, alone):
+    """Without heartbeats, of a machine that was restarted; of the first of several processes, on another machine."""
+    url = storage.format(tmp_path)
+    monkeypatch.setattr(study, "of_process", lambda: Ranks(1, 1 if alone else 2))
     search = open_study(tmp_path, url, trials=3)
     claim = create_trial(
         state=TrialState.RUNNING, params=search._params(search.space.smallest), distributions=search._distributions()
