@@ -65,8 +65,7 @@ class Search(Proposals):
                 self._news.clear()
                 if not self._unfinished:
                     break
-                pending.check()
-                if self.timeout is not None and time.monotonic() - begun > self.timeout:
+                if self._over(pending, begun):
                     break
                 if self.helps and (self._shared.closed or not self._left):
                     break
@@ -88,6 +87,16 @@ class Search(Proposals):
             raise BadInput(f"{tried}; raise the budget or {arg.trials}")
         ranked = sorted(self.scores, key=lambda arch: (self.rank(self.scores[arch]), self._cost(arch).macs))
         return [self._candidate(arch, self.scores[arch]) for arch in ranked]
+
+    def _over(self, pending: Pending, begun: float) -> bool:
+        """Whether the time that began at `begun` is over; raises Stopped if a stop was requested. Processes that search
+        together agree on both: one that went on alone would wait for the others, or score other nets with them."""
+        late = self.timeout is not None and time.monotonic() - begun > self.timeout
+        signum, over = of_process().most(pending.signum or 0, late)
+        if signum:  # otherwise nothing is assigned: a signal may have arrived by now
+            pending.signum = pending.signum or round(signum)
+        pending.check()
+        return bool(over)
 
     @property
     def _unfinished(self) -> bool:

@@ -31,11 +31,11 @@ def judge_for(run: RunDir, kept: dict[str, Any], storage: str | None, options: O
     if run.finished:
         say(f"{run.path} is finished already")
         return
+    wait_for(run.supernet_file.is_file, f"the supernet {run.supernet_file}", wait_s)
     if run.environment().get("ranks", 1) != 1:
         rule = "is searched by processes that torchrun started, each of which keeps the study itself"
         remedy = "start a new search without torchrun, which others can join"
         raise BadInput.of(argument="run", value=run.path, rule=rule, remedy=remedy, apart=True)
-    wait_for(run.supernet_file.is_file, f"the supernet {run.supernet_file}", wait_s)
     if kept["storage"] is None and storage and (run.path / "study.db").exists():
         named = storage.removeprefix("sqlite:///")
         if os.path.realpath(named) == os.path.realpath(run.path / "study.db"):

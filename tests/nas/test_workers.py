@@ -1,14 +1,17 @@
 """Several processes judge candidates for one search: they share the work, and end, freeze and come late."""
 
+import contextlib
 import os
 import signal
 import sqlite3
 import time
+from dataclasses import dataclass
 
 import pytest
 from optuna.trial import TrialState, create_trial
 
 from nasaug.core.errors import BadInput
+from nasaug.core.signals import Stopped
 from nasaug.nas import study
 from nasaug.pool import shared, storage
 from nasaug.pool.shared import OWNER, SharedStudy, ended, this_process
@@ -91,13 +94,23 @@ def test_when_the_time_is_over_nothing_is_begun_and_late_results_count_nowhere(t
     assert len(lead(slow(tmp_path, url, trials=len(found) + 2))) == len(found) + 2  # it is open again
 
 
+@dataclass(frozen=True)
+class OneOfTwo(Ranks):
+    """One of two processes that search together, as far as it can tell alone."""
+
+    count: int = 2
+
+    def most(self, *values):
+        return values
+
+
 @pytest.mark.parametrize(
     "storage, alone", [("journal:{}/study.log", True), ("sqlite:///{}/study.db", False)], ids=["restarted", "torchrun"]
 )
 def test_what_cannot_be_at_work_any_more_is_judged_at_once(tmp_path, monkeypatch, storage, alone):
     """Without heartbeats, of a machine that was restarted; of the first of several processes, on another machine."""
     url = storage.format(tmp_path)
-    monkeypatch.setattr(study, "of_process", lambda: Ranks(1, 1 if alone else 2))
+    monkeypatch.setattr(study, "of_process", Ranks if alone else OneOfTwo)
     search = open_study(tmp_path, url, trials=3)
     claim = create_trial(
         state=TrialState.RUNNING, params=search._params(search.space.smallest), distributions=search._distributions()
@@ -107,6 +120,21 @@ def test_what_cannot_be_at_work_any_more_is_judged_at_once(tmp_path, monkeypatch
         SharedStudy(url).claim(claim)
     found = lead(slow(tmp_path, url, trials=3, timeout=10.0))
     assert len(found) == 3 and search.space.smallest in {c.arch for c in found}
+
+
+@pytest.mark.parametrize("signum", [0, signal.SIGTERM])
+def test_processes_that_search_together_end_together(tmp_path, monkeypatch, signum):
+    def most(self, *values):
+        """The third time, the other one's time is over, or it was stopped."""
+        asked.append(values)
+        return [signum, 1.0] if len(asked) == 3 else values
+
+    asked, search = [], slow(tmp_path, f"sqlite:///{tmp_path}/study.db", trials=500)
+    monkeypatch.setattr(OneOfTwo, "most", most)
+    monkeypatch.setattr(study, "of_process", OneOfTwo)
+    with pytest.raises(Stopped) if signum else contextlib.nullcontext():
+        lead(search)
+    assert len(search.scores) == 2
 
 
 def test_a_worker_leaves_when_the_rest_is_begun(tmp_path, url):
