@@ -27,7 +27,6 @@ from ..core.streams import command_line
 
 RESULT_FORMAT, ENV_FORMAT = "nasaug-result/1", "nasaug-env/1"
 LOCK, RESULT, JOB, RECIPE, ENV = ".lock", "result.json", "job.json", "recipe.toml", "env.json"
-MOMENT_S = 0.05
 RECORD = "data.safetensors"  # which image is in which split: nasaug.data.record
 _PACKAGES = "torch torchvision optuna numpy scipy thop safetensors pydantic cyclopts nasaug".split()
 
@@ -244,11 +243,7 @@ def _hold(path: Path) -> IO[str]:
     except OSError as error:
         raise write_error(path, error) from error
     try:
-        try:
-            _lock(lock)
-        except (BlockingIOError, PermissionError):
-            time.sleep(MOMENT_S)  # a process that asks whether it is in use holds it for a moment
-            _lock(lock)
+        _lock_soon(lock)
     except (BlockingIOError, PermissionError) as error:
         lock.seek(0)
         holder = lock.read()
@@ -281,6 +276,18 @@ def _warn_of_other_host(path: Path, holder: str) -> None:
 
 def _in_use(path: Path, process: object) -> BadInput:
     return BadInput(f"{path} is in use by process {process}; wait for it, or give another {arg.run}")
+
+
+MOMENT_S = 0.05  # longer than a process that asks whether a run is in use holds its lock
+
+
+def _lock_soon(file: IO[str]) -> None:
+    """`_lock`, tried a second time after a moment."""
+    try:
+        _lock(file)
+    except (BlockingIOError, PermissionError):
+        time.sleep(MOMENT_S)
+        _lock(file)
 
 
 def _lock(file: IO[str]) -> None:
