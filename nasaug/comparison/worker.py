@@ -14,9 +14,10 @@ from ..pool.storage import storage_faults
 from ..rundirs.folder import RunDir, cores
 from ..training.device import open_runtime
 from ..training.options import Options
-from .cells import THREADS, environment_of, placed, score_of, work_of
+from .cells import placed
 from .compare import CompareJob
 from .sweep import SweepJob
+from .trainings import THREADS, environment_of, score_of, work_of
 
 JOBS = {"compare": CompareJob, "sweep": SweepJob}
 

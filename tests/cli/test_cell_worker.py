@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nasaug.comparison import cells
+from nasaug.comparison import trainings
 from nasaug.comparison import worker as comparison
 from nasaug.nas import worker as nas
 from nasaug.pool import processes
@@ -31,7 +31,7 @@ def results(run):
 def begun(monkeypatch, *command):
     """A command that is stopped when its cells are in the storage."""
     with monkeypatch.context() as patched:
-        patched.setattr(cells, "run_all", stop)
+        patched.setattr(trainings, "run_all", stop)
         assert call(*command).code == 143
 
 
@@ -66,7 +66,7 @@ def test_a_cell_that_fails_elsewhere_is_told_where_the_run_is_led_and_tried_agai
 
 
 def test_what_no_process_has_finished_is_a_failure(here, monkeypatch):
-    monkeypatch.setattr(cells, "run_all", lambda *_: [])  # as if all were lost with the processes they were given to
+    monkeypatch.setattr(trainings, "run_all", lambda *_: [])  # as if lost with the processes they were given to
     told = faulty(call(*COMPARE, "--run", "r"))
     assert "no cell was finished; the first failed with: no process has finished it; try again with" in told
 

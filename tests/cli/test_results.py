@@ -11,7 +11,7 @@ import pytest
 from nasaug.arch import archfile
 from nasaug.arch.cost import cost
 from nasaug.arch.plan import plan
-from nasaug.comparison import cells, sweep
+from nasaug.comparison import sweep, trainings
 from nasaug.core.errors import BadInput
 from nasaug.core.tensorfile import read
 from nasaug.data import Data, DataConfig, load
@@ -171,7 +171,7 @@ def test_a_curve_that_was_fitted_on_other_data_is_told_of_by_all_that_follow_one
     assert by_key in done("train", *QUICK, "--arch", "found.json", "--method", "baseline", *follow, "--run", "r").out
     smaller = ("--target-macs", str(cost(archfile.read("r/arch.json").plan).macs - 1), "--steps", "1")
     assert by_key in done("prune", "--from", "r", *smaller, "--recipe", "quick.toml", *follow).out
-    for owner, verb in ((cells, "estimate"), (sweep, "train_missing"), (search_command, "run_search")):
+    for owner, verb in ((trainings, "estimate"), (sweep, "train_missing"), (search_command, "run_search")):
         monkeypatch.setattr(owner, verb, stop)
     Path("follow.toml").write_text('views.train.policy = "randaugment"\nviews.train.magnitude = "curve.json"\n')
     arms = "baseline+follow.toml,netaug+follow.toml,gradaug"  # the last inherits from none
