@@ -20,6 +20,7 @@ from ..core.metric import WORST
 from ..core.progress import Progress
 from ..core.signals import Pending
 from ..pool.shared import SharedStudy
+from ..rundirs.folder import RunDir
 from ..training.ranks import of_process
 from ..training.scoring import Judged
 from .candidates import Candidate
@@ -27,6 +28,7 @@ from .proposals import ASKS, STARTUP, Proposals
 
 EXPLORE = 4  # after STARTUP every EXPLORE-th candidate is still drawn by size, close below a MAC budget
 STALE = 25  # consecutive asks without a new candidate after which an unjudged one is enqueued
+JOINED = "joined"  # the study's note that another process judged candidates too
 POLL_S = 0.5  # how often a search looks whether others have finished, when nothing else is left to do
 
 
@@ -45,6 +47,7 @@ class Search(Proposals):
     _known: set[int] = field(default_factory=set)  # ids of the storage's trials that are finished
     _waiting: bool = False  # whether some pending one waits for a process, because its own has ended
     _news: list[Arch] = field(default_factory=list)  # judged, and not logged yet
+    _joined: bool = False  # whether it is noted that this process helps
     _again: int = 0  # proposals in a row that are being judged elsewhere
     _stale: int = 0  # asks since a candidate was last judged
 
@@ -75,6 +78,8 @@ class Search(Proposals):
                     time.sleep(POLL_S)
         if self.helps:
             return []
+        if self.of and self._shared.facts.get(JOINED):
+            RunDir(self.run_path).note(joined=True)  # which candidates were proposed depends on who was faster
         if self._unfinished:  # what others are judging comes too late
             self._shared.close()
         if not self.scores and self.timeout is not None and self._unfinished:
@@ -177,6 +182,9 @@ class Search(Proposals):
 
     def _judge_claimed(self, claimed: int, arch: Arch) -> Judged | None:
         """What is found, and told to all; None if it was taken from this process, which was silent for long."""
+        if self.helps and not self._joined:
+            self._shared.note(JOINED, True)
+            self._joined = True
         with self._shared.working(claimed):
             judged = self._judge(arch, self.images)
         if not self._shared.tell(claimed, self._values(arch, judged), **self._attrs(judged)):

@@ -146,9 +146,9 @@ class SharedStudy:
         from optuna.trial import TrialState
 
         if self._ended(trial, TrialState.FAIL, None, {}):
-            ended = copy.deepcopy(self.trial(trial))
-            if not any(ended.number in each.system_attrs.get(HISTORY, ()) for each in self.trials()):
-                _again(self._study, ended)
+            known = copy.deepcopy(self.trial(trial))
+            if not any(known.number in each.system_attrs.get(HISTORY, ()) for each in self.trials()):
+                _again(self._study, known)
 
     def _ended(self, trial: int, state: Any, values: list[float] | None, attrs: dict[str, Any]) -> bool:
         from optuna.exceptions import UpdateFinishedTrialError
@@ -210,8 +210,8 @@ class SharedStudy:
         for trial in self.trials():
             if trial.state == TrialState.RUNNING and trial.user_attrs.get(OWNER) != this_process():
                 owner = trial.user_attrs.get(OWNER)
-                lost = here or not self.beats if owner is None else here and not of_this_machine(owner)
-                if lost or ended(owner):
+                gone = here or not self.beats if owner is None else here and not of_this_machine(owner)
+                if gone or ended(owner):
                     self.give_back(trial._trial_id)
                 elif trial._trial_id not in self._seen:
                     self._seen.add(trial._trial_id)

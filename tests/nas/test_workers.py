@@ -15,6 +15,7 @@ from nasaug.core.signals import Stopped
 from nasaug.nas import study
 from nasaug.pool import shared, storage
 from nasaug.pool.shared import OWNER, SharedStudy, ended, this_process
+from nasaug.rundirs.folder import RunDir
 from nasaug.training.ranks import Ranks
 from support.workers import (
     assert_counted_once,
@@ -47,8 +48,9 @@ def test_what_a_killed_one_was_at_is_judged_by_another(tmp_path, url):
     worker, at = stuck_worker(tmp_path, url, trials=6)
     kill(worker)
     search = slow(tmp_path, url, trials=6)
+    search.of, search.run_path = {"budget": 1}, tmp_path
     found = lead(search)
-    assert at in {search.space.id(c.arch) for c in found}
+    assert at in {search.space.id(c.arch) for c in found} and RunDir(tmp_path).environment()["joined"]
     assert_counted_once(url, search, found, retried=1)
 
 
