@@ -269,7 +269,7 @@ class PlayOff:
                     save_net(kept, load_net(path), **self.facts)
                 if c is winner and kept.is_file() and not run.start_file.is_file():
                     keep_start(run.start_file, load_net(kept), self.supernet, self.facts)
-        for path in run.path.glob(self._weights("*", "*")):
+        for path in run.path.glob(self._checkpoint("*")):  # weights too
             path.unlink(missing_ok=True)
 
     def path(self, run: RunDir) -> Path:
