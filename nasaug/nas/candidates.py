@@ -147,6 +147,10 @@ class Candidates:
         """A candidate without a score."""
         return Candidate(arch, self._cost(arch), None)
 
+    def of_whole(self, arch: Arch, val: Split) -> Judged:
+        """A judgement with the supernet's weights on the whole validation split."""
+        return self._judge(arch, val)
+
     def _judge(self, arch: Arch, split: Split) -> Judged:
         p = plan(self.space, arch, self.scorer.task.head)
         return self.scorer.measured(self.scorer.calibrated(self.net, p), split)
