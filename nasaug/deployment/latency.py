@@ -104,9 +104,9 @@ def _latency_table(
                 raise BadInput.of(argument=argument, value=value, rule=f"must be at least {least}")
         measurement = Measurement(space, given, out, backend, threads, networks, device_name or device(), resume)
         content = measurement.run()
-    table = Table(content, str(out))
-    table.check(all_parts(space, OUTPUTS))
+    Table(content, str(from_csv or out)).check(all_parts(space, OUTPUTS))
     files.write_json(out, content)
+    table = Table(content, str(out))
     if from_csv is None:
         measurement.path.unlink(missing_ok=True)  # not before: the table could have been refused, or the disk be full
     say(f"{out}: {table}, space {space.name}")

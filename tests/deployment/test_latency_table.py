@@ -128,9 +128,11 @@ def test_a_stopped_measurement_goes_on_and_ends_with_a_table(brief, tmp_path, mo
     archfile.ArchFile(p, "largest").save(tmp_path / "net.json")
     timed = ("profile", "--arch", str(tmp_path / "net.json"), "--measure", "--device-table")
     told = done(*timed, str(tmp_path / "old.json")).out
-    assert "measured median" in told and "corrected" not in told.splitlines()[-2]
+    assert "measured median" in told and "corrected" not in told.splitlines()[-3]
     assert "old.json was made by an older nasaug and keeps no time of a reference network" in told
-    assert re.search(r"predicted .*, measured median .*, median corrected for drift .*s$", done(*timed, str(out)).out)
+    told = done(*timed, str(out)).out
+    assert re.search(r"predicted .*, measured median .*, median corrected for drift .*s$", told, re.M)
+    assert f"predicted by {out}, made for space small: {timing.device()}, onnxruntime " in told
 
 
 class Steady:
