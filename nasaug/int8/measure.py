@@ -44,7 +44,7 @@ class Session:
         if not fused:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         kinds = "Fail", "InvalidProtobuf", "InvalidGraph", "InvalidArgument", "NotImplemented", "RuntimeException"
-        self._refusals, self.name = tuple(getattr(errors, kind) for kind in kinds), name
+        self._refusals, self._name = tuple(getattr(errors, kind) for kind in kinds), name
         try:
             self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except self._refusals as error:
@@ -62,7 +62,7 @@ class Session:
             raise self._refused(error) from None
 
     def _refused(self, error: Exception) -> BadInput:
-        return BadInput(f"{self.name} cannot be run by ONNX Runtime ({str(error).splitlines()[0]}); export it again")
+        return BadInput(f"{self._name} cannot be run by ONNX Runtime ({str(error).splitlines()[0]}); export it again")
 
     def latency(self, resolution: int, seconds: float = SECONDS) -> Latency:
         """How long one image takes, after a warm-up, on an image of noise."""

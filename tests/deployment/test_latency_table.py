@@ -241,6 +241,7 @@ def test_json_from_the_template_to_the_profiles_of_two_networks(laid_out):
 def test_json_of_a_measurement_is_the_table(brief, tmp_path):
     shown, said = printed("latency-table", "--space", "small", "--out", str(tmp_path / "t.json"), "--networks", "40")
     assert shown == {"path": str(tmp_path / "t.json"), **json.loads((tmp_path / "t.json").read_text())}
+    assert (shown["threads"], shown["how"]["warm_up"], shown["how"]["runs"]) == (1, 1, [2, 500])
     assert shown["checked"]["of"] == "networks" and shown["device"] == timing.device() and "timing " in said
 
 
