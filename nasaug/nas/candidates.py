@@ -117,7 +117,8 @@ class Candidates:
         supernet (docs/results/resolution.md). Within a resolution they alternate between the largest of those that tie
         with its best (are within the standard error) and the best. A supernet hardly distinguishes subnets of similar
         size, so ties are broken by size: the first finalist is the largest of those that tie
-        (docs/results/main_job.md).
+        (docs/results/main_job.md). Candidates that differ from an earlier finalist in fewer than APART choices come
+        last, since training both says little more than training one.
 
         With several objectives they are those near the front and spread along it, in such an order."""
         groups: dict[int, list[Candidate]] = {}

@@ -12,6 +12,7 @@ from ..arch.cost import Cost, neighbours, sample_near
 from ..arch.plan import Plan, plan
 from ..arch.space import Arch, Axis, Space, resolve
 from ..core.errors import BadInput
+from ..core.metric import WORST
 from ..training.scoring import Judged
 from .candidates import Candidate, Candidates
 from .predictor import Predictor, features, propose
@@ -68,9 +69,10 @@ class Proposals(Candidates):
     def _predicted(self, number: int) -> Arch:
         """The most promising architecture at this candidate's resolution by the scores so far."""
         resolution, rng = self._resolution(number), Random(f"{self.seed}/pool/{number}")
-        px = self.space.resolution
-        alike = [arch for arch in self.scores if not resolution or resolve(px, arch.values) == resolution]
-        return self._promising(rng, self._spaces[resolution], self.scores, alike) or self._unseen(number)
+        px, known = self.space.resolution, self._sound(self.scores)
+        alike = [arch for arch in known if not resolution or resolve(px, arch.values) == resolution]
+        best = self._promising(rng, self._spaces[resolution], known, alike, beside=self.scores) if known else None
+        return best or self._unseen(number)
 
     def suggested(self, number: int, trained: Mapping[Arch, Judged]) -> Arch | None:
         """The most promising architecture by the results of networks that were trained on their own, which compare
@@ -92,8 +94,11 @@ class Proposals(Candidates):
         return worst | {arch: -float(mean) for arch, mean in zip(known, means, strict=True)}
 
     def _sound(self, trained: Mapping[Arch, Judged]) -> dict[Arch, Judged]:
-        """Without those whose training diverged."""
-        return {arch: judged for arch, judged in trained.items() if judged.score != self.metric.worst}
+        """Without those that diverged, whose figures would swamp all others."""
+        return {
+            arch: judged for arch, judged in trained.items()
+            if judged.score != self.metric.worst and self.rank(judged) < WORST
+        }  # fmt: skip
 
     def _promising(
         self, rng: Random, space: Space, scores: Mapping[Arch, Judged], alike: Iterable[Arch],
