@@ -38,7 +38,7 @@ def cell_worker(
     :param device: auto, cpu or cuda.
     """
     from ..core.errors import BadInput
-    from ..core.streams import command_line
+    from ..core.streams import nasaug_command
     from .joined import led_run
 
     if jobs is not None and jobs < 1:
@@ -48,6 +48,6 @@ def cell_worker(
     from ..training.begin import joining
     from ..training.options import Options
 
-    again = command_line("python", "-m", "nasaug", "cell-worker", "--run", led.path)
+    again = nasaug_command("cell-worker", "--run", led.path)
     with joining(led, again) as kept:
         train_for(led, kept, study, Options(data=data, device=device), jobs, wait_s)

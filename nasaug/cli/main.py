@@ -19,7 +19,7 @@ from ..core.launch import launched
 from ..core.own import import_named
 from ..core.progress import Event, heard_by
 from ..core.signals import Stopped, raised_stop, stop_when_left
-from ..core.streams import command_line, flush, mute_unheard, open_streams, tell
+from ..core.streams import flush, mute_unheard, nasaug_command, open_streams, tell
 from .cell_worker import cell_worker
 from .compare import compare
 from .completion import completion_of
@@ -50,8 +50,8 @@ app = App(
     help="Find the most accurate tiny network under a budget, then train it inside wider ones.",
     help_epilogue=(
         "Start here:\n\n"
-        "  python -m nasaug search --mac-budget 25M\n\n"
-        "  python -m nasaug netaug-train --arch found.json\n"
+        "  nasaug search --data photos/ --mac-budget 1M\n\n"
+        "  nasaug netaug-train --arch found.json\n"
     ),
     version=__version__,
     help_format="markdown",
@@ -141,6 +141,6 @@ def _stop(signum: int, verb: str | None, run: Path | None, resume: str | None) -
         sys.exit(128 + signum)
     if verb is None and resume is None:
         _fail("stopped before there was anything to save", 128 + signum)
-    resume = resume or command_line(*f"python -m nasaug {verb} --resume --run".split(), run)
+    resume = resume or nasaug_command(verb, "--resume", "--run", run)
     tell(f"stopped; go on with: {resume}", sys.stderr)
     sys.exit(128 + signum)

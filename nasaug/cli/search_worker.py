@@ -34,7 +34,7 @@ def search_worker(
     :param data: Where the image folder is on this machine, if it is elsewhere.
     :param device: auto, cpu or cuda.
     """
-    from ..core.streams import command_line
+    from ..core.streams import nasaug_command
     from .joined import led_run
 
     led, study, wait_s = led_run("search-worker", ("search",), run, study, wait)
@@ -42,6 +42,6 @@ def search_worker(
     from ..training.begin import joining
     from ..training.options import Options
 
-    again = command_line("python", "-m", "nasaug", "search-worker", "--run", led.path)
+    again = nasaug_command("search-worker", "--run", led.path)
     with joining(led, again) as kept:
         judge_for(led, kept, study, Options(data=data, device=device), wait_s)

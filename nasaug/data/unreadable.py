@@ -7,6 +7,7 @@ import os
 from torch import Tensor
 
 from ..core.errors import BadInput
+from ..core.units import counted
 from .folder import Folder, named
 from .layout import Listing
 
@@ -35,7 +36,8 @@ def replaced(folder: Folder, places: dict[str, Tensor]) -> tuple[list[str], list
             among = alike.get(_class(listing, i), there)
             train[number] = among[number % len(among)]
     places["train"] = places["train"].new_tensor(train)
-    line = f"warning: {len(bad)} training images cannot be read, {named(listing, bad)}; others take their places"
+    told = f"{counted(len(bad), 'training image')} cannot be read, {named(listing, bad)}"
+    line = f"warning: {told}; {'others take their places' if len(bad) > 1 else 'another one takes its place'}"
     return [os.fsdecode(listing.files[i]) for i in bad], [line] if bad else []
 
 

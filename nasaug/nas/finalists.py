@@ -21,7 +21,7 @@ from ..core import files, tensorfile
 from ..core.errors import Diverged
 from ..core.metric import WORST
 from ..core.progress import expect, say, share_of_stage
-from ..core.units import format_duration, format_quantity
+from ..core.units import counted, format_duration, format_quantity
 from ..data import Data
 from ..methods import Base, Baseline
 from ..nets.net import Net
@@ -88,10 +88,23 @@ class PlayOff:
         counts, fewest = [len(macs)], FRONT if self.several else 2
         while len(counts) < self.recipe.search.rounds and counts[-1] > fewest:
             counts.append(max(math.ceil(counts[-1] / 2), fewest))
-        least = LEAST if self.recipe.search.finalist_macs == "auto" or self.given is not None else 1
-        while counts and (counts[0] < 2 or min(self._steps(macs[: counts[0]], len(counts))) < least):
+        while counts and (counts[0] < 2 or min(self._steps(macs[: counts[0]], len(counts))) < self._least):
             counts = counts[1:]
         return counts
+
+    def _why_not(self, macs: Sequence[int]) -> str:
+        """Why `sizes` is empty."""
+        if len(macs) < 2:
+            return "there is only one"
+        if not self.macs:
+            return "search.finalist_macs is 0" if self.given is None else "they have no MACs"
+        steps = counted(min(self._steps(macs[: FRONT if self.several else 2], 1)), "step")
+        return f"with {steps} each, fewer than {self._least}, they would tell little; allow more epochs or train_macs"
+
+    @property
+    def _least(self) -> int:
+        """The fewest steps of a net in a round."""
+        return LEAST if self.recipe.search.finalist_macs == "auto" or self.given is not None else 1
 
     def _steps(self, macs: Sequence[int], rounds: int) -> list[int]:
         """The steps of each net in one of so many rounds.
@@ -130,7 +143,7 @@ class PlayOff:
         counts = self.sizes(macs)
         if not counts:
             expect(f"{self.word}s", 0.0)
-            return f"the {self.word}s are not trained (no MACs for them, or too few steps each)"
+            return f"the {self.word}s are not trained: {self._why_not(macs)}"
         lengths = [self.lengths(macs[:count], len(counts)) for count in counts]
         seconds = sum(each.macs for round_ in lengths for each in round_) * seconds_per_mac
         expect(f"{self.word}s", seconds)
@@ -148,8 +161,7 @@ class PlayOff:
         """
         counts = self.sizes([c.cost.macs for c in finalists])
         if not counts:
-            why = f"only one, or too few steps for each{', or search.finalist_macs = 0' if self.given is None else ''}"
-            say(f"the {self.word}s are not trained: {why}")
+            say(f"the {self.word}s are not trained: {self._why_not([c.cost.macs for c in finalists])}")
             return self._picked(finalists)
         spent = format_quantity(self.macs, "macs")
         start = "the supernet's" if self._inherited else "fresh"

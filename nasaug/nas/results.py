@@ -15,7 +15,7 @@ from ..config import layers
 from ..core import files
 from ..core.metric import WORST
 from ..core.progress import say
-from ..core.streams import command_line
+from ..core.streams import nasaug_command
 from ..core.units import format_quantity
 from ..reporting import drawing, pictures, tables
 from ..reporting.search_page import search_page
@@ -359,7 +359,7 @@ def _costs(found: Candidate, budget: Budget) -> list[dict[str, Any]]:
 
 def _next(run: RunDir, recipe: Recipe, search: Search, judged: int) -> list[tuple[str, str]]:
     """Commands that go on from here, each after what it does."""
-    found, nasaug, more = str(run.found_file), ("python", "-m", "nasaug"), 2 * recipe.search.trials
+    found, more = str(run.found_file), 2 * recipe.search.trials
     commands = [
         ("Train the net found inside wider ones", ("netaug-train", "--arch", found)),
         ("Train it plainly", ("train", "--method", "baseline", "--arch", found)),
@@ -373,4 +373,4 @@ def _next(run: RunDir, recipe: Recipe, search: Search, judged: int) -> list[tupl
     if recipe.search.pick == "best" and search.several:
         resume = ("search", "--resume", "--run", str(run.path), "--pick", "knee")
         commands.append(("Choose another net of the front, without searching again", resume))
-    return [(does, command_line(*nasaug, *words)) for does, words in commands]
+    return [(does, nasaug_command(*words)) for does, words in commands]
