@@ -31,7 +31,7 @@ def netaug_train(
     :param arch: An arch file (found.json) or a named architecture (mcunet; in a space of your own: mine.toml:NAME).
     :param from_scratch: Start from fresh weights instead of those named in the arch file.
     :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
-    :param aug_compute: Cap on the augmented passes: at most this many times the base's own MACs; 0: none.
+    :param aug_compute: Cap on the augmented passes: at most this many times the base's own MACs; 0 (default): no cap.
     :param data_fraction: Train on this share of the training images, drawn by class; above 0, to 1.
     :param shots: Train on so many images of each class.
     """
@@ -73,7 +73,7 @@ def train(
     :param method: baseline, netaug, gradaug, qat or any arm (nasaug compare), joined by +; default: the recipe's.
     :param from_scratch: Start from fresh weights instead of those named in the arch file.
     :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
-    :param aug_compute: Cap on NetAug's augmented passes: at most this many times the base's own MACs; 0: none.
+    :param aug_compute: Cap on NetAug's augmented passes: at most this many times the base's own MACs; 0 (default): no cap.
     :param data_fraction: Train on this share of the training images, drawn by class; above 0, to 1.
     :param shots: Train on so many images of each class.
     """

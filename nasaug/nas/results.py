@@ -59,6 +59,8 @@ def write_results(
     })  # fmt: skip
     plot_search(run.pareto_picture, panels_of(search, scored, finalists, budget))
     say(table(space, finalists, metric))
+    if first := "" if search.config.pick != "best" else why_first(search, finalists):
+        say(first)
     if search.several:
         say(front_table(search, finalists))
     if why := "" if search.config.pick != "best" else little_used(finalists, search.budget, budget):
@@ -143,6 +145,20 @@ def front_table(search: Search, finalists: list[Candidate]) -> str:
         for c in front
     ]  # fmt: skip
     return tables.text(head, rows, left=(0, -1))
+
+
+def why_first(search: Search, finalists: list[Candidate]) -> str:
+    """Why the net found is another than the one with the best score in the table; empty if it is that one."""
+    metric, first = search.metric, finalists[0]
+    trained = first.trained_score is not None
+    best, *others = (c.trained_score if trained else c.full_score for c in finalists if c.rounds == first.rounds)
+    if best is None or not any(score is not None and metric.better(score, best) for score in others):
+        return ""
+    if not trained:
+        best_by = "with the least loss" if search.config.by == "loss" else "that is best"
+        return f"the first is found: the largest of those whose {metric.label} is within its error of the net's {best_by}"
+    ranked = f"the loss on the validation images ranks, which says more than their {metric.label}"
+    return f"the first is found: {ranked}" if search.config.by == "loss" else ""
 
 
 LITTLE = 0.6  # a net that uses less of the MAC budget than this is explained
