@@ -73,7 +73,7 @@ def train(
     :param method: baseline, netaug, gradaug, qat or any arm (nasaug compare), joined by +; default: the recipe's.
     :param from_scratch: Start from fresh weights instead of those named in the arch file.
     :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
-    :param aug_compute: Cap on NetAug's augmented passes: at most this many times the base's own MACs; 0 (default): no cap.
+    :param aug_compute: Cap on NetAug's augmented passes: so many times the base's own MACs; 0 (default): no cap.
     :param data_fraction: Train on this share of the training images, drawn by class; above 0, to 1.
     :param shots: Train on so many images of each class.
     """

@@ -156,7 +156,7 @@ def why_first(search: Search, finalists: list[Candidate]) -> str:
         return ""
     if not trained:
         best_by = "with the least loss" if search.config.by == "loss" else "that is best"
-        return f"the first is found: the largest of those whose {metric.label} is within its error of the net's {best_by}"
+        return f"the first is found: the largest of those within the error of {metric.label} from the net {best_by}"
     ranked = f"the loss on the validation images ranks, which says more than their {metric.label}"
     return f"the first is found: {ranked}" if search.config.by == "loss" else ""
 

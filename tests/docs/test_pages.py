@@ -4,6 +4,7 @@ import html
 import json
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +51,16 @@ def test_verbs_and_options_exist(page, options):
 def test_files_exist(page):
     named = FILE.findall(page.read_text("utf-8"))
     assert [file for file in named if not (ROOT / file).exists() and "NAME" not in file] == []
+
+
+MADE = {"commands.md", "recipe.md", "names.md", "changelog.md"}  # by docs/site/hooks.py
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_linked_files_exist(page):
+    text = re.sub(r"^[ ]*```.*?^[ ]*```", "", page.read_text("utf-8"), flags=re.M | re.S)
+    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)
+    assert [link for link in links if not (page.parent / link).exists() and Path(link).name not in MADE] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
