@@ -31,11 +31,12 @@ bench: setup
 bench-quick: setup
 	$(RUN) benchmarks/bench.py --quick
 
+# mkdocs counts warnings as errors only without --quiet.
 lint: setup
 	$(RUN) -m ruff check
 	$(RUN) -m mypy
 	$(RUN) -m pytest -q -n 0 tests/test_layers.py -k 'one_way or each_other or rules'
-	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --site-dir $(VENV)/site  # with --quiet no warning is an error
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --site-dir $(VENV)/site
 
 # The documentation, into site/index.html.
 docs: setup

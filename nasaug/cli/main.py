@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyclopts import App, CycloptsError, UnknownCommandError, UnknownOptionError
+from cyclopts import App, CycloptsError, MissingArgumentError, UnknownCommandError, UnknownOptionError
 
 from .. import __version__
 from ..core.errors import BadInput, RunFault, nearest, unknown, written
@@ -108,6 +108,11 @@ def _usage(error: CycloptsError) -> str:
         options = {name for argument in error.argument_collection for name in argument.names}
         close = nearest(error.token.keyword.partition("=")[0], options)
         return f"unknown option {error.token.keyword}; {f'{close} ' if close else ''}{see}"
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        taken = {name for argument in app[chain[0]].assemble_argument_collection() for name in argument.names}
+        given = [word for word in error.unused_tokens or () if word.startswith("--") and word not in taken]
+        instead = f"; it has no option {given[0]}" if given else ""
+        return f"{' '.join(chain)} needs a value for {error.argument.name}{instead}; {see}"
     return f"{' '.join(str(error).split()).rstrip('.')}; {see}"
 
 

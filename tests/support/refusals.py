@@ -7,7 +7,7 @@ REFUSED = {
         "search extra": "extra.*--help",
         "search --trails 5": "unknown option --trails; did you mean --trials.* see nasaug search --help",
         "netaug-train": "needs --arch: an arch file like found.json, or a named", "train": "needs --arch",
-        "profile": "--arch requires an argument.*--help",
+        "profile": "profile needs a value for --arch; see nasaug profile --help",
     },
     "search --data": {
         "fashion": "unknown data set 'fashion'; did you mean fashion-mnist.*digits.*image folder",
@@ -36,7 +36,7 @@ REFUSED = {
         "--mac-budget 0": "above 0", "--mac-budget=-1": "--mac-budget -1: .*above 0",
         "--mac-budget ''": "--mac-budget : .*above 0", "--mac-budget nan": "'nan'.*25M",
         "--mac-budget 1e999": "'1e999'.*25M", "--mac-budget inf": "'inf'.*25M",
-        "--mac-budget": "--mac-budget requires an argument",
+        "--mac-budget": "search needs a value for --mac-budget",
         "--param-budget 1.2.3": "--param-budget 1.2.3: .*300k",
         "--sram-budget '10 miles'": "--sram-budget 10 miles: .*320KB",
         "--flash-budget 1MACs": "--flash-budget.*1MB",
@@ -190,7 +190,7 @@ REFUSED = {
     "prune --from runs/netaug-train-1 --target-macs": {
         "25Q": "--target-macs 25Q: .* number of MACs", "0": "--target-macs 0: .*above 0",
         "1": "--target-macs 1: tiny:.* has .* MACs, and its smallest possible net .*; give at least",
-        "1G": "--target-macs 1G: tiny:.* has .* MACs.*, below", "": "--target-macs requires an argument",
+        "1G": "--target-macs 1G: tiny:.* has .* MACs.*, below", "": "prune needs a value for --target-macs",
     },
     "prune --from runs/netaug-train-1 --target-macs 15k": {
         "--steps 0": "--steps 0 must be at least 1", "--steps=-1": "--steps -1 must be",
@@ -253,7 +253,7 @@ REFUSED = {
         "found.json --device-table found.json": "found.json has .*'nasaug-latency/1' is needed",
     },
     "latency-table": {
-        "": "--(out|space).*requires",
+        "": "needs a value for --(out|space)",
         "--space tiny.toml --out a.txt": "--out a.txt must end in .json",
         "--space tiny --out a.json": "unknown search space 'tiny'",
         "--space tiny.toml --out found.json": "--out found.json exists and is no latency table.*give another name",
