@@ -3,10 +3,11 @@
     python benchmarks/search_wins.py FOLDER ROOT --budget 1M [--space SPACE] [--seeds 5] [--only PART] [--set KEY=VALUE]
 
 FOLDER is CIFAR-10 as JPEG files, at 32 px. Rivals under the same budget of MACs: (a) `uniform`, the best MobileNetV2
-with one width multiplier over resolutions and strides, chosen once by validation; (b) `random`, the best of random nets
-that are each trained briefly; (c) `halving`, successive halving of such nets, both with the compute of the whole
-search; (d) `default`, the space's own design with one width multiplier. A seed repeats everything: a search, and the
-`finals`, the same training from scratch of every net (for the net of `search` also from its weights, and NetAug).
+with one width multiplier over resolutions and strides, chosen once by validation; (b) `random`, the best of 24 random
+nets of all shapes that are each trained briefly; (c) `halving`, the search without its supernet, both with the compute
+of the whole search; (d) `default`, the space's own design with one width multiplier. A seed repeats everything: a
+search, and the `finals`, the same training from scratch of every net (for the net of `search` also from its weights,
+and NetAug).
 
 PART is one of these names, or `page`, which writes docs/results/search_wins_BUDGET at any stage of the experiment.
 Without it everything runs. Repeating a command continues where it stopped. Another space, other settings or another
@@ -51,7 +52,10 @@ SCREENS = ((3, None), (12, 6))  # epochs, and how many nets, the best so far, ar
 SEARCHES = {
     "search": (),
     "halving": ("--strategy", "halving"),
-    "random": ("--strategy", "halving", "--set", "search.rounds=1"),
+    "random": (
+        "--strategy", "halving", "--set", "search.rounds=1", "--set", "search.suggested=0", "--set", "search.shapes=0",
+        "--set", "search.finalists=24",
+    ),
 }
 FINALS = {  # title, the part that gives the net, verb and further options
     "search": ("`search`", "search", "train", ("--from-scratch",)),

@@ -20,7 +20,8 @@ def modules_of(package: Path) -> dict[str, Path]:
 
 
 def imported(name: str, path: Path, modules: dict[str, Path]) -> set[str]:
-    """The modules of the package that a module imports, at any level of its code."""
+    """The modules of the package that a module imports, at any level of its code; not the package itself, which holds
+    the version and names all else lazily."""
     here, found = name.split(".") if path.stem == "__init__" else name.split(".")[:-1], set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom):
@@ -30,11 +31,11 @@ def imported(name: str, path: Path, modules: dict[str, Path]) -> set[str]:
             found |= {each if each in modules else source for each in names}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-    return {each for each in found if each in modules} - {name}
+    return {each for each in found if each in modules and "." in each} - {name}
 
 
 def in_cycles(imports: dict[str, set[str]]) -> list[list[str]]:
-    """Groups of modules that import each other in a cycle (Tarjan's strongly connected components)."""
+    """Groups of modules that import each other in a cycle."""
     reach: dict[str, set[str]] = {}
     for start in imports:
         seen, left = set(), [start]

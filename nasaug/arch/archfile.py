@@ -83,7 +83,7 @@ def _from(file: Path, path: str | Path) -> str:
 def _read(path: Path) -> ArchFile:
     if path.suffix == ".toml":
         archs = [f"{path}:{arch}" for arch in spacefile.load(str(path), BLOCKS).archs]
-        names = f"give one of its networks: {', '.join(archs)}" if archs else f"name one in it, [arch.NAME]: {path}:NAME"
+        names = f"give one of its networks: {', '.join(archs)}" if archs else "give it an [arch.NAME]"
         rule = f"{path} is a search space, not a network; search it (nasaug search --space {path})"
         raise BadInput(f"{rule}, or {names}")
     data = files.read_json(path, FORMAT)

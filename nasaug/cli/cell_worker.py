@@ -38,16 +38,15 @@ def cell_worker(
     :param device: auto, cpu or cuda.
     """
     from ..core.errors import BadInput
-    from ..core.streams import nasaug_command
-    from .joined import led_run
+    from ..rundirs.job import absolute
+    from ..training.options import Options
+    from .joined import joined
 
     if jobs is not None and jobs < 1:
         raise BadInput.of(argument="jobs", value=jobs, rule="must be at least 1")
-    led, study, wait_s = led_run("cell-worker", ("compare", "sweep"), run, study, wait)
-    from ..comparison.worker import train_for
-    from ..training.begin import joining
-    from ..training.options import Options
+    options = absolute(Options(data=data, device=device))  # the run may have another working directory
+    given = {"jobs": jobs, "data": data, "device": device}
+    with joined("cell-worker", ("compare", "sweep"), run, study, wait, given) as led:
+        from ..comparison.worker import train_for
 
-    again = nasaug_command("cell-worker", "--run", led.path)
-    with joining(led, again) as kept:
-        train_for(led, kept, study, Options(data=data, device=device), jobs, wait_s)
+        train_for(led.run, led.kept, led.study, options, jobs, led.wait_s)

@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import BadInput, arg
-from ..rundirs.folder import RunDir
+from ..core.streams import nasaug_command
+from ..rundirs.folder import HIDDEN, RunDir
+from .options import option
 
 
-def led_run(
+@dataclass(frozen=True)
+class Joined:
+    """A run that another process leads: its folder and job.json, its storage's URL if given, and the seconds to wait
+    for what it has not made yet."""
+
+    run: RunDir
+    kept: dict[str, Any]
+    study: str | None
+    wait_s: float
+
+
+@contextlib.contextmanager
+def joined(
+    worker: str, verbs: Sequence[str], run: Path | None, study: str | None, wait: str | None,
+    given: Mapping[str, object],
+) -> Iterator[Joined]:  # fmt: skip
+    """The run named by its folder or its storage, inside `training.begin.joining`. `given` are the worker's other
+    arguments, which the command that a stopped worker tells repeats.
+
+    Raises BadInput if the run is not one of these verbs', or if its storage's password is missing."""
+    led, study, wait_s = _led_run(worker, verbs, run, study, wait)
+    from ..training.begin import joining
+
+    said = [(option(name), str(value)) for name, value in given.items() if value not in (None, "auto")]
+    words = [word for pair in said for word in pair]
+    with joining(led, nasaug_command(worker, "--run", led.path, *words)) as kept:
+        storage = kept.get("storage") or ""
+        if study is None and HIDDEN in storage and not led.finished:
+            raise BadInput(f"{led.path} keeps no passwords: give {arg.study} {storage} with the password")
+        yield Joined(led, kept, study, wait_s)
+
+
+def _led_run(
     worker: str, verbs: Sequence[str], run: Path | None, study: str | None, wait: str | None
 ) -> tuple[RunDir, str | None, float]:
-    """The run named by its folder or its storage, the storage's URL if given, and the seconds to wait for what the run
-    has not made yet. Raises BadInput if the run is not one of these verbs'."""
+    """The run's folder, its storage's URL if given, and the seconds to wait."""
     from ..core.launch import launched
     from ..core.units import parse_quantity
     from ..rundirs.job import verb_of

@@ -34,14 +34,12 @@ def search_worker(
     :param data: Where the image folder is on this machine, if it is elsewhere.
     :param device: auto, cpu or cuda.
     """
-    from ..core.streams import nasaug_command
-    from .joined import led_run
-
-    led, study, wait_s = led_run("search-worker", ("search",), run, study, wait)
-    from ..nas.worker import judge_for
-    from ..training.begin import joining
+    from ..rundirs.job import absolute
     from ..training.options import Options
+    from .joined import joined
 
-    again = nasaug_command("search-worker", "--run", led.path)
-    with joining(led, again) as kept:
-        judge_for(led, kept, study, Options(data=data, device=device), wait_s)
+    options = absolute(Options(data=data, device=device))  # the run may have another working directory
+    with joined("search-worker", ("search",), run, study, wait, {"data": data, "device": device}) as led:
+        from ..nas.worker import judge_for
+
+        judge_for(led.run, led.kept, led.study, options, led.wait_s)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,7 +18,6 @@ from ..core import files
 from ..core.errors import BadInput, RunFault, arg, unknown, with_value
 from ..core.progress import Listener, heard_by, say
 from ..core.streams import command_line
-from ..core.units import parse_quantity
 from ..data import Record
 from ..nets.store import digest
 from ..pool.storage import absolute_storage, check_storage
@@ -37,6 +35,7 @@ from ..training.start import check_start
 from ..training.start import named as start_named
 from ..training.train import fitted, refuse_other_net
 from . import report
+from .arguments import LENGTHS, MATCH, STOPS, amounts_of, arms_of, lengths_of, share_of
 from .cells import (
     Cell,
     Sets,
@@ -51,15 +50,12 @@ from .cells import (
     placed,
     read_data,
     record_of,
-    resume_command,
     resumed,
-    train_missing,
 )
+from .trainings import resume_command, train_missing
 
 DEFAULT = "baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling"
-SEEDS, MATCH = 5, "epochs"
-STOPS = {"epochs": "epochs", "compute": "macs", "seconds": "seconds"}
-LENGTHS = {"epochs": "epochs", "compute": "train_macs", "seconds": "max_seconds"}  # the key that says how long
+SEEDS = 5
 BASE = RunDir(Path()).base_file  # the network's arch file, relative to the run
 
 
@@ -247,7 +243,7 @@ class CompareJob:
     def _amounts(self) -> dict[str, list[Any] | None]:
         """The amounts of data, by the setting's field; None: not given."""
         asked: dict[str, tuple[str | None, Callable[[str], float]]] = {
-            "data_fraction": (self.data_fraction, _fraction), "shots": (self.shots, int),
+            "data_fraction": (self.data_fraction, share_of), "shots": (self.shots, int),
         }  # fmt: skip
         return {name: None if text is None else amounts_of(name, text, kind) for name, (text, kind) in asked.items()}
 
@@ -300,75 +296,6 @@ class CompareJob:
 
     def result(self, run: RunDir) -> Comparison:
         return Comparison(run.path, files.read_json(run.comparison_file, report.FORMAT))
-
-
-# not the commas between an arm's values, or in an array or a table
-_BETWEEN_ARMS = re.compile(r",(?!\s*[\w.-]+\s*=)(?![^\[]*\])(?![^{]*\})")
-
-
-def arms_of(methods: str) -> list[str]:
-    """The arms by name. Raises BadInput for an unknown arm or one named twice."""
-    arms = [arm.strip() for arm in _BETWEEN_ARMS.split(methods) if arm.strip()]
-    if not arms:
-        raise BadInput(f"{arg.methods} {methods!r} names no arm; give some, like baseline,netaug")
-    for i, arm in enumerate(arms):
-        if arm in arms[:i]:
-            raise BadInput(f"{arg.methods} names {arm!r} twice; name each arm once")
-        arm_says(arm, Recipe)
-    return arms
-
-
-def lengths_of(lengths: str, match: str) -> list[float]:
-    """The lengths, ascending: epochs (int), forward MACs (int) or seconds. Raises BadInput for anything else, and for
-    equal ones."""
-    items = [item.strip() for item in lengths.split(",") if item.strip()]
-    if not items:
-        raise BadInput(f"{arg.lengths} {lengths!r} names no length; give some, like 10,30,90")
-    seen: dict[float, str] = {}
-    for item in items:
-        value = _epochs_of(item) if match == MATCH else parse_quantity(item, _KINDS[match], "lengths")
-        if value in seen:
-            same = f"{item} twice" if seen[value] == item else f"{seen[value]} and {item}, which are the same"
-            raise BadInput(f"{arg.lengths} names {same}; name each length once")
-        seen[value] = item
-    return sorted(seen)
-
-
-def amounts_of(argument: str, given: str, parse: Callable[[str], float]) -> list[Any]:
-    """The amounts of data in a text, ascending. Raises BadInput for anything that is none, and for equal ones."""
-    values = []
-    for item in (each.strip() for each in given.split(",") if each.strip()):
-        try:
-            values.append(parse(item))
-        except ValueError:
-            values.append(0)
-        if values[-1] <= 0:
-            rule, remedy = "must be a whole number of images per class", "give some like 1,5,20"
-            if argument == "data_fraction":
-                rule, remedy = "must be a share above 0, to 1", "give some like 0.05,0.1,0.25,1"
-            raise BadInput.of(argument=argument, value=item, rule=rule, remedy=remedy, apart=True)
-        if values[-1] in values[:-1]:
-            raise BadInput(f"{with_value(argument)} {given} names {item} twice; name each amount once")
-    if not values:
-        raise BadInput(f"{with_value(argument)} {given!r} names no amount; give one, or several separated by commas")
-    return sorted(values)
-
-
-def _fraction(item: str) -> float:
-    value = float(item)
-    return value if 0 < value <= 1 else 0.0
-
-
-_KINDS = {"compute": "macs", "seconds": "seconds"}
-_MOST_EPOCHS = 10**9
-
-
-def _epochs_of(item: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,10}", item) or not 1 <= int(item) <= _MOST_EPOCHS:
-        rule = f"must be a whole number of epochs, 1 to {_MOST_EPOCHS}"
-        remedy = f"give some like 10,30,90, or {arg.match} compute for MACs, seconds for times"
-        raise BadInput.of(argument="lengths", value=item, rule=rule, remedy=remedy, apart=True)
-    return int(item)
 
 
 def _check_lengths(plain: Mapping[str, Recipe]) -> None:

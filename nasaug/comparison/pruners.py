@@ -50,7 +50,9 @@ class Race:
         self._known: dict[str, int] = {}  # the last epoch reported to the study, by policy
 
     def end(self, policy: str, rows: Sequence[dict], score: float) -> None:
-        """Record that a policy's training has finished."""
+        """Record that a policy's training has finished. It may be told twice: two processes can have been given it."""
+        if policy in self.done:
+            return
         self.loses_at(policy, rows)
         self._study.tell(self._trials[policy], score)
         self.done[policy] = {row["epoch"]: row[self._key] for row in rows}

@@ -36,6 +36,7 @@ from ..training.options import Options
 from ..training.provenance import warn_of_curves
 from ..training.recipe import Recipe
 from ..training.train import fitted
+from .arguments import arms_of
 from .cells import (
     Cell,
     Sets,
@@ -51,13 +52,11 @@ from .cells import (
     plain_name,
     read_data,
     record_of,
-    resume_command,
     resumed,
-    train_missing,
 )
-from .compare import arms_of
 from .pruners import PRUNERS, RIVALS, PolicyWatch, saved
 from .sweep_results import FORMAT, magnitude_of, metric_of, summarise, table, write
+from .trainings import resume_command, train_missing
 
 SIZES = Path("sizes")  # the folder for the nets' arch files in a run
 STEPS = 400  # rungs of the width ladder on which sizes are looked up

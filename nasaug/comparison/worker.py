@@ -11,12 +11,13 @@ from ..pool.processes import run_all
 from ..pool.queue import SharedQueue
 from ..pool.shared import SharedStudy, is_begun, wait_for
 from ..pool.storage import storage_faults
-from ..rundirs.folder import HIDDEN, RunDir, cores
+from ..rundirs.folder import RunDir, cores
 from ..training.device import open_runtime
 from ..training.options import Options
-from .cells import THREADS, environment_of, placed, score_of, work_of
+from .cells import placed
 from .compare import CompareJob
 from .sweep import SweepJob
+from .trainings import THREADS, environment_of, score_of, work_of
 
 JOBS = {"compare": CompareJob, "sweep": SweepJob}
 
@@ -36,8 +37,6 @@ def train_for(
     if not begun:
         rule, remedy = "shares no storage", f"resume it alone, or begin another one with {arg.storage}"
         raise BadInput.of(argument="run", value=run.path, rule=rule, remedy=remedy)
-    if storage is None and HIDDEN in begun:
-        raise BadInput(f"{run.path} keeps no passwords: give {arg.study} {begun} with the password")
     ready = JOBS[kept["verb"]](storage=storage, jobs=jobs, options=options).restore(run, kept)
     url = storage or begun
     wait_for(partial(is_begun, url), f"the study of {run.path}", wait_s)
@@ -52,4 +51,4 @@ def train_for(
     say(f"no cell of {run.path} is left to begin")
     if failed:
         names = ", ".join(f"{work.title}: {why}" for work, why in failed)
-        raise RunFault(f"{len(failed)} cells failed here: {names}; resume {run.path} to try them again")
+        raise RunFault(f"{len(failed)} of the cells failed here: {names}; resume {run.path} to try them again")

@@ -312,7 +312,7 @@ NAMED = {
     "imagenet21k-p": Named(10_450, LARGEST, folder=_imagenet21k),
 }
 
-# the folder or file by which a set is recognised, in one of the places or in a folder named like the set
+# the folder by which a set is recognised, in one of the places or in a folder named like the set
 _SIGNS = {
     "cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python", "imagenet": "imagenet", "food101": "food-101",
     "flowers102": "flowers-102", "cars": "stanford_cars", "cub200": "CUB_200_2011", "pets": "oxford-iiit-pet",
@@ -328,4 +328,5 @@ def there(name: str) -> Path | None:
     if name == "digits":
         found = importlib.util.find_spec("sklearn")
         return None if found is None or found.origin is None else Path(found.origin).parent
-    return next((place for place in _places(_SIGNS[name], f"{name}/{_SIGNS[name]}", name) if place.exists()), None)
+    own = ("cub200",) if name == "cub200" else ()  # which may be an image folder too
+    return next((place for place in _places(_SIGNS[name], f"{name}/{_SIGNS[name]}", *own) if place.is_dir()), None)

@@ -7,7 +7,6 @@ import os
 from torch import Tensor
 
 from ..core.errors import BadInput
-from ..core.units import counted
 from .folder import Folder, named
 from .layout import Listing
 
@@ -22,8 +21,8 @@ def replaced(folder: Folder, places: dict[str, Tensor]) -> tuple[list[str], list
     listing, unread = folder.listing, folder.bad
     others = {i: unread[i] for split in ("val", "test") for i in places[split].tolist() if i in unread}
     if others:
-        told = f"{len(others)} validation and test images in {listing.root!r} cannot be read, {named(listing, others)}"
-        raise BadInput(f"{told}: repair or remove them; only training images are skipped")
+        told = f"{len(others)} of the validation and test images in {listing.root!r} cannot be read"
+        raise BadInput(f"{told}, {named(listing, others)}: repair or remove them; only training images are skipped")
     train = places["train"].tolist()
     bad, there = {i: unread[i] for i in train if i in unread}, [i for i in train if i not in unread]
     if not there:
@@ -36,8 +35,8 @@ def replaced(folder: Folder, places: dict[str, Tensor]) -> tuple[list[str], list
             among = alike.get(_class(listing, i), there)
             train[number] = among[number % len(among)]
     places["train"] = places["train"].new_tensor(train)
-    told = f"{counted(len(bad), 'training image')} cannot be read, {named(listing, bad)}"
-    line = f"warning: {told}; {'others take their places' if len(bad) > 1 else 'another one takes its place'}"
+    told = f"{len(bad)} of the training images cannot be read, {named(listing, bad)}"
+    line = f"warning: {told}; others take their places"
     return [os.fsdecode(listing.files[i]) for i in bad], [line] if bad else []
 
 

@@ -19,6 +19,8 @@ from ..training.scoring import Judged, Scorer
 from .front import knee, spread, unbeaten
 from .ranges import candidates_of, macs_range
 
+APART = 3  # choices in which finalists differ
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -128,6 +130,8 @@ class Candidates:
         ))  # fmt: skip
         sure = [c for c in ranked if c.arch in self.always][: self.config.finalists]
         others = [c for c in chain.from_iterable(turns) if c is not None and c not in sure]
+        if not self.several:  # those are spread already
+            others = _apart(others, sure)
         chosen = [*others[: self.config.finalists - len(sure)], *sure]
         whole = {c.arch: self._judge(c.arch, val) for c in chosen}
         chosen.sort(key=lambda c: self.rank(whole[c.arch]))
@@ -143,6 +147,10 @@ class Candidates:
         """A candidate without a score."""
         return Candidate(arch, self._cost(arch), None)
 
+    def of_whole(self, arch: Arch, val: Split) -> Judged:
+        """A judgement with the supernet's weights on the whole validation split."""
+        return self._judge(arch, val)
+
     def _judge(self, arch: Arch, split: Split) -> Judged:
         p = plan(self.space, arch, self.scorer.task.head)
         return self.scorer.measured(self.scorer.calibrated(self.net, p), split)
@@ -157,6 +165,21 @@ def _in_turn(group: list[Candidate], images: Split, task: Task) -> Iterator[Cand
     tied = sorted((c for c in group if task.metric.rank(c.score) <= least), key=lambda c: -c.cost.macs)
     both = chain.from_iterable(zip_longest(tied, group))
     return iter(dict.fromkeys(c for c in both if c is not None))
+
+
+def _apart(candidates: list[Candidate], chosen: list[Candidate]) -> list[Candidate]:
+    """The candidates that differ from the earlier ones here, and from those chosen, in APART choices or more; then the
+    others."""
+    found: list[Candidate] = []
+    for c in candidates:
+        if all(_differ(c.arch, other.arch) >= APART for other in (*chosen, *found)):
+            found.append(c)
+    return [*found, *(c for c in candidates if c not in found)]
+
+
+def _differ(a: Arch, b: Arch) -> int:
+    """The number of choices in which two architectures differ."""
+    return sum(one != other for one, other in zip(a.values, b.values, strict=True))
 
 
 def worst_tied(task: Task, best: float, split: Split) -> float:

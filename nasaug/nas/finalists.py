@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 from pathlib import Path
 from random import Random
+from statistics import mean
 from typing import Any
 
 from ..arch.plan import plan
+from ..arch.space import Arch
 from ..core import files, tensorfile
 from ..core.errors import Diverged
 from ..core.metric import WORST
@@ -83,14 +84,25 @@ class PlayOff:
         return share * self.supernet_macs
 
     def sizes(self, macs: Sequence[int]) -> list[int]:
-        """The number of nets in each round, for finalists with these MACs, the best first; empty: no training, because
-        it is turned off, too short to be informative, or there is only one finalist."""
+        """The number of nets in each round, for finalists with these MACs, the best first; more than these in the first
+        if others are suggested during it. Empty: no training, because it is turned off, too short to be informative, or
+        there is only one finalist."""
         counts, fewest = [len(macs)], FRONT if self.several else 2
         while len(counts) < self.recipe.search.rounds and counts[-1] > fewest:
             counts.append(max(math.ceil(counts[-1] / 2), fewest))
-        while counts and (counts[0] < 2 or min(self._steps(macs[: counts[0]], len(counts))) < self._least):
-            counts = counts[1:]
-        return counts
+        ways = [counts[start:] for start in range(len(counts))]
+        if self.word == FINALIST and self.recipe.search.suggested and len(macs) > 1:
+            ways.insert(0, [len(macs) + self.recipe.search.suggested, *counts[1:]])
+        for way in ways:
+            begun = macs[: way[0]]
+            if way[0] > 1 and min(self._steps(each, begun, way[0], len(way)) for each in begun) >= self._least:
+                return way
+        return []
+
+    @property
+    def _least(self) -> int:
+        """The fewest steps of a net in a round."""
+        return LEAST if self.recipe.search.finalist_macs == "auto" or self.given is not None else 1
 
     def _why_not(self, macs: Sequence[int]) -> str:
         """Why `sizes` is empty."""
@@ -98,23 +110,19 @@ class PlayOff:
             return "there is only one"
         if not self.macs:
             return "search.finalist_macs is 0" if self.given is None else "they have no MACs"
-        steps = counted(min(self._steps(macs[: FRONT if self.several else 2], 1)), "step")
+        begun = macs[: FRONT if self.several else 2]
+        steps = counted(min(self._steps(each, begun, len(begun), 1) for each in begun), "step")
         return f"with {steps} each, fewer than {self._least}, they would tell little; allow more epochs or train_macs"
 
-    @property
-    def _least(self) -> int:
-        """The fewest steps of a net in a round."""
-        return LEAST if self.recipe.search.finalist_macs == "auto" or self.given is not None else 1
-
-    def _steps(self, macs: Sequence[int], rounds: int) -> list[int]:
-        """The steps of each net in one of so many rounds.
+    def _steps(self, macs: int, begun: Sequence[int], count: int, rounds: int) -> int:
+        """The steps of a net with these MACs in one of so many rounds, which begins with nets of the MACs `begun` and
+        has `count` in all.
 
         They are in proportion to the epochs that each net's own training will have: equal for all, except where that
         training is limited by its MACs, so that a larger net is trained for fewer epochs."""
         batch = min(self.recipe.batch, len(self.data.train))
-        epochs = [self._own_epochs(each) for each in macs]
-        whole = batch * sum(count * each for count, each in zip(epochs, macs, strict=True))
-        return [int(self.macs / rounds * count / whole) for count in epochs]
+        whole = batch * mean(self._own_epochs(each) * each for each in begun) * count
+        return int(self.macs / rounds * self._own_epochs(macs) / whole)
 
     def _own_epochs(self, macs: int) -> float:
         """The epochs of a plain training of a net with these MACs, not rounded."""
@@ -124,14 +132,15 @@ class PlayOff:
         most, asked = float(training.most_epochs(images)), training.macs_for(not self.runtime.accelerated)
         return min(most, asked / (macs * training.steps_of(images) * min(training.batch, images)))
 
-    def lengths(self, macs: Sequence[int], rounds: int) -> list[Length]:
-        """The training lengths of nets with these MACs in one of so many rounds: whole epochs, or part of one."""
-        batch = min(self.recipe.batch, len(self.data.train))
+    def length(self, macs: int, begun: Sequence[int], count: int, rounds: int) -> Length:
+        """The training length of a net in one of so many rounds (see `_steps`): whole epochs, or part of one."""
+        batch, steps = min(self.recipe.batch, len(self.data.train)), self._steps(macs, begun, count, rounds)
         whole = self.data.train.steps(batch)
-        return [
-            Length(max(1, round(steps / whole)), min(steps, whole), each, batch)
-            for steps, each in zip(self._steps(macs, rounds), macs, strict=True)
-        ]
+        return Length(max(1, round(steps / whole)), min(steps, whole), macs, batch)
+
+    def lengths(self, macs: Sequence[int], count: int, rounds: int) -> list[Length]:
+        """Those of the nets that the round begins with."""
+        return [self.length(each, macs, count, rounds) for each in macs]
 
     def estimate(self, seconds_per_mac: float, macs: Sequence[int] = ()) -> str:
         """Say how long `decide` will take at this many seconds per MAC, for nets with these MACs (by default finalists
@@ -144,12 +153,13 @@ class PlayOff:
         if not counts:
             expect(f"{self.word}s", 0.0)
             return f"the {self.word}s are not trained: {self._why_not(macs)}"
-        lengths = [self.lengths(macs[:count], len(counts)) for count in counts]
-        seconds = sum(each.macs for round_ in lengths for each in round_) * seconds_per_mac
+        lengths = [self.lengths(macs[:count], count, len(counts)) for count in counts]
+        spent = [mean(each.macs for each in round_) * count for count, round_ in zip(counts, lengths, strict=True)]
+        seconds = sum(spent) * seconds_per_mac
         expect(f"{self.word}s", seconds)
         whole = format_duration(seconds)
         steps = " + ".join(str(round_[0].steps) for round_ in lengths)
-        return f"{self._counted(counts)}, trained for {steps} steps, about {whole} in all"
+        return f"{self._counted(counts, len(macs))}, trained for {steps} steps, about {whole} in all"
 
     def decide(self, finalists: list[Candidate], run: RunDir) -> list[Candidate]:
         """The finalists, the winner first: those of later rounds before those of earlier ones, each by its score or
@@ -165,14 +175,14 @@ class PlayOff:
             return self._picked(finalists)
         spent = format_quantity(self.macs, "macs")
         start = "the supernet's" if self._inherited else "fresh"
-        say(f"{self._counted(counts)}, trained from {start} weights, {spent} MACs in all")
+        say(f"{self._counted(counts, len(finalists))}, trained from {start} weights, {spent} MACs in all")
         begun = begun_with(self.path(run)) or {"format": FORMAT, "candidates": len(self.search.scores), "rounds": []}
         files.write_json(self.path(run), begun)
         left, out = finalists[: counts[0]], finalists[counts[0] :]
         for i, count in enumerate(counts):
             if i == len(begun["rounds"]):
                 begun["rounds"].append({})
-            ranked = self._round(i, left[:count], len(counts), run, begun)
+            ranked = self._round(i, left[:count], count, len(counts), run, begun)
             if ranked is None:
                 break
             last = i + 1 == len(counts)
@@ -189,31 +199,48 @@ class PlayOff:
         return self.search.picked(finalists) if self.word == FINALIST else finalists
 
     def _round(
-        self, number: int, nets: list[Candidate], rounds: int, run: RunDir, begun: dict[str, Any]
+        self, number: int, nets: list[Candidate], count: int, rounds: int, run: RunDir, begun: dict[str, Any]
     ) -> list[Candidate] | None:  # fmt: skip
-        """The nets of one round, the best first; None if all of them diverged."""
-        known, metric = begun["rounds"][number], self.search.scorer.task.metric
-        lengths = self.lengths([c.cost.macs for c in nets], rounds)
-        macs = list(accumulate((length.macs for length in lengths), initial=0))
-        for i, (c, length) in enumerate(zip(nets, lengths, strict=True), 1):
-            name = self.search.space.id(c.arch)
+        """The nets of one round, the best first; None if all of them diverged. Where `count` is more than the nets,
+        others follow, each suggested by the results of all before it."""
+        known, metric, whole = begun["rounds"][number], self.search.metric, self.data.train
+        trained: dict[Arch, Candidate] = {}
+        judged: dict[Arch, Judged] = {}
+        macs = [c.cost.macs for c in nets]
+        lengths = [length.macs for length in self.lengths(macs, count, rounds)]
+        spent, all_macs = 0.0, mean(lengths) * count
+        while len(trained) < count:
+            i = len(trained)
+            c = nets[i] if i < len(nets) else self._suggested(i, judged)
+            if c is None:
+                break
+            name, length = self.search.space.id(c.arch), self.length(c.cost.macs, macs, count, rounds)
             if name not in known:
                 # rounds have the same MACs
-                with share_of_stage(*((number + part / macs[-1]) / rounds for part in macs[i - 1 : i + 1])):
-                    known[name] = self._train(c, length, run, self._title(i, len(nets), number, rounds), name, number)
+                parts = (number + min(1.0, each / all_macs) for each in (spent, spent + length.macs))
+                with share_of_stage(*(part / rounds for part in parts)):
+                    known[name] = self._train(c, length, run, self._title(i + 1, count, number, rounds), name, number)
                 files.write_json(self.path(run), begun)
             (run.path / self._checkpoint(name)).unlink(missing_ok=True)
-        judged = {c.arch: Judged(*known[self.search.space.id(c.arch)]) for c in nets}
+            spent += length.macs
+            judged[c.arch] = Judged(*known[name])
+            trained[c.arch] = replace(
+                c, trained_score=judged[c.arch].score, rank=self.search.rank(judged[c.arch]), rounds=number + 1,
+                epochs=c.epochs + length.steps / whole.steps(length.batch),
+            )  # fmt: skip
         if all(each.score == metric.worst for each in judged.values()):
             return None
-        trained = [
-            replace(
-                c, trained_score=judged[c.arch].score, rank=self.search.rank(judged[c.arch]), rounds=number + 1,
-                epochs=c.epochs + length.steps / self.data.train.steps(length.batch),
-            )
-            for c, length in zip(nets, lengths, strict=True)
-        ]  # fmt: skip
-        return sorted(trained, key=lambda c: (c.rank, -c.cost.macs))
+        smooth = self.search.smoothed(judged) if count > len(nets) and not self.several else {}
+        return sorted(trained.values(), key=lambda c: (smooth.get(c.arch, c.rank), -c.cost.macs))
+
+    def _suggested(self, number: int, judged: Mapping[Arch, Judged]) -> Candidate | None:
+        """A net that the results so far promise much of, scored with the supernet if there is one; None if they promise
+        nothing new."""
+        arch = self.search.suggested(number, judged)
+        if arch is None:
+            return None
+        c = self.search.undecided(arch)
+        return c if self.search.net is None else replace(c, full_score=self.search.of_whole(arch, self.data.val).score)
 
     def _train(self, c: Candidate, length: Length, run: RunDir, title: str, name: str, number: int) -> Judged:
         """A finalist's score and loss after one round, whose weights are left in the run; the worst ones if it
@@ -239,7 +266,7 @@ class PlayOff:
 
     def seconds_per_mac(self, c: Candidate) -> float:
         """Measured on a few training steps of a candidate."""
-        length = self.lengths([c.cost.macs], 1)[0]
+        length = self.length(c.cost.macs, [c.cost.macs], 1, 1)
         return time_steps(self._trainer(c, length, 0, None)) / (length.batch * c.cost.macs)
 
     def _clean(self, run: RunDir, decided: list[Candidate]) -> None:
@@ -255,21 +282,24 @@ class PlayOff:
                     save_net(kept, load_net(path), **self.facts)
                 if c is winner and kept.is_file() and not run.start_file.is_file():
                     keep_start(run.start_file, load_net(kept), self.supernet, self.facts)
-        for path in run.path.glob(self._weights("*", "*")):
+        for path in run.path.glob(self._checkpoint("*")):  # weights too
             path.unlink(missing_ok=True)
 
     def path(self, run: RunDir) -> Path:
         return run.finalists_file if self.word == FINALIST else run.shapes_file
 
-    def _counted(self, counts: Sequence[int]) -> str:
-        """24 finalists, then the best 12, 6 and 3; with several objectives 24 finalists, then 12 and 6 along the front.
-        """
+    def _counted(self, counts: Sequence[int], given: int) -> str:
+        """24 finalists, then the best 12, 6 and 3; with several objectives 24 finalists, then 12 and 6 along the front;
+        12 finalists and 12 nets that their results suggest, then …"""
         first, *later = counts
+        told = f"{min(first, given)} {self.word}s"
+        if first > given:
+            told = f"{told} and {first - given} nets that their results suggest"
         if not later:
-            return f"{first} {self.word}s"
+            return told
         *most, last = map(str, later)
         fewer = " and ".join(filter(None, [", ".join(most), last]))
-        return f"{first} {self.word}s, then {f'{fewer} along the front' if self.several else f'the best {fewer}'}"
+        return f"{told}, then {f'{fewer} along the front' if self.several else f'the best {fewer}'}"
 
     def _title(self, i: int, count: int, number: int, rounds: int) -> str:
         return f"{self.word} {i} of {count}" + (f", round {number + 1} of {rounds}" if rounds > 1 else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from random import Random
@@ -14,7 +14,7 @@ from ..arch.space import Arch, Axis, Space, resolve
 from ..core.errors import BadInput
 from ..training.scoring import Judged
 from .candidates import Candidate, Candidates
-from .predictor import propose
+from .predictor import Predictor, features, propose
 from .ranges import known_within
 
 STARTUP = 20  # candidates drawn by size before a sampler other than `random` learns from scores
@@ -66,31 +66,61 @@ class Proposals(Candidates):
         return sample_near(space, rng, low, high, self.scorer.task.head, self.budget.beside_macs)
 
     def _predicted(self, number: int) -> Arch:
-        """The architecture within the budget that the scores so far promise most, among draws by size and those that
-        differ from one of the best by one or two rungs; with several objectives, for one random weighting of them."""
-        resolution, classes = self._resolution(number), self.scorer.task.head
-        space, rng, (low, high) = self._spaces[resolution], Random(f"{self.seed}/pool/{number}"), self._explored()
+        """The most promising architecture at this candidate's resolution by the scores so far."""
+        resolution, rng = self._resolution(number), Random(f"{self.seed}/pool/{number}")
+        px = self.space.resolution
+        alike = [arch for arch in self.scores if not resolution or resolve(px, arch.values) == resolution]
+        return self._promising(rng, self._spaces[resolution], self.scores, alike) or self._unseen(number)
+
+    def suggested(self, number: int, trained: Mapping[Arch, Judged]) -> Arch | None:
+        """The most promising architecture by the results of networks that were trained on their own, which compare
+        across resolutions, unlike a supernet's scores; None if all those of the pool are known."""
+        known = self._sound(trained)
+        return self._promising(Random(f"{self.seed}/suggested/{number}"), self.space, known, known) if known else None
+
+    def smoothed(self, trained: Mapping[Arch, Judged]) -> dict[Arch, float]:
+        """What the Gaussian process expects of each of these networks, as a sort key: better ones have lower values.
+
+        A short training is a noisy measurement; that of networks which share choices with it makes it less so."""
+        known = self._sound(trained)
+        if not known:
+            return {}
+        inputs = [features(self.space, arch, self._cost(arch)) for arch in known]
+        means, _ = Predictor.fit(inputs, [-self.rank(judged) for judged in known.values()]).predict(inputs)
+        worst = {arch: math.inf for arch in trained}
+        return worst | {arch: -float(mean) for arch, mean in zip(known, means, strict=True)}
+
+    def _sound(self, trained: Mapping[Arch, Judged]) -> dict[Arch, Judged]:
+        """Without those whose training diverged."""
+        return {arch: judged for arch, judged in trained.items() if judged.score != self.metric.worst}
+
+    def _promising(
+        self, rng: Random, space: Space, scores: Mapping[Arch, Judged], alike: Iterable[Arch]
+    ) -> Arch | None:  # fmt: skip
+        """The architecture within the budget, and not known yet, that the scores promise most, among draws by size and
+        those that differ from one of the best `alike` by one or two rungs; with several objectives, for one random
+        weighting of them."""
+        classes, (low, high) = self.scorer.task.head, self._explored()
         pool = {sample_near(space, rng, low, high, classes, self.budget.beside_macs) for _ in range(POOL)}
-        alike = [arch for arch in self.scores if not resolution or resolve(space.resolution, arch.values) == resolution]
-        worth = self._worth(rng) if self.several else lambda score, _: score
-        best = sorted(alike, key=lambda arch: -worth(-self.rank(self.scores[arch]), self._cost(arch)))[:BEST]
+        worth = self._worth(rng, scores) if self.several else lambda score, _: score
+        best = sorted(alike, key=lambda arch: -worth(-self.rank(scores[arch]), self._cost(arch)))[:BEST]
         for arch in best:
             for step in neighbours(space, arch):
                 pool |= {step, rng.choice(neighbours(space, step))}
-        known = {plan(self.space, arch, classes) for arch in (*self.scores, *self._pending.values())}
+        known = {plan(self.space, arch, classes) for arch in (*scores, *self._pending.values())}
         costs = {arch: self._cost(arch) for arch in pool}
         fresh = (
             (arch, cost) for arch, cost in costs.items()
             if self.budget.holds(cost) and plan(self.space, arch, classes) not in known
         )  # fmt: skip
-        judged = {arch: (self._cost(arch), -self.rank(score)) for arch, score in self.scores.items()}
-        return propose(self.space, judged, fresh, worth) or self._unseen(number)
+        judged = {arch: (self._cost(arch), -self.rank(score)) for arch, score in scores.items()}
+        return propose(self.space, judged, fresh, worth)
 
-    def _worth(self, rng: Random) -> Callable[[float, Cost], float]:
+    def _worth(self, rng: Random, scores: Mapping[Arch, Judged]) -> Callable[[float, Cost], float]:
         """What a score (the higher the better) is worth at a cost, for one random weighting of the objectives: the
         augmented Chebyshev function of objectives scaled to 0 to 1 (ParEGO: Knowles, IEEE Trans. Evol. Comput. 2006).
         """
-        points = [self.point(self._candidate(arch, judged)) for arch, judged in self.scores.items()]
+        points = [self.point(self._candidate(arch, judged)) for arch, judged in scores.items()]
         weights = [rng.expovariate(1.0) for _ in points[0]]  # uniform over the simplex, once divided by their sum
         lows, highs = (list(map(end, *points, points[0])) for end in (min, max))
 

@@ -213,15 +213,17 @@ class SearchJob:
         asked = self.options.settings(self.sets, data=recipe.data.name, default=run.recipe_file)
         run.check_settings(asked, (*CHANGE_NOTHING, "search.trials", "search.pick"))
         request = self.resumed(kept, run)
+        proposes = recipe.search.strategy != "halving"  # else there are no candidates that could be more
         trials, judged = asked.search.trials, _judged(run)
-        if trials < judged:
+        if proposes and trials < judged:
             rule = f"{path} has judged {judged} candidates already, more than search.trials = {trials}"
             raise BadInput(f"{rule}; give at least {judged}, or start a new run")
-        other = trials != recipe.search.trials or request.timeout != kept["timeout"]
+        other = proposes and (trials != recipe.search.trials or request.timeout != kept["timeout"])
         again = asked.search.pick != recipe.search.pick
         if run.finished and not (other and judged < trials or again):
             longer = f", or another {arg.timeout}" if judged < trials else ""
-            say(f"what was found is in {run.found_file}; for more candidates give more {arg.trials}{longer}")
+            more = f"; for more candidates give more {arg.trials}{longer}" if proposes else ""
+            say(f"what was found is in {run.found_file}{more}")
             return None
         asked = at_path(asked, self.options.data)
         if again and run.start_file.is_file() and not run.front_folder.is_dir():
@@ -231,9 +233,9 @@ class SearchJob:
         if again:  # what remains is to choose: what was judged and trained is known
             run.result_file.unlink(missing_ok=True)
             run.start_file.unlink(missing_ok=True)
-        run.go_on_with(asked)
         if other:
             _extend(run, ready, kept, judged)
+        run.go_on_with(asked)
         return ready
 
     def resumed(self, kept: dict[str, Any], run: RunDir) -> Request:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from random import Random
 
@@ -19,6 +19,7 @@ from ..arch.space import Arch, Axis, Space, Value
 
 KINDS = ("resolution", "stride")
 NEAR = 0.75  # a design is tried if it has this part of the MACs that the budgets allow
+FAR = 1.5  # times: a design whose widths change by more is another design
 FACTORS = [2 ** (i / 8) for i in range(-32, 33)]  # of a design's widths: 1/16 to 16
 MOST = 4096  # shapes considered; of more, so many are drawn
 
@@ -28,17 +29,47 @@ def designs(space: Space, budget: Budget, outputs: Outputs, count: int) -> list[
     budgets: those whose factor is nearest to 1 first, since the others are strangled or bloated.
 
     The design is the first named architecture, or else the middle of each ladder."""
-    base = _design(space)
-    wanted = NEAR * min(most_macs(space, budget, outputs), budget.macs or math.inf)
-    found: dict[Arch, float] = {}
+    base, found = _design(space), {}
     for shape in _shapes(space):
-        sized = partial(_scaled, space, base, shape)
-        # costs rise with the factor
-        fits = bisect_left(FACTORS, True, key=lambda factor: not budget.holds(cost_of(space, sized(factor), outputs)))
-        arch = sized(FACTORS[max(fits - 1, 0)])
-        if fits and cost_of(space, arch, outputs).macs >= wanted:
-            found[arch] = abs(math.log(FACTORS[fits - 1]))
+        if fitted := _fitted(space, budget, outputs, base, shape):
+            arch, factor = fitted
+            found[arch] = abs(math.log(factor))
     return sorted(found, key=lambda arch: (found[arch], arch))[:count]
+
+
+def design(space: Space, budget: Budget, outputs: Outputs) -> Arch | None:
+    """The first named architecture in its own shape, its widths scaled to the budgets; None if the space names none, or
+    if that changes its widths by more than FAR."""
+    if not space.archs:
+        return None
+    base, shape = _design(space), {}
+    for i, axis in enumerate(space.axes):
+        if axis.kind in KINDS:
+            if base[i] not in axis.choices:  # cropped
+                return None
+            shape[i] = base[i]
+    fitted = _fitted(space, budget, outputs, base, shape)
+    return fitted[0] if fitted is not None and 1 / FAR <= fitted[1] <= FAR else None
+
+
+def _fitted(
+    space: Space, budget: Budget, outputs: Outputs, base: tuple[Value, ...], shape: dict[int, Value]
+) -> tuple[Arch, float] | None:  # fmt: skip
+    """The base in this shape, its widths scaled by the largest factor that fits the budgets, and that factor; None if
+    there is none, or if it is too small to use them."""
+    sized = partial(_scaled, space, base, shape)
+    # costs rise with the factor
+    fits = bisect_left(FACTORS, True, key=lambda factor: not budget.holds(cost_of(space, sized(factor), outputs)))
+    factor = FACTORS[max(fits - 1, 0)]
+    arch = sized(factor)
+    enough = cost_of(space, arch, outputs).macs >= NEAR * _allowed(space, budget, outputs)
+    return (arch, factor) if fits and enough else None
+
+
+@cache
+def _allowed(space: Space, budget: Budget, outputs: Outputs) -> float:
+    """The most MACs that an architecture of the space may have."""
+    return min(most_macs(space, budget, outputs), budget.macs or math.inf)
 
 
 def fixed(space: Space, arch: Arch) -> Space:

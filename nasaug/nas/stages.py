@@ -55,7 +55,7 @@ from .candidates import Candidate
 from .finalists import SHAPE, PlayOff, begun_with
 from .ranges import candidates_of, macs_range, report_reach
 from .results import FOUND, write_results
-from .shapes import KINDS, designs, fixed
+from .shapes import KINDS, design, designs, fixed
 from .study import Search
 
 ROOM = 4  # the ceiling of search.least_epochs is at least this many times the smallest net
@@ -227,7 +227,7 @@ def _check_writable(found: Path) -> None:
 def run_search(ready: Ready, run: RunDir) -> dict:
     """Train the supernet, search it, and write the results; returns the contents of result.json."""
     config = ready.recipe.search
-    shapes = ["shapes"] if config.shapes > 1 else []
+    shapes = ["shapes"] if _tries_shapes(ready) else []
     judged = ["supernet", "candidates"] if config.strategy == "supernet" else []
     with own_storage(run.path) as own, stages_of(*shapes, *judged, "finalists"):
         return _run_search(ready, run, ready.request.storage or own)
@@ -256,19 +256,38 @@ def _run_search(ready: Ready, run: RunDir, storage: str) -> dict:
 
 
 def shaped(ready: Ready, run: RunDir, storage: str) -> tuple[Ready, Search, list[Candidate]]:
-    """The search, without its supernet, in the shape that was chosen first; and all shapes tried, the best first."""
+    """The search, without its supernet, in the shape that was chosen first; and all shapes tried, the best first. The
+    space's own design, scaled to the budgets, is always among the finalists."""
     recipe, data = ready.recipe, ready.data
     search = Search(
         ready.space, ready.budget, recipe.search,
         make_scorer(recipe, data, ready.runtime, recipe.search.calibration_images),
         data.val.take(recipe.search.score_images, 0), storage, seed=recipe.seed, timeout=ready.request.timeout,
     )  # fmt: skip
-    shapes = _shapes(ready, search, run)
+    own = design(ready.space, ready.budget, ready.outputs)
+    shapes = _shapes(ready, search, run) if _tries_shapes(ready) else []
     if shapes and shapes[0].rounds:
-        design = shapes[0].arch
-        ready = replace(ready, space=fixed(ready.space, design))
-        search.space, search.always = ready.space, (design,)
+        own = shapes[0].arch
+        told = f"{search.metric.show(shapes[0].trained_score)} after {shapes[0].epochs:.2g} epochs"
+    else:
+        told = f"the space's own design fits the budget in it; to search all, give {arg.set} search.shapes=0"
+    if own is not None:
+        search.always = (own,)
+        if recipe.search.shapes and not search.several:
+            shape = ", ".join(f"{axis.name} {value}" for axis, value in zip(ready.space.axes, own.values, strict=True)
+                              if axis.kind in KINDS and len(axis.choices) > 1)  # fmt: skip
+            say(f"shape: {shape} ({told})")
+            ready = replace(ready, space=fixed(ready.space, own))
+            search.space = ready.space
     return ready, search, shapes
+
+
+def _tries_shapes(ready: Ready) -> bool:
+    """Whether a shape is chosen by training. It is not if the space's own design fits the budgets in its own; nor with
+    several objectives, whose front has nets of many sizes."""
+    config = ready.recipe.search
+    suits = design(ready.space, ready.budget, ready.outputs) is not None
+    return config.shapes > 1 and len(config.objectives) < 2 and not suits
 
 
 def depends(ready: Ready, run: RunDir) -> dict[str, Any]:
@@ -284,10 +303,10 @@ def depends(ready: Ready, run: RunDir) -> dict[str, Any]:
 
 
 def _shapes(ready: Ready, search: Search, run: RunDir) -> list[Candidate]:
-    """The space's own design in all shapes tried, after a short training, the best first; empty if shapes are not
-    chosen first, or if there is but one, or no time to try them."""
-    config, space = ready.recipe.search, ready.space
-    archs = designs(space, ready.budget, ready.outputs, config.shapes) if config.shapes > 1 else []
+    """The space's own design in all shapes tried, after a short training, the best first; empty if there is but one, or
+    no time to try them."""
+    config = ready.recipe.search
+    archs = designs(ready.space, ready.budget, ready.outputs, config.shapes)
     if len(archs) < 2:
         return []
     asked = ready.recipe.macs_for(not ready.runtime.accelerated)
@@ -303,14 +322,7 @@ def _shapes(ready: Ready, search: Search, run: RunDir) -> list[Candidate]:
         expect("supernet", per_mac * _job(ready).length.macs)  # a first guess, until its own steps are timed
         expect("finalists", per_mac * play_off(ready, search, run).macs)
     with stage("shapes"):
-        tried = play.decide(tried, run)
-    best = tried[0]
-    if not best.rounds:  # all of them diverged
-        return tried
-    shape = ", ".join(f"{axis.name} {value}" for axis, value in zip(space.axes, best.arch.values, strict=True)
-                      if axis.kind in KINDS and len(axis.choices) > 1)  # fmt: skip
-    say(f"shape: {shape} ({search.metric.show(best.trained_score)} after {best.epochs:.2g} epochs)")
-    return tried
+        return play.decide(tried, run)
 
 
 def _halve(ready: Ready, search: Search, run: RunDir, shapes: list[Candidate]) -> dict:

@@ -20,12 +20,15 @@ from ..core.metric import WORST
 from ..core.progress import Progress
 from ..core.signals import Pending
 from ..pool.shared import SharedStudy
+from ..rundirs.folder import RunDir
+from ..training.ranks import of_process
 from ..training.scoring import Judged
 from .candidates import Candidate
 from .proposals import ASKS, STARTUP, Proposals
 
 EXPLORE = 4  # after STARTUP every EXPLORE-th candidate is still drawn by size, close below a MAC budget
 STALE = 25  # consecutive asks without a new candidate after which an unjudged one is enqueued
+JOINED = "joined"  # the study's note that another process judged candidates too
 POLL_S = 0.5  # how often a search looks whether others have finished, when nothing else is left to do
 
 
@@ -44,6 +47,7 @@ class Search(Proposals):
     _known: set[int] = field(default_factory=set)  # ids of the storage's trials that are finished
     _waiting: bool = False  # whether some pending one waits for a process, because its own has ended
     _news: list[Arch] = field(default_factory=list)  # judged, and not logged yet
+    _joined: bool = False  # whether it is noted that this process helps
     _again: int = 0  # proposals in a row that are being judged elsewhere
     _stale: int = 0  # asks since a candidate was last judged
 
@@ -64,8 +68,7 @@ class Search(Proposals):
                 self._news.clear()
                 if not self._unfinished:
                     break
-                pending.check()
-                if self.timeout is not None and time.monotonic() - begun > self.timeout:
+                if self._over(pending, begun):
                     break
                 if self.helps and (self._shared.closed or not self._left):
                     break
@@ -75,6 +78,8 @@ class Search(Proposals):
                     time.sleep(POLL_S)
         if self.helps:
             return []
+        if self.of and self._shared.facts.get(JOINED):
+            RunDir(self.run_path).note(joined=True)  # which candidates were proposed depends on who was faster
         if self._unfinished:  # what others are judging comes too late
             self._shared.close()
         if not self.scores and self.timeout is not None and self._unfinished:
@@ -87,6 +92,16 @@ class Search(Proposals):
             raise BadInput(f"{tried}; raise the budget or {arg.trials}")
         ranked = sorted(self.scores, key=lambda arch: (self.rank(self.scores[arch]), self._cost(arch).macs))
         return [self._candidate(arch, self.scores[arch]) for arch in ranked]
+
+    def _over(self, pending: Pending, begun: float) -> bool:
+        """Whether the time that began at `begun` is over; raises Stopped if a stop was requested. Processes that search
+        together agree on both: one that went on alone would wait for the others, or score other nets with them."""
+        late = self.timeout is not None and time.monotonic() - begun > self.timeout
+        signum, over = of_process().most(pending.signum or 0, late)
+        if signum:  # otherwise nothing is assigned: a signal may have arrived by now
+            pending.signum = pending.signum or round(signum)
+        pending.check()
+        return bool(over)
 
     @property
     def _unfinished(self) -> bool:
@@ -167,6 +182,9 @@ class Search(Proposals):
 
     def _judge_claimed(self, claimed: int, arch: Arch) -> Judged | None:
         """What is found, and told to all; None if it was taken from this process, which was silent for long."""
+        if self.helps and not self._joined:
+            self._shared.note(JOINED, True)
+            self._joined = True
         with self._shared.working(claimed):
             judged = self._judge(arch, self.images)
         if not self._shared.tell(claimed, self._values(arch, judged), **self._attrs(judged)):
@@ -258,6 +276,10 @@ class Search(Proposals):
         self._study = optuna.create_study(directions=directions)
         if self.of:
             self._shared.belong(dict(self.of), self.run_path)
+        if not self.helps:
+            # without heartbeats nothing else would tell that another machine was restarted; and each of several
+            # processes that search together has a study of its own, copied from the first one's when it was resumed
+            self._shared.revive(here=not self._shared.beats or not of_process().alone)
         self._sync()
         self._news.clear()
         if self._unfinished and not self.helps:

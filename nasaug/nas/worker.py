@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from ..config.layers import load
+from ..core.errors import BadInput
 from ..core.progress import say
 from ..core.signals import deferred_stop
 from ..pool.shared import is_begun, wait_for
@@ -31,6 +32,10 @@ def judge_for(run: RunDir, kept: dict[str, Any], storage: str | None, options: O
         say(f"{run.path} is finished already")
         return
     wait_for(run.supernet_file.is_file, f"the supernet {run.supernet_file}", wait_s)
+    if run.environment().get("ranks", 1) != 1:
+        rule = "is searched by processes that torchrun started, each of which keeps the study itself"
+        remedy = "start a new search without torchrun, which others can join"
+        raise BadInput.of(argument="run", value=run.path, rule=rule, remedy=remedy, apart=True)
     if kept["storage"] is None and storage and (run.path / "study.db").exists():
         named = storage.removeprefix("sqlite:///")
         if os.path.realpath(named) == os.path.realpath(run.path / "study.db"):

@@ -49,7 +49,7 @@ class SharedQueue(Queue):
         """Let every unfinished work wait that no process is at. Raises BadInput if the study was begun for something
         else than `of`."""
         check_facts(self._study.url, self._study.facts, of)
-        self._study.revive()
+        self._study.revive(here=not self._study.beats)  # nothing else would tell that another machine was restarted
         trials = self._study.trials()
         self._ended = {trial._trial_id for trial in trials if trial.state.is_finished()}
         there = {trial.user_attrs.get(NAME) for trial in trials if not trial.state.is_finished()}

@@ -26,6 +26,7 @@ from ..rundirs.folder import without_passwords
 from .storage import STUDY, heartbeat_s, hidden, on_a_server, open_storage, storage_faults, unchecked_storage
 
 OWNER, ERROR = "owner", "error"  # attributes of a trial: the process that works on it; why its work failed
+HISTORY = "retry_history"  # Optuna's, of a trial that is tried again: the numbers of those before it
 FORMAT, OF = "format", "of"  # attributes of a study: its version, and what its trials depend on
 VERSION = "nasaug-study/1"
 PATIENCE_S = 60.0  # how long a server that does not answer is waited for
@@ -48,7 +49,7 @@ class SharedStudy:
         self._storage = optuna.storages.get_storage(storage)
         self._study = self._patiently(lambda: self._opened(directions))
         self._id = self._storage.get_study_id_from_name(STUDY)
-        self._beats = hasattr(self._storage, "record_heartbeat")
+        self.beats = hasattr(self._storage, "record_heartbeat")
         self._seen: set[int] = set()
         self._looked = -float("inf")
 
@@ -112,7 +113,7 @@ class SharedStudy:
         waiting = (trial for trial in self.trials() if trial.state == TrialState.WAITING)
         for trial in [trial._trial_id for trial in waiting if suits(trial)]:
             with contextlib.suppress(UpdateFinishedTrialError):
-                if not self._beats:  # a trial at work without an owner would be taken for one whose process has ended
+                if not self.beats:  # a trial at work without an owner would be taken for one whose process has ended
                     self._patiently(partial(self._storage.set_trial_user_attr, trial, OWNER, this_process()))
                 if self._patiently(partial(self._storage.set_trial_state_values, trial, TrialState.RUNNING)):
                     self._patiently(partial(self._storage.set_trial_user_attr, trial, OWNER, this_process()))
@@ -141,11 +142,13 @@ class SharedStudy:
         self._ended(trial, TrialState.FAIL, None, attrs)
 
     def give_back(self, trial: int) -> None:
-        """Let another process do a trial, or this one later."""
+        """Let another process do a trial, or this one later, unless it was given back already."""
         from optuna.trial import TrialState
 
         if self._ended(trial, TrialState.FAIL, None, {}):
-            _again(self._study, copy.deepcopy(self.trial(trial)))
+            known = copy.deepcopy(self.trial(trial))
+            if not any(known.number in each.system_attrs.get(HISTORY, ()) for each in self.trials()):
+                _again(self._study, known)
 
     def _ended(self, trial: int, state: Any, values: list[float] | None, attrs: dict[str, Any]) -> bool:
         from optuna.exceptions import UpdateFinishedTrialError
@@ -160,7 +163,7 @@ class SharedStudy:
             return True
         except UpdateFinishedTrialError:
             known = self.trial(trial)  # it may be that the answer alone was lost
-            return known.state == state and known.values == values and known.user_attrs[OWNER] == this_process()
+            return known.state == state and known.values == values and known.user_attrs.get(OWNER) == this_process()
 
     @contextlib.contextmanager
     def working(self, trial: int) -> Iterator[None]:
@@ -173,7 +176,7 @@ class SharedStudy:
                 with contextlib.suppress(Exception):  # a lost server is told where the result is
                     self._storage.record_heartbeat(trial)
 
-        thread = threading.Thread(target=beats, daemon=True) if self._beats else None
+        thread = threading.Thread(target=beats, daemon=True) if self.beats else None
         if thread:
             thread.start()
         try:
@@ -188,16 +191,16 @@ class SharedStudy:
                 thread.join()
 
     def beat(self, trial: int) -> None:
-        if self._beats:
+        if self.beats:
             self._patiently(lambda: self._storage.record_heartbeat(trial))
 
     # --- those of others ---------------------------------------------------------------------------------------
 
-    def revive(self, now: bool = True) -> None:
+    def revive(self, now: bool = True, here: bool = False) -> None:
         """Let the trials of processes that have ended wait for another one; if not `now`, at most once a heartbeat.
 
         Trials are told by their overdue heartbeat. A trial whose process ended before the first one gets it here,
-        once."""
+        once. `here`: all that can be at work is of this machine since it was started, so that any other has ended."""
         if not now and time.monotonic() - self._looked < heartbeat_s():
             return
         import optuna
@@ -206,7 +209,9 @@ class SharedStudy:
         self._looked = time.monotonic()
         for trial in self.trials():
             if trial.state == TrialState.RUNNING and trial.user_attrs.get(OWNER) != this_process():
-                if ended(trial.user_attrs.get(OWNER)) or (not self._beats and OWNER not in trial.user_attrs):
+                owner = trial.user_attrs.get(OWNER)
+                gone = here or not self.beats if owner is None else here and not of_this_machine(owner)
+                if gone or ended(owner):
                     self.give_back(trial._trial_id)
                 elif trial._trial_id not in self._seen:
                     self._seen.add(trial._trial_id)
@@ -325,8 +330,13 @@ def ended(owner: str | None) -> bool:
     """Whether a process of this machine has ended for certain; False for one of another machine."""
     if owner is None:
         return False
-    machine, pid, begun = owner.rsplit(" ", 2)
-    return machine == _machine() and begun != "?" and _begun(int(pid)) != begun
+    _, pid, begun = owner.rsplit(" ", 2)
+    return of_this_machine(owner) and begun != "?" and _begun(int(pid)) != begun
+
+
+def of_this_machine(owner: str) -> bool:
+    """Whether a process is, or was, of this machine, since it was last started."""
+    return owner.rsplit(" ", 2)[0] == _machine()
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The storage of a search's Optuna study: a file in the run directory, or any Optuna storage URL."""
+"""The storage of an Optuna study: any storage URL of Optuna's, or the file in a search's run directory."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from ..core.files import named_in_utf8
 from ..rundirs.folder import HIDDEN, without_passwords
 
 STUDY = "nasaug"  # the study's name in a storage
-
-
 HEARTBEAT = "NASAUG_HEARTBEAT"  # environment variable: seconds between two heartbeats of a process on its trial
 GRACE = 4  # heartbeats that may be missing before another process takes the trial
 SERVERS = ("postgresql", "postgres", "mysql", "mariadb")

@@ -41,6 +41,10 @@ function quantity(value) {
 const wholeLeft = progress =>
   progress.whole === null ? "" : `${progress.known ? "about" : "more than"} ${duration(progress.whole)} left in all`;
 
+// whole minutes for which a run that is at work has told nothing
+const silence = run =>
+  run?.state === "running" && run.progress.format ? Math.max(0, Math.floor((run.time - run.progress.time) / 60)) : 0;
+
 function nowOf(run, time) {
   const at = run.progress, box = make("div", { class: "now" });
   const where = at.of > 1 ? `stage ${at.number} of ${at.of}: ${at.stage}` : at.stage;
@@ -183,7 +187,7 @@ async function refresh() {
     document.title = `${running ? `${running} running · ` : ""}${named} · nasaug`;
     $("status").className = "";
     $("status").textContent = `${all.folder}: ${all.runs.length} run${all.runs.length === 1 ? "" : "s"}, ${running} running`;
-    const { time, ...rest } = run ?? all, now = JSON.stringify(rest);
+    const { time, ...rest } = run ?? all, now = JSON.stringify([rest, silence(run)]);
     if (now !== shown) {
       shown = now;
       $("run").hidden = run === null;

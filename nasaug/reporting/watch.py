@@ -179,7 +179,7 @@ def _best(run: RunDir, result: Json, candidates: Sequence[Json], metric: Metric 
         {
             "id": row["id"], "macs": "" if row["macs"] is None else format_quantity(row["macs"], "macs"),
             "score": "" if row["score"] is None else metric.show(row["score"]),
-            "own": "" if row["own"] is None else metric.show(row["own"]),
+            "own": "" if row["own"] is None else "diverged" if row["own"] == metric.worst else metric.show(row["own"]),
         }
         for row in rows[:ROWS]
     ]  # fmt: skip

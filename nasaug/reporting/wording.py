@@ -102,7 +102,8 @@ def by_data(arms: Sequence[dict[str, Any]]) -> bool:
 def lengths(several: Sequence[dict[str, Any]]) -> str:
     """Lengths as a list: 10, 30 and 90 epochs."""
     texts = [length(**each) for each in several]
-    if {each["unit"] for each in several} in ({"epochs"}, {"shots"}, {"fraction"}):
+    known = all(each["value"] is not None for each in several)
+    if known and {each["unit"] for each in several} in ({"epochs"}, {"shots"}, {"fraction"}):
         texts[:-1] = [bare(**each) for each in several[:-1]]
     return listed(texts)
 

@@ -243,7 +243,7 @@ def _hold(path: Path) -> IO[str]:
     except OSError as error:
         raise write_error(path, error) from error
     try:
-        _lock(lock)
+        _lock_soon(lock)
     except (BlockingIOError, PermissionError) as error:
         lock.seek(0)
         holder = lock.read()
@@ -276,6 +276,18 @@ def _warn_of_other_host(path: Path, holder: str) -> None:
 
 def _in_use(path: Path, process: object) -> BadInput:
     return BadInput(f"{path} is in use by process {process}; wait for it, or give another {arg.run}")
+
+
+MOMENT_S = 0.05  # longer than a process that asks whether a run is in use holds its lock
+
+
+def _lock_soon(file: IO[str]) -> None:
+    """`_lock`, tried a second time after a moment."""
+    try:
+        _lock(file)
+    except (BlockingIOError, PermissionError):
+        time.sleep(MOMENT_S)
+        _lock(file)
 
 
 def _lock(file: IO[str]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..core import files
-from ..core.errors import BadInput
+from ..core.errors import BadInput, told_by, written
 from ..core.metric import of_keys
 from ..core.units import counted
 from . import live
@@ -52,22 +53,23 @@ def _found(folder: Path) -> Iterator[Path]:
         yield folder
         return
     for each in sorted(folder.iterdir()):
-        if each.is_dir() and not each.is_symlink() and not each.name.startswith("."):
-            yield from _found(each)
+        with contextlib.suppress(OSError):  # one that is being removed, or may not be listed
+            if each.is_dir() and not each.is_symlink() and not each.name.startswith("."):
+                yield from _found(each)
 
 
 def _seen(path: Path) -> Overview:
-    run = RunDir(path)
-    began = min((f.stat().st_mtime for f in (path / ENV, path / RECIPE) if f.is_file()), default=0.0)
+    run, began = RunDir(path), 0.0
     try:
+        began = min((f.stat().st_mtime for f in (path / ENV, path / RECIPE) if f.is_file()), default=0.0)
         verb = verb_of(path) or ""
         if run.finished:
             return _of_result(run, verb, began)
         state = RUNNING if run.in_use else STOPPED if verb else UNBEGUN
         figures = live.told(path) if state == RUNNING else ""
         return Overview(path, verb, state, began, figures=figures or _last(run))
-    except (BadInput, ValueError, KeyError, TypeError) as error:
-        return Overview(path, "", DAMAGED, began, figures=files.escaped(str(error)).splitlines()[0])
+    except (BadInput, OSError, ValueError, KeyError, TypeError) as error:
+        return Overview(path, "", DAMAGED, began, figures=files.escaped(written(told_by(error))))
 
 
 def _of_result(run: RunDir, verb: str, began: float) -> Overview:

@@ -28,10 +28,7 @@ from .device import Runtime
 from .length import Length, length_of
 from .loop import Trainer
 from .provenance import like_sources
-from .quantised import (
-    imitation_of,
-    with_statistics,
-)  # fmt: skip
+from .quantised import imitation_of, with_statistics
 from .recipe import Recipe
 from .scoring import Scorer
 from .start import inherited_from, names_of

@@ -68,6 +68,9 @@ class SearchConfig:
     finalists: Count = 8
     """Number of candidates scored again on the whole validation split: for each resolution in turn, the largest (in
     MACs) that ties with its best, and the best. Each is then trained briefly on its own, and the best one is found."""
+    suggested: Annotated[int, Ge(0)] = 0
+    """Further networks trained with the finalists in the first round, each suggested by a Gaussian process that learns
+    from the results of those before it; who goes on is decided by what it then expects of each."""
     rounds: Count = 1
     """Rounds of that training, each with an equal part of the MACs: after each, the better half goes on from its
     weights (successive halving, Jamieson and Talwalkar, AISTATS 2016). With too few MACs there are fewer rounds."""
@@ -83,8 +86,10 @@ class SearchConfig:
     """Leave out nets that the training afterwards (train_macs) would train for fewer epochs than this, whatever the
     budget allows; 0: none."""
     shapes: Annotated[int, Ge(0)] = 0
-    """Choose the shape (resolution and strides) first: the space's own design, scaled to the budget, is trained in so
-    many shapes, in `rounds` rounds, and the search goes on in the best one alone; 0: search all shapes together."""
+    """Choose the shape (resolution and strides) first: that of the space's own design, if the budget suits it with
+    widths at most 1.5 times or a part of its own; otherwise that design, scaled to the budget, is trained in so many
+    shapes, in `rounds` rounds, and the search goes on in the best one alone; 0, or several objectives: search all
+    shapes together."""
     shape_share: Positive = 0.4
     """The forward MACs of that, as a multiple of train_macs where that limits training; otherwise of the supernet's."""
     lr: Positive | Auto = "auto"

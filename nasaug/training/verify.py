@@ -97,6 +97,8 @@ def _not_repeatable(run: RunDir, verb: str) -> Iterator[str]:
         yield "keeps its study in a storage of its own, which another run cannot use again"
     if run.environment().get("ranks", 1) != 1:
         yield "was run by several processes, and this would be one"
+    if run.environment().get("joined"):
+        yield "was judged by other processes too, so its candidates depend on which of them was faster"
 
 
 def _lay_out(run: RunDir, again: Path) -> None:

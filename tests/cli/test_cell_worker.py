@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from nasaug.comparison import cells
+from nasaug.comparison import trainings
+from nasaug.comparison import worker as comparison
+from nasaug.nas import worker as nas
 from nasaug.pool import processes
 from nasaug.pool.shared import SharedStudy
+from nasaug.rundirs.folder import RunDir
 from support.commands import QUICK, SEARCH, call, done, faulty, refused, stop, timeless
 from support.forked import FORKING
 
@@ -28,7 +31,7 @@ def results(run):
 def begun(monkeypatch, *command):
     """A command that is stopped when its cells are in the storage."""
     with monkeypatch.context() as patched:
-        patched.setattr(cells, "run_all", stop)
+        patched.setattr(trainings, "run_all", stop)
         assert call(*command).code == 143
 
 
@@ -55,11 +58,36 @@ def test_a_cell_that_fails_elsewhere_is_told_where_the_run_is_led_and_tried_agai
         start = processes.start
         patched.setattr(processes, "start", lambda work, *rest: (broken.write_text("{"), start(work, *rest))[1])
         told = faulty(call("cell-worker", "--run", "r", "--jobs", "1"))
-    assert "2 cells failed here: baseline, seed 0: " in told and "resume r to try them again" in told
+    assert "2 of the cells failed here: baseline, seed 0: " in told and "resume r to try them again" in told
     broken.write_text(whole)
     done("compare", "--resume", "--run", "r")
     assert len(results("r")) == 2
     assert json.loads((here / "r/comparison.json").read_text())["failed"] == []
+
+
+def test_what_no_process_has_finished_is_a_failure(here, monkeypatch):
+    monkeypatch.setattr(trainings, "run_all", lambda *_: [])  # as if lost with the processes they were given to
+    told = faulty(call(*COMPARE, "--run", "r"))
+    assert "no cell was finished; the first failed with: no process has finished it; try again with" in told
+
+
+@pytest.mark.parametrize("of", ["compare", "search"])
+def test_a_worker_that_is_stopped_tells_its_own_command_and_what_it_needs(empty_folder, monkeypatch, of):
+    verb, (place, work) = {
+        "compare": ("cell-worker", (comparison, "train_for")), "search": ("search-worker", (nas, "judge_for")),
+    }[of]  # fmt: skip
+    for name in ("r", "begun here", "my photos"):
+        Path(name).mkdir()
+    where = {"folder": str(Path("begun here").resolve())}
+    kept = {"format": "nasaug-job/1", "verb": of, "where": where, "storage": "postgresql://me:***@server/s"}
+    RunDir("r").job_file.write_text(json.dumps(kept))
+    assert "r keeps no passwords: give --study postgresql://me:***@server/s with" in refused(verb, "--run", "r")
+    RunDir("r").job_file.write_text(json.dumps(kept | {"storage": "sqlite:///cells.db"}))
+    seen, photos = [], str(Path("my photos").resolve())
+    monkeypatch.setattr(place, work, lambda run, kept, study, options, *_: (seen.append(options.data), stop()))
+    told = call(verb, "--run", "r", "--data", "my photos", "--device", "cpu")
+    assert told.err == f"stopped; go on with: nasaug {verb} --run r --data 'my photos' --device cpu\n"
+    assert seen == [photos]
 
 
 def test_a_sweep_is_shared_too(laid_out, monkeypatch):

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import pytest
 
 from nasaug.arch import archfile
-from nasaug.comparison import cells, compare, report
+from nasaug.comparison import cells, compare, report, trainings
 from nasaug.config.layers import load, to_dict
 from nasaug.core.tensorfile import read
 from nasaug.kernels import build, choice
@@ -204,7 +204,7 @@ def test_lengths_share_their_cells_with_comparisons_of_one_length(here, monkeypa
     assert "was begun with --lengths 1,2, not 1;" in refused("compare", "--resume", "--run", second, "--lengths", "1")
 
     next(Path("cells").glob("netaug-s0-*/result.json")).unlink()
-    monkeypatch.setattr(cells, "run_all", lambda works, *_: [(work, "no memory") for work in works])
+    monkeypatch.setattr(trainings, "run_all", lambda works, *_: [(work, "no memory") for work in works])
     called = call("compare", "--resume", "--run", second)
     (failed,) = told(Path(second))["failed"]
     epochs = {1: "1 epoch", 2: "2 epochs"}[failed["length"]["value"]]
@@ -256,7 +256,7 @@ def test_resuming_trains_what_is_missing_and_nothing_else(there):
 
 
 def test_a_finished_comparison_trains_nothing_again(there, monkeypatch):
-    monkeypatch.setattr(cells, "run_all", None)
+    monkeypatch.setattr(trainings, "run_all", None)
     begun = (*COMPARE, "--methods", ",".join(ARMS), "--seeds", "2", "--data", "digits", "--match", "epochs")
     monkeypatch.setattr(sys, "orig_argv", ["nasaug", "compare", "--resume"])
     before = told()
@@ -553,14 +553,14 @@ def test_a_teacher_of_other_classes_is_refused_before_anything_is_written(photos
 
 def test_a_cell_whose_time_cannot_be_told_takes_no_other_along(there, monkeypatch):
     """As when a teacher cannot be downloaded: the cell itself will report it."""
-    of_arm = cells._arm_seconds
+    of_arm = trainings._arm_seconds
 
     def not_netaug(job, *rest):
         if job.recipe.method == "netaug":
             raise OSError("no network")
         return of_arm(job, *rest)
 
-    monkeypatch.setattr(cells, "_arm_seconds", not_netaug)
+    monkeypatch.setattr(trainings, "_arm_seconds", not_netaug)
     shutil.rmtree(RUN)
     done(*COMPARE, "--methods", "baseline,netaug", "--seeds", "1")
     assert [(arm["arm"], arm["n"]) for arm in told()["arms"]] == [("baseline", 1), ("netaug", 1)]

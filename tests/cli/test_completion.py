@@ -1,4 +1,4 @@
-"""What a shell completes, asked of a real bash."""
+"""What a shell completes, asked of a real bash, and the names that it offers."""
 
 import shutil
 import subprocess
@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from nasaug.cli import names
 from nasaug.cli.names import SHELLS
-from support.commands import done, refused
+from nasaug.deployment.formats import MAKE
+from nasaug.kernels.choice import KINDS as _  # noqa: F401  loads torch once
+from nasaug.training.device import DEVICES
+from nasaug.training.recipe import OBJECTIVES
+from support.commands import call, done, refused
 
 ASK = """
 source ./script
@@ -52,3 +57,22 @@ def test_every_shell_has_a_script_that_names_verbs_and_options(shell):
 
 def test_another_shell_is_refused(empty_folder):
     assert "unknown shell 'tcsh'" in refused("completion", "tcsh")
+
+
+def test_names_that_complete_are_those_that_are_accepted():
+    assert names.DEVICES == DEVICES and set(names.FORMATS) == set(MAKE) and set(names.OBJECTIVES) == set(OBJECTIVES)
+    for line in (
+        "search --mac-budget 1M --data digits --strategy", "search --mac-budget 1M --data digits --sampler",
+        "search --mac-budget 1M --data digits --pick", "compare --arch mcunet --data digits --match",
+        "sweep --data digits --pruner", "latency-table --space tiny-images --out x.json --backend",
+        "list", "completion",
+        "train --method baseline --arch mobilenetv2-tiny --data digits --device",
+    ):  # fmt: skip
+        said = call(*line.split(), "nonesuch").err
+        kind = line.split()[-1].removeprefix("--")
+        offered = {
+            "strategy": names.STRATEGIES, "sampler": names.SAMPLERS, "pick": names.PICKS, "match": names.MATCHES,
+            "pruner": names.PRUNERS, "backend": names.BACKENDS, "list": names.KINDS, "completion": names.SHELLS,
+            "device": names.DEVICES,
+        }[kind]  # fmt: skip
+        assert [name for name in offered if name not in said] == [], said

@@ -71,6 +71,7 @@ def test_data_are_found_without_being_read(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert [name for name in builtin.NAMED if name not in ("fashion-mnist", "digits") and builtin.there(name)] == []
     (tmp_path / "cifar10" / "cifar-10-batches-py").mkdir(parents=True)
-    (tmp_path / "cub200").mkdir()
+    for name in ("cub200", "cifar100"):  # one of these may be an image folder
+        (tmp_path / name).mkdir()
     assert builtin.there("cifar10") == tmp_path / "cifar10" / "cifar-10-batches-py"
-    assert builtin.there("cub200") == tmp_path / "cub200" and builtin.there("cars") is None
+    assert builtin.there("cub200") == tmp_path / "cub200" and not builtin.there("cifar100")

@@ -9,9 +9,10 @@ import pytest
 
 from nasaug.core import tensorfile
 from nasaug.core.signals import Stopped
+from nasaug.nas import search
 from nasaug.nas.finalists import PlayOff
 from nasaug.nas.study import Search
-from support.commands import QUICK, SEARCH, call, done, refused, timeless, tree
+from support.commands import QUICK, SEARCH, call, done, refused, stop, timeless, tree
 
 RUN = Path("runs/search-1")  # finished, with 4 candidates
 KEPT = ("supernet.safetensors", "finalists.json", "log.jsonl", "candidates.json")
@@ -88,6 +89,14 @@ def test_stopped_while_it_goes_on_it_is_resumed_without_saying_so_again(here, wh
     assert not (RUN / "result.json").exists()
     done("search", "--resume")
     same_as(whole, RUN)
+
+
+def test_stopped_before_it_goes_on_it_is_as_it_was(here, monkeypatch):
+    before = tree()
+    with monkeypatch.context() as patched:
+        patched.setattr(search, "_extend", stop)
+        assert call(*EXTEND, "--trials", "9").code == 143
+    assert {path for path, held in tree().items() if before.get(path) != held} <= {f"{RUN}/.lock"}
 
 
 @pytest.mark.parametrize("trials", [9, 3])

@@ -15,7 +15,8 @@ from nasaug.arch.blocks import BLOCKS
 from nasaug.arch.cost import Budget, reach
 from nasaug.arch.plan import from_specs
 from nasaug.arch.spacefile import load
-from nasaug.core.errors import BadInput
+from nasaug.core.errors import BadInput, nearest
+from nasaug.core.files import DATA_SETS
 from support.commands import QUICK, SEARCH, SPACE, TRAIN, done, refused
 from support.refusals import LINES
 
@@ -181,3 +182,21 @@ def test_unreadable_images_are_refused(photos):
         assert re.search(r"1 of 90 images in '.*photos' cannot be read, 'b/4\.png'.*remove", said)
     Path("photos/b/4.png").write_text("no image")
     assert "b/4.png" in refused(*SEARCH, *photos)
+
+
+@pytest.mark.parametrize(
+    "line, meant",
+    {
+        "list arch": "archs", "completion bsh": "bash", "export --run x --format onn": "onnx",
+        "search --mac-budget 1M --data digits --objectives accuracy,mac": "macs",
+        "search --mac-budget 1M --data digits --strategy haling": "halving",
+        "train --arch mobilenetv2-tiny --method baseline --data digits --set task=clasify": "classify",
+        "sweep --pruner medan --data digits": "median",
+    }.items(),
+)  # fmt: skip
+def test_what_was_meant_is_asked(empty_folder, line, meant):
+    assert f"did you mean {meant}" in refused(*line.split())
+
+
+def test_nothing_far_away_is_suggested():
+    assert nearest("zzz", DATA_SETS) is None and nearest("cifr10", DATA_SETS, 1) == "did you mean cifar10?"

@@ -11,7 +11,7 @@ import pytest
 from nasaug.arch import archfile
 from nasaug.arch.cost import cost
 from nasaug.arch.plan import plan
-from nasaug.comparison import cells, sweep
+from nasaug.comparison import sweep, trainings
 from nasaug.core.errors import BadInput
 from nasaug.core.tensorfile import read
 from nasaug.data import Data, DataConfig, load
@@ -19,7 +19,7 @@ from nasaug.methods import SandwichWithin
 from nasaug.nas import search as search_command
 from nasaug.pool import shared, storage
 from nasaug.training.loop import Trainer
-from support.commands import QUICK, SEARCH, TRAIN, call, calls_of, done, refused, timeless
+from support.commands import QUICK, SEARCH, TRAIN, call, calls_of, done, refused, timeless, tree
 
 SUPERNET = Path("runs/search-1/supernet.safetensors")
 
@@ -102,7 +102,11 @@ def test_a_search_without_a_supernet_finds_a_net_that_goes_on_from_its_own_weigh
     assert [row["rounds"] for row in result["finalists"]] == [1, 1, 1] and result["macs"] <= 60_000
     page = Path("runs/search-1/search.html").read_text()
     assert "without a supernet" in page and "<h2>Candidates" not in page and "--resume" not in page
-    assert "is finished already" in done("search", "--resume", "--run", "runs/search-1").out
+    before = tree()
+    for trials in (50, 2):  # of which it has no use
+        said = done("search", "--resume", "--run", "runs/search-1", "--set", f"search.trials={trials}").out
+        assert "is finished already" in said and "--trials" not in said
+    assert {path for path, held in tree().items() if before.get(path) != held} <= {"runs/search-1/.lock"}
     said = done("netaug-train", *QUICK, "--arch", "found.json", "--set", "epochs=1").out
     assert "those of the net in" in said
     assert json.loads(Path("runs/netaug-train-1/result.json").read_text())["ladder"] == "factors"
@@ -167,7 +171,7 @@ def test_a_curve_that_was_fitted_on_other_data_is_told_of_by_all_that_follow_one
     assert by_key in done("train", *QUICK, "--arch", "found.json", "--method", "baseline", *follow, "--run", "r").out
     smaller = ("--target-macs", str(cost(archfile.read("r/arch.json").plan).macs - 1), "--steps", "1")
     assert by_key in done("prune", "--from", "r", *smaller, "--recipe", "quick.toml", *follow).out
-    for owner, verb in ((cells, "estimate"), (sweep, "train_missing"), (search_command, "run_search")):
+    for owner, verb in ((trainings, "estimate"), (sweep, "train_missing"), (search_command, "run_search")):
         monkeypatch.setattr(owner, verb, stop)
     Path("follow.toml").write_text('views.train.policy = "randaugment"\nviews.train.magnitude = "curve.json"\n')
     arms = "baseline+follow.toml,netaug+follow.toml,gradaug"  # the last inherits from none

@@ -2,6 +2,7 @@
 
 import shutil
 
+from nasaug.rundirs.folder import RunDir
 from support.commands import SEARCH, call, done, refused
 
 
@@ -9,6 +10,9 @@ def test_it_says_so_if_the_search_is_finished(laid_out):
     done(*SEARCH, "--run", "r")
     assert "r is finished already" in done("search-worker", "--run", "r").out
     (laid_out / "r" / "result.json").unlink()
+    RunDir("r").note(ranks=2)
+    assert "--run r is searched by processes that torchrun started" in refused("search-worker", "--run", "r")
+    RunDir("r").note(ranks=1)
     before = {path.name for path in (laid_out / "r").iterdir()}
     said = done("search-worker", "--study", f"sqlite:///{laid_out}/r/study.db").out
     assert "nothing is left to begin; 4 candidates of" in said

@@ -13,12 +13,12 @@ import pytest
 from nasaug.arch import archfile
 from nasaug.arch.cost import cost
 from nasaug.cli.terminal import Terminal
-from nasaug.comparison import cells, pruners, sweep
+from nasaug.comparison import cells, pruners, sweep, trainings
 from nasaug.comparison import sweep_results as swept
-from nasaug.comparison.cells import Watch
 from nasaug.config.schedule import Constant, Curve, Linear, Schedule
 from nasaug.core.progress import heard_by
 from nasaug.pool import processes
+from nasaug.pool.processes import Watch
 from nasaug.tasks import Classify
 from nasaug.training.recipe import Recipe
 from support.commands import QUICK, call, done, lay_out, refused
@@ -281,7 +281,7 @@ def test_a_hopeless_cell_is_ended_with_its_checkpoint_saved_and_is_no_failure(la
     done(*ONE_SIZE, "--seeds", "1")
     made = [caught[0], replace(caught[1], recipe=replace(caught[1].recipe, epochs=20000)), caught[2]]
     watch = Ending("baseline@9", "baseline@14")
-    works = [cells.work_of(cell, "cpu", 1.0) for cell in made]
+    works = [trainings.work_of(cell, "cpu", 1.0) for cell in made]
     with heard_by(Terminal()):
         assert processes.run_all(works, 2, {}, watch) == []
     assert sorted(watch.told) == ["baseline@0", "baseline@9"] and [cell.finished for cell in made] == [

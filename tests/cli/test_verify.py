@@ -50,3 +50,5 @@ def test_what_cannot_be_verified_is_refused(here):
     env = json.loads(Path("together/env.json").read_text())
     Path("together/env.json").write_text(json.dumps(env | {"ranks": 2}))
     assert "was run by several processes" in refused("verify", "together")
+    Path("together/env.json").write_text(json.dumps(env | {"joined": True}))
+    assert "was judged by other processes too" in refused("verify", "together")

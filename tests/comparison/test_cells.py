@@ -10,7 +10,7 @@ import torch
 
 import nasaug
 from nasaug.arch import archfile
-from nasaug.comparison import cells, compare, sweep
+from nasaug.comparison import arguments, cells, compare, sweep, trainings
 from nasaug.core.errors import BadInput
 from nasaug.core.signals import Stopped
 from nasaug.data import Record
@@ -30,9 +30,9 @@ def test_commas_between_arms_are_told_from_those_within(empty_folder):
         "netaug:sort=false+mixup:mixup=0.4,ema:ema=0.5": ["netaug:sort=false+mixup:mixup=0.4", "ema:ema=0.5"],
     }
     for line, arms in lines.items():
-        assert compare.arms_of(line) == arms
+        assert arguments.arms_of(line) == arms
     with pytest.raises(BadInput, match="names 'mixup' twice"):
-        compare.arms_of("mixup,baseline,mixup")
+        arguments.arms_of("mixup,baseline,mixup")
 
 
 def test_arms_with_long_names_or_names_alike_get_file_names_of_their_own():
@@ -94,16 +94,16 @@ def test_the_keys_of_job_json_are_those_that_runs_have():
 def timed(monkeypatch):
     """The seconds that `estimate` tells for a cell whose own training takes 5 s, with this action in between."""
     found = archfile.read("mobilenetv2-tiny")
-    monkeypatch.setattr(cells.archfile, "read", lambda path: found)
-    monkeypatch.setattr(cells, "read_data", lambda *_: SimpleNamespace(train=[]))
-    monkeypatch.setattr(cells, "job_for", lambda *_: None)
-    monkeypatch.setattr(cells, "start_of", lambda *_: (None, "weights: fresh"))
+    monkeypatch.setattr(trainings.archfile, "read", lambda path: found)
+    monkeypatch.setattr(trainings, "read_data", lambda *_: SimpleNamespace(train=[]))
+    monkeypatch.setattr(trainings, "job_for", lambda *_: None)
+    monkeypatch.setattr(trainings, "start_of", lambda *_: (None, "weights: fresh"))
     cell = cells.Cell("baseline", 0, Recipe(), Path("base.json"), Path("cells/a"))
 
     def estimate(during, jobs=2):
-        monkeypatch.setattr(cells, "_arm_seconds", lambda *_: during() or 5.0)
+        monkeypatch.setattr(trainings, "_arm_seconds", lambda *_: during() or 5.0)
         longer = replace(cell, length=Length("epochs", 20), path=Path("cells/b"))
-        told = cells.estimate([replace(cell, length=Length("epochs", 10)), longer], None, jobs, cells.Sets())
+        told = trainings.estimate([replace(cell, length=Length("epochs", 10)), longer], None, jobs, cells.Sets())
         assert told[longer.path] - told[cell.path] == 5.0  # twice as long, without a second start
         return told[cell.path]
 
@@ -112,7 +112,7 @@ def timed(monkeypatch):
 
 def test_the_start_of_a_process_is_no_hours_in_a_session_that_has_worked_for_hours(timed, monkeypatch):
     for worked, seconds in ((2.0, 7.0), (7200.0, 15.0)):
-        monkeypatch.setattr(cells.time, "process_time", lambda worked=worked: worked)
+        monkeypatch.setattr(trainings.time, "process_time", lambda worked=worked: worked)
         assert timed(lambda: None) == seconds
 
 

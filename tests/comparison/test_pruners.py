@@ -57,6 +57,13 @@ def raced(empty_folder, monkeypatch):
     return make
 
 
+def test_a_training_that_ends_twice_counts_once(raced):
+    """As where two processes were given it."""
+    watch = raced("median")
+    watch.ended(cell_of("0"))
+    assert set(watch._races["small", "baseline", 0].done) == {"0", "4"}
+
+
 @pytest.mark.parametrize(
     ("pruner", "top1s", "epoch"),
     [

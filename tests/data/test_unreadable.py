@@ -34,7 +34,7 @@ def test_those_known_before_training_are_named_once_and_replaced_by_others_of_th
     data = load(config(folder, memory_mb=memory_mb, on_bad_image="skip"))
     assert data.bad == {"train/cat/003.png", "train/dog/004.png"} and data.streamed == whole.streamed
     (line,) = (note for note in data.notes if "cannot be read" in note)
-    assert line.startswith("warning: 2 training images cannot be read, 'train/cat/003.png' (")
+    assert line.startswith("warning: 2 of the training images cannot be read, 'train/cat/003.png' (")
     assert torch.equal(data.train.labels, whole.train.labels)
     images, again = next(data.train.ordered(40))
     alike = (kept == images).flatten(1).all(1)
@@ -66,7 +66,7 @@ def test_those_met_in_an_epoch_are_replaced_in_their_batch_with_the_label_and_to
 def test_validation_and_test_images_are_never_skipped(tmp_path):
     folder = folders(tmp_path)
     bad_image(folder / "test/cat/001.png")
-    with pytest.raises(BadInput, match="1 validation and test images in .*'test/cat/001.png'.*only training images"):
+    with pytest.raises(BadInput, match="1 of the validation and test images.*'test/cat/001.png'.*only training"):
         load(config(folder, on_bad_image="skip"))
     (folder / "test/cat/001.png").unlink()
     data = load(config(folder, memory_mb=0, workers=0, on_bad_image="skip"))

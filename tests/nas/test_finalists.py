@@ -43,7 +43,7 @@ def play_off(macs, *, images=96, supernet_macs=0.0, path=Path("none")):
 def lengths(last, macs=MACS):
     """The first round's, or None where the finalists are not trained."""
     counts = last.sizes(macs)
-    return last.lengths(macs[: counts[0]], len(counts)) if counts else None
+    return last.lengths(macs[: counts[0]], counts[0], len(counts)) if counts else None
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def in_rounds(rounds, macs="auto", **keys):
 def test_each_round_has_half_the_nets_of_the_one_before_and_an_equal_part_of_the_macs():
     last, macs = in_rounds(4, steps=4 * 24 * LEAST), [100] * 24
     assert last.sizes(macs) == [24, 12, 6, 3] and in_rounds(1, steps=24 * LEAST).sizes(macs) == [24]
-    spent = [sum(each.macs for each in last.lengths(macs[:n], 4)) for n in (24, 12, 6, 3)]
+    spent = [sum(each.macs for each in last.lengths(macs[:n], n, 4)) for n in (24, 12, 6, 3)]
     assert spent == pytest.approx([last.macs / 4] * 4, rel=0.05)
     assert in_rounds(9, 1e9).sizes(macs[:5]) == [5, 3, 2]
     fewer = {steps: in_rounds(4, steps=steps * LEAST).sizes(macs) for steps in (95, 36, 35, 12, 11, 5)}
@@ -80,14 +80,71 @@ def test_each_round_has_half_the_nets_of_the_one_before_and_an_equal_part_of_the
     assert in_rounds(4, steps=2 * LEAST).sizes(macs) == []
 
 
+def test_suggested_nets_join_the_first_round_where_there_are_macs_for_them():
+    macs = [100] * 12
+    for steps, counts in {36 * LEAST: [24, 6, 3], 35 * LEAST: [12, 6, 3], 71 * LEAST: [24, 6, 3]}.items():
+        last = in_rounds(3, steps=2 * steps)
+        last = replace(last, recipe=replace(last.recipe, search=replace(last.recipe.search, suggested=12)))
+        assert last.sizes(macs) == counts and last.sizes(macs[:1]) == []
+        assert replace(last, word="shape").sizes(macs) == [12, 6, 3]
+        assert sum(each.macs for each in last.lengths(macs, 24, 3)) == pytest.approx(last.macs / 3 / 2, rel=0.05)
+    assert last._counted([24, 6, 3], 12) == "12 finalists and 12 nets that their results suggest, then the best 6 and 3"
+
+
+def test_suggested_nets_are_new_and_lie_within_the_budget_and_the_best_by_all_results_go_on(tmp_path, monkeypatch):
+    trained = []
+
+    def loss(self, c, length, run, title, name, number):
+        trained.append(c.arch)
+        return Judged(50.0, 9.0 - c.cost.params / c.cost.macs + 1e-3 * Random(f"{name}/{number}").random())
+
+    monkeypatch.setattr(PlayOff, "_train", loss)
+    budget = Budget(macs=cost_of(SPACE, SPACE.largest, 4).macs * 2 // 3)
+    last = in_rounds(2, 1e12)
+    last = replace(last, recipe=replace(last.recipe, search=replace(last.recipe.search, suggested=6, by="loss")))
+    last.search.config, last.search.budget = last.recipe.search, budget
+    given = [c for c in finalists(*dict.fromkeys(SPACE.sample(Random(i)) for i in range(12)))
+             if budget.holds(c.cost)][:4]  # fmt: skip
+    with RunDir.create("search", last.recipe, tmp_path / "run") as run:
+        decided = last.decide(given, run)
+        assert trained[:4] == [c.arch for c in given] and len(trained) == len(set(trained[:10])) + 2
+        rounds = files.read_json(run.finalists_file, FORMAT)["rounds"]
+        assert [len(each) for each in rounds] == [10, 2]
+        cut = dict(list(rounds[0].items())[:7])  # as if stopped while the eighth was trained
+        files.write_json(run.finalists_file, {"format": FORMAT, "candidates": 0, "rounds": [cut]})
+        before = trained[:]
+        trained.clear()
+        assert last.decide(given, run) == decided and trained == before[7:]
+    assert all(budget.holds(c.cost) for c in decided) and [c.rounds for c in decided] == [2, 2, *[1] * 8]
+    new = [c for c in decided if c.arch not in {each.arch for each in given}]
+    assert len(new) == 6 and {c.full_score for c in new} == {None}
+    assert min(c.rank for c in new) < min(c.rank for c in decided if c not in new)
+
+
+def test_one_lucky_measurement_does_not_decide(tmp_path):
+    search = play_off(1e9).search
+    search.config = replace(search.config, by="loss")
+    archs = list(dict.fromkeys(SPACE.sample(Random(i)) for i in range(40)))
+    truth = {arch: -cost_of(SPACE, arch, 4).params / 100 for arch in archs}
+    noise = 0.7 * (max(truth.values()) - min(truth.values()))
+    told = {arch: Judged(50.0, truth[arch] + noise * (Random(i).random() - 0.5)) for i, arch in enumerate(archs)}
+    smooth = search.smoothed(told | {SPACE.largest: Judged(search.metric.worst, WORST)})
+    assert smooth.pop(SPACE.largest, None) == float("inf")
+    off = {
+        name: sum((values[arch] - truth[arch]) ** 2 for arch in smooth)
+        for name, values in {"smoothed": smooth, "told": {a: j.loss for a, j in told.items()}}.items()
+    }
+    assert off["smoothed"] < 0.6 * off["told"]
+
+
 def test_a_net_whose_own_training_is_limited_by_its_macs_is_trained_for_fewer_steps():
     epoch = 100 * 6 * BATCH
     last = in_rounds(1, 40.0 * epoch, train_macs=10.0 * epoch, max_epochs=5, min_steps=0)
-    lengths = last.lengths([50, 100, 200, 400], 1)
+    lengths = last.lengths([50, 100, 200, 400], 4, 1)
     steps = [each.epochs * each.steps_per_epoch for each in lengths]
     assert steps[0] == steps[1] == steps[2]  # 5 epochs, not 20, 10 and 5
     assert steps[3] == pytest.approx(steps[0] / 2, abs=3)  # 2.5, in whole epochs of 6 steps
-    equal = replace(last, recipe=replace(last.recipe, epochs=7)).lengths([50, 400], 1)
+    equal = replace(last, recipe=replace(last.recipe, epochs=7)).lengths([50, 400], 2, 1)
     assert equal[0].steps == equal[1].steps
 
 

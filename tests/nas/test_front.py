@@ -68,6 +68,20 @@ def test_finalists_come_from_each_resolution_in_turn(tmp_path, monkeypatch):
         assert sorted(c.arch.values[0] for c in search.finalists(ranked, range(10**15))) == names
 
 
+def test_finalists_that_hardly_differ_come_last(tmp_path, monkeypatch):
+    search = search_of(tmp_path / "study")
+    search.images = range(10**15)
+    monkeypatch.setattr(search, "_judge", lambda arch, split: Judged(50.0, 1.0))
+    near = [(0, 0, 0, 0), (1, 0, 0, 0), (1, 1, 0, 0), (1, 1, 1, 0), (2, 1, 1, 0), (2, 2, 2, 2)]  # the best first
+    ranked = [
+        Candidate(Arch("s", (*v, *[0] * (RESOLUTION - 4), 8)), Cost(9, 1, 1, 1), 90.0 - i, loss=float(i), rank=float(i))
+        for i, v in enumerate(near)
+    ]  # fmt: skip
+    for count, names in {3: [0, 3, 5], 4: [0, 1, 3, 5], 6: [0, 1, 2, 3, 4, 5]}.items():
+        search.config = replace(search.config, finalists=count)
+        assert sorted(near.index(c.arch.values[:4]) for c in search.finalists(ranked, range(10**15))) == names
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_each_resolution_has_its_share_of_the_candidates(tmp_path, sampler):
     """Even though scores fall with the resolution; a resolution with no net within the budget gets none."""

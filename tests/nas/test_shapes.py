@@ -8,7 +8,7 @@ from nasaug.arch.blocks import BLOCKS
 from nasaug.arch.cost import Budget, cost_of
 from nasaug.arch.plan import plan
 from nasaug.arch.spacefile import load
-from nasaug.nas.shapes import KINDS, NEAR, designs, fixed
+from nasaug.nas.shapes import KINDS, NEAR, design, designs, fixed
 from support.searches import SPACE
 
 TINY = load("tiny-images", BLOCKS)
@@ -53,6 +53,16 @@ def test_designs_of_about_their_own_width_come_first_and_fewer_are_the_first_of_
 
     first, last = (sum(map(apart, part)) for part in (many[:15], many[-15:]))
     assert first < last
+
+
+def test_the_design_is_scaled_in_its_own_shape_where_its_widths_hardly_change():
+    own = TINY.archs["tiny-images"].arch
+    for macs in (800_000, 1_000_000):
+        arch = design(TINY, Budget(macs=macs), 10)
+        assert NEAR * macs <= cost_of(TINY, arch, 10).macs <= macs and shape_of(TINY, arch) == shape_of(TINY, own)
+    assert design(TINY, Budget(macs=20_000_000), 10) is None
+    assert design(TINY.trimmed({"resolution": (24, 28)}), Budget(macs=1_000_000), 10) is None
+    assert design(SPACE, Budget(macs=150_000), 10) is None  # it names none
 
 
 def test_a_space_without_a_design_of_its_own_is_tried_at_the_middle_of_its_ladders():

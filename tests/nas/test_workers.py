@@ -1,15 +1,22 @@
 """Several processes judge candidates for one search: they share the work, and end, freeze and come late."""
 
+import contextlib
 import os
 import signal
 import sqlite3
 import time
+from dataclasses import dataclass
 
 import pytest
+from optuna.trial import TrialState, create_trial
 
 from nasaug.core.errors import BadInput
-from nasaug.pool import storage
+from nasaug.core.signals import Stopped
+from nasaug.nas import study
+from nasaug.pool import shared, storage
 from nasaug.pool.shared import OWNER, SharedStudy, ended, this_process
+from nasaug.rundirs.folder import RunDir
+from nasaug.training.ranks import Ranks
 from support.workers import (
     assert_counted_once,
     assert_shared,
@@ -41,8 +48,9 @@ def test_what_a_killed_one_was_at_is_judged_by_another(tmp_path, url):
     worker, at = stuck_worker(tmp_path, url, trials=6)
     kill(worker)
     search = slow(tmp_path, url, trials=6)
+    search.of, search.run_path = {"budget": 1}, tmp_path
     found = lead(search)
-    assert at in {search.space.id(c.arch) for c in found}
+    assert at in {search.space.id(c.arch) for c in found} and RunDir(tmp_path).environment()["joined"]
     assert_counted_once(url, search, found, retried=1)
 
 
@@ -86,6 +94,49 @@ def test_when_the_time_is_over_nothing_is_begun_and_late_results_count_nowhere(t
     again = slow(tmp_path, url, trials=len(found))
     assert lead(again) == found and again.judged == []
     assert len(lead(slow(tmp_path, url, trials=len(found) + 2))) == len(found) + 2  # it is open again
+
+
+@dataclass(frozen=True)
+class OneOfTwo(Ranks):
+    """One of two processes that search together, as far as it can tell alone."""
+
+    count: int = 2
+
+    def most(self, *values):
+        return values
+
+
+@pytest.mark.parametrize(
+    "storage, alone", [("journal:{}/study.log", True), ("sqlite:///{}/study.db", False)], ids=["restarted", "torchrun"]
+)
+def test_what_cannot_be_at_work_any_more_is_judged_at_once(tmp_path, monkeypatch, storage, alone):
+    """Without heartbeats, of a machine that was restarted; of the first of several processes, on another machine."""
+    url = storage.format(tmp_path)
+    monkeypatch.setattr(study, "of_process", Ranks if alone else OneOfTwo)
+    search = open_study(tmp_path, url, trials=3)
+    claim = create_trial(
+        state=TrialState.RUNNING, params=search._params(search.space.smallest), distributions=search._distributions()
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(shared, "this_process", lambda: "an earlier boot 7 100")
+        SharedStudy(url).claim(claim)
+    found = lead(slow(tmp_path, url, trials=3, timeout=10.0))
+    assert len(found) == 3 and search.space.smallest in {c.arch for c in found}
+
+
+@pytest.mark.parametrize("signum", [0, signal.SIGTERM])
+def test_processes_that_search_together_end_together(tmp_path, monkeypatch, signum):
+    def most(self, *values):
+        """The third time, the other one's time is over, or it was stopped."""
+        asked.append(values)
+        return [signum, 1.0] if len(asked) == 3 else values
+
+    asked, search = [], slow(tmp_path, f"sqlite:///{tmp_path}/study.db", trials=500)
+    monkeypatch.setattr(OneOfTwo, "most", most)
+    monkeypatch.setattr(study, "of_process", OneOfTwo)
+    with pytest.raises(Stopped) if signum else contextlib.nullcontext():
+        lead(search)
+    assert len(search.scores) == 2
 
 
 def test_a_worker_leaves_when_the_rest_is_begun(tmp_path, url):

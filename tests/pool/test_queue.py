@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import os
 import signal
+import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from nasaug.rundirs.folder import RunDir
 from support.workers import kill, trials, wait_until
 
 WORKERS = []  # the workers of a test
-FORK = multiprocessing.get_context("fork")
+FORK, TERM = multiprocessing.get_context("fork"), {signal.SIGTERM}
 
 
 class Process:
@@ -31,7 +33,9 @@ class Process:
 
     def __init__(self, path):
         self._fork = FORK.Process(target=_train, args=(path,))
+        signal.pthread_sigmask(signal.SIG_BLOCK, TERM)  # which the fork would answer as this process does, at first
         self._fork.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, TERM)
 
     def poll(self):
         return self._fork.exitcode
@@ -48,6 +52,7 @@ class Process:
 def _train(path):
     """Ends at once, or when its file named `go on` is there if one named `stuck` is."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TERM)
     path.mkdir(exist_ok=True)
     if (path / "broken").exists():
         path.with_suffix(".log").write_text("nasaug: no memory\n")
@@ -144,7 +149,17 @@ def test_processes_share_the_works_and_begin_none_twice(tmp_path, kind, monkeypa
     monkeypatch.setenv(storage.HEARTBEAT, "15")  # none is missed on a busy machine
     url, works = kind.format(tmp_path), works_in(tmp_path, 8)
     shared = queue_of(url, works, True)
+    for i in range(len(works)):
+        stuck(works, i)
+
+    def go_on():
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: len({process for process, _ in begun(tmp_path)}) == 3)
+        for each in works:
+            (each.path / "go on").touch()
+
     others = [worker(url, works) for _ in range(2)]
+    threading.Thread(target=go_on).start()
     assert run_all(shared, 1, {}) == []
     for other in others:
         other.join()
@@ -193,6 +208,17 @@ def test_a_stopped_one_gives_back_what_it_was_at(tmp_path, url):
     assert stopped.exitcode == 0 and OWNER not in trials(url)[-1].user_attrs
     (works[0].path / "stuck").unlink()
     assert work(url, works, leads=True) == [] and all(each.finished for each in works)
+
+
+def test_what_was_taken_from_a_silent_one_is_not_given_back_again(tmp_path, url):
+    queue_of(url, works_in(tmp_path, 1), True)
+    study = SharedStudy(url)
+    taken = study.take()
+    with sqlite3.connect(tmp_path / "study.db", timeout=30) as database:
+        database.execute("update trial_heartbeats set heartbeat = '2001-01-01 00:00:00'")
+    study.revive()  # as another process does
+    study.give_back(taken._trial_id)
+    assert [t.state.name for t in trials(url)] == ["FAIL", "WAITING"]
 
 
 def test_the_leader_hears_of_what_others_have_finished_and_of_what_failed(tmp_path, url):

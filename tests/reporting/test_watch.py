@@ -1,20 +1,23 @@
 """The watching page: what it says of runs, what it refuses, and how a browser shows it."""
 
 import html
+import itertools
 import json
 import re
 import shutil
 import threading
+import time
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.error import HTTPError
 
 import pytest
 
 from nasaug.core.errors import BadInput
 from nasaug.core.files import write_json
-from nasaug.reporting import watch_server
+from nasaug.reporting import watch, watch_server
 from nasaug.reporting.watch import POINTS, Watched
 from nasaug.reporting.watch_server import Server
 from nasaug.rundirs.folder import RunDir
@@ -47,7 +50,7 @@ def runs(tmp_path):
     for i, (macs, score) in enumerate([(300, 70.0), (100, 65.0), (200, 60.0), (400, 70.0)]):
         search.log("candidate", arch=f"net{i}", macs=macs * 1000, val_top1=score)
     search.log("epoch", stage="finalist 1 of 3", epoch=1, val_top1=71.0, val_loss=0.9)
-    rounds = [{"net1": [71.0, 0.9], "net2": [72.0, 0.8]}]
+    rounds = [{"net1": [71.0, 0.9], "net2": [72.0, 0.8], "net3": [0.0, 1e30]}]
     write_json(search.finalists_file, {"format": "nasaug-finalists/2", "candidates": 4, "rounds": rounds})
     write_json(search.path / ".progress.json", AT)
     (make_run(root / "deep" / "train-1", 71.5) / "recipe.toml").write_text("")
@@ -89,7 +92,7 @@ def test_a_search_that_runs_is_told_from_its_files(runs):
     assert [each["id"] for each in shown["front"]] == ["net1", "net0"]
     assert [(row["id"], row["macs"], row["score"], row["own"]) for row in shown["best"]] == [
         ("net2", "200k", "60.00 %", "72.00 %"), ("net1", "100k", "65.00 %", "71.00 %"),
-        ("net0", "300k", "70.00 %", ""), ("net3", "400k", "70.00 %", ""),
+        ("net3", "400k", "70.00 %", "diverged"), ("net0", "300k", "70.00 %", ""),
     ]  # fmt: skip
 
 
@@ -108,6 +111,16 @@ def test_damaged_files_are_no_reason_to_stop(runs):
     for name in (".progress.json", "finalists.json", "log.jsonl"):
         (runs / EVIL / name).write_text("{[\n")
     assert Watched(runs).details(EVIL)["candidates"] == [] and Watched(runs / "gone").overview()["runs"] == []
+
+
+def test_what_cannot_be_listed_or_read_hides_no_other_run(runs, monkeypatch):
+    (runs / "gone").mkdir()
+    (runs / "compare-1" / "log.jsonl").mkdir()
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: iterdir(path / "and gone" if path.name == "gone" else path))
+    found = {row["id"]: row for row in Watched(runs).overview()["runs"]}
+    assert found["compare-1"]["state"] == "damaged" and "Is a directory" in found["compare-1"]["figures"]
+    assert {found[name]["state"] for name in (EVIL, "deep/train-1")} == {"stopped", "finished"}
 
 
 def test_only_this_machine_is_answered_and_only_what_is_shown(runs, tmp_path):
@@ -171,13 +184,15 @@ def test_a_browser_shows_a_run_on_a_narrow_screen(runs, tmp_path, monkeypatch, l
     with open(own / "watch.js", "a") as script:
         script.write(MEASURE)
     monkeypatch.setattr(watch_server, "_HERE", own)
+    clock = itertools.count(AT["time"], 50.0)  # the second time that the page asks, nothing has been told for minutes
+    monkeypatch.setattr(watch, "time", SimpleNamespace(time=lambda: next(clock), monotonic=time.monotonic))
     with serving(runs) as server, RunDir.hold(runs / EVIL):
         (runs / EVIL / ".progress.json").touch()  # after the lock
         options = ("--dump-dom", "--window-size=390,900", "--virtual-time-budget=3000", *look)
         dom, told = browse(server.url + "#%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E%26amp%3B", tmp_path / "p", *options)
         assert "CONSOLE" not in told
         assert "stage 3 of 3: finalists · about 5 m 10 s left in all" in dom and "supernet took 1 m 57 s" in dom
-        assert "<img" not in dom and html.escape(EVIL, quote=False) in dom
+        assert "<img" not in dom and html.escape(EVIL, quote=False) in dom and "nothing heard for 2 m 30 s" in dom
         measured = json.loads(html.unescape(re.search(r'<output id="measured">(.*?)</output>', dom)[1]))
         assert measured["wide"] <= 0 and measured["width"] == 390 and len(measured["boxes"]) == 2
         assert all(width > 250 for width in measured["boxes"])

@@ -14,6 +14,12 @@ def test_signed(value, text):
     assert wording.signed(value) == text
 
 
+def test_lengths_of_which_one_is_not_known_are_a_list_too():
+    epochs = [{"unit": "epochs", "value": value} for value in (None, 10, 30)]
+    assert wording.lengths(epochs[1:]) == "10 and 30 epochs"
+    assert wording.lengths(epochs) == "length auto, 10 epochs and 30 epochs"
+
+
 def test_the_table(tmp_path):
     summary = summary_of(tmp_path, baseline=70, up=73)
     head, first, second = wording.table(summary).splitlines()

@@ -1,8 +1,11 @@
+import fcntl
 import json
+import multiprocessing
 import os
 import shlex
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -125,6 +128,24 @@ def test_two_processes_cannot_hold_one_run():
         RunDir.resume("r")
     process.communicate("\n")
     RunDir.resume("r").__exit__()
+
+
+def test_one_that_only_asks_whether_a_run_is_in_use_keeps_no_other_from_it(monkeypatch):
+    RunDir.create("train", Settings(), "r").__exit__()
+    fork = multiprocessing.get_context("fork")
+    asking = fork.Event()
+
+    def ask():
+        with open("r/.lock") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_SH)
+            asking.set()
+            time.sleep(60)
+
+    process = fork.Process(target=ask)
+    process.start()
+    asking.wait()
+    monkeypatch.setattr(folder.time, "sleep", lambda _: (process.kill(), process.join()))
+    RunDir.hold(folder.Path("r")).__exit__()
 
 
 def test_a_new_run_where_one_is_at_work_names_the_process_and_a_lock_alone_is_no_run():
