@@ -105,8 +105,8 @@ def format_quantity(value: float, kind: str) -> str:
 
 
 def counted(number: float, what: str) -> str:
-    """1 epoch, 2 epochs, 2.5 epochs."""
-    return f"{number:.4g} {what}{'' if number == 1 else 's'}"
+    """1 epoch, 2 epochs, 2.5 epochs, 10009 epochs."""
+    return f"{number:{'.4g' if number < 1000 else '.0f'}} {what}{'' if number == 1 else 's'}"
 
 
 def format_duration(seconds: float) -> str:
