@@ -103,7 +103,7 @@ REFUSED = {
         "mobilenetv2-tinny": "unknown architecture 'mobilenetv2-tinny'; did you mean mobilenetv2-tiny",
         "''": "''", "none.json": "cannot read none.json: No such file or directory; give the path",
         "runs": "runs: Is a directory", "no/such": "cannot read no/such",
-        "tiny.toml": "tiny.toml, line .: broken or cut-off JSON",
+        "tiny.toml": "tiny.toml is a search space, not a network; search it",
         "runs/search-1/pareto.png": "not a text file",
         "runs/search-1/result.json": "'nasaug-arch/1' is needed", "'a\nb.json'": "cannot read a b.json",
         "x" * 300: "unknown architecture",
