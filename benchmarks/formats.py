@@ -3,7 +3,7 @@
     python benchmarks/formats.py RUN [--out formats_mine] [--images 1000]
 
 Writes docs/results/OUT.md and .json. Run it on an idle machine, with a C compiler; with Debian's gcc-arm-none-eabi the
-C source is also built for a Cortex-M4.
+C source is also built for a Cortex-M4, and where ExecuTorch is installed, its program is a row too.
 """
 
 from __future__ import annotations
@@ -59,8 +59,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000, help="test images on which outputs are compared")
     o = parser.parse_args()
     torch.set_num_threads(1)
+    formats = [*FORMATS, "executorch"] if built.installed("executorch") else FORMATS
     with tempfile.TemporaryDirectory() as folder, heard_by(_told):
-        exported = nasaug.export(o.run, format=FORMATS, out=folder)
+        exported = nasaug.export(o.run, format=formats, out=folder)
         source = Source.of(RunDir(o.run), None, True)
         folder = exported.path
         int8 = qdq.of_onnx(onnxfile.read(folder / exported["int8-onnx"].files[0]))
@@ -78,6 +79,9 @@ def main() -> None:
                 "torch-export": torch.export.load(folder / exported["torch-export"].files[0]).module(),
                 "c": lambda x: torch.from_numpy(int8.output.numbers(steps_by_c(x))),
             }
+            if "executorch" in formats:
+                one = built.executorch_runner((folder / exported["executorch"].files[0]).read_bytes())
+                nets["executorch"] = lambda x: torch.cat([one(image[None].contiguous()) for image in x])
             with torch.inference_mode():
                 test = source.data.test
                 x = torch.cat([x for x, _ in source.scorer.batches(test.take(o.images, seed=0), source.px)])

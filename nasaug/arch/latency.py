@@ -269,6 +269,9 @@ def _reference(entry: Mapping[str, Any] | None, name: str) -> Reference | None:
 
 def read(path: str | Path) -> Table:
     """The table in a file. Raises BadInput if it cannot be read or is none."""
+    if Path(path).suffix.lower() == ".csv":
+        remedy = f"make one of it with nasaug latency-table {arg.from_csv}"
+        raise BadInput.of(argument="device_table", value=path, rule="holds layers, and is no table", remedy=remedy)
     return Table(files.read_json(path, FORMAT), str(path))
 
 

@@ -103,7 +103,7 @@ def profile(
         files.write_whole(svg, network(found[0].plan, found[0].name))
     if memory is not None:
         _draw_memory(memory, found[0], limit, assumed)
-    show(found, names, limit, json, check, assumed, times)
+    show(found, names, limit, json, check, assumed, times, table)
     if measure and table is not None and table.reference is None and not json:
         print(
             f"{table.name} was made by an older nasaug and keeps no time of a reference network, so the median is not "
@@ -152,17 +152,18 @@ def _draw_memory(path: Path, found: ArchFile, limit: int | None, assumed: Assump
 
 def show(
     found: Sequence[ArchFile], names: Sequence[str], limit: int | None, as_json: bool, check: bool,
-    assumed: Assumptions, times: Sequence[dict[str, float]],
+    assumed: Assumptions, times: Sequence[dict[str, float]], table: latency.Table | None = None,
 ) -> None:  # fmt: skip
     """Print the costs of networks as a table or as JSON, those of one with `check` next to the counts of thop and
     torch. `limit` is the SRAM budget in bytes; `names` are what the networks were asked for by; `times` are
-    milliseconds of each."""
+    milliseconds of each, predicted by `table`."""
+    whose = {} if table is None else {"latency_of": str(table)}
     if check:
         from .check import command as checked  # imports torch and thop, which are slow to load
 
-        checked(found[0], as_dict(found[0], limit, assumed) | times[0] if as_json else None)
+        checked(found[0], as_dict(found[0], limit, assumed) | times[0] | whose if as_json else None)
     elif as_json:
-        shown = [as_dict(each, limit, assumed) | own for each, own in zip(found, times, strict=True)]
+        shown = [as_dict(each, limit, assumed) | own | whose for each, own in zip(found, times, strict=True)]
         print_json(shown if len(shown) > 1 else shown[0])
     elif len(found) > 1:
         print(_side_by_side(found, names, limit, assumed, times))
@@ -170,6 +171,13 @@ def show(
         _show(found[0], limit, assumed)
     if not as_json and len(found) == 1 and times[0]:
         print(f"one image: {', '.join(f'{TIMES[key]} {_ms(ms)}' for key, ms in times[0].items())}")
+    if not as_json and table is not None:
+        print(_whose(table))
+
+
+def _whose(table: latency.Table) -> str:
+    doubt = f"; it predicts badly: {table.checked.doubt}" if table.checked.doubt else ""
+    return f"predicted by {table.name}, made for space {table.space}: {table}{doubt}"
 
 
 def _ms(milliseconds: float) -> str:

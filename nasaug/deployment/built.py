@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.fx import GraphModule
 
 from ..core.errors import RunFault
@@ -99,4 +100,8 @@ def executorch_runner(program: bytes) -> Any:
     from executorch.runtime import Runtime  # type: ignore
 
     method = Runtime.get().load_program(program).load_method("forward")
-    return lambda image: method.execute([image])[0]
+
+    def run(image: Tensor, held: bytes = program) -> Tensor:  # the runtime reads these bytes, but does not hold them
+        return method.execute([image])[0]
+
+    return run

@@ -35,8 +35,10 @@ method = Runtime.get().load_program("{file}").load_method("forward")
 """),
     "c": ("c", """\
 #include "{file}"
-{name}_image(rgb, input); /* rgb: uint8_t [{px}][{px}][3]; the rest of the preprocessing is done here */
-{name}_run(input, logits);
+static uint8_t rgb[{px} * {px} * 3]; /* rows of R, G, B, cropped and resized as above */
+static int8_t input[{NAME}_INPUT], {output}[{NAME}_OUTPUTS];
+{name}_image(rgb, input); /* the rest of the preprocessing */
+{name}_run(input, {output}); /* steps of {NAME}_OUTPUT_SCALE above {NAME}_OUTPUT_ZERO */
 """),
 }  # fmt: skip
 
@@ -75,7 +77,7 @@ def card(artefacts: Sequence[Artefact], facts: Mapping[str, Any], result: Traini
         language, code = _HOW[made.format]
         file = made.files[0]
         name = file.rpartition(".")[0]
-        filled = code.format(file=file, name=name, px=facts["resolution"], output=facts["output"])
+        filled = code.format(file=file, name=name, NAME=name.upper(), px=facts["resolution"], output=facts["output"])
         lines += ["", f"{made.format}:", "", f"```{language}", filled.rstrip(), "```"]
     return "\n".join(lines) + "\n"
 

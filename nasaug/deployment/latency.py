@@ -43,7 +43,7 @@ from ..core.errors import BadInput, arg
 from ..core.progress import Listener, Progress, heard_by, say
 from ..core.signals import Pending, Stopped, deferred_stop
 from ..core.streams import nasaug_command
-from . import layer_rows
+from . import layer_rows, timing
 from .timing import BACKENDS, VISITS, Clock, device, figure, swept, torch_threads, version
 
 PART_FORMAT = "nasaug-latency-part/1"
@@ -104,9 +104,9 @@ def _latency_table(
                 raise BadInput.of(argument=argument, value=value, rule=f"must be at least {least}")
         measurement = Measurement(space, given, out, backend, threads, networks, device_name or device(), resume)
         content = measurement.run()
-    table = Table(content, str(out))
-    table.check(all_parts(space, OUTPUTS))
+    Table(content, str(from_csv or out)).check(all_parts(space, OUTPUTS))
     files.write_json(out, content)
+    table = Table(content, str(out))
     if from_csv is None:
         measurement.path.unlink(missing_ok=True)  # not before: the table could have been refused, or the disk be full
     say(f"{out}: {table}, space {space.name}")
@@ -303,6 +303,7 @@ class Measurement:
             "format": FORMAT, **self.identity,
             "how": {
                 "image": "one, float32", "weights": "random", "norms": "folded", "visits": VISITS,
+                "warm_up": timing.WARM_UP, "runs": [timing.LEAST_RUNS, timing.MOST_RUNS],
                 "drift": round(float(np.percentile(speeds, 90) / np.percentile(speeds, 10)), 3),
             },
             "checked": {"of": "networks", "number": len(left), **checked, "noise": noise, "by_macs": by_macs},

@@ -253,6 +253,8 @@ def load_run(run: str | os.PathLike[str], told: str) -> Model:
 _NOT_RUN = {
     ".pt2": "torch.export unpickles what such a file holds, which can run any code",
     ".pte": "only ExecuTorch's runtime runs such a file, and it says nothing about preprocessing or classes",
+    ".tflite": "only LiteRT's interpreter runs such a file",
+    ".json": "such a file holds no weights",
     ".c": "C source has to be compiled for its device", ".h": "C source has to be compiled for its device",
 }  # fmt: skip
 

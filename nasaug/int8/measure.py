@@ -40,24 +40,29 @@ class Session:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3  # errors only
+        options.log_severity_level = 4  # not errors either: they are raised
         if not fused:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        kinds = "Fail", "InvalidProtobuf", "InvalidGraph", "InvalidArgument", "NotImplemented"
-        refused = tuple(getattr(errors, kind) for kind in kinds)
+        kinds = "Fail", "InvalidProtobuf", "InvalidGraph", "InvalidArgument", "NotImplemented", "RuntimeException"
+        self._refusals, self._name = tuple(getattr(errors, kind) for kind in kinds), name
         try:
             self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except refused as error:
-            reason = str(error).splitlines()[0]
-            raise BadInput(f"{name} cannot be run by ONNX Runtime ({reason}); export it again") from None
+        except self._refusals as error:
+            raise self._refused(error) from None
         self.threads = threads
 
     def __call__(self, images: Tensor) -> Tensor:
         return torch.from_numpy(self.run(images.numpy()))
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """The only output for float32 images [n, 3, h, w]."""
-        return self._session.run(None, {INPUT: np.ascontiguousarray(images)})[0]
+        """The only output for float32 images [n, 3, h, w]. Raises BadInput if the model cannot be run."""
+        try:
+            return self._session.run(None, {INPUT: np.ascontiguousarray(images)})[0]
+        except self._refusals as error:  # a damaged file may be refused only now
+            raise self._refused(error) from None
+
+    def _refused(self, error: Exception) -> BadInput:
+        return BadInput(f"{self._name} cannot be run by ONNX Runtime ({str(error).splitlines()[0]}); export it again")
 
     def latency(self, resolution: int, seconds: float = SECONDS) -> Latency:
         """How long one image takes, after a warm-up, on an image of noise."""

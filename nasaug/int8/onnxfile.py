@@ -96,7 +96,7 @@ def read(path: str | Path) -> Any:
         checker.check_model(model)
     except (DecodeError, checker.ValidationError, UnicodeDecodeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "damaged"
-        raise BadInput(f"{path} is not an ONNX model, or is cut off ({reason}); export it again") from None
+        raise BadInput(f"{path} is no ONNX model, or a damaged one ({reason}); export it again") from None
     return model
 
 

@@ -36,12 +36,13 @@ HEADS = {"macs": "MACs", "params": "params", "peak": "SRAM", "flash": "flash", "
 
 def write_results(
     run: RunDir, recipe: Recipe, search: Search, budget: Budget, ranked: list[Candidate],
-    finalists: list[Candidate], seconds: float, shapes: Sequence[Candidate] = (),
+    finalists: list[Candidate], seconds: float, shapes: Sequence[Candidate] = (), over: str = "",
 ) -> dict:  # fmt: skip
     """Write found.json, candidates.json, the Pareto fronts (PNG, JSON, and each of their nets as an arch file) and the
     page, and print the table; return the result.
 
-    `budget` is the one asked for; the search's own may be lower. `shapes` are those tried first, the best first."""
+    `budget` is the one asked for; the search's own may be lower, and `over` says why: nets above it "take longer than
+    3 ms". `shapes` are those tried first, the best first."""
     best, space, metric = finalists[0], search.space, search.metric
     found = _arch_file(run, recipe, search, budget, best, run.start_file)
     found.save(run.found_file)
@@ -63,7 +64,7 @@ def write_results(
         say(first)
     if search.several:
         say(front_table(search, finalists))
-    if why := "" if search.config.pick != "best" else little_used(finalists, search.budget, budget):
+    if why := "" if search.config.pick != "best" else little_used(finalists, search.budget, budget, over):
         say(why)
     # with several objectives those of a later round are not the better ones
     comparable = [c for c in finalists if c.rounds == finalists[0].rounds] if search.several else finalists
@@ -164,10 +165,11 @@ def why_first(search: Search, finalists: list[Candidate]) -> str:
 LITTLE = 0.6  # a net that uses less of the MAC budget than this is explained
 
 
-def little_used(finalists: list[Candidate], searched: Budget, asked: Budget) -> str:
+def little_used(finalists: list[Candidate], searched: Budget, asked: Budget, over: str = "") -> str:
     """Why the net found uses a small part of the MAC budget; empty if it does not, or if there is no MAC budget.
 
-    `searched` is the budget that the search kept to, which may be below the one `asked` for."""
+    `searched` is the budget that the search kept to, which may be below the one `asked` for; `over` is as in
+    `write_results`."""
     found = finalists[0]
     if asked.macs is None or searched.macs is None or found.cost.macs >= LITTLE * asked.macs:
         return ""
@@ -175,7 +177,7 @@ def little_used(finalists: list[Candidate], searched: Budget, asked: Budget) -> 
     reasons = []
     if searched.macs < asked.macs:
         limit = format_quantity(searched.macs, "macs")
-        reasons.append(f"nets above {limit} would be trained for too few epochs (search.least_epochs)")
+        reasons.append(f"nets above {limit} {over}")
     larger = [c for c in finalists if c.cost.macs > found.cost.macs and c.trained_score is not None]
     if larger and found.cost.macs < LITTLE * searched.macs:
         most = format_quantity(max(c.cost.macs for c in larger), "macs")
@@ -319,6 +321,7 @@ def _asked(run: RunDir, recipe: Recipe, search: Search, budget: Budget) -> dict[
         "space": search.space.name, "axes": [(axis.name, axis.kind, axis.choices) for axis in search.space.axes],
         "metric": search.metric.to_plain(), "by": recipe.search.by, "score_images": scored,
         "val_images": len(scorer.data.val),
+        "latency_of": "" if search.space.device is None else str(search.space.device),
     }  # fmt: skip
 
 

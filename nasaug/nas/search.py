@@ -176,6 +176,8 @@ class SearchJob:
             value, rule = f"{self.budget.latency:g}ms", f"needs {arg.device_table}"
             remedy = "make one with nasaug latency-table"
             raise BadInput.of(argument="latency_budget", value=value, rule=rule, remedy=remedy)
+        if self.trust_table and self.device_table is None:
+            raise BadInput(f"{arg.trust_table} has no table to trust; give {arg.device_table}, or leave it out")
         request, recipe, said = self.request, self.options.settings(self.sets), self.options.said
         self._check_used(recipe)
         if recipe.search.lr != "auto" and said("lr") and not said("search.lr"):

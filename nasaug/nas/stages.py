@@ -87,6 +87,7 @@ class Ready:
     data: Data
     outputs: Outputs
     ceiling: int | None = None  # MACs above which nets are left out, if that is below the budget
+    over: str = ""  # why nets above it are left out: they …
 
     @property
     def budget(self) -> Budget:
@@ -178,12 +179,12 @@ def _under_latency(ready: Ready, info: Info) -> Ready:
         return ready
     latency_budget = format_quantity(budget.latency, "milliseconds")
     say(f"within {latency_budget}: nets of up to about {format_quantity(allowed, 'macs')} MACs")
-    return _lowered(ready, info, allowed)
+    return _lowered(ready, info, allowed, f"take longer than {latency_budget}")
 
 
-def _lowered(ready: Ready, info: Info, ceiling: int) -> Ready:
-    """The same search under a ceiling of MACs."""
-    ready = replace(ready, ceiling=ceiling)
+def _lowered(ready: Ready, info: Info, ceiling: int, over: str) -> Ready:
+    """The same search under a ceiling of MACs; `over` is why nets above it are left out."""
+    ready = replace(ready, ceiling=ceiling, over=over)
     return replace(ready, space=open_space(ready.recipe, info, ready.budget, ready.outputs, ready.request.device))
 
 
@@ -214,7 +215,7 @@ def _under_ceiling(ready: Ready, info: Info) -> Ready:
         f"trained for fewer than {least:g} epochs afterwards; to have them, raise it by {arg.set} train_macs=…, or "
         f"give {arg.set} search.least_epochs=0"
     )
-    return _lowered(ready, info, round(pays))
+    return _lowered(ready, info, round(pays), "would be trained for too few epochs (search.least_epochs)")
 
 
 def _check_writable(found: Path) -> None:
@@ -252,7 +253,7 @@ def _run_search(ready: Ready, run: RunDir, storage: str) -> dict:
     with stage("finalists"):
         finalists = play_off(ready, search, run).decide(search.finalists(ranked, data.val), run)
     seconds = search.seconds + time.perf_counter() - begun
-    return write_results(run, recipe, search, request.budget, ranked, finalists, seconds, shapes)
+    return write_results(run, recipe, search, request.budget, ranked, finalists, seconds, shapes, ready.over)
 
 
 def shaped(ready: Ready, run: RunDir, storage: str) -> tuple[Ready, Search, list[Candidate]]:
@@ -334,7 +335,7 @@ def _halve(ready: Ready, search: Search, run: RunDir, shapes: list[Candidate]) -
         finalists = play.decide(drawn, run)
     seconds = time.perf_counter() - begun
     budget = ready.request.budget
-    return write_results(run, ready.recipe, search, budget, finalists, finalists, seconds, shapes)
+    return write_results(run, ready.recipe, search, budget, finalists, finalists, seconds, shapes, ready.over)
 
 
 def supernet(ready: Ready, search: Search, run: RunDir) -> Net:

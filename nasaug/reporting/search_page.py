@@ -21,9 +21,11 @@ _STAGES = {
     "shape": ("shapes, trained briefly", "training"), "supernet": ("supernet", "training"),
     "candidate": ("candidates, scored", "net"), "finalist": ("finalists, trained on their own", "training"),
 }  # fmt: skip
-_KINDS = {"macs": "macs", "params": "params", "peak": "bytes", "flash": "bytes"}  # of the costs in rows
 _NAMES = {"macs": "MACs", "params": "parameters", "sram": "peak SRAM"}  # of objectives that are not plain words
-_COSTS = ("MACs", "params", "SRAM", "flash", "px")
+_COSTS = {  # of rows: heading and unit
+    "macs": ("MACs", "macs"), "params": ("params", "params"), "peak": ("SRAM", "bytes"), "flash": ("flash", "bytes"),
+    "latency": ("latency", "milliseconds"),
+}  # fmt: skip
 
 
 def search_page(summary: Mapping[str, Any]) -> str:
@@ -36,7 +38,8 @@ def search_page(summary: Mapping[str, Any]) -> str:
         metric (its fields), by ("score" or "loss"), score_images (None without a supernet), val_images.
         axes: (name, kind, choices) each.
         shapes, front, finalists: rows, the best or smallest first: id, scored, full, trained, rounds, epochs, macs,
-            params, peak, flash, resolution; shapes also have their shape, {axis: value}. rounds is 0 where not trained.
+            params, peak, flash, resolution, and latency if there is a table; shapes also have their shape,
+            {axis: value}. rounds is 0 where not trained. latency_of: the table's device and back end, or empty.
         objectives (names), pick: as in the recipe. ended: the finalists' front, as rows with the `rules` of pick that
             choose each net. candidates: their number. panels: trained and scored, each a list of the fields of
             pictures.Scatter, one for each pair of objectives; empty where there is nothing to draw.
@@ -51,7 +54,7 @@ def search_page(summary: Mapping[str, Any]) -> str:
         chosen=_chosen(summary["shapes"], metric), untrained=sum(not row["rounds"] for row in summary["shapes"]),
         front=[_cells(row, ("scored",), metric) for row in summary["front"]],
         finalists=_finalists(summary["finalists"], metric),
-        columns=_COSTS, stages=list(_stages(summary["stages"])),
+        columns=_columns(summary["finalists"][0]), stages=list(_stages(summary["stages"])),
         figures={
             name: [_figure(name, panel, several=len(panels) > 1) for panel in panels]
             for name, panels in summary["panels"].items() if any(map(_drawable, panels))
@@ -71,6 +74,8 @@ def _facts(summary: Mapping[str, Any], metric: Metric) -> Iterator[tuple[str, st
     yield "Budget", summary["budget"] + limit
     yield "Data", f"{summary['data']}: {summary['images']}"
     yield "Space", summary["space"]
+    if summary["latency_of"]:
+        yield "Latency", f"of one image, as predicted by the table of {summary['latency_of']}"
     if len(summary["objectives"]) > 1:
         yield "Objectives", ", ".join(_objectives(summary, metric))
     if len(summary["objectives"]) > 1 or summary["pick"] != "best":
@@ -135,17 +140,22 @@ def _shapes(shapes: Sequence[Mapping[str, Any]], metric: Metric) -> list[list[st
 def _finalists(rows: Sequence[Mapping[str, Any]], metric: Metric) -> list[list[str]]:
     """A header and a row for each finalist; without a supernet there are no scores by it."""
     scores = {"supernet": "full", "scored": "scored"} if any(row["full"] is not None for row in rows) else {}
-    table = [["arch", "rounds", "epochs", "trained", *scores, *_COSTS]]
+    table = [["arch", "rounds", "epochs", "trained", *scores, *_columns(rows[0])]]
     for row in rows:
         name, *cells = _cells(row, tuple(scores.values()), metric)
         table.append([name, *_training(row), _trained(row, metric), *cells])
     return table
 
 
+def _columns(row: Mapping[str, Any]) -> list[str]:
+    """The headings of a net's costs."""
+    return [*(heading for key, (heading, _) in _COSTS.items() if key in row), "px"]
+
+
 def _cells(row: Mapping[str, Any], scores: Sequence[str], metric: Metric) -> list[str]:
     """A net's id, scores and costs."""
     shown = ("-" if row[key] is None else metric.show(row[key]) for key in scores)
-    costs = (wording.quantity(row[key], kind) for key, kind in _KINDS.items())
+    costs = (wording.quantity(row[key], unit) for key, (_, unit) in _COSTS.items() if key in row)
     return [row["id"], *shown, *costs, str(row["resolution"])]
 
 

@@ -43,6 +43,7 @@ REFERENCE = {  # name: input px, classes, MACs, parameters
     "mobilenetv3-w0.35": (160, 1000, 19_495_688, 2_109_840),
     "proxylessnas-w0.35": (160, 1000, 35_716_800, 1_781_344),
     "mcunet": (176, 1000, 81_785_520, 737_408),
+    "mcunet-in4": (160, 1000, 125_874_400, 1_732_640),
     "mobilenetv2": (224, 1000, 300_774_272, 3_504_872),
     "mobilenetv3-large": (224, 1000, 216_589_760, 5_483_032),
     "resnet18": (224, 1000, 1_814_073_344, 11_689_512),
@@ -91,11 +92,11 @@ def test_the_parameters_have_the_shapes_of_torchvisions(name, build):
 
 
 @pytest.mark.parametrize("name", REFERENCE)
-def test_only_mobilenetv3s_expand_ratios_lie_off_the_ladder(name):
+def test_only_mobilenetv3s_expand_ratios_and_mcunet_in4s_widths_lie_off_the_ladder(name):
     space = next(s for s in map(open_space, bundled_names()) if name in s.archs)
     values = zip(space.axes, space.named(name).values, strict=True)
     off = {axis.kind for axis, value in values if value not in axis.choices}
-    assert off == ({"expand"} if name.startswith("mobilenetv3") else set())
+    assert off == ({"expand"} if name.startswith("mobilenetv3") else {"width"} if name == "mcunet-in4" else set())
 
 
 # --- every space --------------------------------------------------------------------------------------------

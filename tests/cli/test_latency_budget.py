@@ -43,10 +43,14 @@ def test_what_is_found_obeys_it_and_a_resumed_run_keeps_the_table(table):
     Path("other.json").write_text(json.dumps(content | {"device": "another"}))
     said = refused("search", "--resume", "--run", "r", "--device-table", "other.json")
     assert "--device-table other.json is not the table that r was begun with; leave it out" in said
+    page = Path("r/search.html").read_text()
+    assert "predicted by the table of a chip, 1 core, onnxruntime 1, 1 thread" in page and ">latency</th>" in page
     told = done("profile", "--arch", "found.json", "--device-table", "r/latency.json").out
-    assert "one image: predicted " in told
+    whose = "predicted by r/latency.json, made for space tiny: a chip, 1 core, onnxruntime 1, 1 thread\n"
+    assert "one image: predicted " in told and told.endswith(whose)
     shown = json.loads(done("profile", "--arch", "found.json", "--device-table", "r/latency.json", "--json").out)
     assert shown["latency"] == latency.read("r/latency.json").predict(archfile.read("found.json").plan)
+    assert shown["latency_of"] == "a chip, 1 core, onnxruntime 1, 1 thread"
     assert "is of a chip, 1 core" in refused(
         "profile", "--arch", "found.json", "--device-table", "r/latency.json", "--measure"
     )
@@ -71,5 +75,11 @@ def test_tables_that_should_not_decide_are_refused(table):
     impossible = refused("search", *QUICK, "--latency-budget", "1us", "--device-table", "t.json")
     assert "--latency-budget 1 us is impossible in space tiny: its smallest" in impossible
     assert not Path("runs").exists()
+    assert "--trust-table has no table to trust; give" in refused(*search[:-4], "--mac-budget", "100k", "--trust-table")
+    Path("layers.csv").touch()
+    said = refused(*search[:-1], "layers.csv")
+    assert "layers.csv holds layers, and is no table; make one of it with nasaug latency-table --from-csv" in said
     Path("t.json").write_text(json.dumps(content | {"checked": bad, "space": other}))
     done(*search, "--trust-table", "--trials", "2")
+    told = done("profile", "--arch", "found.json", "--device-table", "t.json").out
+    assert told.endswith("; it predicts badly: its mean error is 30.0 %, of 10 % allowed\n")

@@ -188,6 +188,23 @@ def test_the_cards_python_runs(folder, monkeypatch):
         assert given["logits"].shape == (20, 10)
 
 
+@needs_compiler
+def test_the_cards_c_compiles(folder, tmp_path):
+    (code,) = re.findall(r"```c\n(.*?)```", (folder / "all/model-card.md").read_text(), re.DOTALL)
+    first, *rest = code.splitlines()
+    program = "\n".join([first, "int main(void)", "{", *rest, "return logits[0];", "}"])
+    (tmp_path / "main.c").write_text(program)
+    source, made = folder / "all/model.c", tmp_path / "main"
+    built._compile("cc", *built.FLAGS, "-I", source.parent, tmp_path / "main.c", source, "-o", made)
+    assert made.is_file()
+
+
+def test_json_is_the_record_with_its_folder(here):
+    ended = done("export", "--run", "runs/train-1", "--format", "onnx", "--out", "again", "--json")
+    assert json.loads(ended.out) == {"path": "again", **record("again")}
+    assert [row["format"] for row in record("again")["artefacts"]] == ["onnx"] and "\nonnx: " in ended.err
+
+
 def test_a_net_for_numbers_is_exported_too(here):
     exported = nasaug.export("runs/train-2", format=["onnx", "int8-onnx", "c"], name="gauge")
     assert exported.path == Path("runs/train-2/export") and exported["onnx"].agreement is None
@@ -254,6 +271,22 @@ def test_a_missing_extra_is_named_with_pips_command(here, monkeypatch, package):
 def test_executorch_that_is_missing_is_named_with_pips_command(here):
     said = refused("export", "--run", "runs/train-1", "--format", "executorch")
     assert "--format executorch needs executorch, which is not installed; run: pip install 'nasaug[executorch]'" in said
+
+
+@pytest.mark.skipif(not built.installed("executorch"), reason="executorch is not installed")
+def test_an_executorch_program_gives_the_nets_outputs(here):
+    exported = nasaug.export("runs/train-1", format="executorch", out="edge")["executorch"]
+    run, model = built.executorch_runner(Path("edge/model.pte").read_bytes()), nasaug.load("runs/train-1")
+    x = seen(model)
+    with torch.no_grad():
+        wanted = model(x)
+    got = torch.cat([run(image[None].contiguous()) for image in x])
+    assert (got - wanted).abs().max() < 1e-4 * wanted.abs().max() and exported.agreement == 1.0
+    (code,) = re.findall(r"```python\n(.*?)```", Path("edge/model-card.md").read_text(), re.DOTALL)
+    os.chdir("edge")
+    given = {"image": x[:1].contiguous()}
+    exec(code, given)
+    assert torch.equal(given["logits"], got[:1])
 
 
 def test_images_that_are_gone_are_asked_for_where_they_are_needed(here):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -128,9 +129,11 @@ def test_a_stopped_measurement_goes_on_and_ends_with_a_table(brief, tmp_path, mo
     archfile.ArchFile(p, "largest").save(tmp_path / "net.json")
     timed = ("profile", "--arch", str(tmp_path / "net.json"), "--measure", "--device-table")
     told = done(*timed, str(tmp_path / "old.json")).out
-    assert "measured median" in told and "corrected" not in told.splitlines()[-2]
+    assert "measured median" in told and "corrected" not in told.splitlines()[-3]
     assert "old.json was made by an older nasaug and keeps no time of a reference network" in told
-    assert re.search(r"predicted .*, measured median .*, median corrected for drift .*s$", done(*timed, str(out)).out)
+    told = done(*timed, str(out)).out
+    assert re.search(r"predicted .*, measured median .*, median corrected for drift .*s$", told, re.M)
+    assert f"predicted by {out}, made for space small: {timing.device()}, onnxruntime " in told
 
 
 class Steady:
@@ -209,13 +212,46 @@ def test_bad_figures_are_refused_by_line(tmp_path, line, said):
         latency._imported(SMALL, path, "a phone", 1)
 
 
+def printed(*line):
+    """The JSON value that a command prints, and what it says on stderr."""
+    ended = done(*line, "--json")
+    return json.loads(ended.out), ended.err
+
+
+def test_json_from_the_template_to_the_profiles_of_two_networks(laid_out):
+    make = ("latency-table", "--space", "tiny.toml", "--out")
+    shown, said = printed(*make, "layers.csv", "--csv-template")
+    assert shown == {"path": "layers.csv"} and "fill in the milliseconds" in said
+    head, *lines = Path("layers.csv").read_text().splitlines()
+    assert head == ",".join(layer_rows.COLUMNS)
+    Path("layers.csv").write_text("\n".join([head, *(line + "0.5" for line in lines)]) + "\n")
+    shown, said = printed(*make, "t.json", "--from-csv", "layers.csv", "--device-name", "Pixel 9")
+    assert shown == {"path": "t.json", **json.loads(Path("t.json").read_text())} and shown["device"] == "Pixel 9"
+    assert shown["checked"]["number"] == len(lines) and "t.json: Pixel 9" in said
+    space = load("tiny.toml", BLOCKS)
+    for end in ("smallest", "largest"):
+        archfile.ArchFile(plan(space, getattr(space, end), 10), end).save(Path(f"{end}.json"))
+    both, _ = printed("profile", "--arch", "smallest.json,largest.json", "--device-table", "t.json")
+    assert [each["arch"] for each in both] == ["smallest", "largest"] and both[0]["latency"] < both[1]["latency"]
+    assert {each["latency_of"] for each in both} == {"Pixel 9, figures from layers.csv, 1 thread"}
+    table = done("profile", "--arch", "smallest.json,largest.json", "--device-table", "t.json").out.splitlines()
+    assert table[-2].startswith("latency, predicted  ") and table[-1].startswith("predicted by t.json, made for spa")
+
+
+def test_json_of_a_measurement_is_the_table(brief, tmp_path):
+    shown, said = printed("latency-table", "--space", "small", "--out", str(tmp_path / "t.json"), "--networks", "40")
+    assert shown == {"path": str(tmp_path / "t.json"), **json.loads((tmp_path / "t.json").read_text())}
+    assert (shown["threads"], shown["how"]["warm_up"], shown["how"]["runs"]) == (1, 1, [2, 500])
+    assert shown["checked"]["of"] == "networks" and shown["device"] == timing.device() and "timing " in said
+
+
 def test_figures_that_lack_a_kind_of_layer_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(latency, "load", lambda name, blocks: SMALL)
     path = tmp_path / "layers.csv"
     filled(path)
     kept = [line for line in path.read_text().splitlines() if not line.startswith("pool")]
     path.write_text("\n".join(kept))
-    with pytest.raises(BadInput, match="has no layers like pool"):
+    with pytest.raises(BadInput, match="layers.csv has no layers like pool"):
         latency.latency_table("small", tmp_path / "t.json", from_csv=path, device_name="Pixel 9")
     assert not (tmp_path / "t.json").exists()
 

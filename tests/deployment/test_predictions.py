@@ -151,6 +151,14 @@ def without(key):
     return change
 
 
+def flatten_a_weight(model):
+    """As a flipped bit in its shape can: the model still opens."""
+    weight = next(t for t in model.graph.initializer if len(t.dims) == 4)
+    size = int(np.prod(weight.dims))
+    del weight.dims[:]
+    weight.dims.append(size)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -161,12 +169,13 @@ def without(key):
         (with_facts(std=[1.0, "x", 1.0]), "mean or std in its metadata that is not three numbers; export"),
         (with_facts(task="guess"), "unknown task 'guess'; .*choices: classify, detect, regress"),
         (lambda model: model.graph.output.append(model.graph.input[0]), "has 2 inputs or outputs"),
+        (flatten_a_weight, r"other.onnx cannot be run by ONNX Runtime \(.*\); export it again"),
     ],
 )  # fmt: skip
 def test_an_onnx_file_that_does_not_say_what_it_needs_is_refused(own, change, said):
     altered("other.onnx", change)
     with pytest.raises(BadInput, match=said):
-        nasaug.load("other.onnx")
+        nasaug.predict("other.onnx", "photos")
     assert call("predict", "--model", "other.onnx", "photos").code == 2
 
 
@@ -185,10 +194,11 @@ def test_a_class_list_that_does_not_fit_the_weights_is_refused(own):
         ("--model none photos", "--model none: none does not exist; give the folder of a finished run"),
         ("--model photos photos", "--model photos: photos/model.safetensors does not exist; give the folder"),
         ("--model . photos", "--model .: model.safetensors does not exist; give one of the exported files"),
-        ("--model cut.onnx photos", "cut.onnx is not an ONNX model, or is cut off .*; export it again"),
+        ("--model cut.onnx photos", "cut.onnx is no ONNX model, or a damaged one .*; export it again"),
         ("--model cut.safetensors photos", "cut.safetensors is truncated or not a safetensors file"),
         ("--model net.pt2 photos", "net.pt2: torch.export unpickles .* give the .onnx file of the same"),
         ("--model net.pte photos", "net.pte: only ExecuTorch"), ("--model net.c photos", "net.c: C source has to be"),
+        ("--model net.json photos", "net.json: such a file holds no weights; give the .onnx"),
         ("--model net.onnx none.png", "there is no image none.png; give the path"),
         ("--model net.onnx empty", "the folder empty has no images in it; give images"),
         ("--model net.onnx photos/notes.txt", "cannot read photos/notes.txt .*no image.*; leave it out"),

@@ -86,7 +86,7 @@ def test_what_is_no_onnx_file_is_refused(tmp_path):
     path, whole = tmp_path / "net.onnx", float_model(ready(between(KINDS[0]))).SerializeToString()
     for content in (b"", b"no model", whole[:1000], whole[:-100]):
         path.write_bytes(content)
-        with pytest.raises(BadInput, match="is not an ONNX model, or is cut off .*; export it again") as caught:
+        with pytest.raises(BadInput, match="is no ONNX model, or a damaged one .*; export it again") as caught:
             onnxfile.read(path)
         assert "\n" not in str(caught.value)
     with pytest.raises(BadInput, match="cannot be run by ONNX Runtime .*; export it again"):

@@ -280,3 +280,9 @@ def test_only_finalists_that_were_trained_did_worse_in_their_training():
     told = results.little_used([found, trained, untrained], budget, budget)
     assert told.endswith("100 of the 400 MACs: a larger finalist of up to 200 did worse in training")
     assert "no larger net" in results.little_used([found, untrained], budget, budget)
+
+
+def test_a_net_that_uses_little_because_the_space_was_cut_is_explained_by_what_cut_it():
+    found = SimpleNamespace(cost=SimpleNamespace(macs=100), trained_score=90.0)
+    told = results.little_used([found], Budget(macs=150), Budget(macs=400), "take longer than 3 ms")
+    assert told == "the net found uses 100 of the 400 MACs: nets above 150 take longer than 3 ms"

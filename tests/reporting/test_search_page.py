@@ -185,3 +185,15 @@ def test_a_search_of_three_objectives_has_a_plot_of_each_pair_and_the_front_with
     assert "their Pareto front: score against MACs" in page and "front: MACs against peak SRAM" in page
     assert "3 KB" in page and "the knee of the front" in page and "spread along it" in read.text
     assert "spread along it" not in Reader(search_page(summary())).text
+
+
+def test_latencies_are_shown_with_whose_they_are(whole):
+    rows = [row("best", 9e5, latency=0.0312), row("second", 8e5, latency=2.5)]
+    page = search_page(summary(latency_of="a chip, 1 core, onnxruntime 1", finalists=rows, front=rows[:1], ended=[]))
+    read = Reader(page)
+    head, first, second = read.table("All finalists")
+    at = head.index("latency")
+    assert (first[at], second[at], head[-1], first[-1]) == ("31.2 us", "2.5 ms", "px", "28")
+    assert read.table("No other candidate")[1][-2:] == ["31.2 us", "28"]
+    assert "predicted by the table of a chip, 1 core, onnxruntime 1" in read.text
+    assert "latency" not in whole.split("</style>")[1]

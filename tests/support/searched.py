@@ -29,6 +29,7 @@ def summary(**other):
         "name": "space:best", "data": "photos", "images": "3 classes; 9 training images", "space": "space",
         "drawing": DRAWING, "command": "nasaug search --mac-budget 1M", "budget": "MACs <= 1M", "searched": "",
         "strategy": "supernet", "seed": 3, "recipe": 'lr = 0.1\nspace = "space"\n', "device": "CPU", "commit": "abc",
+        "latency_of": "",
         "versions": {"nasaug": "1", "torch": None}, "metric": Metric("top1", "%").to_plain(), "by": "loss",
         "objectives": ("accuracy",), "pick": "best", "score_images": 1000, "val_images": 5000,
         "axes": [("resolution", "resolution", (28,)), ("s1.width", "width", (8, 16)),
