@@ -27,7 +27,7 @@ from ..pool.processes import Queue, Watch, Work, run_all, together
 from ..pool.queue import SharedQueue
 from ..pool.shared import SharedStudy
 from ..pool.storage import storage_faults
-from ..rundirs.folder import RunDir, cores
+from ..rundirs.folder import JOB, RunDir, cores
 from ..rundirs.job import FORMAT as JOB_FORMAT
 from ..rundirs.result import BY_DATA, read_result
 from ..training.begin import PARENT
@@ -36,7 +36,7 @@ from ..training.job import Job, job_for, make_scorer, make_trainer, start_of, ta
 from ..training.provenance import curves_of, warn_of_curves
 from ..training.recipe import CHANGE_NOTHING, Recipe
 from ..training.timing import time_steps
-from .cells import Cell, Sets, check_begun, read_data
+from .cells import CELLS, Cell, Sets, check_begun, read_data
 
 THREADS = "threads"  # the study's note of how many threads each training has
 LONGEST_START = 10.0  # CPU seconds that starting a process takes at most
@@ -123,6 +123,7 @@ def train_missing(
     Cells with the same folder, which differ only in their arms' names, are trained once. Raises RunFault if no cell is
     finished afterwards."""
     check_begun(cells)
+    _warn_of_others(cells, run)
     cells = list({cell.path: cell for cell in reversed(cells)}.values())[::-1]  # the first of each folder
     watch, runtime = watch or Watch(), open_runtime(device)
     left = [cell for cell in cells if not cell.finished and not watch.hopeless(cell)]
@@ -156,6 +157,15 @@ def train_missing(
         said = f"no cell was finished; the first failed with: {failed[0]['error']}"
         raise RunFault(f"{said}; try again with {resume_command(run)}")
     return failed
+
+
+def _warn_of_others(cells: list[Cell], run: RunDir) -> None:
+    """Warn about trainings in the run's own folder that are of none of these cells."""
+    names = {cell.path.name for cell in cells}
+    others = sorted(path.parent.name for path in run.path.glob(f"{CELLS}/*/{JOB}") if path.parent.name not in names)
+    if others:
+        told = f"{len(others)} of the trainings in {run.path / CELLS} are none of these cells, such as {others[0]}"
+        say(f"warning: {told}; lengths that are left to nasaug depend on the kind of device")
 
 
 def _length_of(cell: Cell) -> dict[str, Any]:

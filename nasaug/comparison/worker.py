@@ -47,7 +47,12 @@ def train_for(
         works = [work_of(cell, options.device, 0.0) for cell in placed(ready.cells, run)]
         most = jobs or (1 if runtime.accelerated else max(1, cores() // threads))
         say(f"cells of {run.path}: up to {most} at a time, {threads} threads each")
-        failed = run_all(SharedQueue(study, works, score_of), most, environment_of(run, threads, leads=False))
+        queue = SharedQueue(study, works, score_of)
+        if queue.unknown:  # lengths that are left to nasaug depend on the kind of device
+            rule = f"has cells that this process would train differently, such as {queue.unknown[0]}"
+            remedy = f"give the {arg.device} of the process that leads, and use the same version of nasaug"
+            raise BadInput.of(argument="run", value=run.path, rule=rule, remedy=remedy, apart=True)
+        failed = run_all(queue, most, environment_of(run, threads, leads=False))
     say(f"no cell of {run.path} is left to begin")
     if failed:
         names = ", ".join(f"{work.title}: {why}" for work, why in failed)

@@ -76,7 +76,8 @@ class Proposals(Candidates):
         """The most promising architecture by the results of networks that were trained on their own, which compare
         across resolutions, unlike a supernet's scores; None if all those of the pool are known."""
         known = self._sound(trained)
-        return self._promising(Random(f"{self.seed}/suggested/{number}"), self.space, known, known) if known else None
+        rng = Random(f"{self.seed}/suggested/{number}")
+        return self._promising(rng, self.space, known, known, beside=trained) if known else None
 
     def smoothed(self, trained: Mapping[Arch, Judged]) -> dict[Arch, float]:
         """What the Gaussian process expects of each of these networks, as a sort key: better ones have lower values.
@@ -95,11 +96,12 @@ class Proposals(Candidates):
         return {arch: judged for arch, judged in trained.items() if judged.score != self.metric.worst}
 
     def _promising(
-        self, rng: Random, space: Space, scores: Mapping[Arch, Judged], alike: Iterable[Arch]
+        self, rng: Random, space: Space, scores: Mapping[Arch, Judged], alike: Iterable[Arch],
+        beside: Iterable[Arch] = (),
     ) -> Arch | None:  # fmt: skip
-        """The architecture within the budget, and not known yet, that the scores promise most, among draws by size and
-        those that differ from one of the best `alike` by one or two rungs; with several objectives, for one random
-        weighting of them."""
+        """The architecture within the budget that the scores promise most, among draws by size and those that differ
+        from one of the best `alike` by one or two rungs; with several objectives, for one random weighting of them. It
+        is none that has a score, nor one of those `beside`."""
         classes, (low, high) = self.scorer.task.head, self._explored()
         pool = {sample_near(space, rng, low, high, classes, self.budget.beside_macs) for _ in range(POOL)}
         worth = self._worth(rng, scores) if self.several else lambda score, _: score
@@ -107,7 +109,7 @@ class Proposals(Candidates):
         for arch in best:
             for step in neighbours(space, arch):
                 pool |= {step, rng.choice(neighbours(space, step))}
-        known = {plan(self.space, arch, classes) for arch in (*scores, *self._pending.values())}
+        known = {plan(self.space, arch, classes) for arch in (*scores, *beside, *self._pending.values())}
         costs = {arch: self._cost(arch) for arch in pool}
         fresh = (
             (arch, cost) for arch, cost in costs.items()

@@ -67,6 +67,12 @@ class SharedQueue(Queue):
         return [self._works[t.user_attrs[NAME]] for t in left if self._leads or t.state.name == "WAITING"]
 
     @property
+    def unknown(self) -> list[str]:
+        """The names of works in the study that are not finished and not among those given."""
+        names = {t.user_attrs.get(NAME, "") for t in self._study.trials() if not t.state.is_finished()}
+        return sorted(names - self._works.keys())
+
+    @property
     def _leads(self) -> bool:
         return self._follow is not None
 

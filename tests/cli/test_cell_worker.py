@@ -1,6 +1,7 @@
 """`cell-worker`: it trains cells of a comparison or sweep, with the results that one process finds."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,20 @@ def test_a_worker_that_is_stopped_tells_its_own_command_and_what_it_needs(empty_
     told = call(verb, "--run", "r", "--data", "my photos", "--device", "cpu")
     assert told.err == f"stopped; go on with: nasaug {verb} --run r --data 'my photos' --device cpu\n"
     assert seen == [photos]
+
+
+def test_cells_of_another_kind_of_device_are_not_left_aside_in_silence(here, monkeypatch):
+    begun(monkeypatch, *SHARED, "--run", "r")
+    with monkeypatch.context() as patched:
+        patched.setattr(comparison, "placed", lambda cells, run: [replace(c, path=c.path / "other") for c in cells])
+        assert "--run r has cells that this process would train differently, such as baseline-s0-" in (
+            refused("cell-worker", "--run", "r")
+        )
+    (Path("r/cells/netaug-s0-of-a-gpu")).mkdir(parents=True)
+    Path("r/cells/netaug-s0-of-a-gpu/job.json").touch()
+    monkeypatch.setattr(trainings, "run_all", stop)
+    said = call("compare", "--resume", "--run", "r").out
+    assert "warning: 1 of the trainings in r/cells are none of these cells, such as netaug-s0-of-a-gpu" in said
 
 
 def test_a_sweep_is_shared_too(laid_out, monkeypatch):
