@@ -293,7 +293,7 @@ REFUSED = {
         "--model runs/netaug-train-1": "predict needs images: paths of image files",
         "--model runs/search-1 found.json": "runs/search-1/model.safetensors does not exist; give the folder",
         "--model runs/search-1/supernet.safetensors runs/search-1/pareto.png": "supernet's file has none",
-        "--model found.json runs/search-1/pareto.png": "found.json is truncated or not a safetensors file",
+        "--model found.json runs/search-1/pareto.png": "found.json: such a file holds no weights; give the .onnx file",
         "--model runs/netaug-train-1 none.png": "there is no image none.png; give the path of an existing",
         "--model runs/netaug-train-1 found.json": "cannot read found.json .*no image.*; leave it out",
         "--model runs/netaug-train-1 runs": "the folder runs has no images in it|cannot read",
