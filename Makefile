@@ -31,15 +31,16 @@ bench: setup
 bench-quick: setup
 	$(RUN) benchmarks/bench.py --quick
 
+# mkdocs counts warnings as errors only without --quiet.
 lint: setup
 	$(RUN) -m ruff check
 	$(RUN) -m mypy
 	$(RUN) -m pytest -q -n 0 tests/test_layers.py -k 'one_way or each_other or rules'
-	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet --strict --site-dir $(VENV)/site
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --site-dir $(VENV)/site
 
 # The documentation, into site/index.html.
 docs: setup
-	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 setup: $(READY)
 

@@ -162,6 +162,7 @@ def _default(field: dataclasses.Field) -> str:
 
 def names() -> str:
     """The tables of `nasaug list KIND`."""
+    from nasaug.arch.cost import LABELS
     from nasaug.cli.list import KINDS, _shown
 
     lines = ["# Spaces, networks, recipes, arms", "", "What `nasaug list` prints: the names that commands take.", ""]
@@ -171,7 +172,8 @@ def names() -> str:
     }  # fmt: skip
     for kind, make in KINDS.items():
         rows = make()
-        lines += [f"## {titles[kind]}", "", "| " + " | ".join(rows[0]) + " |", "| " + "--- | " * len(rows[0])]
+        heads = [LABELS.get(head, head) for head in rows[0]]
+        lines += [f"## {titles[kind]}", "", "| " + " | ".join(heads) + " |", "| " + "--- | " * len(heads)]
         for row in rows:
             cells = (_shown(head, value).replace("|", "\\|") for head, value in row.items())
             lines.append("| " + " | ".join(cells) + " |")

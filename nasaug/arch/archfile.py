@@ -81,6 +81,11 @@ def _from(file: Path, path: str | Path) -> str:
 
 
 def _read(path: Path) -> ArchFile:
+    if path.suffix == ".toml":
+        archs = [f"{path}:{arch}" for arch in spacefile.load(str(path), BLOCKS).archs]
+        names = f"give one of its networks: {', '.join(archs)}" if archs else "give it an [arch.NAME]"
+        rule = f"{path} is a search space, not a network; search it (nasaug search --space {path})"
+        raise BadInput(f"{rule}, or {names}")
     data = files.read_json(path, FORMAT)
     _check_kinds(data, path)
     p = plans.from_dict(data["plan"], str(path))
@@ -122,7 +127,9 @@ def path_of(arch: object) -> str:
 
 def is_path(name: str) -> bool:
     """Whether `--arch` names a file rather than an architecture."""
-    return os.path.exists(name) or name.endswith(".json") or os.sep in name
+    if spacefile.IN_FILE.fullmatch(name):
+        return False
+    return os.path.exists(name) or name.endswith((".json", ".toml")) or os.sep in name
 
 
 def check_sizes(resolution: int | None, classes: Outputs | None) -> None:
@@ -139,8 +146,8 @@ def check_sizes(resolution: int | None, classes: Outputs | None) -> None:
 
 
 def read(name: str, *, resolution: int | None = None, classes: Outputs | None = None) -> ArchFile:
-    """The network of an arch file or of a named architecture, adapted to `classes` outputs (or a task's head) and
-    `resolution` px.
+    """The network of an arch file or of a named architecture (`mcunet`, `mine.toml:plain`), adapted to `classes`
+    outputs (or a task's head) and `resolution` px.
 
     By default a file keeps its resolution and a named architecture has its own. Raises BadInput for a missing or broken
     file, an unknown name, and impossible sizes."""
@@ -149,7 +156,7 @@ def read(name: str, *, resolution: int | None = None, classes: Outputs | None = 
         found = _read(Path(name))
     else:
         space, named = spacefile.find_named(name, BLOCKS)
-        found = ArchFile(plans.plan(space, named.arch, named.classes), name)
+        found = ArchFile(plans.plan(space, named.arch, named.classes), spacefile.short_name(name))
     if resolution is not None and resolution != found.plan.resolution:
         found = replace(found, plan=found.plan.at(resolution), space=None, arch=None)
     if classes is not None and classes != found.plan.classes:

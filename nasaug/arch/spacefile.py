@@ -31,6 +31,7 @@ SPACE_KEYS = {  # the keys of a file: type, and type in words
 WORDS = {"act": ACTS, "shortcut": SHORTCUTS, "first": SHORTCUTS, "order": ORDERS}
 JOINT = {"expand+kernel": ("expand", "kernel"), "width+stride": ("width", "stride")}  # axes of tuples, by their key
 _NAME = re.compile("[a-z][a-z0-9_]*")
+IN_FILE = re.compile(r"(?s)(.+\.toml):([^/]+)")  # an architecture named in a file of one's own: mine.toml:plain
 
 
 class _Builder:
@@ -311,7 +312,12 @@ def bundled_names() -> tuple[str, ...]:
 
 
 def find_named(name: str, blocks: Mapping) -> tuple[Space, Named]:
-    """The bundled space that defines architecture `name`, and that architecture."""
+    """The bundled space that defines architecture `name`, and that architecture; or those of `FILE.toml:NAME`."""
+    if own := IN_FILE.fullmatch(name):
+        space = load(own[1], blocks)
+        if own[2] not in space.archs:
+            raise unknown(f"architecture in {own[1]}:", own[2], space.archs, field="arch")
+        return space, space.archs[own[2]]
     found: list[str] = []
     for space_name in bundled_names():
         space = load(space_name, blocks)
@@ -319,3 +325,9 @@ def find_named(name: str, blocks: Mapping) -> tuple[Space, Named]:
             return space, space.archs[name]
         found += space.archs
     raise unknown("architecture", name, found, field="arch")
+
+
+def short_name(name: str) -> str:
+    """What a named architecture is called: without the folder and the ending of the file that names it."""
+    own = IN_FILE.fullmatch(name)
+    return f"{Path(own[1]).stem}:{own[2]}" if own else name

@@ -47,7 +47,7 @@ def compare(
     aug-rising, aug-falling, strong-wide, shrink, difficulty-keep, difficulty-weight, difficulty-drive, qat (int8,
     after training: netaug+qat), or a TOML file of recipe keys; with values (netaug:sort=false), joined by +.
 
-    :param arch: An arch file (found.json) or a named architecture.
+    :param arch: An arch file (found.json) or a named architecture (mcunet; in a space of your own: mine.toml:NAME).
     :param methods: The arms, separated by commas; default: baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling.
     :param seeds: Number of seeds per arm; default 5, the minimum for a verdict.
     :param match: epochs (default), compute (forward MACs, train_macs each) or seconds (max_seconds each).

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import BadInput, arg
-from ..core.streams import command_line
+from ..core.streams import nasaug_command
 from ..rundirs.folder import HIDDEN, RunDir
 from .options import option
 
@@ -39,7 +39,7 @@ def joined(
 
     said = [(option(name), str(value)) for name, value in given.items() if value not in (None, "auto")]
     words = [word for pair in said for word in pair]
-    with joining(led, command_line("python", "-m", "nasaug", worker, "--run", led.path, *words)) as kept:
+    with joining(led, nasaug_command(worker, "--run", led.path, *words)) as kept:
         storage = kept.get("storage") or ""
         if study is None and HIDDEN in storage and not led.finished:
             raise BadInput(f"{led.path} keeps no passwords: give {arg.study} {storage} with the password")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cyclopts import App, CycloptsError, UnknownCommandError, UnknownOptionError
+from cyclopts import App, CycloptsError, MissingArgumentError, UnknownCommandError, UnknownOptionError
 
 from .. import __version__
 from ..core.errors import BadInput, RunFault, nearest, unknown, written
@@ -19,7 +19,7 @@ from ..core.launch import launched
 from ..core.own import import_named
 from ..core.progress import Event, heard_by
 from ..core.signals import Stopped, raised_stop, stop_when_left
-from ..core.streams import command_line, flush, mute_unheard, open_streams, tell
+from ..core.streams import flush, mute_unheard, nasaug_command, open_streams, tell
 from .cell_worker import cell_worker
 from .compare import compare
 from .completion import completion_of
@@ -50,8 +50,8 @@ app = App(
     help="Find the most accurate tiny network under a budget, then train it inside wider ones.",
     help_epilogue=(
         "Start here:\n\n"
-        "  python -m nasaug search --mac-budget 25M\n\n"
-        "  python -m nasaug netaug-train --arch found.json\n"
+        "  nasaug search --data photos/ --mac-budget 1M\n\n"
+        "  nasaug netaug-train --arch found.json\n"
     ),
     version=__version__,
     help_format="markdown",
@@ -108,6 +108,11 @@ def _usage(error: CycloptsError) -> str:
         options = {name for argument in error.argument_collection for name in argument.names}
         close = nearest(error.token.keyword.partition("=")[0], options)
         return f"unknown option {error.token.keyword}; {f'{close} ' if close else ''}{see}"
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        taken = {name for argument in app[chain[0]].assemble_argument_collection() for name in argument.names}
+        given = [word for word in error.unused_tokens or () if word.startswith("--") and word not in taken]
+        instead = f"; it has no option {given[0]}" if given else ""
+        return f"{' '.join(chain)} needs a value for {error.argument.name}{instead}; {see}"
     return f"{' '.join(str(error).split()).rstrip('.')}; {see}"
 
 
@@ -141,6 +146,6 @@ def _stop(signum: int, verb: str | None, run: Path | None, resume: str | None) -
         sys.exit(128 + signum)
     if verb is None and resume is None:
         _fail("stopped before there was anything to save", 128 + signum)
-    resume = resume or command_line(*f"python -m nasaug {verb} --resume --run".split(), run)
+    resume = resume or nasaug_command(verb, "--resume", "--run", run)
     tell(f"stopped; go on with: {resume}", sys.stderr)
     sys.exit(128 + signum)

@@ -66,7 +66,8 @@ def profile(
     Arithmetic intensity is MACs per byte moved: every layer reads its int8 input and weights once and writes its output
     once.
 
-    :param arch: An arch file or a named architecture; or several, separated by commas: a table with a column for each.
+    :param arch: An arch file or a named architecture (mcunet; in a space of your own: mine.toml:NAME), or several,
+        separated by commas: a table with a column for each.
     :param resolution: Image size in px; default: the architecture's own.
     :param classes: Outputs; default: the architecture's own.
     :param sram_budget: Name the layers that need more SRAM than this, like 320KB; a line in the picture of --memory.

@@ -28,10 +28,10 @@ def netaug_train(
 
       nasaug netaug-train --resume
 
-    :param arch: An arch file (found.json) or a named architecture.
+    :param arch: An arch file (found.json) or a named architecture (mcunet; in a space of your own: mine.toml:NAME).
     :param from_scratch: Start from fresh weights instead of those named in the arch file.
     :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
-    :param aug_compute: Cap on the augmented passes: at most this many times the base's own MACs; 0: none.
+    :param aug_compute: Cap on the augmented passes: at most this many times the base's own MACs; 0 (default): no cap.
     :param data_fraction: Train on this share of the training images, drawn by class; above 0, to 1.
     :param shots: Train on so many images of each class.
     """
@@ -69,11 +69,11 @@ def train(
 
     qat fine-tunes a trained net in int8; netaug+qat does so after NetAug, in the same run.
 
-    :param arch: An arch file (found.json) or a named architecture.
+    :param arch: An arch file (found.json) or a named architecture (mcunet; in a space of your own: mine.toml:NAME).
     :param method: baseline, netaug, gradaug, qat or any arm (nasaug compare), joined by +; default: the recipe's.
     :param from_scratch: Start from fresh weights instead of those named in the arch file.
     :param resolution: Image size in px; default: the arch file's, or the data's for a named architecture.
-    :param aug_compute: Cap on NetAug's augmented passes: at most this many times the base's own MACs; 0: none.
+    :param aug_compute: Cap on NetAug's augmented passes: so many times the base's own MACs; 0 (default): no cap.
     :param data_fraction: Train on this share of the training images, drawn by class; above 0, to 1.
     :param shots: Train on so many images of each class.
     """

@@ -18,7 +18,7 @@ from ..config.layers import dump, flatten, to_dict
 from ..core import files
 from ..core.errors import RunFault, told_by
 from ..core.progress import say
-from ..core.streams import command_line
+from ..core.streams import nasaug_command
 from ..core.units import format_duration
 from ..data import Data, describe
 from ..kernels import choice
@@ -184,7 +184,7 @@ def _shared(
     queue = SharedQueue(study, works, score_of, lambda work: watch.ended(work.about))
     names = "\n".join(sorted(cell.path.name for cell in cells))
     queue.lead({"cells": hashlib.sha256(names.encode()).hexdigest()}, run.path)
-    say(f"further processes can train some of them: {command_line('nasaug', 'cell-worker', '--run', run.path)}")
+    say(f"further processes can train some of them: {nasaug_command('cell-worker', '--run', run.path)}")
     return queue, threads
 
 
@@ -205,7 +205,7 @@ def environment_of(run: RunDir, threads: int, leads: bool = True) -> dict[str, s
 def resume_command(run: RunDir) -> str:
     """The command that resumes a run."""
     verb = files.read_json(run.job_file, JOB_FORMAT)["verb"]
-    return command_line("nasaug", verb, "--resume", "--run", run.path)
+    return nasaug_command(verb, "--resume", "--run", run.path)
 
 
 def work_of(cell: Cell, device: str, seconds: float) -> Work:

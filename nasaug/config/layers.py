@@ -119,7 +119,8 @@ def _find(name: str, kind: str, more: Iterable[str] = ()) -> Path:
         return Path(name)
     if not os.path.isfile(shipped):
         field = "recipe" if kind == "recipe" else "method"
-        raise unknown(kind, name, {*_shipped(folder, kind), *more}, "the path of a TOML file", field)
+        own = "; a method of your own also needs NASAUG_IMPORT=MODULE" if kind == "arm" else ""
+        raise unknown(kind, name, {*_shipped(folder, kind), *more}, f"the path of a TOML file{own}", field)
     return shipped
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 TRUSTED = 0.1  # the share of a stage after which its own speed replaces what was expected
+SHORT_S = 5.0  # a stage of fewer seconds says nothing of the others, since starting it costs more than its work
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,5 +91,6 @@ class Course:
         if not expected:
             return own * (1 - share)
         trust = min(1.0, gained / TRUSTED)
-        self._now_pace = self._pace + trust * (own / expected - self._pace)
-        return expected * self._now_pace * (1 - share)
+        seen = own / expected if max(own, expected) >= SHORT_S else self._pace
+        self._now_pace = self._pace + trust * (seen - self._pace)
+        return (expected * self._pace * (1 - trust) + own * trust) * (1 - share)

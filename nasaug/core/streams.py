@@ -7,6 +7,7 @@ import os
 import select
 import shlex
 import sys
+from pathlib import Path
 from typing import TextIO
 
 
@@ -75,6 +76,13 @@ def _to_nothing(number: int) -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, number)
     os.close(nothing)
+
+
+def nasaug_command(*words: object) -> str:
+    """`command_line` for nasaug with these arguments, called as the user called it: by `python -m`, or by its script,
+    which is the only way where pipx installed it."""
+    by_module = Path(sys.argv[0]).parts[-2:] == ("nasaug", "__main__.py")
+    return command_line(*(("python", "-m", "nasaug") if by_module else ("nasaug",)), *words)
 
 
 def command_line(*words: object) -> str:

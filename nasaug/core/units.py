@@ -104,6 +104,11 @@ def format_quantity(value: float, kind: str) -> str:
     return f"{scaled:.0f}{suffix}" if scaled >= 999.5 else f"{scaled:.3g}{suffix}"
 
 
+def counted(number: float, what: str) -> str:
+    """1 epoch, 2 epochs, 2.5 epochs, 10009 epochs."""
+    return f"{number:{'.4g' if number < 1000 else '.0f'}} {what}{'' if number == 1 else 's'}"
+
+
 def format_duration(seconds: float) -> str:
     """Seconds in at most two units: 0.8 s, 45 s, 4 m 10 s, 2 h 5 m, 3 d 2 h."""
     if seconds < 9.95:

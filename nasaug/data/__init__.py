@@ -173,7 +173,7 @@ class Data:
         few = f" ({self.few})" if self.few else ""
         counts = {f"training{few}": self.train, "validation": self.val, "test": self._test}
         images = ", ".join(f"{len(split):,} {what}" for what, split in counts.items())
-        what = f"{len(self.classes)} classes ({some(self.classes)})"
+        what = f"{len(self.classes)} class{'es' * (len(self.classes) != 1)} ({some(self.classes)})"
         if self.targets == "numbers":
             what = f"numbers from {self.train.labels.min().item():.4g} to {self.train.labels.max().item():.4g}"
         if self.targets == "boxes":

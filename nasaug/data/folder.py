@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import BadInput
+from ..core.errors import BadInput, arg
 from ..core.progress import Progress
 from . import picture, pixel_cache
 from .layout import Listing
@@ -250,7 +250,10 @@ def _each(
         bad |= failed
     elif failed:
         told = f"{len(failed)} of {len(places)} images in {listing.root!r} cannot be read"
-        raise BadInput(f"{told}, {named(listing, failed)}: repair or remove them")
+        raise BadInput(
+            f"{told}, {named(listing, failed)}: repair or remove them, "
+            f"or train without those among the training images: {arg.on_bad_image} skip"
+        )
 
 
 def named(listing: Listing, bad: Mapping[int, str]) -> str:

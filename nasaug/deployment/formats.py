@@ -14,6 +14,8 @@ from torch import Tensor
 from .. import __version__
 from ..core import files
 from ..core.errors import RunFault
+from ..core.streams import nasaug_command
+from ..core.units import counted
 from ..int8.measure import Latency, Session
 from . import built, csource, qdq
 from .integer import IntegerNet
@@ -76,7 +78,7 @@ class Artefact:
     def told(self) -> str:
         """How far its outputs are from those it was compared with."""
         if self.unit == "steps":
-            return f"within {self.difference:.0f} step{'' if self.difference == 1 else 's'}"
+            return f"within {counted(self.difference, 'step')} of int8-onnx"
         return f"off by {self.difference:.1g} of the {self.unit} ({self.allowed} allowed)"
 
 
@@ -118,7 +120,9 @@ def _int8(source: Source, name: str) -> Made:
     score, metric = source.test_score(session, "int8-onnx"), source.task.metric
     notes: tuple[str, ...] = ()
     if score is not None and metric.in_percent and source.result.test_score - score > LOST:
-        notes = (f"it loses {source.result.test_score - score:.2f} points of test {metric.label}, over {LOST:g}",)
+        lost = f"it loses {source.result.test_score - score:.2f} points of test {metric.label}, over {LOST:g}"
+        again = nasaug_command("train", "--method", "qat", "--arch", source.run.arch_file)
+        notes = (lost if source.scales else f"{lost}; training in int8 may win them back: {again}",)
     return [content], Artefact(
         "int8-onnx", names("int8-onnx", name), len(content), noise, "outputs' spread", f"{INT8_TOLERANCE:g}",
         source.compared, source.agreement(got, wanted), score, session.latency(source.px), notes=notes,
@@ -179,7 +183,7 @@ def _c(source: Source, name: str) -> Made:
         notes.append(f"built here, the source gives exactly these outputs for all {len(here):,} images")
     memory = {"arena": net.arena, "flash": source.cost.flash, "sram": source.cost.peak}
     return [header.encode(), code.encode()], Artefact(
-        "c", names("c", name), net.constants, float(steps.max()), "steps", "", f"{len(given):,} images, int8-onnx",
+        "c", names("c", name), net.constants, float(steps.max()), "steps", "", f"{len(given):,} images",
         agreement, memory=memory | (built.cortex_m(header, code, name) or {}), notes=tuple(notes),
     )  # fmt: skip
 

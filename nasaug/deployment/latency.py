@@ -42,7 +42,7 @@ from ..core import files
 from ..core.errors import BadInput, arg
 from ..core.progress import Listener, Progress, heard_by, say
 from ..core.signals import Pending, Stopped, deferred_stop
-from ..core.streams import command_line
+from ..core.streams import nasaug_command
 from . import layer_rows, timing
 from .timing import BACKENDS, VISITS, Clock, device, figure, swept, torch_threads, version
 
@@ -254,7 +254,7 @@ class Measurement:
             "networks": self.networks, "device-name": self.device,
         }  # fmt: skip
         words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-        return command_line("python", "-m", "nasaug", "latency-table", "--resume", *words)
+        return nasaug_command("latency-table", "--resume", *words)
 
     def _time(
         self, plans: Sequence[Plan], visits: Sequence[int], seen: list, before: float, pending: Pending

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Baseline(Method):
-    """L(W) on the training view only."""
+    """Plain training: the net's own loss on the training view."""
 
     def space(self, base: Base) -> tuple[Space, Arch]:
         return around(base.plan, Ladders())

@@ -28,7 +28,8 @@ Shares = Annotated[
 
 @checked("gradaug")
 class GradAug(Method):
-    """Yang et al., NeurIPS 2020: L(full, y) + weight x the sum over thin nets of match(thin on T(x), full's output).
+    """Training with thinner slices of the net on transformed images (Yang et al., NeurIPS 2020): L(full, y) + weight x
+    the sum over thin nets of match(thin on T(x), full's output).
 
     A thin net uses one random width for the whole network and, if `depth` is below 1, a random subset of the blocks
     with an identity shortcut. T resizes to a random one of `resolutions` (as fractions of the base's; published: 128,

@@ -51,7 +51,8 @@ Share = Annotated[float, Gt(0), Le(1), Told("must be a part of a step's images",
 
 @checked("netaug")
 class NetAug(Method):
-    """Cai et al., ICLR 2022, eq. 2: L(W_t) + weight x L([W_t, W_i]), with one augmented net per step.
+    """Training inside wider nets that share the net's weights (Cai et al., ICLR 2022, eq. 2): L(W_t) + weight x
+    L([W_t, W_i]), with one augmented net per step.
 
     ladder: where the wider nets come from. "supernet": the space's choices at or above the base, with widths cut so
     that the widest net costs at most `widest` x the base's MACs; "factors": base x the factors below; "auto": supernet

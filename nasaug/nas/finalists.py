@@ -22,7 +22,7 @@ from ..core import files, tensorfile
 from ..core.errors import Diverged
 from ..core.metric import WORST
 from ..core.progress import expect, say, share_of_stage
-from ..core.units import format_duration, format_quantity
+from ..core.units import counted, format_duration, format_quantity
 from ..data import Data
 from ..methods import Base, Baseline
 from ..nets.net import Net
@@ -90,15 +90,29 @@ class PlayOff:
         counts, fewest = [len(macs)], FRONT if self.several else 2
         while len(counts) < self.recipe.search.rounds and counts[-1] > fewest:
             counts.append(max(math.ceil(counts[-1] / 2), fewest))
-        least = LEAST if self.recipe.search.finalist_macs == "auto" or self.given is not None else 1
         ways = [counts[start:] for start in range(len(counts))]
         if self.word == FINALIST and self.recipe.search.suggested and len(macs) > 1:
             ways.insert(0, [len(macs) + self.recipe.search.suggested, *counts[1:]])
         for way in ways:
             begun = macs[: way[0]]
-            if way[0] > 1 and min(self._steps(each, begun, way[0], len(way)) for each in begun) >= least:
+            if way[0] > 1 and min(self._steps(each, begun, way[0], len(way)) for each in begun) >= self._least:
                 return way
         return []
+
+    @property
+    def _least(self) -> int:
+        """The fewest steps of a net in a round."""
+        return LEAST if self.recipe.search.finalist_macs == "auto" or self.given is not None else 1
+
+    def _why_not(self, macs: Sequence[int]) -> str:
+        """Why `sizes` is empty."""
+        if len(macs) < 2:
+            return "there is only one"
+        if not self.macs:
+            return "search.finalist_macs is 0" if self.given is None else "they have no MACs"
+        begun = macs[: FRONT if self.several else 2]
+        steps = counted(min(self._steps(each, begun, len(begun), 1) for each in begun), "step")
+        return f"with {steps} each, fewer than {self._least}, they would tell little; allow more epochs or train_macs"
 
     def _steps(self, macs: int, begun: Sequence[int], count: int, rounds: int) -> int:
         """The steps of a net with these MACs in one of so many rounds, which begins with nets of the MACs `begun` and
@@ -138,7 +152,7 @@ class PlayOff:
         counts = self.sizes(macs)
         if not counts:
             expect(f"{self.word}s", 0.0)
-            return f"the {self.word}s are not trained (no MACs for them, or too few steps each)"
+            return f"the {self.word}s are not trained: {self._why_not(macs)}"
         lengths = [self.lengths(macs[:count], count, len(counts)) for count in counts]
         spent = [mean(each.macs for each in round_) * count for count, round_ in zip(counts, lengths, strict=True)]
         seconds = sum(spent) * seconds_per_mac
@@ -157,8 +171,7 @@ class PlayOff:
         """
         counts = self.sizes([c.cost.macs for c in finalists])
         if not counts:
-            why = f"only one, or too few steps for each{', or search.finalist_macs = 0' if self.given is None else ''}"
-            say(f"the {self.word}s are not trained: {why}")
+            say(f"the {self.word}s are not trained: {self._why_not([c.cost.macs for c in finalists])}")
             return self._picked(finalists)
         spent = format_quantity(self.macs, "macs")
         start = "the supernet's" if self._inherited else "fresh"

@@ -15,7 +15,7 @@ from ..config import layers
 from ..core import files
 from ..core.metric import WORST
 from ..core.progress import say
-from ..core.streams import command_line
+from ..core.streams import nasaug_command
 from ..core.units import format_quantity
 from ..reporting import drawing, pictures, tables
 from ..reporting.search_page import search_page
@@ -60,6 +60,8 @@ def write_results(
     })  # fmt: skip
     plot_search(run.pareto_picture, panels_of(search, scored, finalists, budget))
     say(table(space, finalists, metric))
+    if first := "" if search.config.pick != "best" else why_first(search, finalists):
+        say(first)
     if search.several:
         say(front_table(search, finalists))
     if why := "" if search.config.pick != "best" else little_used(finalists, search.budget, budget, over):
@@ -144,6 +146,20 @@ def front_table(search: Search, finalists: list[Candidate]) -> str:
         for c in front
     ]  # fmt: skip
     return tables.text(head, rows, left=(0, -1))
+
+
+def why_first(search: Search, finalists: list[Candidate]) -> str:
+    """Why the net found is another than the one with the best score in the table; empty if it is that one."""
+    metric, first = search.metric, finalists[0]
+    trained = first.trained_score is not None
+    best, *others = (c.trained_score if trained else c.full_score for c in finalists if c.rounds == first.rounds)
+    if best is None or not any(score is not None and metric.better(score, best) for score in others):
+        return ""
+    if not trained:
+        best_by = "with the least loss" if search.config.by == "loss" else "that is best"
+        return f"the first is found: the largest of those within the error of {metric.label} from the net {best_by}"
+    ranked = f"the loss on the validation images ranks, which says more than their {metric.label}"
+    return f"the first is found: {ranked}" if search.config.by == "loss" else ""
 
 
 LITTLE = 0.6  # a net that uses less of the MAC budget than this is explained
@@ -362,7 +378,7 @@ def _costs(found: Candidate, budget: Budget) -> list[dict[str, Any]]:
 
 def _next(run: RunDir, recipe: Recipe, search: Search, judged: int) -> list[tuple[str, str]]:
     """Commands that go on from here, each after what it does."""
-    found, nasaug, more = str(run.found_file), ("python", "-m", "nasaug"), 2 * recipe.search.trials
+    found, more = str(run.found_file), 2 * recipe.search.trials
     commands = [
         ("Train the net found inside wider ones", ("netaug-train", "--arch", found)),
         ("Train it plainly", ("train", "--method", "baseline", "--arch", found)),
@@ -376,4 +392,4 @@ def _next(run: RunDir, recipe: Recipe, search: Search, judged: int) -> list[tupl
     if recipe.search.pick == "best" and search.several:
         resume = ("search", "--resume", "--run", str(run.path), "--pick", "knee")
         commands.append(("Choose another net of the front, without searching again", resume))
-    return [(does, command_line(*nasaug, *words)) for does, words in commands]
+    return [(does, nasaug_command(*words)) for does, words in commands]

@@ -16,6 +16,7 @@ from ..core import files
 from ..core.errors import BadInput, arg, nearest
 from ..core.launch import launched
 from ..core.progress import Listener, heard_by, say
+from ..core.streams import nasaug_command
 from ..core.units import parse_quantity
 from ..pool.storage import absolute_storage
 from ..rundirs.folder import HIDDEN, RunDir, without_passwords
@@ -269,7 +270,7 @@ class SearchJob:
         if not self.leave_found:
             return
         say(f"{FOUND} written; supernet, candidates, Pareto front (pareto.png) and page (search.html) in {run.path}")
-        say(f"next: python -m nasaug netaug-train --arch {FOUND}")
+        say(f"next: {nasaug_command('netaug-train', '--arch', FOUND)}")
 
     def result(self, run: RunDir) -> Found:
         return Found(run.path, archfile.read(str(run.found_file)), run.result())

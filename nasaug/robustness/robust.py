@@ -22,7 +22,7 @@ from ..core import files, tensorfile
 from ..core.errors import BadInput, arg, unknown
 from ..core.progress import Listener, Progress, heard_by, say
 from ..core.signals import Stopped
-from ..core.streams import command_line
+from ..core.streams import nasaug_command
 from ..data import Data, Record, Split
 from ..data.picture import Unreadable, decoded
 from ..methods import Draw
@@ -307,7 +307,7 @@ def _carry_out(
                 features[each.run] = subject.diversity(each)
                 save()
     except Stopped as stop:
-        stop.resume = command_line(*_command(asked["runs"], reference, settings, folder.path, data, runtime))
+        stop.resume = nasaug_command(*_command(asked["runs"], reference, settings, folder.path, data, runtime))
         raise
     by_run = {each.run: each for each in told}
     for each in told:
@@ -328,7 +328,7 @@ def _command(
     runtime: Runtime,
 ) -> Iterator[object]:  # fmt: skip
     """The words of the command that goes on with an evaluation."""
-    yield from ("python", "-m", "nasaug", VERB)
+    yield VERB
     for run, _ in runs:
         yield from ("--run", run)
     yield from ("--reference", reference, "--out", out, "--corruptions", ",".join(settings.corruptions) or "none")

@@ -11,11 +11,13 @@ from typing import Any
 from ..core import files
 from ..core.errors import BadInput, told_by, written
 from ..core.metric import of_keys
+from ..core.units import counted
 from . import live
 from .folder import ENV, JOB, RECIPE, RunDir
 from .job import verb_of
 from .result import is_training, read_result
 
+ARMS = 3  # so many arms of a comparison are shown
 FINISHED, RUNNING, STOPPED, UNBEGUN, DAMAGED = "finished", "running", "stopped", "never started", "damaged"
 
 
@@ -77,7 +79,27 @@ def _of_result(run: RunDir, verb: str, began: float) -> Overview:
         result = read_result(run.path)
         told = f"{result.arm}: {result}".replace(f" on {result.test_images} images", "")
         return Overview(run.path, verb, FINISHED, began, result.arch, **facts, figures=told)
+    if run.comparison_file.is_file():
+        return _of_comparison(run, verb, began)
+    if run.sweep_file.is_file():
+        many = counted(table["cells"], "training")
+        grid = " x ".join(counted(len(table[key]), key[:-1]) for key in ("sizes", "methods"))
+        data = files.read_json(run.sweep_file, "nasaug-sweep/1").get("data", "")
+        return Overview(run.path, verb, FINISHED, began, data=data, figures=f"{many}: {grid}")
     return Overview(run.path, verb, FINISHED, began, table.get("found", ""), **facts, figures=_of_search(table))
+
+
+def _of_comparison(run: RunDir, verb: str, began: float) -> Overview:
+    """The arms' mean test scores, the first ones if there are many."""
+    summary = files.read_json(run.comparison_file, "nasaug-comparison/1")
+    archs, arms = summary["archs"], summary["arms"]
+    metric = of_keys(summary) or of_keys(arms[0])
+    arch, macs = (archs[0], arms[0]["macs"]) if len(archs) == 1 else ("", None)
+    told = "" if metric is None else f"test {metric.label} " + ", ".join(
+        f"{metric.show(arm[metric.key('test')]['mean'])} {arm['arm']}" for arm in arms[:ARMS]
+    )  # fmt: skip
+    more = f" and {len(arms) - ARMS} more" if len(arms) > ARMS else ""
+    return Overview(run.path, verb, FINISHED, began, arch, summary["data"], macs, told + more)
 
 
 def _of_search(table: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +16,7 @@ from ..arch.space import Arch, Space
 from ..augment import at_magnitude
 from ..core.errors import BadInput, arg
 from ..core.progress import expect, say
-from ..core.units import format_duration, format_quantity
+from ..core.units import counted, format_duration, format_quantity
 from ..data import Data, DataConfig, Info, Record
 from ..data.stream import CENTRE
 from ..methods import Base, Method, Outlook
@@ -131,7 +132,7 @@ def start_of(found: ArchFile, job: Job, data: Data) -> tuple[str, str]:
     if job.inherit is None:
         return "scratch", "weights: fresh"
     whose = "the supernet" if job.inherit == found.supernet else "the net"
-    told = f"weights: those of {whose} in {job.inherit}"
+    told = f"weights: those of {whose} in {os.path.normpath(job.inherit)}"
     reason = other_classes(job.inherit, job.plan.classes, whose, names_of(job.inherit, data))
     if reason:
         return "inherit trunk", f"{told}; classifier: fresh weights, since {reason}"
@@ -214,7 +215,7 @@ def announce(trainer: Trainer, title: str, inputs: str) -> float:
     whole = seconds * length.steps
     expect(title, whole)
     say(
-        f"{title}: {inputs}; {length.epochs:.4g} epochs of {length.steps_per_epoch} steps, "
+        f"{title}: {inputs}; {counted(length.epochs, 'epoch')} of {counted(length.steps_per_epoch, 'step')}, "
         f"{format_quantity(length.macs, 'macs')} MACs, about {format_duration(whole)} "
         f"({length.batch / seconds:.0f} images/s on {trainer.runtime.describe()})"
     )

@@ -46,6 +46,19 @@ def test_an_arch_file_comes_back_as_it_was(found):
     assert again.facts == found.facts and again.supernet.samefile(found.supernet)
 
 
+def test_a_network_that_an_own_space_names_is_an_architecture_like_any_other(empty_folder):
+    Path("own").mkdir()
+    shipped = Path(nasaug.__file__).parents[1] / "search_spaces/mobilenetv2-small.toml"
+    Path("own/mine.toml").write_text(shipped.read_text())
+    found = archfile.read("own/mine.toml:mobilenetv2-small", classes=10)
+    assert found.plan == archfile.read("mobilenetv2-small", classes=10).plan and found.name == "mine:mobilenetv2-small"
+    assert not archfile.is_path("own/mine.toml:mobilenetv2-small") and archfile.is_path("own/mine.toml")
+    with pytest.raises(BadInput, match=r"unknown architecture in own/mine.toml: 'mobilenetv2-smal'; did you mean"):
+        archfile.read("own/mine.toml:mobilenetv2-smal")
+    with pytest.raises(BadInput, match=r"is a search space, not a network; .* own/mine.toml:mobilenetv2-small"):
+        archfile.read("own/mine.toml")
+
+
 def test_an_arch_file_is_readable_and_says_all(found):
     text = Path("found.json").read_text()
     data = json.loads(text)

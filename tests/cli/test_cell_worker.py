@@ -87,7 +87,7 @@ def test_a_worker_that_is_stopped_tells_its_own_command_and_what_it_needs(empty_
     seen, photos = [], str(Path("my photos").resolve())
     monkeypatch.setattr(place, work, lambda run, kept, study, options, *_: (seen.append(options.data), stop()))
     told = call(verb, "--run", "r", "--data", "my photos", "--device", "cpu")
-    assert told.err == f"stopped; go on with: python -m nasaug {verb} --run r --data 'my photos' --device cpu\n"
+    assert told.err == f"stopped; go on with: nasaug {verb} --run r --data 'my photos' --device cpu\n"
     assert seen == [photos]
 
 

@@ -262,6 +262,12 @@ def test_a_finished_comparison_trains_nothing_again(there, monkeypatch):
     before = told()
     assert report.table(before) in done(*begun, "--resume", "--run", str(RUN)).out
     assert told() == before | {"commands": [*before["commands"], "nasaug compare --resume"]}
+    printed = json.loads(done("compare", "--resume", "--run", str(RUN), "--json").out)
+    assert printed == {"run": str(RUN.resolve()), **told()}
+    (row,) = (row for row in json.loads(done("runs", "--json").out) if row["verb"] == "compare")
+    mean = told()["arms"][0]["test_top1"]["mean"]
+    assert row["figures"].startswith(f"test top-1 {mean:.2f} % baseline, ") and row["arch"].startswith("tiny:")
+    assert (row["data"], row["macs"]) == ("digits", told()["arms"][0]["macs"])
 
 
 OTHERS = {
@@ -453,7 +459,7 @@ def test_a_stop_while_cells_start_reaches_them_all_and_they_go_on_the_same(there
         patched.setattr(processes, "start", start_and_stop)
         called = call(*COMPARE, *TWO)
     assert called.code == 128 + number and len(started) == 2
-    assert called.err == f"stopped; go on with: python -m nasaug compare --resume --run {RUN}\n"
+    assert called.err == f"stopped; go on with: nasaug compare --resume --run {RUN}\n"
     assert all(process.poll() is not None for process in started)
     done("compare", "--resume")
     assert results() == whole

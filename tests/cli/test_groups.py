@@ -43,7 +43,7 @@ def test_a_streamed_training_saves_before_its_decoders_go(streamed, number, time
     ended = child.end()
     # a repeated signal after the last message ends the interpreter, which a shell reports as the same exit code
     assert ended.code == 128 + number or (times > 1 and ended.code == -number), ended.err
-    assert ended.err.endswith("stopped; go on with: python -m nasaug train --resume --run run\n")
+    assert ended.err.endswith("stopped; go on with: nasaug train --resume --run run\n")
     assert "Traceback" not in ended.err and "DataLoader" not in ended.err
     assert (streamed / "run" / "checkpoint.safetensors").is_file()
 

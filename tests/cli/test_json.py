@@ -16,7 +16,7 @@ def test_a_verb_that_makes_a_run_prints_it_with_its_result(here):
     shown, said = printed("train", *QUICK, "--arch", "found.json", "--method", "baseline", "--set", "epochs=1")
     written = json.loads(Path("runs/train-1/result.json").read_text())
     assert shown == {"run": str(here / "runs/train-1"), **written} and shown["test_top1"] > 0
-    assert "epochs of 3 steps" in said and "model, arch and figures in runs/train-1" in said
+    assert "1 epoch of 3 steps" in said and "model, arch and figures in runs/train-1" in said
     again, said = printed("search", "--resume", "--run", "runs/search-1")
     assert again["run"] == str(here / "runs/search-1") and again["found"] and "what was found is in" in said
 

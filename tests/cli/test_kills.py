@@ -89,10 +89,10 @@ def test_a_signal_ends_it_with_a_line_that_resumes_it(uninterrupted, begun, tmp_
     ended = child.end()
     assert ended.code == 128 + number, ended.err
     line = ended.err.splitlines()[-1]
-    resume = f"python -m nasaug {verb} --resume --run runs/{verb}-1"
+    resume = f"nasaug {verb} --resume --run runs/{verb}-1"
     assert line == f"stopped; go on with: {resume}" and "Traceback" not in ended.err
     assert (run / "checkpoint.safetensors").is_file() and not (run / "result.json").exists()
-    resumed = Child(folder, *shlex.split(resume)[3:]).end()
+    resumed = Child(folder, *shlex.split(resume)[1:]).end()
     assert resumed.code == 0, resumed.err
     assert_same_run(finished_run(folder, verb), finished_run(uninterrupted, verb))
 
@@ -109,7 +109,7 @@ def test_a_signal_between_the_long_parts_ends_it_too(laid_out, monkeypatch, no_n
         patched.setattr(f"nasaug.{where}", lambda *args, **kwargs: os.kill(os.getpid(), number))
         called = call(*command, "--run", "my run")
     assert called.code == 128 + number
-    assert f"stopped; go on with: python -m nasaug {verb} --resume --run 'my run'\n" in called.err
+    assert f"stopped; go on with: nasaug {verb} --resume --run 'my run'\n" in called.err
     done(verb, "--resume", "--run", "my run")
 
 

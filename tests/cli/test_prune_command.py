@@ -230,10 +230,10 @@ def test_ctrl_c_ends_it_with_a_line_that_resumes_it(here):
     child.signal(signal.SIGINT)
     ended = child.end()
     assert ended.code == 128 + signal.SIGINT and "Traceback" not in ended.err, ended.err
-    resume = "python -m nasaug prune --resume --run r"
+    resume = "nasaug prune --resume --run r"
     assert ended.err.splitlines()[-1] == f"stopped; go on with: {resume}" and not Path("r/result.json").exists()
     shutil.rmtree(SOURCE)  # the run holds all that is needed
-    resumed = done(*shlex.split(resume)[3:])
+    resumed = done(*shlex.split(resume)[1:])
     assert "resumed step 2 of 2 at step" in resumed.out and "step 1 of 2" not in resumed.out
     assert_same(left_by(), expected)
 

@@ -16,6 +16,8 @@ def test_runs_give_the_same_again_and_leave_everything_as_it_is(here):
     for run in ("t", "runs/search-1"):
         said = done("verify", run).out.splitlines()[-1]
         assert said.startswith(f"{run} gives the same result again, bit for bit") and "result.json" in said
+    told = json.loads(done("verify", "t", "--json").out)
+    assert (told["run"], told["same"], told["differing"]) == ("t", True, []) and "model.safetensors" in told["compared"]
     assert tree() == before
 
 

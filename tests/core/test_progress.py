@@ -118,6 +118,20 @@ def test_the_time_left_counts_all_stages_and_is_refined_by_what_they_took(clock)
     ]  # fmt: skip
 
 
+def test_a_short_stage_says_nothing_of_those_to_come(clock):
+    heard = []
+    with heard_by(heard.append), stages_of("supernet", "candidates"):
+        expect("supernet", 0.2)
+        expect("candidates", 6.0)
+        with stage("supernet"), Progress("supernet", 2) as job:
+            clock.now += 2
+            job.update(1)
+            within = next(event.stage for event in reversed(heard) if isinstance(event, Advance))
+            clock.now += 2
+            job.update(2)
+    assert within.left == pytest.approx(2) and heard[-1].stage.whole == 6.0
+
+
 def test_what_is_not_known_is_said_and_stages_that_are_left_out_do_no_harm(clock):
     heard = []
     with heard_by(heard.append), stages_of("shapes", "supernet", "candidates"):

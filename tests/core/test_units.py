@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasaug.core.errors import BadInput
-from nasaug.core.units import format_duration, format_quantity, parse_quantity
+from nasaug.core.units import counted, format_duration, format_quantity, parse_quantity
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,8 @@ def test_what_is_printed_reads_back_within_its_three_figures(value, kind):
 )  # fmt: skip
 def test_durations_in_at_most_two_units(seconds, text):
     assert format_duration(seconds) == text
+
+
+def test_things_are_counted_in_words():
+    told = [counted(number, "step") for number in (1, 1.0, 0.0, 2.5, 10009)]
+    assert told == ["1 step", "1 step", "0 steps", "2.5 steps", "10009 steps"]

@@ -95,7 +95,7 @@ def test_a_stopped_measurement_goes_on_and_ends_with_a_table(brief, tmp_path, mo
     monkeypatch.setattr(timing.Clock, "_visit", visit)
     with pytest.raises(Stopped) as stop:
         latency.latency_table("small", out, networks=40)
-    assert stop.value.resume.startswith("python -m nasaug latency-table --resume --space small --out")
+    assert stop.value.resume.startswith("nasaug latency-table --resume --space small --out")
     kept = json.loads((tmp_path / "t.json.part").read_text())
     assert 50 <= sum(map(len, kept["timings"])) < 55 and not out.exists()
     for given, said in (({}, "unfinished measurement; go on"), ({"resume": True, "threads": 2}, "another threads")):

@@ -1,10 +1,14 @@
 """The documentation says what there is: its commands run, and names of verbs, options, files and keys exist."""
 
+import html
+import json
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 
+from support.browser import browse, needs_browser
 from support.commands import done
 from support.pages import NOT_HERE, ROOT, SMALLER, blocks, run_page, smaller
 
@@ -47,6 +51,16 @@ def test_verbs_and_options_exist(page, options):
 def test_files_exist(page):
     named = FILE.findall(page.read_text("utf-8"))
     assert [file for file in named if not (ROOT / file).exists() and "NAME" not in file] == []
+
+
+MADE = {"commands.md", "recipe.md", "names.md", "changelog.md"}  # by docs/site/hooks.py
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_linked_files_exist(page):
+    text = re.sub(r"^[ ]*```.*?^[ ]*```", "", page.read_text("utf-8"), flags=re.M | re.S)
+    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)
+    assert [link for link in links if not (page.parent / link).exists() and Path(link).name not in MADE] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -109,3 +123,26 @@ def test_the_citation_and_the_package_agree():
     assert "version" not in project and keys["license"] == project["license"]
     changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
     assert re.search(rf"^## (Unreleased \(|){re.escape(nasaug.__version__)}", changes, re.M)
+
+
+@needs_browser
+def test_what_is_copied_of_a_console_block_can_be_pasted(tmp_path):
+    """Material copies `innerText` while the code has the attribute data-md-copying."""
+    pygments = pytest.importorskip("pygments")
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import get_lexer_by_name
+
+    def shown(kind, text):
+        return pygments.highlight(text, get_lexer_by_name(kind), HtmlFormatter(nowrap=True))
+
+    texts = {"console": "$ nasaug runs\nrun  verb\n$ nasaug list\n", "bash": "nasaug runs\n"}
+    code = "".join(f'<div class="highlight"><pre><code>{shown(*item)}</code></pre></div>' for item in texts.items())
+    each = "(c.setAttribute('data-md-copying', ''), c.innerText.trimEnd())"
+    copy = f"[...document.querySelectorAll('code')].map(c => {each})"
+    css = (DOCS / "site/extra.css").read_text("utf-8")
+    (page := tmp_path / "page.html").write_text(
+        f"<style>{css}</style>{code}<p></p><script>document.querySelector('p').title = JSON.stringify({copy})</script>"
+    )
+    dom, _ = browse(page.as_uri(), tmp_path / "profile", "--dump-dom")
+    console, bash = json.loads(html.unescape(re.search(r'<p title="([^"]*)"', dom)[1]))
+    assert [line for line in console.splitlines() if line] == ["nasaug runs", "nasaug list"] and bash == "nasaug runs"

@@ -7,7 +7,7 @@ REFUSED = {
         "search extra": "extra.*--help",
         "search --trails 5": "unknown option --trails; did you mean --trials.* see nasaug search --help",
         "netaug-train": "needs --arch: an arch file like found.json, or a named", "train": "needs --arch",
-        "profile": "--arch requires an argument.*--help",
+        "profile": "profile needs a value for --arch; see nasaug profile --help",
     },
     "search --data": {
         "fashion": "unknown data set 'fashion'; did you mean fashion-mnist.*digits.*image folder",
@@ -36,7 +36,7 @@ REFUSED = {
         "--mac-budget 0": "above 0", "--mac-budget=-1": "--mac-budget -1: .*above 0",
         "--mac-budget ''": "--mac-budget : .*above 0", "--mac-budget nan": "'nan'.*25M",
         "--mac-budget 1e999": "'1e999'.*25M", "--mac-budget inf": "'inf'.*25M",
-        "--mac-budget": "--mac-budget requires an argument",
+        "--mac-budget": "search needs a value for --mac-budget",
         "--param-budget 1.2.3": "--param-budget 1.2.3: .*300k",
         "--sram-budget '10 miles'": "--sram-budget 10 miles: .*320KB",
         "--flash-budget 1MACs": "--flash-budget.*1MB",
@@ -103,7 +103,7 @@ REFUSED = {
         "mobilenetv2-tinny": "unknown architecture 'mobilenetv2-tinny'; did you mean mobilenetv2-tiny",
         "''": "''", "none.json": "cannot read none.json: No such file or directory; give the path",
         "runs": "runs: Is a directory", "no/such": "cannot read no/such",
-        "tiny.toml": "tiny.toml, line .: broken or cut-off JSON",
+        "tiny.toml": "tiny.toml is a search space, not a network; search it",
         "runs/search-1/pareto.png": "not a text file",
         "runs/search-1/result.json": "'nasaug-arch/1' is needed", "'a\nb.json'": "cannot read a b.json",
         "x" * 300: "unknown architecture",
@@ -190,7 +190,7 @@ REFUSED = {
     "prune --from runs/netaug-train-1 --target-macs": {
         "25Q": "--target-macs 25Q: .* number of MACs", "0": "--target-macs 0: .*above 0",
         "1": "--target-macs 1: tiny:.* has .* MACs, and its smallest possible net .*; give at least",
-        "1G": "--target-macs 1G: tiny:.* has .* MACs.*, below", "": "--target-macs requires an argument",
+        "1G": "--target-macs 1G: tiny:.* has .* MACs.*, below", "": "prune needs a value for --target-macs",
     },
     "prune --from runs/netaug-train-1 --target-macs 15k": {
         "--steps 0": "--steps 0 must be at least 1", "--steps=-1": "--steps -1 must be",
@@ -253,7 +253,7 @@ REFUSED = {
         "found.json --device-table found.json": "found.json has .*'nasaug-latency/1' is needed",
     },
     "latency-table": {
-        "": "--(out|space).*requires",
+        "": "needs a value for --(out|space)",
         "--space tiny.toml --out a.txt": "--out a.txt must end in .json",
         "--space tiny --out a.json": "unknown search space 'tiny'",
         "--space tiny.toml --out found.json": "--out found.json exists and is no latency table.*give another name",
@@ -293,7 +293,7 @@ REFUSED = {
         "--model runs/netaug-train-1": "predict needs images: paths of image files",
         "--model runs/search-1 found.json": "runs/search-1/model.safetensors does not exist; give the folder",
         "--model runs/search-1/supernet.safetensors runs/search-1/pareto.png": "supernet's file has none",
-        "--model found.json runs/search-1/pareto.png": "found.json is truncated or not a safetensors file",
+        "--model found.json runs/search-1/pareto.png": "found.json: such a file holds no weights; give the .onnx file",
         "--model runs/netaug-train-1 none.png": "there is no image none.png; give the path of an existing",
         "--model runs/netaug-train-1 found.json": "cannot read found.json .*no image.*; leave it out",
         "--model runs/netaug-train-1 runs": "the folder runs has no images in it|cannot read",
