@@ -7,9 +7,12 @@ give the same batches.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import math
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 
@@ -73,7 +76,8 @@ class StreamSplit(Split):
             num_workers=self._workers,
             generator=torch.Generator(),  # else it would advance the global one
         )
-        with deaf_children():  # else a signal to the process group would end the workers before the training is saved
+        # else a signal to the process group would end the workers before the training is saved
+        with deaf_children(), _no_handler_left():
             batches = iter(loader)
         for made in _alive(batches):
             if isinstance(made, BadInput):
@@ -85,6 +89,20 @@ class StreamSplit(Split):
                     say(f"warning: {path!r} cannot be read ({reason}); others take the place of such training images")
                 self.skipped.setdefault(path, reason)
             yield images, index
+
+
+@contextlib.contextmanager
+def _no_handler_left() -> Iterator[None]:
+    """Keeps the handler of SIGCHLD. That of torch would raise the end of a worker wherever the program is at that
+    moment, past all that waits for it; asking for a batch finds it too, within five seconds."""
+    if threading.current_thread() is not threading.main_thread():  # where torch sets none
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def _alive(batches: Iterator) -> Iterator:
