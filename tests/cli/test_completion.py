@@ -39,7 +39,7 @@ def test_bash_completes_verbs_options_and_names(empty_folder):
         "nasaug sear": "search search-worker", "nasaug search --mac": "--mac-budget",
         "nasaug search --space tin": "tiny-images", "nasaug search --space mi": "mine.toml",
         "nasaug train --method netaug+mixu": "netaug+mixup", "nasaug compare --methods baseline,net": "netaug",
-        "nasaug profile --arch mcune": "mcunet", "nasaug train --arch mi": "mine.json",
+        "nasaug profile --arch mobilenetv3-w": "mobilenetv3-w0.35", "nasaug train --arch mi": "mine.json",
         "nasaug train --data fas": "fashion-mnist", "nasaug list rec": "recipes",
     }  # fmt: skip
     ended = subprocess.run(
