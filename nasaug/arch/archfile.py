@@ -127,7 +127,8 @@ def path_of(arch: object) -> str:
 
 def is_path(name: str) -> bool:
     """Whether `--arch` names a file rather than an architecture."""
-    if spacefile.IN_FILE.fullmatch(os.fspath(name)):
+    name = os.fspath(name)
+    if spacefile.IN_FILE.fullmatch(name):
         return False
     return os.path.exists(name) or name.endswith((".json", ".toml")) or os.sep in name
 

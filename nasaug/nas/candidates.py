@@ -129,7 +129,8 @@ class Candidates:
             spread(group, self.point) if self.several else _in_turn(group, self.images, task)
             for group in groups.values()
         ))  # fmt: skip
-        sure = [c for c in ranked if c.arch in self.always][: self.config.finalists]
+        # at least one place is for the supernet's own choice
+        sure = [c for c in ranked if c.arch in self.always][: self.config.finalists - 1]
         others = [c for c in chain.from_iterable(turns) if c is not None and c not in sure]
         if not self.several:  # those are spread already
             others = _apart(others, sure)

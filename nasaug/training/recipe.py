@@ -86,8 +86,8 @@ class SearchConfig:
     """Leave out nets that the training afterwards (train_macs) would train for fewer epochs than this, whatever the
     budget allows; 0: none."""
     shapes: Annotated[int, Ge(0)] = 0
-    """Choose the shape (resolution and strides) first: that of the space's own design, if the budget suits it with
-    widths at most 1.5 times or a part of its own; otherwise that design, scaled to the budget, is trained in so many
+    """Choose the shape (resolution and strides) first: that of the space's own design, if it fits the budget with
+    widths of two thirds to 1.5 times its own; otherwise that design, scaled to the budget, is trained in so many
     shapes, in `rounds` rounds, and the search goes on in the best one alone; 0, or several objectives: search all
     shapes together."""
     shape_share: Positive = 0.4

@@ -82,6 +82,16 @@ def test_finalists_that_hardly_differ_come_last(tmp_path, monkeypatch):
         assert sorted(near.index(c.arch.values[:4]) for c in search.finalists(ranked, range(10**15))) == names
 
 
+def test_of_one_finalist_it_is_the_supernets_choice_not_the_one_that_is_always_there(tmp_path, monkeypatch):
+    search = search_of(tmp_path / "study")
+    ranked = fake_candidates((8, 40, 85.0), (8, 30, 60.0))
+    search.images, search.always = range(1000), (ranked[1].arch,)
+    monkeypatch.setattr(search, "_judge", lambda arch, split: Judged(85.0 - arch.values[0], 1.0))
+    for count, names in {1: [0], 2: [0, 1]}.items():
+        search.config = replace(search.config, finalists=count)
+        assert [c.arch.values[0] for c in search.finalists(ranked, range(5000))] == names
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_each_resolution_has_its_share_of_the_candidates(tmp_path, sampler):
     """Even though scores fall with the resolution; a resolution with no net within the budget gets none."""
