@@ -50,11 +50,23 @@ def run(root: Path, cells: list[Cell], jobs: int = 2, threads: int | None = 1) -
         _keep_options(root, cell)
     works = [work for work in (_work(root, cell) for cell in cells) if not work.finished]
     os.nice(max(0, 10 - os.nice(0)))  # the runs inherit it; a script may call this several times
-    with heard_by(lambda event: print(time.strftime("%H:%M"), event, file=sys.stderr, flush=True)):
+    with heard_by(_Changes()):
         failed = run_all(works, jobs, {} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     if failed:
         raise Failed("\n".join(f"{work.title}: {error}; see {work.log}" for work, error in failed))
     return {cell.name: RunDir(root / cell.name).result() for cell in cells}
+
+
+class _Changes:
+    """Prints what is heard with the time, unless it was just said: progress is told several times a second."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __call__(self, event: object) -> None:
+        if str(event) != self._last:
+            self._last = str(event)
+            print(time.strftime("%H:%M"), self._last, file=sys.stderr, flush=True)
 
 
 def _work(root: Path, cell: Cell) -> Work:

@@ -6,13 +6,14 @@
 An experiment of days outlives the machine that it began on. What pages and later cells read is kept: results, recipes,
 logs, arch files and options; weights, pictures and pages are not, so trainings from a search's weights must end before.
 The paths of ROOT, of the images (FOLDER), of Python and of the working directory are left open in the file, and filled
-in where it is laid out.
+in where it is laid out. A file with another absolute path is refused: it would be meaningless elsewhere.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import re
 import sys
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from nasaug.core.files import write_whole
 from nasaug.rundirs.folder import RECIPE, RESULT, RunDir
 
 KEPT = {".json", ".jsonl", ".toml", ".csv", ".options"}
+ABSOLUTE = re.compile(rb"(?<![\w.>:/-])/[\w.-]+(?:/[\w.-]+)+")
 MOST = 8 << 20  # bytes: candidates of a search are some hundred KB
 
 
@@ -37,7 +39,8 @@ def files(root: Path) -> Iterator[Path]:
 
 
 def keep(paths: Mapping[bytes, bytes], root: Path, file: Path) -> int:
-    """Write the file whole, with a mark in place of each of `paths`; returns how many files it holds."""
+    """Write the file whole, with a mark in place of each of `paths`; returns how many files it holds. Exits if another
+    absolute path is left in one."""
     names = list(files(root))
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:xz") as tar:
@@ -45,6 +48,8 @@ def keep(paths: Mapping[bytes, bytes], root: Path, file: Path) -> int:
             data = path.read_bytes()
             for mark, place in paths.items():
                 data = data.replace(place, mark)
+            if left := ABSOLUTE.search(data):
+                raise SystemExit(f"{path} names {left[0].decode()}, which is neither in ROOT nor in FOLDER; correct it")
             entry = tarfile.TarInfo(str(path.relative_to(root)))
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))

@@ -51,6 +51,7 @@ SCREENS = ((3, None), (12, 6))  # epochs, and how many nets, the best so far, ar
 
 SEARCHES = {
     "search": (),
+    "supernet": ("--set", "search.finalists_from=supernet"),
     "halving": ("--strategy", "halving"),
     "random": (
         "--strategy", "halving", "--set", "search.rounds=1", "--set", "search.suggested=0", "--set", "search.shapes=0",
@@ -61,12 +62,13 @@ FINALS = {  # title, the part that gives the net, verb and further options
     "search": ("`search`", "search", "train", ("--from-scratch",)),
     "search-weights": ("`search`, from its weights", "search", "train", ()),
     "search-netaug": ("`search`, NetAug from its weights", "search", "netaug-train", ()),
+    "supernet": ("`search`, finalists from the supernet's weights", "supernet", "train", ("--from-scratch",)),
     "uniform": ("(a) best uniform net", "uniform", "train", ("--from-scratch",)),
     "random": ("(b) best of random nets", "random", "train", ("--from-scratch",)),
     "halving": ("(c) successive halving", "halving", "train", ("--from-scratch",)),
     "default": ("(d) default design", "default", "train", ("--from-scratch",)),
 }
-RIVALS = ("uniform", "random", "halving", "default")
+RIVALS = ("supernet", "uniform", "random", "halving", "default")
 PARTS = ("uniform", "default", *SEARCHES, "finals", "page")
 
 

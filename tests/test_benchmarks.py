@@ -358,12 +358,13 @@ def test_all_parts_run_in_turn_and_a_failed_cell_does_not_hold_up_the_others(win
     monkeypatch.setattr(wins, "run", run)
     assert wins.carry_out(s, None) == ["halving-s0: out of memory"]
     assert [len(names) for names in ran[:2]] == [4, 4]
-    assert ran[2] == ["search-s0", "halving-s0", "random-s0", "final-uniform-s0", "final-default-s0"]
-    assert ran[3] == ["final-search-s0", "final-search-weights-s0", "final-search-netaug-s0", "final-random-s0"]
+    assert ran[2] == ["search-s0", "supernet-s0", "halving-s0", "random-s0", "final-uniform-s0", "final-default-s0"]
+    of_searches = ["search-s0", "search-weights-s0", "search-netaug-s0", "supernet-s0", "random-s0"]
+    assert ran[3] == [f"final-{name}" for name in of_searches]
     assert len(ran) == 6 and "final-halving-s1" in ran[5]
     wins.carry_out(s, "finals")
     wins.carry_out(s, "random")
-    assert [len(names) for names in ran[6:]] == [6 + 7, 2]
+    assert [len(names) for names in ran[6:]] == [7 + 8, 2]
 
 
 def test_the_packaged_measurements_of_netaug_are_those_of_the_pages(monkeypatch):
@@ -407,6 +408,16 @@ def test_finished_cells_are_kept_and_laid_out_at_another_place(cells, empty_fold
     moved = ("--data", str(empty_folder / "elsewhere"), "--arch", str(new / "net.json"))
     ran = len(cells.ran)
     assert cells.run(new, [cells.Cell("a", "train", moved)]) == {"a": EMPTY} and len(cells.ran) == ran  # not again
+
+
+def test_a_cell_that_names_another_place_of_this_machine_is_not_kept(cells, empty_folder, monkeypatch):
+    import keep
+
+    cells.run(empty_folder / "old", [cells.Cell("a", "train", ("--arch", "/home/me/elsewhere/net.json"))])
+    monkeypatch.setattr(sys, "argv", ["keep.py", "images", "old", "old.tar.xz"])
+    with pytest.raises(SystemExit, match="a.options names /home/me/elsewhere/net.json"):
+        keep.main()
+    assert not (empty_folder / "old.tar.xz").exists()
 
 
 def test_transfers_classes_are_parted_by_links(tmp_path, monkeypatch):

@@ -270,8 +270,8 @@ class PlayOff:
         return time_steps(self._trainer(c, length, 0, None)) / (length.batch * c.cost.macs)
 
     def _clean(self, run: RunDir, decided: list[Candidate]) -> None:
-        """Keep the weights of the front, and the winner's also as a slice of the supernet if there is one; delete the
-        others."""
+        """Keep the weights of the front, and the winner's also as a slice of the supernet if they came from it or there
+        is none; delete the others."""
         winner = decided[0]
         if self.word == FINALIST and winner.rounds:
             for c in {c.arch: c for c in (winner, *self.search.front(decided))}.values():
@@ -280,7 +280,7 @@ class PlayOff:
                 if path.is_file():
                     kept.parent.mkdir(exist_ok=True)
                     save_net(kept, load_net(path), **self.facts)
-                if c is winner and kept.is_file() and not run.start_file.is_file():
+                if c is winner and kept.is_file() and self._inherited == self.supernet and not run.start_file.is_file():
                     keep_start(run.start_file, load_net(kept), self.supernet, self.facts)
         for path in run.path.glob(self._checkpoint("*")):  # weights too
             path.unlink(missing_ok=True)
