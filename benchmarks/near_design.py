@@ -32,16 +32,19 @@ from nasaug.rundirs.folder import RunDir
 
 SHORT, LONG = {"scratch": (1, 2, 4), "supernet": (1, 4)}, 40
 KEPT = ("val_top1", "test_top1", "macs", "params")
+MOST = 10_000  # draws for each net
 NEAR, MOVED, SELDOM = 0.93, 0.4, 0.15  # least part of the budget; chances that an axis moves, and one of the shape
 BEGUN = {"scratch": "scratch", "supernet": "the supernet"}
 CLASSES = 10
 
 
 def near(space: Space, macs: int, count: int) -> list[Arch]:
-    """Different nets near the design, within the budget."""
+    """Different nets near the design, within the budget. Exits if the space has not so many."""
     (design,) = space.archs.values()
     rng, found = Random(0), []
-    while len(found) < count:
+    for _ in range(MOST * count):
+        if len(found) == count:
+            break
         values = []
         for axis, own in zip(space.axes, design.arch.values, strict=True):
             at = min(range(len(axis.choices)), key=lambda i: abs(axis.choices[i] - own))
@@ -51,6 +54,8 @@ def near(space: Space, macs: int, count: int) -> list[Arch]:
         arch = space.canonical(Arch(space.name, tuple(values)))
         if NEAR * macs <= cost(plan(space, arch, CLASSES)).macs <= macs and arch not in found:
             found.append(arch)
+    if len(found) < count:
+        raise SystemExit(f"{MOST * count:,} draws gave only {len(found)} nets of the budget; ask for fewer with --nets")
     return found
 
 

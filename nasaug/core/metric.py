@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,13 @@ class Metric:
     def show(self, value: float) -> str:
         """A score with its unit: 71.23 %, or 0.1234."""
         return f"{self.number(value)} {self.unit}" if self.unit else self.number(value)
+
+    def spread(self, spread: Mapping[str, Any]) -> str:
+        """A mean score and its interval: 71.23 ± 0.45 %; each score if there are too few for one: 71.02, 71.44 %."""
+        if spread["half"] is not None:
+            return f"{self.number(spread['mean'])} ± {self.show(spread['half'])}"
+        *others, last = spread.get("values") or [spread["mean"]]
+        return "".join(f"{self.number(value)}, " for value in others) + self.show(last)
 
     def signed(self, value: float) -> str:
         """A difference of two scores with its sign; never -0.00."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from ..pool.storage import absolute_storage
 from ..rundirs.folder import HIDDEN, RunDir, without_passwords
 from ..rundirs.job import refuse_changed
 from ..training.begin import at_path, begun_record, create_or_resume
+from ..training.device import open_runtime
 from ..training.options import Options
 from ..training.recipe import CHANGE_NOTHING, OBJECTIVES, Recipe
 from ..training.skipped import note_skipped
@@ -183,6 +185,7 @@ class SearchJob:
         if recipe.search.lr != "auto" and said("lr") and not said("search.lr"):
             rule = "the recipe gives the supernet a learning rate of its own"
             raise BadInput(f"{arg.set} lr=…: {rule}; use {arg.set} search.lr=…")
+        _check_writable(Path(FOUND))
         return prepare(recipe, request, self.options)
 
     def _check_used(self, recipe: Recipe) -> None:
@@ -202,7 +205,10 @@ class SearchJob:
     def write(self, run: RunDir, ready: Ready) -> dict[str, Any]:
         request = ready.request
         shown = request.storage and without_passwords(request.storage)
-        kept = {"budget": request.budget.limits, "storage": shown, "timeout": request.timeout}
+        kept = {
+            "budget": request.budget.limits, "storage": shown, "timeout": request.timeout,
+            "accelerated": ready.runtime.accelerated,
+        }  # fmt: skip
         if request.device is None:
             return kept
         files.write_json(run.latency_file, request.device.content)
@@ -227,6 +233,8 @@ class SearchJob:
             more = f"; for more candidates give more {arg.trials}{longer}" if proposes else ""
             say(f"what was found is in {run.found_file}{more}")
             return None
+        self.check_device(run, kept)
+        _check_writable(Path(FOUND))
         asked = at_path(asked, self.options.data)
         if again and run.start_file.is_file() and not run.front_folder.is_dir():
             rule = f"{path} was searched by a version of nasaug that kept the weights of the net found alone"
@@ -262,6 +270,19 @@ class SearchJob:
         timeout = begun.timeout if asked.timeout is None else asked.timeout
         return replace(begun, timeout=timeout, storage=asked.storage or begun.storage)
 
+    def check_device(self, run: RunDir, kept: dict[str, Any]) -> None:
+        """Raises BadInput on another kind of device, if the recipe leaves the lengths of trainings to nasaug: they, and
+        the nets that are worth training, would be others."""
+        recipe = load(run.recipe_file, Recipe)
+        begun = kept.get("accelerated")  # not noted by older versions
+        if begun is None or recipe.macs_for(True) == recipe.macs_for(False):
+            return
+        if begun != open_runtime(self.options.device).accelerated:
+            kind = "an accelerator" if begun else "a CPU"
+            remedy = "go on where there is one" if begun else f"give {arg.device} cpu"
+            rule = f"was begun on {kind}, for which the lengths of its trainings were chosen"
+            raise BadInput(f"{run.path} {rule}; {remedy}, or start a new run with {arg.set} train_macs=…")
+
     def carry_out(self, run: RunDir, ready: Ready) -> None:
         result = run_search(ready, run)
         if ready.runtime.ranks.first and self.leave_found:  # with the supernet's path relative to the working directory
@@ -274,6 +295,13 @@ class SearchJob:
 
     def result(self, run: RunDir) -> Found:
         return Found(run.path, archfile.read(str(run.found_file)), run.result())
+
+
+def _check_writable(found: Path) -> None:
+    if found.is_dir():
+        raise BadInput(f"{found} is a folder here, so the result cannot be put in its place; move it away")
+    if not os.access(found.parent, os.W_OK):
+        raise BadInput(f"cannot write {found} into {Path.cwd()}: no permission; go to a folder of your own")
 
 
 def _judged(run: RunDir) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,7 +53,7 @@ from ..training.to_end import train_to_end
 from .candidates import Candidate
 from .finalists import SHAPE, PlayOff, begun_with
 from .ranges import candidates_of, macs_range, report_reach
-from .results import FOUND, write_results
+from .results import write_results
 from .shapes import KINDS, design, designs, fixed
 from .study import Search
 
@@ -130,7 +129,6 @@ def prepare(
     if recipe.teacher.source:  # [difficulty] needs a teacher, so this covers it
         rule = "a search trains without a teacher, so without [difficulty] too"
         raise BadInput(f"teacher.source = {recipe.teacher.source}: {rule}; give both to the training that follows")
-    _check_writable(Path(FOUND))
     runtime = open_runtime(options.device, recipe.bf16, options.profile)
     info = datasets.describe(recipe.data)
     if begun is None and not resumed:
@@ -216,13 +214,6 @@ def _under_ceiling(ready: Ready, info: Info) -> Ready:
         f"give {arg.set} search.least_epochs=0"
     )
     return _lowered(ready, info, round(pays), "would be trained for too few epochs (search.least_epochs)")
-
-
-def _check_writable(found: Path) -> None:
-    if found.is_dir():
-        raise BadInput(f"{found} is a folder here, so the result cannot be put in its place; move it away")
-    if not os.access(found.parent, os.W_OK):
-        raise BadInput(f"cannot write {found} into {Path.cwd()}: no permission; go to a folder of your own")
 
 
 def run_search(ready: Ready, run: RunDir) -> dict:

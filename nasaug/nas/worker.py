@@ -14,8 +14,8 @@ from ..core.errors import BadInput
 from ..core.progress import say
 from ..core.signals import deferred_stop
 from ..pool.shared import is_begun, wait_for
-from ..pool.storage import own_storage, storage_faults
-from ..rundirs.folder import RunDir
+from ..pool.storage import absolute_storage, own_storage, storage_faults
+from ..rundirs.folder import HIDDEN, RunDir, without_passwords
 from ..training.begin import at_path, begun_record
 from ..training.options import Options
 from ..training.recipe import Recipe
@@ -42,7 +42,9 @@ def judge_for(run: RunDir, kept: dict[str, Any], storage: str | None, options: O
             storage = None  # the run's own
     job = SearchJob(storage=storage, options=options)
     recipe = at_path(load(run.recipe_file, Recipe), options.data)
+    _check_study(storage, kept, run)
     request = replace(job.resumed(kept, run), timeout=None)
+    job.check_device(run, kept)
     ready = prepare(recipe, request, options, begun=begun_record(run, recipe), resumed=True)
     with own_storage(run.path) as own, tempfile.TemporaryDirectory(prefix="nasaug-") as folder:
         mine = RunDir(folder)  # nothing is written into the run, which another process leads
@@ -56,3 +58,12 @@ def judge_for(run: RunDir, kept: dict[str, Any], storage: str | None, options: O
         with deferred_stop() as pending, storage_faults(url):
             search.run(pending, lambda *_: None)
     say(f"nothing is left to begin; {len(search.scores)} candidates of {run.path} are judged")
+
+
+def _check_study(storage: str | None, kept: dict[str, Any], run: RunDir) -> None:
+    """Raises BadInput for a storage that is not the one that the search was begun with."""
+    begun = kept["storage"]
+    if storage is not None and without_passwords(absolute_storage(storage)) != begun:
+        remedy = "leave it out" if begun is None or HIDDEN not in begun else f"give {begun} with the password"
+        rule = f"is not the storage of {run.path}, which is {begun or 'in its folder'}"
+        raise BadInput.of(argument="study", value=without_passwords(storage), rule=rule, remedy=remedy)

@@ -27,14 +27,8 @@ def metric_of(summary: dict[str, Any]) -> Metric:
 
 
 def score(spread: dict[str, Any] | None, metric: Metric) -> str:
-    """A mean score and its interval: 71.23 ± 0.45 %; each score if there are too few for one: 71.02, 71.44 %; "-" if
-    not recorded."""
-    if spread is None:
-        return "-"
-    if spread["half"] is not None:
-        return f"{metric.number(spread['mean'])} ± {metric.show(spread['half'])}"
-    *others, last = spread.get("values") or [spread["mean"]]
-    return "".join(f"{metric.number(value)}, " for value in others) + metric.show(last)
+    """A mean score and its interval, as `Metric.spread` says it; "-" if not recorded."""
+    return "-" if spread is None else metric.spread(spread)
 
 
 def percent(spread: dict[str, Any] | None) -> str:

@@ -90,14 +90,16 @@ def _of_result(run: RunDir, verb: str, began: float) -> Overview:
 
 
 def _of_comparison(run: RunDir, verb: str, began: float) -> Overview:
-    """The arms' mean test scores, the first ones if there are many."""
+    """The arms' mean test scores with their intervals, the first ones if there are many."""
     summary = files.read_json(run.comparison_file, "nasaug-comparison/1")
     archs, arms = summary["archs"], summary["arms"]
     metric = of_keys(summary) or of_keys(arms[0])
     arch, macs = (archs[0], arms[0]["macs"]) if len(archs) == 1 else ("", None)
-    told = "" if metric is None else f"test {metric.label} " + ", ".join(
-        f"{metric.show(arm[metric.key('test')]['mean'])} {arm['arm']}" for arm in arms[:ARMS]
-    )  # fmt: skip
+    told = ""
+    if metric is not None:
+        spreads = [arm[metric.key("test")] for arm in arms[:ARMS]]
+        shown = ", ".join(f"{metric.spread(each)} {arm['arm']}" for each, arm in zip(spreads, arms, strict=False))
+        told = f"test {metric.label} over {counted(max(len(each['values']) for each in spreads), 'seed')}: {shown}"
     more = f" and {len(arms) - ARMS} more" if len(arms) > ARMS else ""
     return Overview(run.path, verb, FINISHED, began, arch, summary["data"], macs, told + more)
 

@@ -13,9 +13,11 @@ from nasaug.arch.cost import cost
 from nasaug.arch.plan import plan
 from nasaug.arch.spacefile import load
 from nasaug.cli.list import KINDS
-from nasaug.rundirs.folder import RunDir
+from nasaug.core import files
+from nasaug.rundirs.folder import RESULT_FORMAT, RunDir
 from nasaug.training.recipe import default_recipe
 from support.commands import call, done, lay_out, refused
+from support.reports import summary_of
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -71,3 +73,21 @@ def test_runs_are_listed_with_state_and_figures(empty_folder):
     assert rows["runs/train-1"]["macs"] == result["macs"] and rows["runs/train-1"]["data"] == "digits"
     assert rows["runs/train-1"]["figures"].partition(": ")[2].split(" (")[0] in trained.out
     assert len(call("runs").out.splitlines()) == 5
+
+
+def test_a_comparison_tells_its_seeds_and_intervals(empty_folder):
+    """With too few seeds for an interval, each score."""
+    for name, seeds in (("many", (0, 1, 2)), ("few", (0, 1))):
+        summary = summary_of(empty_folder / "cells" / name, seeds, baseline=70.0, netaug=72.0)
+        run = empty_folder / "runs" / name
+        run.mkdir(parents=True)
+        files.write_json(run / "job.json", {"format": "nasaug-job/1", "verb": "compare"})
+        files.write_json(run / "comparison.json", summary | {"data": "digits"})
+        files.write_json(run / "result.json", {"format": RESULT_FORMAT})
+        means = {arm["arm"]: arm["test_top1"] for arm in summary["arms"]}
+        if name == "many":
+            shown = [f"{each['mean']:.2f} ± {each['half']:.2f} % {arm}" for arm, each in means.items()]
+        else:
+            shown = [f"{each['values'][0]:.2f}, {each['values'][1]:.2f} % {arm}" for arm, each in means.items()]
+        (row,) = json.loads(done("runs", f"runs/{name}", "--json").out)
+        assert row["figures"] == f"test top-1 over {len(seeds)} seeds: {', '.join(shown)}"
