@@ -32,6 +32,7 @@ from nasaug.rundirs.folder import RunDir
 
 SHORT, LONG = {"scratch": (1, 2, 4), "supernet": (1, 4)}, 40
 KEPT = ("val_top1", "test_top1", "macs", "params")
+HALTED = 2, 3, 4, 6, 8  # epochs
 MOST = 10_000  # draws for each net
 NEAR, MOVED, SELDOM = 0.93, 0.4, 0.15  # least part of the budget; chances that an axis moves, and one of the shape
 BEGUN = {"scratch": "scratch", "supernet": "the supernet"}
@@ -129,6 +130,13 @@ def ordered(
                 known.setdefault(f"{title}: top-1", []).append(rows[-1]["val_top1"])
                 known.setdefault(f"{title}: loss", []).append(-rows[-1]["val_loss"])
                 known.setdefault(f"{title}: sum of training losses", []).append(-sum(r["loss_base"] for r in rows))
+        for epochs in HALTED:
+            row = results[name, "scratch", o.epochs]["val"][epochs - 1]
+            title, val, training = f"after {epochs} of these {o.epochs} epochs", row["val_loss"], row["loss_base"]
+            known.setdefault(f"{title}: top-1", []).append(row["val_top1"])
+            known.setdefault(f"{title}: loss", []).append(-val)
+            known.setdefault(f"{title}: training loss of the last epoch", []).append(-training)
+            known.setdefault(f"{title}: mean of both losses", []).append(-(val + training) / 2)
     whole = [results[name, "scratch", o.epochs]["val_top1"] for name in nets]
     return {title: tau(values, whole) for title, values in known.items()}
 

@@ -54,7 +54,7 @@ SEARCHES = {
     "supernet": ("--set", "search.finalists_from=supernet"),
     "halving": ("--strategy", "halving"),
     "random": (
-        "--strategy", "halving", "--set", "search.rounds=1", "--set", "search.suggested=0", "--set", "search.shapes=0",
+        "--strategy", "halving", "--set", "search.rounds=1", "--set", "search.shapes=0",
         "--set", "search.finalists=24",
     ),
 }

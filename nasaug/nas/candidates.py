@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 from itertools import chain, zip_longest
@@ -18,8 +17,6 @@ from ..training.recipe import ACCURACY, SearchConfig
 from ..training.scoring import Judged, Scorer
 from .front import knee, spread, unbeaten
 from .ranges import candidates_of, macs_range
-
-APART = 3  # choices in which finalists differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,27 +110,27 @@ class Candidates:
         """The best few, scored on the whole validation split: the supernet's choice first, then those that are always
         finalists, then by score.
 
-        They are taken from each resolution in turn, since scores at different resolutions are not comparable in a
-        supernet (docs/results/resolution.md). Within a resolution they alternate between the largest of those that tie
-        with its best (are within the standard error) and the best. A supernet hardly distinguishes subnets of similar
-        size, so ties are broken by size: the first finalist is the largest of those that tie
-        (docs/results/main_job.md). Candidates that differ from an earlier finalist in fewer than APART choices come
-        last, since training both says little more than training one.
+        The first is the largest of those that tie with the best (are within the standard error) at each resolution,
+        since scores at different resolutions are not comparable in a supernet (docs/results/resolution.md), and nets of
+        similar size are hardly distinguished (docs/results/main_job.md). So that their trainings tell as much as
+        possible, the others are unlike each other: of the better half at each resolution, always the one that differs
+        in most choices from those before it (Gonzalez, Theor. Comput. Sci. 1985).
 
-        With several objectives they are those near the front and spread along it, in such an order."""
+        With several objectives they are those near the front and spread along it, from each resolution in turn."""
         groups: dict[int, list[Candidate]] = {}
         for c in ranked:
             groups.setdefault(int(resolve(self.space.resolution, c.arch.values)), []).append(c)
         task = self.scorer.task
-        turns = zip_longest(*(
-            spread(group, self.point) if self.several else _in_turn(group, self.images, task)
-            for group in groups.values()
-        ))  # fmt: skip
         # at least one place is for the supernet's own choice
         sure = [c for c in ranked if c.arch in self.always][: self.config.finalists - 1]
-        others = [c for c in chain.from_iterable(turns) if c is not None and c not in sure]
-        if not self.several:  # those are spread already
-            others = _apart(others, sure)
+        turns = zip_longest(*(spread(group, self.point) if self.several else group for group in groups.values()))
+        in_turn = [c for c in chain.from_iterable(turns) if c is not None]
+        if self.several:
+            others = [c for c in in_turn if c not in sure]
+        else:
+            firsts = [_largest_tied(group, self.images, task) for group in groups.values()]
+            halves = [group[: math.ceil(len(group) / 2)] for group in groups.values()]
+            others = _unlike(firsts, [c for half in halves for c in half], in_turn, sure)
         chosen = [*others[: self.config.finalists - len(sure)], *sure]
         whole = {c.arch: self._judge(c.arch, val) for c in chosen}
         chosen.sort(key=lambda c: self.rank(whole[c.arch]))
@@ -161,22 +158,27 @@ class Candidates:
         return cost_of(self.space, arch, self.scorer.task.head)
 
 
-def _in_turn(group: list[Candidate], images: Split, task: Task) -> Iterator[Candidate]:
-    """Ranked candidates of one resolution: the largest that ties with the best, the best, the next largest, …"""
+def _largest_tied(group: list[Candidate], images: Split, task: Task) -> Candidate:
+    """Of ranked candidates of one resolution, the largest of those that tie with the best."""
     least = worst_tied(task, group[0].score, images)
-    tied = sorted((c for c in group if task.metric.rank(c.score) <= least), key=lambda c: -c.cost.macs)
-    both = chain.from_iterable(zip_longest(tied, group))
-    return iter(dict.fromkeys(c for c in both if c is not None))
+    return max((c for c in group if task.metric.rank(c.score) <= least), key=lambda c: c.cost.macs)
 
 
-def _apart(candidates: list[Candidate], chosen: list[Candidate]) -> list[Candidate]:
-    """The candidates that differ from the earlier ones here, and from those chosen, in APART choices or more; then the
-    others."""
-    found: list[Candidate] = []
-    for c in candidates:
-        if all(_differ(c.arch, other.arch) >= APART for other in (*chosen, *found)):
-            found.append(c)
-    return [*found, *(c for c in candidates if c not in found)]
+def _unlike(
+    firsts: list[Candidate], better: list[Candidate], every: list[Candidate], beside: list[Candidate]
+) -> list[Candidate]:
+    """`every` candidate but those `beside`: the `firsts`, then of the `better` ones always the one that differs most
+    from these and from all before it, then the rest."""
+    order = [c for c in firsts if c not in beside]
+    left = [c for c in better if c not in order and c not in beside]
+    apart = [min((_differ(c.arch, other.arch) for other in (*order, *beside)), default=0) for c in left]
+    while left:
+        at = apart.index(max(apart))
+        chosen = left.pop(at)
+        del apart[at]
+        order.append(chosen)
+        apart = [min(known, _differ(c.arch, chosen.arch)) for known, c in zip(apart, left, strict=True)]
+    return [*order, *(c for c in every if c not in order and c not in beside)]
 
 
 def _differ(a: Arch, b: Arch) -> int:

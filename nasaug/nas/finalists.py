@@ -1,5 +1,9 @@
-"""The final choice of a search: finalists are trained on their own, from the supernet's weights, and the better half
-goes on (successive halving: Jamieson and Talwalkar, AISTATS 2016).
+"""The final choice of a search: finalists are trained on their own, and after each round the better half goes on
+(successive halving: Jamieson and Talwalkar, AISTATS 2016).
+
+Each has one training, with one schedule of the learning rate, that is halted after a round and taken up again (Swersky
+et al., arXiv:1406.3896): trainings that are annealed to their end in every round favour nets that learn fast, and order
+those near a good design worse (docs/results/near_design.md).
 
 A supernet's scores say which subnets are worth a closer look, not which of the best is best: scores at different
 resolutions are not comparable, and nets of similar size are hardly distinguished (docs/results/resolution.md,
@@ -11,8 +15,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
-from random import Random
 from statistics import mean
 from typing import Any
 
@@ -44,7 +48,24 @@ from .study import Search
 FINALIST, SHAPE = "finalist", "shape"
 FRONT = 6  # with several objectives, at least so many nets have all rounds, so that their front has trained figures
 LEAST = 100  # steps each; an "auto" training shorter than this is skipped, since it would be uninformative
-FORMAT, ONE_ROUND = "nasaug-finalists/2", "nasaug-finalists/1"  # the second is that of version 1: no rounds, no losses
+FORMAT = "nasaug-finalists/3"
+ANNEALED, ONE_ROUND = "nasaug-finalists/2", "nasaug-finalists/1"  # older: a training for each round; a single round
+
+
+@dataclass(frozen=True)
+class Course:
+    """The training of a finalist, and the steps at which its rounds end."""
+
+    length: Length
+    ends: tuple[int, ...]
+
+    def steps(self, number: int) -> int:
+        """The steps of one round."""
+        return self.ends[number] - (self.ends[number - 1] if number else 0)
+
+    def macs(self, number: int) -> float:
+        """The forward MACs of one round."""
+        return self.steps(number) * self.length.batch * self.length.macs_per_image
 
 
 @dataclass(frozen=True)
@@ -84,15 +105,12 @@ class PlayOff:
         return share * self.supernet_macs
 
     def sizes(self, macs: Sequence[int]) -> list[int]:
-        """The number of nets in each round, for finalists with these MACs, the best first; more than these in the first
-        if others are suggested during it. Empty: no training, because it is turned off, too short to be informative, or
-        there is only one finalist."""
+        """The number of nets in each round, for finalists with these MACs, the best first. Empty: no training, because
+        it is turned off, too short to be informative, or there is only one finalist."""
         counts, fewest = [len(macs)], FRONT if self.several else 2
         while len(counts) < self.recipe.search.rounds and counts[-1] > fewest:
             counts.append(max(math.ceil(counts[-1] / 2), fewest))
         ways = [counts[start:] for start in range(len(counts))]
-        if self.word == FINALIST and self.recipe.search.suggested and len(macs) > 1:
-            ways.insert(0, [len(macs) + self.recipe.search.suggested, *counts[1:]])
         for way in ways:
             begun = macs[: way[0]]
             if way[0] > 1 and min(self._steps(each, begun, way[0], len(way)) for each in begun) >= self._least:
@@ -132,15 +150,12 @@ class PlayOff:
         most, asked = float(training.most_epochs(images)), training.macs_for(not self.runtime.accelerated)
         return min(most, asked / (macs * training.steps_of(images) * min(training.batch, images)))
 
-    def length(self, macs: int, begun: Sequence[int], count: int, rounds: int) -> Length:
-        """The training length of a net in one of so many rounds (see `_steps`): whole epochs, or part of one."""
-        batch, steps = min(self.recipe.batch, len(self.data.train)), self._steps(macs, begun, count, rounds)
-        whole = self.data.train.steps(batch)
-        return Length(max(1, round(steps / whole)), min(steps, whole), macs, batch)
-
-    def lengths(self, macs: Sequence[int], count: int, rounds: int) -> list[Length]:
-        """Those of the nets that the round begins with."""
-        return [self.length(each, macs, count, rounds) for each in macs]
+    def course(self, macs: int, begun: Sequence[int], counts: Sequence[int]) -> Course:
+        """The training of a net, where rounds of so many nets begin with nets of the MACs `begun` (see `_steps`)."""
+        batch = min(self.recipe.batch, len(self.data.train))
+        ends = list(accumulate(max(1, self._steps(macs, begun, count, len(counts))) for count in counts))
+        epoch = min(self.data.train.steps(batch), ends[-1])
+        return Course(Length(ends[-1] / epoch, epoch, macs, batch), tuple(ends))
 
     def estimate(self, seconds_per_mac: float, macs: Sequence[int] = ()) -> str:
         """Say how long `decide` will take at this many seconds per MAC, for nets with these MACs (by default finalists
@@ -153,13 +168,14 @@ class PlayOff:
         if not counts:
             expect(f"{self.word}s", 0.0)
             return f"the {self.word}s are not trained: {self._why_not(macs)}"
-        lengths = [self.lengths(macs[:count], count, len(counts)) for count in counts]
-        spent = [mean(each.macs for each in round_) * count for count, round_ in zip(counts, lengths, strict=True)]
+        begun = macs[: counts[0]]
+        courses = [self.course(each, begun, counts) for each in begun]
+        spent = [mean(course.macs(i) for course in courses[:count]) * count for i, count in enumerate(counts)]
         seconds = sum(spent) * seconds_per_mac
         expect(f"{self.word}s", seconds)
         whole = format_duration(seconds)
-        steps = " + ".join(str(round_[0].steps) for round_ in lengths)
-        return f"{self._counted(counts, len(macs))}, trained for {steps} steps, about {whole} in all"
+        steps = " + ".join(str(courses[0].steps(i)) for i in range(len(counts)))
+        return f"{self._counted(counts)}, trained for {steps} steps, about {whole} in all"
 
     def decide(self, finalists: list[Candidate], run: RunDir) -> list[Candidate]:
         """The finalists, the winner first: those of later rounds before those of earlier ones, each by its score or
@@ -175,14 +191,18 @@ class PlayOff:
             return self._picked(finalists)
         spent = format_quantity(self.macs, "macs")
         start = "the supernet's" if self._inherited else "fresh"
-        say(f"{self._counted(counts, len(finalists))}, trained from {start} weights, {spent} MACs in all")
+        say(f"{self._counted(counts)}, trained from {start} weights, {spent} MACs in all")
         begun = begun_with(self.path(run)) or {"format": FORMAT, "candidates": len(self.search.scores), "rounds": []}
         files.write_json(self.path(run), begun)
+        if not begun["rounds"]:  # left by a version that trained otherwise
+            self._forget_checkpoints(run)
         left, out = finalists[: counts[0]], finalists[counts[0] :]
+        macs = [c.cost.macs for c in left]
         for i, count in enumerate(counts):
             if i == len(begun["rounds"]):
                 begun["rounds"].append({})
-            ranked = self._round(i, left[:count], count, len(counts), run, begun)
+                files.write_json(self.path(run), begun)
+            ranked = self._round(i, left[:count], counts, macs, run, begun)
             if ranked is None:
                 break
             last = i + 1 == len(counts)
@@ -199,75 +219,61 @@ class PlayOff:
         return self.search.picked(finalists) if self.word == FINALIST else finalists
 
     def _round(
-        self, number: int, nets: list[Candidate], count: int, rounds: int, run: RunDir, begun: dict[str, Any]
+        self, number: int, nets: list[Candidate], counts: Sequence[int], macs: Sequence[int], run: RunDir,
+        begun: dict[str, Any],
     ) -> list[Candidate] | None:  # fmt: skip
-        """The nets of one round, the best first; None if all of them diverged. Where `count` is more than the nets,
-        others follow, each suggested by the results of all before it."""
-        known, metric, whole = begun["rounds"][number], self.search.metric, self.data.train
+        """The nets of one round, the best first; None if all of them diverged. `macs` are those of the first round's
+        nets."""
+        known, metric, count, rounds = begun["rounds"][number], self.search.metric, counts[number], len(counts)
         trained: dict[Arch, Candidate] = {}
         judged: dict[Arch, Judged] = {}
-        macs = [c.cost.macs for c in nets]
-        lengths = [length.macs for length in self.lengths(macs, count, rounds)]
-        spent, all_macs = 0.0, mean(lengths) * count
-        while len(trained) < count:
-            i = len(trained)
-            c = nets[i] if i < len(nets) else self._suggested(i, judged)
-            if c is None:
-                break
-            name, length = self.search.space.id(c.arch), self.length(c.cost.macs, macs, count, rounds)
+        spent, all_macs = 0.0, mean(self.course(c.cost.macs, macs, counts).macs(number) for c in nets) * count
+        for i, c in enumerate(nets):
+            name, course = self.search.space.id(c.arch), self.course(c.cost.macs, macs, counts)
             if name not in known:
                 # rounds have the same MACs
-                parts = (number + min(1.0, each / all_macs) for each in (spent, spent + length.macs))
+                parts = (number + min(1.0, each / all_macs) for each in (spent, spent + course.macs(number)))
                 with share_of_stage(*(part / rounds for part in parts)):
-                    known[name] = self._train(c, length, run, self._title(i + 1, count, number, rounds), name, number)
+                    known[name] = self._train(c, course, run, self._title(i + 1, count, number, rounds), name, number)
                 files.write_json(self.path(run), begun)
-            (run.path / self._checkpoint(name)).unlink(missing_ok=True)
-            spent += length.macs
+            spent += course.macs(number)
             judged[c.arch] = Judged(*known[name])
             trained[c.arch] = replace(
                 c, trained_score=judged[c.arch].score, rank=self.search.rank(judged[c.arch]), rounds=number + 1,
-                epochs=c.epochs + length.steps / whole.steps(length.batch),
+                epochs=course.ends[number] / self.data.train.steps(course.length.batch),
             )  # fmt: skip
         if all(each.score == metric.worst for each in judged.values()):
             return None
-        smooth = self.search.smoothed(judged) if count > len(nets) and not self.several else {}
-        return sorted(trained.values(), key=lambda c: (smooth.get(c.arch, c.rank), -c.cost.macs))
+        return sorted(trained.values(), key=lambda c: (c.rank, -c.cost.macs))
 
-    def _suggested(self, number: int, judged: Mapping[Arch, Judged]) -> Candidate | None:
-        """A net that the results so far promise much of, scored with the supernet if there is one; None if they promise
-        nothing new."""
-        arch = self.search.suggested(number, judged)
-        if arch is None:
-            return None
-        c = self.search.undecided(arch)
-        return c if self.search.net is None else replace(c, full_score=self.search.of_whole(arch, self.data.val).score)
-
-    def _train(self, c: Candidate, length: Length, run: RunDir, title: str, name: str, number: int) -> Judged:
+    def _train(self, c: Candidate, course: Course, run: RunDir, title: str, name: str, number: int) -> Judged:
         """A finalist's score and loss after one round, whose weights are left in the run; the worst ones if it
-        diverged."""
-        metric, before = self.search.metric, run.path / self._weights(name, number - 1)
-        trainer = self._trainer(c, length, number, before if before.is_file() else self._inherited)
+        diverged. The loss is the mean of those on the validation split and in training, which has less noise than
+        either and says more of what a longer training will reach (Ru et al., arXiv:2006.04492)."""
+        metric, begun = self.search.metric, course.ends[number - 1] if number else 0
+        trainer = self._trainer(c, course.length)
         try:
-            train_to_end(trainer, run, title, self._checkpoint(name))
+            train_to_end(trainer, run, title, self._checkpoint(name), begun=begun, until=course.ends[number])
         except Diverged as fault:
             say(f"{title} is out: {fault}")
             return Judged(metric.worst, WORST)
-        save_net(run.path / self._weights(name, number), trainer.average or trainer.net)
-        return Judged(trainer.history[-1][metric.key("val")], trainer.history[-1]["val_loss"])
+        save_net(run.path / self._weights(name), trainer.average or trainer.net)
+        last = trainer.history[-1]
+        return Judged(last[metric.key("val")], (last["val_loss"] + late_loss(trainer.history, course.length)) / 2)
 
-    def _trainer(self, c: Candidate, length: Length, number: int, start: Path | None) -> Trainer:
+    def _trainer(self, c: Candidate, length: Length) -> Trainer:
         space, classes = self.search.space, self.search.scorer.task.head
-        # each round has images in an order of its own: a part of an epoch would otherwise have the same ones again
-        seed = Random(f"{self.recipe.seed}/round/{number}").getrandbits(31) if number else self.recipe.seed
-        recipe, base = replace(self.recipe, seed=seed), Base(plan(space, c.arch, classes), space, c.arch)
-        job = make_job(recipe, Baseline(), base, images=len(self.data.train), runtime=self.runtime, inherit=start)
+        base = Base(plan(space, c.arch, classes), space, c.arch)
+        job = make_job(
+            self.recipe, Baseline(), base, images=len(self.data.train), runtime=self.runtime, inherit=self._inherited
+        )
         job = replace(job, length=length)
         return make_trainer(job, self.data, self.runtime, self.search.scorer, keep_best=False)
 
     def seconds_per_mac(self, c: Candidate) -> float:
         """Measured on a few training steps of a candidate."""
-        length = self.length(c.cost.macs, [c.cost.macs], 1, 1)
-        return time_steps(self._trainer(c, length, 0, None)) / (length.batch * c.cost.macs)
+        length = self.course(c.cost.macs, [c.cost.macs], [1]).length
+        return time_steps(self._trainer(c, length)) / (length.batch * c.cost.macs)
 
     def _clean(self, run: RunDir, decided: list[Candidate]) -> None:
         """Keep the weights of the front, and the winner's also as a slice of the supernet if they came from it or there
@@ -276,25 +282,27 @@ class PlayOff:
         if self.word == FINALIST and winner.rounds:
             for c in {c.arch: c for c in (winner, *self.search.front(decided))}.values():
                 name = self.search.space.id(c.arch)
-                path, kept = run.path / self._weights(name, c.rounds - 1), front_weights(run, name)
+                path, kept = run.path / self._weights(name), front_weights(run, name)
                 if path.is_file():
                     kept.parent.mkdir(exist_ok=True)
                     save_net(kept, load_net(path), **self.facts)
                 if c is winner and kept.is_file() and self._inherited == self.supernet and not run.start_file.is_file():
                     keep_start(run.start_file, load_net(kept), self.supernet, self.facts)
-        for path in run.path.glob(self._checkpoint("*")):  # weights too
+        self._forget_checkpoints(run)
+
+    def _forget_checkpoints(self, run: RunDir) -> None:
+        """And the weights beside them."""
+        for path in run.path.glob(self._checkpoint("*")):
             path.unlink(missing_ok=True)
 
     def path(self, run: RunDir) -> Path:
         return run.finalists_file if self.word == FINALIST else run.shapes_file
 
-    def _counted(self, counts: Sequence[int], given: int) -> str:
-        """24 finalists, then the best 12, 6 and 3; with several objectives 24 finalists, then 12 and 6 along the front;
-        12 finalists and 12 nets that their results suggest, then …"""
+    def _counted(self, counts: Sequence[int]) -> str:
+        """24 finalists, then the best 12, 6 and 3; with several objectives 24 finalists, then 12 and 6 along the
+        front."""
         first, *later = counts
-        told = f"{min(first, given)} {self.word}s"
-        if first > given:
-            told = f"{told} and {first - given} nets that their results suggest"
+        told = f"{first} {self.word}s"
         if not later:
             return told
         *most, last = map(str, later)
@@ -307,9 +315,20 @@ class PlayOff:
     def _checkpoint(self, name: str) -> str:
         return f"{self.word}-{name}.safetensors"
 
-    def _weights(self, name: str, number: int | str) -> str:
-        """The file of a net's weights after a round."""
-        return f"{self.word}-{name}-after-{number}.safetensors"
+    def _weights(self, name: str) -> str:
+        """The file of a net's weights after its last round so far."""
+        return f"{self.word}-{name}-trained.safetensors"
+
+
+def late_loss(history: Sequence[Mapping[str, Any]], length: Length) -> float:
+    """The mean training loss over the last epoch's steps, or somewhat more: since the evaluation before it began."""
+    total, steps, rows = 0.0, 0, [{"step": 0}, *history]
+    for before, row in zip(reversed(rows[:-1]), reversed(rows[1:]), strict=True):
+        count = row["step"] - before["step"]
+        total, steps = total + count * row["loss_base"], steps + count
+        if steps >= length.steps_per_epoch:
+            break
+    return total / steps
 
 
 def keep_start(path: Path, winner: Net, supernet: Path | None, facts: Mapping[str, Any]) -> None:
@@ -332,9 +351,11 @@ def begun_with(path: Path) -> dict | None:
     None if not started."""
     if not path.is_file():
         return None
-    kept = files.read_json(path, FORMAT, ONE_ROUND)
+    kept = files.read_json(path, FORMAT, ANNEALED, ONE_ROUND)
     if kept["format"] == FORMAT:
         return kept
+    if kept["format"] == ANNEALED:
+        return {"format": FORMAT, "candidates": kept["candidates"], "rounds": []}
     scores = next(value for value in kept.values() if isinstance(value, dict))
     rounds = [{name: [score, WORST] for name, score in scores.items()}]
     return {"format": FORMAT, "candidates": kept["candidates"], "rounds": rounds}

@@ -15,7 +15,7 @@ from ..core.errors import BadInput
 from ..core.metric import WORST
 from ..training.scoring import Judged
 from .candidates import Candidate, Candidates
-from .predictor import Predictor, features, propose
+from .predictor import propose
 from .ranges import known_within
 
 STARTUP = 20  # candidates drawn by size before a sampler other than `random` learns from scores
@@ -74,25 +74,6 @@ class Proposals(Candidates):
         best = self._promising(rng, self._spaces[resolution], known, alike, beside=self.scores) if known else None
         return best or self._unseen(number)
 
-    def suggested(self, number: int, trained: Mapping[Arch, Judged]) -> Arch | None:
-        """The most promising architecture by the results of networks that were trained on their own, which compare
-        across resolutions, unlike a supernet's scores; None if all those of the pool are known."""
-        known = self._sound(trained)
-        rng = Random(f"{self.seed}/suggested/{number}")
-        return self._promising(rng, self.space, known, known, beside=trained) if known else None
-
-    def smoothed(self, trained: Mapping[Arch, Judged]) -> dict[Arch, float]:
-        """What the Gaussian process expects of each of these networks, as a sort key: better ones have lower values.
-
-        A short training is a noisy measurement; that of networks which share choices with it makes it less so."""
-        known = self._sound(trained)
-        if not known:
-            return {}
-        inputs = [features(self.space, arch, self._cost(arch)) for arch in known]
-        means, _ = Predictor.fit(inputs, [-self.rank(judged) for judged in known.values()]).predict(inputs)
-        worst = {arch: math.inf for arch in trained}
-        return worst | {arch: -float(mean) for arch, mean in zip(known, means, strict=True)}
-
     def _sound(self, trained: Mapping[Arch, Judged]) -> dict[Arch, Judged]:
         """Without those that diverged, whose figures would swamp all others."""
         return {
@@ -101,9 +82,8 @@ class Proposals(Candidates):
         }  # fmt: skip
 
     def _promising(
-        self, rng: Random, space: Space, scores: Mapping[Arch, Judged], alike: Iterable[Arch],
-        beside: Iterable[Arch] = (),
-    ) -> Arch | None:  # fmt: skip
+        self, rng: Random, space: Space, scores: Mapping[Arch, Judged], alike: Iterable[Arch], beside: Iterable[Arch]
+    ) -> Arch | None:
         """The architecture within the budget that the scores promise most, among draws by size and those that differ
         from one of the best `alike` by one or two rungs; with several objectives, for one random weighting of them. It
         is none that has a score, nor one of those `beside`."""

@@ -231,15 +231,19 @@ _STATE = ("step", "macs", "seconds", "history", "magnitude", "magnitudes")
 
 def fit(
     trainer: Trainer, pending: Pending, *, save: Callable[[], None], on_epoch: Callable[[dict], None],
-    tick: Callable[[Trainer], None], save_every: float = 60.0,
+    tick: Callable[[Trainer], None], save_every: float = 60.0, until: int | None = None,
 ) -> None:
-    """Train to the end from the trainer's current state.
+    """Train to the end from the trainer's current state, or until a step.
 
     save() writes a checkpoint: every `save_every` seconds, after each evaluation, and when a stop was requested.
-    on_epoch(row) receives each evaluation: every `trainer.every` epochs and at the end of training.
+    on_epoch(row) receives each evaluation: every `trainer.every` epochs, at the end of training and at step `until`.
     tick(trainer) reports progress after each step."""
     per_epoch, saved = trainer.length.steps_per_epoch, time.perf_counter()
-    while not trainer.done:
+
+    def ended() -> bool:
+        return trainer.done or until is not None and trainer.step >= until
+
+    while not ended():
         epoch, start = divmod(trainer.step, per_epoch)
         if start == 0:
             trainer.method.on_epoch(trainer)
@@ -254,7 +258,7 @@ def fit(
                 trainer.runtime.synchronize()
             trainer.seconds = spent + time.perf_counter() - begun
             stopping = _ticked(trainer, pending, tick)
-            if trainer.done:
+            if ended():
                 break
             inside = trainer.step % per_epoch != 0
             if inside and (stopping or time.perf_counter() - saved > save_every):
@@ -262,7 +266,7 @@ def fit(
                 saved = time.perf_counter()
                 if stopping:
                     pending.check()
-        evaluated = trainer.done or (epoch + 1) % trainer.every == 0
+        evaluated = ended() or (epoch + 1) % trainer.every == 0
         if evaluated:
             on_epoch(trainer.end_epoch())
         stopping = _agreed(trainer, pending)

@@ -61,19 +61,16 @@ class SearchConfig:
     score_images: Count = 1000
     """Number of validation images on which a candidate is scored."""
     by: Literal["score", "loss"] = "score"
-    """What ranks candidates and finalists: the task's metric, or the mean loss on the same validation images, which
-    tells nets of similar accuracy apart with less noise."""
+    """What ranks candidates and finalists: the task's metric, or the mean loss on the same validation images (of
+    finalists, the mean of that and their training loss), which tells nets of similar accuracy apart with less noise."""
     calibration_images: Annotated[int, Ge(2)] = 1024
     """Training images for the statistics of each candidate's norms."""
     finalists: Count = 8
     """Number of candidates scored again on the whole validation split: for each resolution in turn, the largest (in
     MACs) that ties with its best, and the best. Each is then trained briefly on its own, and the best one is found."""
-    suggested: Annotated[int, Ge(0)] = 0
-    """Further networks trained with the finalists in the first round, each suggested by a Gaussian process that learns
-    from the results of those before it; who goes on is decided by what it then expects of each."""
     rounds: Count = 1
-    """Rounds of that training, each with an equal part of the MACs: after each, the better half goes on from its
-    weights (successive halving, Jamieson and Talwalkar, AISTATS 2016). With too few MACs there are fewer rounds."""
+    """Rounds of that training, each with an equal part of the MACs: after each, the better half goes on (successive
+    halving, Jamieson and Talwalkar, AISTATS 2016). With too few MACs there are fewer rounds."""
     finalist_macs: NotNegative | Auto = "auto"
     """Forward MACs of that training for all finalists together; auto: finalist_share of the supernet's; 0: no training,
     and the largest finalist that ties with the best is found."""

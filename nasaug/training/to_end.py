@@ -18,18 +18,24 @@ from .loop import Trainer, fit
 from .skipped import note_skipped
 
 
-def train_to_end(trainer: Trainer, run: RunDir, title: str, checkpoint: str | None = None) -> None:
-    """Train from the run's checkpoint, or from the start, to the end, with progress, log and checkpoints."""
+def train_to_end(
+    trainer: Trainer, run: RunDir, title: str, checkpoint: str | None = None, *, begun: int = 0,
+    until: int | None = None,
+) -> None:  # fmt: skip
+    """Train from the run's checkpoint, or from the start, to the end, with progress, log and checkpoints. A part of it,
+    from step `begun` until step `until`, ends with an evaluation and a checkpoint that the next part goes on from."""
     path = run.checkpoint_file if checkpoint is None else run.path / checkpoint
     if path.is_file():
         trainer.load(path)
+    if trainer.step > begun:
         say(f"resumed {title} at step {trainer.step} of {trainer.length.steps}")
     run.rewind(title, step=trainer.step)
+    ends = trainer.length.steps if until is None else until
     length, last, metric, best = trainer.length, 0.0, trainer.task.metric, _best(trainer)
     with (
         stage(title), _profiled(trainer, title), _tensorboard(run.path, trainer.step, title) as plot,
         deferred_stop() as pending,
-        Progress(title, length.steps, begun=trainer.step, unit="images", per_step=length.batch) as bar,
+        Progress(title, ends - begun, begun=trainer.step - begun, unit="images", per_step=length.batch) as bar,
     ):  # fmt: skip
         def on_epoch(row: dict) -> None:
             nonlocal best
@@ -42,15 +48,15 @@ def train_to_end(trainer: Trainer, run: RunDir, title: str, checkpoint: str | No
 
         def tick(t: Trainer) -> None:
             nonlocal last
-            if t.seconds - last > 0.5 or t.seconds < last or t.step == length.steps:
+            if t.seconds - last > 0.5 or t.seconds < last or t.step == ends:
                 last = t.seconds
-                bar.update(t.step, best=best, **t.losses())
+                bar.update(t.step - begun, best=best, **t.losses())
 
         if trainer.method.in_int8 and not trainer.step and not trainer.history:  # so as never to end worse than begun
             on_epoch(trainer.end_epoch())
             trainer.save(path)
         try:
-            fit(trainer, pending, save=lambda: trainer.save(path), on_epoch=on_epoch, tick=tick)
+            fit(trainer, pending, save=lambda: trainer.save(path), on_epoch=on_epoch, tick=tick, until=until)
         except Diverged as error:
             kept = f"; {path} keeps step {tensorfile.facts(path)['step']}" if path.is_file() else ""
             raise Diverged(f"{title}: {error.line}{kept}") from error

@@ -15,13 +15,14 @@ from nasaug.core.errors import Diverged
 from nasaug.core.metric import WORST
 from nasaug.nas import results
 from nasaug.nas.candidates import Candidate
-from nasaug.nas.finalists import FORMAT, LEAST, PlayOff, begun_with, forget
+from nasaug.nas.finalists import FORMAT, LEAST, Course, PlayOff, begun_with, forget
 from nasaug.nas.results import agreement
 from nasaug.nas.study import Search
 from nasaug.nets import store
 from nasaug.nets.net import Net
 from nasaug.rundirs.folder import RunDir
 from nasaug.tasks import Classify
+from nasaug.training.length import Length
 from nasaug.training.recipe import Recipe, SearchConfig
 from nasaug.training.scoring import Judged
 from support.spaces import SPACES
@@ -40,27 +41,26 @@ def play_off(macs, *, images=96, supernet_macs=0.0, path=Path("none")):
     return PlayOff(recipe, data, CPU, search, path, supernet_macs)
 
 
-def lengths(last, macs=MACS):
-    """The first round's, or None where the finalists are not trained."""
-    counts = last.sizes(macs)
-    return last.lengths(macs[: counts[0]], counts[0], len(counts)) if counts else None
+def courses(last, macs=MACS, counts=None):
+    """Those of the first round's nets, or None where the finalists are not trained."""
+    counts = counts or last.sizes(macs)
+    return [last.course(each, macs[: counts[0]], counts) for each in macs[: counts[0]]] if counts else None
 
 
-@pytest.mark.parametrize(
-    ("steps", "epochs", "each"), [(1, 1, 1), (5, 1, 5), (6, 1, 6), (8, 1, 6), (9, 2, 6), (18, 3, 6)]
-)
-def test_all_are_trained_for_as_many_steps_whole_epochs_or_a_part_of_one(steps, epochs, each):
-    for length, macs in zip(lengths(play_off(float(sum(MACS) * BATCH * steps))), MACS, strict=True):
-        assert (length.epochs, length.steps_per_epoch) == (epochs, each)
-        assert (length.batch, length.macs_per_image) == (BATCH, macs)
+@pytest.mark.parametrize(("steps", "each"), [(1, 1), (5, 5), (6, 6), (8, 6), (9, 6), (18, 6)])
+def test_all_are_trained_for_as_many_steps(steps, each):
+    """Of an epoch, or of a part of one."""
+    for course, macs in zip(courses(play_off(float(sum(MACS) * BATCH * steps))), MACS, strict=True):
+        assert course.ends == (steps,) and course.length.steps == steps and course.length.steps_per_epoch == each
+        assert (course.length.batch, course.length.macs_per_image) == (BATCH, macs)
 
 
 def test_they_are_not_trained_where_it_is_not_asked_for_or_tells_nothing():
     step = float(sum(MACS) * BATCH)
-    assert lengths(play_off(0.0)) is None and lengths(play_off(step - 1)) is None
-    assert lengths(play_off(1e9), MACS[:1]) is None  # nothing to decide
-    auto = {n: lengths(play_off("auto", supernet_macs=n * step * 5)) for n in (LEAST - 1, LEAST + 0.5)}
-    assert auto[LEAST - 1] is None and auto[LEAST + 0.5][0].epochs == round(LEAST / 6)
+    assert courses(play_off(0.0)) is None and courses(play_off(step - 1)) is None
+    assert courses(play_off(1e9), MACS[:1]) is None  # nothing to decide
+    auto = {n: courses(play_off("auto", supernet_macs=n * step * 5)) for n in (LEAST - 1, LEAST + 0.5)}
+    assert auto[LEAST - 1] is None and auto[LEAST + 0.5][0].length.steps == LEAST
 
 
 def in_rounds(rounds, macs="auto", **keys):
@@ -72,80 +72,24 @@ def in_rounds(rounds, macs="auto", **keys):
 def test_each_round_has_half_the_nets_of_the_one_before_and_an_equal_part_of_the_macs():
     last, macs = in_rounds(4, steps=4 * 24 * LEAST), [100] * 24
     assert last.sizes(macs) == [24, 12, 6, 3] and in_rounds(1, steps=24 * LEAST).sizes(macs) == [24]
-    spent = [sum(each.macs for each in last.lengths(macs[:n], n, 4)) for n in (24, 12, 6, 3)]
-    assert spent == pytest.approx([last.macs / 4] * 4, rel=0.05)
+    course = courses(last, macs)[0]
+    spent = [n * course.macs(i) for i, n in enumerate((24, 12, 6, 3))]
+    assert spent == pytest.approx([last.macs / 4] * 4, rel=0.01)
+    assert course.ends == (LEAST, 3 * LEAST, 7 * LEAST, 15 * LEAST) and course.length.steps == 15 * LEAST
     assert in_rounds(9, 1e9).sizes(macs[:5]) == [5, 3, 2]
     fewer = {steps: in_rounds(4, steps=steps * LEAST).sizes(macs) for steps in (95, 36, 35, 12, 11, 5)}
     assert fewer == {95: [12, 6, 3], 36: [12, 6, 3], 35: [6, 3], 12: [6, 3], 11: [3], 5: [3]}
     assert in_rounds(4, steps=2 * LEAST).sizes(macs) == []
 
 
-def test_suggested_nets_join_the_first_round_where_there_are_macs_for_them():
-    macs = [100] * 12
-    for steps, counts in {36 * LEAST: [24, 6, 3], 35 * LEAST: [12, 6, 3], 71 * LEAST: [24, 6, 3]}.items():
-        last = in_rounds(3, steps=2 * steps)
-        last = replace(last, recipe=replace(last.recipe, search=replace(last.recipe.search, suggested=12)))
-        assert last.sizes(macs) == counts and last.sizes(macs[:1]) == []
-        assert replace(last, word="shape").sizes(macs) == [12, 6, 3]
-        assert sum(each.macs for each in last.lengths(macs, 24, 3)) == pytest.approx(last.macs / 3 / 2, rel=0.05)
-    assert last._counted([24, 6, 3], 12) == "12 finalists and 12 nets that their results suggest, then the best 6 and 3"
-
-
-def test_suggested_nets_are_new_and_lie_within_the_budget_and_the_best_by_all_results_go_on(tmp_path, monkeypatch):
-    trained = []
-
-    def loss(self, c, length, run, title, name, number):
-        trained.append(c.arch)
-        return Judged(50.0, 9.0 - c.cost.params / c.cost.macs + 1e-3 * Random(f"{name}/{number}").random())
-
-    monkeypatch.setattr(PlayOff, "_train", loss)
-    budget = Budget(macs=cost_of(SPACE, SPACE.largest, 4).macs * 2 // 3)
-    last = in_rounds(2, 1e12)
-    last = replace(last, recipe=replace(last.recipe, search=replace(last.recipe.search, suggested=6, by="loss")))
-    last.search.config, last.search.budget = last.recipe.search, budget
-    given = [c for c in finalists(*dict.fromkeys(SPACE.sample(Random(i)) for i in range(12)))
-             if budget.holds(c.cost)][:4]  # fmt: skip
-    with RunDir.create("search", last.recipe, tmp_path / "run") as run:
-        decided = last.decide(given, run)
-        assert trained[:4] == [c.arch for c in given] and len(trained) == len(set(trained[:10])) + 2
-        rounds = files.read_json(run.finalists_file, FORMAT)["rounds"]
-        assert [len(each) for each in rounds] == [10, 2]
-        cut = dict(list(rounds[0].items())[:7])  # as if stopped while the eighth was trained
-        files.write_json(run.finalists_file, {"format": FORMAT, "candidates": 0, "rounds": [cut]})
-        before = trained[:]
-        trained.clear()
-        assert last.decide(given, run) == decided and trained == before[7:]
-    assert all(budget.holds(c.cost) for c in decided) and [c.rounds for c in decided] == [2, 2, *[1] * 8]
-    new = [c for c in decided if c.arch not in {each.arch for each in given}]
-    assert len(new) == 6 and {c.full_score for c in new} == {None}
-    assert min(c.rank for c in new) < min(c.rank for c in decided if c not in new)
-
-
-def test_one_lucky_measurement_does_not_decide(tmp_path):
-    search = play_off(1e9).search
-    search.config = replace(search.config, by="loss")
-    archs = list(dict.fromkeys(SPACE.sample(Random(i)) for i in range(40)))
-    truth = {arch: -cost_of(SPACE, arch, 4).params / 100 for arch in archs}
-    noise = 0.7 * (max(truth.values()) - min(truth.values()))
-    told = {arch: Judged(50.0, truth[arch] + noise * (Random(i).random() - 0.5)) for i, arch in enumerate(archs)}
-    smooth = search.smoothed(told | {SPACE.largest: Judged(search.metric.worst, WORST)})
-    assert smooth.pop(SPACE.largest, None) == float("inf")
-    off = {
-        name: sum((values[arch] - truth[arch]) ** 2 for arch in smooth)
-        for name, values in {"smoothed": smooth, "told": {a: j.loss for a, j in told.items()}}.items()
-    }
-    assert off["smoothed"] < 0.6 * off["told"]
-
-
 def test_a_net_whose_own_training_is_limited_by_its_macs_is_trained_for_fewer_steps():
     epoch = 100 * 6 * BATCH
     last = in_rounds(1, 40.0 * epoch, train_macs=10.0 * epoch, max_epochs=5, min_steps=0)
-    lengths = last.lengths([50, 100, 200, 400], 4, 1)
-    steps = [each.epochs * each.steps_per_epoch for each in lengths]
+    steps = [each.length.steps for each in courses(last, [50, 100, 200, 400])]
     assert steps[0] == steps[1] == steps[2]  # 5 epochs, not 20, 10 and 5
-    assert steps[3] == pytest.approx(steps[0] / 2, abs=3)  # 2.5, in whole epochs of 6 steps
-    equal = replace(last, recipe=replace(last.recipe, epochs=7)).lengths([50, 400], 2, 1)
-    assert equal[0].steps == equal[1].steps
+    assert steps[3] == pytest.approx(steps[0] / 2, abs=1)
+    equal = courses(replace(last, recipe=replace(last.recipe, epochs=7)), [50, 400])
+    assert equal[0].length.steps == equal[1].length.steps
 
 
 def test_the_better_half_goes_on_from_its_own_weights_and_the_winners_are_kept(tmp_path):
@@ -184,6 +128,38 @@ def test_the_better_half_goes_on_from_its_own_weights_and_the_winners_are_kept(t
     assert not same_weights(start.narrow(winner), net.narrow(winner))
 
 
+def test_a_finalist_has_one_training_that_is_halted_after_each_round(tmp_path):
+    """Halted and killed in between, it ends as in one go; its loss is that of validation and of the last epoch."""
+    last, c = play_off(1e9, path=None), finalists(SPACE.largest)[0]
+    whole, parts = course_of(20), course_of(7, 12, 20)
+    with RunDir.create("search", last.recipe, tmp_path / "run") as run:
+        once = last._train(c, whole, run, "once", "once", 0)
+        halted = [last._train(c, parts, run, f"round {i}", "halted", i) for i in range(3)]
+        weights = [store.load_net(run.path / f"finalist-{name}-trained.safetensors") for name in ("once", "halted")]
+        rows = [event for event in run.read_log() if event["event"] == "epoch"]
+    assert same_weights(*weights) and once.score == halted[-1].score
+    assert [row["step"] for row in rows if row["stage"] == "once"] == [6, 12, 18, 20]
+    assert [row["step"] for row in rows if row["stage"] != "once"] == [6, 7, 12, 18, 20]
+    val, *late = [(row["val_loss"], row["loss_base"]) for row in reversed(rows) if row["stage"] == "once"][:2]
+    assert once.loss == pytest.approx((val[0] + (2 * val[1] + 6 * late[0][1]) / 8) / 2)
+    assert halted[-1].loss == pytest.approx(once.loss)
+
+
+def course_of(*ends):
+    return Course(Length(ends[-1] / 6, 6, 100, BATCH), ends)
+
+
+def test_rounds_of_a_version_that_trained_anew_in_each_begin_again(tmp_path, monkeypatch):
+    with RunDir.create("search", Recipe(), tmp_path / "run") as run:
+        rounds = [{"a": [50.0, 1.0]}]
+        files.write_json(run.finalists_file, {"format": "nasaug-finalists/2", "candidates": 7, "rounds": rounds})
+        assert begun_with(run.finalists_file) == {"format": FORMAT, "candidates": 7, "rounds": []}
+        last, given = play_off(4e7, path=None), finalists(SPACE.smallest, SPACE.largest)
+        stale = run.path / last._checkpoint(SPACE.id(SPACE.smallest))
+        stale.write_bytes(b"of another training")
+        assert {c.rounds for c in last.decide(given, run)} == {1}
+
+
 def same_weights(one, other):
     return all(torch.equal(t, other.state_dict()[name]) for name, t in one.named_parameters())
 
@@ -218,10 +194,10 @@ def test_the_best_trained_one_is_found_and_what_was_trained_is_not_trained_again
 def test_one_that_diverges_comes_last_and_where_all_do_they_stay_as_they_are(tmp_path, monkeypatch):
     left = {SPACE.largest}
 
-    def trained(trainer, *_):
+    def trained(trainer, *_, **__):
         if trainer.plan == plan(SPACE, SPACE.smallest, 4) or not left:
             raise Diverged("the base loss is nan")
-        trainer.history.append({"val_top1": 70.0, "val_loss": 1.0})
+        trainer.history.append({"step": 1, "val_top1": 70.0, "val_loss": 1.0, "loss_base": 1.0})
 
     monkeypatch.setattr("nasaug.nas.finalists.train_to_end", trained)
     path = tmp_path / "supernet.safetensors"

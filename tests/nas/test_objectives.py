@@ -134,7 +134,7 @@ def test_enough_nets_have_all_rounds_for_a_front_with_trained_figures(tmp_path):
     search = several(search_of(tmp_path / "study"))
     last = PlayOff(Recipe(search=config, batch=16), toy_data(train=96), CPU, search, None, 1e12)
     assert last.sizes([100] * 24) == [24, 12, FRONT] and last.sizes([100] * 5) == [5]
-    assert last._counted([24, 12, 6], 24) == "24 finalists, then 12 and 6 along the front"
+    assert last._counted([24, 12, 6]) == "24 finalists, then 12 and 6 along the front"
     assert replace(last, word="shape").sizes([100] * 24) == [24, 12, 6, 3]
 
 

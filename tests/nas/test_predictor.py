@@ -6,10 +6,8 @@ from unittest import mock
 import numpy as np
 
 from nasaug.arch.cost import cost_of
-from nasaug.core.metric import WORST
 from nasaug.nas.predictor import Predictor, features, propose
 from nasaug.nas.study import STARTUP
-from nasaug.training.scoring import Judged
 from support.searches import SPACE, run, search_of
 
 
@@ -81,11 +79,3 @@ def test_the_share_of_its_proposals_is_as_asked(tmp_path):
             run(search)
         counts[share] = asked.call_count
     assert counts[0.0] == 0 < counts[0.5] < counts[1.0]
-
-
-def test_a_net_whose_training_diverged_is_not_suggested_again(tmp_path):
-    """The round of the finalists would wait for a new one for ever."""
-    search = search_of(tmp_path / "unused")
-    trained = {arch: Judged(float(score_of(arch)), 0.0) for arch in known_of(12)}
-    first = search.suggested(12, trained)
-    assert first is not None and search.suggested(12, trained | {first: Judged(search.metric.worst, WORST)}) != first
