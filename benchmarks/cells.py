@@ -109,6 +109,10 @@ def write(name: str, title: str, lines: list[str], figures: dict) -> None:
     print(text)
 
 
+def data_name(data: str) -> str:
+    """FOLDER in place of the image folder's path, which is meaningless on another machine."""
+    return data if data in DATA_SETS else FOLDER
+
+
 def _with_its_data_named(result: dict) -> dict:
-    """The result with FOLDER in place of the folder's path, which is meaningless on another machine."""
-    return result | {"data": FOLDER} if result.get("data", DATA_SETS[0]) not in DATA_SETS else result
+    return result | {"data": data_name(result["data"])} if "data" in result else result

@@ -22,7 +22,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parent))
 
 from bench import processor  # noqa: E402
-from cells import write  # noqa: E402
+from cells import data_name, write  # noqa: E402
 
 import nasaug  # noqa: E402
 from nasaug.core.progress import Event, Line, heard_by  # noqa: E402
@@ -130,7 +130,7 @@ def report(run: str, name: str, source: Source, rows: list[Row], parity: dict, m
     loss = (own - by["int8-onnx"].score) * (1 if metric.higher_is_better else -1)
     lines = [
         f"`python benchmarks/formats.py {run} --out {name}`", "",
-        f"{source.result.arch} on {source.result.data}: {cost.macs:,} MACs, {cost.params:,} parameters, trained with "
+        f"{source.result.arch} on {data_name(source.result.data)}: {cost.macs:,} MACs, {cost.params:,} parameters, trained with "
         f"{source.result.arm}; {processor()}, one thread, ONNX Runtime for both ONNX files.", "",
         f"**int8 loses {loss:.2f} {unit} of test {metric.label}** ({metric.show(own)} to "
         f"{metric.show(by['int8-onnx'].score)}).", "",

@@ -14,6 +14,7 @@ own interpreter and compared with the net before it is written.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,9 @@ def main() -> None:
             )
             parser.exit(2, f"litert: {rule}\n")
         install(o.env, python)
-        sys.exit(subprocess.run([python, __file__, *sys.argv[1:]]).returncode)
+        # this checkout's nasaug, even if the environment was made by another that is gone
+        within = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+        sys.exit(subprocess.run([python, __file__, *sys.argv[1:]], env=within).returncode)
 
     from nasaug.core.errors import BadInput, RunFault
 
