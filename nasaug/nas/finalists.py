@@ -142,6 +142,16 @@ class PlayOff:
         whole = batch * mean(self._own_epochs(each) * each for each in begun) * count
         return int(self.macs / rounds * self._own_epochs(macs) / whole)
 
+    def own_macs(self, macs: int) -> float:
+        """Forward MACs of a plain training of a net with these MACs; infinite if time limits it."""
+        training, steps = self.recipe, self.recipe.steps_of(len(self.data.train))
+        if training.stop == "seconds":
+            return math.inf
+        if training.stop == "macs":
+            return training.macs_for(not self.runtime.accelerated) * training.times
+        epochs = self._own_epochs(macs) if training.epochs == "auto" else training.epochs
+        return epochs * training.times * steps * min(training.batch, len(self.data.train)) * macs
+
     def _own_epochs(self, macs: int) -> float:
         """The epochs of a plain training of a net with these MACs, not rounded."""
         training, images = self.recipe, len(self.data.train)
@@ -151,9 +161,12 @@ class PlayOff:
         return min(most, asked / (macs * training.steps_of(images) * min(training.batch, images)))
 
     def course(self, macs: int, begun: Sequence[int], counts: Sequence[int]) -> Course:
-        """The training of a net, where rounds of so many nets begin with nets of the MACs `begun` (see `_steps`)."""
+        """The training of a net, where rounds of so many nets begin with nets of the MACs `begun` (see `_steps`); no
+        longer than the net's own training will be, even where there are MACs for it."""
         batch = min(self.recipe.batch, len(self.data.train))
         ends = list(accumulate(max(1, self._steps(macs, begun, count, len(counts))) for count in counts))
+        most = max(1.0, self.own_macs(macs) / (batch * macs))
+        ends = [max(1, int(end * min(1.0, most / ends[-1]))) for end in ends]
         epoch = min(self.data.train.steps(batch), ends[-1])
         return Course(Length(ends[-1] / epoch, epoch, macs, batch), tuple(ends))
 

@@ -301,11 +301,11 @@ def _shapes(ready: Ready, search: Search, run: RunDir) -> list[Candidate]:
     archs = designs(ready.space, ready.budget, ready.outputs, config.shapes)
     if len(archs) < 2:
         return []
+    play, tried = play_off(ready, search, run, supernet=False), [search.undecided(arch) for arch in archs]
     asked = ready.recipe.macs_for(not ready.runtime.accelerated)
     whole = asked if math.isfinite(asked) else _job(ready).length.macs
-    play = play_off(ready, search, run, supernet=False)
-    play = replace(play, given=config.shape_share * whole, word=SHAPE)
-    tried = [search.undecided(arch) for arch in archs]
+    of_all = sum(play.own_macs(c.cost.macs) for c in tried)
+    play = replace(play, given=config.shape_share * min(whole, of_all), word=SHAPE)
     if not play.sizes([c.cost.macs for c in tried]):
         return []
     if not run.shapes_file.is_file():

@@ -92,6 +92,15 @@ def test_a_net_whose_own_training_is_limited_by_its_macs_is_trained_for_fewer_st
     assert equal[0].length.steps == equal[1].length.steps
 
 
+def test_no_finalist_is_trained_for_longer_than_the_net_itself_will_be():
+    last = in_rounds(2, 1e12, max_epochs=5, min_steps=0)
+    course = courses(last, [100, 200, 300, 400])[0]
+    assert course.ends == (10, 30) and course.length.steps == 5 * 6  # rounds of 4 and 2 nets have the same MACs
+    assert courses(replace(last, recipe=replace(last.recipe, epochs=3)), MACS)[0].length.steps == 3 * 6
+    longer = replace(last, recipe=replace(last.recipe, stop="seconds"))
+    assert courses(longer, MACS)[0].length.steps > 1e6
+
+
 def test_the_better_half_goes_on_from_its_own_weights_and_the_winners_are_kept(tmp_path):
     path, net = tmp_path / "supernet.safetensors", Net(plan(SPACE, SPACE.largest, 4), seed=1)
     store.save_net(path, net, classes=["a", "b", "c", "d"], data="toys")
