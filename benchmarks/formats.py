@@ -130,8 +130,8 @@ def report(run: str, name: str, source: Source, rows: list[Row], parity: dict, m
     loss = (own - by["int8-onnx"].score) * (1 if metric.higher_is_better else -1)
     lines = [
         f"`python benchmarks/formats.py {run} --out {name}`", "",
-        f"{source.result.arch} on {data_name(source.result.data)}: {cost.macs:,} MACs, {cost.params:,} parameters, trained with "
-        f"{source.result.arm}; {processor()}, one thread, ONNX Runtime for both ONNX files.", "",
+        f"{source.result.arch} on {data_name(source.result.data)}: {cost.macs:,} MACs, {cost.params:,} parameters, "
+        f"trained with {source.result.arm}; {processor()}, one thread, ONNX Runtime for both ONNX files.", "",
         f"**int8 loses {loss:.2f} {unit} of test {metric.label}** ({metric.show(own)} to "
         f"{metric.show(by['int8-onnx'].score)}).", "",
         f"| format | size | test {metric.label} | latency: median, p95 | same class as the trained net | "
