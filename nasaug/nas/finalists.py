@@ -2,8 +2,8 @@
 (successive halving: Jamieson and Talwalkar, AISTATS 2016).
 
 Each has one training, with one schedule of the learning rate, that is halted after a round and taken up again (Swersky
-et al., arXiv:1406.3896): trainings that are annealed to their end in every round favour nets that learn fast, and order
-those near a good design worse (docs/results/near_design.md).
+et al., arXiv:1406.3896). So rounds add up to one long training: short ones hardly order nets near a good design
+(docs/results/near_design.md).
 
 A supernet's scores say which subnets are worth a closer look, not which of the best is best: scores at different
 resolutions are not comparable, and nets of similar size are hardly distinguished (docs/results/resolution.md,
@@ -261,8 +261,8 @@ class PlayOff:
 
     def _train(self, c: Candidate, course: Course, run: RunDir, title: str, name: str, number: int) -> Judged:
         """A finalist's score and loss after one round, whose weights are left in the run; the worst ones if it
-        diverged. The loss is the mean of those on the validation split and in training, which has less noise than
-        either and says more of what a longer training will reach (Ru et al., arXiv:2006.04492)."""
+        diverged. The loss is the mean of those on the validation split and in training, which for a net that under-fits
+        tells what a longer training will reach (Ru et al., arXiv:2006.04492)."""
         metric, begun = self.search.metric, course.ends[number - 1] if number else 0
         trainer = self._trainer(c, course.length)
         try:

@@ -158,7 +158,7 @@ def why_first(search: Search, finalists: list[Candidate]) -> str:
     if not trained:
         best_by = "with the least loss" if search.config.by == "loss" else "that is best"
         return f"the first is found: the largest of those within the error of {metric.label} from the net {best_by}"
-    ranked = f"nets are ranked by their losses on validation and training images, which tell more than {metric.label}"
+    ranked = f"nets are ranked by their losses on validation and training images, not by {metric.label}"
     return f"the first is found: {ranked}" if search.config.by == "loss" else ""
 
 

@@ -66,8 +66,9 @@ class SearchConfig:
     calibration_images: Annotated[int, Ge(2)] = 1024
     """Training images for the statistics of each candidate's norms."""
     finalists: Count = 8
-    """Number of candidates scored again on the whole validation split: for each resolution in turn, the largest (in
-    MACs) that ties with its best, and the best. Each is then trained briefly on its own, and the best one is found."""
+    """Number of candidates scored again on the whole validation split: for each resolution the largest (in MACs) that
+    ties with its best, and of the better half those that are most unlike each other. Each is then trained on its own,
+    and the best one is found."""
     rounds: Count = 1
     """Rounds of that training, each with an equal part of the MACs: after each, the better half goes on (successive
     halving, Jamieson and Talwalkar, AISTATS 2016). With too few MACs there are fewer rounds."""

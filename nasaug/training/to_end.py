@@ -39,7 +39,8 @@ def train_to_end(
     ):  # fmt: skip
         def on_epoch(row: dict) -> None:
             nonlocal best
-            run.log("epoch", stage=title, **row)
+            part = 1 - begun / row["step"] if begun else 1  # what a stage took is read from its last row
+            run.log("epoch", stage=title, **row | {key: part * row[key] for key in ("train_macs", "seconds")})
             note_skipped(trainer.data, run, trainer.runtime.ranks)
             plot(row)
             best = _best(trainer)

@@ -152,6 +152,8 @@ def test_a_finalist_has_one_training_that_is_halted_after_each_round(tmp_path):
     val, *late = [(row["val_loss"], row["loss_base"]) for row in reversed(rows) if row["stage"] == "once"][:2]
     assert once.loss == pytest.approx((val[0] + (2 * val[1] + 6 * late[0][1]) / 8) / 2)
     assert halted[-1].loss == pytest.approx(once.loss)
+    told = {row["stage"]: row["train_macs"] for row in rows}  # of each round alone, so that they add up
+    assert sum(macs for stage, macs in told.items() if stage != "once") == pytest.approx(told["once"])
 
 
 def course_of(*ends):
