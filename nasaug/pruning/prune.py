@@ -299,7 +299,7 @@ def _check_target(setting: Setting, recipe: Recipe, net: Net, found: ArchFile) -
         zeros = found.facts["source"]["sparsity"]
         if zeros >= setting.target_sparsity:
             rule = f": {100 * zeros:.3g} % of the weights are zero already"
-            remedy = f"give above {zeros:.3g}"
+            remedy = f"give above {math.ceil(1000 * zeros) / 1000:g}"  # what it says must work: rounded up
             raise _refused("target_sparsity", setting.target_sparsity, rule, remedy, apart=True)
         if recipe.chosen_method().reorders:
             rule = f"reorders channels, which {arg.unstructured} cannot follow"
