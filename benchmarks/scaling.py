@@ -3,8 +3,8 @@
     python benchmarks/scaling.py [--trials 120]
 
 Writes docs/results/scaling.md. Training: Fashion-MNIST (4,000 images) under torchrun, gradients summed by gloo, one
-thread a rank; images a second of training, without evaluation. Search: digits, SQLite; candidates a second while all
-processes are at work. Both are the real commands.
+thread a rank; steps a second of training, without evaluation. Search: Fashion-MNIST, SQLite, one thread a process;
+candidates a second while all processes are at work. Both are the real commands.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TRAIN = (
     "--set", "epochs=3", "--set", "evaluate_every=1", "--set", "data.val_images=500", "--device", "cpu",
 )  # fmt: skip
 SEARCH = (
-    "search", "--mac-budget", "1M", "--data", "digits", "--set", "train_macs=2e9", "--set", "search.finalists=1",
+    "search", "--mac-budget", "1M", "--data", "fashion-mnist", "--set", "train_macs=1e10", "--set", "search.finalists=1",
     "--set", "search.least_epochs=0", "--device", "cpu",
 )  # fmt: skip
 
@@ -102,7 +102,7 @@ def main() -> None:
         "Training by NetAug on Fashion-MNIST, the same batch of 128 images shared by all ranks, gradients summed by "
         f"gloo once a step ({trained[0]['params'] * 4 / 1e6:.1f} MB for the net alone):", "",
         "| ranks | threads of each | steps/s | against one |", "| --- | --- | --- | --- |", *rows, "",
-        "Search on digits through SQLite, while all its processes judge:", "",
+        "Search on Fashion-MNIST through SQLite, one thread a process, while all its processes judge:", "",
         "| processes | candidates/s | against one | candidates counted |", "| --- | --- | --- | --- |", *found,
     ], {"processor": processor(), "load": load, "training": trained, "search": searched})  # fmt: skip
 

@@ -12,6 +12,7 @@ import itertools
 import math
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,8 +50,20 @@ def corrupt(
     return x.clamp_(0, 1).mul_(255).to(torch.uint8)  # truncated, as published
 
 
+_QUANTILES = 2048  # equally probable ones of a distribution, as what is drawn; a table of them fits into a core's cache
+_AT = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+
+
+@functools.cache
+def _standard_normal() -> np.ndarray:
+    from scipy.stats import norm
+
+    return norm.ppf(_AT)
+
+
 def _normal(random: np.random.Generator, *shape: int) -> Tensor:
-    return torch.from_numpy(random.standard_normal(shape, dtype=np.float32))
+    drawn = random.integers(0, _QUANTILES, shape, dtype=np.uint16)
+    return torch.from_numpy(_standard_normal().astype(np.float32).take(drawn))
 
 
 def _uniform(random: np.random.Generator, *shape: int) -> Tensor:
@@ -61,33 +74,35 @@ def _uniform(random: np.random.Generator, *shape: int) -> Tensor:
 # --- noise ---
 
 
-def _gaussian_noise(x: Tensor, c: float, random: np.random.Generator) -> Tensor:
-    return x.add_(_normal(random, *x.shape), alpha=c)
-
-
-def _speckle_noise(x: Tensor, c: float, random: np.random.Generator) -> Tensor:
-    return torch.addcmul(x, x, _normal(random, *x.shape), value=c)
-
-
-def _shot_noise(images: Tensor, c: float, random: np.random.Generator) -> Tensor:
+def _noisy(noise: Callable[[float], np.ndarray], images: Tensor, c: float, random: np.random.Generator) -> Tensor:
     drawn = random.integers(0, _QUANTILES, images.shape, dtype=np.uint16)
     index = torch.from_numpy(drawn).to(torch.int32).add_(images.to(torch.int32) * _QUANTILES)
-    return _poisson(c)[index.flatten()].view(images.shape)
-
-
-_QUANTILES = 2048  # its table fits into a core's cache
+    return _table(noise, c)[index.flatten()].view(images.shape)
 
 
 @functools.lru_cache(16)
-def _poisson(c: float) -> Tensor:
-    """The noisy pixel, uint8 [256 x _QUANTILES], at equally probable quantiles of Poisson(c x value / 255) / c for
-    each of the 256 values: drawing from this table is ten times as fast as drawing from the distribution."""
+def _table(noise: Callable[[float], np.ndarray], c: float) -> Tensor:
+    """The noisy pixel, uint8 [256 x _QUANTILES], for each value of a pixel at equally probable quantiles of the noise:
+    drawing from this table takes a third of the time of drawing normal numbers, a tenth of drawing Poisson's."""
+    return torch.from_numpy((np.clip(noise(c), 0, 1) * 255).astype(np.uint8).reshape(-1))
+
+
+_VALUES = (np.arange(256) / 255)[:, None]
+
+
+def _gaussian_noise(c: float) -> np.ndarray:
+    return _VALUES + c * _standard_normal()
+
+
+def _speckle_noise(c: float) -> np.ndarray:
+    return _VALUES + c * _VALUES * _standard_normal()
+
+
+def _shot_noise(c: float) -> np.ndarray:
     from scipy.stats import poisson
 
-    at = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
     counts = np.arange(int(c + 10 * math.sqrt(c)) + 10)
-    rows = [np.searchsorted(poisson.cdf(counts, c * value / 255), at) for value in range(256)]
-    return torch.from_numpy((np.clip(np.stack(rows) / c, 0, 1) * 255).astype(np.uint8).reshape(-1))
+    return np.stack([np.searchsorted(poisson.cdf(counts, c * value), _AT) for value in _VALUES[:, 0]]) / c
 
 
 def _impulse_noise(x: Tensor, c: float, random: np.random.Generator) -> Tensor:
@@ -460,10 +475,13 @@ def _jpeg(images: Tensor, c: int, random: np.random.Generator) -> Tensor:
 
 Corruption = Callable[[Tensor, Any, np.random.Generator], Tensor]
 _CORRUPTIONS: dict[str, Corruption] = {
-    "gaussian-noise": _gaussian_noise, "impulse-noise": _impulse_noise,
+    "impulse-noise": _impulse_noise,
     "defocus-blur": _defocus_blur, "glass-blur": _glass_blur, "motion-blur": _motion_blur, "zoom-blur": _zoom_blur,
     "snow": _snow, "fog": _fog, "brightness": _brightness, "contrast": _contrast, "elastic": _elastic,
-    "speckle-noise": _speckle_noise, "gaussian-blur": _gaussian_blur, "spatter": _spatter, "saturate": _saturate,
+    "gaussian-blur": _gaussian_blur, "spatter": _spatter, "saturate": _saturate,
 }  # fmt: skip
-_ON_BYTES: dict[str, Corruption] = {"shot-noise": _shot_noise, "pixelate": _pixelate, "jpeg": _jpeg}
+_ON_BYTES: dict[str, Corruption] = {
+    "gaussian-noise": partial(_noisy, _gaussian_noise), "shot-noise": partial(_noisy, _shot_noise),
+    "speckle-noise": partial(_noisy, _speckle_noise), "pixelate": _pixelate, "jpeg": _jpeg,
+}  # fmt: skip
 assert {*_CORRUPTIONS, *_ON_BYTES, "frost"} == {*COMMON, *EXTRA}

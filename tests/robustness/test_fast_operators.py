@@ -40,7 +40,7 @@ def drops(x, c, random):
     mean, std, sigma, threshold, strong, _ = c
     n, side = len(x), x.shape[-1]
     blur = corruptions._gaussian(side, sigma)
-    drawn = torch.from_numpy(random.standard_normal((n, 1, side, side), dtype=np.float32))
+    drawn = corruptions._normal(random, n, 1, side, side)
     liquid = blur @ (drawn * std + mean) @ blur.T
     liquid = liquid.masked_fill(liquid < threshold, 0)
     wet = liquid > 0
