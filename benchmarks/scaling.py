@@ -32,8 +32,8 @@ TRAIN = (
     "--set", "epochs=3", "--set", "evaluate_every=1", "--set", "data.val_images=500", "--device", "cpu",
 )  # fmt: skip
 SEARCH = (
-    "search", "--mac-budget", "1M", "--data", "fashion-mnist", "--set", "train_macs=1e10", "--set", "search.finalists=1",
-    "--set", "search.least_epochs=0", "--device", "cpu",
+    "search", "--mac-budget", "1M", "--data", "fashion-mnist", "--set", "train_macs=1e10",
+    "--set", "search.finalists=1", "--set", "search.least_epochs=0", "--device", "cpu",
 )  # fmt: skip
 
 
