@@ -62,8 +62,8 @@ for verb in (
     export, predict, robust, latency_table, verify, runs, watch, doctor,
     completion_of(app),
 ):  # fmt: skip
-    app.command(verb)  # the function's name, with - for _
-app.command(list_, name="list")
+    app.command(verb, help_epilogue="")  # the function's name, with - for _; without it a verb repeats "Start here"
+app.command(list_, name="list", help_epilogue="")
 VERBS = tuple(name for name in app if not name.startswith("-"))
 
 

@@ -1,7 +1,7 @@
 """How far a command of several stages has come, and how long the rest takes.
 
-Each stage may have an expected duration. It is refined by what the stage took so far; and a stage that is slower than
-expected makes those after it slower too.
+Each stage may have an expected duration. It is refined by what the stage took so far; and if the stages so far were
+slower than expected in all, those to come are expected to be as much slower.
 """
 
 from __future__ import annotations
@@ -44,8 +44,10 @@ class Course:
         self.names = tuple(names)
         self._expected: dict[str, float] = {}
         self._at = -1
-        self._pace = 1.0  # how many times the expected seconds the stages take
+        self._pace = 1.0  # how many times the expected seconds the stages take, in all
         self._now_pace = 1.0
+        self._counted = (0.0, 0.0)  # seconds that the stages before this one took, and that they were expected to take
+        self._now_counted = self._counted
         self._entered = 0.0
         self._first: tuple[float, float] | None = None  # share and time when the stage's work began
         self._best: tuple[float, str] | None = None
@@ -58,11 +60,11 @@ class Course:
     def enter(self, name: str) -> None:
         """Go on to a stage."""
         self._at, self._entered, self._first = self.names.index(name), time.monotonic(), None
-        self._now_pace, self._best = self._pace, None
+        self._now_pace, self._now_counted, self._best = self._pace, self._counted, None
 
     def leave(self) -> Stage:
         """The stage at its end."""
-        self._pace = self._now_pace
+        self._pace, self._counted = self._now_pace, self._now_counted
         return self.reach(1.0, left=0.0)
 
     def reach(self, share: float, left: float | None = None, best: tuple[float, str] | None = None) -> Stage:
@@ -91,6 +93,9 @@ class Course:
         if not expected:
             return own * (1 - share)
         trust = min(1.0, gained / TRUSTED)
-        seen = own / expected if max(own, expected) >= SHORT_S else self._pace
-        self._now_pace = self._pace + trust * (seen - self._pace)
-        return (expected * self._pace * (1 - trust) + own * trust) * (1 - share)
+        refined = expected * self._pace * (1 - trust) + own * trust
+        if max(own, expected) >= SHORT_S:
+            took, due = self._counted
+            self._now_counted = took + refined, due + expected
+            self._now_pace = self._now_counted[0] / self._now_counted[1]
+        return refined * (1 - share)

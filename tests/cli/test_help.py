@@ -26,8 +26,9 @@ def examples_in(shown):
 
 @pytest.mark.parametrize("verb", ["", *VERBS])
 def test_help_shows_examples_that_the_command_line_understands(empty_folder, verb):
-    examples = examples_in(done(*filter(None, [verb]), "--help").out)
-    assert len(examples) >= 2
+    shown = done(*filter(None, [verb]), "--help").out
+    examples = examples_in(shown)
+    assert len(examples) >= 2 and ("Start here" in shown) == (not verb)
     assert not verb or len([example for example in examples if example.split()[0] == verb]) >= 2
     for example in examples:
         cli.app.parse_args(shlex.split(example), exit_on_error=False, print_error=False)

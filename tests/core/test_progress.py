@@ -132,6 +132,18 @@ def test_a_short_stage_says_nothing_of_those_to_come(clock):
     assert within.left == pytest.approx(2) and heard[-1].stage.whole == 6.0
 
 
+def test_a_stage_counts_by_its_length_in_what_those_to_come_are_expected_to_take(clock):
+    heard = []
+    with heard_by(heard.append), stages_of("supernet", "candidates", "finalists"):
+        for name, expected in (("supernet", 30.0), ("candidates", 6.0), ("finalists", 100.0)):
+            expect(name, expected)
+        for name, took in (("supernet", 30.0), ("candidates", 24.0)):
+            with stage(name), Progress(name, 1) as job:
+                clock.now += took
+                job.update(1)
+    assert [event.stage.whole for event in heard if isinstance(event, Ended)] == [106.0, pytest.approx(150.0)]
+
+
 def test_what_is_not_known_is_said_and_stages_that_are_left_out_do_no_harm(clock):
     heard = []
     with heard_by(heard.append), stages_of("shapes", "supernet", "candidates"):
