@@ -37,12 +37,13 @@ HEADS = {"macs": "MACs", "params": "params", "peak": "SRAM", "flash": "flash", "
 def write_results(
     run: RunDir, recipe: Recipe, search: Search, budget: Budget, ranked: list[Candidate],
     finalists: list[Candidate], seconds: float, shapes: Sequence[Candidate] = (), over: str = "",
+    onward: Sequence[str] = (),
 ) -> dict:  # fmt: skip
     """Write found.json, candidates.json, the Pareto fronts (PNG, JSON, and each of their nets as an arch file) and the
     page, and print the table; return the result.
 
     `budget` is the one asked for; the search's own may be lower, and `over` says why: nets above it "take longer than
-    3 ms". `shapes` are those tried first, the best first."""
+    3 ms". `shapes` are those tried first, the best first, `onward` the options of the commands to go on with."""
     best, space, metric = finalists[0], search.space, search.metric
     found = _arch_file(run, recipe, search, budget, best, run.start_file)
     found.save(run.found_file)
@@ -78,7 +79,8 @@ def write_results(
     page = _asked(run, recipe, search, budget) | _tried(run, search, budget, ranked, finalists, shapes)
     page |= {
         "name": found.name, "costs": _costs(best, budget), "little_used": why, "agreed": agreed,
-        "drawing": drawing.network(found.plan, found.name), "commands": _next(run, recipe, search, len(ranked)),
+        "drawing": drawing.network(found.plan, found.name),
+        "commands": _next(run, recipe, search, len(ranked), onward),
     }  # fmt: skip
     files.write_whole(run.search_page, search_page(page))
     return {
@@ -376,13 +378,15 @@ def _costs(found: Candidate, budget: Budget) -> list[dict[str, Any]]:
     ]
 
 
-def _next(run: RunDir, recipe: Recipe, search: Search, judged: int) -> list[tuple[str, str]]:
+def _next(
+    run: RunDir, recipe: Recipe, search: Search, judged: int, onward: Sequence[str]
+) -> list[tuple[str, str]]:  # fmt: skip
     """Commands that go on from here, each after what it does."""
     found, more = str(run.found_file), 2 * recipe.search.trials
     commands = [
-        ("Train the net found inside wider ones", ("netaug-train", "--arch", found)),
-        ("Train it plainly", ("train", "--method", "baseline", "--arch", found)),
-        ("Compare ways to train it", ("compare", "--arch", found)),
+        ("Train the net found inside wider ones", ("netaug-train", "--arch", found, *onward)),
+        ("Train it plainly", ("train", "--method", "baseline", "--arch", found, *onward)),
+        ("Compare ways to train it", ("compare", "--arch", found, *onward)),
         ("Show its layers and draw it", ("profile", "--arch", found, "--svg", "net.svg")),
     ]
     if recipe.search.strategy == "supernet":

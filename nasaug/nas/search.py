@@ -207,7 +207,7 @@ class SearchJob:
         shown = request.storage and without_passwords(request.storage)
         kept = {
             "budget": request.budget.limits, "storage": shown, "timeout": request.timeout,
-            "accelerated": ready.runtime.accelerated,
+            "accelerated": ready.runtime.accelerated, "onward": list(ready.onward),
         }  # fmt: skip
         if request.device is None:
             return kept
@@ -240,6 +240,7 @@ class SearchJob:
             rule = f"{path} was searched by a version of nasaug that kept the weights of the net found alone"
             raise BadInput(f"{rule}; leave {arg.pick} out, or start a new run")
         ready = prepare(asked, request, self.options, begun=begun_record(run, recipe), resumed=True)
+        ready = replace(ready, onward=ready.onward or tuple(kept.get("onward", ())))
         if again:  # what remains is to choose: what was judged and trained is known
             run.result_file.unlink(missing_ok=True)
             run.start_file.unlink(missing_ok=True)
@@ -291,7 +292,7 @@ class SearchJob:
         if not self.leave_found:
             return
         say(f"{FOUND} written; supernet, candidates, Pareto front (pareto.png) and page (search.html) in {run.path}")
-        say(f"next: {nasaug_command('netaug-train', '--arch', FOUND)}")
+        say(f"next: {nasaug_command('netaug-train', '--arch', FOUND, *ready.onward)}")
 
     def result(self, run: RunDir) -> Found:
         return Found(run.path, archfile.read(str(run.found_file)), run.result())

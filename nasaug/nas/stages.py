@@ -87,6 +87,7 @@ class Ready:
     outputs: Outputs
     ceiling: int | None = None  # MACs above which nets are left out, if that is below the budget
     over: str = ""  # why nets above it are left out: they …
+    onward: tuple[str, ...] = ()  # what is said in the commands to go on with: `Options.onward`
 
     @property
     def budget(self) -> Budget:
@@ -142,7 +143,8 @@ def prepare(
     say(f"space {space.name} at up to {largest.resolution} px, {info.told}:")
     _check_known(recipe, able.smallest)
     say(report_reach(able, request.budget, bounds(space, request.budget, outputs)))
-    ready = Ready(recipe, request, runtime, space, load_data(recipe, largest.resolution, begun), outputs)
+    images = load_data(recipe, largest.resolution, begun)
+    ready = Ready(recipe, request, runtime, space, images, outputs, onward=options.onward)
     ready = _under_ceiling(_under_latency(ready, info), info)
     warn_of_curves(curves_of(recipe), lambda: ready.data)
     if request.storage is not None:
@@ -244,7 +246,9 @@ def _run_search(ready: Ready, run: RunDir, storage: str) -> dict:
     with stage("finalists"):
         finalists = play_off(ready, search, run).decide(search.finalists(ranked, data.val), run)
     seconds = search.seconds + time.perf_counter() - begun
-    return write_results(run, recipe, search, request.budget, ranked, finalists, seconds, shapes, ready.over)
+    return write_results(
+        run, recipe, search, request.budget, ranked, finalists, seconds, shapes, ready.over, ready.onward
+    )
 
 
 def shaped(ready: Ready, run: RunDir, storage: str) -> tuple[Ready, Search, list[Candidate]]:
@@ -326,7 +330,9 @@ def _halve(ready: Ready, search: Search, run: RunDir, shapes: list[Candidate]) -
         finalists = play.decide(drawn, run)
     seconds = time.perf_counter() - begun
     budget = ready.request.budget
-    return write_results(run, ready.recipe, search, budget, finalists, finalists, seconds, shapes, ready.over)
+    return write_results(
+        run, ready.recipe, search, budget, finalists, finalists, seconds, shapes, ready.over, ready.onward
+    )
 
 
 def supernet(ready: Ready, search: Search, run: RunDir) -> Net:

@@ -66,6 +66,14 @@ class Options:
         named, chosen = (None if path is None else str(path) for path in (data, recipe))
         return cls(named, chosen, items, seed, device, None if run is None else Path(run), resume)
 
+    @property
+    def onward(self) -> tuple[str, ...]:
+        """The words of a command line with which the training of a found net keeps to these options: its arch file
+        names the data, and neither recipe nor keys. Those of the search alone are left out."""
+        kept = [item for item in self.set if not _key(item).startswith("search.")]
+        named = () if self.recipe is None else ("--recipe", self.recipe)
+        return (*named, *(word for item in kept for word in ("--set", item)))
+
     def said(self, key: str) -> bool:
         """Whether `set` overrides this recipe key."""
         return any(_key(item) == key for item in self.set)

@@ -57,7 +57,9 @@ def test_a_finished_search_goes_on_to_more_candidates_with_the_same_first(here, 
     assert f"{RUN} has judged 4 candidates and goes on to 9" in said
     assert candidates(RUN)[:4] == first and (RUN / "supernet.safetensors").stat().st_mtime_ns == supernet
     same_as(whole, RUN)
-    assert "--trials 18</code>" in (RUN / "search.html").read_text()  # written again
+    assert "--trials 18</code>" in (page := (RUN / "search.html").read_text())  # written again
+    said_once = "--arch runs/search-1/found.json --recipe quick.toml</code>"  # when the run was begun
+    assert page.count(said_once) == 3 and "next: nasaug netaug-train --arch found.json --recipe quick.toml\n" in said
     before = tree()
     assert "is finished already" in done(*EXTEND, "--trials", "9").out  # the same command again
     assert {path for path, held in tree().items() if before.get(path) != held} <= {f"{RUN}/.lock"}

@@ -47,7 +47,7 @@ def test_a_run_holds_recipe_environment_log_and_figures(finished, monkeypatch):
         assert not list(run.glob(".*.tmp")) and "seed = 0" in (run / "recipe.toml").read_text()
     assert {"pareto.png", "pareto.json", "candidates.json"} <= set(os.listdir("runs/search-1"))
     page, found = Path("runs/search-1/search.html").read_text(), archfile.read("found.json")
-    assert "<code>nasaug netaug-train --arch runs/search-1/found.json</code>" in page
+    assert "<code>nasaug netaug-train --arch runs/search-1/found.json --recipe quick.toml</code>" in page
     assert "<code>nasaug search --resume --run runs/search-1 --trials" in page and found.name in page
     assert page.count("<svg") == 3 and "MACs &lt;= 100k" in page
     result = json.loads(Path("runs/netaug-train-1/result.json").read_text())

@@ -58,3 +58,10 @@ def test_an_error_of_a_key_that_an_argument_sets_is_about_the_argument():
     with pytest.raises(BadInput) as refused:  # its own key in `set` stays a key
         Options.of("digits", None, {"netaug": {"aug_compute": -1}}, None, "cpu", None, False).settings({}, arm="netaug")
     assert refused.value.field == "netaug.aug_compute"
+
+
+def test_the_commands_to_go_on_with_keep_the_recipe_and_all_keys_but_those_of_the_search():
+    said = Options(recipe="mine.toml", set=("epochs=2", " search.trials=4", "space=mine.toml"), on_bad_image="skip")
+    kept = ("epochs=2", "space=mine.toml", 'data.on_bad_image="skip"')
+    assert said.onward == ("--recipe", "mine.toml", *(word for item in kept for word in ("--set", item)))
+    assert Options(data="photos", seed=3).onward == ()
