@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -17,7 +16,7 @@ from ..config.layers import arm_says
 from ..core import files
 from ..core.errors import BadInput, RunFault, arg, unknown, with_value
 from ..core.progress import Listener, heard_by, say
-from ..core.streams import command_line
+from ..core.streams import this_command
 from ..data import Record
 from ..nets.store import digest
 from ..pool.storage import absolute_storage, check_storage
@@ -369,4 +368,4 @@ def _said_by(length: Length | None) -> dict[str, object]:
 def _commands(run: RunDir) -> list[str]:
     """The command lines that started the comparison and, if it was resumed, that resumed it."""
     begun = run.environment()["command"]
-    return list(dict.fromkeys([begun, without_passwords(command_line(*sys.orig_argv))]))
+    return list(dict.fromkeys([begun, without_passwords(this_command())]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -22,7 +21,7 @@ from ..config.schedule import Schedule
 from ..core import files
 from ..core.errors import BadInput, RunFault, arg, unknown
 from ..core.progress import Listener, heard_by, say
-from ..core.streams import command_line
+from ..core.streams import this_command
 from ..core.units import format_quantity, parse_quantity
 from ..data import Record, describe
 from ..pool.storage import absolute_storage, check_storage
@@ -231,7 +230,7 @@ class SweepJob:
         done, out = [cell for cell in cells if cell.finished], watch.out if watch else {}
         summary = summarise(done, nets, policies, methods, out, metric) | {
             "failed": failed, "pruned": {"pruner": setting.pruner, **saved(cells, out)},
-            "command": without_passwords(command_line(*sys.orig_argv)),
+            "command": without_passwords(this_command()),
         }  # fmt: skip
         write(run, summary, done, metric)
         say(table(summary, metric))

@@ -81,8 +81,18 @@ def _to_nothing(number: int) -> None:
 def nasaug_command(*words: object) -> str:
     """`command_line` for nasaug with these arguments, called as the user called it: by `python -m`, or by its script,
     which is the only way where pipx installed it."""
-    by_module = Path(sys.argv[0]).parts[-2:] == ("nasaug", "__main__.py")
-    return command_line(*(("python", "-m", "nasaug") if by_module else ("nasaug",)), *words)
+    return command_line(*(("python", "-m", "nasaug") if _by_module() else ("nasaug",)), *words)
+
+
+def this_command() -> str:
+    """The command of this process as a user would type it: nasaug's without the paths of interpreter and script."""
+    if _by_module() or Path(sys.argv[0]).stem == "nasaug":
+        return nasaug_command(*sys.argv[1:])
+    return command_line(*sys.orig_argv)
+
+
+def _by_module() -> bool:
+    return Path(sys.argv[0]).parts[-2:] == ("nasaug", "__main__.py")
 
 
 def command_line(*words: object) -> str:

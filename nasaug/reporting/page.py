@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.boxes import SURE
+from ..core.units import format_duration
 from ..rundirs.folder import RunDir
 from ..rundirs.result import lengths_of
 from . import photos, plots, wording
@@ -39,7 +40,8 @@ def page(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> str:
         title=f"{_listed(summary['archs'])} on {summary['data']}: {_listed(names)}",
         style=style(), colours=plots.COLOURS,
         metric=metric, points=wording.points(metric), enough=wording.ENOUGH, not_enough=wording.NOT_ENOUGH,
-        summary=summary, names=names, crossings=wording.crossings(summary), at_compute=_at_compute(summary, metric),
+        summary=summary, intervals=_intervals(summary), names=names, crossings=wording.crossings(summary),
+        at_compute=_at_compute(summary, metric),
         facts=list(_facts(summary)), result=wording.cells(summary), reading=_reading(arms),
         more=[_more(arm, metric) for arm in arms], resampled=_resampled(arms, metric),
         effects=list(_effects(arms, metric)),
@@ -135,8 +137,9 @@ def _at_compute(summary: dict[str, Any], metric: Metric) -> list[list[str]]:
 
 
 def _ledger(name: str, cost: dict[str, Any]) -> list[str]:
-    hours = (f"{cost[key]:.3g}" for key in ("cpu_hours", "gpu_hours", "hours"))
-    return [name, str(cost["runs"]), *hours, wording.quantity(cost["train_macs"], "macs")]
+    spent = (3600 * cost[key] for key in ("cpu_hours", "gpu_hours", "hours"))
+    times = (format_duration(seconds) if seconds else "-" for seconds in spent)
+    return [name, str(cost["runs"]), *times, wording.quantity(cost["train_macs"], "macs")]
 
 
 def _failed(cell: dict[str, Any]) -> list[str]:
@@ -167,7 +170,7 @@ def _figures(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> Iterabl
     ]
     metric = wording.metric_of(summary)
     label, (test, val, train) = metric.label, (metric.key(split) for split in ("test", "val", "train"))
-    level, seen = f"{100 * summary['level']:g} %", {key for run in runs for row in run.history for key in row}
+    seen = {key for run in runs for row in run.history for key in row}
     means = [
         plots.Interval(
             arm[test]["mean"], arm[test]["half"], wording.label(arm), [r.test_score for r in of_arm],
@@ -180,12 +183,13 @@ def _figures(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> Iterabl
         return caption, plots.svg(caption, lambda axes: draw(axes, *shown), **options)
 
     few = [arm["n"] for arm in summary["arms"] if wording.FOR_INTERVAL <= arm["n"] < wording.ENOUGH]
-    level += f" interval over seeds{f' (wide: there are {min(few)})' if few else ''}"
+    level = f"{100 * summary['level']:g} % interval over seeds{f' (wide: there are {min(few)})' if few else ''}"
+    mean = f"mean and {level}" if _intervals(summary) else "mean over seeds"
     bounds = (0.0, 100.0) if metric.in_percent else None
-    of_compute = f"Test {label} against training compute (forward MACs of a run): mean and {level}"
+    of_compute = f"Test {label} against training compute (forward MACs of a run): {mean}"
     labels = "training MACs of a run", f"test {metric.axis}", lambda macs: wording.quantity(macs, "macs")
     if by_data:
-        caption = f"Learning curves: test {label} against the training images used, mean and {level}"
+        caption = f"Learning curves: test {label} against the training images used, {mean}"
         unit = summary["arms"][0]["length"]["unit"]
         used = "training images per class" if unit == "shots" else "training images used"
         axes = used, f"test {metric.axis}", lambda value: wording.bare(unit, value)
@@ -193,7 +197,7 @@ def _figures(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> Iterabl
     elif several:
         caption = f"{of_compute}, a point for each length"
         yield drawn(caption, plots.against, means, *labels, bounds, True)
-    caption = f"Test {label} of each arm: mean, {level}, and each seed as a dot"
+    caption = f"Test {label} of each arm: {mean.replace(' and ', ', ')}, and each seed as a dot"
     yield drawn(caption, plots.rows, means, f"test {metric.axis}", bounds, height=1.0 + 0.42 * len(arms))
     if val in seen:
         caption, fields = f"{label.capitalize()} on validation images while training, mean over seeds", [val]
@@ -207,6 +211,11 @@ def _figures(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> Iterabl
         yield drawn(caption, plots.curves, _lines(arms, ["loss_base"]), "training loss")
     if not several:
         yield drawn(of_compute, plots.against, means, *labels, bounds)
+
+
+def _intervals(summary: dict[str, Any]) -> bool:
+    """Whether some arm has enough seeds for an interval."""
+    return any(arm["n"] >= wording.FOR_INTERVAL for arm in summary["arms"])
 
 
 def _lines(arms: Sequence[tuple[dict[str, Any], list[TrainingResult]]], fields: Sequence[str]) -> list[plots.Line]:

@@ -12,7 +12,6 @@ import os
 import platform
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from ..config import layers
 from ..core.errors import BadInput, RunFault, arg
 from ..core.files import DATA_SETS, read_json, to_json, write_error, write_json, write_whole, write_with_names
 from ..core.progress import say
-from ..core.streams import command_line
+from ..core.streams import this_command
 
 RESULT_FORMAT, ENV_FORMAT = "nasaug-result/1", "nasaug-env/1"
 LOCK, RESULT, JOB, RECIPE, ENV = ".lock", "result.json", "job.json", "recipe.toml", "env.json"
@@ -342,7 +341,7 @@ def describe_environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": cores(),
         "commit": _commit(),
-        "command": without_passwords(command_line(*sys.orig_argv)),
+        "command": without_passwords(this_command()),
     }
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from nasaug.core.streams import command_line
+from nasaug.core.streams import command_line, this_command
 
 JOB = """
 import sys
@@ -70,3 +70,14 @@ def test_a_command_line_names_what_it_is_made_of(name):
     said = command_line("printf", "%s", os.fsdecode(name))
     assert said.isprintable() or b"\n" in name
     assert subprocess.run(["bash", "-c", said], capture_output=True, check=True).stdout == name
+
+
+@pytest.mark.parametrize(("script", "shown"), [
+    ("/deep/venv/bin/nasaug", "nasaug train --arch 'a b'"),
+    ("/deep/nasaug/__main__.py", "python -m nasaug train --arch 'a b'"),
+    ("mine.py", "/deep/python mine.py train --arch 'a b'"),
+])  # fmt: skip
+def test_a_command_is_shown_as_it_is_typed_without_the_machines_paths(monkeypatch, script, shown):
+    monkeypatch.setattr(sys, "argv", [script, "train", "--arch", "a b"])
+    monkeypatch.setattr(sys, "orig_argv", ["/deep/python", *sys.argv])
+    assert this_command() == shown

@@ -131,7 +131,7 @@ def test_a_browser_shows_the_page(whole, tmp_path):
     ]  # fmt: skip
     assert [row[0] for row in resampled] == ["netaug", "netaug+mixup", "same", EVIL] and len(resampled[0]) == 6
     assert [row[3] for row in effects[:3]] == 3 * ["equal compute"]
-    assert ledger[-1][:5] == ["total", "25", "12.5", "0", "12.5"]
+    assert ledger[-1][:5] == ["total", "25", "12 h 30 m", "-", "12 h 30 m"]
     assert failed == [[EVIL, "5", "loss <i>is</i> nan at step 12"]]
 
 
@@ -141,3 +141,11 @@ def test_a_browser_complains_of_what_is_asked_for(whole, tmp_path):
     (tmp_path / "page.html").write_text(whole[0].replace("</body>", '<img src="https://example.org/x.png"></body>'))
     _, told = browse((tmp_path / "page.html").as_uri(), tmp_path / "profile", "--dump-dom")
     assert "CONSOLE" in told and "Content Security Policy" in told
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(2, False), (3, True)])
+def test_captions_speak_of_an_interval_where_there_is_one(tmp_path, seeds, said):
+    runs = report.read_runs(make_comparison(tmp_path, range(seeds), baseline=70, netaug=72))
+    shown = page.page(report.summarise(runs), runs)
+    assert ("interval over seeds" in shown) == ("Mean over seeds ±" in shown) == said
+    assert ("Each seed's score" in html.unescape(shown)) == ("mean over seeds, and each seed as a dot" in shown) == (not said)
