@@ -82,6 +82,15 @@ function cardOf(run, time, link) {
   return make("li", {}, card);
 }
 
+// round numbers from low to high, a few of them; `whole`: whole ones alone
+function ticks(low, high, whole) {
+  const rough = (high - low) / 5, size = 10 ** Math.floor(Math.log10(rough));
+  const fine = [1, 2, 5, 10].map(times => times * size).find(step => step >= rough);
+  const step = whole ? Math.max(1, fine) : fine, marks = [];
+  for (let i = Math.ceil(low / step); i * step <= high; i++) marks.push(Number((i * step).toPrecision(9)));
+  return marks;
+}
+
 // a plot with axes; `series` are {points, kind, colour}, kind dots or line
 function plot(title, across, up, series) {
   const [W, H, left, bottom, top, right] = [480, 280, 52, 40, 12, 12];
@@ -97,12 +106,12 @@ function plot(title, across, up, series) {
   const y = v => H - bottom - (v - y0) / (y1 - y0) * (H - bottom - top);
   const svg = draw("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": title });
   svg.append(draw("title", {}, title));
-  for (let i = 0; i <= 4; i++) {
-    const v = y0 + (y1 - y0) * i / 4, u = x0 + (x1 - x0) * i / 4;
+  for (const v of ticks(y0, y1)) {
     svg.append(draw("line", { class: "grid", x1: left, x2: W - right, y1: y(v), y2: y(v) }));
-    svg.append(draw("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, Number(v.toPrecision(3))));
-    svg.append(draw("text", { x: x(u), y: H - bottom + 16, "text-anchor": i === 4 ? "end" : i ? "middle" : "start" }, quantity(u)));
+    svg.append(draw("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, v));
   }
+  for (const u of ticks(x0, x1, across !== "MACs"))
+    svg.append(draw("text", { x: x(u), y: H - bottom + 16, "text-anchor": x(u) > W - 30 ? "end" : "middle" }, quantity(u)));
   svg.append(draw("text", { x: (left + W) / 2, y: H - 6, "text-anchor": "middle" }, across));
   for (const each of series) {
     if (each.kind === "line") {

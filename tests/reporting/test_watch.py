@@ -196,6 +196,8 @@ def test_a_browser_shows_a_run_on_a_narrow_screen(runs, tmp_path, monkeypatch, l
         measured = json.loads(html.unescape(re.search(r'<output id="measured">(.*?)</output>', dom)[1]))
         assert measured["wide"] <= 0 and measured["width"] == 390 and len(measured["boxes"]) == 2
         assert all(width > 250 for width in measured["boxes"])
+        marks = [re.findall(r"<text[^>]*>([^<]+)</text>", drawn) for drawn in re.findall(r"<svg.*?</svg>", dom, re.S)]
+        assert marks[1] == ["60", "65", "70", "100k", "200k", "300k", "400k", "MACs"]
         assert measured["dark"] == ("rgb(21, 25, 29)" if look else "rgb(255, 255, 255)")
         if not look:
             dom, told = browse(server.url, tmp_path / "p", *options)
