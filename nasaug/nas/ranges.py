@@ -8,6 +8,7 @@ from ..arch.binding import Bound
 from ..arch.cost import LABELS, Budget, Reach, all_within, cost_of, describe, most_macs
 from ..arch.plan import Outputs, Plan
 from ..arch.space import Arch, Space
+from ..core.errors import arg
 
 SLACK = 1.2  # draws reach up to this factor above the budget, so that trained and tried subnets surround it
 KNOWN = 1000  # the networks within the budget are enumerated if there are at most this many
@@ -36,6 +37,9 @@ def report_reach(reach: Reach, budget: Budget, bounds: Sequence[Bound] = ()) -> 
     """What the space offers under the budget, in four lines; with several budgets, which of them leaves out what, and
     which one binds."""
     rows = [f"  {name:8s} {describe(getattr(reach, name))}" for name in ("smallest", "middle", "largest")]
+    if not budget.limits:
+        free = f"no budget is given, so nets of all sizes are searched; to limit them, give {arg.mac_budget} …"
+        return "\n".join([*rows, f"  {free}"])
     share = f"  {100 * reach.feasible:.0f} % of {reach.samples} uniform samples are within: {budget}"
     return "\n".join([*rows, share, *_binding(bounds, budget.holds(reach.largest))])
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from nasaug.arch.cost import Budget, Cost, cost_of, reach
 from nasaug.arch.plan import plan
 from nasaug.arch.space import Arch
+from nasaug.core.errors import written
 from nasaug.nas.candidates import Candidate, pareto
 from nasaug.nas.ranges import report_reach
 from nasaug.nas.results import panels_of, plot_search
@@ -150,6 +151,8 @@ def test_what_the_space_can_do_in_words():
     lines = text.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["smallest", "middle", "largest"]
     assert "% of 100 uniform samples" in lines[3] and "MACs <= 150k" in lines[3]
+    *same, last = report_reach(reach(SPACE, Budget(), 10, samples=100), Budget()).splitlines()
+    assert same == lines[:3] and last.startswith("  no budget is given,") and "give mac_budget …" in written(last)
 
 
 def test_a_candidate_is_judged_as_the_narrowed_and_calibrated_net(tmp_path):

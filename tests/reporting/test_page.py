@@ -148,4 +148,4 @@ def test_captions_speak_of_an_interval_where_there_is_one(tmp_path, seeds, said)
     runs = report.read_runs(make_comparison(tmp_path, range(seeds), baseline=70, netaug=72))
     shown = page.page(report.summarise(runs), runs)
     assert ("interval over seeds" in shown) == ("Mean over seeds ±" in shown) == said
-    assert ("Each seed's score" in html.unescape(shown)) == ("mean over seeds, and each seed as a dot" in shown) == (not said)
+    assert ("Each seed's score" in html.unescape(shown)) == ("mean over seeds, and each" in shown) == (not said)
