@@ -40,8 +40,8 @@ def page(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> str:
         title=f"{_listed(summary['archs'])} on {summary['data']}: {_listed(names)}",
         style=style(), colours=plots.COLOURS,
         metric=metric, points=wording.points(metric), enough=wording.ENOUGH, not_enough=wording.NOT_ENOUGH,
-        summary=summary, intervals=_intervals(summary), names=names, crossings=wording.crossings(summary),
-        at_compute=_at_compute(summary, metric),
+        summary=summary, intervals=_intervals(summary), wide=_wide(summary), names=names,
+        crossings=wording.crossings(summary), at_compute=_at_compute(summary, metric),
         facts=list(_facts(summary)), result=wording.cells(summary), reading=_reading(arms),
         more=[_more(arm, metric) for arm in arms], resampled=_resampled(arms, metric),
         effects=list(_effects(arms, metric)),
@@ -95,7 +95,7 @@ def _at_lengths(arms: Sequence[dict[str, Any]]) -> str:
 def _more(arm: dict[str, Any], metric: Metric) -> list[str]:
     return [
         wording.label(arm), *(wording.score(arm[metric.key(s)], metric) for s in ("val", "train")),
-        f"{arm['epochs']:g}", wording.quantity(arm["params"], "params"), ", ".join(map(str, arm["seeds"])),
+        f"{round(arm['epochs'], 2):g}", wording.quantity(arm["params"], "params"), ", ".join(map(str, arm["seeds"])),
     ]  # fmt: skip
 
 
@@ -182,8 +182,7 @@ def _figures(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> Iterabl
     def drawn(caption: str, draw: Any, *shown: Any, **options: float) -> tuple[str, str]:
         return caption, plots.svg(caption, lambda axes: draw(axes, *shown), **options)
 
-    few = [arm["n"] for arm in summary["arms"] if wording.FOR_INTERVAL <= arm["n"] < wording.ENOUGH]
-    level = f"{100 * summary['level']:g} % interval over seeds{f' (wide: there are {min(few)})' if few else ''}"
+    level = f"{100 * summary['level']:g} % interval over seeds{_wide(summary)}"
     mean = f"mean and {level}" if _intervals(summary) else "mean over seeds"
     bounds = (0.0, 100.0) if metric.in_percent else None
     of_compute = f"Test {label} against training compute (forward MACs of a run): {mean}"
@@ -216,6 +215,12 @@ def _figures(summary: dict[str, Any], runs: Sequence[TrainingResult]) -> Iterabl
 def _intervals(summary: dict[str, Any]) -> bool:
     """Whether some arm has enough seeds for an interval."""
     return any(arm["n"] >= wording.FOR_INTERVAL for arm in summary["arms"])
+
+
+def _wide(summary: dict[str, Any]) -> str:
+    """What is said of intervals of few seeds; empty if there are none."""
+    few = [arm["n"] for arm in summary["arms"] if wording.FOR_INTERVAL <= arm["n"] < wording.ENOUGH]
+    return f" (wide: there are {min(few)})" if few else ""
 
 
 def _lines(arms: Sequence[tuple[dict[str, Any], list[TrainingResult]]], fields: Sequence[str]) -> list[plots.Line]:

@@ -102,7 +102,8 @@ def rows(axes: Axes, intervals: Sequence[Interval], xlabel: str, bounds: Bounds 
     for i, row in enumerate(intervals):
         look = _look(row.series)
         axes.plot(row.values, [i + 0.25] * len(row.values), "o", color=look["color"], ms=5, alpha=0.6, mew=0)
-        axes.errorbar(row.mean, i, xerr=row.half, fmt=look["marker"], color=look["color"], ms=7, capsize=4)
+        half = _halves(row, bounds)
+        axes.errorbar(row.mean, i, xerr=half, fmt=look["marker"], color=look["color"], ms=7, capsize=4)
     axes.set_yticks(range(len(intervals)), [_short(row.name) for row in intervals])
     axes.set_ylim(len(intervals) - 0.5, -0.5)
     axes.grid(False, axis="y")
@@ -134,10 +135,8 @@ def against(
         line = sorted((point.x, point.mean) for point in intervals if point.series == series)
         axes.plot(*zip(*line, strict=True), "-", color=_look(series)["color"], lw=1.3)
     for point in intervals:
-        look = _look(point.series)
-        axes.errorbar(
-            point.x, point.mean, yerr=point.half, fmt=look["marker"], color=look["color"], ms=7, capsize=4
-        )
+        look, half = _look(point.series), _halves(point, bounds)
+        axes.errorbar(point.x, point.mean, yerr=half, fmt=look["marker"], color=look["color"], ms=7, capsize=4)
     xs = [point.x for point in intervals]
     span = max(xs) / min(xs) if min(xs) > 0 else 1
     if span > 4 or (joined and span > 1):
@@ -151,6 +150,14 @@ def against(
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: x_text(x)))
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.set_ylim(_within(axes.get_ylim(), bounds))
+
+
+def _halves(interval: Interval, bounds: Bounds) -> Any:
+    """How far the interval reaches below and above its mean, as errorbar takes it, cut to the bounds."""
+    if bounds is None or interval.half is None:
+        return interval.half
+    mean, half = interval.mean, interval.half
+    return [[min(half, mean - bounds[0])], [min(half, bounds[1] - mean)]]
 
 
 def _within(limits: tuple[float, float], bounds: Bounds) -> tuple[float, float]:

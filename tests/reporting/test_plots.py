@@ -44,16 +44,18 @@ def test_an_axis_from_0_or_by_logarithm(spent, scale):
 
 
 @pytest.mark.parametrize("drawn", [plots.rows, lambda *them: plots.against(*them[:3], "y", "{:g}".format, them[3])])
-@pytest.mark.parametrize("bounds, ends", [((0.0, 100.0), (9.1, 102)), (None, (9.1, 182.9))])
+@pytest.mark.parametrize("bounds, ends", [((0.0, 100.0), (12.85, 102)), (None, (9.1, 182.9))])
 def test_nothing_is_drawn_that_an_accuracy_cannot_be(drawn, bounds, ends):
-    seen = []
+    seen, bars = [], []
 
     def draw(axes):
         drawn(axes, [Interval(96, 79.0, "a", [95, 97], 1.0)], "x", bounds)
         seen.append(axes.get_xlim() if drawn is plots.rows else axes.get_ylim())
+        bars.extend(axes.collections[0].get_segments()[0][:, 0 if drawn is plots.rows else 1])
 
     plots.svg("x", draw)
-    assert seen[0] == pytest.approx(ends)  # 96 - 79 and 96 + 79, with matplotlib's margin of 5 %
+    assert sorted(bars) == pytest.approx([17, 100 if bounds else 175])
+    assert seen[0] == pytest.approx(ends)  # with matplotlib's margin of 5 %
 
 
 def test_a_figure_that_a_summary_lacks_is_not_left_out_silently():
