@@ -258,10 +258,9 @@ def test_resuming_trains_what_is_missing_and_nothing_else(there):
 def test_a_finished_comparison_trains_nothing_again(there, monkeypatch):
     monkeypatch.setattr(trainings, "run_all", None)
     begun = (*COMPARE, "--methods", ",".join(ARMS), "--seeds", "2", "--data", "digits", "--match", "epochs")
-    monkeypatch.setattr(sys, "orig_argv", ["nasaug", "compare", "--resume"])
-    before = told()
-    assert report.table(before) in done(*begun, "--resume", "--run", str(RUN)).out
-    assert told() == before | {"commands": [*before["commands"], "nasaug compare --resume"]}
+    again, before = (*begun, "--resume", "--run", str(RUN)), told()
+    assert report.table(before) in done(*again).out
+    assert told() == before | {"commands": [*before["commands"], " ".join(("nasaug", *again))]}
     printed = json.loads(done("compare", "--resume", "--run", str(RUN), "--json").out)
     assert printed == {"run": str(RUN.resolve()), **told()}
     (row,) = (row for row in json.loads(done("runs", "--json").out) if row["verb"] == "compare")
