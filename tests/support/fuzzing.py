@@ -26,7 +26,7 @@ from nasaug.arch.cost import Budget, block_cost, cost, cost_of
 from nasaug.arch.plan import plan
 from nasaug.arch.space import Space
 from nasaug.config import layers
-from nasaug.config.schedule import Schedule
+from nasaug.config.schedule import Curve, Schedule
 from nasaug.core import files, tensorfile
 from nasaug.core.errors import BadInput, RunFault
 from nasaug.data import boxes, builtin, numbers
@@ -112,6 +112,11 @@ def _schedule(text: str) -> None:
     Schedule.parse(value).sampled()
 
 
+CURVE = {
+    "format": "nasaug-curve/1", "intercept": -20.0, "slope": 4.0, "low": 0.0, "high": 9.0, "data": "x", "data_key": "1f"
+}
+
+
 def _set(text: str) -> None:
     layers.load(None, Recipe, [text])
 
@@ -140,6 +145,21 @@ COCO = {
     ],
     "categories": [{"id": 1, "name": "cat"}, {"id": 3, "name": "dog", "supercategory": "animal"}],
 }  # fmt: skip
+SEEN = [[[1, 1, 5, 1, 5, 4]], *({"size": [6, 8], "counts": runs} for runs in ([10, 6, 32], ":6P1"))]
+MASKED = COCO | {
+    "annotations": [
+        {"id": i, "image_id": 1 + i % 2, "category_id": 3, "bbox": [1, 1, 4, 3], "segmentation": seen}
+        for i, seen in enumerate(SEEN)
+    ]
+}
+
+
+def _masks(folder: Path) -> None:
+    found = boxes.find(str(folder / "coco"), masks=True)
+    if found is not None and found.masks is not None:
+        found.masks.at(found.masks.numbers, 8)
+
+
 VOC = b"""<annotation><folder>VOC</folder><filename>a.png</filename><size><width>8</width><height>6</height>
 <depth>3</depth></size><object><name>dog</name><difficult>0</difficult><bndbox><xmin>1</xmin><ymin>1</ymin>
 <xmax>5</xmax><ymax>4</ymax></bndbox></object><object><name>cat</name><bndbox><xmin>0.5</xmin><ymin>0</ymin>
@@ -197,6 +217,18 @@ REGRESSION = {
 def _result(folder: Path) -> None:
     result = read_result(folder)
     f"{result} {result.length()} {result.to_json()}"
+
+
+def _judged(folder: Path) -> None:
+    (folder / "result.json").write_text(json.dumps(RESULT))
+    read_result(folder).judged()
+
+
+def _judgements() -> list[bytes]:
+    from safetensors.torch import save
+
+    right = {"correct": torch.tensor([1, 0] * 5, dtype=torch.uint8)}
+    return [save(right), save(right | {"rows": torch.zeros(2)})]
 
 
 def _idx(folder: Path) -> None:
@@ -258,6 +290,8 @@ READERS = {
     "budget": Reader("", "bytes", lambda: [b"25M", b"320KB", b"1.5e6", b"3ms", b".5 KiB"], _budget, 12),
     "schedule": Reader("", "bytes", lambda: [b"9:0", b"4", *_json({"linear": [9, 0]}, {"steps": [[0, 1], [0.5, 2]]})],  # type: ignore[arg-type]
                        _schedule, 12),
+    "curve": Reader("curve.json", "json", lambda: _json(CURVE),
+                    lambda f: Curve.read(str(f / "curve.json")).of_net(1e6), 2),
     "override": Reader("", "bytes", lambda: [b"epochs=3", b'netaug.ladder="factors"', b"views.train.magnitude=9:0",
                                              b"search.objectives=[\"accuracy\",\"macs\"]"], _set, 1),
     "space": Reader("space.toml", "toml", _spaces, _space, 1),
@@ -267,6 +301,7 @@ READERS = {
     "latency rows": Reader("rows.csv", "bytes", lambda: [CSV], lambda f: layer_rows.read(f / "rows.csv"), 8),
     "labels": Reader("labels/labels.csv", "bytes", lambda: [LABELS], lambda f: numbers.listing(str(f / "labels")), 4),
     "coco": Reader("coco/instances.json", "json", lambda: _json(COCO), _coco, 2),
+    "masks": Reader("coco/instances.json", "json", lambda: _json(MASKED), _masks, 2),
     "voc": Reader("voc/Annotations/a.xml", "bytes", lambda: [VOC, ENTITIES], lambda f: boxes.find(str(f / "voc")), 2),
     "tensor file": Reader("x.safetensors", "bytes", lambda: [_tensors(STATE)],
                           lambda f: tensorfile.read(f / "x.safetensors"), 4),
@@ -274,6 +309,7 @@ READERS = {
     "model": Reader("model.safetensors", "bytes", _models, lambda f: load_net(f / "model.safetensors"), 0.5),
     "record": Reader("data.safetensors", "bytes", _records, _record, 2),
     "result": Reader("result.json", "json", lambda: _json(RESULT, RESULT | REGRESSION), _result, 3),
+    "test record": Reader("test.safetensors", "bytes", _judgements, _judged, 2),
     "environment": Reader("env.json", "json", lambda: _json({"format": "nasaug-env/1", "command": "x", "kernels": {}}),
                           lambda f: RunDir(f).environment(), 3),
     "job": Reader("job.json", "json", lambda: _json({"format": "nasaug-job/1", "verb": "train", "where": {}}),
