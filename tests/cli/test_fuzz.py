@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from support.fuzzing import READERS, altered, lay_out, tried
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's about damaged images, pycocotools' about numpy
+
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory):
@@ -16,7 +18,6 @@ def scratch(tmp_path_factory):
     return folder
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow's about damaged images
 @pytest.mark.parametrize("name", READERS)
 def test_any_input_is_taken_or_refused_in_a_line(scratch, name):
     reader = READERS[name]

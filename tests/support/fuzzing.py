@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +36,13 @@ from nasaug.data.record import Record
 from nasaug.deployment import layer_rows
 from nasaug.nets.net import Net
 from nasaug.nets.store import load_net, save_net
+from nasaug.rundirs import overview
 from nasaug.rundirs.folder import RunDir
 from nasaug.rundirs.job import verb_of
 from nasaug.rundirs.result import read_result
 from nasaug.training import checkpoint
 from nasaug.training.recipe import Recipe
+from support.reports import summary_of
 from support.searches import SPACE
 from support.tables import content_of
 
@@ -231,6 +234,11 @@ def _judgements() -> list[bytes]:
     return [save(right), save(right | {"rows": torch.zeros(2)})]
 
 
+def _comparisons() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as cells:
+        return _json(summary_of(Path(cells), (0, 1), baseline=70.0, netaug=72.0) | {"data": "digits"})
+
+
 def _idx(folder: Path) -> None:
     builtin._idx(folder, "train-images-idx3-ubyte")
 
@@ -284,6 +292,9 @@ def lay_out(folder: Path) -> None:
         for name in ("a.png", "b.png", "c.png"):
             Image.new("RGB", (8, 6)).save(folder / place / name)
     (folder / "voc" / "Annotations").mkdir(exist_ok=True)
+    (folder / "compared").mkdir(exist_ok=True)
+    (folder / "compared" / "job.json").write_bytes(*_json({"format": "nasaug-job/1", "verb": "compare"}))
+    (folder / "compared" / "result.json").write_bytes(*_json({"format": "nasaug-result/1"}))
 
 
 READERS = {
@@ -309,6 +320,7 @@ READERS = {
     "model": Reader("model.safetensors", "bytes", _models, lambda f: load_net(f / "model.safetensors"), 0.5),
     "record": Reader("data.safetensors", "bytes", _records, _record, 2),
     "result": Reader("result.json", "json", lambda: _json(RESULT, RESULT | REGRESSION), _result, 3),
+    "comparison": Reader("compared/comparison.json", "json", _comparisons, lambda f: overview.below(f / "compared"), 1),
     "test record": Reader("test.safetensors", "bytes", _judgements, _judged, 2),
     "environment": Reader("env.json", "json", lambda: _json({"format": "nasaug-env/1", "command": "x", "kernels": {}}),
                           lambda f: RunDir(f).environment(), 3),
