@@ -384,7 +384,7 @@ def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
 def _alter_tree(rng: Random, tree: Any) -> Any:
     places = list(_places(tree))
     if not places or rng.random() < 0.02:
-        return rng.choice(VALUES)
+        return _value(rng)
     at, key = rng.choice(places)
     way = rng.randrange(6)
     if way == 0:
@@ -403,8 +403,13 @@ def _alter_tree(rng: Random, tree: Any) -> Any:
         with contextlib.suppress(OverflowError):
             at[key] = at[key] * rng.choice([-1, 2, 0.5, 1000, 1 << 20]) + rng.choice([0, 1, -1])
     else:
-        at[key] = json.loads(json.dumps(rng.choice(VALUES)))
+        at[key] = _value(rng)
     return tree
+
+
+def _value(rng: Random) -> Any:
+    """A copy, which may be altered in its turn."""
+    return json.loads(json.dumps(rng.choice(VALUES)))
 
 
 def _alter_bytes(rng: Random, data: bytearray) -> None:
