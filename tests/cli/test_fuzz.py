@@ -38,3 +38,9 @@ def test_any_input_is_taken_or_refused_in_a_line(scratch, name):
 @pytest.mark.parametrize("name", sorted(READERS))
 def test_what_is_altered_was_valid(scratch, name):
     assert any([tried(READERS[name], content, scratch) for content in READERS[name].valid()])
+
+
+def test_an_input_follows_from_its_number_alone(scratch):
+    valid = READERS["result"].valid()
+    inputs = [altered(Random(number), valid, "json") for number in range(3000)]
+    assert [altered(Random(number), valid, "json") for number in reversed(range(3000))] == inputs[::-1]
