@@ -223,7 +223,7 @@ def _result(folder: Path) -> None:
 
 
 def _judged(folder: Path) -> None:
-    (folder / "result.json").write_text(json.dumps(RESULT))
+    (folder / "result.json").write_text(json.dumps(RESULT | {"test_top1": 50.0}))
     read_result(folder).judged()
 
 
