@@ -184,7 +184,7 @@ class Table:
                 if not (isinstance(op, str) and isinstance(act, str)) or {type(stride), type(kernel)} != {int}:
                     raise ValueError("the layer, stride, activation or kernel of a row is of the wrong type")
             numbers = [self.constant, *(x for row in self._terms.values() for x in row)]
-            if self.multiple < 1 or not all(0 <= x < 1e6 for x in numbers):
+            if not 1 <= self.multiple < 1e6 or not all(0 <= x < 1e6 for x in numbers):
                 raise ValueError("a number in its model is impossible")
             self.reference = _reference(content.get("reference"), name)
             if not all(isinstance(x, str) for x in (self.space, self.space_hash, self.device, *self.backend.values())):

@@ -68,7 +68,7 @@ def _seen(path: Path) -> Overview:
         state = RUNNING if run.in_use else STOPPED if verb else UNBEGUN
         figures = live.told(path) if state == RUNNING else ""
         return Overview(path, verb, state, began, figures=figures or _last(run))
-    except (BadInput, OSError, ValueError, KeyError, TypeError) as error:
+    except (BadInput, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         return Overview(path, "", DAMAGED, began, figures=files.escaped(written(told_by(error))))
 
 

@@ -101,6 +101,7 @@ def test_a_table_survives_its_file(tmp_path):
         ({"reference": {"milliseconds": 0, "plan": PLAN}}, "ValueError: the time of its reference"),
         ({"model": {}}, "KeyError: 'constant'"), ({"threads": "two"}, "ValueError"), ({"space": 3}, "TypeError"),
         ({"model": {"constant": -1, "multiple": 8, "rows": []}}, "ValueError: a number in its model"),
+        ({"model": {"constant": 1, "multiple": 10**400, "rows": []}}, "ValueError: a number in its model"),
         ({"checked": {"of": 1}}, "TypeError"), ({"device": 3}, "ValueError: a name is no text"),
         ({"model": {"constant": float("nan"), "multiple": 8, "rows": []}}, "ValueError: a number in its model"),
     ],

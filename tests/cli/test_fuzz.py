@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from support.fuzzing import READERS, altered, lay_out, tried
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's about damaged images, pycocotools' about numpy
+
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory):
@@ -16,7 +18,6 @@ def scratch(tmp_path_factory):
     return folder
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow's about damaged images
 @pytest.mark.parametrize("name", READERS)
 def test_any_input_is_taken_or_refused_in_a_line(scratch, name):
     reader = READERS[name]
@@ -37,3 +38,9 @@ def test_any_input_is_taken_or_refused_in_a_line(scratch, name):
 @pytest.mark.parametrize("name", sorted(READERS))
 def test_what_is_altered_was_valid(scratch, name):
     assert any([tried(READERS[name], content, scratch) for content in READERS[name].valid()])
+
+
+def test_an_input_follows_from_its_number_alone(scratch):
+    valid = READERS["result"].valid()
+    inputs = [altered(Random(number), valid, "json") for number in range(3000)]
+    assert [altered(Random(number), valid, "json") for number in reversed(range(3000))] == inputs[::-1]

@@ -29,6 +29,7 @@ from nasaug.int8.measure import Latency, Session
 from nasaug.rundirs.folder import RunDir
 from support.commands import call, done, lay_out, refused, stop
 from support.kernels import needs_compiler
+from support.killed import snapshots
 from support.pictures import pictures
 
 ALL = "onnx,int8-onnx,torch-export,c"
@@ -225,6 +226,18 @@ def test_the_same_run_may_be_exported_again_and_other_formats_stay(here):
     done("export", "--run", "runs/train-1", "--format", "int8-onnx", "--out", "all")
     assert [row["format"] for row in record("all")["artefacts"]] == ["onnx", "int8-onnx", "c"]
     assert Path("all/model-int8.onnx").read_bytes() == before  # calibration is drawn by seed
+
+
+def test_killed_at_any_moment_it_is_exported_again_the_same(here, tmp_path, monkeypatch):
+    command = ("export", "--run", "runs/train-1", "--format", "onnx,c")
+    with snapshots(monkeypatch, here / "new", tmp_path / "states") as states:
+        done(*command, "--out", "new")
+    whole = {path.name: path.read_bytes() for path in Path("new").glob("model.*")}
+    assert len(states) >= 7 and {"model.onnx", "model.c"} < whole.keys()
+    for state in states[::3]:
+        done(*command, "--out", str(state))
+        assert {name: (state / name).read_bytes() for name in whole} == whole and (state / "model-card.md").is_file()
+        assert [row["format"] for row in record(state)["artefacts"]] == ["onnx", "c"]
 
 
 def test_nothing_of_others_is_overwritten(here):

@@ -160,8 +160,9 @@ def candidates(run):
 def test_a_search_on_digits_by_three_processes_one_of_which_is_killed(tmp_path, postgres, url):
     """Every architecture has the same score as in a search by one process."""
     led = nasaug(tmp_path, "search", *SEARCH, "--storage", url, "--run", "run")
-    wait_until(lambda: (tmp_path / "run" / "supernet.safetensors").is_file(), 300)
-    workers = [nasaug(tmp_path, "search-worker", "--study", url, "--run", "run", "--wait", "1m") for _ in range(2)]
+    wait_until(lambda: (tmp_path / "run" / "job.json").is_file(), 300)
+    # on a busy machine they would start too late if they waited for the supernet here
+    workers = [nasaug(tmp_path, "search-worker", "--study", url, "--run", "run", "--wait", "5m") for _ in range(2)]
 
     wait_until(partial(is_begun, url), 300)
 

@@ -30,6 +30,7 @@ COMMANDS = {
                 "--jobs", "2", "--set", "epochs=60"),
     "sweep": ("sweep", *QUICK, "--arch", "mobilenetv2", "--sizes", "0.02M", "--policies", "0,9", "--seeds", "2",
               "--jobs", "2", "--set", "epochs=20"),
+    "transfer": ("transfer", "--from", "runs/train-1", *QUICK, *EACH, "--shots", "4", "--set", "epochs=150"),
     "prune": ("prune", "--from", "runs/train-1", "--target-macs", "20k", "--steps", "3", "--set", "epochs=40"),
     "fashion-mnist": (*FASHION, "--set", "epochs=2", "--set", "train_macs=1e12", "--set", "data.train_images=20000"),
 }  # fmt: skip
@@ -175,10 +176,10 @@ def test_killed_at_random_moments_and_resumed_it_ends_the_same(whole, tmp_path, 
     for path in before.iterdir():
         if path.name not in ("runs", "said.txt"):
             shutil.copy2(path, folder)
-    if name != "search" and (before / "runs" / "search-1").is_dir():
-        shutil.copytree(before / "runs" / "search-1", folder / "runs" / "search-1")  # found.json names its weights
-    if name == "prune":
-        shutil.copytree(before / "runs" / "train-1", folder / "runs" / "train-1")
+    needed = [] if name in ("search", "fashion-mnist") else ["search-1"]  # found.json names its weights
+    needed += ["train-1"] if name in ("prune", "transfer") else []
+    for each in needed:
+        shutil.copytree(before / "runs" / each, folder / "runs" / each)
     tally = interrupted(folder, verb, command, seconds, Random(f"kills/{name}"))
     one, two = (state_of(at / "runs" / f"{verb}-1") for at in (folder, before))
     differing = [key for key in one.keys() | two.keys() if one.get(key) != two.get(key)]

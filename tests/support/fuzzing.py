@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from nasaug.arch.cost import Budget, block_cost, cost, cost_of
 from nasaug.arch.plan import plan
 from nasaug.arch.space import Space
 from nasaug.config import layers
-from nasaug.config.schedule import Schedule
+from nasaug.config.schedule import Curve, Schedule
 from nasaug.core import files, tensorfile
 from nasaug.core.errors import BadInput, RunFault
 from nasaug.data import boxes, builtin, numbers
@@ -35,11 +36,13 @@ from nasaug.data.record import Record
 from nasaug.deployment import layer_rows
 from nasaug.nets.net import Net
 from nasaug.nets.store import load_net, save_net
+from nasaug.rundirs import overview
 from nasaug.rundirs.folder import RunDir
 from nasaug.rundirs.job import verb_of
 from nasaug.rundirs.result import read_result
 from nasaug.training import checkpoint
 from nasaug.training.recipe import Recipe
+from support.reports import summary_of
 from support.searches import SPACE
 from support.tables import content_of
 
@@ -112,6 +115,11 @@ def _schedule(text: str) -> None:
     Schedule.parse(value).sampled()
 
 
+CURVE = {
+    "format": "nasaug-curve/1", "intercept": -20.0, "slope": 4.0, "low": 0.0, "high": 9.0, "data": "x", "data_key": "1f"
+}
+
+
 def _set(text: str) -> None:
     layers.load(None, Recipe, [text])
 
@@ -140,6 +148,21 @@ COCO = {
     ],
     "categories": [{"id": 1, "name": "cat"}, {"id": 3, "name": "dog", "supercategory": "animal"}],
 }  # fmt: skip
+SEEN = [[[1, 1, 5, 1, 5, 4]], *({"size": [6, 8], "counts": runs} for runs in ([10, 6, 32], ":6P1"))]
+MASKED = COCO | {
+    "annotations": [
+        {"id": i, "image_id": 1 + i % 2, "category_id": 3, "bbox": [1, 1, 4, 3], "segmentation": seen}
+        for i, seen in enumerate(SEEN)
+    ]
+}
+
+
+def _masks(folder: Path) -> None:
+    found = boxes.find(str(folder / "coco"), masks=True)
+    if found is not None and found.masks is not None:
+        found.masks.at(found.masks.numbers, 8)
+
+
 VOC = b"""<annotation><folder>VOC</folder><filename>a.png</filename><size><width>8</width><height>6</height>
 <depth>3</depth></size><object><name>dog</name><difficult>0</difficult><bndbox><xmin>1</xmin><ymin>1</ymin>
 <xmax>5</xmax><ymax>4</ymax></bndbox></object><object><name>cat</name><bndbox><xmin>0.5</xmin><ymin>0</ymin>
@@ -199,6 +222,23 @@ def _result(folder: Path) -> None:
     f"{result} {result.length()} {result.to_json()}"
 
 
+def _judged(folder: Path) -> None:
+    (folder / "result.json").write_text(json.dumps(RESULT | {"test_top1": 50.0}))
+    read_result(folder).judged()
+
+
+def _judgements() -> list[bytes]:
+    from safetensors.torch import save
+
+    right = {"correct": torch.tensor([1, 0] * 5, dtype=torch.uint8)}
+    return [save(right), save(right | {"rows": torch.zeros(2)})]
+
+
+def _comparisons() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as cells:
+        return _json(summary_of(Path(cells), (0, 1), baseline=70.0, netaug=72.0) | {"data": "digits"})
+
+
 def _idx(folder: Path) -> None:
     builtin._idx(folder, "train-images-idx3-ubyte")
 
@@ -252,12 +292,17 @@ def lay_out(folder: Path) -> None:
         for name in ("a.png", "b.png", "c.png"):
             Image.new("RGB", (8, 6)).save(folder / place / name)
     (folder / "voc" / "Annotations").mkdir(exist_ok=True)
+    (folder / "compared").mkdir(exist_ok=True)
+    (folder / "compared" / "job.json").write_bytes(*_json({"format": "nasaug-job/1", "verb": "compare"}))
+    (folder / "compared" / "result.json").write_bytes(*_json({"format": "nasaug-result/1"}))
 
 
 READERS = {
     "budget": Reader("", "bytes", lambda: [b"25M", b"320KB", b"1.5e6", b"3ms", b".5 KiB"], _budget, 12),
     "schedule": Reader("", "bytes", lambda: [b"9:0", b"4", *_json({"linear": [9, 0]}, {"steps": [[0, 1], [0.5, 2]]})],  # type: ignore[arg-type]
                        _schedule, 12),
+    "curve": Reader("curve.json", "json", lambda: _json(CURVE),
+                    lambda f: Curve.read(str(f / "curve.json")).of_net(1e6), 2),
     "override": Reader("", "bytes", lambda: [b"epochs=3", b'netaug.ladder="factors"', b"views.train.magnitude=9:0",
                                              b"search.objectives=[\"accuracy\",\"macs\"]"], _set, 1),
     "space": Reader("space.toml", "toml", _spaces, _space, 1),
@@ -267,6 +312,7 @@ READERS = {
     "latency rows": Reader("rows.csv", "bytes", lambda: [CSV], lambda f: layer_rows.read(f / "rows.csv"), 8),
     "labels": Reader("labels/labels.csv", "bytes", lambda: [LABELS], lambda f: numbers.listing(str(f / "labels")), 4),
     "coco": Reader("coco/instances.json", "json", lambda: _json(COCO), _coco, 2),
+    "masks": Reader("coco/instances.json", "json", lambda: _json(MASKED), _masks, 2),
     "voc": Reader("voc/Annotations/a.xml", "bytes", lambda: [VOC, ENTITIES], lambda f: boxes.find(str(f / "voc")), 2),
     "tensor file": Reader("x.safetensors", "bytes", lambda: [_tensors(STATE)],
                           lambda f: tensorfile.read(f / "x.safetensors"), 4),
@@ -274,6 +320,8 @@ READERS = {
     "model": Reader("model.safetensors", "bytes", _models, lambda f: load_net(f / "model.safetensors"), 0.5),
     "record": Reader("data.safetensors", "bytes", _records, _record, 2),
     "result": Reader("result.json", "json", lambda: _json(RESULT, RESULT | REGRESSION), _result, 3),
+    "comparison": Reader("compared/comparison.json", "json", _comparisons, lambda f: overview.below(f / "compared"), 1),
+    "test record": Reader("test.safetensors", "bytes", _judgements, _judged, 2),
     "environment": Reader("env.json", "json", lambda: _json({"format": "nasaug-env/1", "command": "x", "kernels": {}}),
                           lambda f: RunDir(f).environment(), 3),
     "job": Reader("job.json", "json", lambda: _json({"format": "nasaug-job/1", "verb": "train", "where": {}}),
@@ -336,7 +384,7 @@ def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
 def _alter_tree(rng: Random, tree: Any) -> Any:
     places = list(_places(tree))
     if not places or rng.random() < 0.02:
-        return rng.choice(VALUES)
+        return _value(rng)
     at, key = rng.choice(places)
     way = rng.randrange(6)
     if way == 0:
@@ -355,8 +403,13 @@ def _alter_tree(rng: Random, tree: Any) -> Any:
         with contextlib.suppress(OverflowError):
             at[key] = at[key] * rng.choice([-1, 2, 0.5, 1000, 1 << 20]) + rng.choice([0, 1, -1])
     else:
-        at[key] = json.loads(json.dumps(rng.choice(VALUES)))
+        at[key] = _value(rng)
     return tree
+
+
+def _value(rng: Random) -> Any:
+    """A copy, which may be altered in its turn."""
+    return json.loads(json.dumps(rng.choice(VALUES)))
 
 
 def _alter_bytes(rng: Random, data: bytearray) -> None:
