@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from nasaug.core.files import DATA_SETS
-from nasaug.core.progress import heard_by
+from nasaug.core.progress import Advance, heard_by
 from nasaug.pool.processes import Work, run_all
 from nasaug.rundirs.folder import RunDir
 
@@ -58,15 +58,16 @@ def run(root: Path, cells: list[Cell], jobs: int = 2, threads: int | None = 1) -
 
 
 class _Changes:
-    """Prints what is heard with the time, unless it was just said: progress is told several times a second."""
+    """Prints what is heard with the time: of progress, which is told several times a second, each new number done."""
 
     def __init__(self) -> None:
-        self._last = ""
+        self._last: object = None
 
     def __call__(self, event: object) -> None:
-        if str(event) != self._last:
-            self._last = str(event)
-            print(time.strftime("%H:%M"), self._last, file=sys.stderr, flush=True)
+        told = (event.title, event.done) if isinstance(event, Advance) else str(event)
+        if told != self._last:
+            self._last = told
+            print(time.strftime("%H:%M"), event, file=sys.stderr, flush=True)
 
 
 def _work(root: Path, cell: Cell) -> Work:
