@@ -299,7 +299,8 @@ def _check_target(setting: Setting, recipe: Recipe, net: Net, found: ArchFile) -
         zeros = found.facts["source"]["sparsity"]
         if zeros >= setting.target_sparsity:
             rule = f": {100 * zeros:.3g} % of the weights are zero already"
-            remedy = f"give above {math.ceil(1000 * zeros) / 1000:g}"  # what it says must work: rounded up
+            least = math.ceil(1000 * zeros) / 1000  # rounded up, so that what is advised works
+            remedy = f"give above {least:g}" if least < 1 else "prune another net"
             raise _refused("target_sparsity", setting.target_sparsity, rule, remedy, apart=True)
         if recipe.chosen_method().reorders:
             rule = f"reorders channels, which {arg.unstructured} cannot follow"

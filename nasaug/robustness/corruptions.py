@@ -83,7 +83,7 @@ def _noisy(noise: Callable[[float], np.ndarray], images: Tensor, c: float, rando
 @functools.lru_cache(16)
 def _table(noise: Callable[[float], np.ndarray], c: float) -> Tensor:
     """The noisy pixel, uint8 [256 x _QUANTILES], for each value of a pixel at equally probable quantiles of the noise:
-    drawing from this table takes a third of the time of drawing normal numbers, a tenth of drawing Poisson's."""
+    drawing from this table is faster than drawing from the distribution (docs/howto/robustness.md)."""
     return torch.from_numpy((np.clip(noise(c), 0, 1) * 255).astype(np.uint8).reshape(-1))
 
 
