@@ -72,6 +72,9 @@ class View:
     """Of images with boxes: the probability of SSD's random crop, torchvision's RandomIoUCrop."""
     zoom_out: Zoom = field(default_factory=lambda: 1.0, metadata=ASIDE)
     """Of images with boxes: half are put on a canvas up to this many times as wide (RandomZoomOut); 1 for none."""
+    scale_jitter: Zoom = field(default_factory=lambda: 1.0, metadata=ASIDE)
+    """Of images with boxes: enlarge or shrink by a factor between 1 / this and this, then cut or pad at random to the
+    same size (large-scale jitter, on the whole batch at once); 1 for none."""
 
     def __post_init__(self) -> None:
         # at its ends, where it follows from the net

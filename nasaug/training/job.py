@@ -168,7 +168,7 @@ def task_of(recipe: Recipe, info: Info) -> type[Task]:
     recipe uses classification features for a regression."""
     task = chosen(recipe.task, info)
     for name, view in recipe.views.items() if info.targets != "boxes" else ():
-        for key, plain in (("iou_crop", 0.0), ("zoom_out", 1.0)):
+        for key, plain in (("iou_crop", 0.0), ("zoom_out", 1.0), ("scale_jitter", 1.0)):
             if (value := getattr(view, key)) != plain:
                 rule, remedy = f"is for boxes, but {info.name} has {info.targets}", "leave it out"
                 raise BadInput.of(field=f"views.{name}.{key}", value=value, rule=rule, remedy=remedy)

@@ -156,7 +156,8 @@ def boxes_of(labels):
     return masks_to_boxes(masks.pixels(own[None], SIDE)[0]) + torch.tensor([0, 0, 1, 1])
 
 
-@pytest.mark.parametrize("view", [View(), View(zoom_out=2.0, iou_crop=1.0)], ids=["shift", "zoom"])
+@pytest.mark.parametrize("view", [View(), View(zoom_out=2.0, iou_crop=1.0), View(scale_jitter=1.5)],
+                         ids=["shift", "zoom", "jitter"])  # fmt: skip
 def test_masks_and_boxes_move_together(data, batch, view):
     images, labels = batch
     seen, moved = masks.moved(

@@ -127,6 +127,8 @@ def test_views_that_boxes_cannot_follow_are_refused(voc, tmp_path):
             nasaug.train(ARCH, data=voc, resolution=32, set=SHORT | {f"views.train.{key}": value}, run=tmp_path / "r")
     with pytest.raises(BadInput, match="views.train.iou_crop = 0.5 is for boxes, but digits has classes"):
         nasaug.train(ARCH, data="digits", set=SHORT | {"views.train.iou_crop": 0.5}, run=tmp_path / "r")
+    with pytest.raises(BadInput, match="views.train.scale_jitter = 2 is for boxes, but digits has classes"):
+        nasaug.train(ARCH, data="digits", set=SHORT | {"views.train.scale_jitter": 2.0}, run=tmp_path / "r")
     with pytest.raises(BadInput, match="task = detect learns from boxes, but digits has classes; choices: classify"):
         nasaug.train(ARCH, data="digits", set=SHORT | {"task": "detect"}, run=tmp_path / "r")
 
@@ -163,7 +165,8 @@ def test_images_and_boxes_of_a_view_move_together():
         assert (found[:, 0, CLASS] >= 0).sum() > 16 and (found[:, 1, CLASS] == -1).all()
 
     plain = {"flip": False, "crop": 0.0}
-    for view in (View(), View(crop=0.4), View(zoom_out=3.0, **plain), View(iou_crop=1.0, **plain)):
+    for view in (View(), View(crop=0.4), View(zoom_out=3.0, **plain), View(iou_crop=1.0, **plain),
+                 View(scale_jitter=2.0, **plain)):  # fmt: skip
         seen, found = moved(view, images, boxes, torch.Generator().manual_seed(2), True)
         follows(seen, found, 1.6)
         same = moved(view, images, boxes, torch.Generator().manual_seed(2), True)
