@@ -5,9 +5,9 @@
 FOLDER is CIFAR-10 as JPEG files, at 32 px. Rivals under the same budget of MACs: (a) `uniform`, the best MobileNetV2
 with one width multiplier over resolutions and strides, chosen once by validation; (b) `random`, the best of 24 random
 nets of all shapes that are each trained briefly; (c) `halving`, the search without its supernet, both with the compute
-of the whole search; (d) `default`, the space's own design with one width multiplier. A seed repeats everything: a
-search, and the `finals`, the same training from scratch of every net (for the net of `search` also from its weights,
-and NetAug).
+of the whole search; (d) `default`, the space's own design with one width multiplier. Beside them `unfilled`, the
+search whose finalists stay as they were proposed. A seed repeats everything: a search, and the `finals`, the same
+training from scratch of every net (for the net of `search` also from its weights, and NetAug).
 
 PART is one of these names, or `page`, which writes docs/results/search_wins_BUDGET at any stage of the experiment.
 Without it everything runs. Repeating a command continues where it stopped. Another space, other settings or another
@@ -51,7 +51,7 @@ SCREENS = ((3, None), (12, 6))  # epochs, and how many nets, the best so far, ar
 
 SEARCHES = {
     "search": (),
-    "supernet": ("--set", "search.finalists_from=supernet"),
+    "unfilled": ("--set", "search.filled=false"),
     "halving": ("--strategy", "halving"),
     "random": (
         "--strategy", "halving", "--set", "search.rounds=1", "--set", "search.shapes=0",
@@ -62,13 +62,13 @@ FINALS = {  # title, the part that gives the net, verb and further options
     "search": ("`search`", "search", "train", ("--from-scratch",)),
     "search-weights": ("`search`, from its weights", "search", "train", ()),
     "search-netaug": ("`search`, NetAug from its weights", "search", "netaug-train", ()),
-    "supernet": ("`search`, finalists from the supernet's weights", "supernet", "train", ("--from-scratch",)),
+    "unfilled": ("`search`, finalists as they were proposed", "unfilled", "train", ("--from-scratch",)),
     "uniform": ("(a) best uniform net", "uniform", "train", ("--from-scratch",)),
     "random": ("(b) best of random nets", "random", "train", ("--from-scratch",)),
     "halving": ("(c) successive halving", "halving", "train", ("--from-scratch",)),
     "default": ("(d) default design", "default", "train", ("--from-scratch",)),
 }
-RIVALS = ("supernet", "uniform", "random", "halving", "default")
+RIVALS = ("unfilled", "uniform", "random", "halving", "default")
 PARTS = ("uniform", "default", *SEARCHES, "finals", "page")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from random import Random
 
@@ -13,10 +13,12 @@ from ..arch.plan import Plan, plan
 from ..arch.space import Arch, Axis, Space, resolve
 from ..core.errors import BadInput
 from ..core.metric import WORST
+from ..data import Split
 from ..training.scoring import Judged
 from .candidates import Candidate, Candidates
 from .predictor import propose
 from .ranges import known_within
+from .shapes import KINDS
 
 STARTUP = 20  # candidates drawn by size before a sampler other than `random` learns from scores
 POOL, BEST = 100, 4  # architectures drawn, and best candidates varied, among which the predictor chooses
@@ -51,7 +53,52 @@ class Proposals(Candidates):
                 nets.setdefault(plan(self.space, arch, self.scorer.task.head), arch)
         if not nets:
             raise BadInput(f"no architecture within {self.budget} was found; raise the budget")
-        return [self.undecided(arch) for arch in nets.values()]
+        rng = Random(f"{self.seed}/filled")
+        return [self.undecided(arch) for arch in self._filled(list(nets.values()), rng.choice)]
+
+    def filled(self, finalists: list[Candidate], val: Split) -> list[Candidate]:
+        """The finalists with their choices raised until the budget is full, judged with the supernet's weights: always
+        by the rung that the scores so far promise most. The shape of a net, its resolution and strides, stays."""
+        scores = self._sound(self.scores)
+
+        def promising(larger: list[Arch]) -> Arch:
+            judged = {arch: (self._cost(arch), -self.rank(score)) for arch, score in scores.items()}
+            best = propose(self.space, judged, ((arch, self._cost(arch)) for arch in larger)) if judged else None
+            return best or max(larger, key=lambda arch: self._cost(arch).macs)
+
+        def judged(c: Candidate, arch: Arch) -> Candidate:
+            if arch == c.arch:
+                return c
+            whole = self._judge(arch, val)
+            known = self._candidate(arch, self.scores.get(arch) or self._judge(arch, self.images))
+            return replace(known, full_score=whole.score, rank=self.rank(whole))
+
+        archs = self._filled([c.arch for c in finalists], promising)
+        return [judged(*pair) for pair in zip(finalists, archs, strict=True)]
+
+    def _filled(self, archs: list[Arch], choose: Callable[[list[Arch]], Arch]) -> list[Arch]:
+        """The architectures with one choice after another raised by a rung as long as the budget holds them; `choose`
+        is asked which. No two become the same network. They are as given where the recipe does not ask for it, where
+        costs are objectives, or where nothing limits them."""
+        if not self.config.filled or self.several or not self.budget.limits:
+            return archs
+        classes, shape = self.scorer.task.head, [i for i, axis in enumerate(self.space.axes) if axis.kind in KINDS]
+        taken, full = {plan(self.space, arch, classes) for arch in archs}, []
+
+        def larger(arch: Arch) -> list[Arch]:
+            return [
+                each for each in neighbours(self.space, arch)
+                if self._cost(each).macs > self._cost(arch).macs and self.budget.holds(self._cost(each))
+                and all(each.values[i] == arch.values[i] for i in shape)
+                and plan(self.space, each, classes) not in taken
+            ]  # fmt: skip
+
+        for arch in archs:
+            while above := larger(arch):
+                arch = choose(above)
+            taken.add(plan(self.space, arch, classes))
+            full.append(arch)
+        return full
 
     def _explored(self) -> tuple[float, float]:
         """The MACs range of later draws by size: close below the MAC budget, or with several objectives up to all of

@@ -244,7 +244,8 @@ def _run_search(ready: Ready, run: RunDir, storage: str) -> dict:
         ))  # fmt: skip
     begun = time.perf_counter()
     with stage("finalists"):
-        finalists = play_off(ready, search, run).decide(search.finalists(ranked, data.val), run)
+        chosen = search.filled(search.finalists(ranked, data.val), data.val)
+        finalists = play_off(ready, search, run).decide(chosen, run)
     seconds = search.seconds + time.perf_counter() - begun
     return write_results(
         run, recipe, search, request.budget, ranked, finalists, seconds, shapes, ready.over, ready.onward

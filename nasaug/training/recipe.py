@@ -69,6 +69,9 @@ class SearchConfig:
     """Number of candidates scored again on the whole validation split: for each resolution the largest (in MACs) that
     ties with its best, and of the better half those that are most unlike each other. Each is then trained on its own,
     and the best one is found."""
+    filled: bool = False
+    """Raise the finalists' choices, rung by rung, until no larger net of the same shape (resolution and strides) is
+    within the budgets. With costs as objectives, or without a budget, they stay as they are."""
     rounds: Count = 1
     """Rounds of that training, each with an equal part of the MACs: after each, the better half goes on (successive
     halving, Jamieson and Talwalkar, AISTATS 2016). With too few MACs there are fewer rounds."""
