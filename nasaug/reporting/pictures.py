@@ -51,6 +51,7 @@ class Scale(NamedTuple):
 
 
 MACS = Scale("MACs", "macs", 1e6, "MACs (millions)")
+CLOSEST = 1.5  # the least ratio of the ends of a cost's axis
 
 
 class Scatter(NamedTuple):
@@ -75,6 +76,12 @@ class Bar(NamedTuple):
     held: int
 
 
+def widened(low: float, high: float) -> tuple[float, float]:
+    """The ends of a cost's axis, further apart if they are close: nets of nearly one cost must not look different."""
+    by = max(1.0, CLOSEST / (high / low)) ** 0.5
+    return low / by, high * by
+
+
 def scatters(path: Path, rows: Sequence[Sequence[Scatter]]) -> None:
     """Rows of equally many panels: points, the front as a line, the one found as a star, and the limit of x. Axes of
     costs are logarithmic."""
@@ -91,9 +98,11 @@ def scatters(path: Path, rows: Sequence[Sequence[Scatter]]) -> None:
         if panel.limit:
             axes.axvline(panel.limit, ls="--", lw=1, color="grey", label="budget")
         axes.set(xlabel=panel.x.plain, ylabel=panel.ylabel, xscale="log")
+        axes.set_xlim(*widened(*axes.get_xlim()))
         _few_labels(axes.xaxis, 5.7, "{:g}".format)  # 0.2, not 2 x 10^-1
         if panel.y:
             axes.set_yscale("log")
+            axes.set_ylim(*widened(*axes.get_ylim()))
             _few_labels(axes.yaxis, 3.7, "{:g}".format)
         axes.legend()
         axes.grid(alpha=0.3)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from zlib import crc32
 
 from ..core.files import escaped
+from .pictures import widened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -206,5 +207,7 @@ def _scale(axes: Axes, which: Literal["x", "y"], values: Sequence[float], text: 
         axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if span < 50 else (1,)))
         axis.set_minor_formatter(NullFormatter())
     else:
+        limits = axes.get_xlim() if which == "x" else axes.get_ylim()
+        axes.set(**{f"{which}lim": widened(*limits)})
         axes.locator_params(axis=which, nbins=6)
     axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))

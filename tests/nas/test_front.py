@@ -15,6 +15,7 @@ from nasaug.nas.ranges import report_reach
 from nasaug.nas.results import panels_of, plot_search
 from nasaug.nas.study import Search
 from nasaug.nets.net import Net
+from nasaug.reporting.pictures import CLOSEST, widened
 from nasaug.tasks import Classify
 from nasaug.training.recipe import SearchConfig
 from nasaug.training.scoring import Judged
@@ -170,3 +171,9 @@ def test_a_candidate_is_judged_as_the_narrowed_and_calibrated_net(tmp_path):
     assert len({c.score for c in ranked}) > 1
     for c in search.finalists(ranked, data.val):
         assert c.full_score == scorer.score(scorer.calibrated(net, plan(space, c.arch, 4)), data.val)
+
+
+def test_a_costs_axis_spans_enough_for_nets_of_nearly_one_cost():
+    low, high = widened(0.994, 1.0)
+    assert high / low == pytest.approx(CLOSEST) and low < 0.994 and high > 1.0
+    assert widened(0.2, 1.0) == (0.2, 1.0)
