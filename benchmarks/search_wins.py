@@ -350,8 +350,8 @@ def settings(s: Setting) -> list[str]:
                 options = [shlex.split(line) for line in note.read_text().splitlines()]
                 shown = [f"{key} {Path(value).stem if key == '--space' else value}"
                          for key, value in options if key in ("--space", "--set")]  # fmt: skip
-                own = " ".join(SEARCHES[part][2:])  # what makes this part
-                told.add(" ".join(each for each in shown if each != own))
+                own = set(map(" ".join, zip(SEARCHES[part][::2], SEARCHES[part][1::2], strict=True)))  # make this part
+                told.add(" ".join(each for each in shown if each not in own))
     return sorted(told)
 
 
