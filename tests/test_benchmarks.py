@@ -358,8 +358,8 @@ def test_all_parts_run_in_turn_and_a_failed_cell_does_not_hold_up_the_others(win
     monkeypatch.setattr(wins, "run", run)
     assert wins.carry_out(s, None) == ["halving-s0: out of memory"]
     assert [len(names) for names in ran[:2]] == [4, 4]
-    assert ran[2] == ["search-s0", "supernet-s0", "halving-s0", "random-s0", "final-uniform-s0", "final-default-s0"]
-    of_searches = ["search-s0", "search-weights-s0", "search-netaug-s0", "supernet-s0", "random-s0"]
+    assert ran[2] == ["search-s0", "unfilled-s0", "halving-s0", "random-s0", "final-uniform-s0", "final-default-s0"]
+    of_searches = ["search-s0", "search-weights-s0", "search-netaug-s0", "unfilled-s0", "random-s0"]
     assert ran[3] == [f"final-{name}" for name in of_searches]
     assert len(ran) == 6 and "final-halving-s1" in ran[5]
     wins.carry_out(s, "finals")
