@@ -87,7 +87,7 @@ def _jittered(most: float, images: Tensor, boxes: Tensor, generator: torch.Gener
     zero, rows = torch.zeros(len(images)), []
     for i, (place, sign) in enumerate(zip(places, (1, -1), strict=True)):
         factor = (scale + sign * stretch).exp()
-        # from the frame's coordinates, -1 to 1, to the image's; as far off as fits, or as leaves no edge in sight
+        # from the frame's coordinates, -1 to 1, to the image's: a smaller image lies in the frame, a larger covers it
         row = [zero, zero, place.float() * (1 - 1 / factor).float()]
         row[i] = (1 / factor).float()
         rows.append(torch.stack(row, 1))
