@@ -59,19 +59,19 @@ class Proposals(Candidates):
     def filled(self, finalists: list[Candidate], val: Split) -> list[Candidate]:
         """The finalists with their choices raised until the budget is full, judged with the supernet's weights: always
         by the rung that the scores so far promise most. The shape of a net, its resolution and strides, stays."""
-        scores = self._sound(self.scores)
+        known = {arch: (self._cost(arch), -self.rank(score)) for arch, score in self._sound(self.scores).items()}
 
         def promising(larger: list[Arch]) -> Arch:
-            judged = {arch: (self._cost(arch), -self.rank(score)) for arch, score in scores.items()}
-            best = propose(self.space, judged, ((arch, self._cost(arch)) for arch in larger)) if judged else None
-            return best or max(larger, key=lambda arch: self._cost(arch).macs)
+            pool = [(arch, self._cost(arch)) for arch in larger]
+            best = propose(self.space, known, pool) if known else None
+            return best or max(pool, key=lambda pair: pair[1].macs)[0]
 
         def judged(c: Candidate, arch: Arch) -> Candidate:
             if arch == c.arch:
                 return c
             whole = self._judge(arch, val)
-            known = self._candidate(arch, self.scores.get(arch) or self._judge(arch, self.images))
-            return replace(known, full_score=whole.score, rank=self.rank(whole))
+            raised = self._candidate(arch, self.scores.get(arch) or self._judge(arch, self.images))
+            return replace(raised, full_score=whole.score, rank=self.rank(whole))
 
         archs = self._filled([c.arch for c in finalists], promising)
         return [judged(*pair) for pair in zip(finalists, archs, strict=True)]
