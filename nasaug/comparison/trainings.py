@@ -67,7 +67,9 @@ def estimate(cells: list[Cell], runtime: Runtime, jobs: int, sets: Sets) -> dict
 def _times(cell: Cell, cells: list[Cell], sets: Sets) -> float:
     """The cell's length as a multiple of that of the first cell of its kind."""
     first = next(other for other in cells if other.kind == cell.kind)
-    if cell.length is not None and cell.length.unit in BY_DATA and cell.recipe.stop == "epochs":
+    if cell.length is not None and cell.length.unit in BY_DATA:
+        if cell.recipe.stop != "epochs":  # MACs or seconds, the same for more images
+            return 1.0
         steps, those = (_steps(each.recipe, sets) for each in (cell, first))
         return steps / those if steps and those else 1.0
     if cell.length is None or first.length is None or not cell.length.value or not first.length.value:

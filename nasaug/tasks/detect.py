@@ -74,12 +74,14 @@ class Detect:
 
     @classmethod
     def outputs(cls, info: Info) -> Head:
-        """Raises MissingExtra without pycocotools, so that a training does not fail at its first evaluation."""
+        """Raises MissingExtra without pycocotools, so that a search does not fail at its first evaluation."""
         precision.need_pycocotools()
         return head_of(info.classes)
 
     @classmethod
     def of_data(cls, data: Data, settings: Settings) -> Detect:
+        """Raises MissingExtra without pycocotools, so that no command fails after its work, when it scores."""
+        precision.need_pycocotools()
         return cls(len(data.classes), settings.temperature, settings.hard, settings.soft_weight)
 
     @classmethod

@@ -88,6 +88,8 @@ class Segment:
 
     @classmethod
     def of_data(cls, data: Data, settings: Settings) -> Segment:
+        """Raises MissingExtra without pycocotools."""
+        precision.need_pycocotools()
         return cls(len(data.classes), settings.sizes or SegmentConfig(), data.masks)
 
     @classmethod

@@ -116,6 +116,12 @@ def test_the_start_of_a_process_is_no_hours_in_a_session_that_has_worked_for_hou
         assert timed(lambda: None) == seconds
 
 
+def test_more_images_take_no_longer_if_the_macs_or_seconds_are_given():
+    cell = cells.Cell("baseline", 0, Recipe(stop="macs", train_macs=1e9), Path("base.json"), Path("cells/a"))
+    few, all_ = replace(cell, length=Length("fraction", 0.05)), replace(cell, length=Length("fraction", 1.0))
+    assert trainings._times(all_, [few, all_], cells.Sets()) == 1.0
+
+
 def test_torch_has_its_threads_again_after_an_estimate_that_was_stopped(timed):
     def stopped():
         assert torch.get_num_threads() == 1

@@ -13,6 +13,7 @@ import nasaug
 from nasaug.core.boxes import CLASS
 from nasaug.core.errors import BadInput
 from nasaug.rundirs.result import read_result
+from nasaug.tasks import precision
 from support.canvases import detection, drawn
 
 pytest.importorskip("pycocotools", reason="the extra detect is not installed")
@@ -141,6 +142,19 @@ def test_exported_files_give_the_points_of_the_net(trained):
     card = (exported.path / "model-card.md").read_text()
     assert "`points`: [n, points, 8]: the pixels of three maps" in card
     assert "The whole image, resized to that square" in card
+
+
+def test_what_needs_pycocotools_says_so_before_it_works(trained, voc, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(precision, "find_spec", lambda name: None)
+    missing = "detection needs pycocotools, which is not installed; run: pip install"
+    with pytest.raises(BadInput, match=missing):
+        nasaug.train(ARCH, data=voc, resolution=32, set=SHORT, run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    said = []
+    exported = nasaug.export(trained.path, format="onnx", out=tmp_path / "out", on_event=said.append)
+    assert exported["onnx"].score is None  # it can do without
+    assert any(missing in str(event) and "images of noise" in str(event) for event in said)
 
 
 def test_images_and_boxes_of_a_view_move_together():
