@@ -74,8 +74,8 @@ def lines(o: argparse.Namespace, found: dict[int, dict[str, dict]]) -> list[str]
         return interval(values), "" if method == "baseline" else interval(differences)
 
     shown = [
-        f"`python benchmarks/robust.py FOLDER runs/robust --arch {o.arch} --resolution {o.resolution} --epochs {o.epochs} "
-        f"--seeds {o.seeds} --images {o.images} --attacked {o.attacked}`", "",
+        f"`python benchmarks/robust.py FOLDER runs/robust --arch {o.arch} --resolution {o.resolution} "
+        f"--epochs {o.epochs} --seeds {o.seeds} --images {o.images} --attacked {o.attacked}`", "",
         f"{o.arch} at {o.resolution} px on CIFAR-10 (JPEG), {o.epochs} epochs, {o.seeds} seeds, {first['images']:,} "
         f"test images ({first['attacked']:,} attacked). Mean and 95 % t interval over the seeds; beside it the "
         "difference to the baseline, paired by seed. mCE refers to the baseline of the same seed. Attacks: accuracy in "
