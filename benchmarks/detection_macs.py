@@ -81,8 +81,8 @@ def main() -> None:
         f"`python benchmarks/detection_macs.py canvases/voc runs/detection-macs --seeds {o.seeds} "
         f"--train-macs {o.train_macs:g}`", "",
         f"Each network trained from scratch with {o.train_macs:.3g} forward MACs, NetAug's wider nets included, and "
-        "with NetAug once more for as many whole epochs as the baseline had. AP50 on the test images in percent, mean and "
-        "95 % t interval over the seeds; differences to the baseline are paired by seed.", "",
+        "with NetAug once more for as many whole epochs as the baseline had. AP50 on the test images in percent, mean "
+        "and 95 % t interval over the seeds; differences to the baseline are paired by seed.", "",
         f"| network | MACs | {' | difference | '.join(METHODS.values())} | difference |", "| --- " * 7 + "|",
     ]  # fmt: skip
     for arch, px in nets:
