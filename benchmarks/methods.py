@@ -40,6 +40,7 @@ class Comparison:
     resolution: int | None = None
     match: str = "epochs"
     against: str = ""  # a second reference arm for the page, beside plain training
+    fractions: str = ""  # of the training images, as `compare --data-fraction` takes them; all if empty
 
 
 def comparisons(found: str, root: Path, mean_magnitude: float = math.nan) -> dict[str, Comparison]:
@@ -93,6 +94,13 @@ def comparisons(found: str, root: Path, mean_magnitude: float = math.nan) -> dic
             "The constant is the mean over the teacher-driven trainings.",
             tiny, f"aug-constant:magnitude={mean_magnitude:.2f},{drives}", 3,
             (*on_folder, "epochs=8"), 28),
+        "little_data": Comparison(
+            "Little data, at equal compute", "CIFAR-10 (JPEG), shares of 45,000 images; crops and flips.", tiny,
+            "baseline,netaug,gradaug", 3, ("train_macs=2e11", "data.workers=0"), 32, "compute",
+            fractions="0.05,0.1,0.25,1"),
+        "little_data_epochs": Comparison(
+            "Little data, at equal epochs", "CIFAR-10 (JPEG), 5 % of 45,000 images, 84 epochs; crops and flips.", tiny,
+            "baseline,netaug,gradaug", 3, ("epochs=84", "data.workers=0"), 32, fractions="0.05"),
     }  # fmt: skip
 
 
@@ -114,6 +122,7 @@ def cell(name: str, c: Comparison, folder: str, cells: Path, jobs: int) -> Cell:
     """The comparison as one resumable run."""
     options = ["--arch", c.arch, "--methods", c.methods, "--seeds", str(c.seeds), "--cells", str(cells)]
     options += ["--match", c.match, "--jobs", str(jobs)]
+    options += ["--data-fraction", c.fractions] if c.fractions else []
     options += [] if c.resolution is None else ["--resolution", str(c.resolution), "--data", folder]
     return Cell(name, "compare", (*options, *(word for item in c.sets for word in ("--set", item))))
 
@@ -134,11 +143,11 @@ def page(name: str, c: Comparison, run: Path) -> None:
     text = RunDir(run).comparison_file.read_text()
     summary = json.loads(text.replace(f"{run.parent}/", ""))  # a teacher's path is meaningless elsewhere
     head, *rows = wording.cells(summary)
-    fits = [
-        (wording.percent(a["train_top1"]), wording.percent(a["val_top1"]), f"{a['epochs']:.3g}")
-        for a in summary["arms"]
-    ]
-    head += ["train top-1", "validation top-1", "epochs"]
+    fits = [(wording.percent(a["train_top1"]), wording.percent(a["val_top1"])) for a in summary["arms"]]
+    head += ["train top-1", "validation top-1"]
+    if "epochs" not in head:
+        head.append("epochs")
+        fits = [(*fit, f"{a['epochs']:.3g}") for fit, a in zip(fits, summary["arms"], strict=True)]
     if c.against:
         head.append(f"over {c.against}")
         fits = [(*fit, over(run, a["arm"], c.against)) for fit, a in zip(fits, summary["arms"], strict=True)]

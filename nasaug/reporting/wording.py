@@ -180,7 +180,10 @@ def _ends(macs: Sequence[float], words: str) -> str:
 
 
 def _epochs(arm: dict[str, Any]) -> str:
-    return f"{arm['epochs']:g}" if "length" in arm else "-"
+    if "length" not in arm:
+        return "-"
+    epochs = arm["epochs"]  # no whole number where MACs or seconds are given
+    return f"{epochs:.0f}" if epochs >= 100 else f"{epochs:.3g}"
 
 
 def _other_length(arm: dict[str, Any]) -> str:
