@@ -1,10 +1,11 @@
 """AP50 against MACs for baseline and NetAug, and the MACs that NetAug saves at equal AP50: `nasaug train` per cell.
 
-    python benchmarks/detection_macs.py FOLDER/voc runs/detection-macs [--seeds 3] [--train-macs 4e11] [--jobs 2]
+    python benchmarks/detection_macs.py FOLDER/voc runs/detection-macs [--seeds 3] [--train-macs 4e11] [--epochs 20]
+        [--jobs 2]
 
-FOLDER/voc is a set that detection.py wrote. Two networks at two resolutions each; each cell is resumable. The baseline
-has so many training MACs, and not seconds, which are worth less on a machine that does other work; NetAug has as many
-MACs, and then as many epochs.
+FOLDER/voc is a set that detection.py wrote. Two networks at two resolutions each, all trained with as many training
+MACs (not seconds, which are worth less on a machine that does other work), and all for as many epochs. Each cell is
+resumable.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from pathlib import Path
 from statistics import mean
 
 import numpy as np
-from cells import Cell, interval, run, train, write
+from cells import interval, run, train, write
 
 ARCHS = ("mobilenetv2-tiny", "mobilenetv2-w0.35")
-METHODS = {"baseline": "baseline", "netaug": "NetAug, equal MACs", "netaug-epochs": "NetAug, equal epochs"}
+METHODS = ("baseline", "netaug")
 
 
 def saved(ours: list[tuple[float, float]], reference: list[tuple[float, float]]) -> dict[str, float]:
@@ -49,58 +50,55 @@ def main() -> None:
     parser.add_argument("--resolutions", nargs="+", type=int, default=(80, 112))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--train-macs", type=float, default=4e11, help="of each training, NetAug's wide nets included")
+    parser.add_argument("--epochs", type=int, default=20, help="of each training at equal epochs")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="further recipe keys")
     parser.add_argument("--page", default="detection_macs", help="name of the page in docs/results")
     o = parser.parse_args()
     nets = [(arch, px) for arch in o.archs for px in o.resolutions]
-
-    def cell(arch: str, px: int, method: str, seed: int, *length: str) -> Cell:
-        sets = [word for key in (*length, *o.set) for word in ("--set", key)]
-        return train(
-            f"{arch}-{px}-{method}-s{seed}", arch, "--data", str(o.data), "--resolution", str(px), *sets,
-            method=method.partition("-")[0], seed=seed,
-        )  # fmt: skip
-
-    every = [(arch, px, seed) for seed in range(o.seeds) for arch, px in nets]
+    lengths = {"": ["stop=macs", f"train_macs={o.train_macs:g}"], f"-e{o.epochs}": [f"epochs={o.epochs}"]}
     results = run(o.root, [
-        cell(arch, px, method, seed, "stop=macs", f"train_macs={o.train_macs:g}")
-        for arch, px, seed in every for method in ("baseline", "netaug")
+        train(f"{arch}-{px}-{method}{length}-s{seed}", arch, "--data", str(o.data), "--resolution", str(px),
+              *(word for key in (*keys, *o.set) for word in ("--set", key)), method=method, seed=seed)
+        for length, keys in lengths.items() for seed in range(o.seeds) for arch, px in nets for method in METHODS
     ], o.jobs)  # fmt: skip
-    results |= run(o.root, [
-        cell(arch, px, "netaug-epochs", seed, f"epochs={round(results[f'{arch}-{px}-baseline-s{seed}']['epochs'])}")
-        for arch, px, seed in every
-    ], o.jobs)  # fmt: skip
-    scores, macs = {}, {}
-    for arch, px in nets:
-        for method in METHODS:
-            each = [results[f"{arch}-{px}-{method}-s{seed}"] for seed in range(o.seeds)]
-            scores[arch, px, method] = [result["test_ap50"] for result in each]
-            macs[arch, px] = each[0]["macs"]
+    whole = f"{o.train_macs:.3g} forward MACs, NetAug's wider nets included"
     lines = [
         f"`python benchmarks/detection_macs.py canvases/voc runs/detection-macs --seeds {o.seeds} "
-        f"--train-macs {o.train_macs:g}`", "",
-        f"Each network trained from scratch with {o.train_macs:.3g} forward MACs, NetAug's wider nets included, and "
-        "with NetAug once more for as many whole epochs as the baseline had. AP50 on the test images in percent, mean "
-        "and 95 % t interval over the seeds; differences to the baseline are paired by seed.", "",
-        f"| network | MACs | {' | difference | '.join(METHODS.values())} | difference |", "| --- " * 7 + "|",
+        f"--train-macs {o.train_macs:g} --epochs {o.epochs}`", "",
+        "Each network trained from scratch. AP50 on the test images in percent, mean and 95 % t interval over the "
+        "seeds; differences are paired by seed." + " Fewer than five seeds: not enough for a verdict." * (o.seeds < 5),
     ]  # fmt: skip
-    for arch, px in nets:
-        base, *wider = (scores[arch, px, method] for method in METHODS)
-        shown = [interval(base)]
-        for wide in wider:
-            shown += [interval(wide), interval([b - a for a, b in zip(base, wide, strict=True)])]
-        lines.append(f"| {arch}, {px} px | {macs[arch, px] / 1e6:.2f}M | {' | '.join(shown)} |")
+    savings = {}
+    for length, told in zip(lengths, (whole, f"{o.epochs} epochs"), strict=True):
+        found = {
+            (*net, method): [results[f"{net[0]}-{net[1]}-{method}{length}-s{seed}"] for seed in range(o.seeds)]
+            for net in nets for method in METHODS
+        }  # fmt: skip
+        table, savings[told] = compared(nets, found)
+        lines += ["", f"## {told[0].upper()}{told[1:]}", "", *table]
+    cells = {name: {key: value for key, value in result.items() if key != "data"} for name, result in results.items()}
+    write(o.page, "AP50 against MACs, with and without NetAug", lines, {"cells": cells, "saved": savings})
+
+
+def compared(nets: list[tuple[str, int]], found: dict[tuple, list[dict]]) -> tuple[list[str], dict[str, float]]:
+    """A table of the results by network, resolution and method, and `saved`."""
+    lines = ["| network | MACs | epochs | baseline | NetAug | epochs | difference |", "| --- " * 7 + "|"]
+    scores = {key: [result["test_ap50"] for result in results] for key, results in found.items()}
+    macs = {net: found[*net, "baseline"][0]["macs"] for net in nets}
+    for net in nets:
+        base, wide = (scores[*net, method] for method in METHODS)
+        epochs = [f"{mean(result['epochs'] for result in found[*net, method]):.1f}" for method in METHODS]
+        paired = interval([b - a for a, b in zip(base, wide, strict=True)])
+        lines.append(
+            f"| {net[0]}, {net[1]} px | {macs[net] / 1e6:.2f}M | {epochs[0]} | {interval(base)} | {interval(wide)} | "
+            f"{epochs[1]} | {paired} |"
+        )
     curves = {method: [(macs[net], mean(scores[*net, method])) for net in nets] for method in METHODS}
-    percent = {method: saved(curves[method], curves["baseline"]) for method in METHODS if method != "baseline"}
-    for method, levels in percent.items():
-        listed = ", ".join(f"{value:.0f} % at AP50 {level}" for level, value in levels.items())
-        listed = listed or "none, because no AP50 is reached by both fronts"
-        lines += ["", f"MACs saved at equal AP50, interpolated along both fronts: {METHODS[method]}: {listed}."]
-    if o.seeds < 5:
-        lines += ["", "Fewer than five seeds: not enough for a verdict."]
-    told = {name: {key: value for key, value in result.items() if key != "data"} for name, result in results.items()}
-    write(o.page, "AP50 against MACs, with and without NetAug", lines, {"cells": told, "saved": percent})
+    levels = saved(curves["netaug"], curves["baseline"])
+    listed = ", ".join(f"{value:.0f} % at AP50 {level}" for level, value in levels.items())
+    listed = listed or "none can be told, because no AP50 is reached by both fronts"
+    return [*lines, "", f"MACs that NetAug saves at equal AP50, interpolated along both fronts: {listed}."], levels
 
 
 if __name__ == "__main__":

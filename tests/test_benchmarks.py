@@ -386,6 +386,25 @@ def test_macs_saved_at_equal_ap50_are_interpolated_along_both_fronts(monkeypatch
     assert saved([(1e6, 80.0)], reference) == {}
 
 
+def test_ap50_by_network_has_both_methods_and_what_netaug_saves(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from detection_macs import compared
+
+    nets = [("tiny", 64), ("tiny", 96)]
+    of = {("tiny", 64, "baseline"): 40, ("tiny", 64, "netaug"): 50, ("tiny", 96, "baseline"): 60}
+    found = {
+        (*net, method): [
+            {"test_ap50": of.get((*net, method), 70) + seed, "macs": 1e6 if net[1] == 64 else 4e6, "epochs": 7}
+            for seed in (0, 1)
+        ]
+        for net in nets for method in ("baseline", "netaug")
+    }  # fmt: skip
+    table, levels = compared(nets, found)
+    assert levels == {"50.50": pytest.approx(50), "60.50": pytest.approx(50)}
+    assert table[2].startswith("| tiny, 64 px | 1.00M | 7.0 | 40.50 ± 6.35 (n = 2) | 50.50 ± 6.35 (n = 2) | 7.0 | 10")
+    assert "saves at equal AP50, interpolated along both fronts: 50 % at AP50 50.50" in table[-1]
+
+
 def test_finished_cells_are_kept_and_laid_out_at_another_place(cells, empty_folder, monkeypatch):
     import keep
 
