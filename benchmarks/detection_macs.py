@@ -83,7 +83,7 @@ def main() -> None:
 
 def compared(nets: list[tuple[str, int]], found: dict[tuple, list[dict]]) -> tuple[list[str], dict[str, float]]:
     """A table of the results by network, resolution and method, and `saved`."""
-    lines = ["| network | MACs | epochs | baseline | NetAug | epochs | difference |", "| --- " * 7 + "|"]
+    lines = ["| network | MACs | baseline, epochs | AP50 | NetAug, epochs | AP50 | difference |", "| --- " * 7 + "|"]
     scores = {key: [result["test_ap50"] for result in results] for key, results in found.items()}
     macs = {net: found[*net, "baseline"][0]["macs"] for net in nets}
     for net in nets:
@@ -91,8 +91,8 @@ def compared(nets: list[tuple[str, int]], found: dict[tuple, list[dict]]) -> tup
         epochs = [f"{mean(result['epochs'] for result in found[*net, method]):.1f}" for method in METHODS]
         paired = interval([b - a for a, b in zip(base, wide, strict=True)])
         lines.append(
-            f"| {net[0]}, {net[1]} px | {macs[net] / 1e6:.2f}M | {epochs[0]} | {interval(base)} | {interval(wide)} | "
-            f"{epochs[1]} | {paired} |"
+            f"| {net[0]}, {net[1]} px | {macs[net] / 1e6:.2f}M | {epochs[0]} | {interval(base)} | {epochs[1]} | "
+            f"{interval(wide)} | {paired} |"
         )
     curves = {method: [(macs[net], mean(scores[*net, method])) for net in nets] for method in METHODS}
     levels = saved(curves["netaug"], curves["baseline"])

@@ -401,7 +401,7 @@ def test_ap50_by_network_has_both_methods_and_what_netaug_saves(monkeypatch):
     }  # fmt: skip
     table, levels = compared(nets, found)
     assert levels == {"50.50": pytest.approx(50), "60.50": pytest.approx(50)}
-    assert table[2].startswith("| tiny, 64 px | 1.00M | 7.0 | 40.50 ± 6.35 (n = 2) | 50.50 ± 6.35 (n = 2) | 7.0 | 10")
+    assert table[2].startswith("| tiny, 64 px | 1.00M | 7.0 | 40.50 ± 6.35 (n = 2) | 7.0 | 50.50 ± 6.35 (n = 2) | 10")
     assert "saves at equal AP50, interpolated along both fronts: 50 % at AP50 50.50" in table[-1]
 
 
