@@ -52,7 +52,8 @@ def evaluated(o: argparse.Namespace, seed: int) -> dict[str, dict]:
     runs = [o.root / f"{method}-s{seed}" for method in LABELS]
     out = o.root / f"evaluated-s{seed}"
     told = nasaug.robust(runs, reference=runs[0], images=o.images, attacked=o.attacked, out=out, on_event=print)
-    return dict(zip(LABELS, map(asdict, told.runs), strict=True))
+    named = [asdict(run) | {"cka": {Path(other).name: value for other, value in run.cka.items()}} for run in told.runs]
+    return dict(zip(LABELS, named, strict=True))
 
 
 def lines(o: argparse.Namespace, found: dict[int, dict[str, dict]]) -> list[str]:
