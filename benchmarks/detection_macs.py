@@ -77,7 +77,10 @@ def main() -> None:
         }  # fmt: skip
         table, savings[told] = compared(nets, found)
         lines += ["", f"## {told[0].upper()}{told[1:]}", "", *table]
-    cells = {name: {key: value for key, value in result.items() if key != "data"} for name, result in results.items()}
+    cells = {
+        name: {key: value for key, value in result.items() if key not in ("data", "val")}
+        for name, result in results.items()
+    }  # fmt: skip
     write(o.page, "AP50 against MACs, with and without NetAug", lines, {"cells": cells, "saved": savings})
 
 
