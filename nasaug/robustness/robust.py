@@ -218,8 +218,8 @@ def _finished(run: str | Path, argument: str = "run") -> TrainingResult:
         return BadInput.of(argument=argument, value=run, rule=rule, remedy=remedy, apart=True)
 
     if (task := tasks.of_facts(facts)).targets != "classes":
-        rule = f"is a run of the task {task.name}, and robustness is measured of classification"
-        raise refused(rule, "give the run of a classification")
+        rule = f"was trained for {task.name}, but robust measures classifiers"
+        raise refused(rule, "give a run that was trained for classification")
     for key in ("mean", "std", "classes"):
         if key not in facts:
             rule = f"was trained by a version of nasaug that did not store the {key} of its images"
