@@ -68,8 +68,6 @@ def _times(cell: Cell, cells: list[Cell], sets: Sets) -> float:
     """The cell's length as a multiple of that of the first cell of its kind."""
     first = next(other for other in cells if other.kind == cell.kind)
     if cell.length is not None and cell.length.unit in BY_DATA:
-        if cell.recipe.stop != "epochs":  # MACs or seconds, the same for more images
-            return 1.0
         steps, those = (_steps(each.recipe, sets) for each in (cell, first))
         return steps / those if steps and those else 1.0
     if cell.length is None or first.length is None or not cell.length.value or not first.length.value:
@@ -78,9 +76,10 @@ def _times(cell: Cell, cells: list[Cell], sets: Sets) -> float:
 
 
 def _steps(recipe: Recipe, sets: Sets) -> float:
-    """The steps of a training whose data were read and whose epochs are given; else 0."""
+    """The steps of a training whose data were read, if its epochs are given; else 0."""
     data = sets.read.get(repr(recipe.data))
-    return recipe.epochs * recipe.steps_of(len(data.train)) if data and recipe.epochs != "auto" else 0.0
+    given = recipe.stop == "epochs" and recipe.epochs != "auto"  # MACs or seconds are the same for more images
+    return recipe.epochs * recipe.steps_of(len(data.train)) if data and given else 0.0
 
 
 def _kinds_seconds(cells: list[Cell], runtime: Runtime, sets: Sets) -> dict[str, float]:

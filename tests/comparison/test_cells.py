@@ -13,7 +13,7 @@ from nasaug.arch import archfile
 from nasaug.comparison import arguments, cells, compare, sweep, trainings
 from nasaug.core.errors import BadInput
 from nasaug.core.signals import Stopped
-from nasaug.data import Record
+from nasaug.data import DataConfig, Record
 from nasaug.methods import METHODS, Baseline
 from nasaug.rundirs.job import kept_as
 from nasaug.rundirs.result import Length
@@ -116,10 +116,14 @@ def test_the_start_of_a_process_is_no_hours_in_a_session_that_has_worked_for_hou
         assert timed(lambda: None) == seconds
 
 
-def test_more_images_take_no_longer_if_the_macs_or_seconds_are_given():
-    cell = cells.Cell("baseline", 0, Recipe(stop="macs", train_macs=1e9), Path("base.json"), Path("cells/a"))
-    few, all_ = replace(cell, length=Length("fraction", 0.05)), replace(cell, length=Length("fraction", 1.0))
-    assert trainings._times(all_, [few, all_], cells.Sets()) == 1.0
+@pytest.mark.parametrize(("stop", "times"), [("epochs", 20.0), ("macs", 1.0), ("seconds", 1.0)])
+def test_more_images_take_longer_only_if_the_epochs_are_given(stop, times):
+    sets, lot = cells.Sets(), []
+    for share, images in ((0.05, 100), (1.0, 2000)):
+        recipe = Recipe(stop=stop, epochs=3, batch=10, train_macs=1e9, data=DataConfig(fraction=share))
+        sets.read[repr(recipe.data)] = SimpleNamespace(train=range(images))
+        lot.append(cells.Cell("baseline", 0, recipe, Path("base.json"), Path("cells/a"), Length("fraction", share)))
+    assert trainings._times(lot[1], lot, sets) == times
 
 
 def test_torch_has_its_threads_again_after_an_estimate_that_was_stopped(timed):
