@@ -3,9 +3,8 @@
     python benchmarks/detection_macs.py FOLDER/voc runs/detection-macs [--seeds 3] [--train-macs 4e11] [--epochs 20]
         [--jobs 2]
 
-FOLDER/voc is a set that detection.py wrote. Two networks at two resolutions each, all trained with as many training
-MACs (not seconds, which are worth less on a machine that does other work), and all for as many epochs. Each cell is
-resumable.
+FOLDER/voc is a set that detection.py wrote. Two networks at two resolutions are trained twice: with equal training MACs
+(not seconds, which are worth less on a machine that does other work), and for equal epochs. Each cell is resumable.
 """
 
 from __future__ import annotations
@@ -16,6 +15,8 @@ from statistics import mean
 
 import numpy as np
 from cells import interval, run, train, write
+
+from nasaug.core.units import format_quantity
 
 ARCHS = ("mobilenetv2-tiny", "mobilenetv2-w0.35")
 METHODS = ("baseline", "netaug")
@@ -56,13 +57,16 @@ def main() -> None:
     parser.add_argument("--page", default="detection_macs", help="name of the page in docs/results")
     o = parser.parse_args()
     nets = [(arch, px) for arch in o.archs for px in o.resolutions]
-    lengths = {"": ["stop=macs", f"train_macs={o.train_macs:g}"], f"-e{o.epochs}": [f"epochs={o.epochs}"]}
+    lengths = {
+        "": (f"{format_quantity(o.train_macs, 'macs')} training MACs, NetAug's wider nets included",
+             ("stop=macs", f"train_macs={o.train_macs:g}")),
+        f"-e{o.epochs}": (f"{o.epochs} epochs", (f"epochs={o.epochs}",)),
+    }  # fmt: skip
     results = run(o.root, [
         train(f"{arch}-{px}-{method}{length}-s{seed}", arch, "--data", str(o.data), "--resolution", str(px),
               *(word for key in (*keys, *o.set) for word in ("--set", key)), method=method, seed=seed)
-        for length, keys in lengths.items() for seed in range(o.seeds) for arch, px in nets for method in METHODS
+        for length, (_, keys) in lengths.items() for seed in range(o.seeds) for arch, px in nets for method in METHODS
     ], o.jobs)  # fmt: skip
-    whole = f"{o.train_macs:.3g} forward MACs, NetAug's wider nets included"
     lines = [
         f"`python benchmarks/detection_macs.py canvases/voc runs/detection-macs --seeds {o.seeds} "
         f"--train-macs {o.train_macs:g} --epochs {o.epochs}`", "",
@@ -70,13 +74,13 @@ def main() -> None:
         "seeds; differences are paired by seed." + " Fewer than five seeds: not enough for a verdict." * (o.seeds < 5),
     ]  # fmt: skip
     savings = {}
-    for length, told in zip(lengths, (whole, f"{o.epochs} epochs"), strict=True):
+    for length, (title, _) in lengths.items():
         found = {
             (*net, method): [results[f"{net[0]}-{net[1]}-{method}{length}-s{seed}"] for seed in range(o.seeds)]
             for net in nets for method in METHODS
         }  # fmt: skip
-        table, savings[told] = compared(nets, found)
-        lines += ["", f"## {told[0].upper()}{told[1:]}", "", *table]
+        table, savings[title] = compared(nets, found)
+        lines += ["", f"## {title}", "", *table]
     cells = {
         name: {key: value for key, value in result.items() if key not in ("data", "val")}
         for name, result in results.items()

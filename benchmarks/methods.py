@@ -99,7 +99,8 @@ def comparisons(found: str, root: Path, mean_magnitude: float = math.nan) -> dic
             "baseline,netaug,gradaug", 3, ("train_macs=2e11", "data.workers=0"), 32, "compute",
             fractions="0.05,0.1,0.25,1"),
         "little_data_epochs": Comparison(
-            "Little data, at equal epochs", "CIFAR-10 (JPEG), 5 % of 45,000 images, 84 epochs; crops and flips.", tiny,
+            "Little data, at equal epochs", "CIFAR-10 (JPEG), 5 % of 45,000 images, 84 epochs; crops and flips. "
+            "`longer` has as many training MACs as NetAug.", tiny,
             "baseline,netaug,gradaug,longer:times=4.57", 3, ("epochs=84", "data.workers=0"), 32, fractions="0.05"),
     }  # fmt: skip
 
