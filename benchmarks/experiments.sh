@@ -11,14 +11,18 @@ folder=$(realpath "$1") root=$(realpath -m "$2") jobs=${3:-2} run="${PYTHON:-.ve
 kept=docs/results/cells
 renice -n 19 $$ >/dev/null
 
-part() {  # part CELLS SCRIPT OPTIONS…
-    local cells=$1 file=$kept/$1.tar.xz script=$2
-    shift 2
+part() {  # part CELLS DATA SCRIPT OPTIONS…
+    local cells=$1 file=$kept/$1.tar.xz data=$2 script=$3
+    shift 3
     mkdir -p "$root/$cells"
     [ -f "$file" ] && $run benchmarks/keep.py "$folder" "$root/$cells" "$file" --restore
-    $run "benchmarks/$script.py" "$folder" "$root/$cells" "$@" --jobs "$jobs"
+    $run "benchmarks/$script.py" "$data" "$root/$cells" "$@" --jobs "$jobs"
     $run benchmarks/keep.py "$folder" "$root/$cells" "$file"
 }
 
-for seeds in 1 2 3 4 5; do part search_wins search_wins --budget 1M --seeds $seeds; done
-for lengths in 10 30 90 270; do part netaug_curves netaug_curves --only $lengths; done
+for seeds in 1 2 3 4 5; do part search_wins "$folder" search_wins --budget 1M --seeds $seeds; done
+part search_wins "$folder" search_wins --budget 3M --seeds 3 --ways search,uniform
+part search_wins_fashion fashion-mnist search_wins --budget 1M --ways search,uniform
+part search_wins_weights "$folder" search_wins --budget 1M --seeds 3 --ways search,search-weights,search-netaug \
+    --name search_wins_1M_weights
+for lengths in 10 30 90 270; do part netaug_curves "$folder" netaug_curves --only $lengths; done

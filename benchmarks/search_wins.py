@@ -1,17 +1,20 @@
 """Does `search` find a better net than simple rivals of the same size and compute?
 
-    python benchmarks/search_wins.py FOLDER ROOT --budget 1M [--space SPACE] [--seeds 5] [--only PART] [--set KEY=VALUE]
+    python benchmarks/search_wins.py FOLDER ROOT --budget 1M [--space SPACE] [--seeds 5] [--ways search,uniform]
+        [--name NAME] [--only PART] [--set KEY=VALUE]
 
-FOLDER is CIFAR-10 as JPEG files, at 32 px. Rivals under the same budget of MACs: (a) `uniform`, the best MobileNetV2
-with one width multiplier over resolutions and strides, chosen once by validation; (b) `random`, the best of 24 random
-nets of all shapes that are each trained briefly; (c) `halving`, the search without its supernet, both with the compute
-of the whole search; (d) `default`, the space's own design with one width multiplier. Beside them `unfilled`, the
-search whose finalists stay as they were proposed. A seed repeats everything: a search, and the `finals`, the same
-training from scratch of every net (for the net of `search` also from its weights, and NetAug).
+FOLDER is CIFAR-10 as JPEG files, at 32 px, or the name of a data set of ten classes, such as fashion-mnist. Rivals
+under the same budget of MACs: (a) `uniform`, the best MobileNetV2 with one width multiplier over resolutions and
+strides, chosen once by validation; (b) `random`, the best of 24 random nets of all shapes that are each trained
+briefly; (c) `halving`, the search without its supernet, both with the compute of the whole search; (d) `default`, the
+space's own design with one width multiplier. Beside them `unfilled`, the search whose finalists stay as they were
+proposed. A seed repeats everything: a search, and the `finals`, the same training from scratch of every net (for the
+net of `search` also from its weights, and NetAug).
 
-PART is one of these names, or `page`, which writes docs/results/search_wins_BUDGET at any stage of the experiment.
-Without it everything runs. Repeating a command continues where it stopped. Another space, other settings or another
-length need another ROOT; several budgets may share one.
+PART is one of these names, or `page`, which writes docs/results/search_wins_BUDGET (or NAME) at any stage of the
+experiment. Without it everything runs. --ways leaves rows of the page out of the experiment, or adds the trainings from
+a search's weights, which must run where the search did. Repeating a command continues where it stopped. Another data
+set, another space, other settings or another length need another ROOT; several budgets may share one.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from functools import cache, partial
 from pathlib import Path
 from statistics import mean
 
-from cells import Cell, Failed, interval, run, train, write
+from cells import Cell, Failed, data_name, interval, run, train, write
 from space_quality import described
 
 from nasaug.arch import archfile
@@ -37,6 +40,7 @@ from nasaug.arch.plan import Plan, make_divisible, plan
 from nasaug.arch.space import Space, Value
 from nasaug.arch.spacefile import from_dict, load
 from nasaug.comparison import stats
+from nasaug.core.files import DATA_SETS
 from nasaug.core.units import format_quantity, parse_quantity
 from nasaug.reporting.wording import signed
 from nasaug.rundirs.folder import RunDir
@@ -46,6 +50,7 @@ STEPS, PER_ONE = 8000, 1000  # multipliers tried: 0.001 to 8
 
 PUBLISHED, DIVISOR = "mobilenetv2-small", 4  # widths in multiples of 4, so that thin nets are possible
 RESOLUTIONS, STEMS = (20, 24, 28, 32), (1, 2)
+SIDES = {"fashion-mnist": 28}  # of a data set's images, if other than the largest of these
 STRIDES = ((2, 2, 2, 1, 2), (1, 2, 2, 1, 2), (2, 1, 2, 1, 2), (1, 2, 2, 1, 1))  # of s1 to s5
 SCREENS = ((3, None), (12, 6))  # epochs, and how many nets, the best so far, are trained for them (None: all)
 
@@ -68,15 +73,16 @@ FINALS = {  # title, the part that gives the net, verb and further options
     "halving": ("(c) successive halving", "halving", "train", ("--from-scratch",)),
     "default": ("(d) default design", "default", "train", ("--from-scratch",)),
 }
-RIVALS = ("unfilled", "uniform", "random", "halving", "default")
+WEIGHTED = ("search-weights", "search-netaug")  # only where asked for: they need the weights of the searches
+WAYS = tuple(way for way in FINALS if way not in WEIGHTED)
 PARTS = ("uniform", "default", *SEARCHES, "finals", "page")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is compared, and the cells of it in `root`."""
+    """What is compared, and the cells of it in `root`. `data` is an image folder or the name of a data set."""
 
-    folder: Path
+    data: str
     root: Path
     macs: int
     space: str
@@ -84,6 +90,31 @@ class Setting:
     epochs: int = 40
     sets: tuple[str, ...] = ()
     jobs: int = 2
+    asked: tuple[str, ...] = WAYS
+    name: str | None = None  # of the page, if not by budget and data set
+
+    @property
+    def ways(self) -> dict[str, tuple]:
+        """Those of FINALS that the experiment has."""
+        return {way: each for way, each in FINALS.items() if way in self.asked}
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that give their nets."""
+        return tuple(dict.fromkeys(part for _, part, *_ in self.ways.values()))
+
+    @property
+    def searches(self) -> tuple[str, ...]:
+        return tuple(part for part in SEARCHES if part in self.parts)
+
+    @property
+    def page(self) -> str:
+        """The name of its page."""
+        return self.name or f"search_wins_{self.label}" + (f"_{self.data}" if self.data in DATA_SETS else "")
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        return tuple(px for px in RESOLUTIONS if px <= SIDES.get(self.data, max(RESOLUTIONS)))
 
     @property
     def label(self) -> str:
@@ -103,7 +134,7 @@ class Setting:
     def search(self, part: str, seed: int) -> Cell:
         given = [word for each in self.sets for word in ("--set", each)]
         options = ("--mac-budget", str(self.macs), "--space", self.space, "--seed", str(seed))
-        options = (*options, "--data", str(self.folder), *given, *SEARCHES[part])
+        options = (*options, "--data", self.data, *given, *SEARCHES[part])
         return Cell(f"{self.label}-{part}-s{seed}", "search", options)
 
     def net(self, part: str, seed: int) -> Path:
@@ -119,11 +150,11 @@ class Setting:
     def final(self, way: str, seed: int) -> Cell:
         _, part, verb, more = FINALS[way]
         method = ("--method", "baseline") if verb == "train" else ()
-        options = ("--arch", str(self.net(part, seed)), *method, "--seed", str(seed), "--data", str(self.folder))
+        options = ("--arch", str(self.net(part, seed)), *method, "--seed", str(seed), "--data", self.data)
         return Cell(f"{self.label}-final-{way}-s{seed}", verb, (*options, *more, "--set", f"epochs={self.epochs}"))
 
     def screen(self, name: str, epochs: int) -> Cell:
-        options = ("--from-scratch", "--data", str(self.folder), "--set", f"epochs={epochs}")
+        options = ("--from-scratch", "--data", self.data, "--set", f"epochs={epochs}")
         return train(f"{self.label}-{name}-{epochs}", self.root / f"{self.label}-{name}.json", *options)
 
 
@@ -158,10 +189,10 @@ def strided(strides: tuple[int, ...]) -> Space:
     return from_dict(given | {"divisor": DIVISOR, "stage": stages}, PUBLISHED, BLOCKS)
 
 
-def uniform_nets(macs: int) -> dict[str, ArchFile]:
+def uniform_nets(macs: int, resolutions: Sequence[int]) -> dict[str, ArchFile]:
     """MobileNetV2's depths and expand ratio for each resolution and pattern of strides that has a multiplier."""
     nets = {}
-    for px in RESOLUTIONS:
+    for px in resolutions:
         for stem in STEMS:
             for strides in STRIDES:
                 space = strided(strides)
@@ -194,7 +225,7 @@ def leaders(results: Mapping[str, dict], count: int) -> list[str]:
 
 def choose_uniform(s: Setting) -> None:
     """Rival (a), chosen on validation images by trainings of seed 0, all nets briefly and the best for longer."""
-    nets = uniform_nets(s.macs)
+    nets = uniform_nets(s.macs, s.resolutions)
     if not nets:
         raise SystemExit(f"no uniform net has {NEAR:g} to 1 times {s.macs:,} MACs")
     for name, net in nets.items():
@@ -218,7 +249,7 @@ def make_default(s: Setting) -> None:
 
 def finals(s: Setting, seed: int, parts: Sequence[str]) -> list[Cell]:
     """The final trainings of one seed of the nets that these parts have found by now."""
-    return [s.final(way, seed) for way, (_, part, *_) in FINALS.items() if part in parts and s.has_net(part, seed)]
+    return [s.final(way, seed) for way, (_, part, *_) in s.ways.items() if part in parts and s.has_net(part, seed)]
 
 
 def carry_out(s: Setting, only: str | None) -> list[str]:
@@ -231,9 +262,10 @@ def carry_out(s: Setting, only: str | None) -> list[str]:
         except Failed as fault:
             faults.append(str(fault))
 
-    if only in (None, "default"):  # first, because it takes no time and may be refused
+    wanted = s.parts if only is None else (only,)
+    if "default" in wanted:  # first, because it takes no time and may be refused
         make_default(s)
-    if only in (None, "uniform"):
+    if "uniform" in wanted:
         choose_uniform(s)
     if only in SEARCHES:
         attempt([s.search(only, seed) for seed in range(s.seeds)])
@@ -241,8 +273,8 @@ def carry_out(s: Setting, only: str | None) -> list[str]:
         attempt([cell for seed in range(s.seeds) for cell in finals(s, seed, PARTS)])
     for seed in range(s.seeds if only is None else 0):
         # those that need no search of this seed fill the core that three searches leave idle
-        attempt([*(s.search(part, seed) for part in SEARCHES), *finals(s, seed, ("uniform", "default"))])
-        attempt(finals(s, seed, tuple(SEARCHES)))
+        attempt([*(s.search(part, seed) for part in s.searches), *finals(s, seed, ("uniform", "default"))])
+        attempt(finals(s, seed, s.searches))
     return faults
 
 
@@ -271,7 +303,7 @@ def searched(s: Setting, part: str, seed: int) -> dict[str, float] | None:
 def screened(s: Setting) -> list[dict]:
     """The uniform nets, and the results of their screening trainings by epochs, None if not run."""
     rows = []
-    for name, net in uniform_nets(s.macs).items():
+    for name, net in uniform_nets(s.macs, s.resolutions).items() if "uniform" in s.parts else ():
         row: dict = {"net": net.name, **cost(net.plan).known}
         for epochs, _ in SCREENS:
             row[str(epochs)] = _kept(s.result(s.screen(name, epochs)))
@@ -289,7 +321,7 @@ def _kept(result: dict | None) -> dict | None:
 def gathered(s: Setting) -> dict[str, list[dict]]:
     """What is finished, by way: a row for each seed."""
     ways: dict[str, list[dict]] = {}
-    for way, (_, part, *_) in FINALS.items():
+    for way, (_, part, *_) in s.ways.items():
         ways[way] = []
         for seed in range(s.seeds):
             if not s.has_net(part, seed) or (final := _kept(s.result(s.final(way, seed)))) is None:
@@ -304,8 +336,8 @@ def gathered(s: Setting) -> dict[str, list[dict]]:
 def differences(ways: Mapping[str, list[dict]]) -> dict[str, dict]:
     """Validation top-1 of `search` minus that of each rival, over the seeds that both have finished."""
     pairs = {}
-    for rival in RIVALS:
-        ours, theirs = ({row["seed"]: row["val_top1"] for row in ways[way]} for way in ("search", rival))
+    for rival in _rivals(ways):
+        ours, theirs = ({row["seed"]: row["val_top1"] for row in ways.get(way, ())} for way in ("search", rival))
         if seeds := sorted(ours.keys() & theirs.keys()):
             pairs[rival] = [ours[i] for i in seeds], [theirs[i] for i in seeds]
     found = {rival: stats.paired(a, b, comparisons=len(pairs)) for rival, (a, b) in pairs.items()}
@@ -320,10 +352,14 @@ def differences(ways: Mapping[str, list[dict]]) -> dict[str, dict]:
     }  # fmt: skip
 
 
+def _rivals(ways: Mapping[str, list[dict]]) -> list[str]:
+    return [way for way in ways if way != "search"]
+
+
 def missing(s: Setting, ways: Mapping[str, list[dict]], screens: list[dict]) -> list[str]:
     """A line for each way that is not finished."""
     lines = []
-    for way, (title, part, *_) in FINALS.items():
+    for way, (title, part, *_) in s.ways.items():
         done = {row["seed"] for row in ways[way]}
         left = [seed for seed in range(s.seeds) if seed not in done]
         if left:
@@ -331,7 +367,7 @@ def missing(s: Setting, ways: Mapping[str, list[dict]], screens: list[dict]) -> 
             no_net = f"; no net of {_seeds(netless)}" if netless else ""
             lines.append(f"- {title}: no final training of {_seeds(left)}{no_net}")
     first = sum(row[str(SCREENS[0][0])] is None for row in screens)
-    if first or not s.has_net("uniform", 0):
+    if "uniform" in s.parts and (first or not s.has_net("uniform", 0)):
         lines.append(f"- the choice of the uniform net: {first} of {len(screens)} nets not yet trained")
     return lines
 
@@ -343,7 +379,7 @@ def _seeds(seeds: Sequence[int]) -> str:
 def settings(s: Setting) -> list[str]:
     """The spaces and settings with which the searches in `root` were started, as recorded with them."""
     told = set()
-    for part in SEARCHES:
+    for part in s.searches:
         for seed in range(s.seeds):
             note = s.root / f"{s.search(part, seed).name}.options"
             if note.is_file():
@@ -367,12 +403,16 @@ def same(s: Setting) -> list[str]:
 def page(s: Setting) -> None:
     ways, screens, told = gathered(s), screened(s), settings(s)
     versus, left = differences(ways), missing(s, ways, screens)
+    named = s.data if s.data in DATA_SETS else "FOLDER"
+    chosen = "" if tuple(s.ways) == WAYS else f" --ways {','.join(s.ways)}"
+    weighted = ", except where its weights or NetAug are named" if {*WEIGHTED} & {*s.ways} else ""
+    chosen += f" --name {s.name}" if s.name else ""
     lines = [
-        f"`python benchmarks/search_wins.py FOLDER ROOT --budget {s.label} --seeds {s.seeds}`", "",
-        f"CIFAR-10 (JPEG), at most {s.label} MACs; every net trained plainly from scratch for {s.epochs} epochs, "
-        "except where its weights or NetAug are named; a seed repeats the search and this training. Mean and 95 % t "
-        "interval over seeds. Compute is that of one seed: forward MACs of training, and time with other trainings "
-        "beside it; (a) is searched once for all seeds.", "",
+        f"`python benchmarks/search_wins.py {named} ROOT --budget {s.label} --seeds {s.seeds}{chosen}`", "",
+        f"{data_name(s.data)}, at most {s.label} MACs; every net trained plainly from scratch for {s.epochs} epochs"
+        f"{weighted}; a seed repeats the search and this training. Mean and 95 % t interval over seeds. Compute is that "
+        "of one seed: forward MACs of training, and time with other trainings beside it; (a) is searched once for all "
+        "seeds.", "",
         f"The searches were run with `{'`, and with `'.join(told)}`." if told else "No search has been run.", "",
     ]  # fmt: skip
     if left:
@@ -385,17 +425,17 @@ def page(s: Setting) -> None:
         "together at 95 % and Holm's correction of the verdict:", "",
         "| rival | n | difference | verdict |", "| --- | --- | --- | --- |",
     ]  # fmt: skip
-    for rival in RIVALS:
+    for rival in _rivals(ways):
         if each := versus.get(rival):
             ends = "" if each["low"] is None else f" [{signed(each['low'])}, {signed(each['high'])}]"
             shown = f"{each['n']} | {signed(each['difference'])}{ends} | {each['verdict']}"
         else:
             shown = "0 | - | not run"
         lines.append(f"| {FINALS[rival][0]} | {shown} |")
-    lines += ["", *same(s), *_found(s), *_choice(screens)]
+    lines += ["", *same(s), *_found(s), *(_choice(screens, s) if screens else ())]
     figures = {"budget": s.macs, "epochs": s.epochs, "seeds": s.seeds, "settings": told, "ways": ways,
                "differences": versus, "uniform": screens, "missing": left}  # fmt: skip
-    write(f"search_wins_{s.label}", f"Does the search win at {s.label} MACs?", lines, figures)
+    write(s.page, f"Does the search win at {s.label} MACs?", lines, figures)
 
 
 def _row(title: str, rows: list[dict]) -> str:
@@ -424,7 +464,7 @@ def _spent(rows: list[dict]) -> str:
 def _found(s: Setting) -> list[str]:
     """A table of the nets that the searches found."""
     rows = []
-    for part in SEARCHES:
+    for part in s.searches:
         for seed in range(s.seeds):
             if not s.has_net(part, seed):
                 continue
@@ -437,7 +477,7 @@ def _found(s: Setting) -> list[str]:
     return ["The nets found: resolution, then stride, width and blocks of each stage.", "", *head, *rows, ""]
 
 
-def _choice(screens: list[dict]) -> list[str]:
+def _choice(screens: list[dict], s: Setting) -> list[str]:
     (first, _), (second, best) = SCREENS
 
     def shown(row: dict, epochs: int) -> str:
@@ -446,7 +486,7 @@ def _choice(screens: list[dict]) -> list[str]:
     def rank(row: dict) -> tuple[float, ...]:
         return tuple(-row[str(e)]["val_top1"] if row[str(e)] else 0.0 for e in (second, first))
 
-    tried = len(RESOLUTIONS) * len(STEMS) * len(STRIDES)
+    tried = len(s.resolutions) * len(STEMS) * len(STRIDES)
     lines = [
         f"The choice of the uniform net: validation top-1 (%) after {first} epochs, and of the best {best} after "
         f"{second}, seed 0. MobileNetV2's depths and expand ratio; multiplier, resolution, strides of the stem and of "
@@ -460,11 +500,14 @@ def _choice(screens: list[dict]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("data", metavar="FOLDER", help="an image folder, or the name of a data set")
     parser.add_argument("root", type=Path)
     parser.add_argument("--budget", required=True, help="MACs, like 1M")
     parser.add_argument("--space", default="tiny-images", help="a space's name or the path of its file")
     parser.add_argument("--seeds", type=int, default=5)
+    shown = f"the rows of the page, of {', '.join(FINALS)}; default: all but {' and '.join(WEIGHTED)}"
+    parser.add_argument("--ways", default=",".join(WAYS), help=shown)
+    parser.add_argument("--name", help="of the page; default: search_wins_BUDGET, and the data set's name")
     parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=40, help="of the final trainings")
@@ -472,7 +515,11 @@ def main() -> None:
     o = parser.parse_args()
     macs = parse_quantity(o.budget, "macs", "budget")
     space = str(Path(o.space).resolve()) if o.space.endswith(".toml") else o.space
-    s = Setting(o.folder.resolve(), o.root.resolve(), macs, space, o.seeds, o.epochs, tuple(o.set), o.jobs)
+    data = o.data if o.data in DATA_SETS else str(Path(o.data).resolve())
+    ways = tuple(o.ways.split(","))
+    if unknown := [way for way in ways if way not in FINALS]:
+        raise SystemExit(f"--ways {o.ways}: no {unknown[0]!r}; give some of {', '.join(FINALS)}")
+    s = Setting(data, o.root.resolve(), macs, space, o.seeds, o.epochs, tuple(o.set), o.jobs, ways, o.name)
     s.root.mkdir(parents=True, exist_ok=True)
     faults = [] if o.only == "page" else carry_out(s, o.only)
     if o.only in (None, "page"):

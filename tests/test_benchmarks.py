@@ -214,7 +214,7 @@ def wins(cells, monkeypatch, tmp_path):
     monkeypatch.setattr(cells, "RESULTS", Path())
     monkeypatch.setattr(search_wins, "RESOLUTIONS", (20,))
     monkeypatch.setattr(search_wins, "STRIDES", search_wins.STRIDES[:2])
-    setting = search_wins.Setting(tmp_path / "photos", tmp_path / "root", 1_000_000, "tiny-images", seeds=2)
+    setting = search_wins.Setting(str(tmp_path / "photos"), tmp_path / "root", 1_000_000, "tiny-images", seeds=2)
     setting.root.mkdir()
     monkeypatch.setattr(search_wins, "setting", setting, raising=False)
     return search_wins
@@ -271,7 +271,7 @@ def trained(val, **more):
 
 def test_the_uniform_net_is_chosen_by_validation_among_the_best_of_a_shorter_training(wins, monkeypatch):
     asked, s = [], wins.setting
-    names = list(wins.uniform_nets(s.macs))
+    names = list(wins.uniform_nets(s.macs, s.resolutions))
     first = dict(zip(names, (50.0, 40.0, 60.0, 55.0), strict=True))
 
     def run(root, cells, jobs):
@@ -294,9 +294,9 @@ def test_a_page_says_what_is_missing_and_compares_pairs_of_one_seed(wins):
     text = Path("search_wins_1M.md").read_text()
     assert "No search has been run" in text
     assert "- `search`: no final training of seeds 0, 1; no net of seeds 0, 1\n" in text
-    assert text.count("| not run |") == len(wins.FINALS) + len(wins.RIVALS)
+    assert text.count("| not run |") == 2 * len(wins.WAYS) - 1
 
-    net = next(iter(wins.uniform_nets(s.macs).values()))
+    net = next(iter(wins.uniform_nets(s.macs, s.resolutions).values()))
     for part in ("uniform", "default"):
         net.save(s.net(part, 0))
     space = wins.load("tiny-images", BLOCKS)
@@ -336,10 +336,44 @@ def test_a_page_says_that_halving_in_one_round_is_no_other_rival(wins):
 
 def test_a_page_refuses_final_trainings_of_another_length(wins):
     s = wins.setting
-    next(iter(wins.uniform_nets(s.macs).values())).save(s.net("default", 0))
+    next(iter(wins.uniform_nets(s.macs, s.resolutions).values())).save(s.net("default", 0))
     finish(wins, s.final("default", 0), **trained(70.0, epochs=10))
     with pytest.raises(SystemExit, match="1M-final-default-s0 was trained for 10 epochs, not 40; give --epochs 10"):
         wins.page(s)
+
+
+def test_an_experiment_of_fewer_ways_runs_and_names_only_them(wins, monkeypatch):
+    s, ran = replace(wins.setting, data="fashion-mnist", asked=("search", "uniform")), []
+    space = wins.load("tiny-images", BLOCKS)
+    found = wins.ArchFile(wins.plan(space, space.smallest, 10), "found", space, space.smallest)
+
+    def run(root, made, jobs):
+        ran.append([cell.name for cell in made])
+        for cell in made:
+            if cell.verb == "search":
+                found.save(finish(wins, cell).found_file)
+        return {cell.name: trained(70.0) for cell in made}
+
+    monkeypatch.setattr(wins, "run", run)
+    monkeypatch.setattr(wins, "RESOLUTIONS", (28, 32))
+    wins.carry_out(s, None)
+    assert ran[0] and all(name.startswith("1M-uniform-28-") for name in ran[0])  # not larger than the images
+    assert ran[2:4] == [["1M-search-s0", "1M-final-uniform-s0"], ["1M-final-search-s0"]]
+    for cell in (s.search("search", 0), s.final("search", 0), s.screen("uniform", 3)):
+        assert "--data fashion-mnist" in " ".join(cell.options)
+    monkeypatch.setattr(wins, "searched", lambda *_: None)
+    wins.page(s)
+    text = Path("search_wins_1M_fashion-mnist.md").read_text()
+    assert "search_wins.py fashion-mnist ROOT --budget 1M --seeds 2 --ways search,uniform`" in text
+    assert "\nfashion-mnist, at most 1M MACs" in text
+    assert text.count("| not run |") == 2 + 1 and "default" not in text and "halving" not in text
+    wins.page(replace(s, asked=("search", *wins.WEIGHTED), name="weights"))
+    text = Path("weights.md").read_text()
+    assert "--ways search,search-weights,search-netaug --name weights`" in text and "uniform" not in text
+    assert text.count("| `search`, NetAug from its weights | ") == 2
+    monkeypatch.setattr(sys, "argv", ["search_wins.py", "images", "root", "--budget", "1M", "--ways", "search,best"])
+    with pytest.raises(SystemExit, match="--ways search,best: no 'best'; give some of search, "):
+        wins.main()
 
 
 def test_all_parts_run_in_turn_and_a_failed_cell_does_not_hold_up_the_others(wins, cells, monkeypatch):
@@ -349,7 +383,7 @@ def test_all_parts_run_in_turn_and_a_failed_cell_does_not_hold_up_the_others(win
         ran.append([cell.name.removeprefix("2M-") for cell in made])
         for cell in made:
             if cell.verb == "search" and not s.result(cell) and not cell.name.endswith("halving-s0"):
-                net = next(iter(wins.uniform_nets(s.macs).values()))
+                net = next(iter(wins.uniform_nets(s.macs, s.resolutions).values()))
                 net.save(finish(wins, cell).found_file)
         if "halving-s0" in ran[-1]:
             raise cells.Failed("halving-s0: out of memory")
@@ -359,12 +393,11 @@ def test_all_parts_run_in_turn_and_a_failed_cell_does_not_hold_up_the_others(win
     assert wins.carry_out(s, None) == ["halving-s0: out of memory"]
     assert [len(names) for names in ran[:2]] == [4, 4]
     assert ran[2] == ["search-s0", "unfilled-s0", "halving-s0", "random-s0", "final-uniform-s0", "final-default-s0"]
-    of_searches = ["search-s0", "search-weights-s0", "search-netaug-s0", "unfilled-s0", "random-s0"]
-    assert ran[3] == [f"final-{name}" for name in of_searches]
+    assert ran[3] == ["final-search-s0", "final-unfilled-s0", "final-random-s0"]
     assert len(ran) == 6 and "final-halving-s1" in ran[5]
     wins.carry_out(s, "finals")
     wins.carry_out(s, "random")
-    assert [len(names) for names in ran[6:]] == [7 + 8, 2]
+    assert [len(names) for names in ran[6:]] == [5 + 6, 2]
 
 
 def test_the_packaged_measurements_of_netaug_are_those_of_the_pages(monkeypatch):
