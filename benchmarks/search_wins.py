@@ -410,9 +410,9 @@ def page(s: Setting) -> None:
     lines = [
         f"`python benchmarks/search_wins.py {named} ROOT --budget {s.label} --seeds {s.seeds}{chosen}`", "",
         f"{data_name(s.data)}, at most {s.label} MACs; every net trained plainly from scratch for {s.epochs} epochs"
-        f"{weighted}; a seed repeats the search and this training. Mean and 95 % t interval over seeds. Compute is that "
-        "of one seed: forward MACs of training, and time with other trainings beside it; (a) is searched once for all "
-        "seeds.", "",
+        f"{weighted}; a seed repeats the search and this training. Mean and 95 % t interval over seeds. Compute is "
+        "that of one seed: forward MACs of training, and time with other trainings beside it; (a) is searched once for "
+        "all seeds.", "",
         f"The searches were run with `{'`, and with `'.join(told)}`." if told else "No search has been run.", "",
     ]  # fmt: skip
     if left:
