@@ -400,6 +400,35 @@ def test_all_parts_run_in_turn_and_a_failed_cell_does_not_hold_up_the_others(win
     assert [len(names) for names in ran[6:]] == [5 + 6, 2]
 
 
+def test_a_found_net_is_trained_from_each_of_the_weights_that_it_could_start_from(cells, monkeypatch, wins, tmp_path):
+    import start
+
+    options = SimpleNamespace(root=tmp_path, budget="100k", macs=6e10, seeds=2, data="fashion-mnist", common=())
+    space = wins.load("tiny-images", BLOCKS)
+    net = wins.ArchFile(wins.plan(space, space.smallest, 10), "tiny-images:0123456789", space, space.smallest)
+    for seed in range(2):
+        found = RunDir(tmp_path / f"search-s{seed}")
+        found.front_folder.mkdir(parents=True)
+        replace(net, supernet=found.supernet_file, weights=found.start_file).save(found.found_file)
+        for way, val in zip(start.WAYS, (80, 81, 83, 70, 71, 72, 73), strict=True):
+            run = RunDir(tmp_path / start.cell(*way, seed, options).name)
+            run.path.mkdir()
+            run.finish({"val_top1": val + seed, "test_top1": val - 1, "macs": 9e4, "epochs": 7, "train_macs": 6e10})
+    named = {key: wins.archfile.read(str(tmp_path / f"{key}-s1.json")).start for key in start.STARTS}
+    names = {key: str(path.relative_to(tmp_path / "search-s1")) for key, path in named.items()}
+    alone = "front/0123456789.safetensors"
+    assert names == {
+        "scratch": "start.safetensors", "supernet": "supernet.safetensors", "alone": alone, "own": "start.safetensors",
+    }  # fmt: skip
+    assert "--from-scratch" in start.cell("train", "scratch", 0, options).options
+    assert "--from-scratch" not in start.cell("train", "own", 0, options).options
+    start.page(options)
+    text = Path("start.md").read_text()
+    assert "| plain | its own, placed in the supernet | 83.50 ± 6.35 (n = 2) | 82.00 ± 0.00 (n = 2) | +2.00 |" in text
+    assert "| NetAug | its own, wider nets fresh | 72.50 ± 6.35 (n = 2) | 71.00 ± 0.00 (n = 2) | +1.00 |" in text
+    assert "| plain | its slice of the supernet | 81.50 ± 6.35 (n = 2) | 80.00 ± 0.00 (n = 2) | - |" in text
+
+
 def test_the_packaged_measurements_of_netaug_are_those_of_the_pages(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import netaug_pays

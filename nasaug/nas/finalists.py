@@ -289,8 +289,7 @@ class PlayOff:
         return time_steps(self._trainer(c, length)) / (length.batch * c.cost.macs)
 
     def _clean(self, run: RunDir, decided: list[Candidate]) -> None:
-        """Keep the weights of the front, and the winner's also as a slice of the supernet if they came from it or there
-        is none; delete the others."""
+        """Keep the weights of the front, and the winner's also among those of the supernet; delete the others."""
         winner = decided[0]
         if self.word == FINALIST and winner.rounds:
             for c in {c.arch: c for c in (winner, *self.search.front(decided))}.values():
@@ -299,7 +298,7 @@ class PlayOff:
                 if path.is_file():
                     kept.parent.mkdir(exist_ok=True)
                     save_net(kept, load_net(path), **self.facts)
-                if c is winner and kept.is_file() and self._inherited == self.supernet and not run.start_file.is_file():
+                if c is winner and kept.is_file() and not run.start_file.is_file():
                     keep_start(run.start_file, load_net(kept), self.supernet, self.facts)
         self._forget_checkpoints(run)
 
@@ -346,7 +345,10 @@ def late_loss(history: Sequence[Mapping[str, Any]], length: Length) -> float:
 
 def keep_start(path: Path, winner: Net, supernet: Path | None, facts: Mapping[str, Any]) -> None:
     """Write the weights that a training of the found net starts from: the supernet's, with the winner's own as its
-    slice, so that NetAug has wider nets around them; without a supernet the winner's alone."""
+    slice, so that NetAug has wider nets around them; without a supernet the winner's alone.
+
+    In other words its training goes on, even if it began with fresh weights, which the wider nets' do not fit at first:
+    from there it ended higher than from its slice of the supernet, with NetAug too (docs/results/start.md)."""
     net = winner
     if supernet is not None:
         net, facts = load_net(supernet), {k: v for k, v in tensorfile.facts(supernet).items() if k != "plan"}

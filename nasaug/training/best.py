@@ -9,7 +9,10 @@ from ..nets.net import Net
 
 
 class Best:
-    """A copy of the net with the best validation score so far; empty at first."""
+    """A copy of the net with the best validation score so far; empty at first.
+
+    Of equal scores the last counts: on few validation images the best score is often reached early, at a high learning
+    rate, by a net that is not the best yet."""
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
@@ -17,7 +20,8 @@ class Best:
         self.tensors: dict[str, Tensor] = {}
 
     def offer(self, net: Net, score: float) -> None:
-        """Keep a copy of the net, with the running statistics it was evaluated with, if its score beats all before."""
-        if self.metric.better(score, self.score):
+        """Keep a copy of the net, with the running statistics it was evaluated with, unless its score is worse than one
+        before."""
+        if self.score is None or not self.metric.better(self.score, score):
             self.score = score
             self.tensors = {name: t.detach().clone() for name, t in net.state_dict().items()}

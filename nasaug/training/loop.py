@@ -176,9 +176,9 @@ class Trainer:
         return row
 
     def best_row(self) -> dict:
-        """The best epoch's row of the history; the first one if several tie."""
+        """The best epoch's row of the history; the last one if several tie."""
         metric = self.task.metric
-        return min(self.history, key=lambda row: metric.rank(row[metric.key("val")]))
+        return min(reversed(self.history), key=lambda row: metric.rank(row[metric.key("val")]))
 
     def product(self) -> Net:
         """The base network with the weights and running statistics of its best epoch, in evaluation mode."""

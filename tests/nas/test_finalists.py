@@ -224,8 +224,8 @@ def test_one_that_diverges_comes_last_and_where_all_do_they_stay_as_they_are(tmp
 
 @pytest.mark.parametrize("start", ["supernet", "scratch"])
 def test_a_finalists_training_starts_where_it_is_told_and_is_judged_on_the_whole_validation_split(tmp_path, start):
-    """At a negligible learning rate its weights are unchanged. What is found starts from the supernet either way: with
-    the finalist's weights as its slice if they came from there, otherwise as the supernet left it."""
+    """At a negligible learning rate its weights are unchanged. What is found starts from the supernet with the
+    finalist's own weights as its slice, wherever they came from."""
     path, net = tmp_path / "supernet.safetensors", Net(plan(SPACE, SPACE.largest, 4), seed=1)
     store.save_net(path, net)
     last = play_off(1e8, path=path)
@@ -242,7 +242,11 @@ def test_a_finalists_training_starts_where_it_is_told_and_is_judged_on_the_whole
         own = plan(SPACE, c.arch, 4)
         begun = net if start == "supernet" else Net(own, seed=last.recipe.seed)
         assert c.trained_score == scorer.score(scorer.calibrated(begun, own), last.data.val)
-    assert (store.load_net(run.start_file).plan == net.plan) if start == "supernet" else not run.start_file.exists()
+        if c is decided[0]:
+            kept = store.load_net(run.start_file)
+            assert kept.plan == net.plan
+            for ours, theirs in zip(kept.narrow(own).parameters(), begun.narrow(own).parameters(), strict=True):
+                assert ours.allclose(theirs)
     assert not any(name.startswith("finalist-") for name in left) and "finalists.json" in left
     assert {event["stage"] for event in events} == {"finalist 1 of 2", "finalist 2 of 2"}
 
