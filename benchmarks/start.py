@@ -22,6 +22,7 @@ from cells import Cell, data_name, interval, run, write
 from nasaug.arch import archfile
 from nasaug.comparison import stats
 from nasaug.core.files import DATA_SETS
+from nasaug.core.units import format_quantity
 from nasaug.reporting.wording import signed
 from nasaug.rundirs.folder import RunDir
 
@@ -70,9 +71,9 @@ def page(o: argparse.Namespace) -> None:
         done[verb, start] = {seed: each.result() for seed, each in runs.items() if each.finished}
     named = o.data if o.data in DATA_SETS else "FOLDER"
     lines = [
-        f"`python benchmarks/start.py ROOT --data {named} --budget {o.budget} --macs {o.macs:g} --seeds {o.seeds}`", "",
-        f"{data_name(o.data)}, nets found by `search --mac-budget {o.budget}`, {o.macs:g} forward MACs for the "
-        "net's own passes in each training; a seed repeats search and trainings. Mean and 95 % t interval; beside "
+        f"`python benchmarks/start.py ROOT --data {named} --budget {o.budget} --macs {o.macs:.0f} --seeds {o.seeds}`", "",
+        f"{data_name(o.data)}, nets found by `search --mac-budget {o.budget}`, {format_quantity(o.macs, 'macs')} "
+        "forward MACs in each training, so NetAug has fewer epochs; a seed repeats search and trainings. Mean and 95 % t interval; beside "
         "them validation top-1 minus that from its slice of the supernet, in percentage points, paired by seed, with "
         "the interval of this one comparison. The net's own weights have had the finalists' training, which the search "
         "pays for anyway.", "",
