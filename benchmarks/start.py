@@ -1,6 +1,6 @@
 """From which weights should the net that a search found be trained, plainly and with NetAug?
 
-    python benchmarks/start.py ROOT [--data fashion-mnist] [--budget 100k] [--macs 6e10] [--seeds 3] [--page]
+    python benchmarks/start.py ROOT [--data fashion-mnist] [--budget 100k] [--macs 60G] [--seeds 3] [--page]
 
 Each seed is a search and the trainings of its net with as many MACs (--macs): from fresh weights, from its slice of the
 supernet, from the weights that its short training among the finalists ended with, and from these placed in the
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from cells import Cell, data_name, interval, run, write
 from nasaug.arch import archfile
 from nasaug.comparison import stats
 from nasaug.core.files import DATA_SETS
-from nasaug.core.units import format_quantity
+from nasaug.core.units import format_quantity, parse_quantity
 from nasaug.reporting.wording import signed
 from nasaug.rundirs.folder import RunDir
 
@@ -69,11 +70,11 @@ def page(o: argparse.Namespace) -> None:
     for verb, start in WAYS:
         runs = {seed: RunDir(o.root / f"{start}-{verb}-s{seed}") for seed in range(o.seeds)}
         done[verb, start] = {seed: each.result() for seed, each in runs.items() if each.finished}
-    named = o.data if o.data in DATA_SETS else "FOLDER"
+    named, macs = o.data if o.data in DATA_SETS else "FOLDER", format_quantity(o.macs, "macs")
     lines = [
-        f"`python benchmarks/start.py ROOT --data {named} --budget {o.budget} --macs {o.macs:.0f} --seeds {o.seeds}`", "",
-        f"{data_name(o.data)}, nets found by `search --mac-budget {o.budget}`, {format_quantity(o.macs, 'macs')} "
-        "forward MACs in each training, so NetAug has fewer epochs; a seed repeats search and trainings. Mean and 95 % t interval; beside "
+        f"`python benchmarks/start.py ROOT --data {named} --budget {o.budget} --macs {macs} --seeds {o.seeds}`", "",
+        f"{data_name(o.data)}, nets found by `search --mac-budget {o.budget}`, {macs} forward MACs in each "
+        "training, so NetAug has fewer epochs; a seed repeats search and trainings. Mean and 95 % t interval; beside "
         "them validation top-1 minus that from its slice of the supernet, in percentage points, paired by seed, with "
         "the interval of this one comparison. The net's own weights have had the finalists' training, which the search "
         "pays for anyway.", "",
@@ -105,7 +106,7 @@ def main() -> None:
     parser.add_argument("root", type=lambda text: Path(text).resolve())
     parser.add_argument("--data", default="fashion-mnist", help="a data set's name or an image folder")
     parser.add_argument("--budget", default="100k", help="MACs of the search")
-    parser.add_argument("--macs", type=float, default=6e10, help="of each training, and for the search's share of it")
+    parser.add_argument("--macs", type=partial(parse_quantity, kind="macs"), default="60G", help="of each training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--page", action="store_true", help="write the page of what is finished")
