@@ -22,6 +22,6 @@ class Best:
     def offer(self, net: Net, score: float) -> None:
         """Keep a copy of the net, with the running statistics it was evaluated with, unless its score is worse than one
         before."""
-        if self.score is None or not self.metric.better(self.score, score):
+        if score == self.score or self.metric.better(score, self.score):
             self.score = score
             self.tensors = {name: t.detach().clone() for name, t in net.state_dict().items()}
