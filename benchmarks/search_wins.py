@@ -30,6 +30,7 @@ from pathlib import Path
 from statistics import mean
 
 from cells import Cell, Failed, data_name, interval, run, train, write
+from scipy.stats import kendalltau
 from space_quality import described
 
 from nasaug.arch import archfile
@@ -42,6 +43,7 @@ from nasaug.arch.spacefile import from_dict, load
 from nasaug.comparison import stats
 from nasaug.core.files import DATA_SETS
 from nasaug.core.units import format_quantity, parse_quantity
+from nasaug.nas.finalists import begun_with
 from nasaug.reporting.wording import signed
 from nasaug.rundirs.folder import RunDir
 
@@ -432,7 +434,7 @@ def page(s: Setting) -> None:
         else:
             shown = "0 | - | not run"
         lines.append(f"| {FINALS[rival][0]} | {shown} |")
-    lines += ["", *same(s), *_found(s), *(_choice(screens, s) if screens else ())]
+    lines += ["", *same(s), *_ordered(s), *_found(s), *(_choice(screens, s) if screens else ())]
     figures = {"budget": s.macs, "epochs": s.epochs, "seeds": s.seeds, "settings": told, "ways": ways,
                "differences": versus, "uniform": screens, "missing": left}  # fmt: skip
     write(s.page, f"Does the search win at {s.label} MACs?", lines, figures)
@@ -459,6 +461,26 @@ def _sizes(figures: Mapping[str, int]) -> str:
 def _spent(rows: list[dict]) -> str:
     macs, seconds = (mean(row[key] for row in rows) for key in ("train_macs", "seconds"))
     return f"{format_quantity(macs, 'macs')} | {format_quantity(seconds, 'seconds')}" if macs else "- | -"
+
+
+def _ordered(s: Setting) -> list[str]:
+    """What the supernet knew of its finalists, in words."""
+    found = [tau for part in ("search", "unfilled") if part in s.searches for seed in range(s.seeds)
+             if s.result(cell := s.search(part, seed)) and (tau := _tau(RunDir(s.root / cell.name))) is not None]
+    if not found:
+        return []
+    each = ", ".join(f"{tau:+.2f}" for tau in found)
+    told = "Kendall's tau between the supernet's scores of the finalists and their losses after the first round"
+    return [f"{told}: {mean(found):+.2f} on average of {len(found)} searches ({each}).", ""]
+
+
+def _tau(run: RunDir) -> float | None:
+    """Of one search; None if too few of its finalists have both figures."""
+    rounds = (begun_with(run.finalists_file) or {"rounds": []})["rounds"]
+    losses = {name: loss for name, (_, loss) in rounds[0].items()} if rounds else {}
+    rows = [row for row in run.result().get("finalists", ()) if row["id"] in losses]
+    known = [(row["full_val_top1"], -losses[row["id"]]) for row in rows if row["full_val_top1"] is not None]
+    return float(kendalltau(*zip(*known, strict=True)).statistic) if len(known) > 2 else None
 
 
 def _found(s: Setting) -> list[str]:
