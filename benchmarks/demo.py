@@ -1,6 +1,6 @@
 """`make demo`: the main job on Fashion-MNIST at 1M MACs with reduced compute, and a small table.
 
-Searches, then trains the found subnet plainly and with NetAug, both from the supernet's weights and for the
+Searches, then trains the found subnet plainly and with NetAug, both from its weights of the search and for the
 same number of epochs. Finished steps are not repeated; interrupted ones resume.
 """
 

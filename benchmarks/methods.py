@@ -53,7 +53,7 @@ def comparisons(found: str, root: Path, mean_magnitude: float = math.nan) -> dic
     drives = f"difficulty-drive:source={teacher}"
     return {
         "methods_found": Comparison(
-            "Six ways to train the net found for 1M MACs", "Fashion-MNIST, starting from the supernet's weights.",
+            "Six ways to train the net found for 1M MACs", "Fashion-MNIST, starting from the weights that FOUND names.",
             found, "baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling", 3, ("train_macs=1e12",)),
         "methods_tiny": Comparison(
             "What helps a tiny net, which under-fits", "CIFAR-10 (JPEG), 45,000 images, 8 epochs.", tiny,

@@ -408,13 +408,13 @@ def page(s: Setting) -> None:
     named = s.data if s.data in DATA_SETS else "FOLDER"
     chosen = "" if tuple(s.ways) == WAYS else f" --ways {','.join(s.ways)}"
     weighted = ", except where its weights or NetAug are named" if {*WEIGHTED} & {*s.ways} else ""
+    once = "; (a) is searched once for all seeds" if "uniform" in s.parts else ""
     chosen += f" --name {s.name}" if s.name else ""
     lines = [
         f"`python benchmarks/search_wins.py {named} ROOT --budget {s.label} --seeds {s.seeds}{chosen}`", "",
         f"{data_name(s.data)}, at most {s.label} MACs; every net trained plainly from scratch for {s.epochs} epochs"
         f"{weighted}; a seed repeats the search and this training. Mean and 95 % t interval over seeds. Compute is "
-        "that of one seed: forward MACs of training, and time with other trainings beside it; (a) is searched once for "
-        "all seeds.", "",
+        f"that of one seed: forward MACs of training, and time with other trainings beside it{once}.", "",
         f"The searches were run with `{'`, and with `'.join(told)}`." if told else "No search has been run.", "",
     ]  # fmt: skip
     if left:

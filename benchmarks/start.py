@@ -89,6 +89,9 @@ def page(o: argparse.Namespace) -> None:
         lines.append(f"| {VERBS[verb]} | {STARTS[start]} | {val} | {test} | {_over(rows, done[verb, 'supernet'])} |")
         figures["ways"][f"{verb}, {start}"] = {seed: {key: row[key] for key in kept} for seed, row in rows.items()}
     lines += ["", f"The nets have {min(known):,} to {max(known):,} MACs." if known else ""]
+    if left := [f"{VERBS[verb]}, {STARTS[start]}: {len(rows)}" for (verb, start), rows in done.items()
+                if len(rows) < o.seeds]:  # fmt: skip
+        lines += ["", f"**Not finished**, of {o.seeds} seeds: {'; '.join(left)}."]
     write("start", "From which weights should a found net be trained?", lines, figures)
 
 

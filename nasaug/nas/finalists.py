@@ -347,8 +347,8 @@ def keep_start(path: Path, winner: Net, supernet: Path | None, facts: Mapping[st
     """Write the weights that a training of the found net starts from: the supernet's, with the winner's own as its
     slice, so that NetAug has wider nets around them; without a supernet the winner's alone.
 
-    In other words its training goes on, even if it began with fresh weights, which the wider nets' do not fit at first:
-    from there it ended higher than from its slice of the supernet, with NetAug too (docs/results/start.md)."""
+    So the winner's training goes on, even if it began with fresh weights, which the wider nets' do not fit at first.
+    With the first seed it ended higher than from its slice of the supernet, with NetAug too (docs/results/start.md)."""
     net = winner
     if supernet is not None:
         net, facts = load_net(supernet), {k: v for k, v in tensorfile.facts(supernet).items() if k != "plan"}

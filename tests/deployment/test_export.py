@@ -99,7 +99,7 @@ def digits_of_test():
     """(images at 12 px, labels)."""
     data = load(DataConfig("digits"))
     data.finish()
-    images, labels = next(data.test.ordered(len(data.test), None))
+    images, labels = next(data.test.ordered(len(data.test)))
     return resize(images.float(), 12).expand(-1, 3, -1, -1), labels
 
 
