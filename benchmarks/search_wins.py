@@ -5,11 +5,10 @@
 
 FOLDER is CIFAR-10 as JPEG files, at 32 px, or the name of a data set of ten classes, such as fashion-mnist. Rivals
 under the same budget of MACs: (a) `uniform`, the best MobileNetV2 with one width multiplier over resolutions and
-strides, chosen once by validation; (b) `random`, the best of 24 random nets of all shapes that are each trained
-briefly; (c) `halving`, the search without its supernet, both with the compute of the whole search; (d) `default`, the
-space's own design with one width multiplier. Beside them `unfilled`, the search whose finalists stay as they were
-proposed. A seed repeats everything: a search, and the `finals`, the same training from scratch of every net (for the
-net of `search` also from its weights, and NetAug).
+strides, chosen once by validation; (b) `random`, the best of 24 random nets that are each trained briefly, to the end
+of a short schedule; (c) `halving`, the search without its supernet; both in all shapes, with the compute of the whole
+search; (d) `default`, the space's own design with one width multiplier. A seed repeats everything: a search, and the
+`finals`, the same training from scratch of every net (for the net of `search` also from its weights, and NetAug).
 
 PART is one of these names, or `page`, which writes docs/results/search_wins_BUDGET (or NAME) at any stage of the
 experiment. Without it everything runs. --ways leaves rows of the page out of the experiment, or adds the trainings from
@@ -58,10 +57,9 @@ SCREENS = ((3, None), (12, 6))  # epochs, and how many nets, the best so far, ar
 
 SEARCHES = {
     "search": (),
-    "unfilled": ("--set", "search.filled=false"),
-    "halving": ("--strategy", "halving"),
+    "halving": ("--strategy", "halving", "--set", "search.shapes=0"),
     "random": (
-        "--strategy", "halving", "--set", "search.rounds=1", "--set", "search.shapes=0",
+        "--strategy", "halving", "--set", "search.rounds=1", "--set", "search.shapes=0", "--set", "search.schedule=1",
         "--set", "search.finalists=24",
     ),
 }
@@ -69,7 +67,6 @@ FINALS = {  # title, the part that gives the net, verb and further options
     "search": ("`search`", "search", "train", ("--from-scratch",)),
     "search-weights": ("`search`, from its weights", "search", "train", ()),
     "search-netaug": ("`search`, NetAug from its weights", "search", "netaug-train", ()),
-    "unfilled": ("`search`, finalists as they were proposed", "unfilled", "train", ("--from-scratch",)),
     "uniform": ("(a) best uniform net", "uniform", "train", ("--from-scratch",)),
     "random": ("(b) best of random nets", "random", "train", ("--from-scratch",)),
     "halving": ("(c) successive halving", "halving", "train", ("--from-scratch",)),
@@ -465,8 +462,8 @@ def _spent(rows: list[dict]) -> str:
 
 def _ordered(s: Setting) -> list[str]:
     """What the supernet knew of its finalists, in words."""
-    found = [tau for part in ("search", "unfilled") if part in s.searches for seed in range(s.seeds)
-             if s.result(cell := s.search(part, seed)) and (tau := _tau(RunDir(s.root / cell.name))) is not None]
+    found = [tau for seed in range(s.seeds)
+             if s.result(cell := s.search("search", seed)) and (tau := _tau(RunDir(s.root / cell.name))) is not None]
     if not found:
         return []
     each = ", ".join(f"{tau:+.2f}" for tau in found)

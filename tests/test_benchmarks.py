@@ -392,12 +392,12 @@ def test_all_parts_run_in_turn_and_a_failed_cell_does_not_hold_up_the_others(win
     monkeypatch.setattr(wins, "run", run)
     assert wins.carry_out(s, None) == ["halving-s0: out of memory"]
     assert [len(names) for names in ran[:2]] == [4, 4]
-    assert ran[2] == ["search-s0", "unfilled-s0", "halving-s0", "random-s0", "final-uniform-s0", "final-default-s0"]
-    assert ran[3] == ["final-search-s0", "final-unfilled-s0", "final-random-s0"]
+    assert ran[2] == ["search-s0", "halving-s0", "random-s0", "final-uniform-s0", "final-default-s0"]
+    assert ran[3] == ["final-search-s0", "final-random-s0"]
     assert len(ran) == 6 and "final-halving-s1" in ran[5]
     wins.carry_out(s, "finals")
     wins.carry_out(s, "random")
-    assert [len(names) for names in ran[6:]] == [5 + 6, 2]
+    assert [len(names) for names in ran[6:]] == [4 + 5, 2]
 
 
 def test_a_found_net_is_trained_from_each_of_the_weights_that_it_could_start_from(cells, monkeypatch, wins, tmp_path):

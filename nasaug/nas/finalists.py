@@ -1,9 +1,9 @@
 """The final choice of a search: finalists are trained on their own, and after each round the better half goes on
-(successive halving: Jamieson and Talwalkar, AISTATS 2016).
+(successive halving: Jamieson and Talwalkar, AISTATS 2016), with each round doubling what a net has been trained for.
 
 Each has one training, with one schedule of the learning rate, that is halted after a round and taken up again (Swersky
-et al., arXiv:1406.3896). So rounds add up to one long training: short ones hardly order nets near a good design
-(docs/results/near_design.md).
+et al., arXiv:1406.3896). With search.schedule above 1 it is longer than the rounds, as the net's own training will be:
+a short training brought to its end flatters nets that learn fast and end low (docs/explanation/ranking.md).
 
 A supernet's scores say which subnets are worth a closer look, not which of the best is best: scores at different
 resolutions are not comparable, and nets of similar size are hardly distinguished (docs/results/resolution.md,
@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -48,8 +47,9 @@ from .study import Search
 FINALIST, SHAPE = "finalist", "shape"
 FRONT = 6  # with several objectives, at least so many nets have all rounds, so that their front has trained figures
 LEAST = 100  # steps each; an "auto" training shorter than this is skipped, since it would be uninformative
-FORMAT = "nasaug-finalists/3"
-ANNEALED, ONE_ROUND = "nasaug-finalists/2", "nasaug-finalists/1"  # older: a training for each round; a single round
+FORMAT = "nasaug-finalists/4"
+# Older: rounds of equal MACs, with which the schedule ended; a training for each round; a single round
+EQUAL, ANNEALED, ONE_ROUND = "nasaug-finalists/3", "nasaug-finalists/2", "nasaug-finalists/1"
 
 
 @dataclass(frozen=True)
@@ -107,15 +107,18 @@ class PlayOff:
     def sizes(self, macs: Sequence[int]) -> list[int]:
         """The number of nets in each round, for finalists with these MACs, the best first. Empty: no training, because
         it is turned off, too short to be informative, or there is only one finalist."""
+        for way in self._ways(macs):
+            begun = macs[: way[0]]
+            if way[0] > 1 and min(self._steps(each, begun, way) for each in begun) >= self._least:
+                return way
+        return []
+
+    def _ways(self, macs: Sequence[int]) -> list[list[int]]:
+        """The numbers of nets in each round, for so many finalists and for fewer."""
         counts, fewest = [len(macs)], FRONT if self.several else 2
         while len(counts) < self.recipe.search.rounds and counts[-1] > fewest:
             counts.append(max(math.ceil(counts[-1] / 2), fewest))
-        ways = [counts[start:] for start in range(len(counts))]
-        for way in ways:
-            begun = macs[: way[0]]
-            if way[0] > 1 and min(self._steps(each, begun, way[0], len(way)) for each in begun) >= self._least:
-                return way
-        return []
+        return [counts[start:] for start in range(len(counts))]
 
     @property
     def _least(self) -> int:
@@ -128,19 +131,20 @@ class PlayOff:
             return "there is only one"
         if not self.macs:
             return "search.finalist_macs is 0" if self.given is None else "they have no MACs"
-        begun = macs[: FRONT if self.several else 2]
-        steps = counted(min(self._steps(each, begun, len(begun), 1) for each in begun), "step")
+        way = self._ways(macs)[-1]
+        begun = macs[: way[0]]
+        steps = counted(min(self._steps(each, begun, way) for each in begun), "step")
         return f"with {steps} each, fewer than {self._least}, they would tell little; allow more epochs or train_macs"
 
-    def _steps(self, macs: int, begun: Sequence[int], count: int, rounds: int) -> int:
-        """The steps of a net with these MACs in one of so many rounds, which begins with nets of the MACs `begun` and
-        has `count` in all.
+    def _steps(self, macs: int, begun: Sequence[int], counts: Sequence[int]) -> int:
+        """The steps of a net with these MACs in the first of rounds of so many nets, which begin with nets of the MACs
+        `begun`. Each later round doubles them.
 
         They are in proportion to the epochs that each net's own training will have: equal for all, except where that
         training is limited by its MACs, so that a larger net is trained for fewer epochs."""
         batch = min(self.recipe.batch, len(self.data.train))
-        whole = batch * mean(self._own_epochs(each) * each for each in begun) * count
-        return int(self.macs / rounds * self._own_epochs(macs) / whole)
+        whole = batch * mean(self._own_epochs(each) * each for each in begun) * sum(_firsts(counts))
+        return int(self.macs * self._own_epochs(macs) / whole)
 
     def own_macs(self, macs: int) -> float:
         """Forward MACs of a plain training of a net with these MACs; infinite if time limits it."""
@@ -161,14 +165,17 @@ class PlayOff:
         return min(most, asked / (macs * training.steps_of(images) * min(training.batch, images)))
 
     def course(self, macs: int, begun: Sequence[int], counts: Sequence[int]) -> Course:
-        """The training of a net, where rounds of so many nets begin with nets of the MACs `begun` (see `_steps`); no
-        longer than the net's own training will be, even where there are MACs for it."""
+        """The training of a net, where rounds of so many nets begin with nets of the MACs `begun` (see `_steps`). Its
+        schedule is search.schedule times as long as the rounds, but no longer than the net's own training will be;
+        nor are the rounds, even where there are MACs for it."""
         batch = min(self.recipe.batch, len(self.data.train))
-        ends = list(accumulate(max(1, self._steps(macs, begun, count, len(counts))) for count in counts))
+        first = max(1, self._steps(macs, begun, counts))
+        ends = [first * 2**number for number in range(len(counts))]
         most = max(1.0, self.own_macs(macs) / (batch * macs))
         ends = [max(1, int(end * min(1.0, most / ends[-1]))) for end in ends]
-        epoch = min(self.data.train.steps(batch), ends[-1])
-        return Course(Length(ends[-1] / epoch, epoch, macs, batch), tuple(ends))
+        steps = int(min(most, self.recipe.search.schedule * ends[-1]))
+        epoch = min(self.data.train.steps(batch), steps)
+        return Course(Length(steps / epoch, epoch, macs, batch), tuple(ends))
 
     def estimate(self, seconds_per_mac: float, macs: Sequence[int] = ()) -> str:
         """Say how long `decide` will take at this many seconds per MAC, for nets with these MACs (by default finalists
@@ -187,8 +194,11 @@ class PlayOff:
         seconds = sum(spent) * seconds_per_mac
         expect(f"{self.word}s", seconds)
         whole = format_duration(seconds)
-        steps = " + ".join(str(courses[0].steps(i)) for i in range(len(counts)))
-        return f"{self._counted(counts)}, trained for {steps} steps, about {whole} in all"
+        first = courses[0]
+        steps = " + ".join(str(first.steps(i)) for i in range(len(counts))) + " steps"
+        if first.length.steps > first.ends[-1]:
+            steps += f" of a schedule of {first.length.steps}"
+        return f"{self._counted(counts)}, trained for {steps}, about {whole} in all"
 
     def decide(self, finalists: list[Candidate], run: RunDir) -> list[Candidate]:
         """The finalists, the winner first: those of later rounds before those of earlier ones, each by its score or
@@ -206,6 +216,8 @@ class PlayOff:
         start = "the supernet's" if self._inherited else "fresh"
         say(f"{self._counted(counts)}, trained from {start} weights, {spent} MACs in all")
         begun = begun_with(self.path(run)) or {"format": FORMAT, "candidates": len(self.search.scores), "rounds": []}
+        if begun["format"] != FORMAT and not _over(begun["rounds"], counts):
+            begun |= {"format": FORMAT, "rounds": []}
         files.write_json(self.path(run), begun)
         if not begun["rounds"]:  # left by a version that trained otherwise
             self._forget_checkpoints(run)
@@ -241,12 +253,12 @@ class PlayOff:
         trained: dict[Arch, Candidate] = {}
         judged: dict[Arch, Judged] = {}
         spent, all_macs = 0.0, mean(self.course(c.cost.macs, macs, counts).macs(number) for c in nets) * count
+        shares = [part / sum(_firsts(counts)) for part in _firsts(counts)]  # of all rounds' MACs
         for i, c in enumerate(nets):
             name, course = self.search.space.id(c.arch), self.course(c.cost.macs, macs, counts)
             if name not in known:
-                # rounds have the same MACs
-                parts = (number + min(1.0, each / all_macs) for each in (spent, spent + course.macs(number)))
-                with share_of_stage(*(part / rounds for part in parts)):
+                parts = (min(1.0, each / all_macs) for each in (spent, spent + course.macs(number)))
+                with share_of_stage(*(sum(shares[:number]) + shares[number] * part for part in parts)):
                     known[name] = self._train(c, course, run, self._title(i + 1, count, number, rounds), name, number)
                 files.write_json(self.path(run), begun)
             spent += course.macs(number)
@@ -332,6 +344,16 @@ class PlayOff:
         return f"{self.word}-{name}-trained.safetensors"
 
 
+def _firsts(counts: Sequence[int]) -> list[float]:
+    """The compute of each of the rounds of so many nets, in first rounds of one net."""
+    return [float(count * 2 ** max(0, number - 1)) for number, count in enumerate(counts)]
+
+
+def _over(rounds: Sequence[Mapping[str, Any]], counts: Sequence[int]) -> bool:
+    """Whether all rounds of so many nets are over."""
+    return len(rounds) == len(counts) and all(len(each) == count for each, count in zip(rounds, counts, strict=True))
+
+
 def late_loss(history: Sequence[Mapping[str, Any]], length: Length) -> float:
     """The mean training loss over the last epoch's steps, or somewhat more: since the evaluation before it began."""
     total, steps, rows = 0.0, 0, [{"step": 0}, *history]
@@ -366,8 +388,8 @@ def begun_with(path: Path) -> dict | None:
     None if not started."""
     if not path.is_file():
         return None
-    kept = files.read_json(path, FORMAT, ANNEALED, ONE_ROUND)
-    if kept["format"] == FORMAT:
+    kept = files.read_json(path, FORMAT, EQUAL, ANNEALED, ONE_ROUND)
+    if kept["format"] in (FORMAT, EQUAL):
         return kept
     if kept["format"] == ANNEALED:
         return {"format": FORMAT, "candidates": kept["candidates"], "rounds": []}

@@ -244,7 +244,7 @@ def _run_search(ready: Ready, run: RunDir, storage: str) -> dict:
         ))  # fmt: skip
     begun = time.perf_counter()
     with stage("finalists"):
-        chosen = search.filled(search.finalists(ranked, data.val), data.val)
+        chosen = search.with_drawn(search.filled(search.finalists(ranked, data.val), data.val), data.val)
         finalists = play_off(ready, search, run).decide(chosen, run)
     seconds = search.seconds + time.perf_counter() - begun
     return write_results(
@@ -276,6 +276,8 @@ def shaped(ready: Ready, run: RunDir, storage: str) -> tuple[Ready, Search, list
             say(f"shape: {shape} ({told})")
             ready = replace(ready, space=fixed(ready.space, own))
             search.space = ready.space
+    else:  # in the shape that changes its widths least
+        search.always = tuple(designs(ready.space, ready.budget, ready.outputs, 1))
     return ready, search, shapes
 
 

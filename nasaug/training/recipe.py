@@ -69,12 +69,18 @@ class SearchConfig:
     """Number of candidates scored again on the whole validation split: for each resolution the largest (in MACs) that
     ties with its best, and of the better half those that are most unlike each other. Each is then trained on its own,
     and the best one is found."""
+    drawn: Annotated[float, Ge(0), Le(1)] = 0.0
+    """The share of the finalists that are drawn by size instead, whatever the supernet says of them; at least one is
+    the supernet's choice. With costs as objectives there are none."""
     filled: bool = False
     """Raise the finalists' choices, rung by rung, until no larger net of the same shape (resolution and strides) is
     within the budgets. With costs as objectives, or without a budget, they stay as they are."""
     rounds: Count = 1
-    """Rounds of that training, each with an equal part of the MACs: after each, the better half goes on (successive
+    """Rounds of that training: after each, the better half goes on for as long as it was trained so far (successive
     halving, Jamieson and Talwalkar, AISTATS 2016). With too few MACs there are fewer rounds."""
+    schedule: Annotated[float, Ge(1)] = 1.0
+    """The length of a finalist's schedule as a multiple of its rounds, which are then halted before its end; at most
+    that of the net's own training. 1: the last round ends with the schedule."""
     finalist_macs: NotNegative | Auto = "auto"
     """Forward MACs of that training for all finalists together; auto: finalist_share of the supernet's; 0: no training,
     and the largest finalist that ties with the best is found."""

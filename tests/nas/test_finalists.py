@@ -33,8 +33,8 @@ BATCH = 16
 MACS = (100, 300)
 
 
-def play_off(macs, *, images=96, supernet_macs=0.0, path=Path("none")):
-    recipe = Recipe(batch=BATCH, lr=0.02, search=SearchConfig(finalist_macs=macs))
+def play_off(macs, *, images=96, supernet_macs=0.0, path=Path("none"), schedule=1.0):
+    recipe = Recipe(batch=BATCH, lr=0.02, search=SearchConfig(finalist_macs=macs, schedule=schedule))
     data = toy_data(train=images)
     scorer = scorer_of(data)
     search = Search(SPACE, Budget(), recipe.search, scorer, data.val, "sqlite://")
@@ -47,12 +47,15 @@ def courses(last, macs=MACS, counts=None):
     return [last.course(each, macs[: counts[0]], counts) for each in macs[: counts[0]]] if counts else None
 
 
-@pytest.mark.parametrize(("steps", "each"), [(1, 1), (5, 5), (6, 6), (8, 6), (9, 6), (18, 6)])
-def test_all_are_trained_for_as_many_steps(steps, each):
-    """Of an epoch, or of a part of one."""
-    for course, macs in zip(courses(play_off(float(sum(MACS) * BATCH * steps))), MACS, strict=True):
-        assert course.ends == (steps,) and course.length.steps == steps and course.length.steps_per_epoch == each
-        assert (course.length.batch, course.length.macs_per_image) == (BATCH, macs)
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("steps", [1, 2, 5, 6, 8, 9, 18])
+def test_all_are_trained_for_as_many_steps_of_a_schedule_that_is_longer_if_asked(steps, times):
+    """An epoch has 6 steps, or fewer in a shorter schedule."""
+    last = play_off(float(sum(MACS) * BATCH * steps), schedule=float(times))
+    for course, macs in zip(courses(last), MACS, strict=True):
+        assert course.ends == (steps,) and course.length.steps == times * steps
+        each = course.length.steps_per_epoch, course.length.batch, course.length.macs_per_image
+        assert each == (min(6, times * steps), BATCH, macs)
 
 
 def test_they_are_not_trained_where_it_is_not_asked_for_or_tells_nothing():
@@ -60,7 +63,13 @@ def test_they_are_not_trained_where_it_is_not_asked_for_or_tells_nothing():
     assert courses(play_off(0.0)) is None and courses(play_off(step - 1)) is None
     assert courses(play_off(1e9), MACS[:1]) is None  # nothing to decide
     auto = {n: courses(play_off("auto", supernet_macs=n * step * 5)) for n in (LEAST - 1, LEAST + 0.5)}
-    assert auto[LEAST - 1] is None and auto[LEAST + 0.5][0].length.steps == LEAST
+    assert auto[LEAST - 1] is None and auto[LEAST + 0.5][0].ends == (LEAST,)
+
+
+def test_why_they_are_not_trained_is_told_with_the_steps_that_they_would_have():
+    """Three in one round, the fewest that could be trained; with two of them there would be enough."""
+    last = in_rounds(2, steps=3 * LEAST - 1)
+    assert last.sizes([100] * 5) == [] and last._why_not([100] * 5).startswith(f"with {LEAST - 1} steps each, fewer")
 
 
 def in_rounds(rounds, macs="auto", **keys):
@@ -69,16 +78,15 @@ def in_rounds(rounds, macs="auto", **keys):
     return replace(last, recipe=replace(last.recipe, search=replace(last.recipe.search, rounds=rounds), **keys))
 
 
-def test_each_round_has_half_the_nets_of_the_one_before_and_an_equal_part_of_the_macs():
-    last, macs = in_rounds(4, steps=4 * 24 * LEAST), [100] * 24
+def test_each_round_has_half_the_nets_of_the_one_before_and_doubles_their_steps():
+    last, macs = in_rounds(4, steps=(24 + 12 + 2 * 6 + 4 * 3) * LEAST), [100] * 24
     assert last.sizes(macs) == [24, 12, 6, 3] and in_rounds(1, steps=24 * LEAST).sizes(macs) == [24]
     course = courses(last, macs)[0]
-    spent = [n * course.macs(i) for i, n in enumerate((24, 12, 6, 3))]
-    assert spent == pytest.approx([last.macs / 4] * 4, rel=0.01)
-    assert course.ends == (LEAST, 3 * LEAST, 7 * LEAST, 15 * LEAST) and course.length.steps == 15 * LEAST
+    assert course.ends == (LEAST, 2 * LEAST, 4 * LEAST, 8 * LEAST) and course.length.steps == 8 * LEAST
+    assert sum(n * course.macs(i) for i, n in enumerate((24, 12, 6, 3))) == pytest.approx(last.macs)
     assert in_rounds(9, 1e9).sizes(macs[:5]) == [5, 3, 2]
-    fewer = {steps: in_rounds(4, steps=steps * LEAST).sizes(macs) for steps in (95, 36, 35, 12, 11, 5)}
-    assert fewer == {95: [12, 6, 3], 36: [12, 6, 3], 35: [6, 3], 12: [6, 3], 11: [3], 5: [3]}
+    fewer = {steps: in_rounds(4, steps=steps * LEAST).sizes(macs) for steps in (60, 59, 24, 23, 9, 8, 3)}
+    assert fewer == {60: [24, 12, 6, 3], 59: [12, 6, 3], 24: [12, 6, 3], 23: [6, 3], 9: [6, 3], 8: [3], 3: [3]}
     assert in_rounds(4, steps=2 * LEAST).sizes(macs) == []
 
 
@@ -94,8 +102,10 @@ def test_a_net_whose_own_training_is_limited_by_its_macs_is_trained_for_fewer_st
 
 def test_no_finalist_is_trained_for_longer_than_the_net_itself_will_be():
     last = in_rounds(2, 1e12, max_epochs=5, min_steps=0)
-    course = courses(last, [100, 200, 300, 400])[0]
-    assert course.ends == (10, 30) and course.length.steps == 5 * 6  # rounds of 4 and 2 nets have the same MACs
+    for schedule in (1.0, 2.0):
+        last = replace(last, recipe=replace(last.recipe, search=replace(last.recipe.search, schedule=schedule)))
+        course = courses(last, [100, 200, 300, 400])[0]
+        assert course.ends == (15, 30) and course.length.steps == 5 * 6
     assert courses(replace(last, recipe=replace(last.recipe, epochs=3)), MACS)[0].length.steps == 3 * 6
     longer = replace(last, recipe=replace(last.recipe, stop="seconds"))
     assert courses(longer, MACS)[0].length.steps > 1e6
@@ -160,15 +170,30 @@ def course_of(*ends):
     return Course(Length(ends[-1] / 6, 6, 100, BATCH), ends)
 
 
-def test_rounds_of_a_version_that_trained_anew_in_each_begin_again(tmp_path, monkeypatch):
+@pytest.mark.parametrize("version", [2, 3])
+def test_unfinished_rounds_of_a_version_that_trained_otherwise_begin_again(version, tmp_path):
     with RunDir.create("search", Recipe(), tmp_path / "run") as run:
         rounds = [{"a": [50.0, 1.0]}]
-        files.write_json(run.finalists_file, {"format": "nasaug-finalists/2", "candidates": 7, "rounds": rounds})
-        assert begun_with(run.finalists_file) == {"format": FORMAT, "candidates": 7, "rounds": []}
+        begun = {"format": f"nasaug-finalists/{version}", "candidates": 7, "rounds": rounds}
+        files.write_json(run.finalists_file, begun)
+        assert begun_with(run.finalists_file) == {
+            2: {"format": FORMAT, "candidates": 7, "rounds": []}, 3: begun
+        }[version]  # fmt: skip
         last, given = play_off(4e7, path=None), finalists(SPACE.smallest, SPACE.largest)
         stale = run.path / last._checkpoint(SPACE.id(SPACE.smallest))
         stale.write_bytes(b"of another training")
         assert {c.rounds for c in last.decide(given, run)} == {1}
+        kept = files.read_json(run.finalists_file, FORMAT)
+        assert "a" not in kept["rounds"][0] and kept["candidates"] == 7
+
+
+def test_finished_rounds_of_a_version_that_trained_otherwise_are_kept(tmp_path, monkeypatch):
+    last, given = play_off(4e7, path=None), finalists(SPACE.smallest, SPACE.largest)
+    monkeypatch.setattr(PlayOff, "_train", lambda *_: pytest.fail("trained again"))
+    with RunDir.create("search", Recipe(), tmp_path / "run") as run:
+        rounds = [{SPACE.id(c.arch): [50.0 + i, 2.0 - i] for i, c in enumerate(given)}]
+        files.write_json(run.finalists_file, {"format": "nasaug-finalists/3", "candidates": 7, "rounds": rounds})
+        assert last.decide(given, run)[0].arch == SPACE.largest
 
 
 def same_weights(one, other):
