@@ -57,6 +57,7 @@ from .results import write_results
 from .shapes import KINDS, design, designs, fixed
 from .study import Search
 
+ENOUGH = 0.5  # part of the net's own epochs: of a supernet with fewer it is told how little they say
 ROOM = 4  # the ceiling of search.least_epochs is at least this many times the smallest net
 SMALL = 64  # px; images up to this size are searched in a space of their own by default
 DEFAULT, DEFAULT_SMALL = "mobilenetv2", "tiny-images"
@@ -346,13 +347,30 @@ def supernet(ready: Ready, search: Search, run: RunDir) -> Net:
         per_step = announce(trainer, "supernet", f"largest net {describe(cost(trainer.plan))}")
         say(f"  then the search: {estimate(trainer, search)}")
         per_mac = per_step / (trainer.length.batch * trainer.length.macs_per_image)
-        say(f"  then {play_off(ready, search, run).estimate(per_mac)}")
+        play = play_off(ready, search, run)
+        say(f"  then {play.estimate(per_mac)}")
+        if doubt := _doubt(trainer, search, play):
+            say(f"  {doubt}")
         train_to_end(trainer, run, "supernet")
         facts = _facts(ready, search)
         if most := _most(ready):
             facts["most"] = most  # MACs of the largest nets that were trained
         save_net(path, trainer.average or trainer.net, **facts)
     return load_supernet(path, largest)
+
+
+def _doubt(trainer: Trainer, search: Search, play: PlayOff) -> str:
+    """What speaks against the supernet, if anything: losses early in a training do not say how it ends
+    (docs/results/halting.md), and a supernet's are no better."""
+    largest = macs_range(search.space, search.budget, trainer.plan.classes)[1]
+    macs = round(min(largest, search.budget.macs or largest))
+    own, epochs = play.own_macs(macs) / (macs * len(play.data.train)), trainer.length.epochs
+    if search.several or not math.isfinite(own) or epochs >= ENOUGH * own:
+        return ""
+    return (
+        f"after {epochs:.2g} epochs a supernet cannot tell which of similar nets will be best after {own:.2g} "
+        f"(docs/explanation/ranking.md); NetAug needs it, for plain training {arg.strategy} halving is as good"
+    )
 
 
 def load_supernet(path: Path, largest: Plan) -> Net:
