@@ -368,7 +368,7 @@ def _doubt(trainer: Trainer, search: Search, play: PlayOff) -> str:
     if search.several or not math.isfinite(own) or epochs >= ENOUGH * own:
         return ""
     return (
-        f"after {epochs:.2g} epochs a supernet cannot tell which of similar nets will be best after {own:.2g} "
+        f"after {epochs:.2g} epochs a supernet cannot tell which of similar nets will be best after {own:.0f} "
         f"(docs/explanation/ranking.md); NetAug needs it, for plain training {arg.strategy} halving is as good"
     )
 
