@@ -25,4 +25,6 @@ part search_wins "$folder" search_wins --budget 3M --seeds 3 --ways search,unifo
 part search_wins_fashion fashion-mnist search_wins --budget 1M --ways search,uniform
 part search_wins_weights "$folder" search_wins --budget 1M --seeds 3 --ways search,search-weights,search-netaug \
     --name search_wins_1M_weights
+part designs "$folder" designs
 for lengths in 10 30 90 270; do part netaug_curves "$folder" netaug_curves --only $lengths; done
+part widening "$folder" widening
