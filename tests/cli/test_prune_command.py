@@ -58,7 +58,7 @@ def assert_same(one, other):
 
 
 def test_a_pruned_net_has_its_target_and_is_taken_by_the_other_commands(here):
-    command, macs = structured()
+    command, macs = structured(0.75)  # so that the net can lose more afterwards
     before = tree(SOURCE)
     said = done(*command)
     assert tree(SOURCE) == before
@@ -125,7 +125,7 @@ def test_the_views_magnitude_and_learning_rate_are_those_of_the_step(here, monke
 
 
 def test_a_recipes_magnitude_follows_what_was_pruned_here_and_in_later_trainings(here, monkeypatch):
-    command, _ = structured()
+    command, _ = structured(0.75)  # as above
     line = 'views.train.magnitude={kind="pruned",start=10,end=0}'
     follows = ("--set", "views.train.policy=randaugment", "--set", line)
     done(*command[:-2], *follows)
