@@ -4,8 +4,8 @@ others published.
     python benchmarks/anchor.py FOLDER ROOT [--train-macs 6e12] [--epochs 300] [--page]
 
 FOLDER is CIFAR-10 as JPEG files. A search under both budgets with all cores, then the net found is trained on from its
-own weights for long, all with seed 0. At the defaults the two take more than two hours of two cores. Resumable; --page
-trains nothing.
+own weights for long, all with seed 0. The defaults are meant to take more than two hours of two cores; the page tells
+how long they took. Resumable; --page trains nothing.
 """
 
 from __future__ import annotations

@@ -92,6 +92,8 @@ def main() -> None:
     parser.add_argument("--page", action="store_true")
     o = parser.parse_args()
     root, space = o.root.resolve(), load(SPACE, BLOCKS)
+    if unknown := {*o.only.split(",")} - {*DESIGNS}:
+        parser.error(f"--only: no design is called {', '.join(sorted(unknown))}; choose from {', '.join(DESIGNS)}")
     root.mkdir(parents=True, exist_ok=True)
     more = ("--from-scratch", "--data", str(o.folder.resolve()), "--set", f"epochs={o.epochs}")
     cells = []

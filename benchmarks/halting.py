@@ -18,6 +18,7 @@ from statistics import fmean, stdev
 from cells import write
 from scipy.stats import kendalltau, pearsonr
 
+from nasaug.nas.finalists import begun_with
 from nasaug.rundirs.folder import RunDir
 
 EPOCHS = (2, 4, 6, 8, 10, 12, 14, 16, 20, 26, 30)
@@ -40,14 +41,8 @@ def finished(root: Path, start: str) -> dict[str, RunDir]:
 def as_finalist(root: Path, name: str) -> float | None:
     """The loss of a search's winner after its two rounds as a finalist, whose schedule ended there."""
     search = RunDir(root / f"1M-{name}")
-    rounds = search.finalists_file.is_file() and _rounds(search)
-    return rounds[-1][search.result()["finalists"][0]["id"]][1] if rounds and len(rounds) == 2 else None
-
-
-def _rounds(search: RunDir) -> list[dict]:
-    from nasaug.nas.finalists import begun_with
-
-    return (begun_with(search.finalists_file) or {"rounds": []})["rounds"]
+    rounds = (begun_with(search.finalists_file) or {"rounds": []})["rounds"]
+    return rounds[-1][search.result()["finalists"][0]["id"]][1] if len(rounds) == 2 else None
 
 
 def main() -> None:
@@ -58,7 +53,8 @@ def main() -> None:
     curves = {name: losses(run) for name, run in finals.items()}
     nets = [name for name in curves if name.split("-")[0] in SEARCHED]
     if len(nets) < 3:
-        raise SystemExit(f"{root} has {len(nets)} finished trainings of found nets; see --help")
+        remedy = "lay out docs/results/cells/search_wins_a77b5ce.tar.xz there by keep.py --restore"
+        raise SystemExit(f"{root} has {len(nets)} finished trainings of found nets, fewer than 3; {remedy}")
     ends = [curves[name][0] for name in nets]
     rows = []
     for epoch in EPOCHS:

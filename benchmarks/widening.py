@@ -46,7 +46,7 @@ def arms(root: Path) -> list[str]:
 
 def page(root: Path, sizes: list[str], epochs: int, seeds: int) -> None:
     """docs/results/widening.md and .json, from the finished cells."""
-    done = [path for path in sorted((root / "cells").iterdir()) if path.is_dir() and RunDir(path).finished]
+    done = [path for path in sorted(root.glob("cells/*")) if path.is_dir() and RunDir(path).finished]
     rows, missing, figures = [], [], {}
     for size in sizes:
         paths = [path for path in done if RunDir(path).result()["arch"] == f"{NET}-{size}"]
