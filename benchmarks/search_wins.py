@@ -5,10 +5,11 @@
 
 FOLDER is CIFAR-10 as JPEG files, at 32 px, or the name of a data set of ten classes, such as fashion-mnist. Rivals
 under the same budget of MACs: (a) `uniform`, the best MobileNetV2 with one width multiplier over resolutions and
-strides, chosen once by validation; (b) `random`, the best of 24 random nets that are each trained briefly, to the end
-of a short schedule; (c) `halving`, the search without its supernet; both in all shapes, with the compute of the whole
-search; (d) `default`, the space's own design with one width multiplier. A seed repeats everything: a search, and the
-`finals`, the same training from scratch of every net (for the net of `search` also from its weights, and NetAug).
+strides, chosen once by validation; (b) `random`, the best of 24 random nets (one is the design, half of the others vary
+it) that are each trained briefly, to the end of a short schedule; (c) `halving`, the search without its supernet; both
+in all shapes, with the compute of the whole search; (d) `default`, the space's own design with one width multiplier. A
+seed repeats everything: a search, and the `finals`, the same training from scratch of every net (for the net of
+`search` also from its weights, and NetAug).
 
 PART is one of these names, or `page`, which writes docs/results/search_wins_BUDGET (or NAME) at any stage of the
 experiment. Without it everything runs. --ways leaves rows of the page out of the experiment, or adds the trainings from

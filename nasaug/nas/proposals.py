@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from random import Random
@@ -41,42 +41,21 @@ class Proposals(Candidates):
     def drawn(self, count: int) -> list[Candidate]:
         """Candidates without a score: those that are always finalists, and others drawn by size within the budget;
         `count`, or all networks if they are fewer."""
-        archs = [*self.always, *self._drawn(count, self.always)]
-        if not archs:
-            raise BadInput(f"no architecture within {self.budget} was found; raise the budget")
-        return [self.undecided(arch) for arch in self._filled(archs, Random(f"{self.seed}/filled").choice)]
-
-    def with_drawn(self, finalists: list[Candidate], val: Split) -> list[Candidate]:
-        """The finalists with the share that search.drawn asks for drawn by size, in place of the last ones; none with
-        several objectives. Their choices are raised at random until the budget is full, and they are judged with the
-        supernet's weights. Where there are too few such networks, more of the finalists stay."""
-        count = 0 if self.several else int(self.config.drawn * self.config.finalists)
-        if not count:
-            return finalists
-        sure = max(1, self.config.finalists - count)
-        archs, classes = [c.arch for c in finalists[:sure]], self.scorer.task.head
-        more = self._drawn(len(archs) + count, archs)
-        full = self._filled(more, Random(f"{self.seed}/filled").choice, archs)
-        known = {plan(self.space, arch, classes) for arch in full}
-        rest = [c for c in finalists[sure:] if plan(self.space, c.arch, classes) not in known]
-        together = [*finalists[:sure], *(self._judged_whole(arch, val) for arch in full), *rest]
-        return together[: self.config.finalists]
-
-    def _drawn(self, count: int, beside: Sequence[Arch]) -> list[Arch]:
-        """Architectures drawn by size within the budget, as many as there are fewer than `count` of those `beside`."""
-        limits, high, classes = self.budget.beside_macs, self._explored()[1], self.scorer.task.head
+        limits, high = self.budget.beside_macs, self._explored()[1]
         low = max(high * CLOSE, self._cost(self.space.smallest).macs)
-        known = known_within(self.space, self.budget, classes)
-        nets = {plan(self.space, arch, classes): arch for arch in beside}
-        begun = len(nets)
+        known = known_within(self.space, self.budget, self.scorer.task.head)
+        nets = {plan(self.space, arch, self.scorer.task.head): arch for arch in self.always}
         for i in range(ASKS * count):
             if len(nets) >= (count if known is None else min(count, len(known))):
                 break
             rng, space = Random(f"{self.seed}/drawn/{i}"), self._spaces[self._resolution(i)]
-            arch = sample_near(space, rng, low, high, classes, limits)
+            arch = sample_near(space, rng, low, high, self.scorer.task.head, limits)
             if self.budget.holds(self._cost(arch)):
-                nets.setdefault(plan(self.space, arch, classes), arch)
-        return list(nets.values())[begun:]
+                nets.setdefault(plan(self.space, arch, self.scorer.task.head), arch)
+        if not nets:
+            raise BadInput(f"no architecture within {self.budget} was found; raise the budget")
+        rng = Random(f"{self.seed}/filled")
+        return [self.undecided(arch) for arch in self._filled(list(nets.values()), rng.choice)]
 
     def filled(self, finalists: list[Candidate], val: Split) -> list[Candidate]:
         """The finalists with their choices raised until the budget is full, judged with the supernet's weights: always
@@ -88,26 +67,24 @@ class Proposals(Candidates):
             best = propose(self.space, known, pool) if known else None
             return best or max(pool, key=lambda pair: pair[1].macs)[0]
 
+        def judged(c: Candidate, arch: Arch) -> Candidate:
+            if arch == c.arch:
+                return c
+            whole = self._judge(arch, val)
+            raised = self._candidate(arch, self.scores.get(arch) or self._judge(arch, self.images))
+            return replace(raised, full_score=whole.score, rank=self.rank(whole))
+
         archs = self._filled([c.arch for c in finalists], promising)
-        pairs = zip(finalists, archs, strict=True)
-        return [c if arch == c.arch else self._judged_whole(arch, val) for c, arch in pairs]
+        return [judged(*pair) for pair in zip(finalists, archs, strict=True)]
 
-    def _judged_whole(self, arch: Arch, val: Split) -> Candidate:
-        """A candidate judged with the supernet's weights, as others are and on the whole validation split."""
-        whole = self._judge(arch, val)
-        known = self._candidate(arch, self.scores.get(arch) or self._judge(arch, self.images))
-        return replace(known, full_score=whole.score, rank=self.rank(whole))
-
-    def _filled(
-        self, archs: list[Arch], choose: Callable[[list[Arch]], Arch], beside: Iterable[Arch] = ()
-    ) -> list[Arch]:
+    def _filled(self, archs: list[Arch], choose: Callable[[list[Arch]], Arch]) -> list[Arch]:
         """The architectures with one choice after another raised by a rung as long as the budget holds them; `choose`
-        is asked which. No two become the same network, nor one of those `beside`. They are as given where the recipe
-        does not ask for it, where costs are objectives, or where nothing limits them."""
+        is asked which. No two become the same network. They are as given where the recipe does not ask for it, where
+        costs are objectives, or where nothing limits them."""
         if not self.config.filled or self.several or not self.budget.limits:
             return archs
         classes, shape = self.scorer.task.head, [i for i, axis in enumerate(self.space.axes) if axis.kind in KINDS]
-        taken, full = {plan(self.space, arch, classes) for arch in (*archs, *beside)}, []
+        taken, full = {plan(self.space, arch, classes) for arch in archs}, []
 
         def larger(arch: Arch) -> list[Arch]:
             return [

@@ -245,7 +245,7 @@ def _run_search(ready: Ready, run: RunDir, storage: str) -> dict:
         ))  # fmt: skip
     begun = time.perf_counter()
     with stage("finalists"):
-        chosen = search.with_drawn(search.filled(search.finalists(ranked, data.val), data.val), data.val)
+        chosen = search.filled(search.finalists(ranked, data.val), data.val)
         finalists = play_off(ready, search, run).decide(chosen, run)
     seconds = search.seconds + time.perf_counter() - begun
     return write_results(

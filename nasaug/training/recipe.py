@@ -69,9 +69,6 @@ class SearchConfig:
     """Number of candidates scored again on the whole validation split: for each resolution the largest (in MACs) that
     ties with its best, and of the better half those that are most unlike each other. Each is then trained on its own,
     and the best one is found."""
-    drawn: Annotated[float, Ge(0), Le(1)] = 0.0
-    """The share of the finalists that are drawn by size instead, whatever the supernet says of them; at least one is
-    the supernet's choice. With costs as objectives there are none."""
     filled: bool = False
     """Raise the finalists' choices, rung by rung, until no larger net of the same shape (resolution and strides) is
     within the budgets. With costs as objectives, or without a budget, they stay as they are."""

@@ -101,34 +101,3 @@ def test_what_is_drawn_without_a_supernet_is_filled_too(tmp_path):
     assert all(search.budget.holds(c.cost) and c.score is None for c in filled)
     taken = {plan(SPACE, c.arch, 10) for c in (*plain, *filled)}
     assert all(larger(c.arch, MEDIUM) <= taken for c in filled)
-
-
-@pytest.mark.parametrize(("share", "by_size"), [(0.0, 0), (0.5, 2), (0.75, 3), (1.0, 3)])
-def test_a_share_of_the_finalists_is_drawn_whatever_the_supernet_says(tmp_path, share, by_size):
-    search, finalists = finished(tmp_path / "study", trials=60)
-    chosen = search.filled(finalists, VAL)
-    search.config = replace(search.config, drawn=share)
-    together = search.with_drawn(chosen, VAL)
-    assert search.with_drawn(chosen, VAL) == together  # a resumed run has the same
-    assert len(together) == 4 and together[: 4 - by_size] == chosen[: 4 - by_size]
-    nets = {plan(SPACE, c.arch, 10) for c in together}
-    assert len(nets) == 4
-    for c in together[4 - by_size :]:
-        assert search.budget.holds(c.cost) and c.full_score == search._judge(c.arch, VAL).score and c.score is not None
-        assert larger(c.arch, MEDIUM) <= nets
-    assert bool({c.arch for c in together} - {c.arch for c in chosen}) == bool(by_size)
-
-
-def test_where_few_networks_can_be_drawn_more_of_the_supernets_choice_stay(tmp_path):
-    few = SPACE.trimmed({axis.name: axis.choices[:1] for axis in SPACE.axes if axis.name != "stem.width"})
-    search = search_of(tmp_path / "study", space=few, budget=Budget(macs=10**9))
-    search.config = replace(search.config, drawn=0.75)
-    chosen = search.finalists(run(search), VAL)
-    assert {c.arch for c in search.with_drawn(chosen, VAL)} == {c.arch for c in chosen} and len(chosen) == 3
-
-
-def test_with_several_objectives_none_is_drawn(tmp_path):
-    search = search_of(tmp_path / "study")
-    search.config = replace(search.config, drawn=1.0, objectives=("accuracy", "macs"))
-    chosen = search.finalists(run(search), VAL)
-    assert len(chosen) == 4 and search.with_drawn(chosen, VAL) == chosen
