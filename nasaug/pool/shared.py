@@ -26,6 +26,7 @@ from ..rundirs.folder import without_passwords
 from .storage import STUDY, heartbeat_s, hidden, on_a_server, open_storage, storage_faults, unchecked_storage
 
 OWNER, ERROR = "owner", "error"  # attributes of a trial: the process that works on it; why its work failed
+CLAIM = "claim by "  # and a process: whether it may be about to own the trial; only in storages without heartbeats
 HISTORY = "retry_history"  # Optuna's, of a trial that is tried again: the numbers of those before it
 FORMAT, OF = "format", "of"  # attributes of a study: its version, and what its trials depend on
 VERSION = "nasaug-study/1"
@@ -113,13 +114,19 @@ class SharedStudy:
         waiting = (trial for trial in self.trials() if trial.state == TrialState.WAITING)
         for trial in [trial._trial_id for trial in waiting if suits(trial)]:
             with contextlib.suppress(UpdateFinishedTrialError):
-                if not self.beats:  # a trial at work without an owner would be taken for one whose process has ended
-                    self._patiently(partial(self._storage.set_trial_user_attr, trial, OWNER, this_process()))
+                # a trial at work whose owner is not known yet would be taken for one whose process has ended
+                if not self.beats:
+                    self._set(trial, CLAIM + this_process(), True)
                 if self._patiently(partial(self._storage.set_trial_state_values, trial, TrialState.RUNNING)):
-                    self._patiently(partial(self._storage.set_trial_user_attr, trial, OWNER, this_process()))
+                    self._set(trial, OWNER, this_process())
                     self.beat(trial)
                     return self.trial(trial)
+                if not self.beats:
+                    self._set(trial, CLAIM + this_process(), False)
         return None
+
+    def _set(self, trial: int, name: str, value: Any) -> None:
+        self._patiently(lambda: self._storage.set_trial_user_attr(trial, name, value))
 
     def is_mine(self, trial: int) -> bool:
         return self.trial(trial).user_attrs.get(OWNER) == this_process()
@@ -209,9 +216,10 @@ class SharedStudy:
         self._looked = time.monotonic()
         for trial in self.trials():
             if trial.state == TrialState.RUNNING and trial.user_attrs.get(OWNER) != this_process():
-                owner = trial.user_attrs.get(OWNER)
-                gone = here or not self.beats if owner is None else here and not of_this_machine(owner)
-                if gone or ended(owner):
+                gone = here or not self.beats
+                if owners := _owners(trial):
+                    gone = all(ended(owner) or here and not of_this_machine(owner) for owner in owners)
+                if gone:
                     self.give_back(trial._trial_id)
                 elif trial._trial_id not in self._seen:
                     self._seen.add(trial._trial_id)
@@ -305,11 +313,18 @@ def check_facts(url: str | None, facts: dict[str, Any], of: dict[str, Any]) -> N
         raise BadInput.of(argument="storage", value=shown, rule=rule, remedy=remedy)
 
 
+def _owners(trial: Any) -> list[str]:
+    """The process that works on a running trial; while it is not noted yet, those that it may be."""
+    if OWNER in trial.user_attrs:
+        return [trial.user_attrs[OWNER]]
+    return [name.removeprefix(CLAIM) for name, holds in trial.user_attrs.items() if name.startswith(CLAIM) and holds]
+
+
 def _again(study: Any, trial: Any) -> None:
     """Add a failed trial again, waiting."""
     from optuna.storages import RetryHeartbeatStaleTrialCallback
 
-    trial.user_attrs.pop(OWNER, None)
+    trial.user_attrs = {k: v for k, v in trial.user_attrs.items() if k != OWNER and not k.startswith(CLAIM)}
     with warnings.catch_warnings(action="ignore"):  # it is an experimental class
         RetryHeartbeatStaleTrialCallback()(study, trial)
 
@@ -326,10 +341,8 @@ def _process(pid: int) -> str:
     return f"{_machine()} {pid} {_begun(pid)}"
 
 
-def ended(owner: str | None) -> bool:
+def ended(owner: str) -> bool:
     """Whether a process of this machine has ended for certain; False for one of another machine."""
-    if owner is None:
-        return False
     _, pid, begun = owner.rsplit(" ", 2)
     return of_this_machine(owner) and begun != "?" and _begun(int(pid)) != begun
 

@@ -171,7 +171,7 @@ def test_processes_of_this_machine_are_known_to_have_ended(tmp_path):
     machine, pid, _ = this_process().rsplit(" ", 2)
     wait_until(lambda: begun(tmp_path))
     owner = next(t.user_attrs[OWNER] for t in trials(f"sqlite:///{tmp_path}/study.db"))
-    assert not ended(this_process()) and not ended(None) and not ended(owner)
+    assert not ended(this_process()) and not ended(owner)
     assert ended(f"{machine} {pid} 0") and not ended(f"other machine {pid} 0")  # a number that was given again
     os.kill(worker.pid, signal.SIGKILL)
     wait_until(lambda: ended(owner))  # also before its parent has waited for it

@@ -17,7 +17,7 @@ import pytest
 from nasaug.core.errors import BadInput
 from nasaug.core.progress import heard_by
 from nasaug.core.signals import Stopped, raised_stop
-from nasaug.pool import processes, queue, storage
+from nasaug.pool import processes, queue, shared, storage
 from nasaug.pool.processes import Watch, Work, run_all
 from nasaug.pool.queue import SharedQueue
 from nasaug.pool.shared import ERROR, OWNER, SharedStudy
@@ -166,6 +166,62 @@ def test_processes_share_the_works_and_begin_none_twice(tmp_path, kind, monkeypa
     assert sorted(name for _, name in begun(tmp_path)) == [f"w{i}" for i in range(8)]
     assert len({process for process, _ in begun(tmp_path)}) == 3 and {other.exitcode for other in others} == {0}
     assert [(t.state.name, t.values) for t in trials(url)] == 8 * [("COMPLETE", [0.5])]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_one_that_came_second_and_ended_does_not_end_the_claim_of_the_first(tmp_path, monkeypatch, killed):
+    url = f"journal:{tmp_path}/study.log"
+    queue_of(url, works_in(tmp_path, 1), True)
+    first, second, other = (SharedStudy(url) for _ in range(3))
+    gone = FORK.Process(target=time.sleep, args=(60,))
+    gone.start()
+    claim, lose = first._storage.set_trial_state_values, second._storage.set_trial_state_values
+    name = shared._process(gone.pid)
+
+    class Killed(Exception):
+        pass
+
+    def claim_amid_another(trial, state):
+        """The second one is about to claim the trial when the first one does, and has ended before this is noted."""
+        won = []
+
+        def both(*given):
+            won.append(claim(trial, state))
+            if killed:
+                raise Killed
+            return lose(*given)
+
+        second._storage.set_trial_state_values = both
+        with monkeypatch.context() as as_second, contextlib.suppress(Killed):
+            as_second.setattr(shared, "this_process", lambda: name)
+            assert second.take() is None
+        kill(gone)
+        other.revive()
+        return won[0]
+
+    first._storage.set_trial_state_values = claim_amid_another
+    taken = first.take()
+    other.revive()
+    assert [t.state.name for t in trials(url)] == ["RUNNING"] and first.has(taken._trial_id)
+
+
+def test_a_claim_whose_process_ended_before_it_was_noted_is_given_up(tmp_path, monkeypatch):
+    url = f"journal:{tmp_path}/study.log"
+    queue_of(url, works_in(tmp_path, 1), True)
+    study, other = SharedStudy(url), SharedStudy(url)
+    gone = FORK.Process(target=time.sleep, args=(60,))
+    gone.start()
+    name, note = shared._process(gone.pid), study._set
+    monkeypatch.setattr(study, "_set", lambda trial, key, value: key == OWNER or note(trial, key, value))
+    with monkeypatch.context() as as_another:
+        as_another.setattr(shared, "this_process", lambda: name)
+        study.take()
+    other.revive()
+    assert [t.state.name for t in trials(url)] == ["RUNNING"]
+    kill(gone)
+    other.revive()
+    assert [t.state.name for t in trials(url)] == ["FAIL", "WAITING"]
+    assert not any(key.startswith(shared.CLAIM) for key in trials(url)[1].user_attrs)
 
 
 def test_what_a_killed_one_was_at_is_tried_again_once_its_process_has_ended(tmp_path, url):
