@@ -52,6 +52,15 @@ def test_every_benchmark_can_be_imported(path, monkeypatch):
     importlib.import_module(path.stem)
 
 
+def test_the_design_that_was_chosen_is_that_of_the_space(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import designs
+
+    space = designs.load(designs.SPACE, BLOCKS)
+    found = {name: designs.arch(space, design) for name, design in designs.DESIGNS.items()}
+    assert [name for name, arch in found.items() if arch == space.canonical(space.named(designs.SPACE))] == ["G"]
+
+
 @pytest.fixture
 def methods(cells, monkeypatch):
     """benchmarks/methods.py; calls append the comparisons that would run to `pages`."""

@@ -26,7 +26,7 @@ from ..rundirs.folder import without_passwords
 from .storage import STUDY, heartbeat_s, hidden, on_a_server, open_storage, storage_faults, unchecked_storage
 
 OWNER, ERROR = "owner", "error"  # attributes of a trial: the process that works on it; why its work failed
-CLAIM = "claim by "  # and a process: whether it may be about to own the trial; only in storages without heartbeats
+CLAIM = "claim by "  # and a process: whether it is trying to become the owner; only in storages without heartbeats
 HISTORY = "retry_history"  # Optuna's, of a trial that is tried again: the numbers of those before it
 FORMAT, OF = "format", "of"  # attributes of a study: its version, and what its trials depend on
 VERSION = "nasaug-study/1"
