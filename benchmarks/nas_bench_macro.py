@@ -2,7 +2,7 @@
 
     python benchmarks/nas_bench_macro.py TABLE --only samplers [--seeds 20]
     python benchmarks/nas_bench_macro.py TABLE --only ranks --folder FOLDER --root ROOT
-    python benchmarks/nas_bench_macro.py TABLE --only search --folder FOLDER --root ROOT
+    python benchmarks/nas_bench_macro.py TABLE --only search --folder FOLDER --root ROOT [--seeds 3]
 
 TABLE is the published JSON, or the same compactly: code -> [three test accuracies, parameters, MACs]. FOLDER is
 CIFAR-10 as JPEG files. The supernet is trained at 16 px, so budgets are scaled to the MACs that the nets have there.
@@ -27,6 +27,7 @@ from ranking import tau
 from reopen import reopen
 from scipy.stats import spearmanr
 
+from nasaug.arch import archfile
 from nasaug.arch.blocks import BLOCKS
 from nasaug.arch.cost import Budget, cost_of
 from nasaug.arch.plan import plan
@@ -175,7 +176,7 @@ def small_space(space: Space) -> Space:
     return Space(space.name, space.divisor, space.axes, space.rules, PX, source={**space.source, "resolution": PX})
 
 
-def supernet_cell(table: Table, folder: Path, root: Path, name: str, budget: int, *sets: str) -> Cell:
+def supernet_cell(table: Table, folder: Path, root: Path, name: str, budget: int, *sets: str, seed: int = 0) -> Cell:
     """A search at PX px, with its space's file in `root`."""
     root.mkdir(parents=True, exist_ok=True)
     path = root / f"{NAME}-{PX}.toml"
@@ -184,6 +185,7 @@ def supernet_cell(table: Table, folder: Path, root: Path, name: str, budget: int
         path.write_text(text.read_text().replace("resolution = 32", f"resolution = {PX}"))
     given = [word for item in sets for word in ("--set", item)]
     options = ("--data", str(folder.resolve()), "--space", str(path.resolve()), "--mac-budget", str(budget), *given)
+    options += ("--seed", str(seed)) if seed else ()
     return Cell(name, "search", options)
 
 
@@ -234,11 +236,44 @@ def rank_page(table: Table, found: list[dict], sets: dict) -> None:
     write("nas_bench_ranks", "A supernet's ranking on NAS-Bench-Macro", lines, {"correlations": found, **sets})
 
 
+# --- whole searches -----------------------------------------------------------------------------------------
+
+
+def searched(table: Table, arch: Arch, budget: int) -> dict:
+    """What the table says of the net found: its code, accuracy, MACs, rank and regret among those within the budget."""
+    arch = table.space.canonical(Arch(table.space.name, arch.values))  # the search's own space has other px
+    within = [table.accuracy(other) for other, (_, _, macs) in table.rows.items() if macs <= budget]
+    found = table.accuracy(arch)
+    choices = (axis.choices.index(value) for axis, value in zip(table.space.axes, arch.values, strict=True))
+    return {
+        "code": "".join(map(str, choices)), "accuracy": found, "macs": table.rows[arch][2],
+        "rank": 1 + sum(each > found for each in within), "of": len(within), "regret": max(within) - found,
+    }  # fmt: skip
+
+
+def search_page(found: dict[int, dict], budget: int, options: tuple[str, ...]) -> None:
+    asked, first = format_quantity(budget, "macs"), next(iter(found.values()))
+    lines = [
+        "`python benchmarks/nas_bench_macro.py TABLE --only search --folder FOLDER --root ROOT"
+        + "".join(f" --set {item}" for item in options) + "`", "",
+        f"Whole searches under {asked} MACs (of the table's nets at 32 px; trained at {PX} px on CIFAR-10 (JPEG), the "
+        "budget scaled), and what the table says of the nets found: the mean of three trainings, its rank and its "
+        f"distance to the best of the {first['of']:,} networks within the budget. Mean regret: "
+        f"{interval([row['regret'] for row in found.values()])} points.", "",
+        "| seed | network | MACs | accuracy | rank | regret |", "| --- | --- | --- | --- | --- | --- |",
+    ]  # fmt: skip
+    for seed, row in found.items():
+        macs = format_quantity(row["macs"], "macs")
+        figures = f"{row['accuracy']:.2f} % | {row['rank']} | {row['regret']:.2f}"
+        lines.append(f"| {seed} | {row['code']} | {macs} | {figures} |")
+    write("nas_bench_search", "Whole searches on NAS-Bench-Macro", lines, {"found": found, "set": options})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", type=Path)
     parser.add_argument("--only", choices=("samplers", "ranks", "search"), required=True)
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, help="default: 20 for samplers, 3 for search; ranks have one")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--root", type=Path)
@@ -247,29 +282,28 @@ def main() -> None:
     parser.add_argument("--on", choices=("judged", "tuned"), default="judged", help="tuned: print only, write no page")
     o = parser.parse_args()
     if o.only == "samplers":
-        samplers(o.table, o.seeds, o.jobs)
+        samplers(o.table, o.seeds or 20, o.jobs)
         return
     if o.folder is None or o.root is None:
         raise SystemExit("give --folder, CIFAR-10 as JPEG files, and --root, a folder for the runs")
     table = Table.read(o.table)
     whole = cost_of(small_space(table.space), table.space.largest, CLASSES).macs
-    budget = whole if o.only == "ranks" else scaled(table, BUDGETS[1])
-    name = o.name or o.only
-    run(o.root, [supernet_cell(table, o.folder, o.root, name, budget, *o.set)], 1)
-    finished = reopen(o.root / name)
-    if o.only == "ranks":
-        rows = ranks(table, finished, o.on)
-        found = correlations(rows)
-        if o.on == "judged":
-            rank_page(table, found, {"rows": rows, "set": o.set})
-        else:
-            print(json.dumps(found, indent=1))
+    if o.only == "search":
+        budget, options = scaled(table, BUDGETS[1]), tuple(o.set)
+        names = {seed: f"{o.name or 'search'}-s{seed}" for seed in range(o.seeds or 3)}
+        cells = [supernet_cell(table, o.folder, o.root, names[s], budget, *options, seed=s) for s in names]
+        run(o.root, cells, o.jobs)
+        files = {seed: archfile.read(str(o.root / name / "found.json")) for seed, name in names.items()}
+        search_page({seed: searched(table, file.arch, BUDGETS[1]) for seed, file in files.items()}, BUDGETS[1], options)
         return
-    arch, best = finished.found.arch, table.best(BUDGETS[1])
-    found = table.accuracy(arch)
-    within = [other for other, (_, _, macs) in table.rows.items() if macs <= BUDGETS[1]]
-    rank = 1 + sum(table.accuracy(other) > found for other in within)
-    print(f"found {arch.values}: {found:.2f} %, rank {rank} of {len(within)}, regret {best - found:.2f}")
+    name = o.name or "ranks"
+    run(o.root, [supernet_cell(table, o.folder, o.root, name, whole, *o.set)], 1)
+    rows = ranks(table, reopen(o.root / name), o.on)
+    found = correlations(rows)
+    if o.on == "judged":
+        rank_page(table, found, {"rows": rows, "set": o.set})
+    else:
+        print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

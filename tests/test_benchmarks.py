@@ -212,6 +212,22 @@ def test_correlations_are_over_all_and_just_below_each_budget(macro):
     assert found[0]["macs"]["tau"][0] == pytest.approx(1) == found[0]["params"]["rho"]
 
 
+def test_what_searches_found_is_looked_up_in_the_table(macro, cells, monkeypatch):
+    monkeypatch.setattr(cells, "RESULTS", Path())
+    Path("t.json").write_text(json.dumps({"00000000": ROW, "00000001": SECOND}))
+    table = macro.Table.read(Path("t.json"))
+    worse, best = macro.arch_of(table.space, "00000000"), macro.arch_of(table.space, "00000001")
+    elsewhere = worse._replace(space="of-16-px")
+    found = {seed: macro.searched(table, arch, 20_000_000) for seed, arch in enumerate((elsewhere, best))}
+    assert [row["code"] for row in found.values()] == ["00000000", "00000010"]  # the canonical code of two networks
+    assert (found[0]["rank"], found[0]["of"], found[1]["rank"]) == (2, 2, 1)
+    assert found[0]["regret"] == pytest.approx(18.86, abs=0.01) and found[1]["regret"] == 0
+    assert macro.searched(table, worse, 10_000_000)["rank"] == 1  # the other costs more than this budget
+    macro.search_page(found, 20_000_000, ("train_macs=6e12",))
+    text = Path("nas_bench_search.md").read_text()
+    assert "| 0 | 00000000 | 7.71M | 45.36 % | 2 | 18.86 |" in text and "--set train_macs=6e12`" in text
+
+
 # --- search against rivals ------------------------------------------------------------------------------------
 
 
