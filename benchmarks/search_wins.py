@@ -64,14 +64,15 @@ SEARCHES = {
         "--set", "search.finalists=24",
     ),
 }
+FRESH = ("--from-scratch",)
 FINALS = {  # title, the part that gives the net, verb and further options
-    "search": ("`search`", "search", "train", ("--from-scratch",)),
+    "search": ("`search`", "search", "train", FRESH),
     "search-weights": ("`search`, from its weights", "search", "train", ()),
     "search-netaug": ("`search`, NetAug from its weights", "search", "netaug-train", ()),
-    "uniform": ("(a) best uniform net", "uniform", "train", ("--from-scratch",)),
-    "random": ("(b) best of random nets", "random", "train", ("--from-scratch",)),
-    "halving": ("(c) successive halving", "halving", "train", ("--from-scratch",)),
-    "default": ("(d) default design", "default", "train", ("--from-scratch",)),
+    "uniform": ("(a) best uniform net", "uniform", "train", FRESH),
+    "random": ("(b) best of random nets", "random", "train", FRESH),
+    "halving": ("(c) successive halving", "halving", "train", FRESH),
+    "default": ("(d) default design", "default", "train", FRESH),
 }
 WEIGHTED = ("search-weights", "search-netaug")  # only where asked for: they need the weights of the searches
 WAYS = tuple(way for way in FINALS if way not in WEIGHTED)
@@ -147,7 +148,20 @@ class Setting:
         done = part not in SEARCHES or self.result(self.search(part, seed)) is not None
         return done and self.net(part, seed).is_file()
 
+    def twin(self, way: str, seed: int) -> str:
+        """The first way whose final training from scratch is the same as this one's, because both have the same
+        network; this way itself if there is none. Trainings repeat bit for bit, so one is enough."""
+        _, part, verb, more = FINALS[way]
+        if more == FRESH and self.has_net(part, seed):
+            net = archfile.read(str(self.net(part, seed))).plan
+            for other, (_, giver, *how) in self.ways.items():
+                if how == [verb, FRESH] and self.has_net(giver, seed):
+                    if archfile.read(str(self.net(giver, seed))).plan == net:
+                        return other
+        return way
+
     def final(self, way: str, seed: int) -> Cell:
+        way = self.twin(way, seed)
         _, part, verb, more = FINALS[way]
         method = ("--method", "baseline") if verb == "train" else ()
         options = ("--arch", str(self.net(part, seed)), *method, "--seed", str(seed), "--data", self.data)
@@ -249,7 +263,8 @@ def make_default(s: Setting) -> None:
 
 def finals(s: Setting, seed: int, parts: Sequence[str]) -> list[Cell]:
     """The final trainings of one seed of the nets that these parts have found by now."""
-    return [s.final(way, seed) for way, (_, part, *_) in s.ways.items() if part in parts and s.has_net(part, seed)]
+    ready = (way for way, (_, part, *_) in s.ways.items() if part in parts and s.has_net(part, seed))
+    return list(dict.fromkeys(s.final(way, seed) for way in ready))
 
 
 def carry_out(s: Setting, only: str | None) -> list[str]:
@@ -400,6 +415,13 @@ def same(s: Setting) -> list[str]:
     return []
 
 
+def twins(s: Setting) -> list[str]:
+    """A line if one final training stands for two ways."""
+    pairs = [(way, other, seed) for way in s.ways for seed in range(s.seeds) if (other := s.twin(way, seed)) != way]
+    told = "; ".join(f"{FINALS[way][0]} and {FINALS[other][0]}, seed {seed}" for way, other, seed in pairs)
+    return [f"The same net, so one final training stands for both: {told}.", ""] if pairs else []
+
+
 def page(s: Setting) -> None:
     ways, screens, told = gathered(s), screened(s), settings(s)
     versus, left = differences(ways), missing(s, ways, screens)
@@ -432,7 +454,7 @@ def page(s: Setting) -> None:
         else:
             shown = "0 | - | not run"
         lines.append(f"| {FINALS[rival][0]} | {shown} |")
-    lines += ["", *same(s), *_ordered(s), *_found(s), *(_choice(screens, s) if screens else ())]
+    lines += ["", *same(s), *twins(s), *_ordered(s), *_found(s), *(_choice(screens, s) if screens else ())]
     figures = {"budget": s.macs, "epochs": s.epochs, "seeds": s.seeds, "settings": told, "ways": ways,
                "differences": versus, "uniform": screens, "missing": left}  # fmt: skip
     write(s.page, f"Does the search win at {s.label} MACs?", lines, figures)

@@ -321,8 +321,7 @@ def test_a_page_says_what_is_missing_and_compares_pairs_of_one_seed(wins):
     assert "- `search`: no final training of seeds 0, 1; no net of seeds 0, 1\n" in text
     assert text.count("| not run |") == 2 * len(wins.WAYS) - 1
 
-    net = next(iter(wins.uniform_nets(s.macs, s.resolutions).values()))
-    for part in ("uniform", "default"):
+    for part, net in zip(("uniform", "default"), wins.uniform_nets(s.macs, s.resolutions).values(), strict=False):
         net.save(s.net(part, 0))
     space = wins.load("tiny-images", BLOCKS)
     for seed, val in ((0, 72.0), (1, 74.0)):
@@ -357,6 +356,23 @@ def test_a_page_says_that_halving_in_one_round_is_no_other_rival(wins):
     RunDir(wins.setting.root / "1M-halving-s1").recipe_file.write_text("[search]\nrounds = 4\n")
     wins.page(wins.setting)
     assert "(b) and (c) are the same here" not in Path("search_wins_1M.md").read_text()
+
+
+def test_one_final_training_stands_for_two_searches_that_found_the_same_net(wins):
+    s = replace(wins.setting, seeds=1)
+    space = wins.load("tiny-images", BLOCKS)
+    for part, arch in (("search", space.smallest), ("halving", space.smallest), ("random", space.largest)):
+        run = finish(wins, s.search(part, 0), search_seconds=1.0)
+        run.log("epoch", stage="finalist 1 of 1", train_macs=1e12, seconds=9.0)
+        wins.ArchFile(wins.plan(space, arch, 10), "found", space, arch).save(run.found_file)
+    assert s.final("halving", 0) == s.final("search", 0) != s.final("random", 0)
+    assert s.final("search-weights", 0).name == "1M-final-search-weights-s0"  # not from scratch
+    assert [cell.name for cell in wins.finals(s, 0, wins.PARTS)] == ["1M-final-search-s0", "1M-final-random-s0"]
+    finish(wins, s.final("search", 0), **trained(72.0))
+    wins.page(s)
+    text = Path("search_wins_1M.md").read_text()
+    assert "The same net, so one final training stands for both: (c) successive halving and `search`, seed 0." in text
+    assert "| (c) successive halving | 1 | 0.00 | not enough seeds |" in text.replace("+0.00", "0.00")
 
 
 def test_a_page_refuses_final_trainings_of_another_length(wins):
@@ -408,8 +424,9 @@ def test_all_parts_run_in_turn_and_a_failed_cell_does_not_hold_up_the_others(win
         ran.append([cell.name.removeprefix("2M-") for cell in made])
         for cell in made:
             if cell.verb == "search" and not s.result(cell) and not cell.name.endswith("halving-s0"):
-                net = next(iter(wins.uniform_nets(s.macs, s.resolutions).values()))
-                net.save(finish(wins, cell).found_file)
+                nets = list(wins.uniform_nets(s.macs, s.resolutions).values())
+                each = 1 + [part in cell.name for part in wins.SEARCHES].index(True)  # the first is the uniform net
+                nets[each].save(finish(wins, cell).found_file)
         if "halving-s0" in ran[-1]:
             raise cells.Failed("halving-s0: out of memory")
         return {cell.name: trained(70.0) for cell in made}
