@@ -33,6 +33,7 @@ from nasaug.arch.cost import Budget, cost_of
 from nasaug.arch.plan import plan
 from nasaug.arch.space import Arch, Space
 from nasaug.arch.spacefile import load
+from nasaug.core.files import write_json
 from nasaug.core.signals import Pending
 from nasaug.core.units import format_quantity
 from nasaug.nas.study import Search
@@ -298,7 +299,10 @@ def main() -> None:
         return
     name = o.name or "ranks"
     run(o.root, [supernet_cell(table, o.folder, o.root, name, whole, *o.set)], 1)
-    rows = ranks(table, reopen(o.root / name), o.on)
+    judged = o.root / f"{name}-{o.on}.json"  # takes a quarter of an hour
+    if not judged.is_file():
+        write_json(judged, ranks(table, reopen(o.root / name), o.on))
+    rows = json.loads(judged.read_text(encoding="utf-8"))
     found = correlations(rows)
     if o.on == "judged":
         rank_page(table, found, {"rows": rows, "set": o.set})
