@@ -31,8 +31,10 @@ from ..training.start import named as start_named
 
 CELLS = Path("cells")  # the folder for the trainings in a run
 LONGEST = 60  # characters of an arm's name in a file name
+# keys of the recipe that only searches read, so that a new default of theirs does not make trainings begin anew
+OF_SEARCHES = tuple(key for key in flatten(to_dict(Recipe())) if key.startswith(("search.", "sandwich.")))
 # keys in which an existing cell may differ: runs and images may have moved, and the cell's key covers their contents
-MAY_DIFFER = ("arm", "teacher.source", "init", "data.name", *CHANGE_NOTHING)
+MAY_DIFFER = ("arm", "teacher.source", "init", "data.name", *OF_SEARCHES, *CHANGE_NOTHING)
 
 
 @dataclass
@@ -195,7 +197,7 @@ def key_of(found: ArchFile, start: str, recipe: Recipe, data: Data) -> str:
     Weights to start from (`start` is their digest), a teacher and an image folder enter by content, since files move
     and change."""
     usual = flatten(to_dict(Recipe()))  # left out, so that adding a key in a later version does not change the digest
-    said, aside = flatten(to_dict(recipe)), ("arm", *CHANGE_NOTHING)
+    said, aside = flatten(to_dict(recipe)), ("arm", *OF_SEARCHES, *CHANGE_NOTHING)
     table = {key: value for key, value in said.items() if key not in aside and value != usual.get(key)}
     if len(data.record.files):
         table["data.name"] = data.record.whole_key

@@ -55,6 +55,18 @@ def test_a_cells_key_tells_a_pruned_net_from_its_like():
     assert keys[0] == keys[1] and len(set(keys)) == 3
 
 
+def test_a_cells_key_is_of_what_its_training_reads():
+    """A new default of `search` does not begin every comparison anew."""
+    found, data = archfile.read("mobilenetv2-tiny"), SimpleNamespace(record=Record("digits", ("0", "1")))
+    usual = Recipe()
+    recipes = (
+        usual, replace(usual, search=replace(usual.search, finalists=24)),
+        replace(usual, sandwich=replace(usual.sandwich, samples=5)), replace(usual, lr=0.3),
+    )  # fmt: skip
+    keys = [cells.key_of(found, "", recipe, data) for recipe in recipes]
+    assert keys[0] == keys[1] == keys[2] != keys[3]
+
+
 def test_several_values_from_python_are_what_the_command_line_takes(empty_folder, monkeypatch):
     asked = []
     for module in (compare, sweep):
