@@ -18,10 +18,11 @@ STUCK = 3600.0
 
 
 class Slow(MadeUp):
-    """Notes each candidate in a file when it is begun. `stuck_at`: the count at which it takes an hour."""
+    """Notes each candidate in a file when it is begun. `stuck_at`: the count at which it takes an hour. `together`:
+    none ends before so many processes have begun one."""
 
     notes = Path()
-    stuck_at = 0
+    stuck_at = together = 0
 
     def _judge(self, arch, split):
         judged = super()._judge(arch, split)
@@ -30,13 +31,14 @@ class Slow(MadeUp):
         end = time.monotonic() + (STUCK if len(self.judged) == self.stuck_at else SECONDS)
         while time.monotonic() < end and not (self.notes.parent / "go on").exists():
             time.sleep(SECONDS)
+        wait_until(lambda: len({process for process, _ in begun(self.notes.parent)}) >= self.together)
         return judged
 
 
-def slow(folder, url, *, helps=False, stuck_at=0, **settings):
+def slow(folder, url, *, helps=False, stuck_at=0, together=0, **settings):
     search = search_of(folder / "unused", **settings)
     search.__class__, search.storage, search.helps = Slow, url, helps
-    search.notes, search.stuck_at = folder / "judged", stuck_at
+    search.notes, search.stuck_at, search.together = folder / "judged", stuck_at, together
     return search
 
 
@@ -98,8 +100,8 @@ def assert_counted_once(url, search, found, retried=0):
 def assert_shared(folder, url, others, **settings):
     """Several processes do a search, none of them alone."""
     open_study(folder, url, **settings)
-    workers = [fork(slow(folder, url, helps=True, **settings)) for _ in range(others)]
-    search = slow(folder, url, **settings)
+    workers = [fork(slow(folder, url, helps=True, together=1 + others, **settings)) for _ in range(others)]
+    search = slow(folder, url, together=1 + others, **settings)
     found = lead(search)
     for worker in workers:
         worker.join()
