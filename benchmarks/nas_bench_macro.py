@@ -11,9 +11,11 @@ CIFAR-10 as JPEG files. The supernet is trained at 16 px, so budgets are scaled 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import json
 import multiprocessing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +39,7 @@ from nasaug.core.files import write_json
 from nasaug.core.signals import Pending
 from nasaug.core.units import format_quantity
 from nasaug.nas.study import Search
+from nasaug.rundirs.folder import RunDir
 from nasaug.tasks import Classify
 from nasaug.training.recipe import SearchConfig
 from nasaug.training.scoring import Judged
@@ -221,7 +224,7 @@ def correlations(rows: dict) -> list[dict]:
 
 def rank_page(table: Table, found: list[dict], sets: dict) -> None:
     lines = [
-        "`python benchmarks/nas_bench_macro.py TABLE --only ranks --folder FOLDER --root ROOT`", "",
+        f"`python benchmarks/nas_bench_macro.py TABLE --only ranks --folder FOLDER --root ROOT{said(sets['set'])}`", "",
         f"A supernet of the whole space, trained on CIFAR-10 (JPEG) at {PX} px; {found[0]['n']} networks drawn by "
         "seed, judged on the whole validation split. Kendall's tau with the table's mean accuracy (95 % bootstrap "
         "interval over networks) and Spearman's rho; beside them those of size alone.", "",
@@ -252,11 +255,16 @@ def searched(table: Table, arch: Arch, budget: int) -> dict:
     }  # fmt: skip
 
 
-def search_page(found: dict[int, dict], budget: int, options: tuple[str, ...]) -> None:
+def said(options: Sequence[str]) -> str:
+    """The options as they are given on the command line."""
+    return "".join(f" --set {item}" for item in options)
+
+
+def search_page(found: dict[int, dict], budget: int, options: Sequence[str]) -> None:
     asked, first = format_quantity(budget, "macs"), next(iter(found.values()))
     lines = [
-        "`python benchmarks/nas_bench_macro.py TABLE --only search --folder FOLDER --root ROOT"
-        + "".join(f" --set {item}" for item in options) + "`", "",
+        "`python benchmarks/nas_bench_macro.py TABLE --only search --folder FOLDER --root ROOT "
+        f"--seeds {len(found)}{said(options)}`", "",
         f"Whole searches under {asked} MACs (of the table's nets at 32 px; trained at {PX} px on CIFAR-10 (JPEG), the "
         "budget scaled), and what the table says of the nets found: the mean of three trainings, its rank and its "
         f"distance to the best of the {first['of']:,} networks within the budget. Mean regret: "
@@ -289,19 +297,25 @@ def main() -> None:
         raise SystemExit("give --folder, CIFAR-10 as JPEG files, and --root, a folder for the runs")
     table = Table.read(o.table)
     whole = cost_of(small_space(table.space), table.space.largest, CLASSES).macs
+    folder, root = o.folder.resolve(), o.root.resolve()
+
+    def train(cells: list[Cell], jobs: int) -> None:
+        with contextlib.chdir(root):  # searches also write found.json to their working directory
+            run(root, cells, jobs)
+
     if o.only == "search":
         budget, options = scaled(table, BUDGETS[1]), tuple(o.set)
         names = {seed: f"{o.name or 'search'}-s{seed}" for seed in range(o.seeds or 3)}
-        cells = [supernet_cell(table, o.folder, o.root, names[s], budget, *options, seed=s) for s in names]
-        run(o.root, cells, o.jobs)
-        files = {seed: archfile.read(str(o.root / name / "found.json")) for seed, name in names.items()}
+        cells = [supernet_cell(table, folder, root, names[s], budget, *options, seed=s) for s in names]
+        train(cells, o.jobs)
+        files = {seed: archfile.read(str(RunDir(root / name).found_file)) for seed, name in names.items()}
         search_page({seed: searched(table, file.arch, BUDGETS[1]) for seed, file in files.items()}, BUDGETS[1], options)
         return
     name = o.name or "ranks"
-    run(o.root, [supernet_cell(table, o.folder, o.root, name, whole, *o.set)], 1)
-    judged = o.root / f"{name}-{o.on}.json"  # takes a quarter of an hour
+    train([supernet_cell(table, folder, root, name, whole, *o.set)], 1)
+    judged = root / f"{name}-{o.on}.json"  # takes a quarter of an hour
     if not judged.is_file():
-        write_json(judged, ranks(table, reopen(o.root / name), o.on))
+        write_json(judged, ranks(table, reopen(root / name), o.on))
     rows = json.loads(judged.read_text(encoding="utf-8"))
     found = correlations(rows)
     if o.on == "judged":
