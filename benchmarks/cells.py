@@ -72,7 +72,9 @@ class _Changes:
 
 def _work(root: Path, cell: Cell) -> Work:
     where = (cell.verb, "--run", str(root / cell.name))
-    return Work(cell.name, root / cell.name, lambda: (*where, *cell.options), lambda: (*where, "--resume"))
+    at = [place for place, word in enumerate(cell.options) if word == "--jobs"]  # not on record in the run
+    jobs = [word for place in at for word in cell.options[place : place + 2]]
+    return Work(cell.name, root / cell.name, lambda: (*where, *cell.options), lambda: (*where, "--resume", *jobs))
 
 
 def _keep_options(root: Path, cell: Cell) -> None:

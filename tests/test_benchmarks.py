@@ -87,6 +87,12 @@ def test_a_cell_that_was_begun_with_other_options_is_refused_and_they_are_named(
     assert run("3", "2") == {"c": EMPTY} and len(cells.ran) == 2
 
 
+def test_a_resumed_cell_keeps_the_jobs_that_are_asked_for(cells):
+    cell = cells.Cell("c", "compare", ("--seeds", "1", "--jobs", "3", "--set", "lr=1"))
+    cells.run(Path("root"), [cell])
+    assert cells._work(Path("root"), cell).go_on() == ("compare", "--run", "root/c", "--resume", "--jobs", "3")
+
+
 def test_a_cell_of_which_no_options_were_noted_is_read_as_it_is(cells):
     cells.run(Path("root"), [cells.Cell("c", "train", ("--seeds", "1"))])
     Path("root/c.options").unlink()
