@@ -38,7 +38,7 @@ from nasaug.kernels import build, choice  # noqa: E402
 KEPT = Path(__file__).resolve().parent.parent / "docs" / "results" / "speed.json"
 SECTIONS = {
     "steps": speed_steps.steps, "gradaug": speed_steps.gradaug, "supernet": speed_steps.supernet,
-    "kernels": speed_steps.kernels_by_shape, "candidates": speed_search.candidates,
+    "chains": speed_steps.chained, "kernels": speed_steps.kernels_by_shape, "candidates": speed_search.candidates,
     "candidate": speed_search.candidate, "cost": speed_search.cost_model, "start": speed_process.start,
     "memory": speed_process.memory, "augmentation": speed_augment.augmentation,
 }  # fmt: skip

@@ -16,6 +16,7 @@ from timing import BATCH, SIZE, TINY, Job, Row, alternate, made_up, ratio
 
 from nasaug.arch import archfile, cost, plan, spacefile
 from nasaug.augment import View
+from nasaug.comparison.sweep import _scaled
 from nasaug.data import Data
 from nasaug.kernels import build, choice
 from nasaug.methods import Base, Baseline, Draw, GradAug, Method, NetAug, Sandwich
@@ -129,6 +130,26 @@ def gradaug(rounds: int) -> list[Row]:
     ]
 
 
+def chained(rounds: int) -> list[Row]:
+    """Steps with consecutive blocks as one node against each block as its own, by size of the net."""
+    if build.library() is None:
+        return []
+    images, sizes, rows = made_up(1024), _scaled(tiny()), []
+    for macs in (100_000, 300_000, 1_000_000):
+        near = min(sizes, key=lambda m: abs(m - macs))
+        for name, method in (("plain", Baseline()), ("NetAug", NetAug(ladder="factors"))):
+            step = our_step(method, images, Base(sizes[near]))
+
+            def alone(step=step) -> None:
+                with patch("nasaug.nets.net.chains", lambda p, x: zip(p.blocks)):
+                    step()
+
+            times = alternate({"together": step, "alone": alone}, rounds, 20)
+            title = f"{name} step, {near / 1e6:.1f}M MACs, consecutive blocks as one node"
+            rows.append(Row(f"{title}: times as fast as each on its own", ratio(times, "alone", "together"), reach=1.0))
+    return rows
+
+
 def default_space() -> Base:
     """The default search's space at 1M MACs, with its largest net as the base."""
     space = cost.crop(spacefile.load("mobilenetv2-small", plan.BLOCKS), cost.Budget(macs=1_000_000), 6.0, 10)
@@ -216,7 +237,7 @@ def kernels_by_shape(rounds: int) -> list[Row]:
             net._block(block, x, BatchStats()).backward(grad)
 
         def by_layers(whole=whole) -> None:
-            with patch("nasaug.nets.net.fused_block", lambda *given: None):
+            with patch("nasaug.nets.net.fused_blocks", lambda *given: None):
                 whole()
 
         times = alternate({"whole": whole, "layers": by_layers, "torch": by_torch(whole)}, rounds, 10)

@@ -53,8 +53,8 @@ _SIGNATURES = {
     "norm_act": [_P, _P, _L, _L, _P, _P, _F, _I, _F, _P, _P, _P, _P, _F, _I],
     "norm_act_back": [_P, _P, _P, _L, _L, _P, _P, _I, _F, _P, _P, _P, _P, _I],
     "depthwise_back": [_P, _P, _P, _P, _P, _P, _P, *[_L] * 8, _I],
-    "inverted": [_P] * 6 + [_I],
-    "inverted_back": [_P] * 7 + [_I],
+    "chain": [_P, _L, _P, _I],
+    "chain_back": [_P, _L, *[_P] * 4, _L, _I],
     "inverted_eval": [_P] * 3 + [_I],
     "operators": [_P] * 4 + [_L] * 4 + [_I],
 }

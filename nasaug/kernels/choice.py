@@ -11,8 +11,9 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from functools import cache, partial
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, lru_cache, partial
+from math import prod
 from random import Random
 from statistics import median
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from ..arch.blocks import Block, Layer
+from ..arch.plan import Plan
 from ..core.errors import BadInput, RunFault
 from ..core.files import read_json, write_json
 from . import build, native
@@ -35,6 +37,7 @@ ROUNDS, TURNS, TRIES = 3, 5, 3
 AGREE = 1.2  # rounds disagree if their ratios differ by more than this factor
 ENOUGH_S = 0.8  # seconds after which the self-test starts no further kind
 TOLERANCE = 1e-3  # relative to the norm of all values: a wrong kernel deviates far more, a reordered sum far less
+KEPT_TOGETHER = 2**19  # values that consecutive blocks as one node keep for backward at most, with several threads
 MANY_PIXELS = 12 * 12  # on larger maps, oneDNN's gradient of a 3 x 3 depthwise convolution is hard to beat
 CHOSEN = "NASAUG_CHOICES"  # environment variable with a table as JSON: a command's choices for its cells
 
@@ -50,13 +53,45 @@ _adopted: Table | None = None  # the table that the current run uses instead of 
 # --- entry points ---------------------------------------------------------------------------------------------
 
 
-def select(block: Block, x: Tensor) -> bool:
-    """Whether a whole block is computed as one compiled node. Requires that x [N, C, H, W] has the planned size and
-    that each norm sees more than one value per channel."""
-    if not _planned(block) or tuple(x.shape[2:]) != block.in_size or not _open_to_c(x):
+def select(blocks: tuple[Block, ...], x: Tensor) -> bool:
+    """Whether whole blocks, of which the first reads x and each other the one before, are computed as one compiled
+    node. Requires that x [N, C, H, W] has the planned size and that each norm sees more than one value per channel."""
+    if not all(map(_planned, blocks)) or tuple(x.shape[2:]) != blocks[0].in_size or not _open_to_c(x):
         return False
-    h, w = block.out_size
-    return len(x) * h * w > 1 and _table()[_kind_of(block, torch.is_grad_enabled())]
+    chosen, training = _table(), torch.is_grad_enabled()
+    return all(len(x) * prod(block.out_size) > 1 and chosen[_kind_of(block, training)] for block in blocks)
+
+
+def chains(plan: Plan, x: Tensor) -> Iterable[tuple[Block, ...]]:
+    """A plan's blocks in order, for the images x, those together that may be one node in training: each but the first
+    reads the one before, which no other reads. With several threads only as many as keep little, since more were not
+    faster."""
+    if not torch.is_grad_enabled() or not _open_to_c(x):
+        return zip(plan.blocks)
+    return _chains(plan, float("inf") if torch.get_num_threads() == 1 else KEPT_TOGETHER // max(len(x), 1))
+
+
+@lru_cache(128)
+def _chains(plan: Plan, most: float) -> tuple[tuple[Block, ...], ...]:
+    """`most`: values that the blocks of a chain keep for backward, per image."""
+    groups: list[list[Block]] = []
+    kept = 0
+    for i, block in enumerate(plan.blocks):
+        before = plan.blocks[i - 1]
+        follows = i > 0 and not block.spec.source and before.name not in plan.tapped and i - 1 not in plan.ends
+        if follows and _planned(before) and _planned(block) and kept + _kept_by(block) <= most:
+            groups[-1].append(block)
+        else:
+            groups.append([block])
+            kept = 0
+        kept += _kept_by(block)
+    return tuple(map(tuple, groups))
+
+
+@cache
+def _kept_by(block: Block) -> int:
+    """Values per image that a block as one node keeps for backward."""
+    return sum(layer.out * layer.height * layer.width for layer in block.layers) + block.out * prod(block.out_size)
 
 
 def select_node(x: Tensor, layer: Layer, *parameters: Tensor) -> bool:

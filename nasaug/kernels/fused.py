@@ -256,26 +256,26 @@ def torch_norm_act_back(grad, y, kept, layer: Layer, scale, mean, rstd, eps: flo
     return grad
 
 
-# --- a whole block as one node --------------------------------------------------------------------------------
+# --- whole blocks as one node ---------------------------------------------------------------------------------
 
 
-def inverted(x: Tensor, block: Block, convs: Sequence[native.Parameters], eps: float) -> Tensor:
-    """A depthwise-separable block with batch statistics as one node, equivalent to its layers; see `choice.select`."""
-    return _Inverted.apply(x, block, convs, eps, *(p for conv in convs for p in conv[:3]))
+def inverted(x: Tensor, blocks: Sequence[Block], convs: Sequence[Sequence[native.Parameters]], eps: float) -> Tensor:
+    """Depthwise-separable blocks, one after another, with batch statistics as one node, equivalent to their layers; see
+    `choice.select`."""
+    return _Inverted.apply(x, blocks, convs, eps, *(p for rows in convs for conv in rows for p in conv[:3]))
 
 
 def inverted_eval(x: Tensor, block: Block, convs: Sequence[native.Parameters], eps: float) -> Tensor:
-    """The same with the running statistics, without gradients."""
+    """One of them with the running statistics, without gradients."""
     return native.inverted_eval(x.contiguous(memory_format=torch.channels_last), block, convs, eps)
 
 
 class _Inverted(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, block: Block, convs: Sequence[native.Parameters], eps: float, *_):
-        out, kept = native.inverted(x.contiguous(memory_format=torch.channels_last), block, convs, eps)
-        given, *tensors = kept
-        ctx.save_for_backward(*tensors)
-        ctx.given, ctx.parameters = given, [p for conv in convs for p in conv[:3]]
+    def forward(ctx, x, blocks: Sequence[Block], convs: Sequence[Sequence[native.Parameters]], eps: float, *_):
+        out, kept = native.inverted(x.contiguous(memory_format=torch.channels_last), blocks, convs, eps)
+        ctx.save_for_backward(kept.x, kept.statistics, *kept.maps)
+        ctx.links, ctx.parameters = kept.links, [p for rows in convs for conv in rows for p in conv[:3]]
         ctx.versions = [p._version for p in ctx.parameters]
         return out
 
@@ -283,16 +283,16 @@ class _Inverted(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         # autograd checks versions of saved tensors, but C reads the parameters themselves, which are not saved
-        if any(p._version != v for p, v in zip(ctx.parameters, ctx.versions, strict=True)):
+        if [p._version for p in ctx.parameters] != ctx.versions:
             raise RuntimeError(
                 "a parameter needed for gradient computation has been modified by an inplace operation since the "
                 "forward pass; run backward first, or the forward pass again"
             )
         grad = grad.contiguous(memory_format=torch.channels_last)
-        kept = native.Kept(ctx.given, *ctx.saved_tensors)
+        x, statistics, *maps = ctx.saved_tensors
         places = [_place_of(p) for p in ctx.parameters]
         into = [places[i : i + 3] for i in range(0, len(places), 3)]
-        back = native.inverted_back(grad, kept, into, ctx.needs_input_grad[0])
+        back = native.inverted_back(grad, native.Kept(ctx.links, x, statistics, maps), into, ctx.needs_input_grad[0])
         return back, None, None, None, *_handed_on(ctx.parameters, places)
 
 

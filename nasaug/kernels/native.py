@@ -1,5 +1,5 @@
-"""Bindings to the C kernels (csrc/), which are used where choice.py selects them: a whole inverted block
-(csrc/block.c), a norm with its activation (csrc/norm.c), depthwise gradients (csrc/depthwise.c).
+"""Bindings to the C kernels (csrc/), which are used where choice.py selects them: whole inverted blocks (csrc/block.c),
+a norm with its activation (csrc/norm.c), depthwise gradients (csrc/depthwise.c).
 
 A tiny network's step is bound by its passes over memory, and these kernels need fewer. fused.py has the torch versions.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -81,79 +82,103 @@ class Parameters(NamedTuple):
     running: tuple
 
 
+class Link(ctypes.Structure):
+    """`Link` in block.c: one of consecutive blocks, and what its forward pass writes."""
+
+    _fields_ = [("v", Inverted), *((name, _P) for name in ("expanded", "mapped", "shrunk", "out"))]
+
+
 class Kept(NamedTuple):
-    """The state of a forward pass that `inverted_back` needs. `given` points into the parameters and `statistics`."""
+    """The state of a forward pass that `inverted_back` needs. `links` points into the parameters and the tensors."""
 
-    given: Inverted
+    links: ctypes.Array[Link]
     x: Tensor
-    expanded: Tensor
-    mapped: Tensor
-    shrunk: Tensor
-    statistics: Tensor
+    statistics: Tensor  # [2, C]: mean and 1 / standard deviation, for the channels of all convolutions in order
+    maps: Sequence[Tensor]  # of each block: expanded, mapped, shrunk, and its output unless it is the last
 
 
-def inverted(x: Tensor, block: Block, convs: Sequence[Parameters], eps: float) -> tuple[Tensor, Kept]:
-    """A block's output for x [N, C, H, W], channels-last, and the state for `inverted_back`."""
-    last, hidden = block.layers[-1], block.layers[-2].out
-    n, _, h, w = x.shape
-    after = (n, last.height, last.width)
-    expanded = x.new_empty((n, h, w, hidden) if len(convs) == 3 else 0)
-    mapped, shrunk, out = (x.new_empty(*after, c) for c in (hidden, last.out, last.out))
-    statistics = x.new_empty(2, sum(layer.out for layer in block.layers))
-    given = _block(x, block, convs, statistics, eps)
-    call("inverted", ctypes.byref(given), x, expanded, mapped, shrunk, out)
-    return out.permute(0, 3, 1, 2), Kept(given, x, expanded, mapped, shrunk, statistics)
+def inverted(
+    x: Tensor, blocks: Sequence[Block], convs: Sequence[Sequence[Parameters]], eps: float
+) -> tuple[Tensor, Kept]:
+    """The output of blocks one after another for x [N, C, H, W], channels-last, and the state for `inverted_back`."""
+    n, maps = len(x), []
+    for block in blocks:
+        (h, w), hidden, out = block.in_size, block.layers[-2].out, block.layers[-1].out
+        maps.append(x.new_empty((n, h, w, hidden) if len(block.layers) == 3 else 0))
+        maps += (x.new_empty(n, *block.out_size, c) for c in (hidden, out, out))
+    last = maps.pop()
+    links = (Link * len(blocks))()
+    for link, block, rows in zip(links, blocks, convs, strict=True):
+        link.v = _template(block)
+        _fill(link.v, n, rows, eps)
+    links[-1].out = last.data_ptr()
+    kept = Kept(links, x, x.new_empty(2, sum(layer.out for block in blocks for layer in block.layers)), maps)
+    _point(kept)
+    call("chain", links, len(links), x)
+    return last.permute(0, 3, 1, 2), kept
 
 
 def inverted_back(grad: Tensor, kept: Kept, gradients: Sequence[Sequence[Tensor]], wanted: bool) -> Tensor | None:
-    """The gradient of `inverted`'s x if `wanted`, else None. The parameters' gradients are added to `gradients`, one
-    tensor per whole parameter, with the same strides."""
+    """The gradient of `inverted`'s x if `wanted`, else None. The parameters' gradients are added to `gradients`, for
+    each convolution in order one tensor per whole parameter, with the same strides."""
+    _point(kept)
+    places = iter(gradients)
+    for link in kept.links:
+        for conv, kernel, _ in _convs(link.v):
+            weight, scale, shift = next(places)
+            conv.for_w = weight.data_ptr() + _centre(weight, kernel)
+            conv.for_scale, conv.for_shift = scale.data_ptr(), shift.data_ptr()
+    between = kept.maps[3::4]  # the blocks' outputs
+    room = grad.new_empty(2, max((out.numel() for out in between), default=0))
     back = torch.empty_like(kept.x) if wanted else None
-    given = kept.given
-    places = ((given.expand, 1), (given.depthwise, given.k), (given.project, 1))[-len(gradients) :]
-    for (place, kernel), (weight, scale, shift) in zip(places, gradients, strict=True):
-        place.for_w = weight.data_ptr() + _centre(weight, kernel)
-        place.for_scale, place.for_shift = scale.data_ptr(), shift.data_ptr()
-    call("inverted_back", ctypes.byref(given), kept.x, kept.expanded, kept.mapped, kept.shrunk, grad, back)
+    call("chain_back", kept.links, len(kept.links), kept.x, grad, back, room, room.shape[1])
     return back
+
+
+def _point(kept: Kept) -> None:
+    """Let the links point to the tensors of the pass, in whose place autograd's hooks may have put others."""
+    maps, mean = iter(kept.maps), kept.statistics.data_ptr()
+    apart = 4 * kept.statistics.shape[1]
+    for link in kept.links:
+        for name, held in zip(("expanded", "mapped", "shrunk", "out"), maps):  # noqa: B905 the last's out is not kept
+            setattr(link, name, held.data_ptr())
+        for conv, _, channels in _convs(link.v):
+            conv.mean, conv.rstd = mean, mean + apart
+            mean += 4 * channels
 
 
 def inverted_eval(x: Tensor, block: Block, convs: Sequence[Parameters], eps: float) -> Tensor:
     """A block's output for x [N, C, H, W], channels-last, with the norms' running statistics."""
-    last = block.layers[-1]
-    out = x.new_empty(len(x), last.height, last.width, last.out)
-    call("inverted_eval", ctypes.byref(_block(x, block, convs, None, eps)), x, out)
+    out = x.new_empty(len(x), *block.out_size, block.out)
+    given = Inverted.from_buffer_copy(_template(block))
+    _fill(given, len(x), convs, eps)
+    call("inverted_eval", ctypes.byref(given), x, out)
     return out.permute(0, 3, 1, 2)
 
 
-def _block(
-    x: Tensor, block: Block, convs: Sequence[Parameters], statistics: Tensor | None, eps: float
-) -> Inverted:
-    """`statistics` [2, C]: mean and 1 / standard deviation over the batch, for the channels of all convolutions in
-    order.
-
-    Uses pointers because creating tensor slices took a quarter of a tiny network's step."""
-    n, cin, h, w = x.shape
+@cache
+def _template(block: Block) -> Inverted:
+    """The block for C, without parameters and the number of images."""
     depthwise, last = block.layers[-2:]
-    start = 0 if statistics is None else statistics.data_ptr()
-    apart = 0 if statistics is None else 4 * statistics.shape[1]
-    made = []
-    for layer, conv in zip(block.layers, convs, strict=True):
-        made.append(_conv(layer.kernel, conv, start, start + apart))
-        start += 4 * layer.out
     return Inverted(
-        n, h, w, last.height, last.width, cin, depthwise.out, last.out, depthwise.kernel, depthwise.stride,
-        len(convs) == 3, block.shortcut == "identity", *ACTS[depthwise.act], eps,
-        *(() if len(convs) == 3 else (Conv(),)), *made,
+        0, *block.in_size, *block.out_size, block.cin, depthwise.out, last.out, depthwise.kernel, depthwise.stride,
+        len(block.layers) == 3, block.shortcut == "identity", *ACTS[depthwise.act],
     )  # fmt: skip
 
 
-def _conv(kernel: int, given: Parameters, mean: int, rstd: int) -> Conv:
-    weight, scale, shift, (known, spread, momentum) = given
-    return Conv(
-        weight.data_ptr() + _centre(weight, kernel), _strides(weight), scale.data_ptr(), shift.data_ptr(), mean, rstd,
-        _at(known), _at(spread), momentum,
-    )  # fmt: skip
+def _fill(given: Inverted, n: int, convs: Sequence[Parameters], eps: float) -> None:
+    """Uses pointers because creating tensor slices took a quarter of a tiny network's step."""
+    given.n, given.eps = n, eps
+    for (conv, kernel, _), (weight, scale, shift, (known, spread, momentum)) in zip(_convs(given), convs, strict=True):
+        conv.w, conv.stride = weight.data_ptr() + _centre(weight, kernel), _strides(weight)
+        conv.scale, conv.shift, conv.momentum = scale.data_ptr(), shift.data_ptr(), momentum
+        conv.running_mean, conv.running_var = _at(known), _at(spread)
+
+
+def _convs(given: Inverted) -> tuple[tuple[Conv, int, int], ...]:
+    """The convolutions of a block in order, each with its kernel and its output channels."""
+    rest = (given.depthwise, given.k, given.hidden), (given.project, 1, given.out)
+    return ((given.expand, 1, given.hidden), *rest) if given.expands else rest
 
 
 def _centre(weight: Tensor, kernel: int) -> int:

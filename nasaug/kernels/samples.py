@@ -25,11 +25,11 @@ def block(side: int, training: bool, g: torch.Generator) -> Work:
     made = lower(Spec("it", "inverted", cin, hidden, 3, 1, "relu6", 0, "identity"), cin, side, side)
     x, grad = (_images(BATCH, cin, side, g) for _ in range(2))
     convs = [_parameters(layer, g, training) for layer in made.layers]
-    whole, single = (inverted, conv_norm_act) if training else (inverted_eval, folded_conv)
+    single = conv_norm_act if training else folded_conv
 
     def forward(x: Tensor) -> Tensor:
-        if select(made, x):
-            return whole(x, made, convs, EPS)
+        if select((made,), x):
+            return inverted(x, [made], [convs], EPS) if training else inverted_eval(x, made, convs, EPS)
         out = x
         for layer, conv in zip(made.layers, convs, strict=True):
             out = single(out, layer, *conv, EPS)

@@ -171,22 +171,31 @@ def _watched(module: nn.Module) -> bool:
     return any(hooks) or _has_any_global_hook()
 
 
-def fused_block(convs: Sequence[Conv], x: Tensor, block: Block, stats: Stats) -> Tensor | None:
-    """The output of a whole block as one compiled node, or None if its layers must run one after another."""
-    if not select(block, x) or any(map(_watched, convs)):
+def fused_blocks(convs: Sequence[Sequence[Conv]], x: Tensor, blocks: tuple[Block, ...], stats: Stats) -> Tensor | None:
+    """The output of whole blocks, one after another, as one compiled node, or None if each, or its layers, must run on
+    its own. `convs`: those of each block."""
+    if not select(blocks, x) or any(_watched(conv) for row in convs for conv in row):
         return None
-    norms = [conv.norm for conv in convs]
+    norms = [[conv.norm for conv in row] for row in convs]
+    eps = norms[0][0].eps
+    if any(norm.eps != eps for row in norms for norm in row):
+        return None
     parameters = [
-        native.Parameters(conv.weight, norm.weight, norm.bias, stats.updated(norm))
-        for conv, norm in zip(convs, norms, strict=True)
+        [
+            native.Parameters(conv.weight, norm.weight, norm.bias, stats.updated(norm))
+            for conv, norm in zip(*rows, strict=True)
+        ]
+        for rows in zip(convs, norms, strict=True)
     ]
     if stats.folds:
-        return None if torch.is_grad_enabled() else inverted_eval(x, block, parameters, norms[0].eps)
-    if torch.is_grad_enabled() and not select_node(x, block.layers[0], *(p for conv in parameters for p in conv[:3])):
+        return None if torch.is_grad_enabled() else inverted_eval(x, blocks[0], parameters[0], eps)
+    whole = (p for row in parameters for conv in row for p in conv[:3])
+    if torch.is_grad_enabled() and not select_node(x, blocks[0].layers[0], *whole):
         return None
-    out = inverted(x, block, parameters, norms[0].eps)
-    for norm, layer, conv in zip(norms, block.layers, parameters, strict=True):
-        stats.note(norm, conv.running, len(x) * layer.height * layer.width)
+    out = inverted(x, blocks, parameters, eps)
+    for block, *rows in zip(blocks, norms, parameters, strict=True):
+        for layer, norm, conv in zip(block.layers, *rows, strict=True):
+            stats.note(norm, conv.running, len(x) * layer.height * layer.width)
     return out
 
 

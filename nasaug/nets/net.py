@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ..arch.blocks import Block
 from ..arch.channels import Group
 from ..arch.plan import Head, Outputs, Plan
+from ..kernels.choice import chains
 from ..kernels.fused import ACTIVATIONS, window
-from .layers import LAYERS, BatchStats, CollectStats, Norm, RunningStats, Stats, TrackStats, fused_block
+from .layers import LAYERS, BatchStats, CollectStats, Norm, RunningStats, Stats, TrackStats, fused_blocks
 from .regularisers import Noise
 
 BESIDE = "two_stage."  # what the names of a head's modules beside the plan begin with
@@ -121,12 +122,16 @@ class Net(nn.Module):
         inner, branches = ([b for b in plan.blocks if noise and kind(b)] for kind in (_has_inner, _has_branch))
         tapped: dict[str, Tensor] = {}
         ends: list[Tensor] = []
-        for i, block in enumerate(plan.blocks):
-            if block.spec.source:
-                x = tapped[block.spec.source]
+        i = -1
+        for blocks in chains(plan, x) if noise is None and trunk is None else zip(plan.blocks):
+            block, i = blocks[-1], i + len(blocks)
+            if blocks[0].spec.source:
+                x = tapped[blocks[0].spec.source]
             if noise and i in plan.ends:
                 x = noise.features(x)
-            if trunk is not None and i < first:
+            if len(blocks) > 1:
+                x = self._chain(blocks, x, stats)
+            elif trunk is not None and i < first:
                 with torch.no_grad():
                     x = self._block(block, x, trunk)
             else:
@@ -139,8 +144,20 @@ class Net(nn.Module):
                 ends.append(x)
         return self.two_stage.read(ends, size) if "two_stage" in self._modules else joined(ends)
 
+    def _chain(self, blocks: tuple[Block, ...], x: Tensor, stats: Stats) -> Tensor:
+        """Blocks that only read each other."""
+        whole = fused_blocks([self._convs(block) for block in blocks], x, blocks, stats)
+        if whole is None:
+            for block in blocks:
+                x = self._block(block, x, stats)
+            return x
+        return whole
+
+    def _convs(self, block: Block) -> list:
+        return [self._layers[layer.name] for layer in block.layers]
+
     def _block(self, block: Block, x: Tensor, stats: Stats, noise: Noise | None = None, place: float = 0.0) -> Tensor:
-        whole = fused_block([self._layers[layer.name] for layer in block.layers], x, block, stats)
+        whole = fused_blocks([self._convs(block)], x, (block,), stats)
         if whole is not None:
             if noise and noise.stochastic_depth and block.shortcut == "identity":
                 return x + noise.branch(whole - x, place)

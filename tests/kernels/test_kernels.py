@@ -192,7 +192,7 @@ for layer in block.layers:
     weight = torch.randn(layer.out, layer.cin // layer.groups, layer.kernel, layer.kernel)
     whole.append(native.Parameters(weight, torch.ones(layer.out), torch.zeros(layer.out), (None, None, 0.0)))
 into = [[torch.zeros_like(t) for t in conv[:3]] for conv in whole]
-y, kept = native.inverted(x, block, whole, 1e-5)
+y, kept = native.inverted(x, [block], [whole], 1e-5)
 dy = native.inverted_back(y.sin().contiguous(memory_format=torch.channels_last), kept, into, True)
 to = (*to, y, dy, *(t for three in into for t in three))
 print([zlib.crc32(t.contiguous().numpy().tobytes()) for t in (out, mean, rstd, back, *to, dx, for_w)])

@@ -43,7 +43,7 @@ def test_noise_is_drawn_from_the_seed_and_the_step_alone():
 def test_a_dropped_block_is_its_shortcut(compiled, monkeypatch):
     """In the compiled block too, where the fused addition of the shortcut has to be undone."""
     if not compiled:
-        monkeypatch.setattr("nasaug.nets.net.fused_block", lambda *given: None)
+        monkeypatch.setattr("nasaug.nets.net.fused_blocks", lambda *given: None)
     net, block = Net(RESIDUAL, 0).train(), RESIDUAL.blocks[2]
     x = torch.randn(64, 8, *block.in_size).contiguous(memory_format=torch.channels_last)
     torch.manual_seed(0)

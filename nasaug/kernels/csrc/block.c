@@ -534,3 +534,31 @@ int inverted_eval(const Inverted *v, const float *x, float *out, int threads) {
     free(a.base);
     return 0;
 }
+
+// --- blocks one after another ---------------------------------------------------------------------------------
+
+// A block that reads the output of the one before, with what its forward pass writes: y1, y2, y3 and out of `inverted`.
+typedef struct {
+    Inverted v;
+    float *y1, *y2, *y3, *out;
+} Link;
+
+// All outputs of `count` blocks, of which the first reads x. Returns 0, or 1 if out of memory.
+int chain(const Link *link, long count, const float *x, int threads) {
+    for (; count--; x = link++->out)
+        if (inverted(&link->v, x, link->y1, link->y2, link->y3, link->out, threads)) return 1;
+    return 0;
+}
+
+// The gradient of x to dx unless null, and of all parameters, added to their places, from g, that of the last block's
+// out. `room`: two buffers of `size` floats, each with room for the gradient of any block's input but the first's.
+int chain_back(const Link *link, long count, const float *x, const float *g, float *dx, float *room, long size,
+               int threads) {
+    while (count--) {
+        const Link *it = link + count;
+        float *into = count ? room + count % 2 * size : dx;
+        if (inverted_back(&it->v, count ? it[-1].out : x, it->y1, it->y2, it->y3, g, into, threads)) return 1;
+        g = into;
+    }
+    return 0;
+}
