@@ -167,7 +167,9 @@ def _template(block: Block) -> Inverted:
 
 
 def _fill(given: Inverted, n: int, convs: Sequence[Parameters], eps: float) -> None:
-    """Uses pointers because creating tensor slices took a quarter of a tiny network's step."""
+    """Enter the number of images, and where the parameters and running statistics of the convolutions are.
+
+    Uses pointers because creating tensor slices took a quarter of a tiny network's step."""
     given.n, given.eps = n, eps
     for (conv, kernel, _), (weight, scale, shift, (known, spread, momentum)) in zip(_convs(given), convs, strict=True):
         conv.w, conv.stride = weight.data_ptr() + _centre(weight, kernel), _strides(weight)
