@@ -10,6 +10,7 @@ FOLDER is CIFAR-10 as JPEG files. Resumable: each training is a cell in ROOT/cel
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from cells import Cell, run, train, write
@@ -52,12 +53,13 @@ def page(root: Path) -> None:
     done = [path for path in sorted((root / "cells").iterdir()) if path.is_dir() and RunDir(path).finished]
     if not done:
         raise SystemExit(f"no training in {root / 'cells'} is finished yet")
-    summary = report.summarise(report.read_runs(done))
+    measured = json.dumps(report.summarise(report.read_runs(done)))
+    summary = json.loads(measured.replace(str(root), "ROOT"))  # its commands name this machine's folder
     wanted = {(arm, epochs) for epochs, arms in PLAN.items() for arm in arms}
     there = {(row["arm"].partition(":source=")[0], round(row["epochs"])): row["n"] for row in summary["arms"]}
     missing = [
         f"{arm} at {epochs} epochs: {there.get((arm, epochs), 0)} of {SEEDS} seeds"
-        for arm, epochs in sorted(wanted, key=lambda pair: pair[1]) if there.get((arm, epochs), 0) < SEEDS
+        for arm, epochs in sorted(wanted, key=lambda pair: pair[::-1]) if there.get((arm, epochs), 0) < SEEDS
     ]  # fmt: skip
     lines = [
         "`python benchmarks/netaug_curves.py FOLDER ROOT`", "",
