@@ -54,7 +54,7 @@ def page(root: Path) -> None:
     if not done:
         raise SystemExit(f"no training in {root / 'cells'} is finished yet")
     measured = json.dumps(report.summarise(report.read_runs(done)))
-    summary = json.loads(measured.replace(str(root), "ROOT"))  # its commands name this machine's folder
+    summary = json.loads(measured.replace(str(root), "ROOT"))  # commands and teachers name this machine's folder
     wanted = {(arm, epochs) for epochs, arms in PLAN.items() for arm in arms}
     there = {(row["arm"].partition(":source=")[0], round(row["epochs"])): row["n"] for row in summary["arms"]}
     missing = [
@@ -64,7 +64,8 @@ def page(root: Path) -> None:
     lines = [
         "`python benchmarks/netaug_curves.py FOLDER ROOT`", "",
         f"`{NET}` with its widths scaled to {SIZE} MACs at {PX} px, CIFAR-10 (JPEG), crops and flips; "
-        f"{', '.join(SET)}; teacher: `{TEACHER}` after {TEACHER_EPOCHS} epochs.", "",
+        f"{', '.join(SET)}; teacher: `{TEACHER}` after {TEACHER_EPOCHS} epochs. The runs shared the machine with other "
+        "work, so compare their MACs, not their times.", "",
         *([f"Not finished: {'; '.join(missing)}.", ""] if missing else []),
         "```text", wording.table(summary), "```",
     ]  # fmt: skip
