@@ -1,6 +1,7 @@
 """Samplers, supernets and whole searches against a published table: NAS-Bench-Macro (Su et al., CVPR 2021).
 
     python benchmarks/nas_bench_macro.py TABLE --only samplers [--seeds 20]
+    python benchmarks/nas_bench_macro.py TABLE --only settings --folder FOLDER --root ROOT
     python benchmarks/nas_bench_macro.py TABLE --only ranks --folder FOLDER --root ROOT
     python benchmarks/nas_bench_macro.py TABLE --only search --folder FOLDER --root ROOT [--seeds 3]
 
@@ -50,6 +51,18 @@ AT = (20, 50, 100)  # evaluations
 PX = 16
 NEAR = 0.9  # within 10 % below a budget
 JUDGED, TUNED = 1000, 300  # networks of the final figure, and other ones to tune on
+BELOW, TRIED, FIRST = 0.75, 200, 20  # settings are tried on so many networks of this part of a budget and more
+LENGTH = ("train_macs=6e12", "search.least_epochs=0")  # of a supernet at PX under 45M: about 6 epochs
+ALONE = ("search.supernet_share=1", "search.finalist_macs=0", "search.trials=8")  # little more than the supernet
+# What supernets are trained on: the range of the samples' MACs, as multiples of the budget, and other keys.
+SETTINGS = {
+    "as by default": (0.0, 0.0, ()),
+    "samples of 0.125 to 1.2 budgets": (0.125, 1.2, ()),
+    "samples of 0.5 to 1.2 budgets": (0.5, 1.2, ()),
+    "samples of 1 to 2.4 budgets": (1.0, 2.4, ()),
+    "the largest and the smallest net in each step": (0.0, 0.0, ("sandwich.every=1",)),
+    "blocks that do not start as identities": (0.0, 0.0, ("zero_init_residual=false",)),
+}
 ARMS = {"random": ("random", 0.0), "tpe": ("tpe", 0.0), "nsga2": ("nsga2", 0.0), "tpe + predictor": ("tpe", 0.5),
         "predictor": ("tpe", 1.0)}  # fmt: skip
 
@@ -91,10 +104,13 @@ class Table:
 
     @cached_property
     def sets(self) -> dict[str, list[Arch]]:
-        """JUDGED networks for the final figures, and TUNED other ones for choices."""
+        """JUDGED networks for the final figures; and for choices TUNED other ones, and TRIED close below 45M MACs."""
         order = sorted(self.rows)
         Random(0).shuffle(order)
-        return {"judged": order[:JUDGED], "tuned": order[JUDGED : JUDGED + TUNED]}
+        judged, tuned = order[:JUDGED], order[JUDGED : JUDGED + TUNED]
+        below = [a for a in sorted(set(self.rows) - set(judged)) if BELOW <= self.rows[a][2] / BUDGETS[1] <= 1]
+        Random(1).shuffle(below)
+        return {"judged": judged, "tuned": tuned, "below": below[:TRIED]}
 
 
 def _figures(row) -> tuple[list[float], int, int]:
@@ -193,17 +209,25 @@ def supernet_cell(table: Table, folder: Path, root: Path, name: str, budget: int
     return Cell(name, "search", options)
 
 
-def ranks(table: Table, finished, which: str) -> dict:
-    """What the supernet says of each network, its size, and the table's accuracy."""
-    search = finished.search("sqlite://")
+def ranks(table: Table, finished, which: str, images: int | None = None) -> dict:
+    """What the supernet says of each network on so many validation images, its size, and the table's accuracy."""
+    search, val = finished.search("sqlite://"), finished.data.val
     archs = table.sets[which]
-    judged = [search._judge(arch, finished.data.val) for arch in archs]
+    judged = [search._judge(arch, val if images is None else val.take(images, 0)) for arch in archs]
     rows = {
         "scores": [each.score for each in judged], "losses": [-each.loss for each in judged],
         "accuracy": [table.accuracy(arch) for arch in archs],
         "macs": [table.rows[arch][2] for arch in archs], "params": [table.rows[arch][1] for arch in archs],
     }  # fmt: skip
     return rows
+
+
+def kept(table: Table, root: Path, name: str, which: str, images: int | None = None) -> dict:
+    """`ranks` of a finished run; kept beside it, as it takes minutes."""
+    path = root / f"{name}-{which}.json"
+    if not path.is_file():
+        write_json(path, ranks(table, reopen(root / name), which, images))
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def correlations(rows: dict) -> list[dict]:
@@ -238,6 +262,42 @@ def rank_page(table: Table, found: list[dict], sets: dict) -> None:
             f"{row['scores']['tau'][0]:.3f} | {row['macs']['tau'][0]:.3f} | {row['params']['tau'][0]:.3f} |"
         )
     write("nas_bench_ranks", "A supernet's ranking on NAS-Bench-Macro", lines, {"correlations": found, **sets})
+
+
+def settings_cells(table: Table, folder: Path, root: Path) -> dict[str, Cell]:
+    """A supernet under 45M MACs for each of SETTINGS."""
+    budget, cells = scaled(table, BUDGETS[1]), {}
+    for i, (arm, (low, high, more)) in enumerate(SETTINGS.items()):
+        ends = (f"sandwich.low={low * budget:g}", f"sandwich.high={high * budget:g}") if high else ()
+        cells[arm] = supernet_cell(table, folder, root, f"settings-{i}", budget, *LENGTH, *ALONE, *ends, *more)
+    return cells
+
+
+def settings_page(judged: dict[str, dict]) -> None:
+    """`judged`: what each supernet says of the networks that it is tried on, as of `ranks`."""
+    lines = [
+        "`python benchmarks/nas_bench_macro.py TABLE --only settings --folder FOLDER --root ROOT`", "",
+        f"Supernets trained in several ways with as much compute ({LENGTH[0]}; one seed, CIFAR-10 (JPEG) at {PX} px) "
+        f"under a budget of {format_quantity(BUDGETS[1], 'macs')} MACs (of the table's nets at 32 px). They judge "
+        f"networks of {BELOW:.0%} to 100 % of it, none of those of the [final figures](nas_bench_ranks.md), by "
+        "their loss on 1,000 validation images. Kendall's tau with the table's mean accuracy (95 % bootstrap interval "
+        f"over networks); the same over the networks above {NEAR:.0%} of the budget; the mean accuracy, in the table, "
+        f"of the {FIRST} networks that come first.", "",
+        f"| a supernet's training | tau | tau above {NEAR:.0%} | the first {FIRST} |", "| --- | --- | --- | --- |",
+    ]  # fmt: skip
+    figures: dict = {}
+    for arm, rows in judged.items():
+        losses, truth, macs = (np.array(rows[key]) for key in ("losses", "accuracy", "macs"))
+        near = macs > NEAR * BUDGETS[1]
+        (middle, low, high), (close, *_) = tau(losses, truth), tau(losses[near], truth[near])
+        first = float(truth[np.argsort(-losses)[:FIRST]].mean())
+        figures[arm] = {"tau": [middle, low, high], "near": close, "first": first, "rows": rows}
+        lines.append(f"| {arm} | {middle:.2f} [{low:.2f}, {high:.2f}] | {close:.2f} | {first:.2f} % |")
+    best = np.sort(truth)[-FIRST:].mean()
+    lines += ["", f"n = {len(truth)} networks, {near.sum()} of them above {NEAR:.0%}. Beside them: MACs alone, tau "
+              f"{tau(macs, truth)[0]:.2f}; the mean accuracy of all is {truth.mean():.2f} %, of the best {FIRST} "
+              f"{best:.2f} %."]  # fmt: skip
+    write("nas_bench_settings", "What a supernet is trained on", lines, figures)
 
 
 # --- whole searches -----------------------------------------------------------------------------------------
@@ -281,7 +341,7 @@ def search_page(found: dict[int, dict], budget: int, options: Sequence[str]) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", type=Path)
-    parser.add_argument("--only", choices=("samplers", "ranks", "search"), required=True)
+    parser.add_argument("--only", choices=("samplers", "settings", "ranks", "search"), required=True)
     parser.add_argument("--seeds", type=int, help="default: 20 for samplers, 3 for search; ranks have one")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--folder", type=Path)
@@ -303,6 +363,11 @@ def main() -> None:
         with contextlib.chdir(root):  # searches also write found.json to their working directory
             run(root, cells, jobs)
 
+    if o.only == "settings":
+        tried = settings_cells(table, folder, root)
+        train(list(tried.values()), o.jobs)
+        settings_page({arm: kept(table, root, cell.name, "below", 1000) for arm, cell in tried.items()})
+        return
     if o.only == "search":
         budget, options = scaled(table, BUDGETS[1]), tuple(o.set)
         names = {seed: f"{o.name or 'search'}-s{seed}" for seed in range(o.seeds or 3)}
@@ -313,10 +378,7 @@ def main() -> None:
         return
     name = o.name or "ranks"
     train([supernet_cell(table, folder, root, name, whole, *o.set)], 1)
-    judged = root / f"{name}-{o.on}.json"  # takes a quarter of an hour
-    if not judged.is_file():
-        write_json(judged, ranks(table, reopen(root / name), o.on))
-    rows = json.loads(judged.read_text(encoding="utf-8"))
+    rows = kept(table, root, name, o.on)
     found = correlations(rows)
     if o.on == "judged":
         rank_page(table, found, {"rows": rows, "set": o.set})

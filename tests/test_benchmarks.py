@@ -218,10 +218,30 @@ def test_correlations_are_over_all_and_just_below_each_budget(macro):
     assert found[0]["macs"]["tau"][0] == pytest.approx(1) == found[0]["params"]["rho"]
 
 
+def test_supernets_trained_in_several_ways_are_compared_by_how_they_rank(macro, cells, monkeypatch):
+    monkeypatch.setattr(cells, "RESULTS", Path())
+    monkeypatch.setattr(macro, "FIRST", 1)
+    truth = [88.0, 89.0, 90.0, 91.0]
+    rows = {"accuracy": truth, "macs": [36e6, 38e6, 42e6, 44e6]}
+    macro.settings_page({"one": rows | {"losses": truth}, "other": rows | {"losses": [-x for x in truth]}})
+    text = Path("nas_bench_settings.md").read_text()
+    assert "| one | 1.00 [1.00, 1.00] | 1.00 | 91.00 % |" in text
+    assert "| other | -1.00 [-1.00, -1.00] | -1.00 | 88.00 % |" in text
+    assert "n = 4 networks, 2 of them above 90%" in text
+    given = macro.settings_cells(macro.Table.read(table_file()), Path("images"), Path("runs"))
+    assert "sandwich.every=1" in given["the largest and the smallest net in each step"].options
+    ends = [word for word in given["samples of 0.5 to 1.2 budgets"].options if word.startswith("sandwich.")]
+    assert [word.split("=")[0] for word in ends] == ["sandwich.low", "sandwich.high"]
+
+
+def table_file():
+    Path("t.json").write_text(json.dumps({"00000000": ROW, "00000001": SECOND}))
+    return Path("t.json")
+
+
 def test_what_searches_found_is_looked_up_in_the_table(macro, cells, monkeypatch):
     monkeypatch.setattr(cells, "RESULTS", Path())
-    Path("t.json").write_text(json.dumps({"00000000": ROW, "00000001": SECOND}))
-    table = macro.Table.read(Path("t.json"))
+    table = macro.Table.read(table_file())
     worse, best = macro.arch_of(table.space, "00000000"), macro.arch_of(table.space, "00000001")
     elsewhere = worse._replace(space="of-16-px")
     found = {seed: macro.searched(table, arch, 20_000_000) for seed, arch in enumerate((elsewhere, best))}
