@@ -59,8 +59,9 @@ SETTINGS = {
     "as by default": (0.0, 0.0, ()),
     "samples of 0.125 to 1.2 budgets": (0.125, 1.2, ()),
     "samples of 0.5 to 1.2 budgets": (0.5, 1.2, ()),
-    "samples of 1 to 2.4 budgets": (1.0, 2.4, ()),
-    "the largest and the smallest net in each step": (0.0, 0.0, ("sandwich.every=1",)),
+    "the smallest net of the space in each step": (0.0, 0.0, ("sandwich.smallest=true",)),
+    "both, as the search did before": (0.125, 1.2, ("sandwich.smallest=true",)),
+    "the largest net in each step": (0.0, 0.0, ("sandwich.every=1",)),
     "blocks that do not start as identities": (0.0, 0.0, ("zero_init_residual=false",)),
 }
 ARMS = {"random": ("random", 0.0), "tpe": ("tpe", 0.0), "nsga2": ("nsga2", 0.0), "tpe + predictor": ("tpe", 0.5),

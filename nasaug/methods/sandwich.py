@@ -9,7 +9,8 @@ from annotated_types import Ge
 
 from ..arch.cost import UNLIMITED, Budget, cost_of
 from ..arch.space import Arch, Space
-from ..core.checked import Count, NotNegative, Told, checked
+from ..core.checked import NotNegative, Told, checked
+from ..core.errors import BadInput
 from .base import Base, Draw, Method, Pass, Step
 
 if TYPE_CHECKING:
@@ -21,18 +22,26 @@ class Sandwich(Method):
     """Yu and Huang, ICCV 2019: the largest net is trained on the labels, the smallest (at a random resolution) and
     `samples` random ones on the largest net's output. The loss is the mean over the passes.
 
-    Only every `every`-th step does so (1: the published rule). The other steps train the samples alone, on the labels:
-    at 1M MACs the largest net costs more than all the others together, and the smallest, of which a search judges none,
-    makes the supernet rank the others worse (docs/explanation/ranking.md).
+    Only every `every`-th step does so (1: the published rule). The other steps leave out the largest net, which at 1M
+    MACs costs more than all the others together, and train the smaller ones on the labels: at equal compute they
+    are trained more than twice as often and become more accurate (docs/results/supernet.md). Without `smallest` the
+    smallest net is never trained: where a search judges none of about its size, the supernet ranks the others better
+    (docs/results/nas_bench_settings.md).
     The samples' log MACs are about uniformly distributed from `low` to `high` (0: over the whole space), so that
     training concentrates on the subnets that the search will evaluate. If the space's largest net has more than `most`
     MACs (0: no limit), one of about that many is drawn in its place in each step."""
 
-    samples: Count = 3
+    samples: Annotated[int, Ge(0), Told("must not be negative")] = 3
     every: Annotated[int, Ge(1), Told("must be at least 1 (the published rule)")] = 4
     low: NotNegative = 0.0
     high: NotNegative = 0.0
     most: NotNegative = 0.0
+    smallest: bool = True
+
+    def __post_init__(self):
+        if not (self.samples or self.smallest):
+            rule = "leaves most steps without a network if sandwich.smallest is false"
+            raise BadInput.of(field="sandwich.samples", value=0, rule=rule, remedy="give at least 1")
 
     @property
     def cycle(self) -> int:
@@ -48,12 +57,11 @@ class Sandwich(Method):
             given or cost_of(space, end, draw.classes).macs
             for given, end in zip((self.low, self.high), (space.smallest, space.largest), strict=True)
         )
+        # if the smallest net always ran at the lowest resolution, the narrow weights would specialise in it
+        smallest = [draw.sample(low=space.smallest, free=("resolution",))] if self.smallest else []
         drawn = [self.sample(draw, low, high) for _ in range(self.samples)]
-        if draw.step % self.every == 0:
-            # if the smallest net always ran at the lowest resolution, the narrow weights would specialise in it
-            smallest = draw.sample(low=space.smallest, free=("resolution",))
-            drawn = [self._largest(draw), smallest, *drawn]
-        return [Pass(arch) for arch in drawn]
+        largest = [] if draw.step % self.every else [self._largest(draw)]
+        return [Pass(arch) for arch in (*largest, *smallest, *drawn)]
 
     def _largest(self, draw: Draw) -> Arch:
         space = draw.space
@@ -69,12 +77,11 @@ class Sandwich(Method):
         nets = [each.arch for each in step.passes]
         # The mean over the passes. With the published sum, subnets train badly at a learning rate that suits a single
         # network (docs/results/supernet.md: the sum at lr 0.1 is this mean at lr 0.4).
-        share, soft, names = 1 / len(nets), None, ["sample"] * self.samples
-        if len(nets) > self.samples:
+        share, soft, names = 1 / len(nets), None, self.smallest * ["smallest"] + self.samples * ["sample"]
+        if len(nets) > len(names):
             out = step.run(x, nets.pop(0))
             yield "largest", share * step.loss(out, y)
             soft = step.soft(out) if step.aligned else None  # of boxes, nets of other sizes have other outputs
-            names = ["smallest", *names]
         for name, arch in zip(names, nets, strict=True):
             out = step.run(x, arch)
             if soft is None:

@@ -406,7 +406,7 @@ def _job(ready: Ready) -> Job:
     limits, space = ready.budget.beside_macs, ready.space
     most = _most(ready)
     method = SandwichWithin(
-        sandwich.samples, sandwich.every, sandwich.low or low, sandwich.high or high, limits=limits, most=most
+        sandwich.samples, sandwich.every, sandwich.low or low, sandwich.high or high, most, sandwich.smallest, limits
     )
     largest = largest_within(space, most, ready.outputs) if most else space.largest
     base = Base(plan(space, largest, ready.outputs), space, largest)

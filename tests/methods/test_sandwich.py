@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from nasaug.arch.cost import cost_of
 from nasaug.arch.plan import plan
 from nasaug.augment import resize
+from nasaug.core.errors import BadInput
 from nasaug.methods import Base, Sandwich
 from nasaug.nets.net import Net
 from nasaug.training.step import Step
@@ -29,7 +30,7 @@ def test_the_sandwich_is_the_largest_the_smallest_and_samples_of_the_size_asked_
     assert min(sizes) > 20_000 and max(sizes) < 120_000 and len(set(sizes)) > 30
 
 
-def test_the_largest_and_smallest_take_part_in_every_kth_step_and_the_others_learn_the_labels_without_them():
+def test_the_largest_net_takes_part_in_every_kth_step_and_the_others_learn_the_labels_without_it():
     trainer = trainer_of(Sandwich(1, 3, 30_000, 80_000), Base(base_of().plan, SPACE, SPACE.largest))
     seen = []
     for number in range(6):
@@ -38,13 +39,26 @@ def test_the_largest_and_smallest_take_part_in_every_kth_step_and_the_others_lea
         names = [name for name, _ in trainer.method.losses(step)]
         seen.append((step.passes[0].arch == SPACE.largest, names))
     with_largest = (True, ["largest", "smallest_soft", "sample_soft"])
-    assert seen == [with_largest, (False, ["sample"]), (False, ["sample"])] * 2
+    assert seen == [with_largest, (False, ["smallest", "sample"]), (False, ["smallest", "sample"])] * 2
     trainer.step = 1
     step = Step(trainer, *batch_of(trainer))
-    (x, y), sample = step.view("train"), Step(trainer, *batch_of(trainer)).passes[0].arch
-    p = plan(SPACE, sample, 4)
+    (x, y), smallest = step.view("train"), Step(trainer, *batch_of(trainer)).passes[0].arch
+    p = plan(SPACE, smallest, 4)
     hard = F.cross_entropy(trainer.net(resize(x, p.resolution), p), y.labels, label_smoothing=0.1)
-    assert next(trainer.method.losses(step))[1].item() == pytest.approx(hard.item(), rel=1e-4)
+    assert next(trainer.method.losses(step))[1].item() == pytest.approx(hard.item() / 2, rel=1e-4)
+
+
+def test_the_smallest_net_can_be_left_out_of_all_steps():
+    method = Sandwich(2, 3, smallest=False, low=60_000, high=80_000)
+    trainer = trainer_of(method, Base(base_of().plan, SPACE, SPACE.largest))
+    seen = []
+    for number in range(4):
+        trainer.step = number
+        seen.append([name for name, _ in trainer.method.losses(Step(trainer, *batch_of(trainer)))])
+    without = ["sample", "sample"]
+    assert seen == [["largest", "sample_soft", "sample_soft"], without, without] + seen[:1]
+    with pytest.raises(BadInput, match="sandwich.samples = 0 leaves most steps without a network"):
+        Sandwich(0, smallest=False)
 
 
 def test_a_largest_net_above_the_limit_is_drawn_in_its_place():
