@@ -254,6 +254,51 @@ def test_what_searches_found_is_looked_up_in_the_table(macro, cells, monkeypatch
     assert "| 0 | 00000000 | 7.71M | 45.36 % | 2 | 18.86 |" in text and "--seeds 2 --set train_macs=6e12`" in text
 
 
+@pytest.fixture
+def ranks(cells, monkeypatch):
+    import finalist_ranks
+
+    monkeypatch.setattr(cells, "RESULTS", Path())
+    return finalist_ranks
+
+
+def test_supernets_are_compared_by_how_they_rank_finalists(ranks):
+    from nasaug.config.layers import load
+    from nasaug.training.recipe import Recipe
+
+    told = ranks.settings(load("small", Recipe, ["sandwich.low=5e5", "zero_init_residual=false"]))
+    assert told == "`zero_init_residual=false sandwich.low=500000.0`"
+    assert ranks.settings(load("small", Recipe)) == "the default"
+    found = [{"networks": 30, "tau": tau, "within": 0.2} for tau in (0.3, 0.5)]
+    ranks.page({"now": {"settings": "the default", "supernets": found}}, 5)
+    row = "| now | the default | 0.40 ± 1.27 (n = 2) | 0.20 ± 0.00 (n = 2) | 0.30, 0.50 |"
+    assert row in Path("finalist_ranks.md").read_text()
+
+
+def test_the_finalists_of_a_search_are_those_that_were_trained(ranks):
+    run = Path("1M-search-s0")
+    run.mkdir()
+    listed = [{"id": "a", "choices": {"width": 8, "op": [3, 5]}}, {"id": "b", "choices": {"width": 4, "op": [3, 5]}}]
+    (run / "result.json").write_text(json.dumps({"finalists": listed}))
+    with pytest.raises(SystemExit, match="1M-search-s0 has no finalists that were trained"):
+        ranks.finalists(run)
+    state = {"format": "nasaug-finalists/4", "candidates": 2, "rounds": [{"a": [70.0, 1.2], "b": [69.0, 1.3]}]}
+    (run / "finalists.json").write_text(json.dumps(state))
+    assert ranks.finalists(run) == {(("op", (3, 5)), ("width", 8)): 1.2, (("op", (3, 5)), ("width", 4)): 1.3}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), [([".", "now=runs/x"], "has no finished search"), (["wins", "now"], "ARM=RUN")]
+)
+def test_what_cannot_be_ranked_is_refused(ranks, monkeypatch, words, told):
+    test_the_finalists_of_a_search_are_those_that_were_trained(ranks)
+    Path("wins").mkdir()
+    Path("1M-search-s0").rename("wins/1M-search-s0")
+    monkeypatch.setattr("sys.argv", ["finalist_ranks.py", *words])
+    with pytest.raises(SystemExit, match=told):
+        ranks.main()
+
+
 # --- search against rivals ------------------------------------------------------------------------------------
 
 

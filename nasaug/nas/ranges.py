@@ -12,7 +12,7 @@ from ..core.errors import arg
 
 SLACK = 1.2  # draws reach up to this factor above the budget, so that the subnets tried surround it
 # Subnets are trained from BELOW to ABOVE times the budget. A supernet that is also trained well above the budget ranks
-# the networks just below it best (docs/results/nas_bench_settings.md).
+# the networks just below it best (docs/results/finalist_ranks.md).
 BELOW, ABOVE = 0.5, 2.4
 KNOWN = 1000  # the networks within the budget are enumerated if there are at most this many
 
