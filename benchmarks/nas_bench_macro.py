@@ -57,12 +57,13 @@ ALONE = ("search.supernet_share=1", "search.finalist_macs=0", "search.trials=8")
 # What supernets are trained on: the range of the samples' MACs, as multiples of the budget, and other keys.
 SETTINGS = {
     "as by default": (0.0, 0.0, ()),
-    "samples of 0.125 to 1.2 budgets": (0.125, 1.2, ()),
+    "never the smallest net": (0.0, 0.0, ("sandwich.smallest=false",)),
     "samples of 0.5 to 1.2 budgets": (0.5, 1.2, ()),
-    "the smallest net of the space in each step": (0.0, 0.0, ("sandwich.smallest=true",)),
-    "both, as the search did before": (0.125, 1.2, ("sandwich.smallest=true",)),
-    "the largest net in each step": (0.0, 0.0, ("sandwich.every=1",)),
-    "blocks that do not start as identities": (0.0, 0.0, ("zero_init_residual=false",)),
+    "samples of 0.5 to 2.4 budgets": (0.5, 2.4, ()),
+    "samples of 0.5 to 2.4 budgets, never the smallest net": (0.5, 2.4, ("sandwich.smallest=false",)),
+    "that, with blocks that do not start as identities": (
+        0.5, 2.4, ("sandwich.smallest=false", "zero_init_residual=false")
+    ),
 }
 ARMS = {"random": ("random", 0.0), "tpe": ("tpe", 0.0), "nsga2": ("nsga2", 0.0), "tpe + predictor": ("tpe", 0.5),
         "predictor": ("tpe", 1.0)}  # fmt: skip

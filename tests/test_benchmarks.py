@@ -229,7 +229,7 @@ def test_supernets_trained_in_several_ways_are_compared_by_how_they_rank(macro, 
     assert "| other | -1.00 [-1.00, -1.00] | -1.00 | 88.00 % |" in text
     assert "n = 4 networks, 2 of them above 90%" in text
     given = macro.settings_cells(macro.Table.read(table_file()), Path("images"), Path("runs"))
-    assert "sandwich.every=1" in given["the largest net in each step"].options
+    assert "sandwich.smallest=false" in given["never the smallest net"].options
     ends = [word for word in given["samples of 0.5 to 1.2 budgets"].options if word.startswith("sandwich.")]
     assert [word.split("=")[0] for word in ends] == ["sandwich.low", "sandwich.high"]
 

@@ -25,8 +25,7 @@ class Sandwich(Method):
     Only every `every`-th step does so (1: the published rule). The other steps leave out the largest net, which at 1M
     MACs costs more than all the others together, and train the smaller ones on the labels: at equal compute they
     are trained more than twice as often and become more accurate (docs/results/supernet.md). Without `smallest` the
-    smallest net is never trained: where a search judges none of about its size, the supernet ranks the others better
-    (docs/results/finalist_ranks.md).
+    smallest net is never trained; what that does to the ranking is not settled (docs/results/finalist_ranks.md).
     The samples' log MACs are about uniformly distributed from `low` to `high` (0: over the whole space), so that
     training concentrates on the subnets that the search will evaluate. If the space's largest net has more than `most`
     MACs (0: no limit), one of about that many is drawn in its place in each step."""

@@ -10,36 +10,16 @@ from ..arch.plan import Outputs, Plan
 from ..arch.space import Arch, Space
 from ..core.errors import arg
 
-SLACK = 1.2  # draws reach up to this factor above the budget, so that the subnets tried surround it
-# Subnets are trained from BELOW to ABOVE times the budget. A supernet that is also trained well above the budget ranks
-# the networks just below it best (docs/results/finalist_ranks.md).
-BELOW, ABOVE = 0.5, 2.4
+SLACK = 1.2  # draws reach up to this factor above the budget, so that trained and tried subnets surround it
 KNOWN = 1000  # the networks within the budget are enumerated if there are at most this many
 
 
 def macs_range(space: Space, budget: Budget, classes: Outputs) -> tuple[float, float]:
-    """The MACs range in which candidates are first drawn, within the space: up to 1.2 times the most that all budgets
-    allow, from an eighth of that most; without a MAC budget, from the smallest net."""
-    low, high, most = _ends(space, budget, classes)
-    return low if budget.macs is None else max(low, most / 8), min(high, SLACK * most)
-
-
-def trained_range(space: Space, budget: Budget, classes: Outputs, several: bool) -> tuple[float, float]:
-    """The MACs range of the subnets that a supernet is trained on, within the space: from half of the most that all
-    budgets allow to 2.4 times that. With `several` objectives, or without a MAC budget, much smaller nets are judged
-    too, so it begins where candidates are drawn."""
-    low, high, most = _ends(space, budget, classes)
-    if several or budget.macs is None:
-        low = macs_range(space, budget, classes)[0]
-    else:
-        low = max(low, BELOW * most)
-    return low, min(high, ABOVE * most)
-
-
-def _ends(space: Space, budget: Budget, classes: Outputs) -> tuple[float, float, float]:
-    """The MACs of the smallest net, of the largest, and the most that all budgets allow."""
-    low, high = (float(cost_of(space, end, classes).macs) for end in (space.smallest, space.largest))
-    return low, high, float(most_macs(space, budget, classes))
+    """The MACs range in which subnets are trained and first drawn, within the space: up to 1.2 times the most that all
+    budgets allow, from an eighth of that most; without a MAC budget, from the smallest net."""
+    low, high = (cost_of(space, end, classes).macs for end in (space.smallest, space.largest))
+    most = most_macs(space, budget, classes)
+    return float(low if budget.macs is None else max(low, most / 8)), float(min(high, SLACK * most))
 
 
 def known_within(space: Space, budget: Budget, classes: Outputs) -> dict[Plan, Arch] | None:

@@ -52,7 +52,7 @@ from ..training.recipe import Recipe
 from ..training.to_end import train_to_end
 from .candidates import Candidate
 from .finalists import SHAPE, PlayOff, begun_with
-from .ranges import candidates_of, macs_range, report_reach, trained_range
+from .ranges import candidates_of, macs_range, report_reach
 from .results import write_results
 from .shapes import KINDS, design, designs, fixed
 from .study import Search
@@ -395,9 +395,8 @@ def play_off(ready: Ready, search: Search, run: RunDir, supernet: bool = True) -
 
 def _job(ready: Ready) -> Job:
     """The supernet's training; its subnets are of about the size that the budgets allow unless the recipe sets it."""
+    low, high = macs_range(ready.space, ready.budget, ready.largest.classes)
     recipe, sandwich = ready.recipe, ready.recipe.sandwich
-    several = len(recipe.search.objectives) > 1
-    low, high = trained_range(ready.space, ready.budget, ready.largest.classes, several)
     if recipe.search.lr != "auto":
         recipe = replace(recipe, lr=recipe.search.lr)
     asked = recipe.macs_for(not ready.runtime.accelerated)

@@ -12,6 +12,7 @@ from .. import data as datasets
 from ..arch import archfile
 from ..arch.archfile import ArchFile
 from ..arch.cost import cost
+from ..arch.plan import Plan
 from ..config.layers import arm_says, load
 from ..core import tensorfile
 from ..core.errors import BadInput, advice, arg, unknown, with_value
@@ -269,14 +270,17 @@ def check(setting: Setting, recipe: Recipe, net: Net, found: ArchFile, runtime: 
     if setting.method and "qat.on" in arm_says(setting.method, Recipe):
         rule, remedy = "trains in int8, and pruning in float", "prune first, and train the result with qat"
         raise _refused("method", setting.method, rule, remedy)
-    _check_target(setting, recipe, net, found)
     recipes = [setting.step_recipe(recipe, m) for m in selection.magnitudes(setting.magnitude, setting.steps)]
-    last, teacher = net.plan, resolve(found, recipe.teacher)
-    if setting.target_macs:  # a plan with the final MACs: the method must work on that too
-        last = some_plan(net.plan, setting.target_macs, setting.round)
-    for of_step in recipes:
-        for plan in (net.plan, last):
+    teacher = resolve(found, recipe.teacher)
+
+    def check_steps(plan: Plan) -> None:
+        for of_step in recipes:
             step_job(of_step, plan, teacher, runtime, recipe.batch)
+
+    check_steps(net.plan)
+    _check_target(setting, recipe, net, found)
+    if setting.target_macs:  # a plan with the final MACs: the method must work on that too
+        check_steps(some_plan(net.plan, setting.target_macs, setting.round))
     return teacher
 
 

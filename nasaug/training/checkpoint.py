@@ -18,14 +18,17 @@ def write(path: Path | str, saved: Saved) -> None:
 
 
 def read(path: Path | str, like: Saved, estimated: bool = False) -> Saved:
-    """Read what `write` wrote. Raises BadInput if keys, shapes or the number of steps differ from those of the current
-    training, `like`; an `estimated` number of steps may differ."""
+    """Read what `write` wrote. Raises BadInput if keys, shapes, the method or the number of steps differ from those of
+    the current training, `like`; an `estimated` number of steps may differ. A supernet's training and NetAug inside
+    that supernet may differ in the method alone."""
     tensors, state = tensorfile.read(path)
     own, now = like
+    if "method" in now:
+        state = {"method": now["method"]} | state  # older files do not have it
     if state.get("steps") != now["steps"] and not estimated:
         rule = f"belongs to a run of {state.get('steps')} steps, but this one has {now['steps']}"
         raise BadInput(f"{path} {rule}; start a new run")
-    if state.keys() != now.keys() or _shapes(tensors) != _shapes(own):
+    if state.get("method") != now.get("method") or state.keys() != now.keys() or _shapes(tensors) != _shapes(own):
         raise BadInput(f"{path} belongs to another run, or was altered; restore it, or start a new run")
     return tensors, state
 

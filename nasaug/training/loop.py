@@ -204,7 +204,7 @@ class Trainer:
 
     def state(self) -> dict:
         kept = {key: getattr(self, key) for key in _STATE} | {self.task.metric.key("best"): self.best_score}
-        return {**kept, "steps": self.length.steps, **self._losses.state()}
+        return {**kept, "steps": self.length.steps, "method": type(self.method).__name__, **self._losses.state()}
 
     def save(self, path) -> None:
         """Write a checkpoint. Raises Diverged, and leaves the one there is, if a loss or a weight is not finite."""

@@ -11,7 +11,7 @@ from nasaug.arch.space import Arch
 from nasaug.core.errors import BadInput
 from nasaug.core.progress import heard_by
 from nasaug.core.signals import Pending, Stopped
-from nasaug.nas.ranges import macs_range, trained_range
+from nasaug.nas.ranges import macs_range
 from nasaug.nas.study import ASKS, STALE, STARTUP, Search
 from nasaug.training.recipe import SearchConfig
 from nasaug.training.scoring import Judged
@@ -251,17 +251,6 @@ def test_macs_to_draw_between():
     assert macs_range(SPACE, Budget(peak=1500), 10) == (smallest, 1.2 * within)
     assert macs_range(SPACE, Budget(macs=10**9, peak=1500), 10) == (smallest, 1.2 * within)
     assert macs_range(SPACE, Budget(macs=50_000, peak=1500), 10) == (smallest, 60_000)
-
-
-def test_subnets_are_trained_well_above_the_budget_and_little_below_it_unless_smaller_ones_are_judged_too():
-    smallest, largest = (float(cost_of(SPACE, arch, 10).macs) for arch in (SPACE.smallest, SPACE.largest))
-    assert trained_range(SPACE, Budget(macs=400_000), 10, several=False) == (200_000, 960_000)
-    assert trained_range(SPACE, Budget(macs=400_000), 10, several=True) == (50_000, 960_000)
-    assert trained_range(SPACE, Budget(macs=15_000), 10, several=False) == (smallest, 36_000)
-    assert trained_range(SPACE, Budget(macs=10**9), 10, several=False) == (largest / 2, largest)
-    assert trained_range(SPACE, Budget(params=10**6), 10, several=False) == (smallest, largest)
-    within = 61_344  # the most MACs of the 72 networks of at most 1,500 bytes
-    assert trained_range(SPACE, Budget(macs=10**9, peak=1500), 10, several=False) == (within / 2, 2.4 * within)
 
 
 # --- stopping and going on ----------------------------------------------------------------------------------

@@ -177,7 +177,10 @@ def _tensors(state: dict) -> bytes:
     return save({"x": torch.arange(6).float().reshape(2, 3), "best.x": torch.zeros(2)}, {"nasaug": json.dumps(state)})
 
 
-STATE = {"steps": 6, "step": 3, "macs": 1.0, "seconds": 0.5, "history": [], "best_top1": None, "sums": {"base": 1.0}}
+STATE = {
+    "steps": 6, "method": "NetAug", "step": 3, "macs": 1.0, "seconds": 0.5, "history": [], "best_top1": None,
+    "sums": {"base": 1.0},
+}  # fmt: skip
 
 
 def _checkpoint(folder: Path) -> None:

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 
+from nasaug.core import tensorfile
 from nasaug.core.errors import BadInput
 from nasaug.core.signals import Pending
 from nasaug.methods import Baseline, NetAug
@@ -102,3 +103,23 @@ def test_train_accuracy_is_read_on_clean_training_images():
     small = trainer.scorer.calibrated(trainer.net, trainer.plan)
     assert row["train_top1"] == trainer.scorer.score(small, trainer.scorer.seen)
     assert len(trainer.scorer.seen) == 60
+
+
+# --- checkpoints ----------------------------------------------------------------------------------------------------
+
+
+class Renamed(Baseline):
+    """Plain training under another name."""
+
+
+def test_a_checkpoint_of_another_method_is_refused_and_one_that_names_none_is_taken(tmp_path):
+    path, own = tmp_path / "checkpoint.safetensors", train(trainer_of(Baseline()), 2)
+    own.save(path)
+    with pytest.raises(BadInput, match="belongs to another run"):
+        trainer_of(Renamed()).load(path)
+    tensors, state = tensorfile.read(path)
+    assert state.pop("method") == "Baseline"
+    tensorfile.write(path, tensors, state)  # as before the method was recorded
+    resumed = trainer_of(Baseline())
+    resumed.load(path)
+    assert same(resumed.tensors(), own.tensors()) and resumed.step == 2
