@@ -22,7 +22,7 @@ from reopen import Finished, reopen
 from scipy.stats import kendalltau
 
 from nasaug.arch.space import Arch
-from nasaug.config.layers import load
+from nasaug.config.layers import flatten, load, to_dict
 from nasaug.nas.finalists import begun_with
 from nasaug.rundirs.folder import RunDir
 from nasaug.training.recipe import Recipe
@@ -74,14 +74,8 @@ def ranked(finished: Finished, own: str, searches: dict[str, dict[tuple, float]]
 
 def settings(recipe: Recipe) -> str:
     """What differs from the recipe `small` as it is now."""
-    usual = load("small", Recipe)
-
-    def value(of: Recipe, key: str):
-        for part in key.split("."):
-            of = getattr(of, part)
-        return of
-
-    differing = [f"{key}={json.dumps(value(recipe, key))}" for key in KEYS if value(recipe, key) != value(usual, key)]
+    own, usual = (flatten(to_dict(each)) for each in (recipe, load("small", Recipe)))
+    differing = [f"{key}={json.dumps(own[key])}" for key in KEYS if own[key] != usual[key]]
     return f"`{' '.join(differing)}`" if differing else "the default"
 
 
@@ -109,12 +103,16 @@ def main() -> None:
 
 def page(rows: dict[str, dict], count: int) -> None:
     lines = [
-        "`python benchmarks/finalist_ranks.py WINS ARM=RUN,RUN… …`", "",
+        "`python benchmarks/finalist_ranks.py WINS ARM=RUN,RUN… …`, after", "",
+        "`python -m nasaug search --data FOLDER --mac-budget 1M --set search.finalist_macs=0 --set search.trials=8 "
+        "--seed SEED`, with the settings that differ, for each supernet that is not that of a whole search.", "",
         "Supernets of `tiny-images` under 1M MACs (CIFAR-10, JPEG, 32 px), trained in several ways with the compute of "
         f"a search, judge the finalists of {count} searches by their loss on {IMAGES:,} validation images. "
         "Kendall's tau with what decides among finalists, the mean of validation and training loss after their first "
         "round (some nine epochs from fresh weights): over all finalists, and within the eight of each search. Each "
-        "supernet has a seed of its own; mean and 95 % t interval over supernets.", "",
+        "supernet has a seed of its own; mean and 95 % t interval over supernets. The finalists were picked by "
+        "supernets of the default kind, which makes them hard to tell apart for that kind: the "
+        "other kinds are flattered ([why](../explanation/ranking.md)).", "",
         "| supernets | settings that differ | tau, all | tau within a search | each, all |",
         "| --- | --- | --- | --- | --- |",
     ]  # fmt: skip

@@ -212,10 +212,12 @@ def supernet_cell(table: Table, folder: Path, root: Path, name: str, budget: int
 
 
 def ranks(table: Table, finished, which: str, images: int | None = None) -> dict:
-    """What the supernet says of each network on so many validation images, its size, and the table's accuracy."""
+    """What the supernet says of each network on so many validation images (None: all), its size, and the table's
+    accuracy."""
     search, val = finished.search("sqlite://"), finished.data.val
+    split = val if images is None else val.take(images, 0)
     archs = table.sets[which]
-    judged = [search._judge(arch, val if images is None else val.take(images, 0)) for arch in archs]
+    judged = [search._judge(arch, split) for arch in archs]
     rows = {
         "scores": [each.score for each in judged], "losses": [-each.loss for each in judged],
         "accuracy": [table.accuracy(arch) for arch in archs],
@@ -281,7 +283,7 @@ def settings_page(judged: dict[str, dict]) -> None:
         "`python benchmarks/nas_bench_macro.py TABLE --only settings --folder FOLDER --root ROOT`", "",
         f"Supernets trained in several ways with as much compute ({LENGTH[0]}; one seed, CIFAR-10 (JPEG) at {PX} px) "
         f"under a budget of {format_quantity(BUDGETS[1], 'macs')} MACs (of the table's nets at 32 px). They judge "
-        f"networks of {BELOW:.0%} to 100 % of it, none of those of the [final figures](nas_bench_ranks.md), by "
+        f"networks of {BELOW:.0%} to 100 % of it, none of those that `--only ranks` judges, by "
         "their loss on 1,000 validation images. Kendall's tau with the table's mean accuracy (95 % bootstrap interval "
         f"over networks); the same over the networks above {NEAR:.0%} of the budget; the mean accuracy, in the table, "
         f"of the {FIRST} networks that come first.", "",

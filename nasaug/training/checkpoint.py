@@ -10,7 +10,7 @@ from torch import Tensor
 from ..core import tensorfile
 from ..core.errors import BadInput
 
-Saved = tuple[dict[str, Tensor], dict]  # tensors, and a state whose `steps` is the total number of steps
+Saved = tuple[dict[str, Tensor], dict]  # tensors, and a state with, among others, `method` and the total of `steps`
 
 
 def write(path: Path | str, saved: Saved) -> None:
@@ -23,12 +23,11 @@ def read(path: Path | str, like: Saved, estimated: bool = False) -> Saved:
     that supernet may differ in the method alone."""
     tensors, state = tensorfile.read(path)
     own, now = like
-    if "method" in now:
-        state = {"method": now["method"]} | state  # older files do not have it
+    state = {"method": now["method"]} | state  # older files do not have it
     if state.get("steps") != now["steps"] and not estimated:
         rule = f"belongs to a run of {state.get('steps')} steps, but this one has {now['steps']}"
         raise BadInput(f"{path} {rule}; start a new run")
-    if state.get("method") != now.get("method") or state.keys() != now.keys() or _shapes(tensors) != _shapes(own):
+    if state["method"] != now["method"] or state.keys() != now.keys() or _shapes(tensors) != _shapes(own):
         raise BadInput(f"{path} belongs to another run, or was altered; restore it, or start a new run")
     return tensors, state
 
