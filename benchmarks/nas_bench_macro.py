@@ -51,6 +51,7 @@ AT = (20, 50, 100)  # evaluations
 PX = 16
 NEAR = 0.9  # within 10 % below a budget
 JUDGED, TUNED = 1000, 300  # networks of the final figure, and other ones to tune on
+LED = 10  # networks that a supernet puts first
 BELOW, TRIED, FIRST = 0.75, 200, 20  # settings are tried on so many networks of this part of a budget and more
 LENGTH = ("train_macs=6e12", "search.least_epochs=0")  # of a supernet at PX under 45M: about 6 epochs
 ALONE = ("search.supernet_share=1", "search.finalist_macs=0", "search.trials=8")  # little more than the supernet
@@ -319,6 +320,18 @@ def searched(table: Table, arch: Arch, budget: int) -> dict:
     }  # fmt: skip
 
 
+def filtered(table: Table, run: RunDir, budget: int) -> dict:
+    """What the table says of a search's candidates within the budget, in the order of the supernet's loss: the first,
+    the mean of the first LED, the best of all."""
+    rows = json.loads(run.candidates_file.read_text(encoding="utf-8"))["candidates"]
+    archs = [
+        table.space.arch({axis.name: row["choices"][axis.name] for axis in table.space.axes})
+        for row in sorted(rows, key=lambda row: row["val_loss"])
+    ]
+    told = [table.accuracy(arch) for arch in archs if table.rows[arch][2] <= budget]
+    return {"first": told[0], "led": mean(told[:LED]), "best": max(told), "candidates": len(told)}
+
+
 def said(options: Sequence[str]) -> str:
     """The options as they are given on the command line."""
     return "".join(f" --set {item}" for item in options)
@@ -332,13 +345,17 @@ def search_page(found: dict[int, dict], budget: int, options: Sequence[str]) -> 
         f"Whole searches under {asked} MACs (of the table's nets at 32 px; trained at {PX} px on CIFAR-10 (JPEG), the "
         "budget scaled), and what the table says of the nets found: the mean of three trainings, its rank and its "
         f"distance to the best of the {first['of']:,} networks within the budget. Mean regret: "
-        f"{interval([row['regret'] for row in found.values()])} points.", "",
-        "| seed | network | MACs | accuracy | rank | regret |", "| --- | --- | --- | --- | --- | --- |",
+        f"{interval([row['regret'] for row in found.values()])} points. Beside the net found, "
+        "what the table says of the candidates in the order of the supernet's loss, before any was trained: the first, "
+        f"the mean of the first {LED}, the best of all.", "",
+        f"| seed | network | MACs | accuracy | rank | regret | candidates: first | mean of {LED} | best |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for seed, row in found.items():
         macs = format_quantity(row["macs"], "macs")
         figures = f"{row['accuracy']:.2f} % | {row['rank']} | {row['regret']:.2f}"
-        lines.append(f"| {seed} | {row['code']} | {macs} | {figures} |")
+        by_supernet = " | ".join(f"{row[key]:.2f} %" for key in ("first", "led", "best"))
+        lines.append(f"| {seed} | {row['code']} | {macs} | {figures} | {by_supernet} |")
     write("nas_bench_search", "Whole searches on NAS-Bench-Macro", lines, {"found": found, "set": options})
 
 
@@ -378,7 +395,11 @@ def main() -> None:
         cells = [supernet_cell(table, folder, root, names[s], budget, *options, seed=s) for s in names]
         train(cells, o.jobs)
         files = {seed: archfile.read(str(RunDir(root / name).found_file)) for seed, name in names.items()}
-        search_page({seed: searched(table, file.arch, BUDGETS[1]) for seed, file in files.items()}, BUDGETS[1], options)
+        told = {
+            seed: searched(table, file.arch, BUDGETS[1]) | filtered(table, RunDir(root / names[seed]), BUDGETS[1])
+            for seed, file in files.items()
+        }
+        search_page(told, BUDGETS[1], options)
         return
     name = o.name or "ranks"
     train([supernet_cell(table, folder, root, name, whole, *o.set)], 1)

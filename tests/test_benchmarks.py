@@ -196,6 +196,19 @@ def test_a_table_of_networks_is_read_in_both_forms(macro):
     assert two.best(10e6) == pytest.approx(45.363, abs=1e-3) and two.best(20e6) == pytest.approx(64.223, abs=1e-3)
 
 
+def test_what_a_supernet_puts_first_is_looked_up(macro):
+    table = macro.Table.read(table_file())
+    choices = [table.space.choices(macro.arch_of(table.space, code)) for code in ("00000000", "00000001")]
+    rows = [{"val_loss": loss, "choices": each} for loss, each in zip((1.2, 1.1), choices, strict=True)]
+    run = RunDir(Path("run"))
+    run.path.mkdir()
+    run.candidates_file.write_text(json.dumps({"candidates": rows}))
+    figures = macro.filtered(table, run, 20_000_000)
+    assert figures["first"] == figures["best"] == pytest.approx(64.223, abs=1e-3) and figures["candidates"] == 2
+    assert figures["led"] == pytest.approx((64.223 + 45.363) / 2, abs=1e-3)
+    assert macro.filtered(table, run, 10_000_000)["first"] == pytest.approx(45.363, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("table", "told"),
     [([1, 2], "is not NAS-Bench-Macro's table"), ({"archs": {"012": ROW}}, "codes of 8 digits 0 to 2"),
@@ -249,9 +262,11 @@ def test_what_searches_found_is_looked_up_in_the_table(macro, cells, monkeypatch
     assert (found[0]["rank"], found[0]["of"], found[1]["rank"]) == (2, 2, 1)
     assert found[0]["regret"] == pytest.approx(18.86, abs=0.01) and found[1]["regret"] == 0
     assert macro.searched(table, worse, 10_000_000)["rank"] == 1  # the other costs more than this budget
-    macro.search_page(found, 20_000_000, ("train_macs=6e12",))
+    led = {"first": 64.22, "led": 54.79, "best": 64.22, "candidates": 2}
+    macro.search_page({seed: row | led for seed, row in found.items()}, 20_000_000, ("train_macs=6e12",))
     text = Path("nas_bench_search.md").read_text()
-    assert "| 0 | 00000000 | 7.71M | 45.36 % | 2 | 18.86 |" in text and "--seeds 2 --set train_macs=6e12`" in text
+    assert "| 0 | 00000000 | 7.71M | 45.36 % | 2 | 18.86 | 64.22 % | 54.79 % | 64.22 % |" in text
+    assert "--seeds 2 --set train_macs=6e12`" in text
 
 
 @pytest.fixture
