@@ -385,9 +385,12 @@ def main() -> None:
             run(root, cells, jobs)
 
     if o.only == "settings":
-        tried = settings_cells(table, folder, root)
-        train(list(tried.values()), o.jobs)
-        settings_page({arm: kept(table, root, cell.name, "below", 1000) for arm, cell in tried.items()})
+        tried, judged = list(settings_cells(table, folder, root).items()), {}
+        for start in range(0, len(tried), o.jobs):  # judged at once: keep.py keeps no weights
+            some = tried[start : start + o.jobs]
+            train([cell for _, cell in some], o.jobs)
+            judged |= {arm: kept(table, root, cell.name, "below", 1000) for arm, cell in some}
+        settings_page(judged)
         return
     if o.only == "search":
         budget, options = scaled(table, BUDGETS[1]), tuple(o.set)
