@@ -3,8 +3,9 @@
 #
 #     bash benchmarks/experiments.sh FOLDER ROOT [JOBS [TABLE]]
 #
-# FOLDER is CIFAR-10 as JPEG files, ROOT a folder outside the checkout, TABLE that of NAS-Bench-Macro. Cells that were finished elsewhere are laid out from
-# docs/results/cells; those finished here are added to these files, which are to be committed, after each part.
+# FOLDER is CIFAR-10 as JPEG files, ROOT a folder outside the checkout, TABLE that of NAS-Bench-Macro (without it, its
+# parts are left out). Cells that were finished elsewhere are laid out from docs/results/cells; those finished here are
+# added to these files, which are to be committed, after each part.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 folder=$(realpath "$1") root=$(realpath -m "$2") jobs=${3:-2} table=${4:-} run="${PYTHON:-.venv/bin/python}"
@@ -28,15 +29,6 @@ part() {  # part CELLS DATA SCRIPT OPTIONS…
     keep "$cells"
 }
 
-for seeds in 1 2 3 4 5; do part search_wins "$folder" search_wins --budget 1M --seeds $seeds; done
-part search_wins "$folder" search_wins --budget 3M --seeds 3 --ways search,uniform
-part search_wins_fashion fashion-mnist search_wins --budget 1M --ways search,uniform
-part search_wins_weights "$folder" search_wins --budget 1M --seeds 3 --ways search,search-weights,search-netaug \
-    --name search_wins_1M_weights
-part designs "$folder" designs
-for lengths in 10 30 90 270; do part netaug_curves "$folder" netaug_curves --only $lengths; done
-part widening "$folder" widening
-
 macro() {  # macro WHAT KEY=VALUE…
     local what=$1
     shift
@@ -45,6 +37,15 @@ macro() {  # macro WHAT KEY=VALUE…
         "${@/#/--set=}"
     keep nas_bench
 }
+
+for seeds in 1 2 3 4 5; do part search_wins "$folder" search_wins --budget 1M --seeds $seeds; done
+part search_wins "$folder" search_wins --budget 3M --seeds 3 --ways search,uniform
+part search_wins_fashion fashion-mnist search_wins --budget 1M --ways search,uniform
+part search_wins_weights "$folder" search_wins --budget 1M --seeds 3 --ways search,search-weights,search-netaug \
+    --name search_wins_1M_weights
+part designs "$folder" designs
+for lengths in 10 30 90 270; do part netaug_curves "$folder" netaug_curves --only $lengths; done
+part widening "$folder" widening
 
 if [ -n "$table" ]; then
     tuned=(search.least_epochs=0 sandwich.smallest=false zero_init_residual=false)
