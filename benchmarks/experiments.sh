@@ -8,7 +8,7 @@
 # added to these files, which are to be committed, after each part.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-folder=$(realpath "$1") root=$(realpath -m "$2") jobs=${3:-2} table=${4:-} run="${PYTHON:-.venv/bin/python}"
+folder=$(realpath "$1") root=$(realpath -m "$2") jobs=${3:-2} table=${4:+$(realpath "$4")} run="${PYTHON:-.venv/bin/python}"
 kept=docs/results/cells
 renice -n 19 $$ >/dev/null
 
