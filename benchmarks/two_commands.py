@@ -1,21 +1,27 @@
 """The two commands with default options, on Fashion-MNIST: accuracy as the budget rises, and how long they take.
 
-    python benchmarks/two_commands.py ROOT [--budgets 1M,5M,25M] [--seeds 3] [--page] [--busy]
+    python benchmarks/two_commands.py ROOT [--budgets 1M,5M,25M] [--seeds 3] [--jobs 1] [--page]
 
-Resumable: each command is a cell in ROOT. One runs at a time, with all cores, as a user would run it. The minutes of
-the page hold only for commands that were not interrupted and ran alone; --busy leaves them out. --page writes the page
-of what is finished.
+Resumable: each command is a cell in ROOT. By default one runs at a time, with all cores, as a user would run it; with
+--jobs N so many run at a time with one thread each, which takes less time for all of them. The page gives the minutes
+of those that had all cores and were not interrupted: run nothing beside them. --page writes the page of what is
+finished.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import time
 from pathlib import Path
 
 from cells import Cell, interval, run, write
 
+from nasaug.core.files import write_json
 from nasaug.core.units import format_quantity
 from nasaug.rundirs.folder import RunDir
+
+MINUTES = "minutes.json"
 
 
 def cells(root: Path, budget: str, seed: int) -> tuple[Cell, Cell]:
@@ -27,12 +33,26 @@ def cells(root: Path, budget: str, seed: int) -> tuple[Cell, Cell]:
     return search, train
 
 
-def page(root: Path, budgets: list[str], seeds: int, busy: bool) -> None:
+def timed(root: Path, cell: Cell) -> None:
+    """Run it with all cores; if it had not begun before, add its minutes to ROOT/minutes.json."""
+    begun, start = RunDir(root / cell.name).job_file.is_file(), time.monotonic()
+    run(root, [cell], 1, threads=None)
+    if not begun:
+        write_json(root / MINUTES, minutes(root) | {cell.name: (time.monotonic() - start) / 60})
+
+
+def minutes(root: Path) -> dict[str, float]:
+    """By cell, of those that ran at one go with all cores."""
+    return json.loads((root / MINUTES).read_text()) if (root / MINUTES).is_file() else {}
+
+
+def page(root: Path, budgets: list[str], seeds: int) -> None:
+    taken = minutes(root)
     lines = [
         "`python benchmarks/two_commands.py ROOT`", "",
         "`nasaug search --mac-budget BUDGET`, then `nasaug netaug-train --arch found.json`, with default options on "
-        "Fashion-MNIST and all cores; mean and 95 % t interval over seeds. Minutes: both commands together"
-        f"{'; other work was running beside them, so they are left out' if busy else ''}.", "",
+        "Fashion-MNIST; mean and 95 % t interval over seeds. Minutes: both commands together, of the seeds that ran "
+        "alone, with all cores.", "",
         "| budget | seeds | MACs found | validation top-1 | test top-1 | minutes |",
         "| --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
@@ -45,19 +65,21 @@ def page(root: Path, budgets: list[str], seeds: int, busy: bool) -> None:
                 figures["missing"].append(f"{budget}, seed {seed}")
                 continue
             found, trained = search.result(), train.result()
-            seconds = sum(run.result_file.stat().st_mtime - run.env_file.stat().st_mtime for run in (search, train))
             rows.append({
                 "budget": budget, "seed": seed, "macs": found["macs"], "little_used": found["little_used"],
                 "val": trained["val_top1"], "test": trained["test_top1"],
-                "minutes": None if busy else seconds / 60, "augmented_over_base": trained["augmented_over_base"],
+                "augmented_over_base": trained["augmented_over_base"],
                 "ladder": trained["ladder"],
+                "minutes": sum(taken[each.path.name] for each in (search, train))
+                if all(each.path.name in taken for each in (search, train)) else None,
             })  # fmt: skip
         figures["rows"] += rows
         if rows:
             macs = ", ".join(format_quantity(row["macs"], "macs") for row in rows)
             shown = [interval([row[key] for row in rows]) for key in ("val", "test")]
-            minutes = "-" if busy else interval([row["minutes"] for row in rows])
-            lines.append(f"| {budget} | {len(rows)} | {macs} | {' | '.join(shown)} | {minutes} |")
+            alone = [row["minutes"] for row in rows if row["minutes"] is not None]
+            shown.append(interval(alone) if alone else "-")
+            lines.append(f"| {budget} | {len(rows)} | {macs} | {' | '.join(shown)} |")
     told = {row["little_used"] for row in figures["rows"] if row["little_used"]}
     lines += ["", *(f"- {line}" for line in sorted(told))]
     if figures["missing"]:
@@ -70,16 +92,19 @@ def main() -> None:
     parser.add_argument("root", type=Path)
     parser.add_argument("--budgets", default="1M,5M,25M")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--page", action="store_true")
-    parser.add_argument("--busy", action="store_true")
     o = parser.parse_args()
     root, budgets = o.root.resolve(), o.budgets.split(",")
-    if not o.page:
-        for seed in range(o.seeds):
-            for budget in budgets:
-                for cell in cells(root, budget, seed):
-                    run(root, [cell], 1, threads=None)
-    page(root, budgets, o.seeds, o.busy)
+    pairs = [cells(root, budget, seed) for seed in range(o.seeds) for budget in budgets]
+    if not o.page and o.jobs > 1:
+        for verb in zip(*pairs, strict=True):  # every search, then every training
+            run(root, list(verb), o.jobs)
+    elif not o.page:
+        for pair in pairs:
+            for cell in pair:
+                timed(root, cell)
+    page(root, budgets, o.seeds)
 
 
 if __name__ == "__main__":
