@@ -57,7 +57,7 @@ def comparisons(found: str, root: Path, mean_magnitude: float = math.nan) -> dic
             found, "baseline,netaug,gradaug,aug-constant,aug-rising,aug-falling", 3, ("train_macs=1e12",)),
         "methods_tiny": Comparison(
             "What helps a tiny net, which under-fits", "CIFAR-10 (JPEG), 45,000 images, 8 epochs.", tiny,
-            f"baseline,netaug,gradaug,{distill},netaug+{distill},randaugment,longer", 3, (*on_folder, "epochs=8"), 28),
+            f"baseline,netaug,gradaug,{distill},netaug+{distill},randaugment,longer", 5, (*on_folder, "epochs=8"), 28),
         "methods_large": Comparison(
             "What helps a large net, which over-fits", "CIFAR-10 (JPEG), 1,000 images, 40 epochs, batch 32.",
             "resnet20-cifar", "baseline,netaug:aug_compute=1.0,gradaug,gradaug+cutmix,randaugment", 3,
