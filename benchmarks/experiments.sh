@@ -21,31 +21,40 @@ restore() {  # restore CELLS
     [ ! -f "$kept/$1.tar.xz" ] || keep "$1" --restore
 }
 
-part() {  # part CELLS DATA SCRIPT OPTIONS…
-    local cells=$1 data=$2 script=$3
-    shift 3
-    restore "$cells"
-    $run "benchmarks/$script.py" "$data" "$root/$cells" "$@" --jobs "$jobs"
-    keep "$cells"
+part() {  # part CELLS SCRIPT OPTIONS…, the script's cells being in $root/CELLS
+    restore "$1"
+    $run "benchmarks/$2.py" "${@:3}"
+    keep "$1"
 }
 
 macro() {  # macro WHAT KEY=VALUE…
     local what=$1
     shift
-    restore nas_bench
-    $run benchmarks/nas_bench_macro.py "$table" --only "$what" --folder "$folder" --root "$root/nas_bench" --jobs "$jobs" \
+    part nas_bench nas_bench_macro "$table" --only "$what" --folder "$folder" --root "$root/nas_bench" --jobs "$jobs" \
         "${@/#/--set=}"
-    keep nas_bench
 }
 
-for seeds in 1 2 3 4 5; do part search_wins "$folder" search_wins --budget 1M --seeds $seeds; done
-part search_wins "$folder" search_wins --budget 3M --seeds 3 --ways search,uniform
-part search_wins_fashion fashion-mnist search_wins --budget 1M --ways search,uniform
-part search_wins_weights "$folder" search_wins --budget 1M --seeds 3 --ways search,search-weights,search-netaug \
+wins() {  # wins CELLS DATA OPTIONS…
+    part "$1" search_wins "$2" "$root/$1" --jobs "$jobs" "${@:3}"
+}
+
+for seeds in 1 2 3 4 5; do wins search_wins "$folder" --budget 1M --seeds $seeds; done
+wins search_wins "$folder" --budget 3M --seeds 3 --ways search,uniform
+wins search_wins_fashion fashion-mnist --budget 1M --seeds 3 --ways search,uniform
+wins search_wins_weights "$folder" --budget 1M --seeds 3 --ways search,search-weights,search-netaug \
     --name search_wins_1M_weights
-part designs "$folder" designs
-for lengths in 10 30 90 270; do part netaug_curves "$folder" netaug_curves --only $lengths; done
-part widening "$folder" widening
+part two_commands two_commands "$root/two_commands" --seeds 1  # alone, which tells the minutes
+part two_commands two_commands "$root/two_commands" --jobs "$jobs"
+for lengths in 10 30 90 270; do
+    part netaug_curves netaug_curves "$folder" "$root/netaug_curves" --only $lengths --jobs "$jobs"
+done
+part widening widening "$folder" "$root/widening" --jobs "$jobs"
+part anchor anchor "$folder" "$root/anchor"
+part methods methods "$folder" "$root/search_wins/1M-search-s0/found.json" --root "$root/methods" --only methods_tiny \
+    --jobs "$jobs"
+part start start "$root/start" --jobs "$jobs"
+part zero_init zero_init "$root/zero_init" --jobs "$jobs"
+part designs designs "$folder" "$root/designs" --jobs "$jobs"
 
 if [ -n "$table" ]; then
     tuned=(search.least_epochs=0 sandwich.smallest=false zero_init_residual=false)
