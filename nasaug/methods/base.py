@@ -151,6 +151,7 @@ class Outlook:
     macs: float  # forward MACs per image over all passes of a step, averaged over training, without a teacher's
     seconds: float  # estimated duration of the training
     epochs: float  # its length
+    images: int  # an epoch has
     instead: Callable[[Method], Outlook]  # the outlook of the same training by another method, which it prepares
     aligned: bool = True  # whether the task's outputs on two views of an image can be matched with each other
     moved: str = "boxes"  # if not, the targets that are moved with the images instead

@@ -184,7 +184,7 @@ class NetAug(Method):
                 f"and would take about {format_duration(other.seconds)}"
             )
         if isinstance(outlook.base.plan.classes, int):
-            lines.append(f"  {forecast(base, outlook.epochs)}")
+            lines.append(f"  {forecast(base, outlook.epochs, outlook.images, outlook.macs / base)}")
         return Description(lines, {"ladder": ladder, "augmented_macs": wide, "augmented_over_base": wide / base})
 
     def _augmented_macs(self, outlook: Outlook) -> float:

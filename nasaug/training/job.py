@@ -239,7 +239,7 @@ def outlook_of(
 
     own, seconds = length.macs_per_image - length.teacher_macs, length.seconds or seconds_per_mac * length.macs
     aligned, moved = getattr(task, "aligned", True), getattr(task, "moved", "boxes")
-    known = job.base, job.space, job.arch, job.asked, job.method, own, seconds, length.epochs, instead
+    known = job.base, job.space, job.arch, job.asked, job.method, own, seconds, length.epochs, images, instead
     return Outlook(*known, aligned, moved)
 
 

@@ -56,8 +56,9 @@ def test_a_teacher_is_no_part_of_what_the_augmented_nets_cost():
     taught = job.method.describe(outlook_of(replace(job, length=length), PER_MAC, 1280, CPU))
     assert taught.facts["augmented_macs"] == pytest.approx(told.facts["augmented_macs"])
     assert told.facts.keys() == {"ladder", "augmented_macs", "augmented_over_base"} and len(told.lines) == 2
+    base = cost(job.base.plan).macs
     assert re.fullmatch(r"  augmented nets \(ladder factors\): \d\.\d\d x the base's MACs on average", told.lines[0])
-    assert told.lines[1] == f"  {forecast(cost(job.base.plan).macs, job.length.epochs)}"
+    assert told.lines[1] == f"  {forecast(base, job.length.epochs, 1280, job.length.macs_per_image / base)}"
 
 
 def test_a_net_that_shrinks_tells_of_its_beginning_and_plain_training_of_nothing():
