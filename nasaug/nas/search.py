@@ -291,7 +291,8 @@ class SearchJob:
         run.finish(result | note_skipped(ready.data, run, ready.runtime.ranks))
         if not self.leave_found:
             return
-        say(f"{FOUND} written; supernet, candidates, Pareto front (pareto.png) and page (search.html) in {run.path}")
+        judged = "supernet, candidates, " if ready.recipe.search.strategy == "supernet" else ""
+        say(f"{FOUND} written; {judged}Pareto front (pareto.png) and page (search.html) in {run.path}")
         say(f"next: {nasaug_command('netaug-train', '--arch', FOUND, *ready.onward)}")
 
     def result(self, run: RunDir) -> Found:

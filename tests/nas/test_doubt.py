@@ -1,6 +1,7 @@
 """What a search says beforehand of a supernet that is trained too briefly to choose."""
 
 import math
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,7 +9,8 @@ import pytest
 
 from nasaug.arch.plan import plan
 from nasaug.core.errors import arg
-from nasaug.nas.stages import _doubt
+from nasaug.nas.stages import MEASURED, _doubt
+from support.pages import ROOT
 from support.searches import SPACE, search_of
 
 IMAGES = 1000
@@ -25,9 +27,22 @@ def told(tmp_path, supernet, own, **options):
 
 def test_a_supernet_of_few_epochs_is_doubted_and_halving_recommended(tmp_path):
     assert told(tmp_path, 8.0, 30.0) == (
-        "after 8 epochs a supernet cannot tell which of similar nets will be best after 30 "
-        f"(docs/explanation/ranking.md); NetAug needs it, for plain training {arg.strategy} halving is as good"
+        "after 8 epochs a supernet tells little of which of similar nets will be best after 30: "
+        f"{MEASURED}; to do without a supernet: {arg.strategy} halving {arg.set} search.shapes=0"
     )
+
+
+def test_what_it_says_of_halving_is_on_the_page_that_it_names():
+    (path,) = re.findall(r"docs/results/\w+\.md", MEASURED)
+    with_one, without = re.findall(r"[\d.]+ ± [\d.]+", MEASURED)
+    cells = [line.split("|") for line in (ROOT / path).read_text().splitlines() if "±" in line]
+    rows = {name.strip(): validation for _, name, validation, *_ in cells}
+
+    def rounded(cell):
+        value, interval = re.findall(r"[\d.]+", cell)[:2]
+        return f"{float(value):.1f} ± {float(interval):.1f}"
+
+    assert (with_one, without) == (rounded(rows["`search`"]), rounded(rows["(c) successive halving"]))
 
 
 @pytest.mark.parametrize(
