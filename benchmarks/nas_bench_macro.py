@@ -16,6 +16,8 @@ import contextlib
 import gzip
 import json
 import multiprocessing
+import sys
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,7 +38,8 @@ from nasaug.arch.cost import Budget, cost_of
 from nasaug.arch.plan import plan
 from nasaug.arch.space import Arch, Space
 from nasaug.arch.spacefile import load
-from nasaug.core.files import write_json
+from nasaug.core.errors import BadInput
+from nasaug.core.files import read_bytes, write_json
 from nasaug.core.signals import Pending
 from nasaug.core.units import format_quantity
 from nasaug.nas.study import Search
@@ -46,6 +49,8 @@ from nasaug.training.recipe import SearchConfig
 from nasaug.training.scoring import Judged
 
 NAME, CLASSES = "nas-bench-macro", 10
+GZIP = b"\x1f\x8b"
+NETWORKS = 3969  # in the whole table: several of its 6,561 codes are one network
 BUDGETS = (35_000_000, 45_000_000, 65_000_000)
 AT = (20, 50, 100)  # evaluations
 PX = 16
@@ -79,22 +84,31 @@ class Table:
 
     @classmethod
     def read(cls, path: Path) -> Table:
-        """Raises SystemExit if the file is not the table of this space, or a figure differs from the cost model's."""
+        """Raises BadInput if the file is not a table of this space, or a figure differs from the cost model's."""
         space = load(NAME, BLOCKS)
-        opened = gzip.open(path, "rt") if path.suffix == ".gz" else open(path, encoding="utf-8")
-        with opened as file:
-            table = json.load(file)
+        data, not_one = read_bytes(path), f"{path} is not NAS-Bench-Macro's table"
+        try:
+            table = json.loads(gzip.decompress(data) if data[:2] == GZIP else data)
+        except (ValueError, OSError, EOFError, zlib.error, RecursionError) as error:
+            raise BadInput(f"{not_one}: {error or 'it ends too soon'}; give its JSON, plain or by gzip") from error
         found: dict[Arch, tuple[list[float], int, int]] = {}
         table = table.get("archs", table) if isinstance(table, dict) else None
-        if not table or not all(len(code) == len(space.axes) and set(code) <= set("012") for code in table):
-            raise SystemExit(f"{path} is not NAS-Bench-Macro's table: codes of {len(space.axes)} digits 0 to 2")
+        digits = f"codes of {len(space.axes)} digits 0 to 2"
+        if not isinstance(table, dict) or not table:
+            raise BadInput(f"{not_one}: it must be an object with {digits}")
         for code, row in table.items():
-            accuracies, params, macs = _figures(row)
+            if len(code) != len(space.axes) or not set(code) <= set("012"):
+                raise BadInput(f"{not_one}: {code!r} is none of its {digits}")
+            try:
+                accuracies, params, macs = _figures(row)
+            except (ValueError, TypeError, LookupError, OverflowError) as error:
+                form = "three accuracies from 0 to 100, parameters, MACs"
+                raise BadInput(f"{not_one}: {code} has {row!r}; its rows are {form}") from error
             arch = arch_of(space, code)
             spent = cost_of(space, arch, CLASSES)
             if (spent.params, spent.macs) != (params, macs):
                 told = f"has {params} parameters and {macs} MACs, the cost model {spent.params} and {spent.macs}"
-                raise SystemExit(f"{path}: {code} {told}")
+                raise BadInput(f"{path}: {code} {told}")
             found.setdefault(arch, (accuracies, params, macs))
         return cls(space, found)
 
@@ -117,9 +131,21 @@ class Table:
 
 
 def _figures(row) -> tuple[list[float], int, int]:
+    """Raises ValueError, TypeError, LookupError or OverflowError for what is no row of the table."""
     if isinstance(row, dict):  # the published form
-        return [float(row[f"test_acc_{i}"]) for i in (1, 2, 3)], int(row["params"]), int(row["flops"])
-    return [float(x) for x in row[:3]], int(row[3]), int(row[4])
+        row = [row[key] for key in ("test_acc_1", "test_acc_2", "test_acc_3", "params", "flops")]
+    accuracies = [float(row[i]) for i in range(3)]
+    if not all(0 <= each <= 100 for each in accuracies):
+        raise ValueError
+    return accuracies, int(row[3]), int(row[4])
+
+
+def whole_table(path: Path) -> Table:
+    """Raises BadInput as Table.read does, and if networks are missing."""
+    table = Table.read(path)
+    if len(table.rows) < NETWORKS:
+        raise BadInput(f"{path} has {len(table.rows):,} networks; give the whole table, of {NETWORKS:,}")
+    return table
 
 
 def arch_of(space: Space, code: str) -> Arch:
@@ -159,7 +185,7 @@ def _evaluated(job: tuple[Path, str, int, int]) -> list[float]:
 
 
 def samplers(path: Path, seeds: int, jobs: int) -> None:
-    table = Table.read(path)
+    table = whole_table(path)
     wanted = [(path, arm, budget, seed) for arm in ARMS for budget in BUDGETS for seed in range(seeds)]
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         regrets = dict(zip(wanted, pool.map(_evaluated, wanted, chunksize=1), strict=True))
@@ -371,12 +397,15 @@ def main() -> None:
     parser.add_argument("--name", help="the cell's name in ROOT; default: that of --only")
     parser.add_argument("--on", choices=("judged", "tuned"), default="judged", help="tuned: print only, write no page")
     o = parser.parse_args()
+    for name in ("seeds", "jobs"):
+        if (given := getattr(o, name)) is not None and given < 1:
+            raise BadInput(f"--{name} {given}: must be at least 1")
     if o.only == "samplers":
         samplers(o.table, o.seeds or 20, o.jobs)
         return
     if o.folder is None or o.root is None:
-        raise SystemExit("give --folder, CIFAR-10 as JPEG files, and --root, a folder for the runs")
-    table = Table.read(o.table)
+        raise BadInput("give --folder, CIFAR-10 as JPEG files, and --root, a folder for the runs")
+    table = whole_table(o.table)
     whole = cost_of(small_space(table.space), table.space.largest, CLASSES).macs
     folder, root = o.folder.resolve(), o.root.resolve()
 
@@ -415,4 +444,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None

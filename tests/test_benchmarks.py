@@ -1,9 +1,11 @@
 """The code that the scripts in benchmarks/ share, without any training."""
 
+import gzip
 import importlib
 import io
 import json
 import re
+import subprocess
 import sys
 import tarfile
 from dataclasses import replace
@@ -14,6 +16,7 @@ import pytest
 
 from nasaug.arch.blocks import BLOCKS
 from nasaug.comparison import report
+from nasaug.core.errors import BadInput
 from nasaug.methods import measured
 from nasaug.pool import processes
 from nasaug.rundirs.folder import RESULT_FORMAT, RunDir
@@ -213,12 +216,35 @@ def test_what_a_supernet_puts_first_is_looked_up(macro):
     ("table", "told"),
     [([1, 2], "is not NAS-Bench-Macro's table"), ({"archs": {"012": ROW}}, "codes of 8 digits 0 to 2"),
      ({"00000003": ROW}, "codes of 8 digits"), ({"00000001": ROW}, "00000001 has 387882 parameters and 7713280 MACs"),
-     ({}, "is not NAS-Bench-Macro's table")],
+     ({}, "is not NAS-Bench-Macro's table"), ({"archs": 7}, "must be an object with codes"),
+     ({"00000000": ROW[:4]}, "its rows are three"), ({"00000000": 7}, "00000000 has 7; its rows are"),
+     ({"00000000": {"params": 1}}, "its rows are"), ({"00000000": [None, *ROW[1:]]}, "its rows are"),
+     ({"00000000": ["NaN", *ROW[1:]]}, "three accuracies from 0 to 100")],
 )  # fmt: skip
 def test_what_is_not_the_table_is_refused(macro, table, told):
     Path("t.json").write_text(json.dumps(table))
-    with pytest.raises(SystemExit, match=told):
+    with pytest.raises(BadInput, match=told):
         macro.Table.read(Path("t.json"))
+
+
+@pytest.mark.parametrize("data", [b"", b"\x1f\x8b", gzip.compress(b'{"a": 1}')[:-9], b"\x00\xff\xfe", b"no"])
+def test_a_file_that_is_no_json_is_no_table(macro, data):
+    Path("t.json.gz").write_bytes(data)
+    with pytest.raises(BadInput, match=r"^t.json.gz is not NAS-Bench-Macro's table: [^\n]+$"):
+        macro.Table.read(Path("t.json.gz"))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [(["none.json", "--only", "samplers"], "cannot read none.json"), (["t.json", "--only", "ranks"], "give --folder"),
+     (["t.json", "--only", "samplers"], "t.json has 1 networks; give the whole table, of 3,969"),
+     (["t.json", "--only", "samplers", "--seeds", "-1"], "--seeds -1: must be at least 1")],
+)  # fmt: skip
+def test_bad_input_to_the_table_is_one_line_and_exit_2(empty_folder, options, told):
+    Path("t.json").write_text(json.dumps({"00000000": ROW}))
+    command = [sys.executable, BENCHMARKS / "nas_bench_macro.py", *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith(told) and done.stderr.count("\n") == 1, done.stderr
 
 
 def test_correlations_are_over_all_and_just_below_each_budget(macro):
