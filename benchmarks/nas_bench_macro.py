@@ -28,7 +28,7 @@ from types import SimpleNamespace
 
 import numpy as np
 from cells import Cell, interval, run, write
-from ranking import tau
+from ranking import tau, with_interval
 from reopen import reopen
 from scipy.stats import spearmanr
 
@@ -272,7 +272,7 @@ def correlations(rows: dict) -> list[dict]:
         entry: dict = {"networks": name, "n": int(inside.sum())}
         for key in ("scores", "losses", "macs", "params"):
             values = np.array(rows[key])[inside]
-            entry[key] = {"tau": tau(values, truth), "rho": float(spearmanr(values, truth).statistic)}
+            entry[key] = {"tau": tau(values, truth), "rho": with_interval(spearmanr, values, truth)}
         found.append(entry)
     return found
 
@@ -281,18 +281,43 @@ def rank_page(table: Table, found: list[dict], sets: dict) -> None:
     lines = [
         f"`python benchmarks/nas_bench_macro.py TABLE --only ranks --folder FOLDER --root ROOT{said(sets['set'])}`", "",
         f"A supernet of the whole space, trained on CIFAR-10 (JPEG) at {PX} px; {found[0]['n']} networks drawn by "
-        "seed, judged on the whole validation split. Kendall's tau with the table's mean accuracy (95 % bootstrap "
-        "interval over networks) and Spearman's rho; beside them those of size alone.", "",
-        "| networks | n | loss: tau | rho | top-1: tau | MACs: tau | parameters: tau |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "seed, judged on the whole validation split. Kendall's tau and Spearman's rho with the table's mean accuracy "
+        "(95 % bootstrap intervals over networks); beside them those of size alone.", "",
+        "| networks | n | loss: tau | loss: rho | top-1: tau | MACs: tau | MACs: rho | parameters: tau | rho |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for row in found:
-        middle, low, high = row["losses"]["tau"]
-        lines.append(
-            f"| {row['networks']} | {row['n']} | {middle:.3f} [{low:.3f}, {high:.3f}] | {row['losses']['rho']:.3f} | "
-            f"{row['scores']['tau'][0]:.3f} | {row['macs']['tau'][0]:.3f} | {row['params']['tau'][0]:.3f} |"
-        )
+        shown = [
+            "{:.3f} [{:.3f}, {:.3f}]".format(*row[key][statistic])
+            for key, statistic in (
+                ("losses", "tau"), ("losses", "rho"), ("scores", "tau"), ("macs", "tau"), ("macs", "rho"),
+                ("params", "tau"), ("params", "rho"),
+            )
+        ]  # fmt: skip
+        lines.append(f"| {row['networks']} | {row['n']} | {' | '.join(shown)} |")
     write("nas_bench_ranks", "A supernet's ranking on NAS-Bench-Macro", lines, {"correlations": found, **sets})
+
+
+def tuned_page(root: Path) -> None:
+    """The supernets so far that were judged on the networks for choosing settings."""
+    lines, figures = [
+        "`python benchmarks/nas_bench_macro.py TABLE --only ranks --on tuned --folder FOLDER --root ROOT --name NAME`, "
+        "with the settings of a row", "",
+        f"Supernets trained in several ways, judged as for [the final figures](nas_bench_ranks.md), but on {TUNED} other "
+        "networks: their settings were chosen here. Kendall's tau of the loss with the table's mean accuracy (95 % "
+        "bootstrap interval over networks), over all of them and within 10 % below each budget.", "",
+        "| supernet | settings | all | " + " | ".join(f"below {format_quantity(b, 'macs')}" for b in BUDGETS) + " |",
+        "| --- | --- |" + " --- |" * (1 + len(BUDGETS)),
+    ], {}  # fmt: skip
+    for path in sorted(root.glob("*-tuned.json")):
+        name = path.name.removesuffix("-tuned.json")
+        options = (root / f"{name}.options").read_text(encoding="utf-8").splitlines()
+        settings = " ".join(each for each in options if each.startswith("--set "))
+        found = correlations(json.loads(path.read_text(encoding="utf-8")))
+        taus = ("{:.2f} [{:.2f}, {:.2f}]".format(*row["losses"]["tau"]) + f" (n = {row['n']})" for row in found)
+        lines.append(f"| {name} | `{settings}` | {' | '.join(taus)} |")
+        figures[name] = {"settings": settings, "correlations": found}
+    write("nas_bench_tuned", "Which settings make a supernet order NAS-Bench-Macro's networks?", lines, figures)
 
 
 def settings_cells(table: Table, folder: Path, root: Path) -> dict[str, Cell]:
@@ -395,7 +420,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path)
     parser.add_argument("--set", action="append", default=[], help="a recipe key of the supernet's training")
     parser.add_argument("--name", help="the cell's name in ROOT; default: that of --only")
-    parser.add_argument("--on", choices=("judged", "tuned"), default="judged", help="tuned: print only, write no page")
+    parser.add_argument("--on", choices=("judged", "tuned"), default="judged", help="networks; tuned: those to choose settings on")
     o = parser.parse_args()
     for name in ("seeds", "jobs"):
         if (given := getattr(o, name)) is not None and given < 1:
@@ -436,11 +461,10 @@ def main() -> None:
     name = o.name or "ranks"
     train([supernet_cell(table, folder, root, name, whole, *o.set)], 1)
     rows = kept(table, root, name, o.on)
-    found = correlations(rows)
     if o.on == "judged":
-        rank_page(table, found, {"rows": rows, "set": o.set})
+        rank_page(table, correlations(rows), {"rows": rows, "set": o.set})
     else:
-        print(json.dumps(found, indent=1))
+        tuned_page(root)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ is scored by the supernet (calibrated, whole validation split) and trained on it
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -36,13 +37,18 @@ def draw(space, low: float, high: float, seed: str) -> list:
     raise SystemExit(f"fewer than {COUNT} architectures between {low:g} and {high:g} MACs were drawn")
 
 
-def tau(a, b, draws: int = 2000) -> tuple[float, float, float]:
-    """Kendall's tau-b and its 95 % percentile bootstrap interval over the nets."""
+def with_interval(correlation: Callable, a, b, draws: int = 2000) -> tuple[float, float, float]:
+    """One of SciPy's correlations and its 95 % percentile bootstrap interval over the nets."""
     a, b, rng = np.asarray(a), np.asarray(b), np.random.default_rng(0)
     picks = (rng.integers(0, len(a), len(a)) for _ in range(draws))
-    taus = [kendalltau(a[i], b[i]).statistic for i in picks]
-    low, high = np.nanpercentile(taus, [2.5, 97.5])
-    return float(kendalltau(a, b).statistic), float(low), float(high)
+    drawn = [correlation(a[i], b[i]).statistic for i in picks]
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return float(correlation(a, b).statistic), float(low), float(high)
+
+
+def tau(a, b, draws: int = 2000) -> tuple[float, float, float]:
+    """Kendall's tau-b and its interval."""
+    return with_interval(kendalltau, a, b, draws)
 
 
 def main() -> None:

@@ -254,7 +254,21 @@ def test_correlations_are_over_all_and_just_below_each_budget(macro):
     found = macro.correlations(rows)
     assert [row["n"] for row in found] == [8, 2, 2, 2]
     assert found[0]["scores"]["tau"][0] == pytest.approx(-1)
-    assert found[0]["macs"]["tau"][0] == pytest.approx(1) == found[0]["params"]["rho"]
+    assert found[0]["macs"]["tau"][0] == pytest.approx(1) == found[0]["params"]["rho"][0]
+    low, high = found[0]["macs"]["rho"][1:]
+    assert low == pytest.approx(1) == high  # whatever is drawn is in order
+
+
+def test_settings_are_shown_with_what_they_gave_on_the_networks_for_choosing(macro, cells, monkeypatch):
+    monkeypatch.setattr(cells, "RESULTS", Path())
+    macs = [33e6, 34e6, 44e6, 45e6, 60e6, 64e6]
+    truth = [80.0, 81.0, 85.0, 86.0, 90.0, 91.0]
+    rows = {"scores": truth, "losses": truth, "accuracy": truth, "macs": macs, "params": macs}
+    Path("one-tuned.json").write_text(json.dumps(rows))
+    Path("one.options").write_text("--data images\n--set lr=0.1\n--set a.b=c\n")
+    macro.tuned_page(Path())
+    text = Path("nas_bench_tuned.md").read_text()
+    assert "| one | `--set lr=0.1 --set a.b=c` | 1.00 [1.00, 1.00] (n = 6) | 1.00 [" in text
 
 
 def test_supernets_trained_in_several_ways_are_compared_by_how_they_rank(macro, cells, monkeypatch):
