@@ -303,8 +303,8 @@ def tuned_page(root: Path) -> None:
     lines, figures = [
         "`python benchmarks/nas_bench_macro.py TABLE --only ranks --on tuned --folder FOLDER --root ROOT --name NAME`, "
         "with the settings of a row", "",
-        f"Supernets trained in several ways, judged as for [the final figures](nas_bench_ranks.md), but on {TUNED} other "
-        "networks: their settings were chosen here. Kendall's tau of the loss with the table's mean accuracy (95 % "
+        f"Supernets trained in several ways, judged as for [the final figures](nas_bench_ranks.md), but on {TUNED} "
+        "other networks: their settings were chosen here. Kendall's tau of the loss with the table's mean accuracy (95 % "
         "bootstrap interval over networks), over all of them and within 10 % below each budget.", "",
         "| supernet | settings | all | " + " | ".join(f"below {format_quantity(b, 'macs')}" for b in BUDGETS) + " |",
         "| --- | --- |" + " --- |" * (1 + len(BUDGETS)),
@@ -420,7 +420,8 @@ def main() -> None:
     parser.add_argument("--root", type=Path)
     parser.add_argument("--set", action="append", default=[], help="a recipe key of the supernet's training")
     parser.add_argument("--name", help="the cell's name in ROOT; default: that of --only")
-    parser.add_argument("--on", choices=("judged", "tuned"), default="judged", help="networks; tuned: those to choose settings on")
+    on = "the networks of the final figures, or those to choose settings on"
+    parser.add_argument("--on", choices=("judged", "tuned"), default="judged", help=on)
     o = parser.parse_args()
     for name in ("seeds", "jobs"):
         if (given := getattr(o, name)) is not None and given < 1:
