@@ -304,8 +304,8 @@ def tuned_page(root: Path) -> None:
         "`python benchmarks/nas_bench_macro.py TABLE --only ranks --on tuned --folder FOLDER --root ROOT --name NAME`, "
         "with the settings of a row", "",
         f"Supernets trained in several ways, judged as for [the final figures](nas_bench_ranks.md), but on {TUNED} "
-        "other networks: their settings were chosen here. Kendall's tau of the loss with the table's mean accuracy (95 % "
-        "bootstrap interval over networks), over all of them and within 10 % below each budget.", "",
+        "other networks: their settings were chosen here. Kendall's tau of the loss with the table's mean accuracy "
+        "(95 % bootstrap interval over networks), over all of them and within 10 % below each budget.", "",
         "| supernet | settings | all | " + " | ".join(f"below {format_quantity(b, 'macs')}" for b in BUDGETS) + " |",
         "| --- | --- |" + " --- |" * (1 + len(BUDGETS)),
     ], {}  # fmt: skip

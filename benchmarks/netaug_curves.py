@@ -23,7 +23,7 @@ from nasaug.rundirs.folder import RunDir
 from nasaug.training.recipe import Recipe
 from nasaug.training.train import fitted
 
-NET, SIZE, PX, SEEDS = "mobilenetv2-tiny", "0.1M", 32, 3
+NET, SIZE, PX = "mobilenetv2-tiny", "0.1M", 32
 TEACHER, TEACHER_EPOCHS = "mobilenetv2-w0.35", 40
 SET = ("lr=0.025", "weight_decay=4e-5", "netaug.width_until=0.52")  # as published, per 128 images
 SHRINK = "shrink:wide_view=train"  # its wide nets see what the base sees
@@ -33,6 +33,7 @@ PLAN = {  # epochs: arms
     90: ("baseline", "netaug", SHRINK, "distill", "netaug+distill"),
     270: ("baseline", "netaug"),
 }
+SEEDS = {10: 3, 30: 3, 90: 5, 270: 5}  # by epochs: five where it is decided
 
 
 def arms_of(epochs: int, teacher: Path) -> str:
@@ -43,9 +44,9 @@ def arms_of(epochs: int, teacher: Path) -> str:
 def cell(epochs: int, arch: Path, folder: Path, root: Path, jobs: int) -> Cell:
     options = [
         "--arch", str(arch), "--data", str(folder), "--methods", arms_of(epochs, root / "teacher"),
-        "--seeds", str(SEEDS), "--lengths", str(epochs), "--cells", str(root / "cells"), "--jobs", str(jobs),
+        "--seeds", str(SEEDS[epochs]), "--lengths", str(epochs), "--cells", str(root / "cells"), "--jobs", str(jobs),
     ]  # fmt: skip
-    return Cell(f"epochs-{epochs}", "compare", (*options, *(word for item in SET for word in ("--set", item))))
+    return Cell(f"epochs-{epochs}-seeds-{SEEDS[epochs]}", "compare", (*options, *(word for item in SET for word in ("--set", item))))
 
 
 def page(root: Path) -> None:
@@ -58,8 +59,8 @@ def page(root: Path) -> None:
     wanted = {(arm, epochs) for epochs, arms in PLAN.items() for arm in arms}
     there = {(row["arm"].partition(":source=")[0], round(row["epochs"])): row["n"] for row in summary["arms"]}
     missing = [
-        f"{arm} at {epochs} epochs: {there.get((arm, epochs), 0)} of {SEEDS} seeds"
-        for arm, epochs in sorted(wanted, key=lambda pair: pair[::-1]) if there.get((arm, epochs), 0) < SEEDS
+        f"{arm} at {epochs} epochs: {there.get((arm, epochs), 0)} of {SEEDS[epochs]} seeds"
+        for arm, epochs in sorted(wanted, key=lambda pair: pair[::-1]) if there.get((arm, epochs), 0) < SEEDS[epochs]
     ]  # fmt: skip
     lines = [
         "`python benchmarks/netaug_curves.py FOLDER ROOT`", "",
