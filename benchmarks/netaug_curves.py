@@ -46,7 +46,8 @@ def cell(epochs: int, arch: Path, folder: Path, root: Path, jobs: int) -> Cell:
         "--arch", str(arch), "--data", str(folder), "--methods", arms_of(epochs, root / "teacher"),
         "--seeds", str(SEEDS[epochs]), "--lengths", str(epochs), "--cells", str(root / "cells"), "--jobs", str(jobs),
     ]  # fmt: skip
-    return Cell(f"epochs-{epochs}-seeds-{SEEDS[epochs]}", "compare", (*options, *(word for item in SET for word in ("--set", item))))
+    sets = (word for item in SET for word in ("--set", item))
+    return Cell(f"epochs-{epochs}-seeds-{SEEDS[epochs]}", "compare", (*options, *sets))
 
 
 def page(root: Path) -> None:
