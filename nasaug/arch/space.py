@@ -82,7 +82,7 @@ def choice(where: str, name: str, kind: str, value) -> Any:
         return number(where, name, kind, value)
     if not isinstance(value, list | tuple) or len(value) != len(kinds):
         raise BadInput(f"{where}: {name} = {value!r} must be {len(kinds)} numbers, {' and '.join(kinds)}")
-    return tuple(number(where, name, each, v) for each, v in zip(kinds, value, strict=True))
+    return tuple(number(where, f"{name}'s {each}", each, v) for each, v in zip(kinds, value, strict=True))
 
 
 def number(where: str, name: str, kind: str, value) -> Any:
@@ -91,7 +91,8 @@ def number(where: str, name: str, kind: str, value) -> Any:
         return value
     most = DEEPEST if kind == "depth" else MOST
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
-        raise BadInput(f"{where}: {name} = {value!r} must be a number above 0 (up to {most:,})")
+        rule = "0, or a number above it" if kind == "expand" else "a number above 0"
+        raise BadInput(f"{where}: {name} = {value!r} must be {rule} (up to {most:,})")
     if kind != "expand" and not isinstance(value, int):
         raise BadInput(f"{where}: {name} = {value!r} must be a whole number")
     if kind == "kernel" and value % 2 == 0:

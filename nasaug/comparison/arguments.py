@@ -35,11 +35,8 @@ def arms_of(methods: str) -> list[str]:
 def lengths_of(lengths: str, match: str) -> list[float]:
     """The lengths, ascending: epochs (int), forward MACs (int) or seconds. Raises BadInput for anything else, and for
     equal ones."""
-    items = [item.strip() for item in lengths.split(",") if item.strip()]
-    if not items:
-        raise BadInput(f"{arg.lengths} {lengths!r} names no length; give some, like 10,30,90")
     seen: dict[float, str] = {}
-    for item in items:
+    for item in _items(arg.lengths, lengths, "length", "give some, like 10,30,90"):
         value = _epochs_of(item) if match == MATCH else parse_quantity(item, STOPS[match], "lengths")
         if value in seen:
             same = f"{item} twice" if seen[value] == item else f"{seen[value]} and {item}, which are the same"
@@ -50,8 +47,8 @@ def lengths_of(lengths: str, match: str) -> list[float]:
 
 def amounts_of(argument: str, given: str, parse: Callable[[str], float]) -> list[Any]:
     """The amounts of data in a text, ascending. Raises BadInput for anything that is none, and for equal ones."""
-    values = []
-    for item in (each.strip() for each in given.split(",") if each.strip()):
+    values: list[Any] = []
+    for item in _items(with_value(argument), given, "amount", "give one, or several separated by commas"):
         try:
             values.append(parse(item))
         except ValueError:
@@ -63,9 +60,16 @@ def amounts_of(argument: str, given: str, parse: Callable[[str], float]) -> list
             raise BadInput.of(argument=argument, value=item, rule=rule, remedy=remedy, apart=True)
         if values[-1] in values[:-1]:
             raise BadInput(f"{with_value(argument)} {given} names {item} twice; name each amount once")
-    if not values:
-        raise BadInput(f"{with_value(argument)} {given!r} names no amount; give one, or several separated by commas")
     return sorted(values)
+
+
+def _items(argument: str, given: str, what: str, remedy: str) -> list[str]:
+    """What stands between the commas. Raises BadInput where that is nothing."""
+    items = [item.strip() for item in given.split(",")]
+    if not all(items):
+        rule = f"has an empty place among its {what}s" if any(items) else f"names no {what}"
+        raise BadInput(f"{argument} {given!r} {rule}; {remedy}")
+    return items
 
 
 def share_of(item: str) -> float:

@@ -345,7 +345,8 @@ MALFORMED = {  # what is wrong: (what it replaces, by what, what the message mus
     "tuples that are no list": (TWO, '"expand+kernel" = 3', "must be a list of choices"),
     "tuples that fall in one part": (TWO, '"expand+kernel" = [[2, 5], [4, 3]]', "rise in some part and fall in none"),
     "two equal tuples": (TWO, '"expand+kernel" = [[2, 3], [2, 3]]', "rise in some part and fall in none"),
-    "a tuple with an even kernel": (TWO, '"expand+kernel" = [[2, 3], [4, 4]]', "must be odd"),
+    "a tuple with an even kernel": (TWO, '"expand+kernel" = [[2, 3], [4, 4]]', "kernel = 4 must be odd"),
+    "a tuple with a ratio below 0": (TWO, '"expand+kernel" = [[-1, 3], [4, 5]]', "expand = -1 must be 0, or a number"),
     "a property that two keys set": (TWO, '"expand+kernel" = [[2, 3]]\nexpand = 2', "sets expand too"),
     "tuples for a block without both": ("kernel = 3\nstride", '"expand+kernel" = [[2, 3]]\nstride', "key in .*stem"),
 }

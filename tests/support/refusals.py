@@ -156,6 +156,8 @@ REFUSED = {
         "--seeds 0": "--seeds 0 must be at least 1", "--seeds=-1": "--seeds -1 must be", "--seeds x": "whole number",
         "--jobs 0": "--jobs 0 must be at least 1", "--match epoch": "unknown --match 'epoch'; did you mean epochs",
         "--lengths ''": "--lengths '' names no length; give some, like 10,30,90", "--lengths ,": "names no length",
+        "--lengths 10,,30": "--lengths '10,,30' has an empty place among its lengths; give some, like 10,30,90",
+        "--data-fraction 0.5,": "--data-fraction '0.5,' has an empty place among its amounts; give one, or several",
         "--lengths 10,x": "--lengths x must be a whole number of epochs, 1 to .*; give some like 10,30.*--match",
         "--lengths 0": "--lengths 0 must be a whole number", "--lengths=-1": "--lengths -1 must be",
         "--lengths 1.5": "--lengths 1.5 must be a whole number of epochs", "--lengths nan": "must be a whole",
