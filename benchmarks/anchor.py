@@ -41,7 +41,8 @@ def page(root: Path, epochs: int) -> None:
     if not (search.finished and trained.finished):
         raise SystemExit(f"{root}: the {'training' if search.finished else 'search'} is not finished")
     found, result = search.result(), trained.result()
-    seconds = [run.result_file.stat().st_mtime - run.env_file.stat().st_mtime for run in (search, trained)]
+    ends = {event["stage"]: event["seconds"] for event in search.read_log() if event["event"] == "epoch"}
+    seconds = [sum(ends.values()), result["seconds"]]  # of trainings, so that a stop in between does not count
     sizes = [format_quantity(result[key], "bytes") for key in ("flash", "peak")]
     lines = [
         "`python benchmarks/anchor.py FOLDER ROOT`", "",
@@ -49,7 +50,7 @@ def page(root: Path, epochs: int) -> None:
         "its own weights. nasaug on CIFAR-10 as JPEG files, one seed, int8 sizes by its cost model; the others on "
         "CIFAR-10 itself, as published.", "",
         "| net | test top-1 | MACs | flash | RAM |", "| --- | --- | --- | --- | --- |",
-        f"| nasaug: search {format_duration(seconds[0])}, training {format_duration(seconds[1])} "
+        f"| nasaug: search {format_duration(seconds[0])}, then {format_duration(seconds[1])} "
         f"| {result['test_top1']:.2f} | {format_quantity(result['macs'], 'macs')} | {' | '.join(sizes)} |",
         *(f"| {' | '.join(row)} |" for row in PUBLISHED),
     ]  # fmt: skip

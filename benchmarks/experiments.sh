@@ -39,7 +39,7 @@ wins() {  # wins CELLS DATA OPTIONS…
 }
 
 for seeds in 1 2 3 4 5; do wins search_wins "$folder" --budget 1M --seeds $seeds; done
-wins search_wins "$folder" --budget 3M --seeds 3 --ways search,uniform
+wins search_wins "$folder" --budget 3M --seeds 3 --ways search,uniform --set train_macs=3e12  # the default then
 wins search_wins_fashion fashion-mnist --budget 1M --seeds 3 --ways search,uniform
 wins search_wins_weights "$folder" --budget 1M --seeds 3 --ways search,search-weights,search-netaug \
     --name search_wins_1M_weights

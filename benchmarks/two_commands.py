@@ -1,11 +1,18 @@
-"""The two commands with default options, on Fashion-MNIST: accuracy as the budget rises, and how long they take.
+"""The two commands with default options: accuracy as the budget rises, and how long they take.
 
-    python benchmarks/two_commands.py ROOT [--budgets 1M,5M,25M] [--seeds 3] [--jobs 1] [--page]
+    python benchmarks/two_commands.py ROOT [--budgets 1M,5M,25M] [--seeds 3] [--jobs 1] [--page] [--set KEY=VALUE …]
+                                      [--data fashion-mnist] [--name two_commands]
 
 Resumable: each command is a cell in ROOT. By default one runs at a time, with all cores, as a user would run it; with
 --jobs N so many run at a time with one thread each, which takes less time for all of them. The page gives the minutes
 of those that had all cores and were not interrupted: run nothing beside them. --page writes the page of what is
-finished.
+finished. --data is a data set, or CIFAR-10 as JPEG files; --set gives both commands recipe keys. For a page of another
+--name:
+
+    python benchmarks/two_commands.py ROOT --budgets 1M,1.4M,2M,5M --seeds 1 \
+        --set train_macs=3e12 --set search.least_epochs=0 --name two_commands_3T
+
+tells which size of net the same compute trains best.
 """
 
 from __future__ import annotations
@@ -15,22 +22,21 @@ import json
 import time
 from pathlib import Path
 
-from cells import Cell, interval, run, write
+from cells import Cell, data_name, interval, run, write
 
 from nasaug.core.files import write_json
 from nasaug.core.units import format_quantity
 from nasaug.rundirs.folder import RunDir
 
-MINUTES = "minutes.json"
+MINUTES, NAME, DATA = "minutes.json", "two_commands", "fashion-mnist"
 
 
-def cells(root: Path, budget: str, seed: int) -> tuple[Cell, Cell]:
+def cells(root: Path, budget: str, seed: int, o: argparse.Namespace) -> tuple[Cell, Cell]:
     found = root / f"search-{budget}-{seed}"
-    search = Cell(found.name, "search", ("--mac-budget", budget, "--seed", str(seed)))
-    train = Cell(
-        f"netaug-{budget}-{seed}", "netaug-train", ("--arch", str(found / "found.json"), "--seed", str(seed))
-    )
-    return search, train
+    both = ["--seed", str(seed), *(("--data", o.data) if o.data != DATA else ())]
+    both += [word for key in o.set for word in ("--set", key)]
+    search = Cell(found.name, "search", ("--mac-budget", budget, *both))
+    return search, Cell(f"netaug-{budget}-{seed}", "netaug-train", ("--arch", str(found / "found.json"), *both))
 
 
 def timed(root: Path, cell: Cell) -> None:
@@ -46,13 +52,17 @@ def minutes(root: Path) -> dict[str, float]:
     return json.loads((root / MINUTES).read_text()) if (root / MINUTES).is_file() else {}
 
 
-def page(root: Path, budgets: list[str], seeds: int) -> None:
-    taken = minutes(root)
+def page(root: Path, o: argparse.Namespace) -> None:
+    """docs/results/NAME.md and .json."""
+    taken, budgets, seeds = minutes(root), o.budgets.split(","), o.seeds
+    data, sets = data_name(o.data), "".join(f" --set {key}" for key in o.set)
+    of = f" --data {data}" if o.data != DATA else ""
+    said = f" --budgets {o.budgets} --seeds {seeds}{of}{sets} --name {o.name}" if o.name != NAME else ""
     lines = [
-        "`python benchmarks/two_commands.py ROOT`", "",
-        "`nasaug search --mac-budget BUDGET`, then `nasaug netaug-train --arch found.json`, with default options on "
-        "Fashion-MNIST; mean and 95 % t interval over seeds. Minutes: both commands together, of the seeds that ran "
-        "alone, with all cores.", "",
+        f"`python benchmarks/two_commands.py ROOT{said}`", "",
+        f"`nasaug search --mac-budget BUDGET{sets}`, then `nasaug netaug-train --arch found.json{sets}`, with "
+        f"{'otherwise ' if sets else ''}default options on {data}; mean and 95 % t interval over seeds. "
+        "Minutes: both commands together, of the seeds that ran alone, with all cores.", "",
         "| budget | seeds | MACs found | validation top-1 | test top-1 | minutes |",
         "| --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
@@ -60,7 +70,7 @@ def page(root: Path, budgets: list[str], seeds: int) -> None:
     for budget in budgets:
         rows = []
         for seed in range(seeds):
-            search, train = (RunDir(root / cell.name) for cell in cells(root, budget, seed))
+            search, train = (RunDir(root / cell.name) for cell in cells(root, budget, seed, o))
             if not (search.finished and train.finished):
                 figures["missing"].append(f"{budget}, seed {seed}")
                 continue
@@ -84,7 +94,8 @@ def page(root: Path, budgets: list[str], seeds: int) -> None:
     lines += ["", *(f"- {line}" for line in sorted(told))]
     if figures["missing"]:
         lines += ["", f"Not finished: {'; '.join(figures['missing'])}."]
-    write("two_commands", "The two commands with default options", lines, figures)
+    title = "The two commands with default options" if o.name == NAME else "The two commands at several budgets"
+    write(o.name, title, lines, figures)
 
 
 def main() -> None:
@@ -94,9 +105,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--page", action="store_true")
+    parser.add_argument("--data", default=DATA)
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--name", default=NAME)
     o = parser.parse_args()
     root, budgets = o.root.resolve(), o.budgets.split(",")
-    pairs = [cells(root, budget, seed) for seed in range(o.seeds) for budget in budgets]
+    o.data = o.data if o.data == DATA else str(Path(o.data).resolve())
+    pairs = [cells(root, budget, seed, o) for seed in range(o.seeds) for budget in budgets]
     if not o.page and o.jobs > 1:
         for verb in zip(*pairs, strict=True):  # every search, then every training
             run(root, list(verb), o.jobs)
@@ -104,7 +119,7 @@ def main() -> None:
         for pair in pairs:
             for cell in pair:
                 timed(root, cell)
-    page(root, budgets, o.seeds)
+    page(root, o)
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ class PlayOff:
         if training.stop == "seconds":
             return math.inf
         if training.stop == "macs":
-            return training.macs_for(not self.runtime.accelerated) * training.times
+            return training.macs_for(not self.runtime.accelerated, macs) * training.times
         epochs = self._own_epochs(macs) if training.epochs == "auto" else training.epochs
         return epochs * training.times * steps * min(training.batch, len(self.data.train)) * macs
 
@@ -161,7 +161,7 @@ class PlayOff:
         training, images = self.recipe, len(self.data.train)
         if training.stop != "epochs" or training.epochs != "auto":
             return 1.0
-        most, asked = float(training.most_epochs(images)), training.macs_for(not self.runtime.accelerated)
+        most, asked = float(training.most_epochs(images)), training.macs_for(not self.runtime.accelerated, macs)
         return min(most, asked / (macs * training.steps_of(images) * min(training.batch, images)))
 
     def course(self, macs: int, begun: Sequence[int], counts: Sequence[int]) -> Course:

@@ -276,7 +276,7 @@ class SearchJob:
         the nets that are worth training, would be others."""
         recipe = load(run.recipe_file, Recipe)
         begun = kept.get("accelerated")  # not noted by older versions
-        if begun is None or recipe.macs_for(True) == recipe.macs_for(False):
+        if begun is None or recipe.train_macs != "auto":
             return
         if begun != open_runtime(self.options.device).accelerated:
             kind = "an accelerator" if begun else "a CPU"

@@ -210,11 +210,12 @@ def _under_ceiling(ready: Ready, info: Info) -> Ready:
     if not least or recipe.epochs != "auto" or recipe.stop != "epochs":
         return ready
     whole = open_space(recipe, info, Budget(), ready.outputs)
-    asked = recipe.macs_for(not ready.runtime.accelerated) * recipe.times
-    pays = asked / (least * recipe.steps_of(images) * min(recipe.batch, images))
+    cpu, seen = not ready.runtime.accelerated, least * recipe.steps_of(images) * min(recipe.batch, images)
+    pays = recipe.size_for(cpu, seen / recipe.times)
     pays = max(pays, ROOM * cost(plan(whole, whole.smallest, ready.outputs)).macs)
     if pays >= (math.inf if limit is None else limit):
         return ready
+    asked = recipe.macs_for(cpu, pays) * recipe.times
     say(
         f"nets above {format_quantity(pays, 'macs')} MACs are left out: with train_macs = {asked:.2g} they would be "
         f"trained for fewer than {least:g} epochs afterwards; to have them, raise it by {arg.set} train_macs=…, or "
@@ -314,7 +315,7 @@ def _shapes(ready: Ready, search: Search, run: RunDir) -> list[Candidate]:
     if len(archs) < 2:
         return []
     play, tried = play_off(ready, search, run, supernet=False), [search.undecided(arch) for arch in archs]
-    asked = ready.recipe.macs_for(not ready.runtime.accelerated)
+    asked = _asked(ready)
     whole = asked if math.isfinite(asked) else _job(ready).length.macs
     of_all = sum(play.own_macs(c.cost.macs) for c in tried)
     play = replace(play, given=config.shape_share * min(whole, of_all), word=SHAPE)
@@ -403,7 +404,7 @@ def _job(ready: Ready) -> Job:
     recipe, sandwich = ready.recipe, ready.recipe.sandwich
     if recipe.search.lr != "auto":
         recipe = replace(recipe, lr=recipe.search.lr)
-    asked = recipe.macs_for(not ready.runtime.accelerated)
+    asked = _asked(ready)
     if math.isfinite(asked):
         recipe = replace(recipe, train_macs=recipe.search.supernet_share * asked)
     limits, space = ready.budget.beside_macs, ready.space
@@ -414,6 +415,12 @@ def _job(ready: Ready) -> Job:
     largest = largest_within(space, most, ready.outputs) if most else space.largest
     base = Base(plan(space, largest, ready.outputs), space, largest)
     return make_job(recipe, method, base, images=len(ready.data.train), runtime=ready.runtime)
+
+
+def _asked(ready: Ready) -> float:
+    """The forward MACs that train_macs gives to the largest net within the budgets."""
+    largest = most_macs(ready.space, ready.budget, ready.outputs)
+    return ready.recipe.macs_for(not ready.runtime.accelerated, largest)
 
 
 def _most(ready: Ready) -> float:

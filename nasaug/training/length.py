@@ -16,7 +16,8 @@ from ..arch.space import Arch, Named, Space
 from ..core.checked import Auto, Count, Positive, Told, checked
 from ..methods import Method, drawn
 
-CPU_MACS = 3e12  # train_macs = "auto" on a CPU: about ten minutes on two cores
+CPU_MACS = 3e12  # train_macs = "auto" on a CPU for nets of up to SMALL MACs: about ten minutes on two cores
+SMALL, OVERHEAD = 1e6, 3e6  # an image costs about as much time as OVERHEAD MACs beside its own: two_commands.md
 EVALUATION, EVALUATIONS = 0.25, 10  # maximum cost of evaluations as a fraction of training's; their minimum number
 APART = 50  # minimum steps between evaluations: each adds to the log and writes a checkpoint
 Part = Annotated[float, Ge(0), Lt(1), Told("must be a share", "give 0 (none) to below 1")]
@@ -33,8 +34,9 @@ class Training:
     min_steps: Annotated[int, Ge(0)] = 2000
     """max_epochs never limits epochs = auto to fewer steps: with few images, 30 epochs would hardly train at all."""
     train_macs: Annotated[float, Ge(1)] | Auto = "auto"
-    """Budget of forward MACs over all passes; auto: 3e12 on a CPU, on an accelerator as many as max_epochs and
-    min_steps allow."""
+    """Budget of forward MACs over all passes; auto: on a CPU 3e12 for nets of up to 1M MACs and for larger ones what
+    takes about as long, which is 7.5e12 at 5M and at most 12e12; on an accelerator as many as max_epochs and min_steps
+    allow."""
     stop: Literal["epochs", "macs", "seconds"] = "epochs"
     """When training ends: after whole epochs; at the step at which its forward MACs, a teacher's included, reach
     train_macs; or after max_seconds of training."""
@@ -74,9 +76,20 @@ class Training:
         """The upper bound for epochs = auto with this number of training images."""
         return max(self.max_epochs, math.ceil(self.min_steps / self.steps_of(images)))
 
-    def macs_for(self, cpu: bool) -> float:
-        """The budget of forward MACs; infinite if there is none."""
-        return self.train_macs if self.train_macs != "auto" else CPU_MACS if cpu else math.inf
+    def macs_for(self, cpu: bool, macs: float) -> float:
+        """The budget of forward MACs for a net with these MACs; infinite if there is none."""
+        if self.train_macs != "auto":
+            return self.train_macs
+        return CPU_MACS * (SMALL + OVERHEAD) / (SMALL + OVERHEAD * min(1, SMALL / macs)) if cpu else math.inf
+
+    def size_for(self, cpu: bool, images: float) -> float:
+        """The MACs of the largest net for which `macs_for` is enough to see so many images; infinite if there is no
+        budget."""
+        if self.train_macs != "auto":
+            return self.train_macs / images
+        if not cpu:
+            return math.inf
+        return max(CPU_MACS / images, CPU_MACS / images * (SMALL + OVERHEAD) / SMALL - OVERHEAD)
 
     def steps_of(self, images: int) -> int:
         """Steps per epoch; if there are fewer images than the batch size, they form one smaller batch."""
@@ -127,7 +140,7 @@ def length_of(
     mean = own / count + taught / count
     batch = min(training.batch, images)
     steps, most = training.steps_of(images), training.most_epochs(images)
-    asked = training.macs_for(cpu)
+    asked = training.macs_for(cpu, cost_of(space, base, plan.classes).macs)
     in_epochs = min(asked / (mean * steps * batch), 1e6)
     seconds = training.times * training.max_seconds if training.stop == "seconds" else 0.0
     if training.stop == "macs":

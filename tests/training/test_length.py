@@ -1,5 +1,6 @@
 """Length of a training: epochs, steps, MACs or seconds."""
 
+import math
 from dataclasses import dataclass, field, replace
 from random import Random
 
@@ -36,6 +37,21 @@ def test_without_a_wish_a_cpu_has_three_trillion_macs_and_a_gpu_all_epochs():
     images = round(3e12 / 12 / cost(base.plan).macs)
     assert length(Baseline(), base, Training(), images).epochs == 12
     assert length(Baseline(), base, Training(), images, cpu=False).epochs == 30
+
+
+def test_a_larger_net_has_more_macs_on_a_cpu_but_sees_fewer_images():
+    given = [Training().macs_for(True, macs) for macs in (1e4, 1e6, 2e6, 5e6, 1e9)]
+    assert given == pytest.approx([3e12, 3e12, 4.8e12, 7.5e12, 11.964e12], rel=1e-4)
+    assert Training(train_macs=1e9).macs_for(True, 1e9) == 1e9
+    assert math.isinf(Training().macs_for(False, 1e9))
+
+
+@pytest.mark.parametrize("seen", [1e5, 5.5e5, 1.1e6, 3e6, 1e9])
+def test_the_largest_net_that_sees_so_many_images_has_compute_for_just_these(seen):
+    for training in (Training(), Training(train_macs=5e12)):
+        size = training.size_for(True, seen)
+        assert training.macs_for(True, size) / size == pytest.approx(seen)
+    assert math.isinf(Training().size_for(False, seen))
 
 
 @pytest.mark.parametrize(
