@@ -39,14 +39,12 @@ wins() {  # wins CELLS DATA OPTIONS…
 }
 
 for seeds in 1 2 3 4 5; do wins search_wins "$folder" --budget 1M --seeds $seeds; done
-wins search_wins "$folder" --budget 3M --seeds 3 --ways search,uniform --set train_macs=3e12  # the default then
+wins search_wins "$folder" --budget 3M --seeds 3 --ways search,uniform
 wins search_wins_fashion fashion-mnist --budget 1M --seeds 3 --ways search,uniform
 wins search_wins_weights "$folder" --budget 1M --seeds 3 --ways search,search-weights,search-netaug \
     --name search_wins_1M_weights
 part two_commands two_commands "$root/two_commands" --seeds 1  # alone, which tells the minutes
 part two_commands two_commands "$root/two_commands" --jobs "$jobs"
-part two_commands_3T two_commands "$root/two_commands_3T" --budgets 1M,1.4M,2M,5M --seeds 1 --jobs "$jobs" \
-    --set train_macs=3e12 --set search.least_epochs=0 --name two_commands_3T
 for lengths in 10 30 90 270; do
     part netaug_curves netaug_curves "$folder" "$root/netaug_curves" --only $lengths --jobs "$jobs"
 done

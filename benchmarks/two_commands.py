@@ -90,6 +90,12 @@ def page(root: Path, o: argparse.Namespace) -> None:
             alone = [row["minutes"] for row in rows if row["minutes"] is not None]
             shown.append(interval(alone) if alone else "-")
             lines.append(f"| {budget} | {len(rows)} | {macs} | {' | '.join(shown)} |")
+    if asked := set(o.set):
+        for name in (cell.name for budget in budgets for seed in range(seeds) for cell in cells(root, budget, seed, o)):
+            note = root / f"{name}.options"
+            kept = note.read_text().split() if note.is_file() else []
+            if lacking := sorted(asked - set(kept)):
+                lines += ["", f"{name} was started without `{', '.join(lacking)}`: its defaults then came to the same."]
     told = {row["little_used"] for row in figures["rows"] if row["little_used"]}
     lines += ["", *(f"- {line}" for line in sorted(told))]
     if figures["missing"]:

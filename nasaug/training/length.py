@@ -17,7 +17,7 @@ from ..core.checked import Auto, Count, Positive, Told, checked
 from ..methods import Method, drawn
 
 CPU_MACS = 3e12  # train_macs = "auto" on a CPU for nets of up to SMALL MACs: about ten minutes on two cores
-SMALL, OVERHEAD = 1e6, 3e6  # an image costs about as much time as OVERHEAD MACs beside its own: two_commands.md
+SMALL, OVERHEAD = 1e6, 3e6  # MACs; OVERHEAD: what an image costs beside its own, a guess (growth.md: 1.8e6)
 EVALUATION, EVALUATIONS = 0.25, 10  # maximum cost of evaluations as a fraction of training's; their minimum number
 APART = 50  # minimum steps between evaluations: each adds to the log and writes a checkpoint
 Part = Annotated[float, Ge(0), Lt(1), Told("must be a share", "give 0 (none) to below 1")]
