@@ -62,7 +62,8 @@ def page(root: Path, o: argparse.Namespace) -> None:
         f"`python benchmarks/two_commands.py ROOT{said}`", "",
         f"`nasaug search --mac-budget BUDGET{sets}`, then `nasaug netaug-train --arch found.json{sets}`, with "
         f"{'otherwise ' if sets else ''}default options on {data}; mean and 95 % t interval over seeds. "
-        "Minutes: both commands together, of the seeds that ran alone, with all cores.", "",
+        "Minutes: both commands together, of the seeds that ran alone, with all cores; "
+        "the others had one thread each.", "",
         "| budget | seeds | MACs found | validation top-1 | test top-1 | minutes |",
         "| --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
