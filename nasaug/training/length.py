@@ -35,8 +35,8 @@ class Training:
     """max_epochs never limits epochs = auto to fewer steps: with few images, 30 epochs would hardly train at all."""
     train_macs: Annotated[float, Ge(1)] | Auto = "auto"
     """Budget of forward MACs over all passes; auto: on a CPU 3e12 for nets of up to 1M MACs and for larger ones what
-    should take about as long, which is 7.5e12 at 5M and at most 12e12; on an accelerator as many as max_epochs and min_steps
-    allow."""
+    should take about as long, which is 7.5e12 at 5M and at most 12e12; on an accelerator as many as max_epochs and
+    min_steps allow."""
     stop: Literal["epochs", "macs", "seconds"] = "epochs"
     """When training ends: after whole epochs; at the step at which its forward MACs, a teacher's included, reach
     train_macs; or after max_seconds of training."""
